@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Whole files: read with a limit, written so that a reader sees the old or the new, never a part. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Reads a regular file of at most `max` bytes, relative to `dir_fd` (AT_FDCWD). The text is zero-terminated
+ * behind its size; the caller frees it. -EFBIG: larger; -ENOTSUP: no regular file. Never blocks on a FIFO. */
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size);
+int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
+
+typedef enum FileWriteFlags {
+        FILE_WRITE_SYNC = 1 << 0, /* survives a power cut: fsync of the file, then of its directory */
+} FileWriteFlags;
+
+/* Replaces `name` in the directory `dir_fd` by a temporary file beside it and rename(). `gid` of (gid_t) -1
+ * leaves the group alone. On failure the old file is as it was and no temporary file is left. */
+int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid,
+                      FileWriteFlags flags);
+
+/* Makes one directory if it is not there, and opens it. Mode and group are set, umask or not, also where it
+ * was there already; a `gid` of (gid_t) -1 leaves the group alone. Symbolic links are refused. */
+int directory_make_at(int dir_fd, const char *name, mode_t mode, gid_t gid, int *ret_fd);
+/* As mkdir -p. */
+int directory_make_path(const char *path, mode_t mode);

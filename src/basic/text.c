@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#include "basic/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <strings.h>
+
+bool streq_ptr(const char *a, const char *b) {
+        return a && b ? streq(a, b) : a == b;
+}
+
+bool startswith(const char *s, const char *prefix) {
+        return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+bool endswith(const char *s, const char *suffix) {
+        size_t n = strlen(s), m = strlen(suffix);
+
+        return n >= m && memcmp(s + n - m, suffix, m) == 0;
+}
+
+bool scan_literal(const char **text, const char *literal) {
+        if (!startswith(*text, literal))
+                return false;
+
+        *text += strlen(literal);
+        return true;
+}
+
+int scan_u64(const char **text, uint64_t *ret) {
+        const char *p = *text;
+        uint64_t value = 0;
+
+        if (!isdigit((unsigned char) *p))
+                return -EINVAL;
+
+        for (; isdigit((unsigned char) *p); p++)
+                if (__builtin_mul_overflow(value, UINT64_C(10), &value) ||
+                    __builtin_add_overflow(value, (uint64_t) (*p - '0'), &value))
+                        return -ERANGE;
+
+        *text = p;
+        *ret = value;
+        return 0;
+}
+
+bool scan_param(const char **text, Span *ret_name, Span *ret_value) {
+        const char *start = *text;
+        size_t size = strcspn(start, "&");
+        const char *equals = memchr(start, '=', size);
+
+        if (!*start)
+                return false;
+
+        *ret_name = (Span){ start, equals ? (size_t) (equals - start) : size };
+        *ret_value = equals ? (Span){ equals + 1, size - ret_name->size - 1 } : (Span){ start + size, 0 };
+        *text = start + size + (start[size] == '&');
+        return true;
+}
+
+bool span_is(Span s, const char *word) {
+        return s.size == strlen(word) && strncasecmp(s.start, word, s.size) == 0;
+}
+
+bool span_is_exact(Span s, const char *word) {
+        return s.size == strlen(word) && memcmp(s.start, word, s.size) == 0;
+}
+
+int span_to_u64(Span s, uint64_t *ret) {
+        uint64_t value = 0;
+
+        if (s.size == 0)
+                return -EINVAL;
+
+        for (size_t i = 0; i < s.size; i++)
+                if (!isdigit((unsigned char) s.start[i]))
+                        return -EINVAL;
+
+        for (size_t i = 0; i < s.size; i++)
+                if (__builtin_mul_overflow(value, UINT64_C(10), &value) ||
+                    __builtin_add_overflow(value, (uint64_t) (s.start[i] - '0'), &value))
+                        return -ERANGE;
+
+        *ret = value;
+        return 0;
+}
+
+char *span_dup(Span s) {
+        return strndup(s.start ?: "", s.size);
+}
+
+Span span_strip(Span s) {
+        while (s.size > 0 && isspace((unsigned char) s.start[0]))
+                s = (Span){ s.start + 1, s.size - 1 };
+        while (s.size > 0 && isspace((unsigned char) s.start[s.size - 1]))
+                s.size--;
+        return s;
+}
+
+int parse_u64(const char *text, uint64_t *ret) {
+        return span_to_u64((Span){ text, strlen(text) }, ret);
+}
+
+int parse_boolean(const char *text) {
+        static const char *const yes[] = { "1", "yes", "y", "true", "t", "on" };
+        static const char *const no[] = { "0", "no", "n", "false", "f", "off" };
+
+        for (size_t i = 0; i < ELEMENTSOF(yes); i++) {
+                if (strcasecmp(text, yes[i]) == 0)
+                        return true;
+                if (strcasecmp(text, no[i]) == 0)
+                        return false;
+        }
+        return -EINVAL;
+}
+
+/* The length of the character that begins at p, 0 where there is none. */
+static size_t utf8_sequence(const uint8_t *p, size_t size) {
+        uint32_t c;
+        size_t n;
+
+        if (p[0] < 0x80)
+                return 1;
+        if ((p[0] & 0xe0) == 0xc0)
+                n = 2;
+        else if ((p[0] & 0xf0) == 0xe0)
+                n = 3;
+        else if ((p[0] & 0xf8) == 0xf0)
+                n = 4;
+        else
+                return 0;
+        if (n > size)
+                return 0;
+
+        c = p[0] & (0x7fU >> n);
+        for (size_t i = 1; i < n; i++) {
+                if ((p[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (p[i] & 0x3f);
+        }
+
+        if (c < (n == 2 ? 0x80U : n == 3 ? 0x800U : 0x10000U)) /* overlong */
+                return 0;
+        if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+                return 0;
+        return n;
+}
+
+bool utf8_is_valid(const void *data, size_t size) {
+        const uint8_t *p = data;
+
+        for (size_t i = 0, n; i < size; i += n) {
+                n = utf8_sequence(p + i, size - i);
+                if (n == 0)
+                        return false;
+        }
+        return true;
+}
+
+char *text_for_people(const void *data, size_t size, size_t max) {
+        const uint8_t *p = data;
+        char *copy = malloc(MIN(size, max) + 1);
+        size_t used = 0;
+
+        if (!copy)
+                return NULL;
+
+        for (size_t i = 0, n; i < size; i += n) {
+                bool plain;
+
+                n = utf8_sequence(p + i, size - i);
+                /* C1 controls are two bytes in UTF-8, and terminals obey them. */
+                plain = n > 0 && p[i] >= 0x20 && p[i] != 0x7f && !(p[i] == 0xc2 && p[i + 1] < 0xa0);
+                if (!plain)
+                        n = 1;
+                if (used + n > max)
+                        break;
+                if (plain)
+                        memcpy(copy + used, p + i, n);
+                else
+                        copy[used] = '?';
+                used += n;
+        }
+
+        copy[used] = 0;
+        return copy;
+}
+
+size_t strv_length(char *const *l) {
+        size_t n = 0;
+
+        STRV_FOREACH(s, l)
+        n++;
+        return n;
+}
+
+bool strv_contains(char *const *l, const char *s) {
+        STRV_FOREACH(i, l)
+        if (streq(*i, s))
+                return true;
+        return false;
+}
+
+int strv_push(char ***l, char *s) {
+        size_t n = strv_length(*l);
+        char **grown;
+
+        if (!s)
+                return -ENOMEM;
+
+        grown = reallocarray(*l, n + 2, sizeof(char *));
+        if (!grown) {
+                free(s);
+                return -ENOMEM;
+        }
+
+        grown[n] = s;
+        grown[n + 1] = NULL;
+        *l = grown;
+        return 0;
+}
+
+int strv_append(char ***l, const char *s) {
+        return strv_push(l, strdup(s));
+}
+
+int strv_split(const char *text, const char *separators, char ***ret) {
+        _cleanup_(strv_freep) char **l = NULL;
+
+        while (*(text += strspn(text, separators))) {
+                size_t n = strcspn(text, separators);
+                int r = strv_push(&l, strndup(text, n));
+
+                if (r < 0)
+                        return r;
+                text += n;
+        }
+
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+char **strv_free(char **l) {
+        STRV_FOREACH(s, l)
+        free(*s);
+        free(l);
+        return NULL;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the lines of a Conf mean: every key of dps.conf(5), checked and with its default. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/conf.h"
+
+typedef enum Method {
+        METHOD_SYMMETRIC_KEY, /* "symmetric-key" */
+        METHOD_X509,          /* "x509" */
+        METHOD_TPM,           /* "tpm" */
+        _METHOD_MAX,
+} Method;
+
+typedef enum TransportChoice {
+        TRANSPORT_AUTO,
+        TRANSPORT_MQTT,
+        TRANSPORT_HTTPS,
+        _TRANSPORT_MAX,
+} TransportChoice;
+
+typedef enum Renew {
+        RENEW_PROVISION,
+        RENEW_TOKEN,
+        _RENEW_MAX,
+} Renew;
+
+/* A value and where it was written, for errors that are found later (a key file that cannot be read). */
+typedef struct Place {
+        char *file;
+        unsigned line;
+} Place;
+
+typedef struct Settings {
+        char *name;
+
+        /* [Provisioning] */
+        char *id_scope; /* may hold specifiers, as may all char * but those marked */
+        char *registration_id;
+        char *endpoint;
+        uint16_t mqtt_port, https_port;
+        TransportChoice transport;
+        char *api_version;
+        char *payload; /* JSON text */
+        char *payload_file;
+        uint64_t splay_usec;
+        bool required_for_provisioned;
+        char *proxy;          /* a secret may be in it: never print */
+        char *proxy_password; /* a reference */
+        char **no_proxy;
+        char **ca_files; /* NULL: system */
+
+        /* [Attestation] */
+        Method methods[_METHOD_MAX]; /* in order of preference */
+        unsigned n_methods;
+        char **keys; /* references: credential:NAME or absolute path, not expanded text of keys */
+        char **group_keys;
+        char **certificates;
+        char **private_keys;
+        Place keys_place,
+                certificates_place; /* of the last line that set Key=/GroupKey=, Certificate=/PrivateKey= */
+
+        /* [Hub] */
+        uint64_t token_lifetime_usec;
+        unsigned renew_before_percent; /* 0: renew_before_usec counts */
+        uint64_t renew_before_usec;
+        Renew renew;
+
+        /* [Access] */
+        char *group;
+        bool share_key;
+} Settings;
+
+/* `defaults` (of dpsd.conf, its sections for identities) may be NULL. Always gives settings where memory lasts: with
+ * errors in the report they are not to be used. */
+int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
+Settings *settings_free(Settings *s);
+DEFINE_FREEP(Settings, settings_free)
+/* Whether a reload has to disturb the identity. */
+bool settings_equal(const Settings *a, const Settings *b);
+
+/* [Daemon] of dpsd.conf. `conf` may be NULL. */
+typedef struct DaemonSettings {
+        unsigned max_attempts; /* in flight, default 50 */
+} DaemonSettings;
+void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret);
+
+const char *method_to_string(Method m);
+int method_from_string(const char *word, Method *ret);
+const char *transport_choice_to_string(TransportChoice t);
+
+/* For `dpsctl cat-config`: values of this key are never shown. */
+bool settings_key_is_secret(const char *section, const char *key);

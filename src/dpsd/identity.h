@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The life of one identity: what it is (settings), what it has (assignment), what it is doing about it
+ * (registration), and what programs on the box get from it. Never names a bus: identity-bus.c looks in from outside.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "config/settings.h"
+#include "dps/error.h"
+#include "dps/hub.h"
+#include "dps/registration.h"
+#include "dpsd/filewatch.h"
+#include "dpsd/outputs.h"
+#include "dpsd/state.h"
+#include "transport/transport.h"
+
+typedef struct Manager Manager;
+
+typedef enum IdentityState {
+        IDENTITY_UNPROVISIONED,
+        IDENTITY_PROVISIONING,
+        IDENTITY_ASSIGNED,
+        IDENTITY_FAILED,
+        _IDENTITY_STATE_MAX,
+} IdentityState;
+
+/* What the next step waits for. */
+typedef enum IdentityWaiting {
+        WAITING_NOTHING,
+        WAITING_RETRY,
+        WAITING_THROTTLED,
+        WAITING_NETWORK,
+        WAITING_CLOCK,
+        WAITING_KEY,
+        WAITING_CONFIG,
+        _IDENTITY_WAITING_MAX,
+} IdentityWaiting;
+
+typedef struct Identity {
+        Manager *manager; /* owns us */
+        char *name;
+        Settings *settings;    /* the last good ones; NULL: there never were any */
+        bool configured;       /* there is a NAME.conf; else only its state is left */
+        bool required;         /* RequiredForProvisioned= */
+        bool config_is_faulty; /* the file on disk is not what `settings` says */
+
+        /* Who we are: resolved from the settings; "" until that worked. */
+        char *id_scope, *registration_id, *endpoint;
+        Method method; /* _METHOD_MAX: not chosen yet */
+
+        IdentityState state;
+        IdentityWaiting waiting;
+        uint64_t state_since_usec; /* all *_usec here are CLOCK_REALTIME */
+        State *memory;             /* what is persisted: assignment, counters, history; never NULL */
+
+        DpsRegistration *registration; /* only while there is something to get */
+        bool was_manual;               /* of it: somebody asked */
+        Transport *transport;          /* only while it is connected */
+        bool has_slot;                 /* of the manager's window; or queued for one: */
+        bool wants_slot;
+        DpsAction action; /* what it does next */
+
+        DpsError error; /* the last failure since the last success */
+        uint64_t last_error_at_usec, failing_since_usec;
+        bool disk_refused; /* the newest state is only in memory */
+        bool token_is_due; /* the clock could not be trusted when it was time to mint */
+        DpsHubHealth hub;
+        uint64_t hub_last_seen_at_usec;
+        uint64_t certificate_expires_at_usec;
+
+        uint64_t generation_published; /* 0: nothing is in /run/dps/NAME */
+        uint64_t *jobs;                /* who asked for a reprovision and waits for the attempt to end */
+        size_t n_jobs;
+        double request_tokens;          /* rate limit of requests: a bucket */
+        uint64_t request_refilled_usec; /* CLOCK_BOOTTIME */
+
+        FileWatch *files;
+        sd_event_source *wakeup; /* the only timer: whatever is due next */
+        bool is_changed;         /* the bus is told at the end of this turn of the loop */
+        void *bus_slot;          /* identity-bus.c's */
+} Identity;
+
+const char *identity_state_to_string(IdentityState s);
+const char *identity_waiting_to_string(IdentityWaiting w);
+
+/* When it contacts DPS next, for any reason (CLOCK_REALTIME); 0: in flight, or never by itself. */
+uint64_t identity_next_attempt_at_usec(const Identity *i);
+/* Assigned, and no error since. */
+bool identity_is_healthy(const Identity *i);
+
+/* Asks DPS again. An attempt in flight is joined. Gives the id that identity_on_job_finished() will name.
+ * -EBUSY: too often; `ret_retry_usec` says how long to wait. -EINVAL: no usable configuration. */
+int identity_reprovision(Identity *i, uint64_t *ret_job, uint64_t *ret_retry_usec);
+
+/* connection.json as of now, with a valid token. The caller erases and frees it. -ENODATA: not assigned. */
+int identity_connection(Identity *i, char **ret_json);
+/* A hub token. `lifetime_sec` 0: the default; capped at TokenLifetime=. -ENODATA: not assigned; -ENOTSUP: X.509;
+ * -ETIME: the clock cannot be trusted; -ENOKEY: `error` says why the key cannot be used. */
+int identity_token(Identity *i, uint64_t lifetime_sec, char **ret_token, uint64_t *ret_expires_at_usec,
+                   DpsError *error);
+
+/* The hub refused a program that used `generation`. A stale one changes nothing ("already moved"): -ESTALE. */
+int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure kind, uint32_t code,
+                                const char *detail, bool *ret_registering,
+                                uint64_t *ret_next_attempt_at_usec);
+int identity_report_hub_connected(Identity *i, uint64_t generation);
+
+/* For manager.c */
+int identity_new(Manager *m, const char *name, Identity **ret);
+Identity *identity_free(Identity *i);
+DEFINE_FREEP(Identity, identity_free)
+/* Loads what is remembered, and serves it if it is still ours. */
+void identity_load(Identity *i);
+/* New settings, or NULL and why they are faulty. Takes the settings. Disturbs nothing where nothing changed. */
+void identity_configure(Identity *i, Settings *settings, const char *fault);
+/* The file vanished: outputs go, the state stays. */
+void identity_retire(Identity *i);
+/* Its turn: a slot of the window is free. */
+void identity_on_slot(Identity *i);
+/* The world changed: something that may help a wait. */
+void identity_on_network(Identity *i);
+void identity_on_clock(Identity *i, bool jumped);
+void identity_on_scope_paused(Identity *i, uint64_t until_usec); /* CLOCK_BOOTTIME */
+/* At exit: counters to the store, goodbye to DPS. */
+void identity_stop(Identity *i);

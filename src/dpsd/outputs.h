@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What programs on the box get: /run/dps/NAME/. Written in the order of the contract (token, cert.pem, key.pem,
+ * hub.env, connection.json), each replaced atomically, and not at all where it would not change.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "basic/cleanup.h"
+
+/* All of one generation; strings NULL where there is none. Borrowed. */
+typedef struct Connection {
+        uint64_t generation;
+        const char *hub, *device_id, *registration_id, *id_scope;
+        uint16_t port;
+        const char *auth; /* "sas" or "x509" */
+        const char *token;
+        uint64_t expires_at_usec;
+        const char *certificate_pem; /* published as cert.pem */
+        const char *key_pem;         /* published as key.pem: only with ShareKey=yes */
+        const char *key_file, *key_uri;
+        const char *ca_file, *proxy;
+        const char *payload, *registration_state; /* JSON text */
+} Connection;
+
+typedef struct Outputs Outputs;
+
+/* `directory`: $RUNTIME_DIRECTORY. */
+int outputs_new(const char *directory, Outputs **ret);
+Outputs *outputs_free(Outputs *o);
+DEFINE_FREEP(Outputs, outputs_free)
+
+/* Makes NAME/ (0750, `group`; where that group does not exist, ours) if it is not there: the same directory stays
+ * for the whole boot, so that containers can mount it. `ret_gid` may be NULL. */
+int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid);
+int outputs_publish(Outputs *o, const char *name, const Connection *connection);
+/* The files go, the directory stays (identity without an assignment). */
+int outputs_clear(Outputs *o, const char *name);
+/* The directory goes too (retired identity). */
+int outputs_remove(Outputs *o, const char *name);
+
+/* The text of connection.json, for GetConnection(). The caller erases and frees it. */
+int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret);

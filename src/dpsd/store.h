@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The state directory. Saving is asynchronous: one writer thread takes what has gathered, writes it, and makes it
+ * durable together, so that slow flash never stops the loop. A newer save of a name overtakes one that still waits.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "basic/cleanup.h"
+#include "dpsd/state.h"
+
+typedef struct Store Store;
+
+/* Called from the loop: 0, or why the disk refused. */
+typedef void (*store_handler_t)(int r, void *userdata);
+
+/* Makes and locks the directory. -EBUSY: another process has it, `ret_pid` says which. A directory that cannot be
+ * written is no failure: saving is. */
+int store_new(sd_event *event, const char *path, Store **ret, pid_t *ret_pid);
+/* Waits for what is being written. */
+Store *store_free(Store *s);
+DEFINE_FREEP(Store, store_free)
+int store_directory_fd(const Store *s);
+
+/* 0; -ENOENT: none; -EBADMSG: there was one, unreadable or foreign, and is now NAME.json.corrupt: `ret_why`. */
+int store_load(Store *s, const char *name, State **ret, char **ret_why);
+/* Names that have a state file, sorted. */
+int store_list(Store *s, char ***ret);
+/* `handler` may be NULL. When it is called the state, or a newer one of the same name, is durable. */
+int store_save(Store *s, const char *name, const State *state, store_handler_t handler, void *userdata);
+/* No handler with this userdata is called any more. */
+void store_cancel(Store *s, void *userdata);
+/* Removes it, durably; for decommissioning. -ENOENT. */
+int store_forget(Store *s, const char *name);
+/* Blocks until all that was asked for is written, or refused. */
+void store_flush(Store *s);

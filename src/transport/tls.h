@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What all connections to one endpoint with one client certificate share: trust, the name to check and to send as
+ * SNI, TLS 1.2 or newer. Reference-counted: an SSL_CTX costs 3 ms and, with a whole bundle, a megabyte.
+ */
+
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include "basic/cleanup.h"
+#include "dps/error.h"
+
+typedef struct TlsContext TlsContext;
+
+/* `ca_files` NULL: the system's store. `chain`, leaf first, and `key` NULL: no client certificate. All are copied or
+ * referenced. On failure `error` says what to tell (which file, why). `host` may be a numeric address. */
+int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
+                    TlsContext **ret, DpsError *error);
+TlsContext *tls_context_ref(TlsContext *c);
+TlsContext *tls_context_unref(TlsContext *c);
+DEFINE_FREEP(TlsContext, tls_context_unref)
+
+/* For libmosquitto and libcurl. */
+SSL_CTX *tls_context_ssl(TlsContext *c);
+
+/* Handshakes run one at a time in our one thread: what the last one that failed since tls_context_watch() stumbled
+ * over is told by tls_context_blame(): certificate trouble by its id, anything else as DPS_ERROR_TLS. */
+void tls_context_watch(TlsContext *c);
+void tls_context_blame(const TlsContext *c, DpsError *ret);
