@@ -29,6 +29,12 @@ typedef enum IdentityState {
         _IDENTITY_STATE_MAX,
 } IdentityState;
 
+/* A bucket: so many at once, and then one in a while. */
+typedef struct RateLimit {
+        double tokens;
+        uint64_t refilled_usec; /* CLOCK_BOOTTIME; 0: full */
+} RateLimit;
+
 /* What the next step waits for. */
 typedef enum IdentityWaiting {
         WAITING_NOTHING,
@@ -41,48 +47,63 @@ typedef enum IdentityWaiting {
         _IDENTITY_WAITING_MAX,
 } IdentityWaiting;
 
+/* Why DPS is asked. */
+typedef enum IdentityReason {
+        REASON_FIRST,       /* nothing is cached */
+        REASON_CONFIG,      /* scope, endpoint or method changed */
+        REASON_RENEWAL,     /* the token is about to expire */
+        REASON_CERTIFICATE, /* there is a new one, and it is to be proven */
+        REASON_HUB,         /* the hub refused a program of ours */
+        REASON_REQUEST,     /* somebody asked */
+} IdentityReason;
+
 typedef struct Identity {
         Manager *manager; /* owns us */
         char *name;
-        Settings *settings;    /* the last good ones; NULL: there never were any */
-        bool configured;       /* there is a NAME.conf; else only its state is left */
-        bool required;         /* RequiredForProvisioned= */
-        bool config_is_faulty; /* the file on disk is not what `settings` says */
 
-        /* Who we are: resolved from the settings; "" until that worked. */
-        char *id_scope, *registration_id, *endpoint;
-        Method method; /* _METHOD_MAX: not chosen yet */
+        Settings *
+                settings; /* the last good ones, specifiers expanded if is_resolved; NULL: there never were any */
+        bool is_resolved;      /* who we are is known, and checked */
+        bool config_is_faulty; /* the file on disk is not what `settings` says */
+        Method method;         /* chosen; _METHOD_MAX: not yet */
+        FileWatch *files;      /* keys and certificates */
 
         IdentityState state;
         IdentityWaiting waiting;
-        uint64_t state_since_usec; /* all *_usec here are CLOCK_REALTIME */
-        State *memory;             /* what is persisted: assignment, counters, history; never NULL */
+        uint64_t state_since_usec;     /* CLOCK_REALTIME, as all but those marked */
+        State *memory;                 /* what is persisted: assignment, counters, history; never NULL */
+        Assignment *pending;           /* new, and not yet durable */
+        uint64_t generation_published; /* 0: nothing is in /run/dps/NAME */
+        bool disk_refused;             /* the newest state is only in memory */
 
         DpsRegistration *registration; /* only while there is something to get */
-        bool was_manual;               /* of it: somebody asked */
+        IdentityReason reason;         /* of it */
+        DpsAction action;              /* what it does next */
         Transport *transport;          /* only while it is connected */
-        bool has_slot;                 /* of the manager's window; or queued for one: */
-        bool wants_slot;
-        DpsAction action; /* what it does next */
+        char *certificate_in_use;      /* id of the client certificate it shows */
+        bool has_slot, wants_slot;     /* of the manager's window */
 
-        DpsError error; /* the last failure since the last success */
+        DpsError error;        /* the last failure since the last success */
+        DpsError config_error; /* why config_is_faulty */
         uint64_t last_error_at_usec, failing_since_usec;
-        bool disk_refused; /* the newest state is only in memory */
-        bool token_is_due; /* the clock could not be trusted when it was time to mint */
+        uint64_t counters_saved_at_usec; /* CLOCK_BOOTTIME */
         DpsHubHealth hub;
         uint64_t hub_last_seen_at_usec;
         uint64_t certificate_expires_at_usec;
+        bool certificate_was_warned_of;
 
-        uint64_t generation_published; /* 0: nothing is in /run/dps/NAME */
-        uint64_t *jobs;                /* who asked for a reprovision and waits for the attempt to end */
+        uint64_t *jobs; /* who asked for a reprovision and waits for the attempt to end */
         size_t n_jobs;
-        double request_tokens;          /* rate limit of requests: a bucket */
-        uint64_t request_refilled_usec; /* CLOCK_BOOTTIME */
+        RateLimit requests, events;
 
-        FileWatch *files;
+        uint64_t begin_at_usec; /* CLOCK_BOOTTIME: a splayed registration; 0: none */
+        uint64_t
+                again_at_usec; /* CLOCK_BOOTTIME: local trouble (a file, the disk) is looked at again; 0: none */
+        unsigned n_again;
         sd_event_source *wakeup; /* the only timer: whatever is due next */
-        bool is_changed;         /* the bus is told at the end of this turn of the loop */
-        void *bus_slot;          /* identity-bus.c's */
+
+        bool is_changed; /* the bus is told at the end of this turn of the loop */
+        void *bus_slot;  /* identity-bus.c's */
 } Identity;
 
 const char *identity_state_to_string(IdentityState s);
@@ -114,9 +135,10 @@ int identity_report_hub_connected(Identity *i, uint64_t generation);
 int identity_new(Manager *m, const char *name, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_FREEP(Identity, identity_free)
-/* Loads what is remembered, and serves it if it is still ours. */
+/* What is remembered from before. Comes first. */
 void identity_load(Identity *i);
-/* New settings, or NULL and why they are faulty. Takes the settings. Disturbs nothing where nothing changed. */
+/* What NAME.conf says now. Takes the settings; if `fault` is set they are not good, and `fault` says why. Disturbs
+ * nothing where nothing changed. */
 void identity_configure(Identity *i, Settings *settings, const char *fault);
 /* The file vanished: outputs go, the state stays. */
 void identity_retire(Identity *i);
@@ -124,7 +146,14 @@ void identity_retire(Identity *i);
 void identity_on_slot(Identity *i);
 /* The world changed: something that may help a wait. */
 void identity_on_network(Identity *i);
-void identity_on_clock(Identity *i, bool jumped);
+void identity_on_clock(Identity *i);
 void identity_on_scope_paused(Identity *i, uint64_t until_usec); /* CLOCK_BOOTTIME */
+/* Nothing is on its way to disk, or to DPS, or planned soon: --once may end. */
+bool identity_is_settled(const Identity *i);
+/* What it waits for may come as an event of the network, or of the clock. */
+bool identity_waits_for_network(const Identity *i);
+bool identity_waits_for_clock(const Identity *i);
+/* "throttled, next try in 4 min": what happens next, for the status line. */
+void identity_describe(const Identity *i, char *buffer, size_t size);
 /* At exit: counters to the store, goodbye to DPS. */
 void identity_stop(Identity *i);

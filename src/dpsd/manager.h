@@ -31,7 +31,9 @@ typedef struct Manager {
         Clock *clock;
         Network *network;
         Notify *notify;
-        Resolver *resolver;
+        Resolver *resolver; /* made when first needed, as is libmosquitto */
+        struct SharedTls *tls;
+        size_t n_tls;
         sd_bus *bus; /* manager-bus.c's; NULL: there is none (yet) */
         void *bus_state;
 
@@ -40,6 +42,7 @@ typedef struct Manager {
         DaemonSettings settings;
         Identity **identities; /* sorted by name */
         size_t n_identities;
+        size_t next_slot; /* whose turn it is to be looked at first */
         Scope *scopes;
         size_t n_scopes;
         unsigned n_in_flight;
@@ -57,6 +60,9 @@ int manager_new(Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_FREEP(Manager, manager_free)
 
+/* Removes what is left of an identity without a conf: state and outputs. -EBUSY: it has one; -ENOENT: nothing is left. */
+int manager_forget(Manager *m, const char *name);
+
 /* Reads the configuration and serves what is cached. */
 int manager_start(Manager *m);
 /* Reads it again; what is wrong is in m->report: -EBADMSG if any error is. */
@@ -68,6 +74,12 @@ const char *manager_state(const Manager *m);
 unsigned manager_n_assigned(const Manager *m);
 
 /* For identity.c */
+/* Another identity with the same scope and registration id that comes before i by name; NULL: none. */
+Identity *manager_find_twin(const Manager *m, const Identity *i);
+/* The clock is wrong, and not long enough has been waited for it. */
+bool manager_waits_for_clock(const Manager *m, uint64_t *ret_until_usec);
+/* Made when first needed: a cached start needs no network. */
+int manager_resolver(Manager *m, Resolver **ret);
 /* True: the slot is i's. False: identity_on_slot() follows. */
 bool manager_acquire_slot(Manager *m, Identity *i);
 void manager_release_slot(Manager *m, Identity *i);

@@ -22,7 +22,7 @@ typedef struct Assignment {
         uint64_t generation;
         uint64_t assigned_at_usec, token_expires_at_usec, renew_at_usec; /* CLOCK_REALTIME; 0: none */
         unsigned credential;                                             /* which of several keys DPS took */
-        char *certificate_id; /* SHA-256 of the certificate DPS took, hex; NULL with keys */
+        char *credential_id; /* SHA-256 of the certificate DPS took, or of the token, hex */
 } Assignment;
 
 typedef struct Transition {
