@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+#include "dps/reply.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <json-c/json_visit.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+
+/*
+ * A member of the wrong type or alphabet is as absent; whether its absence matters depends on the status word. Of a
+ * repeated member json-c keeps the last.
+ */
+
+#define JSON_DEPTH_MAX 16
+#define OPERATION_ID_MAX 256
+#define WORD_MAX 64
+
+/* ---- topic ---- */
+
+/* Seconds; what is too large for a number is only a very long time. */
+static bool retry_after_from_span(Span value, uint64_t *ret_sec) {
+        uint64_t sec = 0;
+        int r = span_to_u64(value, &sec);
+
+        if (r < 0 && r != -ERANGE)
+                return false;
+
+        *ret_sec = r == -ERANGE ? UINT64_MAX : sec;
+        return true;
+}
+
+int dps_reply_parse_topic(const char *topic, DpsReply *ret) {
+        DpsReply reply = { 0 };
+        bool has_request_id = false;
+        uint64_t status;
+        const char *digits;
+        Span name, value;
+
+        if (!scan_literal(&topic, "$dps/registrations/res/"))
+                return -ENOMSG;
+
+        digits = topic;
+        if (scan_u64(&topic, &status) < 0 || topic - digits != 3 || !scan_literal(&topic, "/?"))
+                return -EBADMSG;
+        reply.status = (uint32_t) status;
+
+        while (scan_param(&topic, &name, &value)) {
+                if (span_is(name, "$rid")) {
+                        if (span_to_u64(value, &reply.request_id) < 0)
+                                return -EBADMSG;
+                        has_request_id = true;
+                } else if (span_is(name, "retry-after"))
+                        reply.has_retry_after = retry_after_from_span(value, &reply.retry_after_sec);
+        }
+        if (!has_request_id)
+                return -EBADMSG;
+
+        *ret = reply;
+        return 0;
+}
+
+/* ---- names ---- */
+
+bool dps_host_name_is_valid(const char *name) {
+        size_t size = strlen(name), n;
+
+        if (size == 0 || size > 253)
+                return false;
+
+        for (const char *label = name;; label += n + 1) {
+                n = strspn(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-");
+                if (n == 0 || n > 63 || label[0] == '-' || label[n - 1] == '-')
+                        return false;
+                if (!label[n])
+                        return true;
+                if (label[n] != '.')
+                        return false;
+        }
+}
+
+bool dps_device_id_is_valid(const char *id) {
+        size_t n =
+                strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.%_*?!(),:=@$'");
+
+        return n > 0 && n <= 128 && !id[n];
+}
+
+/* It goes back into a topic; real ones are of [0-9a-f.-]. */
+static bool operation_id_is_valid(const char *id) {
+        size_t size = strlen(id);
+
+        for (const char *p = id; *p; p++)
+                if (*p <= ' ' || *p > '~')
+                        return false;
+        return size > 0 && size <= OPERATION_ID_MAX && !strpbrk(id, "/#+?&$");
+}
+
+static DpsStatus status_from_string(const char *word) {
+        static const struct {
+                const char *word;
+                DpsStatus status;
+        } words[] = {
+                { "unassigned", DPS_STATUS_UNASSIGNED },
+                { "assigning", DPS_STATUS_ASSIGNING },
+                { "assigned", DPS_STATUS_ASSIGNED },
+                { "failed", DPS_STATUS_FAILED },
+                { "disabled", DPS_STATUS_DISABLED },
+                { "blacklisted", DPS_STATUS_DISABLED }, /* its older name */
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (streq(word, words[i].word))
+                        return words[i].status;
+        return DPS_STATUS_UNKNOWN;
+}
+
+/* ---- members ---- */
+
+static void json_freep(json_object **o) {
+        json_object_put(*o);
+}
+
+static void tokener_freep(json_tokener **t) {
+        if (*t)
+                json_tokener_free(*t);
+}
+
+/* NULL is as absent, whether the object is none or the member null. */
+static json_object *member(json_object *object, const char *name) {
+        json_object *o = NULL;
+
+        (void) json_object_object_get_ex(object, name, &o);
+        return o;
+}
+
+/* The text of a string without embedded NULs; NULL for anything else. */
+static const char *string_of(json_object *o) {
+        const char *text;
+
+        if (!json_object_is_type(o, json_type_string))
+                return NULL;
+
+        text = json_object_get_string(o);
+        return strlen(text) == (size_t) json_object_get_string_len(o) ? text : NULL;
+}
+
+/* A member that only informs, cut and made safe. */
+static int get_text(json_object *object, const char *name, size_t max, char **ret) {
+        const char *text = string_of(member(object, name));
+        char *copy;
+
+        if (!text)
+                return 0;
+
+        copy = text_for_people(text, strlen(text), max);
+        if (!copy)
+                return -ENOMEM;
+
+        free(*ret);
+        *ret = copy;
+        return 0;
+}
+
+/* A member that goes into files and topics: absent unless it is valid. */
+static int get_checked(json_object *object, const char *name, bool (*is_valid)(const char *), char **ret) {
+        const char *text = string_of(member(object, name));
+
+        if (!text || !is_valid(text))
+                return 0;
+
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int get_json(json_object *o, char **ret) {
+        const char *text;
+
+        if (!o)
+                return 0;
+
+        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+        *ret = text ? strdup(text) : NULL;
+        return *ret ? 0 : -ENOMEM;
+}
+
+static void get_code(json_object *object, uint32_t *ret) {
+        json_object *o = member(object, "errorCode");
+        int64_t code;
+
+        if (!json_object_is_type(o, json_type_int))
+                return;
+
+        code = json_object_get_int64(o);
+        if (code > 0 && code <= INT32_MAX)
+                *ret = (uint32_t) code;
+}
+
+/* ---- body ---- */
+
+static int refuse_infinite(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
+                           void *userdata) {
+        if (json_object_is_type(o, json_type_double) && !isfinite(json_object_get_double(o)))
+                return JSON_C_VISIT_RETURN_ERROR;
+        return JSON_C_VISIT_RETURN_CONTINUE;
+}
+
+static bool is_white(const char *p, const char *end) {
+        while (p < end && strchr(" \t\r\n", *p) && *p)
+                p++;
+        return p == end;
+}
+
+/* The one JSON object that the body is, or what is wrong with it. */
+static const char *read_object(const char *body, size_t size, json_object **ret) {
+        _cleanup_(tokener_freep) json_tokener *tokener = NULL;
+        _cleanup_(json_freep) json_object *o = NULL;
+
+        if (size == 0)
+                return "it is empty";
+        if (size > DPS_REPLY_SIZE_MAX)
+                return "it is too long";
+        /* json-c's own check lets overlong forms and surrogates pass, in nearly all versions. */
+        if (!utf8_is_valid(body, size))
+                return "it is not UTF-8";
+
+        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+        if (!tokener)
+                return "there is no memory to read it";
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+
+        o = json_tokener_parse_ex(tokener, body, (int) size);
+        /* A NUL byte ends parsing with success and the rest unread, hence the look at the end. */
+        if (json_tokener_get_error(tokener) != json_tokener_success ||
+            !is_white(body + json_tokener_get_parse_end(tokener), body + size))
+                return "it is not JSON";
+        if (!json_object_is_type(o, json_type_object))
+                return "it is not a JSON object";
+        /* json-c takes NaN and Infinity, and would hand them on in the payload. */
+        if (json_c_visit(o, 0, refuse_infinite, NULL) < 0)
+                return "it holds a number that is none";
+
+        *ret = TAKE_PTR(o);
+        return NULL;
+}
+
+static int read_state(DpsReply *reply, json_object *state) {
+        int r;
+
+        if (!state)
+                return 0;
+        if (!json_object_is_type(state, json_type_object)) {
+                reply->defect = reply->defect ?: "its registrationState is not an object";
+                return 0;
+        }
+
+        get_code(state, &reply->error_code);
+        r = get_text(state, "errorMessage", DPS_MESSAGE_MAX - 1, &reply->error_message);
+        if (r < 0)
+                return r;
+        r = get_text(state, "registrationId", DPS_MESSAGE_MAX - 1, &reply->registration_id);
+        if (r < 0)
+                return r;
+        r = get_text(state, "substatus", WORD_MAX, &reply->substatus);
+        if (r < 0)
+                return r;
+        r = get_checked(state, "assignedHub", dps_host_name_is_valid, &reply->assigned_hub);
+        if (r < 0)
+                return r;
+        r = get_checked(state, "deviceId", dps_device_id_is_valid, &reply->device_id);
+        if (r < 0)
+                return r;
+        r = get_json(member(state, "payload"), &reply->payload);
+        if (r < 0)
+                return r;
+        return get_json(state, &reply->registration_state);
+}
+
+/* An empty one comes with "disabled", and is as absent. */
+static int read_operation_id(DpsReply *reply, json_object *o) {
+        const char *id = string_of(o);
+
+        if (!o || (id && !*id))
+                return 0;
+        if (!id || !operation_id_is_valid(id)) {
+                reply->defect = "its operationId is not one";
+                return 0;
+        }
+
+        reply->operation_id = strdup(id);
+        return reply->operation_id ? 0 : -ENOMEM;
+}
+
+static int read_word(DpsReply *reply, json_object *o) {
+        const char *word;
+
+        if (!o)
+                return 0;
+
+        word = string_of(o);
+        if (!word) {
+                reply->defect = reply->defect ?: "its status is not a word";
+                return 0;
+        }
+
+        reply->word = status_from_string(word);
+        reply->status_word = text_for_people(word, strlen(word), WORD_MAX);
+        return reply->status_word ? 0 : -ENOMEM;
+}
+
+/* What each status word needs beside it. */
+static const char *find_lack(const DpsReply *reply) {
+        switch (reply->word) {
+        case DPS_STATUS_NONE:
+                return reply->status == 202 ? NULL : "it has no status";
+        case DPS_STATUS_UNKNOWN:
+                return "its status is no word that we know";
+        case DPS_STATUS_ASSIGNED:
+                if (!reply->assigned_hub)
+                        return "it names no hub, or none that is a host name";
+                if (!reply->device_id)
+                        return "it names no device id, or none that can be one";
+                return NULL;
+        case DPS_STATUS_UNASSIGNED:
+        case DPS_STATUS_ASSIGNING:
+        case DPS_STATUS_FAILED:
+        case DPS_STATUS_DISABLED:
+                return NULL;
+        }
+        abort();
+}
+
+static bool is_success(const DpsReply *reply) {
+        return reply->status >= 200 && reply->status < 300;
+}
+
+int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        int r;
+
+        reply->defect = read_object(body, size, &o);
+        if (reply->defect)
+                return 0;
+
+        get_code(o, &reply->error_code);
+        r = get_text(o, "message", DPS_MESSAGE_MAX - 1, &reply->error_message);
+        if (r < 0)
+                return r;
+        r = get_text(o, "trackingId", DPS_TRACKING_ID_MAX - 1, &reply->tracking_id);
+        if (r < 0)
+                return r;
+        r = read_operation_id(reply, member(o, "operationId"));
+        if (r < 0)
+                return r;
+        r = read_word(reply, member(o, "status"));
+        if (r < 0)
+                return r;
+        r = read_state(reply, member(o, "registrationState"));
+        if (r < 0)
+                return r;
+
+        if (is_success(reply) && !reply->defect)
+                reply->defect = find_lack(reply);
+        return 0;
+}
+
+/* ---- meaning ---- */
+
+/* The code that decides: the extended one where it is of the status's class, or of a failed operation. 0: none. */
+static uint32_t deciding_code(const DpsReply *reply) {
+        if (is_success(reply) || reply->error_code / 1000 == reply->status)
+                return reply->error_code;
+        return reply->status;
+}
+
+static bool is_refusal(const DpsReply *reply) {
+        return reply->status >= 400 && reply->status < 600;
+}
+
+DpsVerdict dps_reply_verdict(const DpsReply *reply) {
+        if (is_refusal(reply))
+                return dps_code_lookup(deciding_code(reply)).verdict;
+        if (!is_success(reply) || reply->defect)
+                return DPS_VERDICT_RETRY;
+
+        switch (reply->word) {
+        case DPS_STATUS_NONE:
+                return reply->status == 202 ? DPS_VERDICT_ASSIGNING : DPS_VERDICT_RETRY;
+        case DPS_STATUS_UNASSIGNED:
+        case DPS_STATUS_ASSIGNING:
+                return DPS_VERDICT_ASSIGNING;
+        case DPS_STATUS_ASSIGNED:
+                return DPS_VERDICT_ASSIGNED;
+        case DPS_STATUS_FAILED:
+                return reply->error_code ? dps_code_lookup(reply->error_code).verdict : DPS_VERDICT_FINAL;
+        case DPS_STATUS_DISABLED:
+                return DPS_VERDICT_FINAL;
+        case DPS_STATUS_UNKNOWN:
+                return DPS_VERDICT_RETRY;
+        }
+        abort();
+}
+
+/* "DPS answered 401002, the certificate was refused: Invalid certificate." */
+static void set_refusal(const DpsReply *reply, DpsStep step, DpsError *ret) {
+        uint32_t code = deciding_code(reply);
+        DpsCode meaning = dps_code_lookup(code);
+
+        dps_error_set(ret, meaning.id, step, "DPS answered %u, %s%s%s", code, meaning.meaning,
+                      reply->error_message ? ": " : "", reply->error_message ?: "");
+}
+
+void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret) {
+        if (is_refusal(reply))
+                set_refusal(reply, step, ret);
+        else if (!is_success(reply))
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "DPS answered %u, which means nothing here",
+                              reply->status);
+        else if (reply->defect && reply->word == DPS_STATUS_UNKNOWN)
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "the answer cannot be understood: status \"%s\"",
+                              reply->status_word ?: "");
+        else if (reply->defect)
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "the answer cannot be understood: %s",
+                              reply->defect);
+        else if (reply->word == DPS_STATUS_DISABLED)
+                dps_error_set(ret, DPS_ERROR_ENROLLMENT_DISABLED, step, "the enrollment is disabled");
+        else if (reply->error_code)
+                set_refusal(reply, step, ret);
+        else
+                dps_error_set(ret, DPS_ERROR_ALLOCATION, step, "the registration failed%s%s",
+                              reply->error_message ? ": " : ", DPS does not say why",
+                              reply->error_message ?: "");
+
+        ret->code = reply->error_code ?: is_success(reply) ? 0 : reply->status;
+        ret->final = dps_reply_verdict(reply) == DPS_VERDICT_FINAL;
+        (void) snprintf(ret->tracking_id, sizeof(ret->tracking_id), "%s", reply->tracking_id ?: "");
+}
+
+void dps_reply_done(DpsReply *reply) {
+        free(reply->status_word);
+        free(reply->operation_id);
+        free(reply->registration_id);
+        free(reply->assigned_hub);
+        free(reply->device_id);
+        free(reply->substatus);
+        free(reply->payload);
+        free(reply->registration_state);
+        free(reply->error_message);
+        free(reply->tracking_id);
+        *reply = (DpsReply){ 0 };
+}
