@@ -55,13 +55,15 @@ DEFINE_FREEP(Conf, conf_free)
  * `root` if that is not NULL. */
 int conf_directories(const char *root, char ***ret);
 
-/* Names of all identities that have an unmasked file, sorted; files with other names are warned of. */
+/* Names of all identities that have an unmasked file, sorted; files with other names are warned of. A directory that
+ * is there and cannot be read is a failure, and an error in the report: nobody is retired because of it. */
 int conf_list(char *const *directories, ConfReport *report, char ***ret);
 
 /* Reads NAME.conf and its drop-ins. -ENOENT: there is none, or it is masked. A file that cannot be read, or is no
  * text, is an error in the report, and the rest is read all the same. */
 int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret);
-/* Reads just this one file, as `name` (verify-config of a file that is not installed). */
+/* Reads just this one file, as `name` (verify-config of a file that is not installed). A file that cannot be read is
+ * an error in the report, and its errno. */
 int conf_load_file(const char *path, const char *name, ConfReport *report, Conf **ret);
 
 /* [A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}, not ending in .conf, .d or .json, and not "dpsd". */

@@ -1,0 +1,720 @@
+/* SPDX-License-Identifier: MIT */
+#include "config/conf.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "build-config.h"
+
+/*
+ * The syntax is that of systemd.syntax(7). What is in a faulty line is never repeated in a remark: it may be a key
+ * that was pasted into the wrong place. Hostile input costs time and memory in proportion to its size, which is
+ * limited.
+ */
+
+#define FILE_SIZE_MAX (1024U * 1024)
+#define LINE_SIZE_MAX (64U * 1024)
+#define FAULTY_LINES_MAX 20 /* a file with more of them is not meant for us */
+#define NAME_SIZE_MAX 64
+#define REMARK_SIZE_MAX 1024
+#define DAEMON_NAME "dpsd"
+
+#define UTF8_BYTE_ORDER_MARK "\xef\xbb\xbf"
+
+/* --- remarks ---------------------------------------------------------------------------------------------- */
+
+static char *remark_text(const char *file, unsigned line, const char *format, va_list arguments) {
+        _cleanup_(freep) char *message = NULL, *whole = NULL;
+        int n;
+
+        if (vasprintf(&message, format, arguments) < 0) {
+                message = NULL;
+                return NULL;
+        }
+
+        if (file && line > 0)
+                n = asprintf(&whole, "%s:%u: %s", file, line, message);
+        else
+                n = asprintf(&whole, "%s%s%s", file ?: "", file ? ": " : "", message);
+        if (n < 0) {
+                whole = NULL;
+                return NULL;
+        }
+
+        return text_for_people(whole, (size_t) n, REMARK_SIZE_MAX);
+}
+
+void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
+                     const char *format, ...) {
+        _cleanup_(freep) char *text = NULL;
+        ConfRemark *grown;
+        va_list arguments;
+
+        va_start(arguments, format);
+        text = remark_text(file, line, format, arguments);
+        va_end(arguments);
+
+        grown = text ? reallocarray(report->remarks, report->n_remarks + 1, sizeof(ConfRemark)) : NULL;
+        if (!grown) {
+                report->has_errors = true;
+                return;
+        }
+
+        grown[report->n_remarks++] = (ConfRemark){ severity, TAKE_PTR(text) };
+        report->remarks = grown;
+        if (severity == CONF_ERROR)
+                report->has_errors = true;
+}
+
+void conf_report_done(ConfReport *report) {
+        for (size_t i = 0; i < report->n_remarks; i++)
+                free(report->remarks[i].text);
+        free(report->remarks);
+        *report = (ConfReport){ 0 };
+}
+
+const char *conf_report_first_error(const ConfReport *report) {
+        for (size_t i = 0; i < report->n_remarks; i++)
+                if (report->remarks[i].severity == CONF_ERROR)
+                        return report->remarks[i].text;
+        return "";
+}
+
+/* --- where ------------------------------------------------------------------------------------------------ */
+
+int conf_directories(const char *root, char ***ret) {
+        static const char *const usual[] = { DPS_SYSCONF_DIR, "/run/dps.d", DPS_VENDOR_CONF_DIR, NULL };
+        _cleanup_(strv_freep) char **given = NULL, **directories = NULL;
+        const char *list = getenv("CONFIGURATION_DIRECTORY");
+        int r;
+
+        if (!isempty(list)) {
+                r = strv_split(list, ":", &given);
+                if (r < 0)
+                        return r;
+        }
+
+        STRV_FOREACH(d, given ?: (char *const *) usual) {
+                char *path = NULL;
+
+                if (asprintf(&path, "%s%s%s", root ?: "", root && **d != '/' ? "/" : "", *d) < 0)
+                        return -ENOMEM;
+                r = strv_push(&directories, path);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(directories);
+        return 0;
+}
+
+bool conf_name_is_valid(const char *name) {
+        static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+        size_t size = strlen(name);
+
+        if (size == 0 || size > NAME_SIZE_MAX || !strchr(letters, name[0]))
+                return false;
+        for (size_t i = 1; i < size; i++)
+                if (!strchr(letters, name[i]) && !strchr(".:-", name[i]))
+                        return false;
+
+        return !endswith(name, ".conf") && !endswith(name, ".d") && !endswith(name, ".json") &&
+               !streq(name, DAEMON_NAME);
+}
+
+static int join(const char *directory, const char *name, char **ret) {
+        if (asprintf(ret, "%s/%s", directory, name) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+/* --- which files ------------------------------------------------------------------------------------------ */
+
+typedef enum FileKind {
+        FILE_NONE,    /* not there, or nothing that counts: the next directory may have it */
+        FILE_MASKED,  /* empty, or a link to /dev/null: nobody has it */
+        FILE_REGULAR, /* to be read */
+        FILE_FOREIGN, /* there, and neither: as FILE_NONE, but worth a remark */
+} FileKind;
+
+static FileKind file_kind(const struct stat *st) {
+        if (S_ISREG(st->st_mode))
+                return st->st_size > 0 ? FILE_REGULAR : FILE_MASKED;
+        if (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3))
+                return FILE_MASKED;
+        return FILE_FOREIGN;
+}
+
+/* A file that we may not even look at is there all the same: reading it will tell why. */
+static FileKind file_kind_at(int dir_fd, const char *path) {
+        struct stat st;
+
+        if (fstatat(dir_fd, path, &st, 0) >= 0)
+                return file_kind(&st);
+        if (errno == ENOENT || errno == ENOTDIR)
+                return fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) >= 0 ? FILE_FOREIGN : FILE_NONE;
+        return FILE_REGULAR;
+}
+
+/* A file name and how early its directory comes in the search path. */
+typedef struct Entry {
+        char *name;
+        unsigned rank;
+} Entry;
+
+typedef struct Listing {
+        Entry *entries;
+        size_t n_entries, n_allocated;
+} Listing;
+
+static void listing_done(Listing *l) {
+        for (size_t i = 0; i < l->n_entries; i++)
+                free(l->entries[i].name);
+        free(l->entries);
+}
+
+static int listing_add(Listing *l, const char *name, unsigned rank) {
+        char *copy;
+
+        if (l->n_entries == l->n_allocated) {
+                size_t n = MAX(2 * l->n_allocated, (size_t) 16);
+                Entry *grown = reallocarray(l->entries, n, sizeof(Entry));
+
+                if (!grown)
+                        return -ENOMEM;
+                l->entries = grown;
+                l->n_allocated = n;
+        }
+
+        copy = strdup(name);
+        if (!copy)
+                return -ENOMEM;
+        l->entries[l->n_entries++] = (Entry){ copy, rank };
+        return 0;
+}
+
+static int compare_entries(const void *a, const void *b) {
+        const Entry *x = a, *y = b;
+        int r = strcmp(x->name, y->name);
+
+        return r != 0 ? r : (int) x->rank - (int) y->rank;
+}
+
+/* All that ends with ".conf" or ".conf.d". Lock files of editors (".#x.conf") are nobody's business. */
+static int listing_scan(Listing *l, DIR *d, unsigned rank) {
+        int r;
+
+        for (;;) {
+                struct dirent *e;
+
+                errno = 0;
+                e = readdir(d);
+                if (!e)
+                        return -errno;
+                if (startswith(e->d_name, ".#") ||
+                    (!endswith(e->d_name, ".conf") && !endswith(e->d_name, ".conf.d")))
+                        continue;
+
+                r = listing_add(l, e->d_name, rank);
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* A directory that is not there is an empty one; one that cannot be read is not. */
+static int listing_read(Listing *l, const char *directory, unsigned rank, ConfReport *report) {
+        DIR *d = opendir(directory);
+        int r;
+
+        r = d ? listing_scan(l, d, rank) : -errno;
+        if (d)
+                closedir(d);
+        if (r == -ENOENT || r == -ENOTDIR)
+                return 0;
+        if (r < 0)
+                conf_report_add(report, CONF_ERROR, directory, 0, "cannot be listed: %s", strerror(-r));
+        return r;
+}
+
+static void listing_sort(Listing *l) {
+        if (l->n_entries > 0)
+                qsort(l->entries, l->n_entries, sizeof(Entry), compare_entries);
+}
+
+/* Decides between the files of one name, best rank first. `ret` is the path of the one to read. `report` may be NULL. */
+static int choose_file(char *const *directories, const Entry *entries, size_t n, ConfReport *report,
+                       char **ret, FileKind *ret_kind) {
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_(freep) char *path = NULL;
+                FileKind kind;
+                int r;
+
+                r = join(directories[entries[i].rank], entries[i].name, &path);
+                if (r < 0)
+                        return r;
+
+                kind = file_kind_at(AT_FDCWD, path);
+                if (kind == FILE_FOREIGN && report)
+                        conf_report_add(report, CONF_WARNING, path, 0,
+                                        "neither a regular file nor a link to one, skipping");
+                if (kind == FILE_FOREIGN || kind == FILE_NONE)
+                        continue;
+
+                *ret = TAKE_PTR(path);
+                *ret_kind = kind;
+                return 0;
+        }
+
+        *ret_kind = FILE_NONE;
+        return 0;
+}
+
+/* How many entries from the i-th on have its name. */
+static size_t same_name(const Listing *l, size_t i) {
+        size_t n = 1;
+
+        while (i + n < l->n_entries && streq(l->entries[i + n].name, l->entries[i].name))
+                n++;
+        return n;
+}
+
+static bool has_entry(const Listing *l, const char *name) {
+        size_t low = 0, high = l->n_entries;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                int r = strcmp(l->entries[middle].name, name);
+
+                if (r == 0)
+                        return true;
+                if (r < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return false;
+}
+
+/* NAME.conf.d without any NAME.conf makes no identity, and somebody may wonder why. */
+static void remark_lonely_drop_ins(const Listing *l, char *const *directories, const Entry *e,
+                                   ConfReport *report) {
+        _cleanup_(freep) char *main_name = strndup(e->name, strlen(e->name) - 2), *path = NULL;
+
+        if (!main_name || streq(main_name, DAEMON_NAME ".conf") || has_entry(l, main_name) ||
+            join(directories[e->rank], e->name, &path) < 0)
+                return;
+        conf_report_add(report, CONF_WARNING, path, 0, "there is no %s that these could add to, skipping",
+                        main_name);
+}
+
+static int list_one(const Listing *l, size_t i, size_t n, char *const *directories, ConfReport *report,
+                    char ***names) {
+        const Entry *e = &l->entries[i];
+        _cleanup_(freep) char *name = strndup(e->name, strlen(e->name) - strlen(".conf")), *path = NULL;
+        FileKind kind;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        if (streq(name, DAEMON_NAME))
+                return 0;
+        if (!conf_name_is_valid(name)) {
+                r = join(directories[e->rank], e->name, &path);
+                if (r < 0)
+                        return r;
+                conf_report_add(
+                        report, CONF_WARNING, path, 0,
+                        "this is no name for an identity, skipping: 1 to 64 of A-Z a-z 0-9 _ . : - are "
+                        "one, the first of them no . : or -, and not ending in .conf, .d or .json");
+                return 0;
+        }
+
+        r = choose_file(directories, e, n, report, &path, &kind);
+        if (r < 0 || kind != FILE_REGULAR)
+                return r;
+        return strv_push(names, TAKE_PTR(name));
+}
+
+int conf_list(char *const *directories, ConfReport *report, char ***ret) {
+        _cleanup_(listing_done) Listing l = { 0 };
+        _cleanup_(strv_freep) char **names = NULL;
+        unsigned rank = 0;
+        int r;
+
+        STRV_FOREACH(d, directories) {
+                r = listing_read(&l, *d, rank++, report);
+                if (r < 0)
+                        return r;
+        }
+        listing_sort(&l);
+
+        for (size_t i = 0, n; i < l.n_entries; i += n) {
+                n = same_name(&l, i);
+                if (endswith(l.entries[i].name, ".d")) {
+                        remark_lonely_drop_ins(&l, directories, &l.entries[i], report);
+                        continue;
+                }
+                r = list_one(&l, i, n, directories, report, &names);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(names);
+        return 0;
+}
+
+/* --- what is in them -------------------------------------------------------------------------------------- */
+
+/* One file as it is read. Lines that go on in the next one are joined in place, so that there is no copy to wipe. */
+typedef struct Reader {
+        Conf *conf;
+        ConfReport *report;
+        const char *file; /* the conf's */
+        unsigned line;    /* where what is being read began */
+        unsigned n_faulty;
+        char *section;      /* NULL: none yet */
+        bool skip_section;  /* its header is faulty: what follows belongs nowhere */
+        char *joined;       /* lines that go on, so far; NULL: none */
+        size_t joined_size; /* of it */
+        size_t n_allocated; /* lines of the conf */
+} Reader;
+
+static void reader_done(Reader *reader) {
+        free(reader->section);
+}
+
+static void reader_fault(Reader *reader, const char *what) {
+        if (++reader->n_faulty > FAULTY_LINES_MAX)
+                return;
+        conf_report_add(reader->report, CONF_ERROR, reader->file, reader->line, "%s", what);
+        if (reader->n_faulty == FAULTY_LINES_MAX)
+                conf_report_add(reader->report, CONF_ERROR, reader->file, reader->line,
+                                "too much is wrong here, the rest is not read");
+}
+
+static int read_header(Reader *reader, Span line) {
+        char *section;
+
+        reader->skip_section = line.size < 3 || line.start[line.size - 1] != ']';
+        if (reader->skip_section) {
+                reader_fault(reader, "a section begins with a line [Name], with nothing behind it");
+                return 0;
+        }
+
+        section = strndup(line.start + 1, line.size - 2);
+        if (!section)
+                return -ENOMEM;
+        free(reader->section);
+        reader->section = section;
+        return 0;
+}
+
+static int add_line(Reader *reader, Span key, Span value) {
+        Conf *c = reader->conf;
+        ConfLine line = { .file = reader->file, .line = reader->line };
+
+        if (c->n_lines == reader->n_allocated) {
+                size_t n = MAX(2 * reader->n_allocated, (size_t) 16);
+                ConfLine *grown = reallocarray(c->lines, n, sizeof(ConfLine));
+
+                if (!grown)
+                        return -ENOMEM;
+                c->lines = grown;
+                reader->n_allocated = n;
+        }
+
+        line.section = strdup(reader->section);
+        line.key = span_dup(key);
+        line.value = span_dup(value);
+        c->lines[c->n_lines++] = line; /* the conf's from now on, also if a part is missing */
+        return line.section && line.key && line.value ? 0 : -ENOMEM;
+}
+
+static int read_assignment(Reader *reader, Span line) {
+        const char *equals = memchr(line.start, '=', line.size);
+        Span key, value;
+
+        if (reader->skip_section)
+                return 0;
+        if (!equals) {
+                reader_fault(reader,
+                             "neither a [Section] nor Key=Value (what is here is not shown, it may be a "
+                             "secret); a comment begins with #, and a line that goes on in the next one "
+                             "ends with a backslash");
+                return 0;
+        }
+
+        key = span_strip((Span){ line.start, (size_t) (equals - line.start) });
+        value = span_strip((Span){ equals + 1, line.size - (size_t) (equals + 1 - line.start) });
+        if (key.size == 0) {
+                reader_fault(reader, "there is no key before the =");
+                return 0;
+        }
+        if (!reader->section) {
+                reader_fault(reader,
+                             "this assignment is in no section: a line such as [Provisioning] must come "
+                             "before it");
+                return 0;
+        }
+        return add_line(reader, key, value);
+}
+
+static int read_logical_line(Reader *reader, Span line) {
+        line = span_strip(line);
+        if (line.size == 0)
+                return 0;
+        if (line.size > LINE_SIZE_MAX) {
+                reader_fault(reader, "the line is longer than 64 kB");
+                return 0;
+        }
+        return line.start[0] == '[' ? read_header(reader, line) : read_assignment(reader, line);
+}
+
+static int read_joined(Reader *reader) {
+        Span line = { reader->joined, reader->joined_size };
+
+        reader->joined = NULL;
+        reader->joined_size = 0;
+        return line.start ? read_logical_line(reader, line) : 0;
+}
+
+static bool is_continued(const char *line, size_t size) {
+        size_t n = 0;
+
+        while (n < size && line[size - 1 - n] == '\\')
+                n++;
+        return n % 2 == 1;
+}
+
+static int read_physical_line(Reader *reader, char *line, size_t size, unsigned number) {
+        Span stripped = span_strip((Span){ line, size });
+        bool is_last;
+
+        if (stripped.size > 0 && strchr("#;", stripped.start[0]))
+                return 0; /* also amid lines that are joined */
+        if (size > 0 && line[size - 1] == '\r')
+                size--;
+
+        is_last = !is_continued(line, size);
+        if (!is_last)
+                line[size - 1] = ' ';
+        if (!reader->joined) {
+                reader->line = number;
+                reader->joined = line;
+        }
+
+        memmove(reader->joined + reader->joined_size, line, size);
+        reader->joined_size += size;
+        return is_last ? read_joined(reader) : 0;
+}
+
+/* What keeps the file from being text; the line where, for the remark. */
+static const char *find_garbage(Span text, unsigned *ret_line) {
+        unsigned line = 0;
+
+        if (!memchr(text.start, 0, text.size) && utf8_is_valid(text.start, text.size))
+                return NULL;
+
+        for (const char *p = text.start, *end = text.start + text.size; p < end; p++) {
+                const char *newline = memchr(p, '\n', (size_t) (end - p));
+                size_t size = (size_t) ((newline ?: end) - p);
+
+                *ret_line = ++line;
+                if (memchr(p, 0, size))
+                        return "a zero byte: this is no text file";
+                if (!utf8_is_valid(p, size))
+                        return "this is not UTF-8 text";
+                p += size;
+        }
+        return "this is not UTF-8 text";
+}
+
+static int read_text(Reader *reader, char *text, size_t size) {
+        const char *garbage = find_garbage((Span){ text, size }, &reader->line);
+        char *p = text, *end = text + size;
+        int r;
+
+        if (garbage) {
+                reader_fault(reader, garbage);
+                return 0;
+        }
+
+        if (startswith(p, UTF8_BYTE_ORDER_MARK))
+                p += strlen(UTF8_BYTE_ORDER_MARK);
+        for (unsigned number = 1; p < end && reader->n_faulty < FAULTY_LINES_MAX; number++) {
+                char *newline = memchr(p, '\n', (size_t) (end - p));
+                size_t length = (size_t) ((newline ?: end) - p);
+
+                r = read_physical_line(reader, p, length, number);
+                if (r < 0)
+                        return r;
+                p += length + 1;
+        }
+        return read_joined(reader);
+}
+
+/* --- one identity ----------------------------------------------------------------------------------------- */
+
+Conf *conf_free(Conf *c) {
+        if (!c)
+                return NULL;
+
+        for (size_t i = 0; i < c->n_lines; i++) {
+                free(c->lines[i].section);
+                free(c->lines[i].key);
+                erase_and_free(c->lines[i].value);
+        }
+        free(c->lines);
+        strv_free(c->files);
+        free(c->name);
+        free(c);
+        return NULL;
+}
+
+static int conf_new(const char *name, Conf **ret) {
+        _cleanup_(conf_freep) Conf *c = calloc(1, sizeof(Conf));
+
+        if (!c)
+                return -ENOMEM;
+        c->name = strdup(name);
+        if (!c->name)
+                return -ENOMEM;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+/* A negative errno is memory's, or the disk's: then it is in the report. */
+static int conf_read(Conf *c, const char *path, ConfReport *report) {
+        _cleanup_(reader_done) Reader reader = { .conf = c, .report = report };
+        _cleanup_(freep) char *text = NULL;
+        size_t size;
+        int r;
+
+        reader.n_allocated = c->n_lines;
+        r = strv_append(&c->files, path);
+        if (r < 0)
+                return r;
+        reader.file = c->files[strv_length(c->files) - 1];
+
+        r = file_read(path, FILE_SIZE_MAX, &text, &size);
+        if (r == -EFBIG)
+                conf_report_add(report, CONF_ERROR, path, 0, "larger than 1 MB: this is no configuration");
+        else if (r < 0)
+                conf_report_add(report, CONF_ERROR, path, 0, "cannot be read: %s", strerror(-r));
+        if (r < 0)
+                return r;
+
+        r = read_text(&reader, text, size);
+        explicit_bzero(text, size);
+        return r;
+}
+
+static int conf_read_drop_ins(Conf *c, char *const *directories, ConfReport *report) {
+        _cleanup_(listing_done) Listing l = { 0 };
+        _cleanup_(strv_freep) char **paths = NULL;
+        unsigned rank = 0;
+        int r;
+
+        STRV_FOREACH(d, directories) {
+                char *path = NULL;
+
+                if (asprintf(&path, "%s/%s.conf.d", *d, c->name) < 0)
+                        return -ENOMEM;
+                r = strv_push(&paths, path);
+                if (r < 0)
+                        return r;
+                r = listing_read(&l, path, rank++, report);
+                if (r == -ENOMEM)
+                        return r;
+        }
+        listing_sort(&l);
+
+        for (size_t i = 0, n; i < l.n_entries; i += n) {
+                _cleanup_(freep) char *path = NULL;
+                FileKind kind;
+
+                n = same_name(&l, i);
+                if (endswith(l.entries[i].name, ".d"))
+                        continue;
+                r = choose_file(paths, &l.entries[i], n, report, &path, &kind);
+                if (r >= 0 && kind == FILE_REGULAR)
+                        r = conf_read(c, path, report);
+                if (r == -ENOMEM)
+                        return r;
+        }
+        return 0;
+}
+
+static int choose_main_file(char *const *directories, const char *name, ConfReport *report, char **ret,
+                            FileKind *ret_kind) {
+        _cleanup_(freep) char *file_name = NULL;
+        unsigned rank = 0;
+        int r;
+
+        if (asprintf(&file_name, "%s.conf", name) < 0)
+                return -ENOMEM;
+
+        *ret_kind = FILE_NONE;
+        STRV_FOREACH(d, directories) {
+                const Entry entry = { file_name, rank++ };
+
+                r = choose_file(directories, &entry, 1, report, ret, ret_kind);
+                if (r < 0 || *ret_kind != FILE_NONE)
+                        return r;
+        }
+        return 0;
+}
+
+int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret) {
+        _cleanup_(conf_freep) Conf *c = NULL;
+        _cleanup_(freep) char *path = NULL;
+        FileKind kind;
+        int r;
+
+        r = conf_new(name, &c);
+        if (r < 0)
+                return r;
+        /* Of what does not count among the identities' files conf_list() has told. */
+        r = choose_main_file(directories, name, streq(name, DAEMON_NAME) ? report : NULL, &path, &kind);
+        if (r < 0)
+                return r;
+
+        /* Drop-ins of the daemon's own file add to its built-in defaults also where there is no dpsd.conf. */
+        if (kind != FILE_REGULAR && !streq(name, DAEMON_NAME))
+                return -ENOENT;
+        if (kind == FILE_REGULAR) {
+                r = conf_read(c, path, report);
+                if (r == -ENOMEM)
+                        return r;
+        }
+        r = conf_read_drop_ins(c, directories, report);
+        if (r < 0)
+                return r;
+        if (!c->files)
+                return -ENOENT;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+int conf_load_file(const char *path, const char *name, ConfReport *report, Conf **ret) {
+        _cleanup_(conf_freep) Conf *c = NULL;
+        int r;
+
+        r = conf_new(name, &c);
+        if (r < 0)
+                return r;
+        r = conf_read(c, path, report);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
