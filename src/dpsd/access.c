@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/access.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <systemd/sd-bus.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+
+/*
+ * A check is one request on its way through
+ *
+ *      credentials of the sender ──> uid 0 or ours: granted
+ *               └──> polkit ──> its answer
+ *                      └──> there is none: the group
+ *
+ * It holds a reference to the request, and a slot for the one answer it waits for.
+ */
+
+/* Long enough for a person to find and type a password. */
+#define POLKIT_INTERACTIVE_TIMEOUT (2 * USEC_PER_MINUTE)
+#define POLKIT_ALLOW_USER_INTERACTION UINT32_C(1)
+
+/* A group of some ten thousand members. */
+#define GROUP_ENTRY_MAX (1024U * 1024)
+
+#define BUS_DRIVER "org.freedesktop.DBus"
+
+static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
+        [ACCESS_USE] = "io.dpsd.dps1.use",
+        [ACCESS_MANAGE] = "io.dpsd.dps1.manage",
+};
+
+typedef struct Check {
+        Access *access;
+        struct Check *previous, *next;
+        sd_bus_message *request;
+        sd_bus_message *credentials; /* of the sender, as the bus told them */
+        sd_bus_slot *slot;           /* of the question that is open */
+        AccessRight right;
+        char *identity, *group; /* NULL: none */
+        access_handler_t handler;
+        bool at_polkit;
+
+        bool has_uid;
+        uint32_t uid;
+        const uint32_t *gids; /* in `credentials`; none where the bus does not tell */
+        size_t n_gids;
+} Check;
+
+struct Access {
+        void *userdata;
+        Check *checks;
+        unsigned n_at_polkit;
+};
+
+AccessVerdict access_by_uid(uid_t uid, uid_t own_uid) {
+        return uid == 0 || uid == own_uid ? ACCESS_GRANTED : ACCESS_UNDECIDED;
+}
+
+AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gids, size_t n_gids) {
+        if (right != ACCESS_USE)
+                return ACCESS_DENIED;
+        for (size_t i = 0; i < n_gids; i++)
+                if (gids[i] == group)
+                        return ACCESS_GRANTED;
+        return ACCESS_DENIED;
+}
+
+AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool interactive) {
+        if (is_authorized)
+                return ACCESS_GRANTED;
+        return is_challenge && !interactive ? ACCESS_NEEDS_INTERACTION : ACCESS_DENIED;
+}
+
+bool access_polkit_is_missing(const char *error_name, const char *error_sender) {
+        /* AccessDenied of the bus itself: where polkit is not installed no policy lets us send to it. */
+        static const char *const names[] = {
+                SD_BUS_ERROR_SERVICE_UNKNOWN,
+                SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+                SD_BUS_ERROR_ACCESS_DENIED,
+                "org.freedesktop.systemd1.NoSuchUnit",
+                "org.freedesktop.systemd1.UnitMasked",
+        };
+
+        if (!error_name || !error_sender || !streq(error_sender, BUS_DRIVER))
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (streq(error_name, names[i]))
+                        return true;
+        return false;
+}
+
+static Check *check_free(Check *c) {
+        if (!c)
+                return NULL;
+
+        if (c->previous)
+                c->previous->next = c->next;
+        else if (c->access->checks == c)
+                c->access->checks = c->next;
+        if (c->next)
+                c->next->previous = c->previous;
+        if (c->at_polkit)
+                c->access->n_at_polkit--;
+
+        sd_bus_slot_unref(c->slot);
+        sd_bus_message_unref(c->credentials);
+        sd_bus_message_unref(c->request);
+        free(c->identity);
+        free(c->group);
+        free(c);
+        return NULL;
+}
+DEFINE_FREEP(Check, check_free)
+
+int access_new(void *userdata, Access **ret) {
+        Access *a;
+
+        a = calloc(1, sizeof(*a));
+        if (!a)
+                return -ENOMEM;
+
+        a->userdata = userdata;
+        *ret = a;
+        return 0;
+}
+
+Access *access_free(Access *a) {
+        if (!a)
+                return NULL;
+
+        while (a->checks)
+                check_free(a->checks);
+        free(a);
+        return NULL;
+}
+
+static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *error) {
+        const char *action = right_actions[c->right];
+
+        if (verdict == ACCESS_NEEDS_INTERACTION)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                                         "This needs the right %s: polkit would ask for a password, but the "
+                                         "caller did not allow that",
+                                         action);
+        if (c->right == ACCESS_MANAGE || !c->identity)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "This needs the right %s, which root has, and whom polkit gives it",
+                                         action);
+        return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                 "This needs the right %s for %s, which root has, members of group %s, and "
+                                 "whom polkit gives it",
+                                 action, c->identity, c->group);
+}
+
+/* The end of a check: does what was asked, or refuses it. */
+static void check_end(Check *check, AccessVerdict verdict) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(check_freep) Check *c = check;
+        int r;
+
+        if (verdict == ACCESS_GRANTED)
+                r = c->handler(c->request, c->access->userdata, &error);
+        else
+                r = check_refuse(c, verdict, &error);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(c->request, r, &error);
+}
+
+static void check_fail(Check *check, const char *name, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+static void check_fail(Check *check, const char *name, const char *format, ...) {
+        _cleanup_(check_freep) Check *c = check;
+        va_list ap;
+
+        va_start(ap, format);
+        (void) sd_bus_reply_method_errorfv(c->request, name, format, ap);
+        va_end(ap);
+}
+
+/* Where the group does not exist, our own takes its place, as with the files in /run/dps. */
+static gid_t group_to_gid(const char *name) {
+        for (size_t size = 1024; size <= GROUP_ENTRY_MAX; size *= 4) {
+                _cleanup_(freep) char *text = malloc(size);
+                struct group buffer, *found = NULL;
+
+                if (!text || getgrnam_r(name, &buffer, text, size, &found) == ERANGE)
+                        continue;
+                return found ? found->gr_gid : getegid();
+        }
+        return getegid();
+}
+
+static int check_on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Check *c = userdata;
+        const sd_bus_error *trouble = sd_bus_message_get_error(reply);
+        int authorized, challenge;
+
+        if (trouble && access_polkit_is_missing(trouble->name, sd_bus_message_get_sender(reply))) {
+                check_end(c, access_by_group(c->right, group_to_gid(c->group ?: ""), c->gids, c->n_gids));
+                return 0;
+        }
+        if (trouble) {
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED,
+                           "This needs the right %s, and polkit could not be asked: %s",
+                           right_actions[c->right], trouble->message ?: trouble->name);
+                return 0;
+        }
+        if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
+            sd_bus_message_read(reply, "bb", &authorized, &challenge) < 0) {
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit's answer makes no sense");
+                return 0;
+        }
+
+        check_end(c, access_by_polkit(authorized, challenge,
+                                      sd_bus_message_get_allow_interactive_authorization(c->request) > 0));
+        return 0;
+}
+
+/* CheckAuthorization(subject, action, details, flags, cancellation id). The group is a detail too, so that a polkit
+ * rule can decide by it. */
+static int check_compose(const Check *c, bool interactive, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(sd_bus_message_get_bus(c->request), &m,
+                                           "org.freedesktop.PolicyKit1",
+                                           "/org/freedesktop/PolicyKit1/Authority",
+                                           "org.freedesktop.PolicyKit1.Authority", "CheckAuthorization");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "(sa{sv})s", "system-bus-name", 1, "name", "s",
+                                  sd_bus_message_get_sender(c->request), right_actions[c->right]);
+        if (r < 0)
+                return r;
+        if (c->identity)
+                r = sd_bus_message_append(m, "a{ss}", 2, "identity", c->identity, "group", c->group);
+        else
+                r = sd_bus_message_append(m, "a{ss}", 0);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "us", interactive ? POLKIT_ALLOW_USER_INTERACTION : 0, "");
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+static int check_ask_polkit(Check *c) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        bool interactive = sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
+        int r;
+
+        r = check_compose(c, interactive, &m);
+        if (r < 0)
+                return r;
+
+        c->slot = sd_bus_slot_unref(c->slot);
+        r = sd_bus_call_async(sd_bus_message_get_bus(c->request), &c->slot, m, check_on_polkit, c,
+                              interactive ? POLKIT_INTERACTIVE_TIMEOUT : 0);
+        if (r < 0)
+                return r;
+
+        c->at_polkit = true;
+        c->access->n_at_polkit++;
+        return 0;
+}
+
+static int check_read_gids(Check *c) {
+        const void *gids;
+        size_t size;
+        int r;
+
+        r = sd_bus_message_enter_container(c->credentials, 'v', "au");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read_array(c->credentials, 'u', &gids, &size);
+        if (r < 0)
+                return r;
+
+        c->gids = gids;
+        c->n_gids = size / sizeof(uint32_t);
+        return sd_bus_message_exit_container(c->credentials);
+}
+
+static int check_read_credential(Check *c) {
+        const char *key;
+        int r;
+
+        r = sd_bus_message_read(c->credentials, "s", &key);
+        if (r < 0)
+                return r;
+
+        if (streq(key, "UnixGroupIDs"))
+                return check_read_gids(c);
+        if (!streq(key, "UnixUserID"))
+                return sd_bus_message_skip(c->credentials, "v");
+
+        r = sd_bus_message_read(c->credentials, "v", "u", &c->uid);
+        if (r < 0)
+                return r;
+        c->has_uid = true;
+        return 0;
+}
+
+/* a{sv}, of which we want the user and the groups. -ENODATA: the bus does not say who it is. */
+static int check_read_credentials(Check *c) {
+        int r;
+
+        r = sd_bus_message_enter_container(c->credentials, 'a', "{sv}");
+        if (r < 0)
+                return r;
+
+        while ((r = sd_bus_message_enter_container(c->credentials, 'e', "sv")) > 0) {
+                r = check_read_credential(c);
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(c->credentials);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return c->has_uid ? 0 : -ENODATA;
+}
+
+static int check_on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Check *c = userdata;
+        AccessVerdict verdict;
+
+        c->credentials = sd_bus_message_ref(reply);
+        if (sd_bus_message_is_method_error(reply, NULL) || check_read_credentials(c) < 0) {
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say who is asking");
+                return 0;
+        }
+
+        verdict = access_by_uid(c->uid, geteuid());
+        if (verdict != ACCESS_UNDECIDED) {
+                check_end(c, verdict);
+                return 0;
+        }
+        /* Only here, so that nobody's crowd before polkit keeps root out. */
+        if (c->access->n_at_polkit >= ACCESS_PENDING_AT_POLKIT_MAX) {
+                check_fail(c, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many requests wait for polkit");
+                return 0;
+        }
+        if (check_ask_polkit(c) < 0)
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
+        return 0;
+}
+
+static unsigned n_pending_of(const Access *a, const char *sender) {
+        unsigned n = 0;
+
+        for (const Check *c = a->checks; c; c = c->next)
+                n += streq(sd_bus_message_get_sender(c->request), sender);
+        return n;
+}
+
+static int check_new(Access *a, sd_bus_message *request, const char *identity, const char *group,
+                     Check **ret) {
+        _cleanup_(check_freep) Check *c = NULL;
+
+        c = calloc(1, sizeof(*c));
+        if (!c)
+                return -ENOMEM;
+
+        c->access = a;
+        c->next = a->checks;
+        if (c->next)
+                c->next->previous = c;
+        a->checks = c;
+
+        c->request = sd_bus_message_ref(request);
+        if (identity) {
+                c->identity = strdup(identity);
+                c->group = strdup(group ?: "");
+                if (!c->identity || !c->group)
+                        return -ENOMEM;
+        }
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
+                   const char *group, access_handler_t handler, sd_bus_error *error) {
+        const char *sender = sd_bus_message_get_sender(request);
+        _cleanup_(check_freep) Check *c = NULL;
+        int r;
+
+        if (!sender)
+                return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "Nobody has signed this request");
+        if (n_pending_of(a, sender) >= ACCESS_PENDING_PER_SENDER_MAX)
+                return sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                        "Too many requests of yours wait for permission");
+
+        r = check_new(a, request, identity, group, &c);
+        if (r < 0)
+                return r;
+        c->right = right;
+        c->handler = handler;
+
+        r = sd_bus_call_method_async(sd_bus_message_get_bus(request), &c->slot, BUS_DRIVER,
+                                     "/org/freedesktop/DBus", BUS_DRIVER, "GetConnectionCredentials",
+                                     check_on_credentials, c, "s", sender);
+        if (r < 0)
+                return r;
+
+        c = NULL; /* its answer owns it now */
+        return 1;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "basic/cleanup.h"
+#include "dpsd/access.h"
+
+#define DAEMON 990
+#define GROUP 991
+
+static const struct uid_case {
+        const char *promise;
+        uid_t uid;
+        AccessVerdict verdict;
+} uid_cases[] = {
+        { "root may without asking", 0, ACCESS_GRANTED },
+        { "our own user may without asking", DAEMON, ACCESS_GRANTED },
+        { "anybody else is asked about", 1000, ACCESS_UNDECIDED },
+        { "nobody is somebody else", 65534, ACCESS_UNDECIDED },
+        { "an invalid user is somebody else", (uid_t) -1, ACCESS_UNDECIDED },
+};
+
+static void check_uid(void **state) {
+        const struct uid_case *c = *state;
+
+        assert_int_equal(access_by_uid(c->uid, DAEMON), c->verdict);
+}
+
+static const struct group_case {
+        const char *promise;
+        AccessRight right;
+        size_t n_gids;
+        uint32_t gids[3];
+        AccessVerdict verdict;
+} group_cases[] = {
+        { "a member may use", ACCESS_USE, 3, { 1000, GROUP, 27 }, ACCESS_GRANTED },
+        { "whose last group it is may use", ACCESS_USE, 3, { 1000, 27, GROUP }, ACCESS_GRANTED },
+        { "whose primary group it is may use", ACCESS_USE, 1, { GROUP }, ACCESS_GRANTED },
+        { "a member may not manage", ACCESS_MANAGE, 1, { GROUP }, ACCESS_DENIED },
+        { "a stranger may not use", ACCESS_USE, 2, { 1000, GROUP + 1 }, ACCESS_DENIED },
+        { "root's group is no member", ACCESS_USE, 1, { 0 }, ACCESS_DENIED },
+        { "who has no groups may not use", ACCESS_USE, 0, { GROUP }, ACCESS_DENIED },
+};
+
+static void check_group(void **state) {
+        const struct group_case *c = *state;
+
+        assert_int_equal(access_by_group(c->right, GROUP, c->gids, c->n_gids), c->verdict);
+}
+
+static const struct polkit_case {
+        const char *promise;
+        bool is_authorized, is_challenge, interactive;
+        AccessVerdict verdict;
+} polkit_cases[] = {
+        { "polkit's yes is a yes", true, false, false, ACCESS_GRANTED },
+        { "polkit's no is a no", false, false, false, ACCESS_DENIED },
+        { "polkit's no is a no to a person too", false, false, true, ACCESS_DENIED },
+        { "a password is asked for only where allowed", false, true, false, ACCESS_NEEDS_INTERACTION },
+        { "a password that did not come is a no", false, true, true, ACCESS_DENIED },
+};
+
+static void check_polkit(void **state) {
+        const struct polkit_case *c = *state;
+
+        assert_int_equal(access_by_polkit(c->is_authorized, c->is_challenge, c->interactive), c->verdict);
+}
+
+static const struct missing_case {
+        const char *promise, *name, *sender;
+        bool is_missing;
+} missing_cases[] = {
+        { "no such service: no polkit", "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus",
+          true },
+        { "a name without an owner: no polkit", "org.freedesktop.DBus.Error.NameHasNoOwner",
+          "org.freedesktop.DBus", true },
+        { "no bus policy to reach it: no polkit", "org.freedesktop.DBus.Error.AccessDenied",
+          "org.freedesktop.DBus", true },
+        { "no unit to start: no polkit", "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus",
+          true },
+        { "a masked unit: no polkit", "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.DBus", true },
+        { "a denial by polkit itself is its answer", "org.freedesktop.DBus.Error.AccessDenied", ":1.7",
+          false },
+        { "an unknown action is polkit's answer", "org.freedesktop.PolicyKit1.Error.Failed", ":1.7", false },
+        { "silence is no absence", "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus", false },
+        { "a start that failed is no absence", "org.freedesktop.DBus.Error.Spawn.ChildExited",
+          "org.freedesktop.DBus", false },
+        { "a full bus is no absence", "org.freedesktop.DBus.Error.LimitsExceeded", "org.freedesktop.DBus",
+          false },
+        { "an error without sender is no absence", "org.freedesktop.DBus.Error.ServiceUnknown", NULL, false },
+};
+
+static void check_missing(void **state) {
+        const struct missing_case *c = *state;
+
+        assert_int_equal(access_polkit_is_missing(c->name, c->sender), c->is_missing);
+}
+
+#define ADD_CASES(rows, check)                                                                               \
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
+                tests[n++] = (struct CMUnitTest) {                                                           \
+                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
+                }
+
+int main(void) {
+        struct CMUnitTest tests[ELEMENTSOF(uid_cases) + ELEMENTSOF(group_cases) + ELEMENTSOF(polkit_cases) +
+                                ELEMENTSOF(missing_cases)] = { 0 };
+        size_t n = 0;
+
+        ADD_CASES(uid_cases, check_uid);
+        ADD_CASES(group_cases, check_group);
+        ADD_CASES(polkit_cases, check_polkit);
+        ADD_CASES(missing_cases, check_missing);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
