@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-bus.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <systemd/sd-bus.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsd/manager-bus.h"
+
+/*
+ * Properties are members of an IdentityView, which sd-bus reads in place; the vtable is the only list of them.
+ * Listeners are told of those alone that have changed: for each identity the digests of what was told last are kept.
+ * Methods that need a right all begin in method_guarded(), which looks the right up by the method's name.
+ */
+
+#define REPORT_DETAIL_MAX 256
+
+/* Text that sd-bus would not take would fail the whole object. */
+static const char *presentable(const char *s) {
+        if (!s)
+                return "";
+        return utf8_is_valid(s, strlen(s)) ? s : "?";
+}
+
+/* The last failure; where there is none, what is wrong with the file. */
+static const DpsError *error_shown(const Identity *i) {
+        if (i->error.id == DPS_ERROR_NONE && i->config_is_faulty)
+                return &i->config_error;
+        return &i->error;
+}
+
+/* Whom we are to be if that is known; else whom we were. */
+static void view_who(IdentityView *v, const Settings *settings, const Assignment *a, Method method) {
+        if (settings) {
+                v->id_scope = presentable(settings->id_scope);
+                v->registration_id = presentable(settings->registration_id);
+                v->endpoint = presentable(settings->endpoint);
+        } else {
+                v->id_scope = presentable(a ? a->id_scope : NULL);
+                v->registration_id = presentable(a ? a->registration_id : NULL);
+                v->endpoint = presentable(a ? a->endpoint : NULL);
+        }
+        if (method == _METHOD_MAX && a)
+                method = a->method;
+        v->attestation_method = method == _METHOD_MAX ? "" : method_to_string(method);
+}
+
+static void view_assignment(IdentityView *v, const Assignment *a) {
+        static const Assignment none;
+
+        if (!a)
+                a = &none;
+        v->assigned_hub = presentable(a->hub);
+        v->device_id = presentable(a->device_id);
+        v->substatus = presentable(a->substatus);
+        v->generation = a->generation;
+        v->assigned_at = a->assigned_at_usec;
+        v->token_expires_at = a->token_expires_at_usec;
+        v->renew_at = a->renew_at_usec;
+}
+
+static void view_error(IdentityView *v, const DpsError *e, uint64_t at_usec) {
+        bool is_readable = utf8_is_valid(e->message, strlen(e->message));
+
+        v->last_error = is_readable ? e->message : dps_error_id_meaning(e->id);
+        v->last_error_id = dps_error_id_to_string(e->id);
+        v->last_error_step = dps_step_to_string(e->step);
+        v->last_error_code = e->code;
+        v->last_tracking_id = presentable(e->tracking_id);
+        v->last_error_at = at_usec;
+}
+
+static void view_fill(IdentityView *v, Identity *i) {
+        const Assignment *a = i->memory->assignment;
+
+        *v = (IdentityView){
+                .identity = i,
+                .name = i->name,
+                .state = identity_state_to_string(i->state),
+                .waiting = identity_waiting_to_string(i->waiting),
+                .transport = i->transport || a ? "mqtt" : "",
+                .healthy = identity_is_healthy(i),
+                .configured = i->settings && !i->config_is_faulty,
+                .required_for_provisioned = !i->settings || i->settings->required_for_provisioned,
+                .state_since = i->state_since_usec,
+                .certificate_expires_at = i->certificate_expires_at_usec,
+                .next_attempt_at = identity_next_attempt_at_usec(i),
+                .last_success_at = i->memory->last_success_at_usec,
+                .failing_since = i->failing_since_usec,
+                .hub_last_seen_at = i->hub_last_seen_at_usec,
+                .attempts = i->memory->attempts,
+        };
+        view_who(v, i->is_resolved ? i->settings : NULL, a, i->method);
+        view_assignment(v, a);
+        view_error(v, error_shown(i), i->last_error_at_usec);
+}
+
+int identity_bus_path(const char *name, char **ret) {
+        return sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, ret);
+}
+
+const char *identity_bus_group(const Identity *i) {
+        return i->settings && i->settings->group ? i->settings->group : "dps";
+}
+
+int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error) {
+        _cleanup_(freep) char *shown = NULL;
+        Identity *i;
+
+        i = manager_find(b->manager, name);
+        if (!i) {
+                shown = text_for_people(name, strlen(name), 64);
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
+                                         "There is no identity named '%s'", shown ?: "?");
+        }
+
+        *ret = i;
+        return 0;
+}
+
+/* Of the object that a request is for. */
+static int find_addressed(Bus *b, sd_bus_message *request, Identity **ret, sd_bus_error *error) {
+        _cleanup_(freep) char *name = NULL;
+        int r;
+
+        r = sd_bus_path_decode(sd_bus_message_get_path(request), DPS_BUS_IDENTITY_PREFIX, &name);
+        if (r < 0)
+                return r;
+        return identity_bus_find(b, r > 0 ? name : "", ret, error);
+}
+
+static int refuse_not_assigned(const Identity *i, sd_bus_error *error) {
+        char next[128];
+
+        identity_describe(i, next, sizeof(next));
+        return sd_bus_error_setf(error, DPS_BUS_ERROR_NOT_ASSIGNED, "%s is not assigned to a hub: %s",
+                                 i->name, next);
+}
+
+static int refuse_clock(const Identity *i, sd_bus_error *error) {
+        char behind[DURATION_TEXT_MAX];
+
+        format_duration(clock_behind_usec(i->manager->clock), behind);
+        return sd_bus_error_setf(error, DPS_BUS_ERROR_CLOCK_NOT_TRUSTED,
+                                 "%s: no hub would take a token of now: the clock is %s behind; waiting for "
+                                 "time synchronisation",
+                                 i->name, behind);
+}
+
+/* What a function of identity.c could not do, in the words of the contract. `why` may be empty. */
+static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error) {
+        switch (-r) {
+        case ENODATA:
+                return refuse_not_assigned(i, error);
+        case ETIME:
+                return refuse_clock(i, error);
+        case ENOTSUP:
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_NOT_SUPPORTED,
+                                         "%s proves itself by a certificate, there are no tokens for it",
+                                         i->name);
+        case ENOKEY:
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_KEY_UNAVAILABLE, "%s: %s", i->name,
+                                         isempty(why) ? "the key cannot be used" : why);
+        case EINVAL:
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_CONFIG, "%s: %s", i->name,
+                                         isempty(why) ? "there is no usable configuration" : why);
+        default:
+                return sd_bus_error_set_errnof(error, r, "%s: %s", i->name, strerror(-r));
+        }
+}
+
+int identity_bus_reprovision(sd_bus_message *request, Identity *i, sd_bus_error *error) {
+        uint64_t job, retry_usec = 0;
+        int r;
+
+        r = identity_reprovision(i, &job, &retry_usec);
+        if (r == -EBUSY)
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
+                                         "%s: asked too often, possible again in %" PRIu64 " s", i->name,
+                                         (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
+        if (r < 0)
+                return refuse(i, r, presentable(i->config_error.message), error);
+        return sd_bus_reply_method_return(request, "t", job);
+}
+
+static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        return identity_bus_reprovision(request, i, error);
+}
+
+static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(erase_and_freep) char *json = NULL;
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        r = identity_connection(i, &json);
+        if (r < 0)
+                return refuse(i, r, presentable(error_shown(i)->message), error);
+
+        r = sd_bus_message_new_method_return(request, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_sensitive(reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(reply, "s", json);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(erase_and_freep) char *token = NULL;
+        uint64_t lifetime_sec, expires_at_usec;
+        DpsError why = { 0 };
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(request, "t", &lifetime_sec);
+        if (r < 0)
+                return r;
+        r = identity_token(i, lifetime_sec, &token, &expires_at_usec, &why);
+        if (r < 0)
+                return refuse(i, r, presentable(why.message), error);
+
+        r = sd_bus_message_new_method_return(request, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_sensitive(reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(reply, "st", token, expires_at_usec);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+static int refuse_kind(const char *word, sd_bus_error *error) {
+        _cleanup_(freep) char *shown = text_for_people(word, strlen(word), 32);
+        char kinds[128] = "";
+        size_t n = 0;
+
+        for (DpsHubFailure k = 0; k < _DPS_HUB_FAILURE_MAX; k++)
+                n += (size_t) snprintf(kinds + n, sizeof(kinds) - n, "%s%s", n > 0 ? ", " : "",
+                                       dps_hub_failure_to_string(k));
+        return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
+                                 "'%s' is no kind of hub failure; there are: %s", shown ?: "?", kinds);
+}
+
+static int act_report_hub_failure(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(freep) char *detail = NULL;
+        const char *word, *told;
+        uint64_t generation, next_attempt_at = 0;
+        bool registering = false;
+        DpsHubFailure kind;
+        uint32_t code;
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(request, "tsus", &generation, &word, &code, &told);
+        if (r < 0)
+                return r;
+        if (dps_hub_failure_from_string(word, &kind) < 0)
+                return refuse_kind(word, error);
+        detail = text_for_people(told, strlen(told), REPORT_DETAIL_MAX);
+        if (!detail)
+                return -ENOMEM;
+
+        r = identity_report_hub_failure(i, generation, kind, code, detail, &registering, &next_attempt_at);
+        /* Already moved: nothing is to be done but to read the connection again. */
+        if (r < 0 && r != -ESTALE)
+                return refuse(i, r, NULL, error);
+        return sd_bus_reply_method_return(request, "bt", registering, next_attempt_at);
+}
+
+static int act_report_hub_connected(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        uint64_t generation;
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(request, "t", &generation);
+        if (r < 0)
+                return r;
+
+        r = identity_report_hub_connected(i, generation);
+        if (r < 0 && r != -ESTALE)
+                return refuse(i, r, NULL, error);
+        return sd_bus_reply_method_return(request, NULL);
+}
+
+/* The methods that need a right. */
+static const struct guarded {
+        const char *member;
+        AccessRight right;
+        access_handler_t act;
+} guarded[] = {
+        { "Reprovision", ACCESS_MANAGE, act_reprovision },
+        { "GetConnection", ACCESS_USE, act_get_connection },
+        { "GetToken", ACCESS_USE, act_get_token },
+        { "ReportHubFailure", ACCESS_USE, act_report_hub_failure },
+        { "ReportHubConnected", ACCESS_USE, act_report_hub_connected },
+};
+
+static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        const IdentityView *v = userdata;
+        const Identity *i = v->identity;
+        const char *member = sd_bus_message_get_member(request);
+
+        for (size_t k = 0; k < ELEMENTSOF(guarded); k++)
+                if (streq(guarded[k].member, member))
+                        return access_request(bus_of(i->manager)->access, request, guarded[k].right, i->name,
+                                              identity_bus_group(i), guarded[k].act, error);
+        return -EBADR;
+}
+
+static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const IdentityView *v = userdata;
+        const State *s = v->identity->memory;
+        int r;
+
+        r = sd_bus_message_new_method_return(request, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(reply, 'a', "(tss)");
+        if (r < 0)
+                return r;
+        for (unsigned k = 0; k < s->n_transitions; k++) {
+                const Transition *t = &s->transitions[k];
+
+                r = sd_bus_message_append(reply, "(tss)", t->at_usec, presentable(t->state),
+                                          presentable(t->detail));
+                if (r < 0)
+                        return r;
+        }
+        r = sd_bus_message_close_container(reply);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+#define PROPERTY(name, type, member)                                                                         \
+        SD_BUS_PROPERTY(name, type, NULL, offsetof(IdentityView, member), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
+
+static const sd_bus_vtable identity_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_PROPERTY("Name", "s", NULL, offsetof(IdentityView, name), SD_BUS_VTABLE_PROPERTY_CONST),
+        PROPERTY("State", "s", state),
+        PROPERTY("Waiting", "s", waiting),
+        PROPERTY("Healthy", "b", healthy),
+        PROPERTY("Configured", "b", configured),
+        PROPERTY("RequiredForProvisioned", "b", required_for_provisioned),
+        PROPERTY("IdScope", "s", id_scope),
+        PROPERTY("RegistrationId", "s", registration_id),
+        PROPERTY("Endpoint", "s", endpoint),
+        PROPERTY("AttestationMethod", "s", attestation_method),
+        PROPERTY("Transport", "s", transport),
+        PROPERTY("AssignedHub", "s", assigned_hub),
+        PROPERTY("DeviceId", "s", device_id),
+        PROPERTY("Substatus", "s", substatus),
+        PROPERTY("Generation", "t", generation),
+        PROPERTY("AssignedAt", "t", assigned_at),
+        PROPERTY("StateSince", "t", state_since),
+        PROPERTY("TokenExpiresAt", "t", token_expires_at),
+        PROPERTY("CertificateExpiresAt", "t", certificate_expires_at),
+        PROPERTY("RenewAt", "t", renew_at),
+        PROPERTY("NextAttemptAt", "t", next_attempt_at),
+        PROPERTY("LastSuccessAt", "t", last_success_at),
+        PROPERTY("HubLastSeenAt", "t", hub_last_seen_at),
+        PROPERTY("Attempts", "u", attempts),
+        PROPERTY("FailingSince", "t", failing_since),
+        PROPERTY("LastErrorAt", "t", last_error_at),
+        PROPERTY("LastError", "s", last_error),
+        PROPERTY("LastErrorId", "s", last_error_id),
+        PROPERTY("LastErrorStep", "s", last_error_step),
+        PROPERTY("LastErrorCode", "u", last_error_code),
+        PROPERTY("LastTrackingId", "s", last_tracking_id),
+
+        SD_BUS_METHOD_WITH_ARGS("Reprovision", SD_BUS_NO_ARGS, SD_BUS_RESULT("t", id), method_guarded,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetConnection", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_guarded,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("GetToken", SD_BUS_ARGS("t", lifetime_sec),
+                                SD_BUS_RESULT("s", token, "t", expires_at_usec), method_guarded,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("ReportHubFailure",
+                                SD_BUS_ARGS("t", generation, "s", kind, "u", code, "s", detail),
+                                SD_BUS_RESULT("b", registering, "t", next_attempt_at), method_guarded,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ReportHubConnected", SD_BUS_ARGS("t", generation), SD_BUS_NO_RESULT,
+                                method_guarded, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetHistory", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(tss)", transitions),
+                                method_get_history, SD_BUS_VTABLE_UNPRIVILEGED),
+
+        SD_BUS_SIGNAL_WITH_ARGS("ReprovisionFinished", SD_BUS_ARGS("t", id, "b", ok, "s", error), 0),
+        SD_BUS_VTABLE_END
+};
+
+/* 1: found, 0: no such object. */
+static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret_found,
+                sd_bus_error *error) {
+        Bus *b = userdata;
+        _cleanup_(freep) char *name = NULL;
+        Identity *i;
+        int r;
+
+        r = sd_bus_path_decode(path, DPS_BUS_IDENTITY_PREFIX, &name);
+        if (r <= 0)
+                return r;
+        i = manager_find(b->manager, name);
+        if (!i)
+                return 0;
+
+        view_fill(&b->view, i);
+        *ret_found = &b->view;
+        return 1;
+}
+
+static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        const Manager *m = ((Bus *) userdata)->manager;
+        _cleanup_(strv_freep) char **paths = NULL;
+        int r;
+
+        paths = calloc(m->n_identities + 1, sizeof(*paths));
+        if (!paths)
+                return -ENOMEM;
+        for (size_t k = 0; k < m->n_identities; k++) {
+                r = identity_bus_path(m->identities[k]->name, &paths[k]);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = TAKE_PTR(paths);
+        return 0;
+}
+
+int identity_bus_add(Bus *b) {
+        int r;
+
+        r = sd_bus_add_fallback_vtable(b->connection, NULL, DPS_BUS_IDENTITY_PREFIX, DPS_BUS_IDENTITY,
+                                       identity_vtable, find, b);
+        if (r < 0)
+                return r;
+        return sd_bus_add_node_enumerator(b->connection, NULL, DPS_BUS_IDENTITY_PREFIX, enumerate, b);
+}
+
+/* FNV-1a. */
+static uint64_t digest(const void *data, size_t size) {
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t k = 0; k < size; k++)
+                hash = (hash ^ ((const uint8_t *) data)[k]) * UINT64_C(0x100000001b3);
+        return hash;
+}
+
+static uint64_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
+        const uint8_t *value = (const uint8_t *) v + property->x.property.offset;
+        const char *text;
+
+        switch (property->x.property.signature[0]) {
+        case 's':
+                memcpy(&text, value, sizeof(text));
+                return digest(text, strlen(text));
+        case 't':
+                return digest(value, sizeof(uint64_t));
+        default: /* b, u */
+                return digest(value, sizeof(uint32_t));
+        }
+}
+
+void bus_identity_changed(Manager *m, Identity *i) {
+        _cleanup_(freep) char *path = NULL;
+        char *names[ELEMENTSOF(identity_vtable)];
+        size_t n_names = 0;
+        uint64_t *told = i->bus_slot;
+        IdentityView v;
+
+        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+                return;
+        if (!told)
+                told = i->bus_slot = calloc(ELEMENTSOF(identity_vtable), sizeof(*told));
+        if (!told)
+                return;
+
+        view_fill(&v, i);
+        for (size_t k = 0; k < ELEMENTSOF(identity_vtable); k++) {
+                const sd_bus_vtable *property = &identity_vtable[k];
+                uint64_t now;
+
+                if (property->type != _SD_BUS_VTABLE_PROPERTY ||
+                    !(property->flags & SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE))
+                        continue;
+                now = property_digest(&v, property);
+                if (now == told[k])
+                        continue;
+                told[k] = now;
+                names[n_names++] = (char *) property->x.property.member;
+        }
+        names[n_names] = NULL;
+        (void) sd_bus_emit_properties_changed_strv(m->bus, path, DPS_BUS_IDENTITY, names);
+}
+
+void identity_bus_forget(Identity *i) {
+        free(i->bus_slot);
+        i->bus_slot = NULL;
+}
+
+void bus_identity_added(Manager *m, Identity *i) {
+        _cleanup_(freep) char *path = NULL;
+
+        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+                return;
+        (void) sd_bus_emit_object_added(m->bus, path);
+        (void) sd_bus_emit_signal(m->bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityAdded", "so", i->name,
+                                  path);
+}
+
+void bus_identity_removed(Manager *m, Identity *i) {
+        _cleanup_(freep) char *path = NULL;
+
+        identity_bus_forget(i);
+        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+                return;
+        /* By their names: sd_bus_emit_object_removed() would look for an object that may be gone by now. */
+        (void) sd_bus_emit_interfaces_removed(m->bus, path, DPS_BUS_IDENTITY, "org.freedesktop.DBus.Peer",
+                                              "org.freedesktop.DBus.Introspectable",
+                                              "org.freedesktop.DBus.Properties", NULL);
+        (void) sd_bus_emit_signal(m->bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityRemoved", "so", i->name,
+                                  path);
+}
+
+void bus_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char *error) {
+        _cleanup_(freep) char *path = NULL;
+
+        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+                return;
+        (void) sd_bus_emit_signal(m->bus, path, DPS_BUS_IDENTITY, "ReprovisionFinished", "tbs", job, ok,
+                                  presentable(error));
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What manager-bus.c and identity-bus.c share; everybody else includes bus.h. */
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "dpsd/access.h"
+#include "dpsd/bus.h"
+#include "dpsd/identity-bus.h"
+
+#define DPS_BUS_ERROR_NOT_ASSIGNED "io.dpsd.dps1.Error.NotAssigned"
+#define DPS_BUS_ERROR_NO_SUCH_IDENTITY "io.dpsd.dps1.Error.NoSuchIdentity"
+#define DPS_BUS_ERROR_CLOCK_NOT_TRUSTED "io.dpsd.dps1.Error.ClockNotTrusted"
+#define DPS_BUS_ERROR_RATE_LIMITED "io.dpsd.dps1.Error.RateLimited"
+#define DPS_BUS_ERROR_NOT_SUPPORTED "io.dpsd.dps1.Error.NotSupported"
+#define DPS_BUS_ERROR_KEY_UNAVAILABLE "io.dpsd.dps1.Error.KeyUnavailable"
+#define DPS_BUS_ERROR_CONFIG "io.dpsd.dps1.Error.Config"
+
+/* Manager.bus_state. It lives as long as the manager; connections come and go. */
+struct Bus {
+        Manager *manager;
+        sd_bus *connection;     /* in the making, or made: then it is Manager.bus too */
+        sd_event_source *retry; /* the only timer: the next try to connect, or to get our name */
+        uint64_t retry_usec;    /* the next wait; grows */
+        bool owns_name;
+        bool trouble_is_logged; /* since we owned the name last */
+
+        Access *access; /* of this connection */
+        IdentityView view;
+
+        const char *state_shown; /* the manager's properties as they were signalled last; NULL: never */
+        unsigned n_identities_shown, n_assigned_shown;
+};
+
+static inline Bus *bus_of(const Manager *m) {
+        return m->bus_state;
+}
