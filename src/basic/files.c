@@ -9,15 +9,11 @@
 
 #include "basic/cleanup.h"
 
-int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
-        _cleanup_(closep) int fd = -1;
+int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_(freep) char *data = NULL;
         size_t size = 0;
         struct stat st;
 
-        fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd < 0)
-                return -errno;
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (!S_ISREG(st.st_mode))
@@ -54,6 +50,15 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
         if (ret_size)
                 *ret_size = size;
         return 0;
+}
+
+int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {
+        _cleanup_(closep) int fd = -1;
+
+        fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        return file_read_fd(fd, max, ret, ret_size);
 }
 
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {

@@ -11,6 +11,8 @@
  * behind its size; the caller frees it. -EFBIG: larger; -ENOTSUP: no regular file. Never blocks on a FIFO. */
 int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size);
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
+/* The same from an open file, so that its owner and mode can be looked at first. */
+int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 
 typedef enum FileWriteFlags {
         FILE_WRITE_SYNC = 1 << 0, /* survives a power cut: fsync of the file, then of its directory */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "config/conf.h"
+#include "config/specifier.h"
 
 typedef enum Method {
         METHOD_SYMMETRIC_KEY, /* "symmetric-key" */
@@ -38,20 +39,20 @@ typedef struct Settings {
         char *name;
 
         /* [Provisioning] */
-        char *id_scope; /* may hold specifiers, as may all char * but those marked */
+        char *id_scope; /* may hold specifiers, as may all that are not marked: settings_expand() */
         char *registration_id;
         char *endpoint;
         uint16_t mqtt_port, https_port;
         TransportChoice transport;
-        char *api_version;
-        char *payload; /* JSON text */
+        char *api_version; /* no specifiers */
+        char *payload;     /* JSON text */
         char *payload_file;
         uint64_t splay_usec;
         bool required_for_provisioned;
-        char *proxy;          /* a secret may be in it: never print */
+        char *proxy;          /* a secret may be in it: never print; no specifiers */
         char *proxy_password; /* a reference */
-        char **no_proxy;
-        char **ca_files; /* NULL: system */
+        char **no_proxy;      /* no specifiers */
+        char **ca_files;      /* NULL: system */
 
         /* [Attestation] */
         Method methods[_METHOD_MAX]; /* in order of preference */
@@ -59,7 +60,7 @@ typedef struct Settings {
         char **keys; /* references: credential:NAME or absolute path, not expanded text of keys */
         char **group_keys;
         char **certificates;
-        char **private_keys;
+        char **private_keys; /* references, or URIs (pkcs11:, handle:) without specifiers */
         Place keys_place,
                 certificates_place; /* of the last line that set Key=/GroupKey=, Certificate=/PrivateKey= */
 
@@ -70,19 +71,23 @@ typedef struct Settings {
         Renew renew;
 
         /* [Access] */
-        char *group;
+        char *group; /* no specifiers */
         bool share_key;
 } Settings;
 
-/* `defaults` (of dpsd.conf, its sections for identities) may be NULL. Always gives settings where memory lasts: with
- * errors in the report they are not to be used. */
+/* `defaults` (of dpsd.conf, its sections for identities) may be NULL; what the identity assigns replaces them, lists
+ * too. Always gives settings where memory lasts: with errors in the report they are not to be used. What this version
+ * cannot do is an error as well. */
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
 Settings *settings_free(Settings *s);
 DEFINE_FREEP(Settings, settings_free)
+/* A copy with all specifiers expanded, and checked; errors as specifier_expand(), and `ret_why` names the key too.
+ * %{cert-cn} is of the first Certificate= where the context names none. */
+int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why);
 /* Whether a reload has to disturb the identity. */
 bool settings_equal(const Settings *a, const Settings *b);
 
-/* [Daemon] of dpsd.conf. `conf` may be NULL. */
+/* [Daemon] of dpsd.conf. `conf` may be NULL. What is wrong with the defaults for identities is reported as well. */
 typedef struct DaemonSettings {
         unsigned max_attempts; /* in flight, default 50 */
 } DaemonSettings;
@@ -92,5 +97,5 @@ const char *method_to_string(Method m);
 int method_from_string(const char *word, Method *ret);
 const char *transport_choice_to_string(TransportChoice t);
 
-/* For `dpsctl cat-config`: values of this key are never shown. */
+/* For `dpsctl cat-config`: values of this key are never shown; nor are those of unknown keys, misspelt as they are. */
 bool settings_key_is_secret(const char *section, const char *key);

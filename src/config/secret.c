@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#include "config/secret.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "basic/cleanup.h"
+#include "basic/files.h"
+#include "basic/text.h"
+#include "config/why.h"
+
+#define CREDENTIAL_PREFIX "credential:"
+
+static const char no_reference[] =
+        "takes credential:NAME or the absolute path of a file (what is given is not "
+        "shown); to use this secret, write it to a file with mode 0600 and name that "
+        "file here";
+
+/* --- what it names ------------------------------------------------------------------------------------------ */
+
+bool credential_name_is_valid(const char *name) {
+        if (isempty(name) || strlen(name) > NAME_MAX || streq(name, ".") || streq(name, ".."))
+                return false;
+        for (const char *p = name; *p; p++)
+                if (*p <= ' ' || *p >= 0x7f || *p == '/' || *p == ':')
+                        return false;
+        return true;
+}
+
+/* One key in 64 begins with a slash when it is written as base64. No path ends with its padding. */
+static bool looks_like_base64(const char *text) {
+        for (const char *p = text; *p && *p != '='; p++)
+                if (!isalnum((unsigned char) *p) && *p != '+' && *p != '/')
+                        return false;
+        return endswith(text, "=");
+}
+
+int secret_check(const char *reference, char **ret_why) {
+        const char *name = reference;
+
+        if (scan_literal(&name, CREDENTIAL_PREFIX)) {
+                if (credential_name_is_valid(name))
+                        return 0;
+                return why(
+                        ret_why, -EINVAL,
+                        "the name behind credential: is none: it is printable, at most 255 letters, with no "
+                        "space, slash or colon");
+        }
+
+        if (*reference != '/' || strlen(reference) >= PATH_MAX || looks_like_base64(reference))
+                return why(ret_why, -EINVAL, "%s", no_reference);
+        return 0;
+}
+
+int credential_find(const char *directory, const char *name, char **ret) {
+        static const char *const prefixes[] = { "", "dps_" };
+
+        directory = directory ?: getenv("CREDENTIALS_DIRECTORY");
+        for (size_t i = 0; !isempty(directory) && i < ELEMENTSOF(prefixes); i++) {
+                _cleanup_(freep) char *path = NULL;
+                struct stat st;
+
+                if (asprintf(&path, "%s/%s%s", directory, prefixes[i], name) < 0) {
+                        path = NULL;
+                        return -ENOMEM;
+                }
+                if (stat(path, &st) < 0 && errno == ENOENT)
+                        continue;
+                *ret = TAKE_PTR(path);
+                return 0;
+        }
+        return -ENOENT;
+}
+
+int secret_path(const char *reference, char **ret, char **ret_why) {
+        const char *name = reference;
+        char *path;
+        int r;
+
+        r = secret_check(reference, ret_why);
+        if (r < 0)
+                return r;
+        if (scan_literal(&name, CREDENTIAL_PREFIX)) {
+                r = credential_find(NULL, name, ret);
+                if (r != -ENOENT)
+                        return r;
+                return why(ret_why, -EAGAIN,
+                           "credential:%s: there is no credential %s or dps_%s; the unit passes it with "
+                           "LoadCredential=, and a restart is needed for a new one",
+                           name, name, name);
+        }
+
+        path = strdup(reference);
+        if (!path)
+                return -ENOMEM;
+        *ret = path;
+        return 0;
+}
+
+/* --- who may have it ---------------------------------------------------------------------------------------- */
+
+#define WHO_TEXT_MAX 64
+
+/* "root:adm"; numbers where there is no name. */
+static const char *who(uid_t uid, gid_t gid, char buffer[static WHO_TEXT_MAX]) {
+        const struct passwd *user = getpwuid(uid);
+        const struct group *group = getgrgid(gid);
+        size_t n;
+
+        if (user)
+                (void) snprintf(buffer, WHO_TEXT_MAX / 2, "%s", user->pw_name);
+        else
+                (void) snprintf(buffer, WHO_TEXT_MAX / 2, "%u", (unsigned) uid);
+        n = strlen(buffer);
+        if (group)
+                (void) snprintf(buffer + n, WHO_TEXT_MAX - n, ":%s", group->gr_name);
+        else
+                (void) snprintf(buffer + n, WHO_TEXT_MAX - n, ":%u", (unsigned) gid);
+        return buffer;
+}
+
+/* The path as a shell takes it. */
+static char *shell_quote(const char *path) {
+        char *quoted, *p;
+
+        if (path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+:@%")] == 0)
+                return strdup(path);
+
+        p = quoted = malloc(4 * strlen(path) + 3);
+        if (!quoted)
+                return NULL;
+        *p++ = '\'';
+        for (; *path; path++)
+                if (*path == '\'')
+                        p = stpcpy(p, "'\\''");
+                else
+                        *p++ = *path;
+        (void) stpcpy(p, "'");
+        return quoted;
+}
+
+/* The command after which we, and nobody else but root, can read the file. */
+static int mending_command(const char *path, const struct stat *st, char **ret) {
+        _cleanup_(freep) char *quoted = shell_quote(path);
+        char owner[WHO_TEXT_MAX];
+        int n;
+
+        if (!quoted)
+                return -ENOMEM;
+
+        if (geteuid() == 0 || st->st_uid == geteuid())
+                n = asprintf(ret, "chmod 0600 %s", quoted);
+        else if (st->st_gid == getegid())
+                n = asprintf(ret, "chmod 0640 %s", quoted);
+        else
+                n = asprintf(ret, "chown %s %s && chmod 0640 %s", who(0, getegid(), owner), quoted, quoted);
+        return n < 0 ? -ENOMEM : 0;
+}
+
+static int blame_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
+        _cleanup_(freep) char *command = NULL;
+        char owner[WHO_TEXT_MAX];
+        int k;
+
+        k = mending_command(path, st, &command);
+        if (k < 0)
+                return k;
+        return why(ret_why, r, "%s: %s (owner %s, mode %04o): run %s", path, what,
+                   who(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777, command);
+}
+
+static const char *exposure(const struct stat *st) {
+        if (st->st_mode & S_IROTH)
+                return "everybody can read it";
+        if (st->st_mode & S_IWOTH)
+                return "everybody can change it";
+        if (st->st_mode & S_IWGRP)
+                return "its group can change it";
+        if ((st->st_mode & S_IRGRP) && st->st_gid != 0 && st->st_gid != getegid())
+                return "a group other than ours can read it";
+        return NULL;
+}
+
+static int blame_errno(const char *path, int r, char **ret_why) {
+        struct stat st;
+
+        if (r == -EACCES && stat(path, &st) >= 0)
+                return blame_file(path, &st, "we cannot read it", r, ret_why);
+        return why(ret_why, r, "%s: %s", path, r == -EFBIG ? "larger than 64 kB" : strerror(-r));
+}
+
+int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_why) {
+        _cleanup_(freep) char *path = NULL;
+        _cleanup_(closep) int fd = -1;
+        const char *what;
+        struct stat st;
+        int r;
+
+        r = secret_path(reference, &path, ret_why);
+        if (r < 0)
+                return r;
+
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return blame_errno(path, -errno, ret_why);
+
+        if (!S_ISREG(st.st_mode))
+                return why(ret_why, -ENOTSUP, "%s: not a regular file", path);
+        what = exposure(&st);
+        if (what)
+                return blame_file(path, &st, what, -EPERM, ret_why);
+
+        r = file_read_fd(fd, SECRET_SIZE_MAX, ret, ret_size);
+        return r < 0 ? blame_errno(path, r, ret_why) : 0;
+}

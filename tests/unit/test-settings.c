@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "config/settings.h"
+
+#define MINIMUM                                                                                              \
+        "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=credential:gw.key\n"
+#define WITHOUT_KEY "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\n"
+
+static ConfReport report;
+static Settings *settings;
+
+static int set_up(void **state) {
+        report = (ConfReport){ 0 };
+        settings = NULL;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        conf_report_done(&report);
+        settings = settings_free(settings);
+        return 0;
+}
+
+static Conf *conf_from_text(const char *name, const char *text) {
+        char path[] = "/tmp/test-settings-XXXXXX";
+        _cleanup_(closep) int fd = mkstemp(path);
+        Conf *conf = NULL;
+
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+        assert_int_equal(conf_load_file(path, name, &report, &conf), 0);
+        assert_int_equal(unlink(path), 0);
+        return conf;
+}
+
+static Settings *settings_from_text(const char *defaults, const char *own) {
+        _cleanup_(conf_freep) Conf *d = defaults ? conf_from_text("dpsd", defaults) : NULL;
+        _cleanup_(conf_freep) Conf *o = conf_from_text("gw", own);
+        Settings *s = NULL;
+
+        assert_int_equal(settings_from_conf(d, o, &report, &s), 0);
+        assert_non_null(s);
+        return s;
+}
+
+static void read_text(const char *defaults, const char *own) {
+        settings = settings_from_text(defaults, own);
+}
+
+static void assert_remark(ConfSeverity severity, const char *words) {
+        for (size_t i = 0; i < report.n_remarks; i++)
+                if (report.remarks[i].severity == severity && strstr(report.remarks[i].text, words))
+                        return;
+        fail_msg("no remark says: %s (the first of %zu: %s)", words, report.n_remarks,
+                 report.n_remarks > 0 ? report.remarks[0].text : "-");
+}
+
+static void assert_nowhere(const char *secret) {
+        for (size_t i = 0; i < report.n_remarks; i++)
+                assert_null(strstr(report.remarks[i].text, secret));
+}
+
+static void assert_texts(char *const *texts, const char *expected) {
+        _cleanup_(freep) char *joined = NULL;
+        size_t size;
+        FILE *f = open_memstream(&joined, &size);
+
+        STRV_FOREACH(t, texts)
+        fprintf(f, "%s%s", t == texts ? "" : "|", *t);
+        fclose(f);
+        assert_string_equal(joined, expected);
+}
+
+/* --- values --------------------------------------------------------------------------------------------------- */
+
+static void what_is_not_set_has_the_default_of_the_manual(void **state) {
+        read_text(NULL, MINIMUM);
+        assert_int_equal(report.n_remarks, 0);
+        assert_string_equal(settings->name, "gw");
+        assert_string_equal(settings->endpoint, "global.azure-devices-provisioning.net");
+        assert_int_equal(settings->mqtt_port, 8883);
+        assert_int_equal(settings->https_port, 443);
+        assert_int_equal(settings->transport, TRANSPORT_AUTO);
+        assert_string_equal(settings->api_version, "2019-03-31");
+        assert_null(settings->payload);
+        assert_null(settings->payload_file);
+        assert_int_equal(settings->splay_usec, 2 * USEC_PER_MINUTE);
+        assert_true(settings->required_for_provisioned);
+        assert_null(settings->proxy);
+        assert_null(settings->ca_files);
+        assert_int_equal(settings->n_methods, 1);
+        assert_int_equal(settings->methods[0], METHOD_SYMMETRIC_KEY);
+        assert_int_equal(settings->token_lifetime_usec, 30 * USEC_PER_DAY);
+        assert_int_equal(settings->renew_before_percent, 10);
+        assert_int_equal(settings->renew, RENEW_PROVISION);
+        assert_string_equal(settings->group, "dps");
+        assert_false(settings->share_key);
+}
+
+static void every_key_is_read(void **state) {
+        read_text(
+                NULL,
+                "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
+                "com\n"
+                "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
+                "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
+                "ProxyPassword=credential:proxy\nNoProxy=.internal, 10.0.0.1\nNoProxy=other\n"
+                "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
+                "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
+                "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
+                "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\n[Access]\nGroup=adm\nShareKey=yes\n");
+        assert_int_equal(report.n_remarks, 0);
+        assert_string_equal(settings->id_scope, "0ne1");
+        assert_string_equal(settings->registration_id, "gw-%{serial|mac:eth0}");
+        assert_string_equal(settings->endpoint, "dps.example.com");
+        assert_int_equal(settings->mqtt_port, 18883);
+        assert_int_equal(settings->https_port, 1443);
+        assert_int_equal(settings->transport, TRANSPORT_MQTT);
+        assert_string_equal(settings->api_version, "2021-06-01");
+        assert_string_equal(settings->payload, "{\"site\":\"north\"}");
+        assert_int_equal(settings->splay_usec, 5 * USEC_PER_MINUTE);
+        assert_false(settings->required_for_provisioned);
+        assert_string_equal(settings->proxy_password, "credential:proxy");
+        assert_texts(settings->no_proxy, ".internal|10.0.0.1|other");
+        assert_texts(settings->ca_files, "/etc/a.pem|/etc/b.pem");
+        assert_int_equal(settings->n_methods, 2);
+        assert_int_equal(settings->methods[0], METHOD_X509);
+        assert_int_equal(settings->methods[1], METHOD_SYMMETRIC_KEY);
+        assert_texts(settings->keys, "credential:a|/etc/dps/b");
+        assert_texts(settings->certificates, "/etc/c.pem");
+        assert_texts(settings->private_keys, "credential:c.key");
+        assert_int_equal(settings->keys_place.line, 20);
+        assert_int_equal(settings->certificates_place.line, 21);
+        assert_true(startswith(settings->keys_place.file, "/tmp/test-settings-"));
+        assert_int_equal(settings->token_lifetime_usec, 2 * USEC_PER_DAY);
+        assert_int_equal(settings->renew_before_percent, 0);
+        assert_int_equal(settings->renew_before_usec, USEC_PER_HOUR);
+        assert_int_equal(settings->renew, RENEW_TOKEN);
+        assert_string_equal(settings->group, "adm");
+        assert_true(settings->share_key);
+}
+
+static void the_last_assignment_wins(void **state) {
+        read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=1\nMqttPort=2\n");
+        assert_int_equal(settings->mqtt_port, 2);
+}
+
+static void an_empty_value_resets_to_the_default(void **state) {
+        read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=1\nMqttPort=\nEndpoint=a\nEndpoint=\n");
+        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(settings->mqtt_port, 8883);
+        assert_string_equal(settings->endpoint, "global.azure-devices-provisioning.net");
+}
+
+static void an_empty_value_empties_a_list(void **state) {
+        read_text(NULL, MINIMUM "Key=credential:b\nKey=\nKey=credential:c\n");
+        assert_texts(settings->keys, "credential:c");
+}
+
+static void a_bad_value_that_was_replaced_harms_nobody(void **state) {
+        read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=x\nMqttPort=2\n");
+        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(settings->mqtt_port, 2);
+}
+
+static void system_is_the_default_of_CaFile(void **state) {
+        read_text(NULL, MINIMUM "[Provisioning]\nCaFile=/a.pem\nCaFile=system\n");
+        assert_int_equal(report.n_remarks, 0);
+        assert_null(settings->ca_files);
+}
+
+static void methods_may_be_in_one_line_or_in_many(void **state) {
+        read_text(NULL, MINIMUM "Certificate=/c\nPrivateKey=/k\nMethod=x509\nMethod=symmetric-key, x509\n");
+        assert_int_equal(settings->n_methods, 2);
+        assert_int_equal(settings->methods[0], METHOD_X509);
+        assert_int_equal(settings->methods[1], METHOD_SYMMETRIC_KEY);
+}
+
+/* --- dpsd.conf ------------------------------------------------------------------------------------------------- */
+
+static void dpsd_conf_gives_defaults(void **state) {
+        read_text("[Provisioning]\nIdScope=0neX\nMqttPort=7\n[Hub]\nRenew=token\n",
+                  "[Provisioning]\nRegistrationId=a\nMqttPort=8\n[Attestation]\nKey=/k\n");
+        assert_int_equal(report.n_remarks, 0);
+        assert_string_equal(settings->id_scope, "0neX");
+        assert_int_equal(settings->mqtt_port, 8);
+        assert_int_equal(settings->renew, RENEW_TOKEN);
+}
+
+static void a_list_of_the_identity_replaces_the_default_one(void **state) {
+        read_text("[Provisioning]\nCaFile=/d1\nCaFile=/d2\n",
+                  MINIMUM "[Provisioning]\nCaFile=/a\nCaFile=/b\n");
+        assert_texts(settings->ca_files, "/a|/b");
+}
+
+static void an_empty_value_resets_what_dpsd_conf_says(void **state) {
+        read_text("[Provisioning]\nMqttPort=7\nCaFile=/d\n", MINIMUM "[Provisioning]\nMqttPort=\nCaFile=\n");
+        assert_int_equal(settings->mqtt_port, 8883);
+        assert_null(settings->ca_files);
+}
+
+static void a_key_of_its_own_stands_against_a_default_group_key(void **state) {
+        read_text("[Attestation]\nGroupKey=credential:group\n", MINIMUM);
+        assert_int_equal(report.n_remarks, 0);
+        assert_texts(settings->keys, "credential:gw.key");
+        assert_null(settings->group_keys);
+}
+
+static void a_bad_default_is_an_error_of_those_who_use_it(void **state) {
+        read_text("[Provisioning]\nMqttPort=x\n", MINIMUM);
+        assert_remark(CONF_ERROR, ":2: MqttPort=x: not a port");
+}
+
+static void a_bad_default_is_no_error_of_those_who_do_not(void **state) {
+        read_text("[Provisioning]\nMqttPort=x\n", MINIMUM "[Provisioning]\nMqttPort=1\n");
+        assert_int_equal(report.n_remarks, 0);
+}
+
+static void unknown_keys_of_dpsd_conf_are_not_told_by_each_identity(void **state) {
+        read_text("[Provisioning]\nWhatever=1\n", MINIMUM);
+        assert_int_equal(report.n_remarks, 0);
+}
+
+static DaemonSettings daemon_settings(const char *text) {
+        _cleanup_(conf_freep) Conf *conf = text ? conf_from_text("dpsd", text) : NULL;
+        DaemonSettings d;
+
+        daemon_settings_from_conf(conf, &report, &d);
+        return d;
+}
+
+static void fifty_attempts_in_flight_are_the_default(void **state) {
+        assert_int_equal(daemon_settings(NULL).max_attempts, 50);
+        assert_int_equal(daemon_settings("[Provisioning]\nMqttPort=1\n").max_attempts, 50);
+        assert_int_equal(report.n_remarks, 0);
+}
+
+static void MaxAttempts_is_read(void **state) {
+        assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=7\n").max_attempts, 7);
+        assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=10000\n").max_attempts, 10000);
+        assert_int_equal(report.n_remarks, 0);
+}
+
+static void a_bad_MaxAttempts_is_told_and_not_used(void **state) {
+        assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=0\n").max_attempts, 50);
+        assert_remark(CONF_ERROR, ":2: MaxAttempts=0: 1 to 10000");
+        assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=10001\n").max_attempts, 50);
+        assert_int_equal(report.n_remarks, 2);
+}
+
+static void what_is_wrong_in_dpsd_conf_is_told_without_identities(void **state) {
+        (void) daemon_settings("[Provisioning]\nMqttPort=x\nWhatever=1\n[Attestation]\nGroupKey=/g\n");
+        assert_remark(CONF_ERROR, ":2: MqttPort=x");
+        assert_remark(CONF_WARNING, ":3: there is no Whatever=");
+        assert_remark(CONF_WARNING, ":5: GroupKey=");
+        assert_int_equal(report.n_remarks, 3);
+}
+
+static void the_daemons_section_belongs_into_dpsd_conf(void **state) {
+        read_text(NULL, MINIMUM "[Daemon]\nMaxAttempts=3\n");
+        assert_remark(CONF_WARNING, ":7: [Daemon] belongs into dpsd.conf");
+        assert_int_equal(report.n_remarks, 1);
+}
+
+/* --- what is wrong ----------------------------------------------------------------------------------------------- */
+
+#define AFTER(lines) MINIMUM lines
+/* The sixth line is the first one behind MINIMUM. */
+static const struct remark_case {
+        const char *promise;
+        ConfSeverity severity;
+        const char *text, *remark;
+} cases[] = {
+        { "an unknown key is a warning", CONF_WARNING, AFTER("Foo=1\n"),
+          ":6: there is no Foo= in [Attestation]" },
+        { "a misspelt key brings the right one", CONF_WARNING, AFTER("Metod=x509\n"),
+          "did you mean Method=?" },
+        { "case is a misspelling", CONF_WARNING, AFTER("[Hub]\nrenew=token\n"),
+          ":7: there is no renew= in [Hub], did you mean Renew=?" },
+        { "a key in the wrong section brings the right one", CONF_WARNING, AFTER("MqttPort=1\n"),
+          ":6: MqttPort= belongs into [Provisioning]" },
+        { "an unknown section is a warning", CONF_WARNING, AFTER("[Foo]\nA=1\n"),
+          ":7: there is no section [Foo], ignoring A=" },
+        { "a misspelt section brings the right one", CONF_WARNING, AFTER("[provisioning]\nMqttPort=1\n"),
+          "did you mean [Provisioning]?" },
+        { "no IdScope= is an error", CONF_ERROR, "[Provisioning]\nRegistrationId=a\n[Attestation]\nKey=/k\n",
+          "IdScope= in [Provisioning] is missing" },
+        { "no RegistrationId= is an error", CONF_ERROR, "[Provisioning]\nIdScope=a\n[Attestation]\nKey=/k\n",
+          "RegistrationId= in [Provisioning] is missing" },
+        { "an ID scope has no slash", CONF_ERROR, AFTER("[Provisioning]\nIdScope=a/b\n"),
+          ":7: IdScope=a/b: not an ID scope" },
+        { "a registration ID has no space", CONF_ERROR, AFTER("[Provisioning]\nRegistrationId=a b\n"),
+          ":7: RegistrationId=a b: not a registration ID" },
+        { "a registration ID does not end with a dot", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=a.\n"), "not a registration ID" },
+        { "an unknown specifier is an error at once", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=a-%{foo}\n"),
+          ":7: RegistrationId=a-%{foo}: there is no specifier \"foo\"" },
+        { "a lone percent sign is an error", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":\"5%\"}\n"),
+          "a percent sign is written %%" },
+        { "an endpoint has no scheme", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=https://a.b\n"),
+          "without https://" },
+        { "an endpoint has no port", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a.b:8883\n"),
+          "a port belongs into MqttPort=" },
+        { "an endpoint is no hub", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=x.azure-devices.net\n"),
+          "that is an IoT hub" },
+        { "an endpoint has no space", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a b\n"),
+          "neither a host name" },
+        { "port 0 is none", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=0\n"),
+          ":7: MqttPort=0: not a port, which is 1 to 65535" },
+        { "port 65536 is none", CONF_ERROR, AFTER("[Provisioning]\nHttpsPort=65536\n"), "not a port" },
+        { "a port is a number", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=-1\n"), "not a port" },
+        { "a comment behind a value is explained", CONF_ERROR,
+          AFTER("[Provisioning]\nMqttPort=8883  # TLS\n"), "(a comment begins at the start of a line)" },
+        { "a transport is one of three", CONF_ERROR, AFTER("[Provisioning]\nTransport=amqp\n"),
+          "auto, mqtt or https" },
+        { "HTTPS is not spoken yet", CONF_ERROR, AFTER("[Provisioning]\nTransport=https\n"),
+          ":7: Transport=https: this version of dpsd speaks MQTT only" },
+        { "an API version has no capitals", CONF_ERROR,
+          AFTER("[Provisioning]\nApiVersion=2021-06-01-Preview\n"),
+          "ApiVersion=2021-06-01-Preview: an API version" },
+        { "a payload is JSON", CONF_ERROR, AFTER("[Provisioning]\nPayload={a}\n"), ":7: Payload= not JSON" },
+        { "a payload is a JSON object", CONF_ERROR, AFTER("[Provisioning]\nPayload=[1]\n"),
+          "takes a JSON object" },
+        { "a payload ends where its object ends", CONF_ERROR, AFTER("[Provisioning]\nPayload={} {}\n"),
+          "not JSON" },
+        { "a payload is whole", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":1\n"),
+          "it ends too early" },
+        { "Payload= and PayloadFile= exclude each other", CONF_ERROR,
+          AFTER("[Provisioning]\nPayload={}\nPayloadFile=/p\n"),
+          ":8: PayloadFile= and Payload= exclude each other" },
+        { "a payload's file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nPayloadFile=p.json\n"),
+          "absolute path" },
+        { "a splay is a duration", CONF_ERROR, AFTER("[Provisioning]\nSplay=soon\n"),
+          ":7: Splay=soon: not a duration" },
+        { "a splay is not for ever", CONF_ERROR, AFTER("[Provisioning]\nSplay=infinity\n"), "too long" },
+        { "a yes or no is one", CONF_ERROR, AFTER("[Provisioning]\nRequiredForProvisioned=maybe\n"),
+          "yes or no is wanted" },
+        { "a proxy cannot be used yet and is not gone around", CONF_ERROR,
+          AFTER("[Provisioning]\nProxy=http://p:3128\n"), ":7: Proxy= is set: this version of dpsd cannot" },
+        { "a proxy has a scheme", CONF_ERROR, AFTER("[Provisioning]\nProxy=p:3128\n"),
+          "Proxy= takes http://" },
+        { "a CA file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nCaFile=ca.pem\n"),
+          ":7: CaFile=ca.pem: the absolute path" },
+        { "a method is one of three", CONF_ERROR, AFTER("Method=password\n"),
+          ":6: Method=password: there is no method \"password\"" },
+        { "without a key there is no symmetric key", CONF_ERROR, WITHOUT_KEY,
+          "Key= in [Attestation] is missing" },
+        { "a certificate without Method= is explained", CONF_ERROR,
+          WITHOUT_KEY "Certificate=/c\nPrivateKey=/k\n", "for a certificate say Method=x509" },
+        { "X.509 needs a certificate", CONF_ERROR, WITHOUT_KEY "Method=x509\nPrivateKey=/k\n",
+          "Certificate= in [Attestation] is missing" },
+        { "X.509 needs a private key", CONF_ERROR, WITHOUT_KEY "Method=x509\nCertificate=/k\n",
+          "PrivateKey= in [Attestation] is missing" },
+        { "certificates and private keys come in pairs", CONF_ERROR,
+          WITHOUT_KEY "Method=x509\nCertificate=/c\nCertificate=/d\nPrivateKey=/k\n",
+          ":8: there must be as many" },
+        { "that they come in pairs is not excused by another method", CONF_ERROR,
+          AFTER("Method=x509 symmetric-key\nCertificate=/c\nCertificate=/d\nPrivateKey=/k\n"),
+          "there must be as many" },
+        { "a TPM cannot be used yet", CONF_ERROR, WITHOUT_KEY "Method=tpm\n",
+          ":5: Method=tpm: this version of dpsd has no TPM" },
+        { "a TPM beside a key is a warning", CONF_WARNING, AFTER("Method=tpm symmetric-key\n"),
+          ":6: Method=tpm: this version" },
+        { "keys in hardware cannot be used yet", CONF_ERROR,
+          WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=pkcs11:token=a%20b\n",
+          ":7: PrivateKey= names a key in hardware" },
+        { "keys in hardware beside another method are a warning", CONF_WARNING,
+          AFTER("Method=x509 symmetric-key\nCertificate=/c\nPrivateKey=handle:0x81000002\n"),
+          ":8: PrivateKey= names a key" },
+        { "a method without its keys beside another is a warning", CONF_WARNING,
+          AFTER("Method=x509 symmetric-key\n"), "Certificate= in [Attestation] is missing" },
+        { "a handle is hexadecimal", CONF_ERROR,
+          WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=handle:12\n", "handle:0x81000002" },
+        { "a certificate is a path", CONF_ERROR,
+          WITHOUT_KEY "Method=x509\nCertificate=c.pem\nPrivateKey=/k\n",
+          ":6: Certificate=c.pem: the absolute path" },
+        { "Key= and GroupKey= exclude each other", CONF_ERROR, AFTER("GroupKey=/g\n"),
+          ":6: GroupKey= and Key= exclude each other" },
+        { "a group key is warned of", CONF_WARNING, WITHOUT_KEY "GroupKey=/g\n",
+          ":5: GroupKey= makes every device" },
+        { "a key is a reference", CONF_ERROR, WITHOUT_KEY "Key=secret.key\n",
+          ":5: Key= takes credential:NAME or the absolute path" },
+        { "a token lives 30 s at least", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=29\n"),
+          ":7: TokenLifetime=29: too short: at least 30 s" },
+        { "a token does not live for ever", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=infinity\n"),
+          "too long" },
+        { "a token of less than an hour is warned of with the registrations a day", CONF_WARNING,
+          AFTER("[Hub]\nTokenLifetime=30min\n"), ":7: TokenLifetime=30min: up to 53 registrations" },
+        { "where tokens are made locally, tokens are counted", CONF_WARNING,
+          AFTER("[Hub]\nTokenLifetime=30min\nRenew=token\n"), "up to 53 new tokens" },
+        { "renewing right after is warned of too", CONF_WARNING,
+          AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=119min\n"),
+          ":8: RenewBefore=119min: up to 1440 registrations" },
+        { "0 % is no time to renew", CONF_ERROR, AFTER("[Hub]\nRenewBefore=0%\n"), "1% to 99%" },
+        { "100 % is no time to renew", CONF_ERROR, AFTER("[Hub]\nRenewBefore=100%\n"), "1% to 99%" },
+        { "renewal comes after the beginning", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=2h\n"),
+          ":8: RenewBefore= must be less than TokenLifetime=, which is 2 h" },
+        { "renewal is of the registration or of the token", CONF_ERROR, AFTER("[Hub]\nRenew=never\n"),
+          "provision or token" },
+        { "a group is a name", CONF_ERROR, AFTER("[Access]\nGroup=a b\n"),
+          ":7: Group=a b: not the name of a group" },
+};
+
+static void check_remark(void **state) {
+        const struct remark_case *c = *state;
+
+        set_up(NULL);
+        read_text(NULL, c->text);
+        assert_remark(c->severity, c->remark);
+        assert_int_equal(report.has_errors, c->severity == CONF_ERROR);
+        assert_int_equal(report.n_remarks, 1);
+        tear_down(NULL);
+}
+
+static const struct accepted_case {
+        const char *promise, *text;
+} accepted[] = {
+        { "an endpoint may be an IPv4 address", AFTER("[Provisioning]\nEndpoint=127.0.0.1\n") },
+        { "an endpoint may be an IPv6 address", AFTER("[Provisioning]\nEndpoint=::1\n") },
+        { "an endpoint may be a name without dot", AFTER("[Provisioning]\nEndpoint=localhost\n") },
+        { "an API version may be a preview", AFTER("[Provisioning]\nApiVersion=2021-11-01-preview\n") },
+        { "a payload may have specifiers", AFTER("[Provisioning]\nPayload={\"serial\":\"%{serial}\"}\n") },
+        { "a payload may have a written percent sign",
+          AFTER("[Provisioning]\nPayload={\"load\":\"5%%\"}\n") },
+        { "a payload may go over lines", AFTER("[Provisioning]\nPayload={\"a\": \\\n  1}\n") },
+        { "no splay is one", AFTER("[Provisioning]\nSplay=0\n") },
+        { "RenewBefore= may be a duration", AFTER("[Hub]\nRenewBefore=3d\n") },
+        { "a token of an hour is no reason to warn", AFTER("[Hub]\nTokenLifetime=1h\n") },
+        { "30 s is allowed in tests, with RenewBefore= in percent",
+          AFTER("[Hub]\nTokenLifetime=1h\nRenewBefore=50%\n") },
+        { "a key's path may have specifiers", WITHOUT_KEY "Key=/etc/dps/%{hostname}.key\n" },
+        { "a credential's name may have specifiers", WITHOUT_KEY "Key=credential:%{hostname}.key\n" },
+        { "a certificate may be a credential",
+          WITHOUT_KEY "Method=x509\nCertificate=credential:c\nPrivateKey=/k\n" },
+};
+
+static void check_accepted(void **state) {
+        const struct accepted_case *c = *state;
+
+        set_up(NULL);
+        read_text(NULL, c->text);
+        if (report.n_remarks > 0)
+                fail_msg("%s", report.remarks[0].text);
+        tear_down(NULL);
+}
+
+/* --- secrets ----------------------------------------------------------------------------------------------------- */
+
+#define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+static const struct secret_case {
+        const char *promise, *text;
+} secrets[] = {
+        { "a key pasted into Key= is not repeated", WITHOUT_KEY "Key=" SECRET "\n" },
+        { "a key that begins as a path is not repeated", WITHOUT_KEY "Key=/" SECRET "\n" },
+        { "a key pasted into GroupKey= is not repeated", WITHOUT_KEY "GroupKey=" SECRET "\n" },
+        { "a key pasted behind credential: is not repeated", WITHOUT_KEY "Key=credential:/" SECRET "\n" },
+        { "a key pasted with a specifier in it is not repeated",
+          WITHOUT_KEY "Key=/" SECRET "%{" SECRET "}\n" },
+        { "a key pasted onto its own line is not repeated", MINIMUM SECRET "\n" },
+        { "a key pasted as a section is not repeated", MINIMUM "[" SECRET "]\nA=1\n" },
+        { "a key pasted into PrivateKey= is not repeated",
+          WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=" SECRET "\n" },
+        { "the PIN of a hardware key is not repeated",
+          WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=pkcs11:a?pin-value=" SECRET "\n" },
+        { "a password pasted into ProxyPassword= is not repeated",
+          MINIMUM "[Provisioning]\nProxyPassword=" SECRET "\n" },
+        { "the user info of a good proxy is not repeated",
+          MINIMUM "[Provisioning]\nProxy=http://u:" SECRET "@p:1\n" },
+        { "the user info of a bad proxy is not repeated",
+          MINIMUM "[Provisioning]\nProxy=ftp://u:" SECRET "@p:1\n" },
+        { "a payload is not repeated", MINIMUM "[Provisioning]\nPayload={" SECRET "}\n" },
+        { "a connection string in the wrong place is not repeated",
+          MINIMUM "[Provisioning]\nEndpoint=HostName=a;SharedAccessKey=" SECRET "\n" },
+};
+
+static void check_secret(void **state) {
+        const struct secret_case *c = *state;
+
+        set_up(NULL);
+        read_text(NULL, c->text);
+        assert_true(report.n_remarks > 0);
+        assert_nowhere("AAEC");
+        tear_down(NULL);
+}
+
+static void cat_config_hides_what_may_be_a_secret(void **state) {
+        static const char *const hidden[] = { "Key", "GroupKey", "PrivateKey", "GroupKye" };
+
+        for (size_t i = 0; i < ELEMENTSOF(hidden); i++)
+                assert_true(settings_key_is_secret("Attestation", hidden[i]));
+        assert_true(settings_key_is_secret("Provisioning", "Proxy"));
+        assert_true(settings_key_is_secret("Provisioning", "ProxyPassword"));
+        assert_false(settings_key_is_secret("Provisioning", "IdScope"));
+        assert_false(settings_key_is_secret("Attestation", "Certificate"));
+        assert_false(settings_key_is_secret("Daemon", "MaxAttempts"));
+}
+
+/* --- limits ------------------------------------------------------------------------------------------------------ */
+
+static char *repeated(const char *head, const char *line, unsigned n) {
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        fputs(head, f);
+        while (n-- > 0)
+                fputs(line, f);
+        fclose(f);
+        return text;
+}
+
+static void a_list_without_end_is_an_error(void **state) {
+        _cleanup_(freep) char *text = repeated(MINIMUM, "Key=/k\n", 10000);
+
+        read_text(NULL, text);
+        assert_remark(CONF_ERROR, "Key= has more than 64 lines");
+}
+
+static void words_without_end_are_an_error(void **state) {
+        _cleanup_(freep) char *text = repeated(MINIMUM "[Provisioning]\nNoProxy=", "a,", 10000);
+
+        read_text(NULL, text);
+        assert_remark(CONF_ERROR, "more than 256 words");
+}
+
+static void many_unknown_keys_are_not_all_told(void **state) {
+        _cleanup_(freep) char *text = repeated(MINIMUM, "Foo=1\n", 10000);
+
+        read_text(NULL, text);
+        assert_int_equal(report.n_remarks, 20);
+}
+
+/* --- equality, expansion ----------------------------------------------------------------------------------------- */
+
+/* One line for each key; whoever adds a key adds one here. */
+static const char *const changes[] = {
+        "[Provisioning]\nIdScope=other",
+        "[Provisioning]\nRegistrationId=other",
+        "[Provisioning]\nEndpoint=other",
+        "[Provisioning]\nMqttPort=1",
+        "[Provisioning]\nHttpsPort=1",
+        "[Provisioning]\nTransport=mqtt",
+        "[Provisioning]\nApiVersion=2021-06-01",
+        "[Provisioning]\nPayload={}",
+        "[Provisioning]\nPayloadFile=/p",
+        "[Provisioning]\nSplay=1",
+        "[Provisioning]\nRequiredForProvisioned=no",
+        "[Provisioning]\nProxy=http://p",
+        "[Provisioning]\nProxyPassword=/p",
+        "[Provisioning]\nNoProxy=a",
+        "[Provisioning]\nCaFile=/c",
+        "[Attestation]\nMethod=tpm",
+        "[Attestation]\nKey=/k",
+        "[Attestation]\nGroupKey=/k",
+        "[Attestation]\nCertificate=/c",
+        "[Attestation]\nPrivateKey=/c",
+        "[Hub]\nTokenLifetime=2d",
+        "[Hub]\nRenewBefore=11%",
+        "[Hub]\nRenewBefore=2h",
+        "[Hub]\nRenew=token",
+        "[Access]\nGroup=other",
+        "[Access]\nShareKey=yes",
+};
+
+static void the_same_text_gives_equal_settings(void **state) {
+        _cleanup_(settings_freep) Settings *other = NULL;
+
+        read_text(NULL, MINIMUM "Key=/b\n[Provisioning]\nNoProxy=a b\nPayload={}\n");
+        other = settings_from_text(NULL,
+                                   "# moved\n" MINIMUM "Key=/b\n[Provisioning]\nNoProxy=a b\nPayload={}\n");
+        assert_true(settings_equal(settings, other));
+}
+
+static void each_key_counts_in_a_comparison(void **state) {
+        read_text(NULL, MINIMUM);
+        for (size_t i = 0; i < ELEMENTSOF(changes); i++) {
+                _cleanup_(freep) char *text = NULL;
+                _cleanup_(settings_freep) Settings *other = NULL;
+
+                assert_true(asprintf(&text, "%s%s\n", MINIMUM, changes[i]) > 0);
+                other = settings_from_text(NULL, text);
+                if (settings_equal(settings, other) || settings_equal(other, settings))
+                        fail_msg("no difference: %s", changes[i]);
+        }
+}
+
+static void lists_of_different_length_differ(void **state) {
+        _cleanup_(settings_freep) Settings *other = NULL;
+
+        read_text(NULL, MINIMUM "Key=/b\n");
+        other = settings_from_text(NULL, MINIMUM);
+        assert_false(settings_equal(settings, other));
+        assert_false(settings_equal(other, settings));
+}
+
+static void expanding_changes_nothing_where_there_is_nothing(void **state) {
+        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM "[Provisioning]\nNoProxy=a b\nCaFile=/c\nPayload={}\n[Hub]\nRenew=token\n");
+        assert_int_equal(settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason), 0);
+        assert_true(settings_equal(settings, expanded));
+        assert_int_equal(expanded->keys_place.line, settings->keys_place.line);
+        assert_string_equal(expanded->keys_place.file, settings->keys_place.file);
+}
+
+/* A root with a host name only. */
+static void make_root(char *root) {
+        _cleanup_(freep) char *etc = NULL, *name = NULL;
+        _cleanup_(fclosep) FILE *f = NULL;
+
+        assert_non_null(mkdtemp(root));
+        assert_true(asprintf(&etc, "%s/etc", root) > 0 && asprintf(&name, "%s/hostname", etc) > 0);
+        assert_int_equal(mkdir(etc, 0755), 0);
+        f = fopen(name, "we");
+        assert_non_null(f);
+        fputs("box7\n", f);
+}
+
+static void remove_root(const char *root) {
+        _cleanup_(freep) char *etc = NULL, *name = NULL;
+
+        assert_true(asprintf(&etc, "%s/etc", root) > 0 && asprintf(&name, "%s/hostname", etc) > 0);
+        assert_int_equal(unlink(name), 0);
+        assert_int_equal(rmdir(etc), 0);
+        assert_int_equal(rmdir(root), 0);
+}
+
+static void expand_in_root(int expected, Settings **ret, char **ret_why) {
+        char root[] = "/tmp/test-settings-XXXXXX";
+        int r;
+
+        make_root(root);
+        r = settings_expand(settings, &(SpecifierContext){ .root = root }, ret, ret_why);
+        remove_root(root);
+        assert_int_equal(r, expected);
+}
+
+static void specifiers_are_expanded_in_texts_and_lists(void **state) {
+        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, WITHOUT_KEY "Key=/etc/%{hostname}.key\nKey=credential:%{hostname}\n[Provisioning]\n"
+                                    "RegistrationId=gw-%{hostname}\nPayload={\"h\":\"%{hostname} 5%%\"}\n");
+        expand_in_root(0, &expanded, &reason);
+        assert_string_equal(expanded->registration_id, "gw-box7");
+        assert_texts(expanded->keys, "/etc/box7.key|credential:box7");
+        assert_string_equal(expanded->payload, "{\"h\":\"box7 5%\"}");
+        assert_string_equal(settings->registration_id, "gw-%{hostname}");
+}
+
+static void what_comes_out_is_checked(void **state) {
+        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{hostname}.\n");
+        assert_int_equal(report.n_remarks, 0);
+        expand_in_root(-EINVAL, &expanded, &reason);
+        assert_null(expanded);
+        assert_non_null(strstr(reason, "RegistrationId=%{hostname}. gives \"box7.\": not a registration ID"));
+}
+
+static void what_cannot_be_resolved_is_told_with_its_key(void **state) {
+        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{mac:eth7}\n");
+        expand_in_root(-EAGAIN, &expanded, &reason);
+        assert_string_equal(reason,
+                            "RegistrationId=%{mac:eth7}: %{mac:eth7}: there is no network interface eth7");
+}
+
+static void names_of_methods_and_transports_are_those_of_the_manual(void **state) {
+        Method m;
+
+        assert_string_equal(method_to_string(METHOD_SYMMETRIC_KEY), "symmetric-key");
+        assert_string_equal(method_to_string(METHOD_X509), "x509");
+        assert_string_equal(method_to_string(METHOD_TPM), "tpm");
+        assert_int_equal(method_from_string("x509", &m), 0);
+        assert_int_equal(m, METHOD_X509);
+        assert_int_equal(method_from_string("X509", &m), -EINVAL);
+        assert_string_equal(transport_choice_to_string(TRANSPORT_HTTPS), "https");
+}
+
+#define PLAIN(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define ROWS(rows, check)                                                                                    \
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
+                tests[n++] = (struct CMUnitTest) {                                                           \
+                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
+                }
+
+int main(void) {
+        static const struct CMUnitTest plain[] = {
+                PLAIN(what_is_not_set_has_the_default_of_the_manual),
+                PLAIN(every_key_is_read),
+                PLAIN(the_last_assignment_wins),
+                PLAIN(an_empty_value_resets_to_the_default),
+                PLAIN(an_empty_value_empties_a_list),
+                PLAIN(a_bad_value_that_was_replaced_harms_nobody),
+                PLAIN(system_is_the_default_of_CaFile),
+                PLAIN(methods_may_be_in_one_line_or_in_many),
+                PLAIN(dpsd_conf_gives_defaults),
+                PLAIN(a_list_of_the_identity_replaces_the_default_one),
+                PLAIN(an_empty_value_resets_what_dpsd_conf_says),
+                PLAIN(a_key_of_its_own_stands_against_a_default_group_key),
+                PLAIN(a_bad_default_is_an_error_of_those_who_use_it),
+                PLAIN(a_bad_default_is_no_error_of_those_who_do_not),
+                PLAIN(unknown_keys_of_dpsd_conf_are_not_told_by_each_identity),
+                PLAIN(fifty_attempts_in_flight_are_the_default),
+                PLAIN(MaxAttempts_is_read),
+                PLAIN(a_bad_MaxAttempts_is_told_and_not_used),
+                PLAIN(what_is_wrong_in_dpsd_conf_is_told_without_identities),
+                PLAIN(the_daemons_section_belongs_into_dpsd_conf),
+                PLAIN(cat_config_hides_what_may_be_a_secret),
+                PLAIN(a_list_without_end_is_an_error),
+                PLAIN(words_without_end_are_an_error),
+                PLAIN(many_unknown_keys_are_not_all_told),
+                PLAIN(the_same_text_gives_equal_settings),
+                PLAIN(each_key_counts_in_a_comparison),
+                PLAIN(lists_of_different_length_differ),
+                PLAIN(expanding_changes_nothing_where_there_is_nothing),
+                PLAIN(specifiers_are_expanded_in_texts_and_lists),
+                PLAIN(what_comes_out_is_checked),
+                PLAIN(what_cannot_be_resolved_is_told_with_its_key),
+                PLAIN(names_of_methods_and_transports_are_those_of_the_manual),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(cases) + ELEMENTSOF(accepted) + ELEMENTSOF(secrets) +
+                                ELEMENTSOF(plain)] = { 0 };
+        size_t n = 0;
+
+        ROWS(cases, check_remark);
+        ROWS(accepted, check_accepted);
+        ROWS(secrets, check_secret);
+        memcpy(tests + n, plain, sizeof(plain));
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
