@@ -12,8 +12,8 @@
  * A check is one request on its way through
  *
  *      credentials of the sender ──> uid 0 or ours: granted
- *               └──> polkit ──> its answer
- *                      └──> there is none: the group
+ *               └──> its turn ──> polkit ──> its answer
+ *                                    └──> there is none: the group
  *
  * It holds a reference to the request, and a slot for the one answer it waits for.
  */
@@ -32,16 +32,22 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
         [ACCESS_MANAGE] = "io.dpsd.dps1.manage",
 };
 
+typedef enum Stage {
+        STAGE_AT_BUS,  /* who is it? */
+        STAGE_WAITING, /* for others to come back from polkit */
+        STAGE_AT_POLKIT,
+} Stage;
+
 typedef struct Check {
         Access *access;
         struct Check *previous, *next;
+        Stage stage;
         sd_bus_message *request;
         sd_bus_message *credentials; /* of the sender, as the bus told them */
         sd_bus_slot *slot;           /* of the question that is open */
         AccessRight right;
         char *identity, *group; /* NULL: none */
         access_handler_t handler;
-        bool at_polkit;
 
         bool has_uid;
         uint32_t uid;
@@ -51,7 +57,7 @@ typedef struct Check {
 
 struct Access {
         void *userdata;
-        Check *checks;
+        Check *first, *last; /* in the order they came */
         unsigned n_at_polkit;
 };
 
@@ -92,19 +98,36 @@ bool access_polkit_is_missing(const char *error_name, const char *error_sender) 
         return false;
 }
 
+static void check_link(Check *c, Access *a) {
+        c->access = a;
+        c->previous = a->last;
+        if (a->last)
+                a->last->next = c;
+        else
+                a->first = c;
+        a->last = c;
+}
+
+static void check_unlink(Check *c) {
+        Access *a = c->access;
+
+        if (c->previous)
+                c->previous->next = c->next;
+        else
+                a->first = c->next;
+        if (c->next)
+                c->next->previous = c->previous;
+        else
+                a->last = c->previous;
+        if (c->stage == STAGE_AT_POLKIT)
+                a->n_at_polkit--;
+}
+
 static Check *check_free(Check *c) {
         if (!c)
                 return NULL;
 
-        if (c->previous)
-                c->previous->next = c->next;
-        else if (c->access->checks == c)
-                c->access->checks = c->next;
-        if (c->next)
-                c->next->previous = c->previous;
-        if (c->at_polkit)
-                c->access->n_at_polkit--;
-
+        check_unlink(c);
         sd_bus_slot_unref(c->slot);
         sd_bus_message_unref(c->credentials);
         sd_bus_message_unref(c->request);
@@ -131,8 +154,8 @@ Access *access_free(Access *a) {
         if (!a)
                 return NULL;
 
-        while (a->checks)
-                check_free(a->checks);
+        while (a->first)
+                check_free(a->first);
         free(a);
         return NULL;
 }
@@ -194,35 +217,47 @@ static gid_t group_to_gid(const char *name) {
         return getegid();
 }
 
-static int check_on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        Check *c = userdata;
+static bool is_interactive(const Check *c) {
+        return sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
+}
+
+static void check_read_polkit(Check *c, sd_bus_message *reply) {
         const sd_bus_error *trouble = sd_bus_message_get_error(reply);
         int authorized, challenge;
 
         if (trouble && access_polkit_is_missing(trouble->name, sd_bus_message_get_sender(reply))) {
                 check_end(c, access_by_group(c->right, group_to_gid(c->group ?: ""), c->gids, c->n_gids));
-                return 0;
+                return;
         }
         if (trouble) {
                 check_fail(c, SD_BUS_ERROR_ACCESS_DENIED,
                            "This needs the right %s, and polkit could not be asked: %s",
                            right_actions[c->right], trouble->message ?: trouble->name);
-                return 0;
+                return;
         }
         if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
             sd_bus_message_read(reply, "bb", &authorized, &challenge) < 0) {
                 check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit's answer makes no sense");
-                return 0;
+                return;
         }
 
-        check_end(c, access_by_polkit(authorized, challenge,
-                                      sd_bus_message_get_allow_interactive_authorization(c->request) > 0));
+        check_end(c, access_by_polkit(authorized, challenge, is_interactive(c)));
+}
+
+static void ask_those_who_wait(Access *a);
+
+static int check_on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Check *c = userdata;
+        Access *a = c->access;
+
+        check_read_polkit(c, reply);
+        ask_those_who_wait(a);
         return 0;
 }
 
 /* CheckAuthorization(subject, action, details, flags, cancellation id). The group is a detail too, so that a polkit
  * rule can decide by it. */
-static int check_compose(const Check *c, bool interactive, sd_bus_message **ret) {
+static int check_compose(const Check *c, sd_bus_message **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
@@ -242,7 +277,7 @@ static int check_compose(const Check *c, bool interactive, sd_bus_message **ret)
                 r = sd_bus_message_append(m, "a{ss}", 0);
         if (r < 0)
                 return r;
-        r = sd_bus_message_append(m, "us", interactive ? POLKIT_ALLOW_USER_INTERACTION : 0, "");
+        r = sd_bus_message_append(m, "us", is_interactive(c) ? POLKIT_ALLOW_USER_INTERACTION : 0, "");
         if (r < 0)
                 return r;
 
@@ -252,22 +287,50 @@ static int check_compose(const Check *c, bool interactive, sd_bus_message **ret)
 
 static int check_ask_polkit(Check *c) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        bool interactive = sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
         int r;
 
-        r = check_compose(c, interactive, &m);
+        r = check_compose(c, &m);
         if (r < 0)
                 return r;
 
         c->slot = sd_bus_slot_unref(c->slot);
         r = sd_bus_call_async(sd_bus_message_get_bus(c->request), &c->slot, m, check_on_polkit, c,
-                              interactive ? POLKIT_INTERACTIVE_TIMEOUT : 0);
+                              is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : 0);
         if (r < 0)
                 return r;
 
-        c->at_polkit = true;
+        c->stage = STAGE_AT_POLKIT;
         c->access->n_at_polkit++;
         return 0;
+}
+
+/* How many checks this sender has; or only those in one stage. */
+static unsigned count_of_sender(const Access *a, const char *sender, const Stage *stage) {
+        unsigned n = 0;
+
+        for (const Check *c = a->first; c; c = c->next)
+                if ((!stage || c->stage == *stage) && streq(sd_bus_message_get_sender(c->request), sender))
+                        n++;
+        return n;
+}
+
+/* First come, first served; but nobody's crowd keeps others out. */
+static void ask_those_who_wait(Access *a) {
+        static const Stage at_polkit = STAGE_AT_POLKIT;
+        const char *crowd = NULL; /* who has had enough, looked at last */
+        Check *next;
+
+        for (Check *c = a->first; c && a->n_at_polkit < ACCESS_AT_POLKIT_MAX; c = next) {
+                const char *sender = sd_bus_message_get_sender(c->request);
+
+                next = c->next;
+                if (c->stage != STAGE_WAITING || (crowd && streq(crowd, sender)))
+                        continue;
+                if (count_of_sender(a, sender, &at_polkit) >= ACCESS_AT_POLKIT_PER_SENDER_MAX)
+                        crowd = sender;
+                else if (check_ask_polkit(c) < 0)
+                        check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
+        }
 }
 
 static int check_read_gids(Check *c) {
@@ -343,22 +406,9 @@ static int check_on_credentials(sd_bus_message *reply, void *userdata, sd_bus_er
                 check_end(c, verdict);
                 return 0;
         }
-        /* Only here, so that nobody's crowd before polkit keeps root out. */
-        if (c->access->n_at_polkit >= ACCESS_PENDING_AT_POLKIT_MAX) {
-                check_fail(c, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many requests wait for polkit");
-                return 0;
-        }
-        if (check_ask_polkit(c) < 0)
-                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
+        c->stage = STAGE_WAITING;
+        ask_those_who_wait(c->access);
         return 0;
-}
-
-static unsigned n_pending_of(const Access *a, const char *sender) {
-        unsigned n = 0;
-
-        for (const Check *c = a->checks; c; c = c->next)
-                n += streq(sd_bus_message_get_sender(c->request), sender);
-        return n;
 }
 
 static int check_new(Access *a, sd_bus_message *request, const char *identity, const char *group,
@@ -369,12 +419,7 @@ static int check_new(Access *a, sd_bus_message *request, const char *identity, c
         if (!c)
                 return -ENOMEM;
 
-        c->access = a;
-        c->next = a->checks;
-        if (c->next)
-                c->next->previous = c;
-        a->checks = c;
-
+        check_link(c, a);
         c->request = sd_bus_message_ref(request);
         if (identity) {
                 c->identity = strdup(identity);
@@ -395,7 +440,7 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
 
         if (!sender)
                 return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "Nobody has signed this request");
-        if (n_pending_of(a, sender) >= ACCESS_PENDING_PER_SENDER_MAX)
+        if (count_of_sender(a, sender, NULL) >= ACCESS_PENDING_PER_SENDER_MAX)
                 return sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
                                         "Too many requests of yours wait for permission");
 

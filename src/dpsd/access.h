@@ -22,8 +22,12 @@ typedef enum AccessRight {
         _ACCESS_RIGHT_MAX,
 } AccessRight;
 
-#define ACCESS_PENDING_PER_SENDER_MAX 16
-#define ACCESS_PENDING_AT_POLKIT_MAX 256
+/* A program may ask for all its identities at once; more than this is LimitsExceeded. */
+#define ACCESS_PENDING_PER_SENDER_MAX 1024
+/* Questions to polkit that are open at a time, the others take their turn. A system bus lets a connection, and ours
+ * is one, wait for 128 answers. */
+#define ACCESS_AT_POLKIT_PER_SENDER_MAX 16
+#define ACCESS_AT_POLKIT_MAX 100
 
 typedef struct Access Access;
 

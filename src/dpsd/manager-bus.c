@@ -403,7 +403,13 @@ static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error
         uint32_t answer;
 
         if (trouble) {
-                log_trouble(b, LOG_ERR, "cannot get the name " DPS_BUS_NAME, trouble->message);
+                log_trouble(b, LOG_ERR,
+                            sd_bus_error_has_name(trouble, SD_BUS_ERROR_ACCESS_DENIED)
+                                    ? "cannot get the name " DPS_BUS_NAME " (is " DPS_BUS_NAME
+                                      ".conf installed, "
+                                      "and was the bus reloaded since?)"
+                                    : "cannot get the name " DPS_BUS_NAME,
+                            trouble->message);
                 retry_later(b);
                 return 0;
         }
@@ -489,12 +495,13 @@ static int add_local_matches(Bus *b) {
 }
 
 static int set_up_connection(Bus *b) {
+        const char *address = secure_getenv("DBUS_SYSTEM_BUS_ADDRESS");
         int r;
 
         r = sd_bus_new(&b->connection);
         if (r < 0)
                 return r;
-        r = sd_bus_set_address(b->connection, secure_getenv("DBUS_SYSTEM_BUS_ADDRESS") ?: SYSTEM_BUS_ADDRESS);
+        r = sd_bus_set_address(b->connection, isempty(address) ? SYSTEM_BUS_ADDRESS : address);
         if (r < 0)
                 return r;
         r = sd_bus_set_bus_client(b->connection, true);
@@ -535,17 +542,19 @@ static void connect_to_bus(Bus *b) {
                 retry_later(b);
                 return;
         }
-        b->retry_usec = MAX(b->retry_usec, CONNECTING_MIN_USEC);
-        retry_later(b);
+        arm_retry(b, MAX(b->retry_usec, CONNECTING_MIN_USEC));
+        b->retry_usec = MIN(b->retry_usec * 2, RETRY_MAX_USEC);
 }
 
 static int on_retry(sd_event_source *s, uint64_t due_usec, void *userdata) {
         Bus *b = userdata;
 
-        if (b->manager->bus)
+        if (b->manager->bus) {
                 request_name(b);
-        else
-                connect_to_bus(b);
+                return 0;
+        }
+        log_trouble(b, LOG_NOTICE, "there is no system bus", "dpsd does without until there is one");
+        connect_to_bus(b);
         return 0;
 }
 
