@@ -16,6 +16,8 @@
  */
 
 #define REPORT_DETAIL_MAX 256
+/* A time reckoned from two clocks trembles, and that is no change. */
+#define TREMOR_USEC (100 * USEC_PER_MSEC)
 
 /* Text that sd-bus would not take would fail the whole object. */
 static const char *presentable(const char *s) {
@@ -476,6 +478,7 @@ static uint64_t digest(const void *data, size_t size) {
 
 static uint64_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
         const uint8_t *value = (const uint8_t *) v + property->x.property.offset;
+        uint64_t number;
         const char *text;
 
         switch (property->x.property.signature[0]) {
@@ -483,7 +486,10 @@ static uint64_t property_digest(const IdentityView *v, const sd_bus_vtable *prop
                 memcpy(&text, value, sizeof(text));
                 return digest(text, strlen(text));
         case 't':
-                return digest(value, sizeof(uint64_t));
+                memcpy(&number, value, sizeof(number));
+                if (property->x.property.offset == offsetof(IdentityView, next_attempt_at))
+                        number = (number + TREMOR_USEC / 2) / TREMOR_USEC;
+                return digest(&number, sizeof(number));
         default: /* b, u */
                 return digest(value, sizeof(uint32_t));
         }
@@ -551,10 +557,39 @@ void bus_identity_removed(Manager *m, Identity *i) {
 }
 
 void bus_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char *error) {
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path = NULL, *copy = NULL;
+        Bus *b = bus_of(m);
+        BusJob *jobs;
 
         if (!m->bus || identity_bus_path(i->name, &path) < 0)
                 return;
-        (void) sd_bus_emit_signal(m->bus, path, DPS_BUS_IDENTITY, "ReprovisionFinished", "tbs", job, ok,
-                                  presentable(error));
+        copy = strdup(presentable(error));
+        jobs = reallocarray(b->jobs, b->n_jobs + 1, sizeof(*jobs));
+        if (!jobs || !copy) {
+                b->jobs = jobs ?: b->jobs;
+                return;
+        }
+
+        b->jobs = jobs;
+        b->jobs[b->n_jobs++] =
+                (BusJob){ .path = TAKE_PTR(path), .error = TAKE_PTR(copy), .id = job, .ok = ok };
+        manager_identity_changed(m, i); /* so that the turn has an end */
+}
+
+void identity_bus_tell_jobs(Bus *b) {
+        for (size_t k = 0; k < b->n_jobs; k++)
+                (void) sd_bus_emit_signal(b->connection, b->jobs[k].path, DPS_BUS_IDENTITY,
+                                          "ReprovisionFinished", "tbs", b->jobs[k].id, b->jobs[k].ok,
+                                          b->jobs[k].error);
+        identity_bus_forget_jobs(b);
+}
+
+void identity_bus_forget_jobs(Bus *b) {
+        for (size_t k = 0; k < b->n_jobs; k++) {
+                free(b->jobs[k].path);
+                free(b->jobs[k].error);
+        }
+        free(b->jobs);
+        b->jobs = NULL;
+        b->n_jobs = 0;
 }

@@ -38,6 +38,10 @@ int identity_bus_add(Bus *b);
 /* What listeners were told of an identity is forgotten, with the connection or with the identity. */
 void identity_bus_forget(Identity *i);
 
+/* The jobs that finished in this turn. */
+void identity_bus_tell_jobs(Bus *b);
+void identity_bus_forget_jobs(Bus *b);
+
 int identity_bus_path(const char *name, char **ret);
 /* A name from outside, and its identity: or NoSuchIdentity. */
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error);

@@ -267,6 +267,7 @@ void bus_manager_changed(Manager *m) {
         b->n_identities_shown = (unsigned) m->n_identities;
         b->n_assigned_shown = n_assigned;
         (void) sd_bus_emit_properties_changed_strv(m->bus, DPS_BUS_PATH, DPS_BUS_MANAGER, names);
+        identity_bus_tell_jobs(b);
 }
 
 /* org.freedesktop.LogControl1, for `systemctl service-log-level`. A setter of sd-bus has to decide at once; so its
@@ -361,6 +362,7 @@ static void drop_connection(Bus *b) {
         b->state_shown = NULL;
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_bus_forget(m->identities[k]);
+        identity_bus_forget_jobs(b);
         b->access = access_free(b->access);
         b->connection = sd_bus_close_unref(b->connection);
 }

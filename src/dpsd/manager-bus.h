@@ -18,6 +18,13 @@
 #define DPS_BUS_ERROR_KEY_UNAVAILABLE "io.dpsd.dps1.Error.KeyUnavailable"
 #define DPS_BUS_ERROR_CONFIG "io.dpsd.dps1.Error.Config"
 
+/* A ReprovisionFinished that waits for the end of the turn. */
+typedef struct BusJob {
+        char *path, *error;
+        uint64_t id;
+        bool ok;
+} BusJob;
+
 /* Manager.bus_state. It lives as long as the manager; connections come and go. */
 struct Bus {
         Manager *manager;
@@ -29,6 +36,9 @@ struct Bus {
 
         Access *access; /* of this connection */
         IdentityView view;
+
+        BusJob *jobs;
+        size_t n_jobs;
 
         const char *state_shown; /* the manager's properties as they were signalled last; NULL: never */
         unsigned n_identities_shown, n_assigned_shown;
