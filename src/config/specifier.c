@@ -310,14 +310,21 @@ static int resolve_mac(const SpecifierContext *c, const char *interface, char **
         return *ret ? 0 : -ENOMEM;
 }
 
-/* Tries the files in turn; the last refusal is told, but a missing file only where there is none at all. */
+static int blame_hardware(const char *path, const char *what, const char *text, size_t size, char **ret_why) {
+        Span found = span_strip((Span){ text, strnlen(text, size) });
+        _cleanup_(freep) char *shown = text_for_people(found.start, found.size, 40);
+
+        return why(ret_why, -ENOENT, "the %s in %s is a placeholder (\"%s\")", what, path, shown ?: "");
+}
+
+/* Tries the files in turn; the last refusal is told. */
 static int resolve_hardware(const SpecifierContext *c, const char *const *paths, const char *what, char **ret,
                             char **ret_why) {
         _cleanup_(freep) char *refusal = NULL;
         int r;
 
         for (; *paths; paths++) {
-                _cleanup_(freep) char *text = NULL;
+                _cleanup_(freep) char *text = NULL, *before = NULL;
                 size_t size = 0;
 
                 r = read_below(c, *paths, VALUE_FILE_MAX, &text, &size);
@@ -328,12 +335,11 @@ static int resolve_hardware(const SpecifierContext *c, const char *const *paths,
                 if (r >= 0 || r == -ENOMEM)
                         return r;
 
-                free(TAKE_PTR(refusal));
+                before = TAKE_PTR(refusal);
                 if (text)
-                        (void) why(&refusal, 0, "the %s in %s is a placeholder (\"%.40s\")", what, *paths,
-                                   text[strspn(text, " \t\n")] ? text + strspn(text, " \t\n") : "");
+                        (void) blame_hardware(*paths, what, text, size, &refusal);
                 else
-                        (void) why(&refusal, 0, "%s: %s%s", *paths, strerror(-r),
+                        (void) why(&refusal, r, "%s: %s%s", *paths, text_of_errno(r),
                                    r == -EACCES ? " (the daemon's group must be able to read it)" : "");
         }
 

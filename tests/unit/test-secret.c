@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "basic/text.h"
+#include "config/secret.h"
+
+#define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+#define FOREIGN_ID 54321
+
+/* Files and credentials are in one directory of the test's own. */
+static char directory[32];
+static char *data, *reason;
+static size_t size;
+
+static int set_up(void **state) {
+        strcpy(directory, "/tmp/test-secret-XXXXXX");
+        assert_non_null(mkdtemp(directory));
+        assert_int_equal(chmod(directory, 0755), 0);
+        setenv("CREDENTIALS_DIRECTORY", directory, 1);
+        data = reason = NULL;
+        return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+        return remove(path);
+}
+
+static int tear_down(void **state) {
+        nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        unsetenv("CREDENTIALS_DIRECTORY");
+        free(data);
+        free(reason);
+        return 0;
+}
+
+static char *put(const char *name, mode_t mode) {
+        _cleanup_(closep) int fd = -1;
+        char *path = NULL;
+
+        assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, SECRET "\n", strlen(SECRET "\n")), strlen(SECRET "\n"));
+        assert_int_equal(fchmod(fd, mode), 0);
+        return path;
+}
+
+static void add(const char *name, mode_t mode) {
+        free(put(name, mode));
+}
+
+static int read_it(const char *reference) {
+        return secret_read(reference, &data, &size, &reason);
+}
+
+static void assert_reason(const char *words) {
+        assert_non_null(reason);
+        if (!strstr(reason, words))
+                fail_msg("\"%s\" does not say \"%s\"", reason, words);
+        assert_null(strstr(reason, "AAEC"));
+}
+
+static void only_for_root(void) {
+        if (geteuid() != 0)
+                skip();
+}
+
+static void a_file_of_ours_is_read_whole(void **state) {
+        _cleanup_(freep) char *path = put("key", 0600);
+
+        assert_int_equal(read_it(path), 0);
+        assert_string_equal(data, SECRET "\n");
+        assert_int_equal(size, strlen(SECRET "\n"));
+}
+
+static void a_file_of_mode_0400_is_read(void **state) {
+        _cleanup_(freep) char *path = put("key", 0400);
+
+        assert_int_equal(read_it(path), 0);
+}
+
+static void our_group_may_read_it(void **state) {
+        _cleanup_(freep) char *path = put("key", 0640);
+
+        assert_int_equal(chown(path, (uid_t) -1, getegid()), 0);
+        assert_int_equal(read_it(path), 0);
+}
+
+static void a_link_to_a_good_file_is_good(void **state) {
+        _cleanup_(freep) char *link = NULL;
+
+        add("key", 0600);
+        assert_true(asprintf(&link, "%s/link", directory) > 0);
+        assert_int_equal(symlink("key", link), 0);
+        assert_int_equal(read_it(link), 0);
+}
+
+static void a_link_to_a_bad_file_is_bad(void **state) {
+        _cleanup_(freep) char *link = NULL;
+
+        add("key", 0644);
+        assert_true(asprintf(&link, "%s/link", directory) > 0);
+        assert_int_equal(symlink("key", link), 0);
+        assert_int_equal(read_it(link), -EPERM);
+}
+
+static const struct mode_case {
+        const char *promise;
+        mode_t mode;
+        const char *reason;
+} modes[] = {
+        { "a file that others can read is refused", 0604, "everybody can read it" },
+        { "a file that others can write is refused", 0602, "everybody can change it" },
+        { "a file that its group can write is refused", 0620, "its group can change it" },
+        { "the usual mode of files is refused", 0644, "everybody can read it" },
+};
+
+static void check_mode(void **state) {
+        const struct mode_case *c = *state;
+        _cleanup_(freep) char *path = NULL, *command = NULL, *mode = NULL;
+
+        set_up(NULL);
+        path = put("key", c->mode);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_null(data);
+        assert_reason(c->reason);
+        assert_reason(path);
+        assert_true(asprintf(&mode, "mode %04o)", (unsigned) c->mode) > 0);
+        assert_reason(mode);
+        assert_true(asprintf(&command, "run chmod 0600 %s", path) > 0);
+        assert_reason(command);
+        tear_down(NULL);
+}
+
+static void a_foreign_group_may_not_read_it(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        only_for_root();
+        path = put("key", 0640);
+        assert_int_equal(chown(path, 0, FOREIGN_ID), 0);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_reason("a group other than ours can read it (owner root:54321, mode 0640)");
+}
+
+static void a_foreign_group_without_rights_is_nobodys_business(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        only_for_root();
+        path = put("key", 0600);
+        assert_int_equal(chown(path, 0, FOREIGN_ID), 0);
+        assert_int_equal(read_it(path), 0);
+}
+
+static void roots_group_may_read_it(void **state) {
+        _cleanup_(freep) char *path = NULL;
+        int r;
+
+        only_for_root();
+        path = put("key", 0640);
+        assert_int_equal(chown(path, FOREIGN_ID, 0), 0);
+        assert_int_equal(setegid(FOREIGN_ID), 0);
+        r = read_it(path);
+        assert_int_equal(setegid(0), 0);
+        assert_int_equal(r, 0);
+}
+
+static void a_file_that_we_cannot_read_brings_the_command(void **state) {
+        _cleanup_(freep) char *path = NULL, *command = NULL;
+        int r;
+
+        only_for_root();
+        path = put("key", 0600);
+        assert_int_equal(setegid(FOREIGN_ID) | seteuid(FOREIGN_ID), 0);
+        r = read_it(path);
+        assert_int_equal(seteuid(0) | setegid(0), 0);
+        assert_int_equal(r, -EACCES);
+        assert_reason("we cannot read it (owner root:root, mode 0600)");
+        assert_true(asprintf(&command, "run chown root:54321 %s && chmod 0640 %s", path, path) > 0);
+        assert_reason(command);
+}
+
+static void an_odd_path_is_quoted_in_the_command(void **state) {
+        _cleanup_(freep) char *path = put("a b'c", 0644);
+
+        assert_int_equal(read_it(path), -EPERM);
+        assert_reason("/a b'\\''c'");
+}
+
+static void a_missing_file_is_told(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        assert_true(asprintf(&path, "%s/none", directory) > 0);
+        assert_int_equal(read_it(path), -ENOENT);
+        assert_reason("/none: No such file or directory");
+}
+
+static void a_directory_is_no_secret(void **state) {
+        assert_int_equal(read_it(directory), -ENOTSUP);
+        assert_reason("not a regular file");
+}
+
+static void a_fifo_does_not_block(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        assert_true(asprintf(&path, "%s/fifo", directory) > 0);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        assert_int_equal(read_it(path), -ENOTSUP);
+}
+
+static void a_large_file_is_no_secret(void **state) {
+        _cleanup_(freep) char *path = put("key", 0600);
+
+        assert_int_equal(truncate(path, SECRET_SIZE_MAX + 1), 0);
+        assert_int_equal(read_it(path), -EFBIG);
+        assert_reason("larger than 64 kB");
+}
+
+static void a_credential_is_read_by_its_name(void **state) {
+        add("gw.key", 0400);
+        assert_int_equal(read_it("credential:gw.key"), 0);
+        assert_string_equal(data, SECRET "\n");
+}
+
+static void a_credential_of_a_directory_is_found_too(void **state) {
+        add("dps_gw.key", 0400);
+        assert_int_equal(read_it("credential:gw.key"), 0);
+}
+
+static void the_plain_name_comes_first(void **state) {
+        _cleanup_(freep) char *plain = put("gw.key", 0400), *path = NULL;
+
+        add("dps_gw.key", 0400);
+        assert_int_equal(secret_path("credential:gw.key", &path, &reason), 0);
+        assert_string_equal(path, plain);
+}
+
+static void credentials_obey_the_same_rule(void **state) {
+        add("gw.key", 0444);
+        assert_int_equal(read_it("credential:gw.key"), -EPERM);
+}
+
+static void a_credential_that_is_missing_may_still_come(void **state) {
+        assert_int_equal(read_it("credential:gw.key"), -EAGAIN);
+        assert_reason("there is no credential gw.key or dps_gw.key");
+}
+
+static void without_credentials_none_is_there(void **state) {
+        unsetenv("CREDENTIALS_DIRECTORY");
+        assert_int_equal(read_it("credential:gw.key"), -EAGAIN);
+}
+
+static void the_path_of_a_file_need_not_exist(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        assert_int_equal(secret_path("/nowhere/key", &path, &reason), 0);
+        assert_string_equal(path, "/nowhere/key");
+}
+
+static void the_path_of_a_missing_credential_is_unknown(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        assert_int_equal(secret_path("credential:gw.key", &path, &reason), -EAGAIN);
+        assert_null(path);
+}
+
+static const struct reference_case {
+        const char *promise, *reference;
+        int result;
+} references[] = {
+        { "an absolute path is a reference", "/etc/dps/gw.key", 0 },
+        { "a credential's name is a reference", "credential:gw.key", 0 },
+        { "a path of base64 letters is a reference", "/etc/dps/gateways/key001", 0 },
+        { "a relative path is none", "gw.key", -EINVAL },
+        { "nothing is none", "", -EINVAL },
+        { "a pasted key is none", SECRET, -EINVAL },
+        { "a pasted key with a slash at its front is none", "/" SECRET, -EINVAL },
+        { "a credential without name is none", "credential:", -EINVAL },
+        { "a credential's name has no slash", "credential:../key", -EINVAL },
+        { "a credential is not the directory above", "credential:..", -EINVAL },
+        { "a credential's name has no space", "credential:a b", -EINVAL },
+        { "a credential's name has no colon", "credential:a:b", -EINVAL },
+        { "an URL is none", "file:///etc/key", -EINVAL },
+};
+
+static void check_reference(void **state) {
+        const struct reference_case *c = *state;
+        _cleanup_(freep) char *why = NULL;
+
+        assert_int_equal(secret_check(c->reference, &why), c->result);
+        if (c->result == 0) {
+                assert_null(why);
+                return;
+        }
+        assert_non_null(why);
+        assert_null(strstr(why, "AAEC"));
+}
+
+static void an_inline_key_is_answered_with_what_to_do(void **state) {
+        _cleanup_(freep) char *why = NULL;
+
+        assert_int_equal(secret_check(SECRET, &why), -EINVAL);
+        assert_non_null(strstr(why, "takes credential:NAME or the absolute path of a file"));
+        assert_non_null(strstr(why, "write it to a file with mode 0600"));
+}
+
+#define WITH_FILES(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define ROWS(rows, check)                                                                                    \
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
+                tests[n++] = (struct CMUnitTest) {                                                           \
+                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
+                }
+
+int main(void) {
+        static const struct CMUnitTest plain[] = {
+                WITH_FILES(a_file_of_ours_is_read_whole),
+                WITH_FILES(a_file_of_mode_0400_is_read),
+                WITH_FILES(our_group_may_read_it),
+                WITH_FILES(a_link_to_a_good_file_is_good),
+                WITH_FILES(a_link_to_a_bad_file_is_bad),
+                WITH_FILES(a_foreign_group_may_not_read_it),
+                WITH_FILES(a_foreign_group_without_rights_is_nobodys_business),
+                WITH_FILES(roots_group_may_read_it),
+                WITH_FILES(a_file_that_we_cannot_read_brings_the_command),
+                WITH_FILES(an_odd_path_is_quoted_in_the_command),
+                WITH_FILES(a_missing_file_is_told),
+                WITH_FILES(a_directory_is_no_secret),
+                WITH_FILES(a_fifo_does_not_block),
+                WITH_FILES(a_large_file_is_no_secret),
+                WITH_FILES(a_credential_is_read_by_its_name),
+                WITH_FILES(a_credential_of_a_directory_is_found_too),
+                WITH_FILES(the_plain_name_comes_first),
+                WITH_FILES(credentials_obey_the_same_rule),
+                WITH_FILES(a_credential_that_is_missing_may_still_come),
+                WITH_FILES(without_credentials_none_is_there),
+                WITH_FILES(the_path_of_a_file_need_not_exist),
+                WITH_FILES(the_path_of_a_missing_credential_is_unknown),
+                cmocka_unit_test(an_inline_key_is_answered_with_what_to_do),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(modes) + ELEMENTSOF(references) + ELEMENTSOF(plain)] = { 0 };
+        size_t n = 0;
+
+        ROWS(modes, check_mode);
+        ROWS(references, check_reference);
+        memcpy(tests + n, plain, sizeof(plain));
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
