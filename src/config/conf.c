@@ -247,7 +247,8 @@ static void listing_sort(Listing *l) {
                 qsort(l->entries, l->n_entries, sizeof(Entry), compare_entries);
 }
 
-/* Decides between the files of one name, best rank first. `ret` is the path of the one to read. `report` may be NULL. */
+/* Decides between the files of one name, best rank first, and gives the path of the one to read. `report` may be
+ * NULL. */
 static int choose_file(char *const *directories, const Entry *entries, size_t n, ConfReport *report,
                        char **ret, FileKind *ret_kind) {
         for (size_t i = 0; i < n; i++) {

@@ -261,10 +261,10 @@ typedef enum KeyFlags {
 
 typedef struct Key {
         const char *section, *name;
-        FieldType type;
-        unsigned flags;
         size_t offset; /* in Settings */
-        int (*check)(const char *value, char **ret_why);
+        FieldType type;
+        int (*check)(const char *value, char **ret_why); /* NULL: storing it checks enough */
+        unsigned flags;
 } Key;
 
 #define AT(member) offsetof(Settings, member)
@@ -272,32 +272,32 @@ typedef struct Key {
 
 /* clang-format off */
 static const Key keys[] = {
-        { "Provisioning", "IdScope",        FIELD_TEXT,      KEY_EXPANDED,            AT(id_scope),           check_id_scope },
-        { "Provisioning", "RegistrationId", FIELD_TEXT,      KEY_EXPANDED,            AT(registration_id),    check_registration_id },
-        { "Provisioning", "Endpoint",       FIELD_TEXT,      KEY_EXPANDED,            AT(endpoint),           check_endpoint },
-        { "Provisioning", "MqttPort",       FIELD_PORT,      0,                       AT(mqtt_port),          NULL },
-        { "Provisioning", "HttpsPort",      FIELD_PORT,      0,                       AT(https_port),         NULL },
-        { "Provisioning", "Transport",      FIELD_TRANSPORT, 0,                       AT(transport),          NULL },
-        { "Provisioning", "ApiVersion",     FIELD_TEXT,      0,                       AT(api_version),        check_api_version },
-        { "Provisioning", "Payload",        FIELD_TEXT,      KEY_EXPANDED,            AT(payload),            check_payload },
-        { "Provisioning", "PayloadFile",    FIELD_TEXT,      KEY_EXPANDED,            AT(payload_file),       check_path },
-        { "Provisioning", "Splay",          FIELD_SPLAY,     0,                       AT(splay_usec),         NULL },
-        { "Provisioning", "RequiredForProvisioned", FIELD_BOOL, 0,                    AT(required_for_provisioned), NULL },
-        { "Provisioning", "Proxy",          FIELD_TEXT,      KEY_SECRET,              AT(proxy),              check_proxy },
-        { "Provisioning", "ProxyPassword",  FIELD_TEXT,      KEY_REFERENCES & ~KEY_LIST, AT(proxy_password),  check_reference },
-        { "Provisioning", "NoProxy",        FIELD_WORDS,     KEY_LIST,                AT(no_proxy),           NULL },
-        { "Provisioning", "CaFile",         FIELD_TEXTS,     KEY_LIST | KEY_EXPANDED | KEY_SYSTEM, AT(ca_files), check_path },
-        { "Attestation",  "Method",         FIELD_METHODS,   KEY_LIST,                AT(methods),            NULL },
-        { "Attestation",  "Key",            FIELD_TEXTS,     KEY_REFERENCES,          AT(keys),               check_reference },
-        { "Attestation",  "GroupKey",       FIELD_TEXTS,     KEY_REFERENCES,          AT(group_keys),         check_reference },
-        { "Attestation",  "Certificate",    FIELD_TEXTS,     KEY_LIST | KEY_EXPANDED | KEY_CHECKED, AT(certificates), check_certificate },
-        { "Attestation",  "PrivateKey",     FIELD_TEXTS,     KEY_REFERENCES,          AT(private_keys),       check_private_key },
-        { "Hub",          "TokenLifetime",  FIELD_LIFETIME,  0,                       AT(token_lifetime_usec), NULL },
-        { "Hub",          "RenewBefore",    FIELD_RENEW_BEFORE, 0,                    AT(renew_before_usec),  NULL },
-        { "Hub",          "Renew",          FIELD_RENEW,     0,                       AT(renew),              NULL },
-        { "Access",       "Group",          FIELD_TEXT,      0,                       AT(group),              check_group },
-        { "Access",       "ShareKey",       FIELD_BOOL,      0,                       AT(share_key),          NULL },
-        { "Daemon",       "MaxAttempts",    FIELD_ATTEMPTS,  KEY_DAEMON,              0,                      NULL },
+        { "Provisioning", "IdScope",                AT(id_scope),                 FIELD_TEXT,         check_id_scope,        KEY_EXPANDED },
+        { "Provisioning", "RegistrationId",         AT(registration_id),          FIELD_TEXT,         check_registration_id, KEY_EXPANDED },
+        { "Provisioning", "Endpoint",               AT(endpoint),                 FIELD_TEXT,         check_endpoint,        KEY_EXPANDED },
+        { "Provisioning", "MqttPort",               AT(mqtt_port),                FIELD_PORT,         NULL,                  0 },
+        { "Provisioning", "HttpsPort",              AT(https_port),               FIELD_PORT,         NULL,                  0 },
+        { "Provisioning", "Transport",              AT(transport),                FIELD_TRANSPORT,    NULL,                  0 },
+        { "Provisioning", "ApiVersion",             AT(api_version),              FIELD_TEXT,         check_api_version,     0 },
+        { "Provisioning", "Payload",                AT(payload),                  FIELD_TEXT,         check_payload,         KEY_EXPANDED },
+        { "Provisioning", "PayloadFile",            AT(payload_file),             FIELD_TEXT,         check_path,            KEY_EXPANDED },
+        { "Provisioning", "Splay",                  AT(splay_usec),               FIELD_SPLAY,        NULL,                  0 },
+        { "Provisioning", "RequiredForProvisioned", AT(required_for_provisioned), FIELD_BOOL,         NULL,                  0 },
+        { "Provisioning", "Proxy",                  AT(proxy),                    FIELD_TEXT,         check_proxy,           KEY_SECRET },
+        { "Provisioning", "ProxyPassword",          AT(proxy_password),           FIELD_TEXT,         check_reference,       KEY_REFERENCES & ~KEY_LIST },
+        { "Provisioning", "NoProxy",                AT(no_proxy),                 FIELD_WORDS,        NULL,                  KEY_LIST },
+        { "Provisioning", "CaFile",                 AT(ca_files),                 FIELD_TEXTS,        check_path,            KEY_LIST | KEY_EXPANDED | KEY_SYSTEM },
+        { "Attestation",  "Method",                 AT(methods),                  FIELD_METHODS,      NULL,                  KEY_LIST },
+        { "Attestation",  "Key",                    AT(keys),                     FIELD_TEXTS,        check_reference,       KEY_REFERENCES },
+        { "Attestation",  "GroupKey",               AT(group_keys),               FIELD_TEXTS,        check_reference,       KEY_REFERENCES },
+        { "Attestation",  "Certificate",            AT(certificates),             FIELD_TEXTS,        check_certificate,     KEY_LIST | KEY_EXPANDED | KEY_CHECKED },
+        { "Attestation",  "PrivateKey",             AT(private_keys),             FIELD_TEXTS,        check_private_key,     KEY_REFERENCES },
+        { "Hub",          "TokenLifetime",          AT(token_lifetime_usec),      FIELD_LIFETIME,     NULL,                  0 },
+        { "Hub",          "RenewBefore",            AT(renew_before_usec),        FIELD_RENEW_BEFORE, NULL,                  0 },
+        { "Hub",          "Renew",                  AT(renew),                    FIELD_RENEW,        NULL,                  0 },
+        { "Access",       "Group",                  AT(group),                    FIELD_TEXT,         check_group,           0 },
+        { "Access",       "ShareKey",               AT(share_key),                FIELD_BOOL,         NULL,                  0 },
+        { "Daemon",       "MaxAttempts",            0,                            FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
 };
 /* clang-format on */
 #define N_KEYS ELEMENTSOF(keys)
@@ -742,8 +742,7 @@ static void check_pair(Reading *reading, const char *one, const char *other) {
                                 a->file, a->line);
 }
 
-/* What dpsd of this version cannot do is refused: it must not do something else instead, least of all go around a
- * proxy. */
+/* What dpsd of this version cannot do is refused: nothing else is done instead, least of all is a proxy gone around. */
 static void check_supported(Reading *reading) {
         const ConfLine *transport = last_line(choice_of(reading, "Transport"));
         const ConfLine *proxy = last_line(choice_of(reading, "Proxy"));
