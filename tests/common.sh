@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034
+# What tests/run and tests/demo share. Debian's programs come first: another python3 would not find their modules.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH LANG=C.UTF-8 LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+umask 022
+
+packages_to_build=(gcc libc6-dev libjson-c-dev libmosquitto-dev libssl-dev libsystemd-dev meson mosquitto-dev ninja-build
+	pkgconf)
+packages_to_run=(dbus-daemon mosquitto)
+packages_to_test=(clang clang-format dbus e2fsprogs git libcmocka-dev libpam-systemd mandoc perl-base polkitd python3
+	python3-cryptography python3-jeepney python3-pytest python3-pytest-timeout python3-pytest-xdist shellcheck systemd
+	systemd-sysv util-linux)
+
+as_root() {
+	if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# sudo may ask for a password where there is somebody to ask.
+can_be_root() {
+	((EUID == 0)) || { command -v sudo && { sudo -n true || [[ -t 0 && -z ${CI:-} ]]; }; } &>/dev/null
+}
+
+missing_packages() { # PACKAGE… -> prints those that are not installed
+	local installed package
+	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ' "$@" 2>/dev/null) "
+	for package; do
+		[[ $installed = *" installed $package "* ]] || printf '%s\n' "$package"
+	done
+}
+
+install_packages() { # PACKAGE…
+	local missing log code=0
+	command -v dpkg-query >/dev/null || return 0 # no Debian: meson tells what it misses
+	mapfile -t missing < <(missing_packages "$@")
+	((${#missing[@]})) || return 0
+	if ! can_be_root; then
+		echo "Missing packages, and neither root nor sudo to install them: apt-get install ${missing[*]}" >&2
+		return 1
+	fi
+	echo "Installing ${missing[*]}"
+	log=$(mktemp)
+	{
+		as_root apt-get -q -o DPkg::Lock::Timeout=300 update &&
+			as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+				--no-install-recommends install "${missing[@]}"
+	} >"$log" 2>&1 </dev/null || code=$?
+	((code == 0)) || tail -n 30 "$log" >&2
+	rm -f "$log"
+	return "$code"
+}
+
+build() { # DIRECTORY [MESON-OPTION…]; silent but when it fails
+	local dir=$1 log=$1.log
+	shift
+	if [[ ! -e $dir/build.ninja ]]; then
+		meson setup "$dir" -Dwerror=true "$@" >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; rm -rf "$dir"; return 1; }
+	fi
+	ninja -C "$dir" >"$log" 2>&1 </dev/null || { tail -n 60 "$log" >&2; return 1; }
+	rm -f "$log"
+}
