@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#define SD_JOURNAL_SUPPRESS_LOCATION /* it would always be this file */
+
+#include "dpsd/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <systemd/sd-journal.h>
+
+#include "basic/text.h"
+
+/* With prefix and colours a line stays below PIPE_BUF: a pipe takes it whole, and never half of it. */
+#define MESSAGE_MAX 3800
+
+/* How long a reader of stderr may take; one that has not moved since is not waited for again. */
+#define STDERR_PATIENCE_MSEC 100
+
+static struct {
+        int level;
+        bool is_journal;  /* stderr is the journal's stream */
+        bool is_terminal; /* stderr is read by a person */
+        bool has_colors;
+        bool is_stuck; /* nobody took the last line */
+} log_state = { .level = LOG_INFO };
+
+static const struct {
+        const char *word, *color;
+} levels[] = {
+        [LOG_EMERG] = { "emerg", "\033[1;31m" },
+        [LOG_ALERT] = { "alert", "\033[1;31m" },
+        [LOG_CRIT] = { "crit", "\033[1;31m" },
+        [LOG_ERR] = { "err", "\033[1;31m" },
+        [LOG_WARNING] = { "warning", "\033[33m" },
+        [LOG_NOTICE] = { "notice", "\033[1m" },
+        [LOG_INFO] = { "info", "" },
+        [LOG_DEBUG] = { "debug", "\033[2m" },
+};
+
+/* As systemd.exec(5) asks: whoever redirected our stderr afterwards wants the messages there. */
+static bool stderr_is_journal(void) {
+        const char *stream = getenv("JOURNAL_STREAM");
+        uint64_t device, inode;
+        struct stat st;
+
+        if (!stream || scan_u64(&stream, &device) < 0 || !scan_literal(&stream, ":") ||
+            scan_u64(&stream, &inode) < 0 || *stream)
+                return false;
+        return fstat(STDERR_FILENO, &st) >= 0 && st.st_dev == device && st.st_ino == inode;
+}
+
+void log_init(void) {
+        const char *terminal = getenv("TERM");
+
+        /* A reader of stderr that goes away must not take us along, nor a peer of a socket. */
+        (void) signal(SIGPIPE, SIG_IGN);
+
+        log_state.is_journal = stderr_is_journal();
+        log_state.is_terminal = isatty(STDERR_FILENO) > 0;
+        log_state.has_colors =
+                log_state.is_terminal && isempty(getenv("NO_COLOR")) && !streq_ptr(terminal, "dumb");
+        log_state.is_stuck = false;
+}
+
+void log_set_level(int level) {
+        assert(level >= LOG_EMERG && level <= LOG_DEBUG);
+
+        log_state.level = level;
+}
+
+int log_level(void) {
+        return log_state.level;
+}
+
+int log_level_from_string(const char *word) {
+        for (size_t i = 0; i < ELEMENTSOF(levels); i++)
+                if (streq(word, levels[i].word))
+                        return (int) i;
+        return -EINVAL;
+}
+
+const char *log_level_to_string(int level) {
+        assert(level >= LOG_EMERG && level <= LOG_DEBUG);
+
+        return levels[level].word;
+}
+
+const char *log_target(void) {
+        return log_state.is_journal ? "journal" : "console";
+}
+
+/* Nobody who stops reading stops us: a line that is not taken in time is lost. */
+static bool stderr_takes_a_line(void) {
+        struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+        int r;
+
+        r = poll(&p, 1, log_state.is_stuck ? 0 : STDERR_PATIENCE_MSEC);
+        log_state.is_stuck = r == 0;
+        return r > 0;
+}
+
+static void write_to_stderr(int level, const char *text) {
+        bool colored = log_state.has_colors && *levels[level].color;
+        char line[PIPE_BUF];
+        int n;
+
+        if (log_state.is_terminal)
+                n = snprintf(line, sizeof(line), "%s%s%s\n", colored ? levels[level].color : "", text,
+                             colored ? "\033[0m" : "");
+        else
+                n = snprintf(line, sizeof(line), "<%i>%s\n", level, text);
+        assert(n > 0 && (size_t) n < sizeof(line));
+
+        /* One write: lines of several processes do not mix. What fails has nobody to be told to. */
+        if (stderr_takes_a_line() && write(STDERR_FILENO, line, (size_t) n) < 0)
+                return;
+}
+
+#define JOURNAL_FIELDS_MAX 9
+
+typedef struct JournalEntry {
+        struct iovec fields[JOURNAL_FIELDS_MAX];
+        int n_fields;
+} JournalEntry;
+
+/* A field that there is no memory for is left out. */
+static void entry_add(JournalEntry *e, const char *name, const char *value) {
+        char *field;
+        int n;
+
+        if (!value)
+                return;
+
+        n = asprintf(&field, "%s=%s", name, value);
+        if (n < 0)
+                return;
+        assert(e->n_fields < JOURNAL_FIELDS_MAX);
+        e->fields[e->n_fields++] = (struct iovec){ field, (size_t) n };
+}
+
+static void entry_done(JournalEntry *e) {
+        for (int i = 0; i < e->n_fields; i++)
+                free(e->fields[i].iov_base);
+}
+
+static int write_to_journal(int level, const LogFields *fields, const char *text) {
+        _cleanup_(entry_done) JournalEntry e = { 0 };
+        char priority[] = { (char) ('0' + level), 0 }, error_code[11];
+
+        entry_add(&e, "MESSAGE", text);
+        entry_add(&e, "PRIORITY", priority);
+        entry_add(&e, "SYSLOG_IDENTIFIER", "dpsd");
+        if (fields) {
+                (void) snprintf(error_code, sizeof(error_code), "%" PRIu32, fields->error_code);
+                entry_add(&e, "MESSAGE_ID", fields->message_id);
+                entry_add(&e, "DPS_IDENTITY", fields->identity);
+                entry_add(&e, "DPS_HUB", fields->hub);
+                entry_add(&e, "DPS_ERROR_ID", fields->error_id);
+                entry_add(&e, "DPS_ERROR_CODE", fields->error_code > 0 ? error_code : NULL);
+                entry_add(&e, "DPS_TRACKING_ID", fields->tracking_id);
+        }
+        return sd_journal_sendv(e.fields, e.n_fields);
+}
+
+void log_messagev(int level, const LogFields *fields, const char *format, va_list ap) {
+        _cleanup_(freep) char *text = NULL;
+        char message[MESSAGE_MAX + 1];
+        int saved_errno = errno, n = 0, m;
+
+        assert(level >= LOG_EMERG && level <= LOG_DEBUG);
+
+        if (level > log_state.level)
+                return;
+
+        if (fields && fields->identity)
+                n = snprintf(message, sizeof(message), "%.64s: ", fields->identity);
+        errno = saved_errno; /* for %m */
+        m = vsnprintf(message + n, sizeof(message) - (size_t) n, format, ap);
+        if (m < 0)
+                return;
+
+        /* One line, whatever the network put into it. */
+        text = text_for_people(message, MIN((size_t) n + (size_t) m, sizeof(message) - 1), MESSAGE_MAX);
+        if (text && (!log_state.is_journal || write_to_journal(level, fields, text) < 0))
+                write_to_stderr(level, text);
+        errno = saved_errno;
+}
+
+void log_message(int level, const LogFields *fields, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        log_messagev(level, fields, format, ap);
+        va_end(ap);
+}
