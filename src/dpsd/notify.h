@@ -4,6 +4,7 @@
 /*
  * What we tell systemd, by a socket of our own that never blocks: libsystemd's sd_notify() waits for a reader, and a
  * service manager that is stuck must not stop us. Only the newest STATUS= is kept, at most one a second is sent.
+ * For the same reason the watchdog is fed from here, and not by sd_event_set_watchdog().
  */
 
 #include <systemd/sd-event.h>
@@ -12,7 +13,8 @@
 
 typedef struct Notify Notify;
 
-/* Without $NOTIFY_SOCKET everything below does nothing. */
+/* Takes $NOTIFY_SOCKET, and $WATCHDOG_USEC behind it, out of the environment. Without the former everything below does
+ * nothing. */
 int notify_new(sd_event *event, Notify **ret);
 Notify *notify_free(Notify *n);
 DEFINE_FREEP(Notify, notify_free)
