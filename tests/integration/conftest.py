@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures: a private bus, the emulator, and gateways. All of a test is below its tmp_path, and ends with it.
+
+    def test_a_gateway_is_assigned(gateway):
+        gateway.identity()                      # enrolled at gateway.emulator, and configured
+        gateway.start()                         # the real dpsd; until READY=1
+        gateway.wait_for(State="assigned")      # by D-Bus
+        assert gateway.dpsctl("status").code == 0
+"""
+import os
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from emulator import Emulator
+from gateway import Gateway
+from process import BUILD, DEADLINE, sanitizer_reports
+
+BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>{address}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+  </policy>
+</busconfig>
+"""
+
+
+class Bus:
+    """A dbus-daemon that can be stopped, and started again at the same address."""
+
+    def __init__(self, directory):
+        self.socket_directory = tempfile.mkdtemp(prefix="dps-bus-")  # a socket's path must be short
+        os.chmod(self.socket_directory, 0o755)
+        self.address = f"unix:path={self.socket_directory}/socket"
+        self.log_file = directory / "dbus-daemon.log"
+        self.config = directory / "bus.conf"
+        self.config.write_text(BUS_CONFIG.format(address=self.address))
+        self.process = None
+
+    def start(self):
+        with open(self.log_file, "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(["dbus-daemon", f"--config-file={self.config}", "--nofork", "--print-address=1"],
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout.readline(), f"dbus-daemon does not start: {self.log_file.read_text()}"
+        return self
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(DEADLINE)
+            self.process.stdout.close()
+            self.process = None
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self.socket_directory)
+
+
+def pytest_collection_modifyitems(items):
+    """So that a build without them says so once, instead of failing everywhere in its own way."""
+    missing = [name for name in ("dpsd/dpsd", "dpsctl/dpsctl", "emulator/dps-emulator") if not (BUILD / "src" / name).exists()]
+    if missing and items:
+        raise pytest.UsageError(f"not in {BUILD}/src: {', '.join(missing)}; build, or set DPS_BUILD")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """The logs of what ran, where a test has failed."""
+    report = (yield).get_result()
+    item.has_failed = getattr(item, "has_failed", False) or report.failed
+    if report.failed and "tmp_path" in item.fixturenames:
+        for path in sorted(item.funcargs["tmp_path"].rglob("*.log")):
+            report.sections.append((str(path), path.read_text(errors="replace")[-8000:]))
+
+
+@pytest.fixture
+def bus(tmp_path):
+    """A private system bus on which everybody may own our name."""
+    bus = Bus(tmp_path).start()
+    yield bus
+    bus.close()
+
+
+@pytest.fixture
+def emulator(tmp_path):
+    """An offline DPS that answers at once (retry-after and assigning time are 0); nobody is enrolled."""
+    directory = tmp_path / "emulator"
+    directory.mkdir()
+    emulator = Emulator(directory).start()
+    yield emulator
+    if emulator.is_running():
+        emulator.stop()
+    reports = sanitizer_reports(directory)
+    assert not reports, reports
+
+
+@pytest.fixture
+def make_gateway(tmp_path, bus, emulator):
+    """Gateways as many as wanted: make_gateway(), make_gateway("other")."""
+    gateways = []
+
+    def make(name="gateway"):
+        gateways.append(Gateway(tmp_path / name, bus.address, emulator))
+        return gateways[-1]
+
+    yield make
+    failures = []
+    for gateway in gateways:
+        try:
+            gateway.close()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def gateway(make_gateway):
+    """A gateway with nothing configured: see Gateway."""
+    return make_gateway()
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(request, tmp_path):
+    """Directories of tests that passed would fill the disk."""
+    yield
+    if not getattr(request.node, "has_failed", False):
+        shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""The offline DPS, as a test sees it."""
+import base64
+import json
+import os
+import subprocess
+
+from process import DEADLINE, Program, clean_environment, eventually, program
+
+ID_SCOPE = "0ne00AABBCC"
+
+
+class Emulator(Program):
+    def __init__(self, directory):
+        super().__init__(directory, "dps-emulator")
+        self.state = self.directory / "state"
+        self.port = 0
+        self.ready = {}
+        self.enrollments = {
+            "idScope": ID_SCOPE, "retryAfter": 0, "assigningTime": 0, "hubs": ["hub-1.example", "hub-2.example"],
+            "individualEnrollments": [], "enrollmentGroups": [],
+        }
+
+    @property
+    def ca_file(self):
+        return self.state / "ca.pem"
+
+    def start(self, *arguments):
+        """Again on the same port, with what it knew, where it was stopped before."""
+        if not self.ready:
+            (self.directory / "enrollments.json").write_text(json.dumps(self.enrollments))
+            arguments = (f"--enrollments={self.directory / 'enrollments.json'}", *arguments)
+        self.spawn(f"--state={self.state}", f"--port={self.port}", *arguments)
+        line = self.out.wait_for(lambda lines: lines[:1], DEADLINE, f"the emulator's ready line ({self.log_file})")[0]
+        self.ready = json.loads(line)
+        self.port = self.ready["port"]
+        return self
+
+    def stop(self):
+        code = self.end()
+        assert code == 0, f"dps-emulator ended with {code}:\n{self.log}"
+
+    def ctl(self, *arguments, text=None):
+        done = subprocess.run([program("dps-emulator"), "ctl", f"--state={self.state}", *map(str, arguments)], text=True,
+                              env=clean_environment(self.directory), input=text or "", capture_output=True, timeout=DEADLINE,
+                              check=False)
+        assert done.returncode == 0, f"dps-emulator ctl {arguments}: {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def enroll(self, registration_id, key=None, **more):
+        """An individual enrollment with a symmetric key, which is returned (base64)."""
+        key = key or base64.b64encode(os.urandom(32)).decode()
+        other = base64.b64encode(os.urandom(32)).decode()
+        self.add({"individualEnrollments": [{
+            "registrationId": registration_id,
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": other}},
+        } | more]})
+        return key
+
+    def enroll_group(self, group_id, key=None, **more):
+        """An enrollment group with a symmetric key, which is returned (base64)."""
+        key = key or base64.b64encode(os.urandom(64)).decode()
+        other = base64.b64encode(os.urandom(64)).decode()
+        self.add({"enrollmentGroups": [{
+            "enrollmentGroupId": group_id,
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": other}},
+        } | more]})
+        return key
+
+    def add(self, enrollments):
+        """In the words of the enrollments file; before the start, or while it runs."""
+        if self.is_running():
+            self.ctl("enroll", "-", text=json.dumps(enrollments))
+            return
+        for kind, entries in enrollments.items():
+            self.enrollments[kind] += entries
+
+    def certificate(self, device_id):
+        """A certificate of the test device CA, and its key: two paths."""
+        done = subprocess.run([program("dps-emulator"), "certificate", f"--state={self.state}", device_id,
+                               f"--out={self.directory}"], env=clean_environment(self.directory), text=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE, check=False)
+        assert done.returncode == 0, f"dps-emulator certificate {device_id}: {done.stderr}"
+        return self.directory / f"{device_id}.pem", self.directory / f"{device_id}.key"
+
+    def set(self, which, **values):
+        """set("gateway", provisioningStatus="disabled"); "*" is for all."""
+        self.ctl("set", which, *(f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+                                 for key, value in values.items()))
+
+    def script(self, which, *answers):
+        self.ctl("script", which, *answers)
+
+    def clear_script(self, which):
+        self.ctl("script", which, "--clear")
+
+    def drop(self, which=None):
+        self.ctl("drop", *([which] if which else []))
+
+    def list(self):
+        return json.loads(self.ctl("list"))
+
+    def requests(self, event=None, registration_id=None):
+        """What was asked of it, oldest first."""
+        path = self.state / "requests.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8")
+        entries = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+        return [entry for entry in entries if (event is None or entry.get("event") == event)
+                and (registration_id is None or entry.get("registrationId") == registration_id)]
+
+    def wait_for_requests(self, n, event=None, registration_id=None, timeout=DEADLINE):
+        def enough():
+            requests = self.requests(event, registration_id)
+            return requests if len(requests) >= n else None
+
+        return eventually(enough, timeout, f"{n} × {event or 'request'}")

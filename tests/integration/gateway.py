@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""A gateway: the real dpsd with directories of its own, and dpsctl to talk to it."""
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from jeepney import DBusAddress, DBusErrorResponse, HeaderFields, MatchRule, MessageType, Properties, message_bus, new_method_call
+from jeepney.io.blocking import open_dbus_connection
+
+from process import DEADLINE, Lines, Program, clean_environment, program, sanitizer_reports
+
+NAME = "io.dpsd.dps1"
+ROOT = "/io/dpsd/dps1"
+MANAGER = f"{NAME}.Manager"
+IDENTITY = f"{NAME}.Identity"
+
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class NotifySocket:
+    """Where systemd would listen: what the daemon tells, message by message."""
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="dps-notify-")  # a socket's path must be short
+        self.path = f"{self.directory}/socket"
+        self.messages = Lines()
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.socket.bind(self.path)
+        threading.Thread(target=self.receive, daemon=True).start()
+
+    def receive(self):
+        while data := self.socket.recv(65536):
+            self.messages.add(data.decode())
+
+    def close(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self.path)
+        self.socket.close()
+        shutil.rmtree(self.directory)
+
+    @property
+    def lines(self):
+        return [line for message in self.messages.lines for line in message.splitlines()]
+
+    @property
+    def status(self):
+        """The newest STATUS=."""
+        return next((line.removeprefix("STATUS=") for line in reversed(self.lines) if line.startswith("STATUS=")), None)
+
+    def wait_for(self, line, n=1, timeout=DEADLINE):
+        """Until `line` was told n times."""
+        self.messages.wait_for(lambda _: self.lines.count(line) >= n, timeout, f"{n} × {line}")
+
+    def wait_for_status(self, word, timeout=DEADLINE):
+        """Until the newest STATUS= has this word in it."""
+        self.messages.wait_for(lambda _: word in (self.status or ""), timeout, f"a status with {word!r}")
+        return self.status
+
+
+class BusClient:
+    """Calls, and waits for signals."""
+
+    def __init__(self, address):
+        self.connection = open_dbus_connection(address)
+        self.signals = collections.deque()
+        self.connection.filter(MatchRule(type="signal"), queue=self.signals)
+
+    def close(self):
+        self.connection.close()
+
+    def call(self, path, interface, method, signature=None, arguments=()):
+        """The reply's body; DBusErrorResponse where it is an error."""
+        message = new_method_call(DBusAddress(path, NAME, interface), method, signature, arguments)
+        reply = self.connection.send_and_get_reply(message, timeout=DEADLINE)
+        if reply.header.message_type is MessageType.error:
+            raise DBusErrorResponse(reply)
+        return reply.body
+
+    def properties(self, path, interface):
+        request = Properties(DBusAddress(path, NAME, interface)).get_all()
+        reply = self.connection.send_and_get_reply(request, timeout=DEADLINE)
+        if reply.header.message_type is MessageType.error:
+            raise DBusErrorResponse(reply)
+        return {key: value for key, (_, value) in reply.body[0].items()}
+
+    def listen(self):
+        """From now on all signals of the daemon, and whether it is there at all, are received."""
+        for rule in (MatchRule(type="signal", path_namespace=ROOT),
+                     MatchRule(type="signal", sender="org.freedesktop.DBus", member="NameOwnerChanged")):
+            self.connection.send_and_get_reply(message_bus.AddMatch(rule), timeout=DEADLINE)
+
+    def next_signal(self, end):
+        """The next one that came since listen(); TimeoutError at the time `end` of time.monotonic()."""
+        return self.connection.recv_until_filtered(self.signals, timeout=max(0.0, end - time.monotonic()))
+
+    def wait_for_signal(self, member, timeout=DEADLINE):
+        """The body of the next signal of that name."""
+        end = time.monotonic() + timeout
+        while True:
+            message = self.next_signal(end)
+            if message.header.fields.get(HeaderFields.member) == member:
+                return message.body
+
+
+class Gateway(Program):
+    """Nothing is configured; identity() writes a conf, start() starts dpsd and waits until it is ready."""
+
+    def __init__(self, directory, bus_address, emulator=None):
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory, "dpsd")
+        self.bus_address = bus_address
+        self.emulator = emulator
+        self.configuration, self.state, self.run, self.credentials = (
+            directory / name for name in ("etc", "state", "run", "credentials"))
+        for path, mode in ((self.configuration, 0o755), (self.state, 0o700), (self.run, 0o755), (self.credentials, 0o700)):
+            path.mkdir(mode)
+        self.notify = NotifySocket()
+        self.n_ready = 0
+
+    # Configuration
+
+    def write_conf(self, name, text):
+        path = self.configuration / f"{name}.conf"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def write_key(self, name, key):
+        """A credential; gives the reference to it."""
+        path = self.credentials / name
+        path.unlink(missing_ok=True)
+        path.write_text(key + "\n", encoding="ascii")
+        path.chmod(0o400)
+        return f"credential:{name}"
+
+    def identity(self, name="gateway", registration_id=None, key=None, method="symmetric-key", **sections):
+        """A conf for the emulator, enrolled there if no key is given. More: provisioning={"Splay": "1s"}, hub={…}, …;
+        a value None leaves a line out, a list repeats it."""
+        registration_id = registration_id or name
+        attestation = {"Method": method}
+        if method == "symmetric-key" and "Key" not in sections.get("attestation", {}):
+            attestation["Key"] = self.write_key(f"{name}.key", key or self.emulator.enroll(registration_id))
+        conf = {
+            "Provisioning": {"IdScope": "0ne00AABBCC", "RegistrationId": registration_id, "Endpoint": "127.0.0.1",
+                             "MqttPort": self.emulator.port, "CaFile": self.emulator.ca_file},
+            "Attestation": attestation, "Hub": {}, "Access": {},
+        }
+        lines = []
+        for section, values in conf.items():
+            lines.append(f"[{section}]")
+            for key_name, value in (values | sections.pop(section.lower(), {})).items():
+                many = value if isinstance(value, list) else [] if value is None else [value]
+                lines += [f"{key_name}={one}" for one in many]
+        assert not sections, f"no such section: {sections}"
+        return self.write_conf(name, "\n".join(lines) + "\n")
+
+    # Life
+
+    def environment(self):
+        return {"CONFIGURATION_DIRECTORY": self.configuration, "STATE_DIRECTORY": self.state, "RUNTIME_DIRECTORY": self.run,
+                "CREDENTIALS_DIRECTORY": self.credentials, "NOTIFY_SOCKET": self.notify.path,
+                "DBUS_SYSTEM_BUS_ADDRESS": self.bus_address}
+
+    def start(self, *arguments, wait=True, **environment):
+        self.n_ready = self.notify.lines.count("READY=1")
+        self.spawn(*arguments, **(self.environment() | environment))
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self):
+        try:
+            self.notify.wait_for("READY=1", self.n_ready + 1)
+        except TimeoutError as error:
+            raise AssertionError(f"dpsd does not get ready: {error}\n{self.log}") from None
+
+    def stop(self):
+        code = self.end()
+        assert code == 0, f"dpsd ended with {code}:\n{self.log}"
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def reload(self):
+        """As systemctl reload does it, and until it is done."""
+        ready = self.notify.lines.count("READY=1")
+        self.process.send_signal(signal.SIGHUP)
+        self.notify.wait_for("READY=1", ready + 1)
+
+    def run_once(self, *arguments, timeout=DEADLINE, **environment):
+        """dpsd --once and the like: to its end."""
+        return self.execute("dpsd", *arguments, timeout=timeout, **(self.environment() | environment))
+
+    # What it says and does
+
+    def client(self):
+        return BusClient(self.bus_address)
+
+    def path(self, name):
+        client = self.client()
+        try:
+            return client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
+        finally:
+            client.close()
+
+    def properties(self, name=None):
+        """Of an identity; without name, of the manager."""
+        path = self.path(name) if name else ROOT
+        client = self.client()
+        try:
+            return client.properties(path, IDENTITY if name else MANAGER)
+        finally:
+            client.close()
+
+    def call(self, name, method, signature=None, *arguments):
+        """A method of an identity; without name, of the manager."""
+        path = self.path(name) if name else ROOT
+        client = self.client()
+        try:
+            return client.call(path, IDENTITY if name else MANAGER, method, signature, arguments)
+        finally:
+            client.close()
+
+    def wait_for(self, name="gateway", timeout=DEADLINE, check=None, **wanted):
+        """Until the properties of the identity are as wanted: wait_for("gateway", State="assigned"), or until
+        check(properties) is true. Gives the properties."""
+        client = self.client()
+        properties = None
+        end = time.monotonic() + timeout
+        try:
+            client.listen()
+            while True:
+                try:
+                    path = client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
+                    properties = client.properties(path, IDENTITY)
+                except DBusErrorResponse:
+                    properties = None  # not there yet
+                if properties and all(properties[key] == value for key, value in wanted.items()) and (
+                        check is None or check(properties)):
+                    return properties
+                client.next_signal(end)
+        except TimeoutError:
+            raise AssertionError(f"{name} did not become {wanted or check} within {timeout} s: {properties}\n{self.log}") from None
+        finally:
+            client.close()
+
+    def files(self, name="gateway"):
+        """What programs get: name and content."""
+        directory = self.run / name
+        return {path.name: path.read_text() for path in sorted(directory.iterdir())} if directory.exists() else {}
+
+    def connection(self, name="gateway"):
+        return json.loads((self.run / name / "connection.json").read_text())
+
+    def remembered(self, name="gateway"):
+        """The state file."""
+        return json.loads((self.state / f"{name}.json").read_text())
+
+    # dpsctl
+
+    def execute(self, name, *arguments, text="", timeout=DEADLINE, user=None, groups=(), **environment):
+        """Runs a program to its end; as another user where we are root."""
+        as_user = {"user": user, "group": user, "extra_groups": list(groups)} if user is not None else {}
+        done = subprocess.run([program(name), *map(str, arguments)], env=clean_environment(self.directory, **environment),
+                              input=text, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, **as_user)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def dpsctl(self, *arguments, **options):
+        return self.execute("dpsctl", *arguments, **(self.environment() | options))
+
+    # The end
+
+    def close(self):
+        """What must hold at the end of every test."""
+        try:
+            if self.is_running():
+                self.stop()
+            reports = sanitizer_reports(self.directory)
+            assert not reports, reports
+        finally:
+            if self.is_running():
+                self.process.kill()
+                self.process.wait()
+            self.notify.close()
+
+
+def can_change_user():
+    return os.geteuid() == 0

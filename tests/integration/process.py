@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Programs under test: started with a clean environment, their output read line by line, their end looked at."""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("DPS_BUILD") or REPOSITORY / "build")
+SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines are there to end a hang, not to measure
+DEADLINE = 20 * SLOWER
+
+
+def program(name):
+    room = {"dps-emulator": "emulator"}.get(name, name)
+    return str(BUILD / "src" / room / name)
+
+
+def clean_environment(directory, **more):
+    """Nothing of the environment that the tests run in, and sanitizers that report into `directory`."""
+    report = f"log_path={directory}/sanitizer"
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "ASAN_OPTIONS": f"{report}:detect_leaks=1",
+        "UBSAN_OPTIONS": f"{report}:print_stacktrace=1:halt_on_error=1",
+    }
+    return environment | {key: str(value) for key, value in more.items()}
+
+
+def sanitizer_reports(directory):
+    return "\n".join(path.read_text(errors="replace") for path in sorted(pathlib.Path(directory).glob("sanitizer.*")))
+
+
+class Lines:
+    """What a stream brought so far; others can wait for more."""
+
+    def __init__(self):
+        self.lines = []
+        self.changed = threading.Condition()
+
+    def add(self, line):
+        with self.changed:
+            self.lines.append(line)
+            self.changed.notify_all()
+
+    def wait_for(self, condition, timeout, what):
+        """The first true value of condition(lines)."""
+        with self.changed:
+            found = self.changed.wait_for(lambda: condition(self.lines), timeout)
+            if not found:
+                raise TimeoutError(f"{what} did not come within {timeout} s; there was: {self.lines[-20:]}")
+            return found
+
+    def follow(self, stream, path=None):
+        """Reads the stream to its end, in a thread; `path` gets a copy."""
+        def read():
+            with stream:
+                for line in stream:
+                    if path:
+                        with open(path, "a", encoding="utf-8") as copy:
+                            copy.write(line)
+                    self.add(line.rstrip("\n"))
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+
+class Program:
+    """A program that runs beside the test."""
+
+    def __init__(self, directory, name):
+        self.directory = pathlib.Path(directory)
+        self.name = name
+        self.process = None
+        self.log_file = self.directory / f"{name}.log"
+        self.out, self.err = Lines(), Lines()
+        self.readers = []
+
+    def spawn(self, *arguments, **environment):
+        assert not self.is_running(), f"{self.name} runs already"
+        self.out = Lines()
+        self.process = subprocess.Popen(
+            [program(self.name), *map(str, arguments)], env=clean_environment(self.directory, **environment),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+        self.readers = [self.out.follow(self.process.stdout), self.err.follow(self.process.stderr, self.log_file)]
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        return "\n".join(self.err.lines)
+
+    def wait_for_log(self, pattern, timeout=DEADLINE):
+        """The first line of the log that matches, whenever it came."""
+        expression = re.compile(pattern)
+        return self.err.wait_for(lambda lines: next(filter(expression.search, lines), None), timeout, f"log /{pattern}/")
+
+    def end(self, with_signal=signal.SIGTERM, timeout=DEADLINE):
+        """Ends it, and returns its exit status."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.name} does not end within {timeout} s of signal {with_signal}") from None
+        finally:
+            for reader in self.readers:
+                reader.join(1)
+        self.process = None
+        return code
+
+
+def eventually(check, timeout=DEADLINE, what="the condition"):
+    """For what tells nobody that it changes, such as a file: the first true value of check()."""
+    end = time.monotonic() + timeout
+    while not (value := check()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come true within {timeout} s")
+        time.sleep(0.02)
+    return value
