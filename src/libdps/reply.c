@@ -2,12 +2,10 @@
 #include "dps/reply.h"
 
 #include <errno.h>
-#include <json-c/json.h>
-#include <json-c/json_visit.h>
-#include <math.h>
 #include <stdio.h>
 
 #include "basic/cleanup.h"
+#include "basic/json.h"
 #include "basic/text.h"
 
 /*
@@ -15,7 +13,6 @@
  * repeated member json-c keeps the last.
  */
 
-#define JSON_DEPTH_MAX 16
 #define OPERATION_ID_MAX 256
 #define WORD_MAX 64
 
@@ -120,37 +117,9 @@ static DpsStatus status_from_string(const char *word) {
 
 /* ---- members ---- */
 
-static void json_freep(json_object **o) {
-        json_object_put(*o);
-}
-
-static void tokener_freep(json_tokener **t) {
-        if (*t)
-                json_tokener_free(*t);
-}
-
-/* NULL is as absent, whether the object is none or the member null. */
-static json_object *member(json_object *object, const char *name) {
-        json_object *o = NULL;
-
-        (void) json_object_object_get_ex(object, name, &o);
-        return o;
-}
-
-/* The text of a string without embedded NULs; NULL for anything else. */
-static const char *string_of(json_object *o) {
-        const char *text;
-
-        if (!json_object_is_type(o, json_type_string))
-                return NULL;
-
-        text = json_object_get_string(o);
-        return strlen(text) == (size_t) json_object_get_string_len(o) ? text : NULL;
-}
-
 /* A member that only informs, cut and made safe. */
 static int get_text(json_object *object, const char *name, size_t max, char **ret) {
-        const char *text = string_of(member(object, name));
+        const char *text = json_string(json_member(object, name));
         char *copy;
 
         if (!text)
@@ -167,7 +136,7 @@ static int get_text(json_object *object, const char *name, size_t max, char **re
 
 /* A member that goes into files and topics: absent unless it is valid. */
 static int get_checked(json_object *object, const char *name, bool (*is_valid)(const char *), char **ret) {
-        const char *text = string_of(member(object, name));
+        const char *text = json_string(json_member(object, name));
 
         if (!text || !is_valid(text))
                 return 0;
@@ -177,75 +146,17 @@ static int get_checked(json_object *object, const char *name, bool (*is_valid)(c
 }
 
 static int get_json(json_object *o, char **ret) {
-        const char *text;
-
-        if (!o)
-                return 0;
-
-        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-        *ret = text ? strdup(text) : NULL;
-        return *ret ? 0 : -ENOMEM;
+        return o ? json_to_text(o, ret) : 0;
 }
 
 static void get_code(json_object *object, uint32_t *ret) {
-        json_object *o = member(object, "errorCode");
-        int64_t code;
+        uint64_t code;
 
-        if (!json_object_is_type(o, json_type_int))
-                return;
-
-        code = json_object_get_int64(o);
-        if (code > 0 && code <= INT32_MAX)
+        if (json_u64(json_member(object, "errorCode"), INT32_MAX, &code) >= 0 && code > 0)
                 *ret = (uint32_t) code;
 }
 
 /* ---- body ---- */
-
-static int refuse_infinite(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
-                           void *userdata) {
-        if (json_object_is_type(o, json_type_double) && !isfinite(json_object_get_double(o)))
-                return JSON_C_VISIT_RETURN_ERROR;
-        return JSON_C_VISIT_RETURN_CONTINUE;
-}
-
-static bool is_white(const char *p, const char *end) {
-        while (p < end && strchr(" \t\r\n", *p) && *p)
-                p++;
-        return p == end;
-}
-
-/* The one JSON object that the body is, or what is wrong with it. */
-static const char *read_object(const char *body, size_t size, json_object **ret) {
-        _cleanup_(tokener_freep) json_tokener *tokener = NULL;
-        _cleanup_(json_freep) json_object *o = NULL;
-
-        if (size == 0)
-                return "it is empty";
-        if (size > DPS_REPLY_SIZE_MAX)
-                return "it is too long";
-        /* json-c's own check lets overlong forms and surrogates pass, in nearly all versions. */
-        if (!utf8_is_valid(body, size))
-                return "it is not UTF-8";
-
-        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
-        if (!tokener)
-                return "there is no memory to read it";
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-
-        o = json_tokener_parse_ex(tokener, body, (int) size);
-        /* A NUL byte ends parsing with success and the rest unread, hence the look at the end. */
-        if (json_tokener_get_error(tokener) != json_tokener_success ||
-            !is_white(body + json_tokener_get_parse_end(tokener), body + size))
-                return "it is not JSON";
-        if (!json_object_is_type(o, json_type_object))
-                return "it is not a JSON object";
-        /* json-c takes NaN and Infinity, and would hand them on in the payload. */
-        if (json_c_visit(o, 0, refuse_infinite, NULL) < 0)
-                return "it holds a number that is none";
-
-        *ret = TAKE_PTR(o);
-        return NULL;
-}
 
 static int read_state(DpsReply *reply, json_object *state) {
         int r;
@@ -273,7 +184,7 @@ static int read_state(DpsReply *reply, json_object *state) {
         r = get_checked(state, "deviceId", dps_device_id_is_valid, &reply->device_id);
         if (r < 0)
                 return r;
-        r = get_json(member(state, "payload"), &reply->payload);
+        r = get_json(json_member(state, "payload"), &reply->payload);
         if (r < 0)
                 return r;
         return get_json(state, &reply->registration_state);
@@ -281,7 +192,7 @@ static int read_state(DpsReply *reply, json_object *state) {
 
 /* An empty one comes with "disabled", and is as absent. */
 static int read_operation_id(DpsReply *reply, json_object *o) {
-        const char *id = string_of(o);
+        const char *id = json_string(o);
 
         if (!o || (id && !*id))
                 return 0;
@@ -300,7 +211,7 @@ static int read_word(DpsReply *reply, json_object *o) {
         if (!o)
                 return 0;
 
-        word = string_of(o);
+        word = json_string(o);
         if (!word) {
                 reply->defect = reply->defect ?: "its status is not a word";
                 return 0;
@@ -341,7 +252,7 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         int r;
 
-        reply->defect = read_object(body, size, &o);
+        reply->defect = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o);
         if (reply->defect)
                 return 0;
 
@@ -352,13 +263,13 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         r = get_text(o, "trackingId", DPS_TRACKING_ID_MAX - 1, &reply->tracking_id);
         if (r < 0)
                 return r;
-        r = read_operation_id(reply, member(o, "operationId"));
+        r = read_operation_id(reply, json_member(o, "operationId"));
         if (r < 0)
                 return r;
-        r = read_word(reply, member(o, "status"));
+        r = read_word(reply, json_member(o, "status"));
         if (r < 0)
                 return r;
-        r = read_state(reply, member(o, "registrationState"));
+        r = read_state(reply, json_member(o, "registrationState"));
         if (r < 0)
                 return r;
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#include "basic/json.h"
+
+#include <errno.h>
+#include <json-c/json_visit.h>
+#include <math.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+
+static void tokener_freep(json_tokener **t) {
+        if (*t)
+                json_tokener_free(*t);
+}
+
+/* json-c takes NaN and Infinity, and would hand them on. */
+static int refuse_infinite(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
+                           void *userdata) {
+        if (json_object_is_type(o, json_type_double) && !isfinite(json_object_get_double(o)))
+                return JSON_C_VISIT_RETURN_ERROR;
+        return JSON_C_VISIT_RETURN_CONTINUE;
+}
+
+static bool is_white(const char *p, const char *end) {
+        while (p < end && strchr(" \t\r\n", *p) && *p)
+                p++;
+        return p == end;
+}
+
+const char *json_read_object(const char *text, size_t size, size_t size_max, json_object **ret) {
+        _cleanup_(tokener_freep) json_tokener *tokener = NULL;
+        _cleanup_(json_freep) json_object *o = NULL;
+
+        if (size == 0)
+                return "it is empty";
+        if (size > size_max)
+                return "it is too long";
+        /* json-c's own check lets overlong forms and surrogates pass, in nearly all versions. */
+        if (!utf8_is_valid(text, size))
+                return "it is not UTF-8";
+
+        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+        if (!tokener)
+                return "there is no memory to read it";
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+
+        o = json_tokener_parse_ex(tokener, text, (int) size);
+        /* A NUL byte ends parsing with success and the rest unread, hence the look at the end. */
+        if (json_tokener_get_error(tokener) != json_tokener_success ||
+            !is_white(text + json_tokener_get_parse_end(tokener), text + size))
+                return "it is not JSON";
+        if (!json_object_is_type(o, json_type_object))
+                return "it is not a JSON object";
+        if (json_c_visit(o, 0, refuse_infinite, NULL) < 0)
+                return "it holds a number that is none";
+
+        *ret = TAKE_PTR(o);
+        return NULL;
+}
+
+json_object *json_member(json_object *object, const char *name) {
+        json_object *o = NULL;
+
+        (void) json_object_object_get_ex(object, name, &o);
+        return o;
+}
+
+const char *json_string(json_object *o) {
+        const char *text;
+
+        if (!json_object_is_type(o, json_type_string))
+                return NULL;
+
+        text = json_object_get_string(o);
+        return strlen(text) == (size_t) json_object_get_string_len(o) ? text : NULL;
+}
+
+int json_u64(json_object *o, uint64_t max, uint64_t *ret) {
+        int64_t value;
+
+        if (!json_object_is_type(o, json_type_int))
+                return -EINVAL;
+
+        /* What does not fit saturates, in some versions. */
+        value = json_object_get_int64(o);
+        if (value < 0 || (uint64_t) value > max)
+                return -ERANGE;
+        *ret = (uint64_t) value;
+        return 0;
+}
+
+int json_to_text(json_object *o, char **ret) {
+        const char *text;
+        char *copy;
+
+        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+        copy = text ? strdup(text) : NULL;
+        if (!copy)
+                return -ENOMEM;
+
+        *ret = copy;
+        return 0;
+}
+
+int json_add(json_object *object, const char *name, json_object *value) {
+        if (!value)
+                return -ENOMEM;
+        if (json_object_object_add_ex(object, name, value,
+                                      JSON_C_OBJECT_ADD_KEY_IS_NEW | JSON_C_OBJECT_ADD_CONSTANT_KEY) >= 0)
+                return 0;
+        json_object_put(value);
+        return -ENOMEM;
+}
+
+int json_add_string(json_object *object, const char *name, const char *text) {
+        return text ? json_add(object, name, json_object_new_string(text)) : 0;
+}
+
+int json_add_u64(json_object *object, const char *name, uint64_t value) {
+        return json_add(object, name, json_object_new_uint64(value));
+}
+
+int json_add_text(json_object *object, const char *name, const char *json) {
+        json_object *o;
+        char *copy;
+
+        if (!json)
+                return 0;
+        copy = strdup(json);
+        o = copy ? json_object_new_object() : NULL;
+        if (!o) {
+                free(copy);
+                return -ENOMEM;
+        }
+
+        json_object_set_serializer(o, json_object_userdata_to_json_string, copy, json_object_free_userdata);
+        return json_add(object, name, o);
+}

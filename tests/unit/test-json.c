@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+
+#include "basic/json.h"
+#include "basic/text.h"
+
+#define SIZE_MAX_HERE 64
+
+static const struct read_case {
+        const char *promise, *text;
+        size_t size; /* 0: up to the end of the text */
+        const char *defect;
+} read_cases[] = {
+        { "an object is read", "{\"a\":1}", 0, NULL },
+        { "white space may surround it", " \r\n{}\t\n", 0, NULL },
+        { "nothing is no object", "", 0, "it is empty" },
+        { "what is too long is not looked at",
+          "                                                                {}", 0, "it is too long" },
+        { "an array is no object", "[1]", 0, "it is not a JSON object" },
+        { "half an object is none", "{\"a\":", 0, "it is not JSON" },
+        { "two objects are not one", "{} {}", 0, "it is not JSON" },
+        { "a NUL byte does not hide what follows it", "{}\0{}", 5, "it is not JSON" },
+        { "an overlong slash is no UTF-8", "{\"a\":\"\xc0\xaf\"}", 0, "it is not UTF-8" },
+        { "a coded surrogate is no UTF-8", "{\"a\":\"\xed\xa0\x80\"}", 0, "it is not UTF-8" },
+        { "infinity is no number", "{\"a\":[1e999]}", 0, "it holds a number that is none" },
+        { "nesting ends at 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
+};
+
+static void check_read(void **state) {
+        const struct read_case *c = *state;
+        _cleanup_(json_freep) json_object *o = NULL;
+        const char *defect;
+
+        defect = json_read_object(c->text, c->size ?: strlen(c->text), SIZE_MAX_HERE, &o);
+        if (c->defect)
+                assert_string_equal(defect, c->defect);
+        else
+                assert_null(defect);
+        assert_int_equal(o == NULL, c->defect != NULL);
+}
+
+static const struct number_case {
+        const char *promise, *text;
+        int result;
+        uint64_t number;
+} number_cases[] = {
+        { "a whole number is one", "{\"a\":7}", 0, 7 },
+        { "the largest is still good", "{\"a\":100}", 0, 100 },
+        { "a larger one is not", "{\"a\":101}", -ERANGE, 0 },
+        { "a negative one is not", "{\"a\":-1}", -ERANGE, 0 },
+        { "text is no number", "{\"a\":\"7\"}", -EINVAL, 0 },
+        { "a fraction is no whole number", "{\"a\":7.0}", -EINVAL, 0 },
+        { "null is no number", "{\"a\":null}", -EINVAL, 0 },
+        { "what is missing is no number", "{}", -EINVAL, 0 },
+};
+
+static void check_number(void **state) {
+        const struct number_case *c = *state;
+        _cleanup_(json_freep) json_object *o = NULL;
+        uint64_t number = 0;
+
+        assert_null(json_read_object(c->text, strlen(c->text), SIZE_MAX_HERE, &o));
+        assert_int_equal(json_u64(json_member(o, "a"), 100, &number), c->result);
+        assert_int_equal(number, c->number);
+}
+
+static void a_string_with_a_zero_in_it_is_none(void **state) {
+        static const char text[] = "{\"good\":\"a\",\"bad\":\"a\\u0000b\",\"number\":1}";
+        _cleanup_(json_freep) json_object *o = NULL;
+
+        assert_null(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o));
+        assert_string_equal(json_string(json_member(o, "good")), "a");
+        assert_null(json_string(json_member(o, "bad")));
+        assert_null(json_string(json_member(o, "number")));
+        assert_null(json_string(json_member(NULL, "good")));
+}
+
+static void what_is_built_reads_as_it_was_given(void **state) {
+        _cleanup_(json_freep) json_object *o = json_object_new_object();
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(json_add_string(o, "text", "a/\"b\""), 0);
+        assert_int_equal(json_add_string(o, "none", NULL), 0);
+        assert_int_equal(json_add_u64(o, "number", UINT64_C(9007199254740993)), 0);
+        assert_int_equal(json_add_text(o, "json", "{\"x\":1.50}"), 0);
+        assert_int_equal(json_add_text(o, "no-json", NULL), 0);
+        assert_int_equal(json_to_text(o, &text), 0);
+        assert_string_equal(text,
+                            "{\"text\":\"a/\\\"b\\\"\",\"number\":9007199254740993,\"json\":{\"x\":1.50}}");
+}
+
+int main(void) {
+        struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 2] = {
+                cmocka_unit_test(a_string_with_a_zero_in_it_is_none),
+                cmocka_unit_test(what_is_built_reads_as_it_was_given),
+        };
+        size_t n = 2;
+
+        for (size_t i = 0; i < ELEMENTSOF(read_cases); i++)
+                tests[n++] = (struct CMUnitTest){ .name = read_cases[i].promise,
+                                                  .test_func = check_read,
+                                                  .initial_state = (void *) &read_cases[i] };
+        for (size_t i = 0; i < ELEMENTSOF(number_cases); i++)
+                tests[n++] = (struct CMUnitTest){ .name = number_cases[i].promise,
+                                                  .test_func = check_number,
+                                                  .initial_state = (void *) &number_cases[i] };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
