@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Tells when one of a few files is written, replaced, made or removed, by inotify on their directories. */
+/* Tells when one of a few files is written, replaced, made, removed, or its mode or owner changed, by inotify on their
+ * directories. Links are followed, and a change of where they lead is a change of the file. */
 
 #include <systemd/sd-event.h>
 
@@ -11,7 +12,8 @@ typedef struct FileWatch FileWatch;
 typedef void (*file_watch_handler_t)(
         void *userdata); /* once for a burst of changes, half a second after it */
 
-/* Directories that are not there are left out; -ENOENT if that is all of them. */
+/* Of a directory that is not there (yet), or that we may not read, the nearest one above is watched. -ENOENT, -ENOSPC …:
+ * not one can be. */
 int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
                    FileWatch **ret);
 FileWatch *file_watch_free(FileWatch *w);

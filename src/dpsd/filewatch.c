@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/filewatch.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+
+/*
+ * Watched is the directory of each path, of each link that the path leads over, and where a directory is not there,
+ * or not for us to read, the nearest one above it. Whatever happens in them, half a second later the files are looked at: who replaces a
+ * link to a directory in which they are (as Kubernetes does), or the directory itself, changes them too. The watches
+ * are then set anew, as the links may lead elsewhere.
+ */
+
+#define DEBOUNCE_USEC (500 * USEC_PER_MSEC)
+/* A burst without end is cut into pieces. */
+#define BURST_MAX_USEC (5 * USEC_PER_SEC)
+
+/* Where nothing can be watched any more, as no watches are left, the files are looked at now and then. */
+#define LOOK_AGAIN_USEC USEC_PER_MINUTE
+
+#define LINKS_MAX 8
+
+#define WATCH_MASK                                                                                           \
+        (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
+         IN_DELETE_SELF | IN_ONLYDIR)
+
+/* What can be seen of a file from outside; all zero: it is not there. */
+typedef struct Look {
+        dev_t device;
+        ino_t inode;
+        off_t size;
+        mode_t mode;
+        uid_t uid;
+        gid_t gid;
+        struct timespec modified, changed;
+} Look;
+
+struct FileWatch {
+        sd_event *event; /* not ours */
+        file_watch_handler_t handler;
+        void *userdata;
+
+        char **paths;
+        Look *looks; /* one of each path, as the handler knows it */
+        char **directories;
+        sd_event_source **sources; /* one of each directory; NULL: it cannot be watched */
+        size_t n_sources;
+
+        sd_event_source *timer;
+        uint64_t burst_until_usec; /* CLOCK_MONOTONIC; 0: there is none */
+        bool is_certain;           /* one of our files was touched, whatever it looks like */
+};
+
+static int file_watch_on_inotify(sd_event_source *source, const struct inotify_event *e, void *userdata);
+
+static void look_at(const char *path, Look *ret) {
+        struct stat st;
+
+        *ret = (Look){ 0 };
+        if (stat(path, &st) < 0)
+                return;
+
+        ret->device = st.st_dev;
+        ret->inode = st.st_ino;
+        ret->size = st.st_size;
+        ret->mode = st.st_mode;
+        ret->uid = st.st_uid;
+        ret->gid = st.st_gid;
+        ret->modified = st.st_mtim;
+        ret->changed = st.st_ctim;
+}
+
+static bool timespec_equal(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool look_equal(const Look *a, const Look *b) {
+        return a->device == b->device && a->inode == b->inode && a->size == b->size && a->mode == b->mode &&
+               a->uid == b->uid && a->gid == b->gid && timespec_equal(&a->modified, &b->modified) &&
+               timespec_equal(&a->changed, &b->changed);
+}
+
+/* "/a/b" → "/a", "/a" → "/", "a" → "." */
+static char *directory_of(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        if (!slash)
+                return strdup(".");
+        return strndup(path, slash == path ? 1 : (size_t) (slash - path));
+}
+
+static const char *name_of(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
+}
+
+/* The directory that `path` is in, or the nearest one above that is there and may be watched. */
+static int nearest_directory(const char *path, char **ret) {
+        _cleanup_(freep) char *directory = directory_of(path);
+        struct stat st;
+
+        while (directory) {
+                char *above;
+
+                if (stat(directory, &st) >= 0 && S_ISDIR(st.st_mode) && access(directory, R_OK) >= 0) {
+                        *ret = TAKE_PTR(directory);
+                        return 0;
+                }
+                if (streq(directory, "/") || streq(directory, "."))
+                        return -ENOENT;
+
+                above = directory_of(directory);
+                free(directory);
+                directory = above;
+        }
+        return -ENOMEM;
+}
+
+/* Where the link at `path` leads to, one step. -EINVAL: it is no link. */
+static int follow_link(const char *path, char **ret) {
+        _cleanup_(freep) char *directory = NULL;
+        char target[PATH_MAX];
+        ssize_t n;
+
+        n = readlink(path, target, sizeof(target) - 1);
+        if (n < 0)
+                return -errno;
+        target[n] = 0;
+
+        directory = directory_of(path);
+        if (!directory)
+                return -ENOMEM;
+        if (target[0] == '/')
+                *ret = strdup(target);
+        else if (asprintf(ret, "%s/%s", directory, target) < 0)
+                *ret = NULL;
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int collect_directories(const char *path, char ***directories) {
+        _cleanup_(freep) char *step = strdup(path);
+        int r;
+
+        for (unsigned n_links = 0; step && n_links <= LINKS_MAX; n_links++) {
+                _cleanup_(freep) char *directory = NULL, *next = NULL;
+
+                r = nearest_directory(step, &directory);
+                if (r == -ENOMEM)
+                        return r;
+                if (r >= 0 && !strv_contains(*directories, directory)) {
+                        r = strv_push(directories, TAKE_PTR(directory));
+                        if (r < 0)
+                                return r;
+                }
+
+                r = follow_link(step, &next);
+                if (r < 0)
+                        return r == -ENOMEM ? r : 0;
+                free(step);
+                step = TAKE_PTR(next);
+        }
+        return step ? 0 : -ENOMEM;
+}
+
+static void file_watch_drop_sources(FileWatch *w) {
+        for (size_t i = 0; i < w->n_sources; i++)
+                sd_event_source_disable_unref(w->sources[i]);
+        free(w->sources);
+        w->sources = NULL;
+        w->n_sources = 0;
+        w->directories = strv_free(w->directories);
+}
+
+/* -ENOENT, -EACCES …: not one directory can be watched. */
+static int file_watch_set_sources(FileWatch *w) {
+        int r, trouble = -ENOENT;
+        size_t n_watched = 0;
+
+        file_watch_drop_sources(w);
+        STRV_FOREACH(path, w->paths) {
+                r = collect_directories(*path, &w->directories);
+                if (r < 0)
+                        return r;
+        }
+
+        w->sources = calloc(strv_length(w->directories) + 1, sizeof(*w->sources));
+        if (!w->sources)
+                return -ENOMEM;
+        STRV_FOREACH(directory, w->directories) {
+                r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, WATCH_MASK,
+                                         file_watch_on_inotify, w);
+                if (r < 0)
+                        trouble = r;
+                else
+                        n_watched++;
+        }
+        return n_watched > 0 ? 0 : trouble;
+}
+
+static bool file_watch_looks_changed(FileWatch *w) {
+        bool changed = false;
+        size_t i = 0;
+
+        STRV_FOREACH(path, w->paths) {
+                Look now;
+
+                look_at(*path, &now);
+                changed = changed || !look_equal(&now, &w->looks[i]);
+                w->looks[i++] = now;
+        }
+        return changed;
+}
+
+static void file_watch_arm(FileWatch *w, uint64_t usec) {
+        (void) sd_event_source_set_time(w->timer, usec);
+        (void) sd_event_source_set_enabled(w->timer, SD_EVENT_ONESHOT);
+}
+
+static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        FileWatch *w = userdata;
+        bool changed;
+
+        /* Watched first, looked at then: what happens in between is seen twice, and not never. */
+        if (file_watch_set_sources(w) < 0)
+                file_watch_arm(w, now_usec(CLOCK_MONOTONIC) + LOOK_AGAIN_USEC);
+        changed = file_watch_looks_changed(w) || w->is_certain;
+        w->burst_until_usec = 0;
+        w->is_certain = false;
+        if (changed)
+                w->handler(w->userdata);
+        return 0;
+}
+
+static int file_watch_on_inotify(sd_event_source *source, const struct inotify_event *e, void *userdata) {
+        uint64_t now = now_usec(CLOCK_MONOTONIC);
+        FileWatch *w = userdata;
+        bool is_ours = false;
+
+        STRV_FOREACH(path, w->paths)
+        is_ours = is_ours || (e->len > 0 && streq(name_of(*path), e->name));
+
+        /* Others in the directory, however busy, do not put it off. */
+        if (w->burst_until_usec > 0 && !is_ours)
+                return 0;
+
+        w->is_certain = w->is_certain || is_ours;
+        if (w->burst_until_usec == 0)
+                w->burst_until_usec = now + BURST_MAX_USEC;
+        file_watch_arm(w, MIN(now + DEBOUNCE_USEC, w->burst_until_usec));
+        return 0;
+}
+
+int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
+                   FileWatch **ret) {
+        _cleanup_(file_watch_freep) FileWatch *w = NULL;
+        int r;
+
+        w = calloc(1, sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        w->event = event;
+        w->handler = handler;
+        w->userdata = userdata;
+        STRV_FOREACH(path, paths) {
+                r = strv_append(&w->paths, *path);
+                if (r < 0)
+                        return r;
+        }
+        w->looks = calloc(strv_length(w->paths) + 1, sizeof(*w->looks));
+        if (!w->looks)
+                return -ENOMEM;
+
+        r = sd_event_add_time(event, &w->timer, CLOCK_MONOTONIC, 0, 0, file_watch_on_timer, w);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+
+        r = file_watch_set_sources(w);
+        if (r < 0)
+                return r;
+        (void) file_watch_looks_changed(w);
+
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+FileWatch *file_watch_free(FileWatch *w) {
+        if (!w)
+                return NULL;
+
+        file_watch_drop_sources(w);
+        sd_event_source_disable_unref(w->timer);
+        strv_free(w->paths);
+        free(w->looks);
+        free(w);
+        return NULL;
+}

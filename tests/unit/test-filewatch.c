@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
+
+#include "basic/cleanup.h"
+#include "basic/files.h"
+#include "basic/times.h"
+#include "dpsd/filewatch.h"
+
+/* Stands in front of libsystemd's: a watch's time runs ten times as fast. */
+int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
+        return sd_event_source_set_time_relative(s, usec_sub(usec, now_usec(CLOCK_MONOTONIC)) / 10);
+}
+
+typedef struct Fixture {
+        sd_event *event;
+        FileWatch *watch;
+        char directory[64];
+        char path[128]; /* of the watched file */
+        int fd;
+        unsigned n_calls;
+} Fixture;
+
+static void on_change(void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_calls++;
+}
+
+static void write_file(Fixture *f, const char *name, const char *text) {
+        _cleanup_(closep) int fd = openat(f->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void replace_link(Fixture *f, const char *target, const char *name) {
+        assert_int_equal(symlinkat(target, f->fd, "new-link"), 0);
+        assert_int_equal(renameat(f->fd, "new-link", f->fd, name), 0);
+}
+
+static void make_directory(Fixture *f, const char *name) {
+        assert_int_equal(mkdirat(f->fd, name, 0700), 0);
+}
+
+static int setup(void **state) {
+        Fixture *f = test_calloc(1, sizeof(*f));
+
+        (void) snprintf(f->directory, sizeof(f->directory), "/tmp/dps-test-filewatch-XXXXXX");
+        assert_non_null(mkdtemp(f->directory));
+        f->fd = open(f->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(f->fd >= 0);
+        assert_true(sd_event_new(&f->event) >= 0);
+        *state = f;
+        return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        return remove(path);
+}
+
+static int teardown(void **state) {
+        Fixture *f = *state;
+
+        file_watch_free(f->watch);
+        sd_event_unref(f->event);
+        close(f->fd);
+        assert_int_equal(nftw(f->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+        test_free(f);
+        return 0;
+}
+
+static void start(Fixture *f, const char *name) {
+        char *paths[] = { f->path, NULL };
+
+        (void) snprintf(f->path, sizeof(f->path), "%s/%s", f->directory, name);
+        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &f->watch), 0);
+}
+
+/* Lets the loop run until the next call. */
+static void await_call(Fixture *f) {
+        uint64_t deadline = now_usec(CLOCK_MONOTONIC) + 20 * USEC_PER_SEC;
+        unsigned n_before = f->n_calls;
+
+        while (f->n_calls == n_before) {
+                assert_true(now_usec(CLOCK_MONOTONIC) < deadline);
+                assert_true(sd_event_run(f->event, USEC_PER_SEC) >= 0);
+        }
+        assert_int_equal(f->n_calls, n_before + 1);
+}
+
+/* Lets the loop run until nothing is due any more, timers included. */
+static void assert_quiet(Fixture *f) {
+        unsigned n_before = f->n_calls;
+
+        while (sd_event_run(f->event, 400 * USEC_PER_MSEC) > 0)
+                ;
+        assert_int_equal(f->n_calls, n_before);
+}
+
+static void a_file_that_is_written_is_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        write_file(f, "key", "new");
+        await_call(f);
+}
+
+static void a_file_that_is_replaced_is_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        assert_int_equal(file_write_atomic(f->fd, "key", "new", 3, 0600, (gid_t) -1, 0), 0);
+        await_call(f);
+}
+
+static void a_file_that_appears_is_told(void **state) {
+        Fixture *f = *state;
+
+        start(f, "key");
+        write_file(f, "key", "new");
+        await_call(f);
+}
+
+static void a_file_that_is_removed_is_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        assert_int_equal(unlinkat(f->fd, "key", 0), 0);
+        await_call(f);
+}
+
+static void a_file_whose_mode_is_mended_is_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        assert_int_equal(fchmodat(f->fd, "key", 0640, 0), 0);
+        await_call(f);
+}
+
+static void a_burst_is_told_once(void **state) {
+        Fixture *f = *state;
+
+        start(f, "key");
+        for (unsigned i = 0; i < 10; i++) {
+                write_file(f, "key", "new");
+                assert_true(sd_event_run(f->event, 0) >= 0);
+        }
+        await_call(f);
+        assert_quiet(f);
+}
+
+static void each_of_two_changes_is_told(void **state) {
+        Fixture *f = *state;
+
+        start(f, "key");
+        write_file(f, "key", "one");
+        await_call(f);
+        write_file(f, "key", "two");
+        await_call(f);
+}
+
+static void other_files_of_the_directory_are_not_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        write_file(f, "key.bak", "old");
+        write_file(f, "ke", "old");
+        assert_quiet(f);
+}
+
+static void who_only_reads_is_not_told(void **state) {
+        _cleanup_(freep) char *text = NULL;
+        Fixture *f = *state;
+
+        write_file(f, "key", "old");
+        start(f, "key");
+        assert_int_equal(file_read_at(f->fd, "key", 16, &text, NULL), 0);
+        assert_quiet(f);
+}
+
+static void a_link_that_leads_elsewhere_is_told(void **state) {
+        Fixture *f = *state;
+
+        write_file(f, "key.1", "one");
+        write_file(f, "key.2", "two");
+        replace_link(f, "key.1", "key");
+        start(f, "key");
+        replace_link(f, "key.2", "key");
+        await_call(f);
+}
+
+/* As Kubernetes mounts secrets: key -> ..data/key, ..data -> ..1 */
+static void a_directory_swapped_under_its_link_is_told(void **state) {
+        Fixture *f = *state;
+
+        make_directory(f, "..1");
+        make_directory(f, "..2");
+        write_file(f, "..1/key", "one");
+        write_file(f, "..2/key", "two");
+        replace_link(f, "..1", "..data");
+        replace_link(f, "..data/key", "key");
+        start(f, "key");
+        replace_link(f, "..2", "..data");
+        await_call(f);
+}
+
+/* As certbot keeps certificates: a link of ours into live/, whose links lead into archive/. */
+static void a_link_that_a_link_leads_to_is_told(void **state) {
+        Fixture *f = *state;
+
+        make_directory(f, "live");
+        make_directory(f, "archive");
+        write_file(f, "archive/cert1", "one");
+        write_file(f, "archive/cert2", "two");
+        replace_link(f, "../archive/cert1", "live/cert");
+        replace_link(f, "live/cert", "cert");
+        start(f, "cert");
+        replace_link(f, "../archive/cert2", "live/cert");
+        await_call(f);
+}
+
+static void where_a_new_link_leads_to_is_watched(void **state) {
+        Fixture *f = *state;
+
+        make_directory(f, "a");
+        make_directory(f, "b");
+        write_file(f, "a/key", "one");
+        write_file(f, "b/key", "two");
+        replace_link(f, "a/key", "key");
+        start(f, "key");
+        replace_link(f, "b/key", "key");
+        await_call(f);
+        write_file(f, "b/key", "three");
+        await_call(f);
+}
+
+static void links_in_a_circle_end(void **state) {
+        Fixture *f = *state;
+
+        replace_link(f, "b", "a");
+        replace_link(f, "a", "b");
+        start(f, "a");
+        replace_link(f, "c", "b");
+        write_file(f, "c", "at last");
+        await_call(f);
+}
+
+static void a_directory_that_comes_later_is_watched(void **state) {
+        Fixture *f = *state;
+
+        start(f, "certs/new/key");
+        make_directory(f, "certs");
+        assert_quiet(f);
+        make_directory(f, "certs/new");
+        assert_quiet(f);
+        write_file(f, "certs/new/key", "one");
+        await_call(f);
+}
+
+static void a_directory_that_is_replaced_is_watched(void **state) {
+        Fixture *f = *state;
+
+        make_directory(f, "certs");
+        make_directory(f, "certs.new");
+        write_file(f, "certs/key", "one");
+        write_file(f, "certs.new/key", "two");
+        start(f, "certs/key");
+        assert_int_equal(renameat(f->fd, "certs", f->fd, "certs.old"), 0);
+        assert_int_equal(renameat(f->fd, "certs.new", f->fd, "certs"), 0);
+        await_call(f);
+        write_file(f, "certs/key", "three");
+        await_call(f);
+}
+
+static void each_of_several_files_is_watched(void **state) {
+        char key[128], cert[128], *paths[] = { key, cert, NULL };
+        Fixture *f = *state;
+
+        make_directory(f, "private");
+        (void) snprintf(key, sizeof(key), "%s/private/key", f->directory);
+        (void) snprintf(cert, sizeof(cert), "%s/cert", f->directory);
+        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &f->watch), 0);
+        write_file(f, "cert", "one");
+        await_call(f);
+        write_file(f, "private/key", "one");
+        await_call(f);
+}
+
+static void who_is_told_may_end_the_watch(void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_calls++;
+        f->watch = file_watch_free(f->watch);
+}
+
+static void the_handler_may_end_the_watch(void **state) {
+        char path[128], *paths[] = { path, NULL };
+        Fixture *f = *state;
+
+        (void) snprintf(path, sizeof(path), "%s/key", f->directory);
+        assert_int_equal(file_watch_new(f->event, paths, who_is_told_may_end_the_watch, f, &f->watch), 0);
+        write_file(f, "key", "one");
+        await_call(f);
+        assert_null(f->watch);
+}
+
+static void no_paths_are_an_error(void **state) {
+        FileWatch *unset = (FileWatch *) 0x1, *w = unset;
+        char *paths[] = { NULL };
+        Fixture *f = *state;
+
+        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &w), -ENOENT);
+        assert_ptr_equal(w, unset);
+}
+
+#define WITH_DIRECTORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                WITH_DIRECTORY(a_file_that_is_written_is_told),
+                WITH_DIRECTORY(a_file_that_is_replaced_is_told),
+                WITH_DIRECTORY(a_file_that_appears_is_told),
+                WITH_DIRECTORY(a_file_that_is_removed_is_told),
+                WITH_DIRECTORY(a_file_whose_mode_is_mended_is_told),
+                WITH_DIRECTORY(a_burst_is_told_once),
+                WITH_DIRECTORY(each_of_two_changes_is_told),
+                WITH_DIRECTORY(other_files_of_the_directory_are_not_told),
+                WITH_DIRECTORY(who_only_reads_is_not_told),
+                WITH_DIRECTORY(a_link_that_leads_elsewhere_is_told),
+                WITH_DIRECTORY(a_directory_swapped_under_its_link_is_told),
+                WITH_DIRECTORY(a_link_that_a_link_leads_to_is_told),
+                WITH_DIRECTORY(where_a_new_link_leads_to_is_watched),
+                WITH_DIRECTORY(links_in_a_circle_end),
+                WITH_DIRECTORY(a_directory_that_comes_later_is_watched),
+                WITH_DIRECTORY(a_directory_that_is_replaced_is_watched),
+                WITH_DIRECTORY(each_of_several_files_is_watched),
+                WITH_DIRECTORY(the_handler_may_end_the_watch),
+                WITH_DIRECTORY(no_paths_are_an_error),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
