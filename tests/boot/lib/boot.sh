@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=sh
+# For the tests that boot: an emulator beside dpsd, and gateways that are configured for it.
+set -eu
+
+KEY=$(printf '%s' 'thirty-two bytes make a fine key' | base64)
+EMULATOR=/var/lib/emulator
+
+fail() {
+	echo "FAIL: $*" >&2
+	exit 1
+}
+
+# exits STATUS COMMAND…
+exits() {
+	want=$1 code=0
+	shift
+	"$@" || code=$?
+	[ "$code" = "$want" ] || fail "$*: exit status $code instead of $want"
+}
+
+# until_true COMMAND…: for what tells nobody that it changes.
+until_true() {
+	n=0
+	until "$@"; do
+		n=$((n + 1))
+		[ $n -lt 400 ] || fail "did not come true: $*"
+		sleep 0.05
+	done
+}
+
+property() { systemctl show -P "$1" "${2:-dpsd.service}"; }
+status_says() { property StatusText | grep -q -e "$1"; }
+is_property() { [ "$(property "$1")" = "$2" ]; }
+
+start_emulator() {
+	mkdir -p "$EMULATOR"
+	cat >"$EMULATOR.json" <<-JSON
+		{ "idScope": "0ne00AABBCC", "retryAfter": 0, "assigningTime": 0, "hubs": ["hub-1.example", "hub-2.example"],
+		  "enrollmentGroups": [], "individualEnrollments": [
+		    { "registrationId": "gw-1", "attestation": { "type": "symmetricKey",
+		      "symmetricKey": { "primaryKey": "$KEY", "secondaryKey": "$KEY" } } },
+		    { "registrationId": "gw-2", "attestation": { "type": "symmetricKey",
+		      "symmetricKey": { "primaryKey": "$KEY", "secondaryKey": "$KEY" } } } ] }
+	JSON
+	rm -f /run/emulator.ready
+	mkfifo /run/emulator.ready
+	dps-emulator --state="$EMULATOR" --enrollments="$EMULATOR.json" --port=8883 >/run/emulator.ready 2>/run/emulator.log &
+	emulator_pid=$!
+	# One line, when it is ready.
+	read -r _ </run/emulator.ready || { cat /run/emulator.log >&2; fail 'the emulator does not start'; }
+	[ -e /etc/dps/ca.pem ] || install -m 0644 "$EMULATOR/ca.pem" /etc/dps/ca.pem
+}
+
+stop_emulator() {
+	kill "$emulator_pid"
+	wait "$emulator_pid" || fail "the emulator ended with $?"
+}
+
+emulator_ctl() { dps-emulator ctl --state="$EMULATOR" "$@"; }
+
+# as_user USER COMMAND…
+as_user() {
+	user=$1
+	shift
+	setpriv --reuid "$user" --regid "$user" --init-groups -- "$@"
+}
+
+# configure NAME REGISTRATION-ID [LINE…]; lines go to the end, which is [Attestation]
+configure() {
+	name=$1 id=$2
+	shift 2
+	install -m 0640 -g dpsd /dev/null "/etc/dps/$name.key"
+	echo "$KEY" >"/etc/dps/$name.key"
+	{
+		printf '[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=%s\nEndpoint=127.0.0.1\nCaFile=/etc/dps/ca.pem\n' "$id"
+		printf '[Attestation]\nKey=/etc/dps/%s.key\n' "$name"
+		[ $# = 0 ] || printf '%s\n' "$@"
+	} >"/etc/dps/$name.conf"
+}
+
+# A gateway that has its assignment.
+provision() {
+	start_emulator
+	configure gateway gw-1
+	systemctl start dpsd
+	dpsctl wait --timeout=30 gateway
+}
