@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "basic/cleanup.h"
+#include "basic/times.h"
+#include "dpsd/network.h"
+
+/* Stands in front of libsystemd's: a second passes ten times as fast. */
+int sd_event_source_set_time_relative(sd_event_source *s, uint64_t usec) {
+        return sd_event_source_set_time(s, now_usec(CLOCK_MONOTONIC) + usec / 10);
+}
+
+/* A network namespace of our own for each test, in which there is nothing but a loopback that is down. */
+typedef struct Fixture {
+        sd_event *event;
+        Network *network;
+        int control; /* a socket for ioctl() */
+        unsigned n_calls;
+} Fixture;
+
+static void on_network(void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_calls++;
+}
+
+static int setup(void **state) {
+        Fixture *f;
+
+        if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
+                print_message("# skipped: no network namespace of our own: %s\n", strerror(errno));
+                *state = NULL;
+                return 0;
+        }
+
+        f = test_calloc(1, sizeof(*f));
+        f->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_true(f->control >= 0);
+        assert_true(sd_event_new(&f->event) >= 0);
+        assert_int_equal(network_new(f->event, on_network, f, &f->network), 0);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state) {
+        Fixture *f = *state;
+
+        if (!f)
+                return 0;
+        network_free(f->network);
+        sd_event_unref(f->event);
+        close(f->control);
+        test_free(f);
+        return 0;
+}
+
+static Fixture *fixture_of(void **state) {
+        if (!*state)
+                skip();
+        return *state;
+}
+
+static void set_link(Fixture *f, bool up) {
+        struct ifreq request = { .ifr_name = "lo", .ifr_flags = up ? IFF_UP : 0 };
+
+        assert_int_equal(ioctl(f->control, SIOCSIFFLAGS, &request), 0);
+}
+
+static void add_address(Fixture *f, const char *name, const char *text) {
+        struct sockaddr_in address = { .sin_family = AF_INET };
+        struct ifreq request = { 0 };
+
+        assert_int_equal(inet_pton(AF_INET, text, &address.sin_addr), 1);
+        (void) snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+        memcpy(&request.ifr_addr, &address, sizeof(address));
+        assert_int_equal(ioctl(f->control, SIOCSIFADDR, &request), 0);
+}
+
+static void change_route(Fixture *f, unsigned long how, unsigned short flags) {
+        struct sockaddr_in to = { .sin_family = AF_INET }, mask = { .sin_family = AF_INET };
+        char device[] = "lo";
+        struct rtentry route = { .rt_flags = RTF_UP | flags, .rt_dev = device };
+
+        assert_int_equal(inet_pton(AF_INET, "192.0.2.0", &to.sin_addr), 1);
+        assert_int_equal(inet_pton(AF_INET, "255.255.255.0", &mask.sin_addr), 1);
+        memcpy(&route.rt_dst, &to, sizeof(to));
+        memcpy(&route.rt_genmask, &mask, sizeof(mask));
+        assert_int_equal(ioctl(f->control, how, &route), 0);
+}
+
+static void await_call(Fixture *f) {
+        uint64_t deadline = now_usec(CLOCK_MONOTONIC) + 20 * USEC_PER_SEC;
+        unsigned n_before = f->n_calls;
+
+        while (f->n_calls == n_before) {
+                assert_true(now_usec(CLOCK_MONOTONIC) < deadline);
+                assert_true(sd_event_run(f->event, USEC_PER_SEC) >= 0);
+        }
+        assert_int_equal(f->n_calls, n_before + 1);
+}
+
+/* Lets the loop run until nothing is due any more, timers included. */
+static void assert_quiet(Fixture *f) {
+        unsigned n_before = f->n_calls;
+
+        while (sd_event_run(f->event, 400 * USEC_PER_MSEC) > 0)
+                ;
+        assert_int_equal(f->n_calls, n_before);
+}
+
+static void a_link_that_comes_up_is_told_once(void **state) {
+        Fixture *f = fixture_of(state);
+
+        network_watch(f->network, true);
+        set_link(f, true); /* brings addresses and routes too */
+        await_call(f);
+        assert_quiet(f);
+}
+
+static void a_new_address_is_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        set_link(f, true);
+        network_watch(f->network, true);
+        add_address(f, "lo:1", "198.51.100.7");
+        await_call(f);
+}
+
+static void a_new_route_is_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        set_link(f, true);
+        network_watch(f->network, true);
+        change_route(f, SIOCADDRT, 0);
+        await_call(f);
+}
+
+static void what_goes_away_is_not_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        set_link(f, true);
+        change_route(f, SIOCADDRT, 0);
+        network_watch(f->network, true);
+        change_route(f, SIOCDELRT, 0);
+        set_link(f, false);
+        assert_quiet(f);
+}
+
+static void a_route_that_leads_nowhere_is_not_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        network_watch(f->network, true);
+        change_route(f, SIOCADDRT, RTF_REJECT);
+        assert_quiet(f);
+}
+
+static void news_that_were_lost_are_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        network_watch(f->network, true);
+        /* Nothing of it is worth telling, but more than the socket holds. */
+        for (unsigned i = 0; i < 2000; i++) {
+                change_route(f, SIOCADDRT, RTF_REJECT);
+                change_route(f, SIOCDELRT, RTF_REJECT);
+        }
+        await_call(f);
+        assert_quiet(f);
+}
+
+static void nobody_who_does_not_wait_is_told(void **state) {
+        Fixture *f = fixture_of(state);
+
+        network_watch(f->network, true);
+        set_link(f, true);
+        assert_true(sd_event_run(f->event, USEC_PER_SEC) > 0); /* it is on its way */
+        network_watch(f->network, false);
+        assert_quiet(f);
+        network_watch(f->network, true);
+        add_address(f, "lo:1", "198.51.100.7");
+        await_call(f);
+}
+
+static unsigned count_fds(void) {
+        DIR *d = opendir("/proc/self/fd");
+        unsigned n = 0;
+
+        assert_non_null(d);
+        while (readdir(d))
+                n++;
+        closedir(d);
+        return n;
+}
+
+static void there_is_no_socket_while_nobody_waits(void **state) {
+        Fixture *f = fixture_of(state);
+        unsigned n = count_fds();
+
+        network_watch(f->network, true);
+        network_watch(f->network, true);
+        assert_int_equal(count_fds(), n + 1);
+        network_watch(f->network, false);
+        network_watch(f->network, false);
+        assert_int_equal(count_fds(), n);
+}
+
+#define IN_NAMESPACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                IN_NAMESPACE(a_link_that_comes_up_is_told_once),
+                IN_NAMESPACE(a_new_address_is_told),
+                IN_NAMESPACE(a_new_route_is_told),
+                IN_NAMESPACE(what_goes_away_is_not_told),
+                IN_NAMESPACE(a_route_that_leads_nowhere_is_not_told),
+                IN_NAMESPACE(news_that_were_lost_are_told),
+                IN_NAMESPACE(nobody_who_does_not_wait_is_told),
+                IN_NAMESPACE(there_is_no_socket_while_nobody_waits),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
