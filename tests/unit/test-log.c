@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pty.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -72,6 +73,23 @@ static const char *fixture_read(Fixture *f) {
         ssize_t n = read(f->reader, f->text, sizeof(f->text) - 1);
 
         f->text[MAX(n, 0)] = 0;
+        return f->text;
+}
+
+/* A terminal passes on what was written in pieces, and in its own time. */
+static const char *fixture_read_line(Fixture *f) {
+        size_t size = 0;
+
+        do {
+                struct pollfd p = { .fd = f->reader, .events = POLLIN };
+                ssize_t n;
+
+                assert_int_equal(poll(&p, 1, 20000), 1);
+                n = read(f->reader, f->text + size, sizeof(f->text) - 1 - size);
+                assert_true(n > 0);
+                size += (size_t) n;
+                f->text[size] = 0;
+        } while (!endswith(f->text, "\n"));
         return f->text;
 }
 
@@ -154,19 +172,19 @@ static void a_reader_that_does_not_read_does_not_stop_us(void **state) {
 
 static void a_terminal_gets_no_level_in_front(void **state) {
         log_info("plain");
-        assert_string_equal(fixture_read(*state), "plain\r\n");
+        assert_string_equal(fixture_read_line(*state), "plain\r\n");
 }
 
 static void a_terminal_shows_errors_in_red(void **state) {
         log_error("bad");
-        assert_string_equal(fixture_read(*state), "\033[1;31mbad\033[0m\r\n");
+        assert_string_equal(fixture_read_line(*state), "\033[1;31mbad\033[0m\r\n");
 }
 
 static void colors_can_be_declined(void **state) {
         assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
         log_init();
         log_error("bad");
-        assert_string_equal(fixture_read(*state), "bad\r\n");
+        assert_string_equal(fixture_read_line(*state), "bad\r\n");
 }
 
 static void another_stream_is_not_the_journal(void **state) {
@@ -194,10 +212,9 @@ static int journal_socket(void) {
         if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
                 return -errno;
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0)
+            mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0 || mkdir("/run/systemd", 0755) < 0 ||
+            mkdir("/run/systemd/journal", 0755) < 0)
                 return -errno;
-        assert_int_equal(mkdir("/run/systemd", 0755), 0);
-        assert_int_equal(mkdir("/run/systemd/journal", 0755), 0);
 
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         assert_true(fd >= 0);
@@ -214,15 +231,13 @@ static bool has_line(const char *text, const char *line) {
         return false;
 }
 
-/* Runs last: it leaves this process in a namespace of its own. */
+static int journal_fd; /* -errno: there is no namespace */
+
 static void the_journal_gets_fields(void **state) {
-        _cleanup_(closep) int fd = journal_socket();
         char text[4096] = "";
 
-        if (fd < 0) {
-                print_message("# skipped: no mount namespace of our own: %s\n", strerror(-fd));
-                skip();
-        }
+        if (journal_fd < 0)
+                return;
 
         set_journal_stream(0);
         assert_string_equal(log_target(), "journal");
@@ -233,7 +248,7 @@ static void the_journal_gets_fields(void **state) {
                                   .error_code = 401002,
                                   .message_id = MESSAGE_ID_FAILED },
                     "refused");
-        assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
         assert_true(has_line(text, "MESSAGE=gateway: refused"));
         assert_true(has_line(text, "PRIORITY=4"));
         assert_true(has_line(text, "SYSLOG_IDENTIFIER=dpsd"));
@@ -266,6 +281,7 @@ static void other_words_are_no_level(void **state) {
 #define ON_TERMINAL(f) cmocka_unit_test_setup_teardown(f, setup_terminal, teardown)
 
 int main(void) {
+        char journal_test[128] = "the_journal_gets_fields";
         const struct CMUnitTest tests[] = {
                 ON_PIPE(a_pipe_gets_the_level_in_front),
                 ON_PIPE(the_identity_stands_in_front),
@@ -283,8 +299,14 @@ int main(void) {
                 ON_PIPE(a_malformed_journal_stream_is_none),
                 cmocka_unit_test(levels_have_the_words_of_systemctl),
                 cmocka_unit_test(other_words_are_no_level),
-                ON_PIPE(the_journal_gets_fields),
+                { journal_test, the_journal_gets_fields, setup, teardown, NULL },
         };
 
+        /* In cmocka 1.1.5 a test that skip()s is "not ok"; so it is the name that says so. */
+        journal_fd = journal_socket();
+        if (journal_fd < 0)
+                (void) snprintf(journal_test + strlen(journal_test),
+                                sizeof(journal_test) - strlen(journal_test), " # SKIP no /run of our own: %s",
+                                strerror(-journal_fd));
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
