@@ -3,7 +3,8 @@
 
 /*
  * The journal, natively where stderr is connected to it ($JOURNAL_STREAM), else one line a message on stderr, with a
- * "<4>" in front where stderr is no terminal. Only rooms that know the identity log; libraries return.
+ * "<4>" in front where stderr is no terminal. A line that nobody takes in time is lost, and holds nobody up. Only
+ * rooms that know the identity log; libraries return.
  */
 
 #include <stdarg.h>
@@ -26,6 +27,7 @@ typedef struct LogFields {
 #define MESSAGE_ID_FAILED "9e4b1a63d2c54f7f8f5d3c0b6a1e7d32"
 #define MESSAGE_ID_RENEWED "c7d5e2f8b4a34a1e9b6c1d0f3e8a5b43"
 
+/* Looks at stderr; before, it is taken for a pipe. SIGPIPE is ignored from then on. */
 void log_init(void);
 void log_set_level(int level); /* LOG_ERR … LOG_DEBUG */
 int log_level(void);
