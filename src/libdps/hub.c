@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include "dps/hub.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "basic/times.h"
+
+/*
+ * not_before_usec is 0 until a registration was made for the hub's sake. When DPS then answers with the same hub
+ * while programs still complain, that one was fruitless.
+ */
+
+#define FAILURES_MAX 10 /* in a row … */
+#define FAILING_MAX_USEC (15 * USEC_PER_MINUTE)
+#define FRUITLESS_FIRST_USEC USEC_PER_MINUTE /* Microsoft: at least a minute between tries of a dead hub */
+#define FRUITLESS_MAX_USEC USEC_PER_DAY
+
+static const char *const words[_DPS_HUB_FAILURE_MAX] = {
+        [DPS_HUB_FAILURE_AUTH] = "auth",           [DPS_HUB_FAILURE_NOT_FOUND] = "not-found",
+        [DPS_HUB_FAILURE_THROTTLED] = "throttled", [DPS_HUB_FAILURE_SERVER] = "server",
+        [DPS_HUB_FAILURE_NETWORK] = "network",
+};
+
+int dps_hub_failure_from_string(const char *word, DpsHubFailure *ret) {
+        for (size_t i = 0; i < ELEMENTSOF(words); i++)
+                if (streq(word, words[i])) {
+                        *ret = (DpsHubFailure) i;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+const char *dps_hub_failure_to_string(DpsHubFailure kind) {
+        assert(kind < _DPS_HUB_FAILURE_MAX);
+        return words[kind];
+}
+
+static uint64_t fruitless_wait_usec(uint32_t fruitless) {
+        uint64_t usec = FRUITLESS_FIRST_USEC;
+
+        for (; fruitless > 0 && usec < FRUITLESS_MAX_USEC; fruitless--)
+                usec *= 2;
+        return MIN(usec, FRUITLESS_MAX_USEC);
+}
+
+static void count(uint32_t *n) {
+        if (*n < UINT32_MAX)
+                (*n)++;
+}
+
+static bool wants_registration(const DpsHubHealth *h, DpsHubFailure kind, uint64_t now_usec) {
+        switch (kind) {
+        case DPS_HUB_FAILURE_AUTH:
+        case DPS_HUB_FAILURE_NOT_FOUND:
+                return true;
+        case DPS_HUB_FAILURE_SERVER:
+        case DPS_HUB_FAILURE_NETWORK:
+                return h->failures >= FAILURES_MAX ||
+                       usec_sub(now_usec, h->failing_since_usec) >= FAILING_MAX_USEC;
+        case DPS_HUB_FAILURE_THROTTLED:
+        case _DPS_HUB_FAILURE_MAX:
+                return false;
+        }
+        abort();
+}
+
+bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now_usec) {
+        /* A hub that is busy is there: this neither begins nor ends a row of failures. */
+        if (kind == DPS_HUB_FAILURE_THROTTLED)
+                return false;
+
+        if (h->failures == 0) {
+                h->failing_since_usec = now_usec;
+                /* Not every program tells when it got through; a day without complaints says as much. */
+                if (now_usec >= usec_add(h->not_before_usec, USEC_PER_DAY))
+                        h->fruitless = 0;
+        }
+        count(&h->failures);
+
+        if (!wants_registration(h, kind, now_usec) || now_usec < h->not_before_usec)
+                return false;
+
+        h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
+        return true;
+}
+
+void dps_hub_health_on_connected(DpsHubHealth *h) {
+        *h = (DpsHubHealth){ 0 };
+}
+
+void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec) {
+        if (moved) {
+                *h = (DpsHubHealth){ 0 };
+                return;
+        }
+        if (h->failures == 0)
+                return;
+
+        h->failures = 0;
+        h->failing_since_usec = 0;
+        if (h->not_before_usec == 0)
+                return;
+
+        count(&h->fruitless);
+        h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
+}
