@@ -47,8 +47,7 @@ struct FileWatch {
         void *userdata;
 
         char **paths;
-        Look *looks; /* one of each path, as the handler knows it */
-        char **directories;
+        Look *looks;               /* one of each path, as the handler knows it */
         sd_event_source **sources; /* one of each directory; NULL: it cannot be watched */
         size_t n_sources;
 
@@ -175,25 +174,25 @@ static void file_watch_drop_sources(FileWatch *w) {
         free(w->sources);
         w->sources = NULL;
         w->n_sources = 0;
-        w->directories = strv_free(w->directories);
 }
 
 /* -ENOENT, -EACCES …: not one directory can be watched. */
 static int file_watch_set_sources(FileWatch *w) {
+        _cleanup_(strv_freep) char **directories = NULL;
         int r, trouble = -ENOENT;
         size_t n_watched = 0;
 
         file_watch_drop_sources(w);
         STRV_FOREACH(path, w->paths) {
-                r = collect_directories(*path, &w->directories);
+                r = collect_directories(*path, &directories);
                 if (r < 0)
                         return r;
         }
 
-        w->sources = calloc(strv_length(w->directories) + 1, sizeof(*w->sources));
+        w->sources = calloc(strv_length(directories) + 1, sizeof(*w->sources));
         if (!w->sources)
                 return -ENOMEM;
-        STRV_FOREACH(directory, w->directories) {
+        STRV_FOREACH(directory, directories) {
                 r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, WATCH_MASK,
                                          file_watch_on_inotify, w);
                 if (r < 0)
