@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/state.h"
+
+#include <ctype.h>
+#include <errno.h>
+
+#include "basic/json.h"
+#include "basic/text.h"
+#include "dps/reply.h"
+#include "dps/request.h"
+
+/*
+ * One flat object, its members named as the contract names them. The file may have been changed by anybody who can
+ * write there, and may be of another version. A value that cannot be makes it foreign; only of a newer version it is
+ * as missing, because that version may know more words than we do.
+ */
+
+#define TEXT_MAX 256
+#define USEC_MAX ((uint64_t) INT64_MAX)
+
+/* --- objects ------------------------------------------------------------------------------------------------ */
+
+Assignment *assignment_free(Assignment *a) {
+        if (!a)
+                return NULL;
+
+        free(a->id_scope);
+        free(a->registration_id);
+        free(a->endpoint);
+        free(a->hub);
+        free(a->device_id);
+        free(a->substatus);
+        free(a->payload);
+        free(a->registration_state);
+        free(a->credential_id);
+        free(a);
+        return NULL;
+}
+
+State *state_new(void) {
+        return calloc(1, sizeof(State));
+}
+
+static void transition_done(Transition *t) {
+        free(t->state);
+        free(t->detail);
+        *t = (Transition){ 0 };
+}
+
+State *state_free(State *s) {
+        if (!s)
+                return NULL;
+
+        assignment_free(s->assignment);
+        for (unsigned i = 0; i < s->n_transitions; i++)
+                transition_done(&s->transitions[i]);
+        free(s);
+        return NULL;
+}
+
+int state_add_transition(State *s, uint64_t at_usec, const char *state, const char *detail) {
+        Transition t = { .at_usec = at_usec };
+
+        t.state = text_for_people(state, strlen(state), TEXT_MAX);
+        t.detail = text_for_people(detail ?: "", strlen(detail ?: ""), TEXT_MAX);
+        if (!t.state || !t.detail) {
+                transition_done(&t);
+                return -ENOMEM;
+        }
+
+        if (s->n_transitions == STATE_TRANSITIONS_MAX) {
+                transition_done(&s->transitions[0]);
+                memmove(s->transitions, s->transitions + 1, sizeof(t) * --s->n_transitions);
+        }
+        s->transitions[s->n_transitions++] = t;
+        return 0;
+}
+
+/* --- what a value must be ----------------------------------------------------------------------------------- */
+
+/* A name or an address. */
+static bool endpoint_is_valid(const char *text) {
+        size_t size = strlen(text);
+
+        for (const char *p = text; *p; p++)
+                if (!isalnum((unsigned char) *p) && !strchr("-._:", *p))
+                        return false;
+        return size > 0 && size <= 253;
+}
+
+static bool credential_id_is_valid(const char *text) {
+        return strlen(text) <= 64 && !text[strspn(text, "0123456789abcdef")];
+}
+
+static bool text_is_valid(const char *text) {
+        for (const char *p = text; *p; p++)
+                if (iscntrl((unsigned char) *p))
+                        return false;
+        return strlen(text) <= TEXT_MAX;
+}
+
+static bool method_is_valid(const char *word) {
+        Method m;
+
+        return method_from_string(word, &m) >= 0;
+}
+
+/* --- the members -------------------------------------------------------------------------------------------- */
+
+typedef enum MemberType {
+        MEMBER_TEXT,   /* char *, checked */
+        MEMBER_JSON,   /* char *, JSON text of any kind */
+        MEMBER_OBJECT, /* char *, JSON text of an object */
+        MEMBER_METHOD, /* Method */
+        MEMBER_U64,
+        MEMBER_U32,
+} MemberType;
+
+typedef struct Member {
+        const char *name, *defect;
+        MemberType type;
+        size_t offset;
+        bool (*is_valid)(const char *);
+} Member;
+
+#define MEMBER(name, type, thing, field, is_valid)                                                           \
+        { name, "its " name " makes no sense", type, offsetof(thing, field), is_valid }
+
+static const Member assignment_members[] = {
+        MEMBER("idScope", MEMBER_TEXT, Assignment, id_scope, dps_id_scope_is_valid),
+        MEMBER("registrationId", MEMBER_TEXT, Assignment, registration_id, dps_registration_id_is_valid),
+        MEMBER("endpoint", MEMBER_TEXT, Assignment, endpoint, endpoint_is_valid),
+        MEMBER("method", MEMBER_METHOD, Assignment, method, method_is_valid),
+        MEMBER("assignedHub", MEMBER_TEXT, Assignment, hub, dps_host_name_is_valid),
+        MEMBER("deviceId", MEMBER_TEXT, Assignment, device_id, dps_device_id_is_valid),
+        MEMBER("substatus", MEMBER_TEXT, Assignment, substatus, text_is_valid),
+        MEMBER("payload", MEMBER_JSON, Assignment, payload, NULL),
+        MEMBER("registrationState", MEMBER_OBJECT, Assignment, registration_state, NULL),
+        MEMBER("generation", MEMBER_U64, Assignment, generation, NULL),
+        MEMBER("assignedAt", MEMBER_U64, Assignment, assigned_at_usec, NULL),
+        MEMBER("tokenExpiresAt", MEMBER_U64, Assignment, token_expires_at_usec, NULL),
+        MEMBER("renewAt", MEMBER_U64, Assignment, renew_at_usec, NULL),
+        MEMBER("credential", MEMBER_U32, Assignment, credential, NULL),
+        MEMBER("credentialId", MEMBER_TEXT, Assignment, credential_id, credential_id_is_valid),
+};
+
+static const Member state_members[] = {
+        MEMBER("attempts", MEMBER_U32, State, attempts, NULL),
+        MEMBER("finals", MEMBER_U32, State, finals, NULL),
+        MEMBER("nextAttemptAt", MEMBER_U64, State, next_attempt_at_usec, NULL),
+        MEMBER("notBefore", MEMBER_U64, State, not_before_usec, NULL),
+        MEMBER("lastSuccessAt", MEMBER_U64, State, last_success_at_usec, NULL),
+};
+
+static const Member transition_members[] = {
+        MEMBER("at", MEMBER_U64, Transition, at_usec, NULL),
+        MEMBER("state", MEMBER_TEXT, Transition, state, text_is_valid),
+        MEMBER("detail", MEMBER_TEXT, Transition, detail, text_is_valid),
+};
+
+_Static_assert(sizeof(unsigned) == sizeof(uint32_t), "MEMBER_U32 holds Assignment.credential");
+
+/* --- writing ------------------------------------------------------------------------------------------------ */
+
+static int add_member(json_object *object, const Member *m, const void *thing) {
+        const void *field = (const char *) thing + m->offset;
+
+        switch (m->type) {
+        case MEMBER_TEXT:
+                return json_add_string(object, m->name, *(char *const *) field);
+        case MEMBER_JSON:
+        case MEMBER_OBJECT:
+                return json_add_text(object, m->name, *(char *const *) field);
+        case MEMBER_METHOD:
+                return json_add_string(object, m->name, method_to_string(*(const Method *) field));
+        case MEMBER_U64:
+                return json_add_u64(object, m->name, MIN(*(const uint64_t *) field, USEC_MAX));
+        case MEMBER_U32:
+                return json_add_u64(object, m->name, *(const uint32_t *) field);
+        }
+        abort();
+}
+
+static int add_members(json_object *object, const Member *members, size_t n, const void *thing) {
+        for (size_t i = 0; i < n; i++) {
+                int r = add_member(object, &members[i], thing);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int add_transitions(json_object *object, const State *s) {
+        json_object *list = json_object_new_array();
+        int r;
+
+        r = json_add(object, "transitions", list);
+        for (unsigned i = 0; r >= 0 && i < s->n_transitions; i++) {
+                json_object *o = json_object_new_object();
+
+                if (!o || json_object_array_add(list, o) < 0) {
+                        json_object_put(o);
+                        return -ENOMEM;
+                }
+                r = add_members(o, transition_members, ELEMENTSOF(transition_members), &s->transitions[i]);
+        }
+        return r;
+}
+
+int state_to_json(const State *s, char **ret) {
+        _cleanup_(json_freep) json_object *o = json_object_new_object();
+        _cleanup_(freep) char *text = NULL;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = json_add_u64(o, "version", STATE_VERSION);
+        if (r < 0)
+                return r;
+        if (s->assignment) {
+                r = add_members(o, assignment_members, ELEMENTSOF(assignment_members), s->assignment);
+                if (r < 0)
+                        return r;
+        }
+        r = add_members(o, state_members, ELEMENTSOF(state_members), s);
+        if (r < 0)
+                return r;
+        r = add_transitions(o, s);
+        if (r < 0)
+                return r;
+
+        r = json_to_text(o, &text);
+        if (r < 0)
+                return r;
+        if (strlen(text) > STATE_SIZE_MAX)
+                return -EFBIG;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------ */
+
+typedef struct Reader {
+        bool is_newer;      /* what we do not understand is as missing */
+        const char *defect; /* the first; a literal */
+} Reader;
+
+static int read_text(const char *text, char **ret) {
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* -EINVAL: the value cannot be. */
+static int read_value(json_object *o, const Member *m, void *field) {
+        const char *text = json_string(o);
+        uint64_t number;
+        int r;
+
+        switch (m->type) {
+        case MEMBER_TEXT:
+                return text && m->is_valid(text) ? read_text(text, field) : -EINVAL;
+        case MEMBER_JSON:
+                return json_to_text(o, field);
+        case MEMBER_OBJECT:
+                return json_object_is_type(o, json_type_object) ? json_to_text(o, field) : -EINVAL;
+        case MEMBER_METHOD:
+                return text && m->is_valid(text) ? method_from_string(text, field) : -EINVAL;
+        case MEMBER_U64:
+                return json_u64(o, USEC_MAX, field) < 0 ? -EINVAL : 0;
+        case MEMBER_U32:
+                r = json_u64(o, UINT32_MAX, &number);
+                if (r < 0)
+                        return -EINVAL;
+                *(uint32_t *) field = (uint32_t) number;
+                return 0;
+        }
+        abort();
+}
+
+static int read_members(Reader *reader, json_object *object, const Member *members, size_t n, void *thing) {
+        for (size_t i = 0; i < n; i++) {
+                json_object *o = json_member(object, members[i].name);
+                int r;
+
+                if (!o)
+                        continue;
+                r = read_value(o, &members[i], (char *) thing + members[i].offset);
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0 && !reader->is_newer)
+                        reader->defect = reader->defect ?: members[i].defect;
+        }
+        return 0;
+}
+
+static int fill_empty(char **text) {
+        if (*text)
+                return 0;
+        return read_text("", text);
+}
+
+/* One that lacks what makes it one is none. */
+static int read_assignment(Reader *reader, json_object *object, State *s) {
+        _cleanup_(assignment_freep) Assignment *a = calloc(1, sizeof(Assignment));
+        int r;
+
+        if (!a)
+                return -ENOMEM;
+        a->method = _METHOD_MAX;
+        r = read_members(reader, object, assignment_members, ELEMENTSOF(assignment_members), a);
+        if (r < 0)
+                return r;
+        if (!a->id_scope || !a->registration_id || !a->endpoint || a->method == _METHOD_MAX || !a->hub ||
+            !a->device_id)
+                return 0;
+
+        if (fill_empty(&a->substatus) < 0 || fill_empty(&a->credential_id) < 0)
+                return -ENOMEM;
+        s->assignment = TAKE_PTR(a);
+        return 0;
+}
+
+static int read_transition(Reader *reader, json_object *object, State *s) {
+        Transition t = { 0 };
+        int r;
+
+        r = read_members(reader, object, transition_members, ELEMENTSOF(transition_members), &t);
+        if (r >= 0 && t.state)
+                r = state_add_transition(s, t.at_usec, t.state, t.detail);
+        transition_done(&t);
+        return r;
+}
+
+static int read_transitions(Reader *reader, json_object *list, State *s) {
+        size_t n;
+
+        if (!list)
+                return 0;
+        if (!json_object_is_type(list, json_type_array)) {
+                if (!reader->is_newer)
+                        reader->defect = reader->defect ?: "its transitions are no list";
+                return 0;
+        }
+
+        n = json_object_array_length(list);
+        for (size_t i = n > STATE_TRANSITIONS_MAX ? n - STATE_TRANSITIONS_MAX : 0; i < n; i++) {
+                int r = read_transition(reader, json_object_array_get_idx(list, i), s);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int read_all(Reader *reader, json_object *object, State *s) {
+        int r;
+
+        r = read_assignment(reader, object, s);
+        if (r < 0)
+                return r;
+        r = read_members(reader, object, state_members, ELEMENTSOF(state_members), s);
+        if (r < 0)
+                return r;
+        return read_transitions(reader, json_member(object, "transitions"), s);
+}
+
+int state_from_json(const char *text, size_t size, State **ret, const char **ret_why) {
+        _cleanup_(json_freep) json_object *object = NULL;
+        _cleanup_(state_freep) State *s = NULL;
+        Reader reader = { 0 };
+        uint64_t version;
+        const char *defect;
+        int r;
+
+        defect = json_read_object(text, size, STATE_SIZE_MAX, &object);
+        if (!defect && (json_u64(json_member(object, "version"), INT32_MAX, &version) < 0 || version == 0))
+                defect = "it has no version";
+        if (defect) {
+                *ret_why = defect;
+                return -EBADMSG;
+        }
+
+        s = state_new();
+        if (!s)
+                return -ENOMEM;
+        reader.is_newer = version > STATE_VERSION;
+        r = read_all(&reader, object, s);
+        if (r < 0)
+                return r;
+        if (reader.defect) {
+                *ret_why = reader.defect;
+                return -EBADMSG;
+        }
+
+        *ret = TAKE_PTR(s);
+        return 0;
+}
