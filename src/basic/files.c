@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "basic/files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -8,6 +9,14 @@
 #include <sys/stat.h>
 
 #include "basic/cleanup.h"
+#include "basic/text.h"
+
+#define TEMPORARY_PREFIX ".#"
+
+static void closedirp(DIR **d) {
+        if (*d)
+                closedir(*d);
+}
 
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_(freep) char *data = NULL;
@@ -81,45 +90,115 @@ static int write_whole(int fd, const void *data, size_t size) {
         return 0;
 }
 
-static int write_and_rename(int dir_fd, int fd, const char *temporary, const char *name, const void *data,
-                            size_t size, mode_t mode, gid_t gid, FileWriteFlags flags) {
-        int r;
-
+static int fill_draft(int fd, const void *data, size_t size, mode_t mode, gid_t gid) {
         if (gid != (gid_t) -1 && fchown(fd, (uid_t) -1, gid) < 0)
                 return -errno;
         if (fchmod(fd, mode) < 0)
                 return -errno;
-        r = write_whole(fd, data, size);
+        return write_whole(fd, data, size);
+}
+
+int file_draft_write(FileDraft *d, int dir_fd, const char *name, const void *data, size_t size, mode_t mode,
+                     gid_t gid) {
+        uint64_t random;
+        int n, r;
+
+        d->fd = -1;
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+                return -EIO;
+        n = snprintf(d->temporary, sizeof(d->temporary), TEMPORARY_PREFIX "%s%016lx", name,
+                     (unsigned long) random);
+        if (n < 0 || (size_t) n >= sizeof(d->temporary))
+                return -ENAMETOOLONG;
+
+        d->fd = openat(dir_fd, d->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (d->fd < 0)
+                return -errno;
+        r = fill_draft(d->fd, data, size, mode, gid);
         if (r < 0)
-                return r;
-        if ((flags & FILE_WRITE_SYNC) && fsync(fd) < 0)
+                file_draft_discard(d, dir_fd);
+        return r;
+}
+
+int file_draft_sync(FileDraft *d) {
+        return fsync(d->fd) < 0 ? -errno : 0;
+}
+
+int file_draft_rename(FileDraft *d, int dir_fd, const char *name) {
+        if (renameat(dir_fd, d->temporary, dir_fd, name) < 0)
                 return -errno;
-        if (renameat(dir_fd, temporary, dir_fd, name) < 0)
-                return -errno;
-        if ((flags & FILE_WRITE_SYNC) && fsync(dir_fd) < 0)
-                return -errno;
+        (void) close(TAKE_FD(d->fd));
         return 0;
+}
+
+void file_draft_discard(FileDraft *d, int dir_fd) {
+        if (d->fd < 0)
+                return;
+        (void) close(TAKE_FD(d->fd));
+        (void) unlinkat(dir_fd, d->temporary, 0);
 }
 
 int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid,
                       FileWriteFlags flags) {
-        _cleanup_(freep) char *temporary = NULL;
-        _cleanup_(closep) int fd = -1;
-        uint64_t random;
+        FileDraft d;
         int r;
 
-        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-                return -EIO;
-        if (asprintf(&temporary, ".#%s%016lx", name, (unsigned long) random) < 0)
-                return -ENOMEM;
+        r = file_draft_write(&d, dir_fd, name, data, size, mode, gid);
+        if (r < 0)
+                return r;
+        if (flags & FILE_WRITE_SYNC)
+                r = file_draft_sync(&d);
+        if (r >= 0)
+                r = file_draft_rename(&d, dir_fd, name);
+        if (r < 0) {
+                file_draft_discard(&d, dir_fd);
+                return r;
+        }
+        return flags & FILE_WRITE_SYNC ? directory_sync(dir_fd) : 0;
+}
 
-        fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0)
+int directory_sync(int fd) {
+        /* Some network filesystems cannot, and have no need to. */
+        if (fsync(fd) < 0 && errno != EINVAL)
+                return -errno;
+        return 0;
+}
+
+int directory_list(int fd, bool (*is_wanted)(const char *name), char ***ret) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(closedirp) DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+        struct dirent *entry;
+
+        if (!directory)
+                return -errno;
+        while (errno = 0, (entry = readdir(directory))) {
+                int r = is_wanted(entry->d_name) ? strv_append(&names, entry->d_name) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        if (errno != 0)
                 return -errno;
 
-        r = write_and_rename(dir_fd, fd, temporary, name, data, size, mode, gid, flags);
+        *ret = TAKE_PTR(names);
+        return 0;
+}
+
+static bool is_temporary(const char *name) {
+        return startswith(name, TEMPORARY_PREFIX);
+}
+
+int directory_remove_temporaries(int fd) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        r = directory_list(fd, is_temporary, &names);
         if (r < 0)
-                (void) unlinkat(dir_fd, temporary, 0);
+                return r;
+        STRV_FOREACH(name, names)
+        if (unlinkat(fd, *name, 0) < 0 && r >= 0)
+                r = -errno;
         return r;
 }
 
