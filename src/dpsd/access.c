@@ -2,11 +2,11 @@
 #include "dpsd/access.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <systemd/sd-bus.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/group.h"
 
 /*
  * A check is one request on its way through
@@ -21,9 +21,6 @@
 /* Long enough for a person to find and type a password. */
 #define POLKIT_INTERACTIVE_TIMEOUT (2 * USEC_PER_MINUTE)
 #define POLKIT_ALLOW_USER_INTERACTION UINT32_C(1)
-
-/* A group of some ten thousand members. */
-#define GROUP_ENTRY_MAX (1024U * 1024)
 
 #define BUS_DRIVER "org.freedesktop.DBus"
 
@@ -202,19 +199,6 @@ static void check_fail(Check *check, const char *name, const char *format, ...) 
         va_start(ap, format);
         (void) sd_bus_reply_method_errorfv(c->request, name, format, ap);
         va_end(ap);
-}
-
-/* Where the group does not exist, our own takes its place, as with the files in /run/dps. */
-static gid_t group_to_gid(const char *name) {
-        for (size_t size = 1024; size <= GROUP_ENTRY_MAX; size *= 4) {
-                _cleanup_(freep) char *text = malloc(size);
-                struct group buffer, *found = NULL;
-
-                if (!text || getgrnam_r(name, &buffer, text, size, &found) == ERANGE)
-                        continue;
-                return found ? found->gr_gid : getegid();
-        }
-        return getegid();
 }
 
 static bool is_interactive(const Check *c) {

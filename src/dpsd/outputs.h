@@ -35,8 +35,10 @@ Outputs *outputs_free(Outputs *o);
 DEFINE_FREEP(Outputs, outputs_free)
 
 /* Makes NAME/ (0750, `group`; where that group does not exist, ours) if it is not there: the same directory stays
- * for the whole boot, so that containers can mount it. `ret_gid` may be NULL. */
+ * for the whole boot, so that containers can mount it. `ret_gid` may be NULL. 1: it has our own group, as we are no
+ * member of `group` and cannot give it away. */
 int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid);
+/* -ENOENT: somebody removed the directory; to be prepared anew. */
 int outputs_publish(Outputs *o, const char *name, const Connection *connection);
 /* The files go, the directory stays (identity without an assignment). */
 int outputs_clear(Outputs *o, const char *name);

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* [Access] Group=: who may use an identity, and read its files. */
+
+#include <sys/types.h>
+
+/* Where the group does not exist, our own takes its place. */
+gid_t group_to_gid(const char *name);

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/outputs.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "basic/files.h"
+#include "basic/json.h"
+#include "basic/text.h"
+#include "dps/request.h"
+#include "dpsd/group.h"
+
+/*
+ * The files of an identity are made in memory first, all of them, and then written: what refers to others comes last.
+ * What no longer applies goes afterwards, in the opposite order, so that no file ever names one that is not there.
+ */
+
+#define OUTPUT_MODE 0640
+#define DIRECTORY_MODE 0750
+
+typedef enum OutputFile {
+        OUTPUT_TOKEN,
+        OUTPUT_CERTIFICATE,
+        OUTPUT_KEY,
+        OUTPUT_ENVIRONMENT,
+        OUTPUT_CONNECTION,
+        _OUTPUT_MAX,
+} OutputFile;
+
+/* In the order of publication. */
+static const char *const file_names[_OUTPUT_MAX] = {
+        [OUTPUT_TOKEN] = "token",         [OUTPUT_CERTIFICATE] = "cert.pem",       [OUTPUT_KEY] = "key.pem",
+        [OUTPUT_ENVIRONMENT] = "hub.env", [OUTPUT_CONNECTION] = "connection.json",
+};
+
+struct Outputs {
+        char *path;
+        int fd;
+};
+
+int outputs_new(const char *directory, Outputs **ret) {
+        _cleanup_(outputs_freep) Outputs *o = NULL;
+        int r;
+
+        r = directory_make_path(directory, 0755);
+        if (r < 0)
+                return r;
+        o = malloc(sizeof(*o));
+        if (!o)
+                return -ENOMEM;
+        *o = (Outputs){ .path = strdup(directory), .fd = -1 };
+        if (!o->path)
+                return -ENOMEM;
+        o->fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (o->fd < 0)
+                return -errno;
+
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+Outputs *outputs_free(Outputs *o) {
+        if (!o)
+                return NULL;
+
+        closep(&o->fd);
+        free(o->path);
+        free(o);
+        return NULL;
+}
+
+/* --- hub.env -------------------------------------------------------------------------------------------------- */
+
+/* Both systemd and the shell take off one backslash in front of these, and of no others. */
+#define ESCAPED "\\\"$`"
+
+static bool is_bare(const char *value) {
+        for (const char *p = value; *p; p++)
+                if (!isalnum((unsigned char) *p) && !strchr("._:-", *p))
+                        return false;
+        return true;
+}
+
+static int write_variable(FILE *f, const char *name, const char *value) {
+        if (!value)
+                return 0;
+        for (const char *p = value; *p; p++)
+                if (iscntrl((unsigned char) *p))
+                        return -EINVAL;
+
+        if (is_bare(value)) {
+                (void) fprintf(f, "%s=%s\n", name, value);
+                return 0;
+        }
+        (void) fprintf(f, "%s=\"", name);
+        for (const char *p = value; *p; p++) {
+                if (strchr(ESCAPED, *p))
+                        (void) fputc('\\', f);
+                (void) fputc(*p, f);
+        }
+        (void) fputs("\"\n", f);
+        return 0;
+}
+
+/* --- what is told ----------------------------------------------------------------------------------------------- */
+
+/* What the files say beside what is given. */
+typedef struct Derived {
+        char *username;
+        char *token_file, *certificate_file, *key_file; /* NULL: none */
+} Derived;
+
+static void derived_done(Derived *d) {
+        free(d->username);
+        free(d->token_file);
+        free(d->certificate_file);
+        free(d->key_file);
+}
+
+static int output_path(const Outputs *o, const char *name, OutputFile file, const char *content, char **ret) {
+        if (content && asprintf(ret, "%s/%s/%s", o->path, name, file_names[file]) < 0) {
+                *ret = NULL;
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+static int derive(const Outputs *o, const char *name, const Connection *c, Derived *ret) {
+        int r;
+
+        r = dps_hub_username(c->hub, c->device_id, &ret->username);
+        if (r < 0)
+                return r;
+        r = output_path(o, name, OUTPUT_TOKEN, c->token, &ret->token_file);
+        if (r < 0)
+                return r;
+        r = output_path(o, name, OUTPUT_CERTIFICATE, c->certificate_pem, &ret->certificate_file);
+        if (r < 0)
+                return r;
+        if (c->key_pem)
+                return output_path(o, name, OUTPUT_KEY, c->key_pem, &ret->key_file);
+        if (!c->key_file)
+                return 0;
+        ret->key_file = strdup(c->key_file);
+        return ret->key_file ? 0 : -ENOMEM;
+}
+
+static int environment_to_text(const Connection *c, const Derived *d, char **ret) {
+        _cleanup_(freep) char *text = NULL;
+        char generation[24];
+        size_t size;
+        FILE *f;
+        int r = 0;
+
+        (void) snprintf(generation, sizeof(generation), "%llu", (unsigned long long) c->generation);
+        const struct {
+                const char *name, *value;
+        } variables[] = {
+                { "IOTHUB_HOSTNAME", c->hub },
+                { "IOTHUB_DEVICE_ID", c->device_id },
+                { "IOTHUB_REGISTRATION_ID", c->registration_id },
+                { "IOTHUB_ID_SCOPE", c->id_scope },
+                { "IOTHUB_CLIENT_ID", c->device_id },
+                { "IOTHUB_USERNAME", d->username },
+                { "IOTHUB_AUTH", c->auth },
+                { "IOTHUB_TOKEN_FILE", d->token_file },
+                { "IOTHUB_CERT_FILE", d->certificate_file },
+                { "IOTHUB_KEY_FILE", d->key_file },
+                { "IOTHUB_KEY_URI", c->key_uri },
+                { "IOTHUB_GENERATION", generation },
+        };
+
+        f = open_memstream(&text, &size);
+        if (!f)
+                return -ENOMEM;
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(variables); i++)
+                r = write_variable(f, variables[i].name, variables[i].value);
+        if (fclose(f) != 0)
+                return -ENOMEM;
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+static int add_connection(json_object *o, const Connection *c, const Derived *d) {
+        const struct {
+                const char *name, *value;
+        } texts[] = {
+                { "hub", c->hub },
+                { "deviceId", c->device_id },
+                { "registrationId", c->registration_id },
+                { "idScope", c->id_scope },
+                { "clientId", c->device_id },
+                { "username", d->username },
+                { "auth", c->auth },
+                { "certificateFile", d->certificate_file },
+                { "keyFile", d->key_file },
+                { "keyUri", c->key_uri },
+                { "caFile", c->ca_file },
+                { "proxy", c->proxy },
+        };
+        int r;
+
+        r = json_add_u64(o, "generation", c->generation);
+        if (r >= 0)
+                r = json_add_u64(o, "port", c->port);
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(texts); i++)
+                r = json_add_string(o, texts[i].name, texts[i].value);
+        if (r >= 0)
+                r = json_add_text(o, "payload", c->payload);
+        if (r >= 0)
+                r = json_add_text(o, "registrationState", c->registration_state);
+        if (r >= 0 && c->token)
+                r = json_add_u64(o, "expiresAt", c->expires_at_usec);
+        /* Last, so that json-c's buffer does not grow behind it and leave copies in the heap. */
+        return r < 0 ? r : json_add_string(o, "password", c->token);
+}
+
+static void wipe(const char *text) {
+        if (text)
+                explicit_bzero((void *) (uintptr_t) text, strlen(text));
+}
+
+/* As a text file ends. */
+static int copy_line(const char *text, char **ret) {
+        size_t size = strlen(text);
+        char *copy = malloc(size + 2);
+
+        if (!copy)
+                return -ENOMEM;
+        memcpy(copy, text, size);
+        memcpy(copy + size, "\n", 2);
+        *ret = copy;
+        return 0;
+}
+
+static int derived_to_json(const Connection *c, const Derived *d, char **ret) {
+        _cleanup_(json_freep) json_object *o = json_object_new_object();
+        const char *text;
+        int r;
+
+        if (!o)
+                return -ENOMEM;
+        r = add_connection(o, c, d);
+        if (r < 0)
+                return r;
+
+        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+        r = text ? copy_line(text, ret) : -ENOMEM;
+        wipe(text);
+        wipe(json_string(json_member(o, "password")));
+        return r;
+}
+
+int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret) {
+        _cleanup_(derived_done) Derived derived = { 0 };
+        int r;
+
+        r = derive(o, name, connection, &derived);
+        if (r < 0)
+                return r;
+        return derived_to_json(connection, &derived, ret);
+}
+
+/* --- files ------------------------------------------------------------------------------------------------------ */
+
+/* NULL: the file does not apply. */
+typedef struct Contents {
+        char *texts[_OUTPUT_MAX];
+} Contents;
+
+static void contents_done(Contents *c) {
+        for (size_t i = 0; i < _OUTPUT_MAX; i++)
+                c->texts[i] = erase_and_free(c->texts[i]);
+}
+
+static int copy_text(const char *text, char **ret) {
+        if (!text)
+                return 0;
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int make_contents(const Outputs *o, const char *name, const Connection *c, Contents *ret) {
+        _cleanup_(derived_done) Derived derived = { 0 };
+        int r;
+
+        r = derive(o, name, c, &derived);
+        if (r < 0)
+                return r;
+        r = copy_text(c->token, &ret->texts[OUTPUT_TOKEN]);
+        if (r < 0)
+                return r;
+        r = copy_text(c->certificate_pem, &ret->texts[OUTPUT_CERTIFICATE]);
+        if (r < 0)
+                return r;
+        r = copy_text(c->key_pem, &ret->texts[OUTPUT_KEY]);
+        if (r < 0)
+                return r;
+        r = environment_to_text(c, &derived, &ret->texts[OUTPUT_ENVIRONMENT]);
+        if (r < 0)
+                return r;
+        return derived_to_json(c, &derived, &ret->texts[OUTPUT_CONNECTION]);
+}
+
+/* Whether the file is already all that it should be. */
+static bool is_current(int fd, const char *name, const char *text, gid_t gid) {
+        _cleanup_(erase_and_freep) char *old = NULL;
+        struct stat st;
+        size_t size;
+
+        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_gid != gid ||
+            (st.st_mode & 07777) != OUTPUT_MODE || (size_t) st.st_size != strlen(text))
+                return false;
+        return file_read_at(fd, name, strlen(text), &old, &size) >= 0 && size == strlen(text) &&
+               streq(old, text);
+}
+
+static int remove_file(int fd, const char *name) {
+        return unlinkat(fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int write_contents(int fd, const Contents *c) {
+        struct stat st;
+        int r;
+
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        for (size_t i = 0; i < _OUTPUT_MAX; i++) {
+                const char *text = c->texts[i];
+
+                if (!text || is_current(fd, file_names[i], text, st.st_gid))
+                        continue;
+                r = file_write_atomic(fd, file_names[i], text, strlen(text), OUTPUT_MODE, st.st_gid, 0);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* All that have no contents; the first failure is told, and does not keep the others. */
+static int remove_others(int fd, const Contents *c) {
+        int r = 0;
+
+        for (size_t i = _OUTPUT_MAX; i-- > 0;) {
+                int k = c->texts[i] ? 0 : remove_file(fd, file_names[i]);
+
+                if (r >= 0)
+                        r = k;
+        }
+        return r;
+}
+
+static int open_output(const Outputs *o, const char *name) {
+        int fd = openat(o->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+        return fd < 0 ? -errno : fd;
+}
+
+int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid) {
+        _cleanup_(closep) int fd = -1;
+        gid_t gid = group_to_gid(group);
+        bool is_given = true;
+        int r;
+
+        r = directory_make_at(o->fd, name, DIRECTORY_MODE, gid, &fd);
+        if (r == -EPERM && gid != getegid()) {
+                gid = getegid();
+                is_given = false;
+                r = directory_make_at(o->fd, name, DIRECTORY_MODE, gid, &fd);
+        }
+        if (r < 0)
+                return r;
+        (void) directory_remove_temporaries(fd);
+
+        if (ret_gid)
+                *ret_gid = gid;
+        return !is_given;
+}
+
+int outputs_publish(Outputs *o, const char *name, const Connection *connection) {
+        _cleanup_(contents_done) Contents contents = { 0 };
+        _cleanup_(closep) int fd = open_output(o, name);
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = make_contents(o, name, connection, &contents);
+        if (r < 0)
+                return r;
+        r = write_contents(fd, &contents);
+        if (r < 0)
+                return r;
+        return remove_others(fd, &contents);
+}
+
+int outputs_clear(Outputs *o, const char *name) {
+        static const Contents nothing = { 0 };
+        _cleanup_(closep) int fd = open_output(o, name);
+
+        if (fd < 0)
+                return fd == -ENOENT ? 0 : fd;
+        return remove_others(fd, &nothing);
+}
+
+int outputs_remove(Outputs *o, const char *name) {
+        int r;
+
+        r = outputs_clear(o, name);
+        if (r < 0)
+                return r;
+        return unlinkat(o->fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
