@@ -21,7 +21,7 @@ typedef void (*store_handler_t)(int r, void *userdata);
 /* Makes and locks the directory. -EBUSY: another process has it, `ret_pid` says which. A directory that cannot be
  * written is no failure: saving is. */
 int store_new(sd_event *event, const char *path, Store **ret, pid_t *ret_pid);
-/* Waits for what is being written. */
+/* Waits until all is written. */
 Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
 int store_directory_fd(const Store *s);
@@ -30,11 +30,12 @@ int store_directory_fd(const Store *s);
 int store_load(Store *s, const char *name, State **ret, char **ret_why);
 /* Names that have a state file, sorted. */
 int store_list(Store *s, char ***ret);
-/* `handler` may be NULL. When it is called the state, or a newer one of the same name, is durable. */
+/* `handler` may be NULL. When it is called with 0 the state, or a newer one of the same name, is durable. What fails at
+ * once, such as where there still is no directory, calls no handler. */
 int store_save(Store *s, const char *name, const State *state, store_handler_t handler, void *userdata);
 /* No handler with this userdata is called any more. */
 void store_cancel(Store *s, void *userdata);
 /* Removes it, durably; for decommissioning. -ENOENT. */
 int store_forget(Store *s, const char *name);
-/* Blocks until all that was asked for is written, or refused. */
+/* Blocks until all that was asked for is written, or refused; the handlers are called from the loop as ever. */
 void store_flush(Store *s);
