@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#include "dps/request.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "basic/cleanup.h"
+#include "basic/json.h"
+#include "basic/text.h"
+#include "build-config.h"
+#include "dps/sas.h"
+
+#define PAYLOAD_SIZE_MAX (96U * 1024) /* DPS limits messages to 96 kB */
+#define HUB_API_VERSION "2021-04-12"
+
+int dps_request_topic(const DpsRequest *request, char **ret) {
+        _cleanup_(freep) char *operation_id = NULL;
+        int r;
+
+        if (request->kind == DPS_REQUEST_REGISTER) {
+                r = asprintf(ret, "$dps/registrations/PUT/iotdps-register/?$rid=%" PRIu64,
+                             request->request_id);
+                return r < 0 ? -ENOMEM : 0;
+        }
+
+        r = dps_percent_encode(request->operation_id, &operation_id);
+        if (r < 0)
+                return r;
+        r = asprintf(ret,
+                     "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=%" PRIu64 "&operationId=%s",
+                     request->request_id, operation_id);
+        return r < 0 ? -ENOMEM : 0;
+}
+
+int dps_register_body(const char *registration_id, const char *payload, char **ret) {
+        _cleanup_(json_freep) json_object *body = json_object_new_object();
+        json_object *object = NULL;
+        int r;
+
+        if (!body)
+                return -ENOMEM;
+        r = json_add_string(body, "registrationId", registration_id);
+        if (r < 0)
+                return r;
+        if (payload) {
+                if (json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object))
+                        return -EBADMSG;
+                r = json_add(body, "payload", object);
+                if (r < 0)
+                        return r;
+        }
+        return json_to_text(body, ret);
+}
+
+int dps_mqtt_username(const char *id_scope, const char *registration_id, const char *api_version,
+                      char **ret) {
+        /* Scope and id go in as they are, as in all SDKs (dps-protocol §2.1). */
+        int r = asprintf(ret, "%s/registrations/%s/api-version=%s&ClientVersion=dpsd%%2F" DPS_VERSION,
+                         id_scope, registration_id, api_version);
+
+        return r < 0 ? -ENOMEM : 0;
+}
+
+int dps_hub_username(const char *hub, const char *device_id, char **ret) {
+        return asprintf(ret, "%s/%s/?api-version=" HUB_API_VERSION, hub, device_id) < 0 ? -ENOMEM : 0;
+}
+
+bool dps_registration_id_is_valid(const char *id) {
+        static const char alphanumeric[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        size_t size = strlen(id);
+
+        if (size == 0 || size > DPS_REGISTRATION_ID_MAX)
+                return false;
+        for (const char *p = id; *p; p++)
+                if (!strchr(alphanumeric, *p) && !strchr("._:-", *p))
+                        return false;
+        return !strchr("._:", id[size - 1]);
+}
+
+bool dps_id_scope_is_valid(const char *scope) {
+        size_t n = strspn(scope, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-");
+
+        return n > 0 && n <= 64 && !scope[n];
+}
