@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "basic/cleanup.h"
+#include "basic/times.h"
+#include "dps/registration.h"
+
+/*
+ * Thousands of lives of a registration in a hostile world: any answer, loss, time and nudge, in any order. After
+ * each event the promises of registration.h are checked; what is random is the same in every run.
+ */
+
+#define LIVES 4000
+#define EVENTS 250
+#define CREDENTIALS_MAX 3
+/* At one instant: each credential once, the polls that the window allows, a register and its connection each. */
+#define CONTACTS_AT_ONCE_MAX (2 * (CREDENTIALS_MAX + DPS_POLLS_MAX + 2))
+#define LONGEST_WAIT_USEC (USEC_PER_DAY / 5 * 6)
+
+DEFINE_FREEP(DpsRegistration, dps_registration_free)
+
+typedef struct World {
+        DpsRegistration *g;
+        uint64_t seed;
+        uint64_t now_usec;
+
+        uint64_t told_usec; /* the latest time that DPS told in answers to us */
+        uint64_t request_id;
+        uint64_t polls_usec[DPS_POLLS_MAX];
+        uint64_t n_polls;
+        unsigned n_contacts; /* at this instant */
+} World;
+
+/* SplitMix64. */
+static uint64_t draw(World *w) {
+        uint64_t z = w->seed += UINT64_C(0x9e3779b97f4a7c15);
+
+        z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+        return z ^ z >> 31;
+}
+
+static uint64_t below(World *w, uint64_t n) {
+        return draw(w) % n;
+}
+
+static DpsMoment moment(World *w) {
+        return (DpsMoment){ .now_usec = w->now_usec,
+                            .random = below(w, 4)   ? draw(w)
+                                      : below(w, 2) ? 0
+                                                    : UINT64_MAX,
+                            .clock_synchronized = below(w, 4) > 0 };
+}
+
+static void pass_until(World *w, uint64_t usec) {
+        if (usec <= w->now_usec)
+                return;
+        w->now_usec = usec;
+        w->n_contacts = 0;
+}
+
+/* ---- promises ---- */
+
+static void check_contact(World *w, const DpsAction *a) {
+        assert_true(w->now_usec >= w->told_usec);
+        w->n_contacts++;
+        assert_in_range(w->n_contacts, 1, CONTACTS_AT_ONCE_MAX);
+        assert_true(dps_registration_in_flight(w->g));
+        assert_int_equal(dps_registration_next_usec(w->g), 0);
+        if (a->type == DPS_ACTION_CONNECT)
+                assert_true(dps_registration_credential(w->g) < CREDENTIALS_MAX);
+}
+
+static void check_request(World *w, const DpsAction *a) {
+        uint64_t *oldest = &w->polls_usec[w->n_polls % DPS_POLLS_MAX];
+
+        assert_true(a->request.request_id > w->request_id);
+        assert_true(a->wake_usec <= usec_add(w->now_usec, DPS_REPLY_DEADLINE_SEC * USEC_PER_SEC));
+        w->request_id = a->request.request_id;
+        if (a->request.kind == DPS_REQUEST_REGISTER) {
+                assert_null(a->request.operation_id);
+                return;
+        }
+
+        assert_non_null(a->request.operation_id);
+        if (w->n_polls >= DPS_POLLS_MAX)
+                assert_true(w->now_usec >= usec_add(*oldest, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC));
+        *oldest = w->now_usec;
+        w->n_polls++;
+}
+
+/* Every wait has an end, and those that have none wait for somebody else, or for nothing. */
+static void check_wait(World *w, const DpsAction *a) {
+        switch (dps_registration_state(w->g)) {
+        case DPS_REGISTRATION_IDLE:
+        case DPS_REGISTRATION_CONNECTING:
+        case DPS_REGISTRATION_ASSIGNED:
+                assert_int_equal(a->wake_usec, UINT64_MAX);
+                return;
+        case DPS_REGISTRATION_REGISTERING:
+        case DPS_REGISTRATION_PAUSING:
+        case DPS_REGISTRATION_POLLING:
+                assert_true(a->wake_usec <= usec_add(w->now_usec, DPS_REPLY_DEADLINE_SEC * USEC_PER_SEC));
+                return;
+        case DPS_REGISTRATION_PARKED:
+        case DPS_REGISTRATION_BACKOFF:
+        case DPS_REGISTRATION_FAILED:
+                assert_true(a->wake_usec <= usec_add(w->now_usec, LONGEST_WAIT_USEC));
+                assert_true(a->wake_usec >= w->told_usec);
+                assert_int_equal(dps_registration_next_usec(w->g), a->wake_usec);
+                assert_false(dps_registration_in_flight(w->g));
+                return;
+        case _DPS_REGISTRATION_STATE_MAX:
+                break;
+        }
+        fail_msg("no state at all");
+}
+
+static void check(World *w, DpsAction a) {
+        switch (a.type) {
+        case DPS_ACTION_CONNECT:
+                check_contact(w, &a);
+                return;
+        case DPS_ACTION_SEND:
+                check_contact(w, &a);
+                check_request(w, &a);
+                return;
+        case DPS_ACTION_RELEASE:
+                assert_true(a.wake_usec > w->now_usec || a.wake_usec == UINT64_MAX);
+                check_wait(w, &a);
+                return;
+        case DPS_ACTION_WAIT:
+                check_wait(w, &a);
+                return;
+        case DPS_ACTION_FINISH:
+                assert_int_equal(dps_registration_state(w->g), DPS_REGISTRATION_ASSIGNED);
+                assert_int_equal(dps_registration_history(w->g).attempts, 0);
+                assert_int_equal(dps_registration_history(w->g).finals, 0);
+                return;
+        }
+        fail_msg("no action at all");
+}
+
+/* ---- events ---- */
+
+static bool is_asking(const World *w) {
+        DpsRegistrationState s = dps_registration_state(w->g);
+
+        return s == DPS_REGISTRATION_REGISTERING || s == DPS_REGISTRATION_POLLING;
+}
+
+static void give_reply(World *w, DpsReply *reply) {
+        bool ours = is_asking(w) && reply->request_id == w->request_id;
+
+        if (ours && reply->has_retry_after)
+                w->told_usec = MAX(w->told_usec,
+                                   usec_add(w->now_usec, MIN(reply->retry_after_sec, 86400U) * USEC_PER_SEC));
+        check(w, dps_registration_on_reply(w->g, reply, moment(w)));
+}
+
+static void any_reply(World *w) {
+        static const uint32_t statuses[] = { 200, 200, 202, 202, 202, 202, 204, 301,
+                                             400, 401, 404, 409, 429, 499, 503, 0 };
+        static const uint64_t delays[] = {
+                0, 0, 1, 2, 3, 29, 30, 31, 42, 900, UINT64_C(1) << 32, UINT64_MAX
+        };
+        static const uint32_t codes[] = { 0, 0, 400207, 401002, 404201, 409203, 429001, 500000, 999999999 };
+        DpsReply reply = { .request_id = below(w, 8) ? w->request_id : w->request_id - 1 + below(w, 3) };
+
+        reply.status = statuses[below(w, ELEMENTSOF(statuses))];
+        reply.word = (DpsStatus) below(w, DPS_STATUS_UNKNOWN + 1);
+        reply.defect = below(w, 8) ? NULL : "it is garbage";
+        reply.error_code = codes[below(w, ELEMENTSOF(codes))];
+        reply.operation_id = below(w, 8) ? (char *) "4.op" : NULL;
+        reply.has_retry_after = below(w, 2);
+        reply.retry_after_sec = delays[below(w, ELEMENTSOF(delays))];
+        give_reply(w, &reply);
+}
+
+static void any_loss(World *w) {
+        static const DpsErrorId ids[] = { DPS_ERROR_LOST, DPS_ERROR_REFUSED, DPS_ERROR_DNS, DPS_ERROR_AUTH };
+        DpsError error;
+
+        dps_error_set(&error, ids[below(w, ELEMENTSOF(ids))], (DpsStep) below(w, _DPS_STEP_MAX), "broken");
+        error.final = below(w, 2);
+        check(w, dps_registration_on_lost(w->g, &error, moment(w)));
+}
+
+static void any_time(World *w) {
+        DpsAction a = dps_registration_on_time(w->g, moment(w));
+
+        check(w, a);
+        if (a.type != DPS_ACTION_WAIT || a.wake_usec == UINT64_MAX)
+                return;
+        if (below(w, 8) == 0)
+                pass_until(w, usec_add(w->now_usec, below(w, USEC_PER_DAY))); /* a suspend */
+        else
+                pass_until(w,
+                           below(w, 2) ? a.wake_usec : w->now_usec + below(w, a.wake_usec - w->now_usec + 1));
+        check(w, dps_registration_on_time(w->g, moment(w)));
+}
+
+static void any_event(World *w) {
+        switch (below(w, 20)) {
+        case 0:
+                check(w, dps_registration_begin(w->g, moment(w)));
+                return;
+        case 1:
+                any_loss(w);
+                return;
+        case 2: /* an operator without patience: what was done at this instant was at his wish */
+                w->n_contacts = 0;
+                check(w, dps_registration_hasten(w->g, below(w, 3) * USEC_PER_SEC, moment(w)));
+                return;
+        case 3:
+                check(w, dps_registration_pause(w->g, usec_add(w->now_usec, below(w, 120) * USEC_PER_SEC),
+                                                moment(w)));
+                return;
+        case 4:
+                check(w, dps_registration_pause(w->g, below(w, 2) ? UINT64_MAX : draw(w), moment(w)));
+                return;
+        case 5:
+                pass_until(w, usec_add(w->now_usec, below(w, 2 * USEC_PER_SEC)));
+                return;
+        case 6:
+        case 7:
+        case 8:
+        case 9:
+                any_time(w);
+                return;
+        case 10:
+        case 11:
+        case 12:
+                check(w, dps_registration_on_ready(w->g, moment(w)));
+                return;
+        default:
+                any_reply(w);
+                return;
+        }
+}
+
+static DpsRegistrationHistory any_history(World *w) {
+        if (below(w, 2))
+                return (DpsRegistrationHistory){ 0 };
+        return (DpsRegistrationHistory){
+                .attempts = (uint32_t) (below(w, 2) ? below(w, 20) : draw(w)),
+                .finals = (uint32_t) (below(w, 2) ? below(w, 4) : draw(w)),
+                .not_before_usec = below(w, 2) ? usec_add(w->now_usec, below(w, USEC_PER_DAY)) : 0,
+                .next_usec = below(w, 2) ? draw(w) : 0,
+                .credential = (unsigned) below(w, 5),
+        };
+}
+
+/* ---- lives ---- */
+
+static World begin_life(uint64_t seed, uint64_t now_usec) {
+        World w = { .seed = seed, .now_usec = now_usec };
+        DpsRegistrationHistory history = any_history(&w);
+
+        assert_int_equal(dps_registration_new(1 + (unsigned) below(&w, CREDENTIALS_MAX), &history, &w.g), 0);
+        w.told_usec = history.not_before_usec;
+        check(&w, dps_registration_begin(w.g, moment(&w)));
+        return w;
+}
+
+/* One step in a world where all goes well. */
+static void well_step(World *w) {
+        DpsReply reply = { .request_id = w->request_id, .status = 200, .word = DPS_STATUS_ASSIGNED };
+        DpsMoment at = { .now_usec = w->now_usec, .random = draw(w), .clock_synchronized = true };
+
+        switch (dps_registration_state(w->g)) {
+        case DPS_REGISTRATION_IDLE:
+                check(w, dps_registration_begin(w->g, at));
+                return;
+        case DPS_REGISTRATION_CONNECTING:
+                check(w, dps_registration_on_ready(w->g, at));
+                return;
+        case DPS_REGISTRATION_REGISTERING:
+                reply = (DpsReply){ .request_id = w->request_id,
+                                    .status = 202,
+                                    .operation_id = (char *) "4.op" };
+                give_reply(w, &reply);
+                return;
+        case DPS_REGISTRATION_POLLING:
+                give_reply(w, &reply);
+                return;
+        case DPS_REGISTRATION_PAUSING:
+        case DPS_REGISTRATION_PARKED:
+        case DPS_REGISTRATION_BACKOFF:
+        case DPS_REGISTRATION_FAILED:
+                pass_until(w, dps_registration_hasten(w->g, 0, at).wake_usec);
+                at.now_usec = w->now_usec;
+                check(w, dps_registration_on_time(w->g, at));
+                return;
+        case DPS_REGISTRATION_ASSIGNED:
+        case _DPS_REGISTRATION_STATE_MAX:
+                return;
+        }
+}
+
+static void test_promises_hold_and_all_ends_well(void **state) {
+        for (uint64_t seed = 0; seed < LIVES; seed++) {
+                World w = begin_life(seed, seed % 2 * USEC_PER_WEEK);
+                _cleanup_(dps_registration_freep) DpsRegistration *g = w.g;
+
+                for (size_t i = 0; i < EVENTS; i++)
+                        any_event(&w);
+                for (size_t i = 0; i < 12; i++)
+                        well_step(&w);
+                assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
+        }
+}
+
+static void test_promises_hold_at_the_end_of_time(void **state) {
+        for (uint64_t seed = 0; seed < LIVES / 4; seed++) {
+                World w = begin_life(seed, UINT64_MAX - 2 * USEC_PER_DAY);
+                _cleanup_(dps_registration_freep) DpsRegistration *g = w.g;
+
+                /* At the very last instant nothing can be told from never. */
+                for (size_t i = 0; i < EVENTS && w.now_usec < UINT64_MAX - USEC_PER_HOUR; i++)
+                        any_event(&w);
+        }
+}
+
+/* A service that answers each poll at once with "at once": no faster than its own limit, and not for ever. */
+static void test_a_hurried_service_is_asked_at_its_limit_until_the_deadline(void **state) {
+        World w = { .now_usec = 1 };
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
+
+        assert_int_equal(dps_registration_new(1, NULL, &w.g), 0);
+        g = w.g;
+        check(&w, dps_registration_begin(g, moment(&w)));
+        check(&w, dps_registration_on_ready(g, moment(&w)));
+        while (dps_registration_in_flight(g)) {
+                reply.request_id = w.request_id;
+                if (is_asking(&w))
+                        give_reply(&w, &reply);
+                else {
+                        pass_until(&w, dps_registration_on_time(g, moment(&w)).wake_usec);
+                        check(&w, dps_registration_on_time(g, moment(&w)));
+                }
+        }
+        assert_in_range(w.now_usec, 590 * USEC_PER_SEC, 601 * USEC_PER_SEC);
+        assert_in_range(w.n_polls, 290, 300);
+        assert_int_equal(dps_registration_error(g)->id, DPS_ERROR_TIMEOUT);
+}
+
+/* A service that answers everything with 401 and "at once": once through all credentials, then an hour. */
+static void test_a_service_that_refuses_all_is_asked_once_per_credential(void **state) {
+        World w = { .now_usec = 1 };
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 401, .has_retry_after = true };
+        DpsMoment at = { .now_usec = 1, .clock_synchronized = true };
+
+        assert_int_equal(dps_registration_new(CREDENTIALS_MAX, NULL, &w.g), 0);
+        g = w.g;
+        check(&w, dps_registration_begin(g, at));
+        while (dps_registration_in_flight(g)) {
+                check(&w, dps_registration_on_ready(g, at));
+                reply.request_id = w.request_id;
+                check(&w, dps_registration_on_reply(g, &reply, at));
+        }
+        assert_int_equal(w.request_id, CREDENTIALS_MAX);
+        assert_true(dps_registration_next_usec(g) >= 48 * USEC_PER_MINUTE);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_promises_hold_and_all_ends_well),
+                cmocka_unit_test(test_promises_hold_at_the_end_of_time),
+                cmocka_unit_test(test_a_hurried_service_is_asked_at_its_limit_until_the_deadline),
+                cmocka_unit_test(test_a_service_that_refuses_all_is_asked_once_per_credential),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,617 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "basic/cleanup.h"
+#include "basic/times.h"
+#include "dps/registration.h"
+#include "registration-script.h"
+
+static const Script scripts[] = {
+        /* the good course */
+        { "registers, asks when told, and is assigned",
+          .rows = { REGISTERED,
+                    { 1, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 4,
+                      .state = DPS_REGISTRATION_PAUSING },
+                    { 4, TIME, .want = POLL, .wake_sec = 34, .state = DPS_REGISTRATION_POLLING },
+                    { 5, ANSWER, ASSIGNED, .want = FINISH, .wake_sec = NEVER,
+                      .state = DPS_REGISTRATION_ASSIGNED } } },
+        { "takes an assignment given at register",
+          .rows = { REGISTERED, { 1, ANSWER, ASSIGNED, .want = FINISH } } },
+        { "asks again while unassigned",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 202, .body = BODY_UNASSIGNED, .want = WAIT, .wake_sec = 2 },
+                    { 2, TIME, .want = POLL },
+                    { 2, ANSWER, .status = 200, .body = BODY_UNASSIGNED, .want = WAIT, .wake_sec = 4 },
+                    { 4, TIME, .want = POLL } } },
+        { "asks for the operation it was given first",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 202,
+                      .body = "{\"operationId\":\"5.other\",\"status\":\"assigning\"}", .after = "0",
+                      .want = POLL },
+                    { 0, ANSWER, REFUSAL(202), .after = "0", .want = RELEASE,
+                      .error = DPS_ERROR_PROTOCOL } } },
+        { "success clears the counters", .history = { .attempts = 7, .finals = 3 },
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(503), BACK_AT(300) },
+                    { 300, TIME, .want = CONNECT },
+                    { 300, READY, .want = REGISTER },
+                    { 300, ANSWER, ASSIGNED, .want = FINISH },
+                    { 301, BEGIN, .want = CONNECT },
+                    { 301, LOST, BACK_AT(303.5) } } },
+
+        /* when to ask */
+        { "asks after 2 s where nothing is said",
+          .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .want = WAIT, .wake_sec = 2 } } },
+        { "asks after 2 s where what is said is no number",
+          .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "3x", .want = WAIT, .wake_sec = 2 } } },
+        { "asks at once where told to", .rows = { REGISTERED, POLLED_AT_0 } },
+        { "asks not before the second it was told",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "1", .want = WAIT, .wake_sec = 1 },
+                    { 0.999999, TIME, .want = WAIT, .wake_sec = 1 },
+                    { 1, TIME, .want = POLL } } },
+        { "comes at most a fifth later than told",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "10", .late = true, .want = WAIT, .wake_sec = 12 } } },
+        { "asks five times in 10 s, and not once more",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 1, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 2, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 3, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 4, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 5, ANSWER, ASSIGNING, .after = "0", .want = WAIT, .wake_sec = 11 },
+                    { 11, TIME, .want = POLL },
+                    { 11, ANSWER, ASSIGNING, .after = "0", .want = WAIT, .wake_sec = 12 } } },
+        { "asks five times in 10 s over reconnects too",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL },
+                    { 0, LOST, BACK_AT(2.5) },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 3, READY, .want = WAIT, .wake_sec = 10, .state = DPS_REGISTRATION_PAUSING },
+                    { 10, TIME, .want = POLL } } },
+        { "spends a long wait disconnected, and then asks for the same operation",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "42", BACK_AT(42), .state = DPS_REGISTRATION_PARKED },
+                    { 41.9, TIME, .want = WAIT, .wake_sec = 42 },
+                    { 42, TIME, .want = CONNECT },
+                    { 43, READY, .want = POLL, .wake_sec = 73 },
+                    { 44, ANSWER, ASSIGNED, .want = FINISH } } },
+        { "spends 30 s connected",
+          .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "30", .want = WAIT, .wake_sec = 30 } } },
+        { "a wait that begins with 30 s told and ends later is spent disconnected",
+          .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "30", .late = true, BACK_AT(36) } } },
+        { "waits a quarter of an hour between polls, as often as told",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "900", BACK_AT(900) },
+                    { 900, TIME, .want = CONNECT },
+                    { 900, READY, .want = POLL },
+                    { 900, ANSWER, ASSIGNING, .after = "900", BACK_AT(1800) },
+                    { 1800, TIME, .want = CONNECT },
+                    { 1800, READY, .want = POLL },
+                    { 1800, ANSWER, ASSIGNED, .want = FINISH } } },
+        { "2^32 seconds are a day", .rows = { REGISTERED,
+                                              { 0, ANSWER, ASSIGNING, .after = "4294967296", BACK_AT(86400) },
+                                              { 86400, TIME, .want = CONNECT },
+                                              { 86400, READY, .want = POLL } } },
+        { "2^64-1 seconds are a day, and it may be a fifth later",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "18446744073709551615", .late = true, BACK_AT(103680) },
+                    { 103680, TIME, .want = CONNECT },
+                    { 103680, READY, .want = POLL } } },
+        { "more seconds than a number holds are a day",
+          .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "99999999999999999999", BACK_AT(86400) } } },
+
+        /* failures at register */
+        { "a busy service is left alone as long as it says, whatever asks",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(429), .after = "900", BACK_AT(900),
+                      .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_THROTTLED,
+                      .step = DPS_STEP_REGISTER },
+                    { 10, HASTEN, .want = WAIT, .wake_sec = 900 },
+                    { 10, BEGIN, .want = WAIT, .wake_sec = 900 },
+                    { 900, TIME, .want = CONNECT },
+                    { 900, READY, .want = REGISTER } } },
+        { "a refused register comes at most a fifth later than told",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(503), .after = "100", .late = true, BACK_AT(120) },
+                    { 1, HASTEN, .want = WAIT, .wake_sec = 100 } } },
+        { "a refused register waits a day for 2^64-1 seconds",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(429), .after = "18446744073709551615", BACK_AT(86400) } } },
+        { "a refusal that says at once is no licence to hurry",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(503), .after = "0", BACK_AT(2.5), .error = DPS_ERROR_SERVICE } } },
+        { "the back-off doubles from 5 s",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(500), .late = true, BACK_AT(5) },
+                    { 5, TIME, .want = CONNECT },
+                    { 5, READY, .want = REGISTER },
+                    { 5, ANSWER, REFUSAL(409), .late = true, BACK_AT(15), .error = DPS_ERROR_CONFLICT },
+                    { 15, TIME, .want = CONNECT },
+                    { 15, LOST, .late = true, BACK_AT(35) } } },
+        { "the back-off ends at 10 min", .history = { .attempts = 4000000000U },
+          .rows = { { 0, BEGIN, .want = CONNECT }, { 0, LOST, .late = true, BACK_AT(600) } } },
+        { "an answer without an operation to ask for is none",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 202, .body = "{\"status\":\"assigning\"}", BACK_AT(2.5),
+                      .error = DPS_ERROR_PROTOCOL, .step = DPS_STEP_REGISTER } } },
+        { "an answer that is none still says when to come",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 202, .body = "<html>", .after = "60", BACK_AT(60),
+                      .error = DPS_ERROR_PROTOCOL } } },
+
+        /* failures at poll */
+        { "a server's trouble at poll keeps the operation",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, REFUSAL(500), BACK_AT(2.5), .error = DPS_ERROR_SERVICE,
+                      .step = DPS_STEP_POLL },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 2.5, READY, .want = POLL } } },
+        { "a conflict at poll keeps the operation", .rows = { REGISTERED,
+                                                              POLLED_AT_0,
+                                                              { 0, ANSWER, REFUSAL(409), BACK_AT(2.5) },
+                                                              { 2.5, TIME, .want = CONNECT },
+                                                              { 2.5, READY, .want = POLL } } },
+        { "a throttled poll keeps the operation, however long the wait",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, REFUSAL(429), .after = "7200", .late = true, BACK_AT(8640) },
+                    { 8640, TIME, .want = CONNECT },
+                    { 8640, READY, .want = POLL } } },
+        { "an operation that DPS forgot is registered anew",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 404, .body = "{\"errorCode\":404202}", BACK_AT(2.5),
+                      .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_OPERATION_LOST,
+                      .step = DPS_STEP_POLL },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 2.5, READY, .want = REGISTER } } },
+        { "a forgotten operation's answer is obeyed in when to come",
+          .rows = { REGISTERED, POLLED_AT_0, { 0, ANSWER, REFUSAL(404), .after = "77", BACK_AT(77) } } },
+        { "a malformed answer at poll is a failed attempt, registered anew",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 200, .body = "{", BACK_AT(2.5), .error = DPS_ERROR_PROTOCOL,
+                      .step = DPS_STEP_POLL },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 2.5, READY, .want = REGISTER } } },
+        { "an unknown status word is a failed attempt",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 200, .body = "{\"status\":\"delighted\"}", BACK_AT(2.5),
+                      .error = DPS_ERROR_PROTOCOL } } },
+        { "an assignment without a hub is a failed attempt",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 200, .body = "{\"status\":\"assigned\"}", .want = RELEASE,
+                      .error = DPS_ERROR_PROTOCOL } } },
+        { "an operation that failed for a reason that may pass is registered anew",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 200, .body = BODY_FAILED(500000), BACK_AT(2.5),
+                      .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_SERVICE },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 2.5, READY, .want = REGISTER } } },
+
+        /* final answers */
+        { "an operation that failed is final, asked again in an hour, then two",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, .status = 200, .body = BODY_FAILED(400208), BACK_AT(2880),
+                      .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_ALLOCATION,
+                      .step = DPS_STEP_POLL },
+                    { 2880, TIME, .want = CONNECT },
+                    { 2880, READY, .want = REGISTER },
+                    { 2880, ANSWER, .status = 200, .body = BODY_FAILED(400208), .late = true,
+                      BACK_AT(11520) } } },
+        { "a disabled enrollment is final",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 200, .body = "{\"operationId\":\"\",\"status\":\"disabled\"}",
+                      BACK_AT(2880), .state = DPS_REGISTRATION_FAILED,
+                      .error = DPS_ERROR_ENROLLMENT_DISABLED } } },
+        { "an unknown enrollment is final",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 404, .body = "{\"errorCode\":404201}", BACK_AT(2880),
+                      .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_ENROLLMENT_UNKNOWN } } },
+        { "a final answer is asked again at least once a day and a fifth",
+          .history = { .attempts = 90, .finals = 90 },
+          .rows = { REGISTERED, { 0, ANSWER, REFUSAL(404), .late = true, BACK_AT(103680) } } },
+        { "a final answer that says later than an hour is obeyed",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(404), .after = "10000", BACK_AT(10000),
+                      .state = DPS_REGISTRATION_FAILED },
+                    { 1, HASTEN, .want = WAIT, .wake_sec = 10000 } } },
+        { "a final answer that says sooner than an hour is not taken at its word",
+          .rows = { REGISTERED, { 0, ANSWER, REFUSAL(404), .after = "10", BACK_AT(2880) } } },
+        { "an operator who mended the enrollment need not wait an hour",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(404), BACK_AT(2880) },
+                    { 60, HASTEN, .want = WAIT, .wake_sec = 60 },
+                    { 60, TIME, .want = CONNECT } } },
+
+        /* lost connections */
+        { "a connection lost while told to wait goes on where it was",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "1", .want = WAIT, .wake_sec = 1 },
+                    { 0.5, LOST, BACK_AT(3), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_LOST,
+                      .step = DPS_STEP_POLL },
+                    { 3, TIME, .want = CONNECT },
+                    { 3, READY, .want = POLL },
+                    { 3, ANSWER, ASSIGNED, .want = FINISH } } },
+        { "a lost connection does not shorten what was told",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "20", .want = WAIT, .wake_sec = 20 },
+                    { 0, LOST, BACK_AT(20) },
+                    { 5, HASTEN, .want = WAIT, .wake_sec = 20 } } },
+        { "a lost poll is asked again, after many failures too", .history = { .attempts = 30 },
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 29, LOST, .late = true, BACK_AT(629) },
+                    { 629, TIME, .want = CONNECT },
+                    { 640, LOST, .late = true, BACK_AT(1240) },
+                    { 1240, TIME, .want = CONNECT },
+                    { 1240, READY, .want = POLL } } },
+        { "a lost register is sent again", .rows = { REGISTERED,
+                                                     { 3, LOST, BACK_AT(5.5), .step = DPS_STEP_REGISTER },
+                                                     { 5.5, TIME, .want = CONNECT },
+                                                     { 6, READY, .want = REGISTER } } },
+        { "a failed connection is tried again",
+          .rows = { { 0, BEGIN, .want = CONNECT },
+                    { 9, LOST, BACK_AT(11.5), .step = DPS_STEP_CONNECT },
+                    { 11.5, TIME, .want = CONNECT } } },
+
+        /* silence */
+        { "silence after register ends in 30 s",
+          .rows = { REGISTERED,
+                    { 29.9, TIME, .want = WAIT, .wake_sec = 30 },
+                    { 30, TIME, BACK_AT(32.5), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_TIMEOUT,
+                      .step = DPS_STEP_REGISTER } } },
+        { "silence after a poll ends in 30 s, and the operation is asked for again",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 30, TIME, BACK_AT(32.5), .error = DPS_ERROR_TIMEOUT, .step = DPS_STEP_POLL },
+                    { 32.5, TIME, .want = CONNECT },
+                    { 32.5, READY, .want = POLL } } },
+        { "ten minutes of our own time end an attempt, and the next registers anew",
+          .rows = { REGISTERED,
+                    { 29, ANSWER, ASSIGNING, .after = "900", BACK_AT(929) },
+                    { 929, TIME, .want = CONNECT },
+                    { 1465, READY, .want = POLL, .wake_sec = 1495 },
+                    { 1490, ANSWER, ASSIGNING, .after = "1", .want = WAIT, .wake_sec = 1491 },
+                    { 1491, TIME, .want = POLL, .wake_sec = 1501 },
+                    { 1501, TIME, BACK_AT(1503.5), .error = DPS_ERROR_TIMEOUT, .step = DPS_STEP_POLL },
+                    { 1504, TIME, .want = CONNECT },
+                    { 1504, READY, .want = REGISTER } } },
+        { "an answer after a suspend of an hour ends the attempt",
+          .rows = { REGISTERED,
+                    { 3600, ANSWER, ASSIGNING, .after = "3", BACK_AT(3603), .error = DPS_ERROR_TIMEOUT } } },
+        { "a pause that became an hour by a suspend ends the attempt",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 3 },
+                    { 3600, TIME, BACK_AT(3602.5), .error = DPS_ERROR_TIMEOUT } } },
+        { "an assignment is taken however late",
+          .rows = { REGISTERED, { 3600, ANSWER, ASSIGNED, .want = FINISH } } },
+
+        /* strays */
+        { "an answer to a request of somebody else changes nothing",
+          .rows = { REGISTERED,
+                    { 1, FOREIGN, ASSIGNED, .want = WAIT, .wake_sec = 30,
+                      .state = DPS_REGISTRATION_REGISTERING } } },
+        { "an answer to the request before changes nothing",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 1, STALE, REFUSAL(404), .after = "900", .want = WAIT, .wake_sec = 30 },
+                    { 1, ANSWER, ASSIGNING, .after = "0", .want = POLL } } },
+        { "a second answer to one request changes nothing",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 3 },
+                    { 1, ANSWER, REFUSAL(429), .after = "900", .want = WAIT, .wake_sec = 3,
+                      .state = DPS_REGISTRATION_PAUSING } } },
+        { "an answer to a request of the last connection changes nothing",
+          .rows = { REGISTERED,
+                    { 1, LOST, BACK_AT(3.5) },
+                    { 2, ANSWER, ASSIGNED, .want = WAIT, .wake_sec = 3.5 },
+                    { 3.5, TIME, .want = CONNECT },
+                    { 3.6, ANSWER, ASSIGNED, .want = WAIT, .wake_sec = NEVER },
+                    { 4, READY, .want = REGISTER },
+                    { 4, STALE, ASSIGNED, .want = WAIT, .wake_sec = 34 } } },
+        { "events without a connection change nothing",
+          .rows = { REGISTERED,
+                    { 1, LOST, BACK_AT(3.5) },
+                    { 1, LOST, .want = WAIT, .wake_sec = 3.5 },
+                    { 1, REFUSED, .want = WAIT, .wake_sec = 3.5 },
+                    { 1, READY, .want = WAIT, .wake_sec = 3.5, .error = DPS_ERROR_LOST } } },
+        { "events after the end change nothing",
+          .rows = { REGISTERED,
+                    { 1, ANSWER, ASSIGNED, .want = FINISH },
+                    { 1, LOST, .want = WAIT, .wake_sec = NEVER },
+                    { 1, ANSWER, REFUSAL(429), .want = WAIT, .wake_sec = NEVER },
+                    { 1, TIME, .want = WAIT, .wake_sec = NEVER },
+                    { 1, HASTEN, .want = WAIT, .wake_sec = NEVER, .state = DPS_REGISTRATION_ASSIGNED } } },
+        { "events before the beginning change nothing",
+          .rows = { { 0, READY, .want = WAIT, .wake_sec = NEVER },
+                    { 0, ANSWER, ASSIGNED, .want = WAIT, .wake_sec = NEVER },
+                    { 0, LOST, .want = WAIT, .wake_sec = NEVER },
+                    { 0, TIME, .want = WAIT, .wake_sec = NEVER },
+                    { 0, HASTEN, .want = WAIT, .wake_sec = NEVER },
+                    REGISTERED } },
+        { "who begins twice begins once",
+          .rows = { REGISTERED, { 1, BEGIN, .want = WAIT, .wake_sec = 30 } } },
+
+        /* credentials */
+        { "the next credential is tried at once, and after the last it is final", .n_credentials = 2,
+          .rows = { { 0, BEGIN, .want = CONNECT, .credential = 0 },
+                    { 1, REFUSED, .want = CONNECT, .credential = 1, .error = DPS_ERROR_AUTH },
+                    { 2, REFUSED, BACK_AT(2882), .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_AUTH,
+                      .step = DPS_STEP_LOGIN },
+                    { 2882, TIME, .want = CONNECT, .credential = 0 } } },
+        { "a credential refused at register is as one refused at login", .n_credentials = 2,
+          .rows = { REGISTERED,
+                    { 1, ANSWER, .status = 401, .body = "{\"errorCode\":401000}", .want = CONNECT,
+                      .credential = 1, .error = DPS_ERROR_AUTH, .step = DPS_STEP_REGISTER },
+                    { 1, READY, .want = REGISTER, .credential = 1 },
+                    { 1, ANSWER, REFUSAL(401), BACK_AT(2881), .state = DPS_REGISTRATION_FAILED } } },
+        { "all credentials are tried, from the one that worked last on", .n_credentials = 3,
+          .history = { .credential = 1 },
+          .rows = { { 0, BEGIN, .want = CONNECT, .credential = 1 },
+                    { 0, REFUSED, .want = CONNECT, .credential = 2 },
+                    { 0, REFUSED, .want = CONNECT, .credential = 0 },
+                    { 0, REFUSED, BACK_AT(2880), .credential = 1 } } },
+        { "a failure in between does not begin the round anew", .n_credentials = 2,
+          .rows = { { 0, BEGIN, .want = CONNECT },
+                    { 0, REFUSED, .want = CONNECT, .credential = 1 },
+                    { 0, LOST, BACK_AT(2.5) },
+                    { 2.5, TIME, .want = CONNECT, .credential = 1 },
+                    { 2.5, REFUSED, .want = RELEASE, .state = DPS_REGISTRATION_FAILED } } },
+        { "a refusal that says later is obeyed before the next credential", .n_credentials = 2,
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(401), .after = "50", BACK_AT(50), .state = DPS_REGISTRATION_BACKOFF,
+                      .credential = 1 },
+                    { 50, TIME, .want = CONNECT, .credential = 1 } } },
+        { "a credential that is no longer there is not asked for", .n_credentials = 2,
+          .history = { .credential = 7 }, .rows = { { 0, BEGIN, .want = CONNECT, .credential = 0 } } },
+        { "a refused login is the clock's fault while it is not synchronised",
+          .rows = { { 0, BEGIN, .want = CONNECT },
+                    { 0, REFUSED, .clock_wrong = true, BACK_AT(2.5), .state = DPS_REGISTRATION_BACKOFF,
+                      .error = DPS_ERROR_CLOCK, .step = DPS_STEP_LOGIN },
+                    { 2.5, TIME, .want = CONNECT },
+                    { 2.5, REFUSED, .clock_wrong = true, BACK_AT(7.5) },
+                    { 3, HASTEN, .want = WAIT, .wake_sec = 3 } } },
+        { "a refused register is the clock's fault while it is not synchronised",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 401, .body = "{\"errorCode\":401002}", .clock_wrong = true,
+                      BACK_AT(2.5), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_CLOCK,
+                      .step = DPS_STEP_REGISTER } } },
+        { "where nobody knows the time, the second credential is tried all the same", .n_credentials = 2,
+          .rows = { { 0, BEGIN, .want = CONNECT },
+                    { 0, REFUSED, .clock_wrong = true, .want = CONNECT, .credential = 1 },
+                    { 0, READY, .want = REGISTER } } },
+
+        /* what carries over */
+        { "comes back when it had planned to", .history = { .attempts = 3, .next_usec = 100 * USEC_PER_SEC },
+          .rows = { { 40, BEGIN, BACK_AT(100), .state = DPS_REGISTRATION_BACKOFF },
+                    { 50, HASTEN, .want = WAIT, .wake_sec = 50 },
+                    { 50, TIME, .want = CONNECT },
+                    { 50, LOST, .late = true, BACK_AT(90) } } },
+        { "what was told holds over a restart, whatever asks",
+          .history = { .attempts = 1, .not_before_usec = 100 * USEC_PER_SEC, .next_usec = 50 * USEC_PER_SEC },
+          .rows = { { 40, BEGIN, BACK_AT(100) }, { 50, HASTEN, .want = WAIT, .wake_sec = 100 } } },
+        { "a final answer is still one after a restart",
+          .history = { .attempts = 1, .finals = 1, .next_usec = 100 * USEC_PER_SEC },
+          .rows = { { 40, BEGIN, BACK_AT(100), .state = DPS_REGISTRATION_FAILED },
+                    { 100, TIME, .want = CONNECT },
+                    { 100, REFUSED, BACK_AT(5860) } } },
+        { "what was planned for the past is done at once",
+          .history = { .attempts = 3, .not_before_usec = 30 * USEC_PER_SEC, .next_usec = 30 * USEC_PER_SEC },
+          .rows = { { 40, BEGIN, .want = CONNECT } } },
+        { "an absurd history ends in a day", .history = { .not_before_usec = UINT64_MAX, .next_usec = 1 },
+          .rows = { { 40, BEGIN, BACK_AT(86440) } } },
+        { "an absurd plan ends in a day and a fifth", .history = { .next_usec = UINT64_MAX },
+          .rows = { { 40, BEGIN, BACK_AT(103720) } } },
+
+        /* hasten and pause */
+        { "what may help ends a back-off, spread",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(500), .late = true, BACK_AT(5) },
+                    { 1, HASTEN, .spread_sec = 2, .late = true, .want = WAIT, .wake_sec = 3 },
+                    { 1, HASTEN, .spread_sec = 8, .late = true, .want = WAIT, .wake_sec = 3 } } },
+        { "what may help does not disturb what goes on",
+          .rows = { REGISTERED,
+                    { 0, HASTEN, .want = WAIT, .wake_sec = 30 },
+                    { 0, ANSWER, ASSIGNING, .after = "10", .want = WAIT, .wake_sec = 10 },
+                    { 1, HASTEN, .want = WAIT, .wake_sec = 10 },
+                    { 10, TIME, .want = POLL },
+                    { 10, ANSWER, ASSIGNING, .after = "60", BACK_AT(70) },
+                    { 11, HASTEN, .want = WAIT, .wake_sec = 70 } } },
+        { "a pause of the scope moves a planned register, up to a fifth further",
+          .rows = { REGISTERED,
+                    { 0, LOST, BACK_AT(2.5) },
+                    { 1, PAUSE, .until_sec = 101, .late = true, .want = WAIT, .wake_sec = 121 },
+                    { 2, PAUSE, .until_sec = 101, .late = true, .want = WAIT, .wake_sec = 121 },
+                    { 3, HASTEN, .want = WAIT, .wake_sec = 101 } } },
+        { "a pause of the scope brings nothing forward",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, REFUSAL(404), BACK_AT(2880) },
+                    { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2880 },
+                    { 200, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2880 } } },
+        { "a pause of the scope holds for who has not begun",
+          .rows = { { 0, PAUSE, .until_sec = 60, .want = WAIT, .wake_sec = NEVER },
+                    { 1, BEGIN, BACK_AT(60) },
+                    { 60, TIME, .want = CONNECT } } },
+        { "a pause of the scope does not concern who only asks for an operation",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, LOST, BACK_AT(2.5) },
+                    { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2.5 } } },
+        { "a pause of the scope is harmless in flight, and holds for the next attempt",
+          .rows = { REGISTERED,
+                    { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 30 },
+                    { 2, LOST, BACK_AT(101) } } },
+        { "a pause of the scope for ever is one for a day",
+          .rows = { REGISTERED,
+                    { 0, LOST, BACK_AT(2.5) },
+                    { 0, PAUSE, .until_sec = 1e12, .want = WAIT, .wake_sec = 86400 } } },
+};
+
+/* ---- what scripts cannot say ---- */
+
+#define MOMENT(sec) ((DpsMoment){ .now_usec = (sec) *USEC_PER_SEC, .clock_synchronized = true })
+
+static void throttle(DpsRegistration *g, uint64_t request_id, uint64_t sec, DpsMoment at) {
+        DpsReply reply = {
+                .status = 429, .request_id = request_id, .has_retry_after = true, .retry_after_sec = sec
+        };
+
+        (void) dps_registration_on_reply(g, &reply, at);
+}
+
+static void test_history_leads_to_the_same_plan(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL, *after = NULL;
+        DpsRegistrationHistory history;
+        DpsAction a;
+
+        assert_int_equal(dps_registration_new(2, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(10));
+        a = dps_registration_on_ready(g, MOMENT(10));
+        throttle(g, a.request.request_id, 900, MOMENT(10));
+        history = dps_registration_history(g);
+        assert_int_equal(history.attempts, 1);
+        assert_int_equal(history.finals, 0);
+        assert_int_equal(history.not_before_usec, 910 * USEC_PER_SEC);
+        assert_int_equal(history.next_usec, 910 * USEC_PER_SEC);
+
+        assert_int_equal(dps_registration_new(2, &history, &after), 0);
+        assert_memory_equal(&history, &(DpsRegistrationHistory[]){ dps_registration_history(after) }[0],
+                            sizeof(history.attempts) + sizeof(history.finals));
+        a = dps_registration_begin(after, MOMENT(20));
+        assert_int_equal(a.type, DPS_ACTION_RELEASE);
+        assert_int_equal(a.wake_usec, 910 * USEC_PER_SEC);
+        assert_int_equal(dps_registration_told_usec(after), 910 * USEC_PER_SEC);
+}
+
+static void test_told_is_what_ended_the_last_attempt(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsError error;
+        DpsAction a;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(10));
+        a = dps_registration_on_ready(g, MOMENT(10));
+        assert_int_equal(dps_registration_told_usec(g), 0);
+        throttle(g, a.request.request_id, 60, MOMENT(10));
+        assert_int_equal(dps_registration_told_usec(g), 70 * USEC_PER_SEC);
+
+        (void) dps_registration_on_time(g, MOMENT(70));
+        assert_int_equal(dps_registration_told_usec(g), 0);
+        dps_error_set(&error, DPS_ERROR_UNREACHABLE, DPS_STEP_CONNECT, "no route");
+        (void) dps_registration_on_lost(g, &error, MOMENT(71));
+        assert_int_equal(dps_registration_told_usec(g), 0);
+}
+
+static void test_only_a_credential_that_worked_is_remembered(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 200, .word = DPS_STATUS_ASSIGNED };
+        DpsError error;
+
+        assert_int_equal(dps_registration_new(2, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(1));
+        dps_error_set(&error, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "not authorized");
+        (void) dps_registration_on_lost(g, &error, MOMENT(1));
+        assert_int_equal(dps_registration_credential(g), 1);
+        assert_int_equal(dps_registration_history(g).credential, 0);
+
+        reply.request_id = dps_registration_on_ready(g, MOMENT(1)).request.request_id;
+        assert_int_equal(dps_registration_on_reply(g, &reply, MOMENT(1)).type, DPS_ACTION_FINISH);
+        assert_int_equal(dps_registration_history(g).credential, 1);
+        assert_int_equal(dps_registration_error(g)->id, DPS_ERROR_NONE);
+}
+
+static void test_a_failed_operation_tells_its_code_and_tracking_id(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 401, .error_code = 401002, .tracking_id = (char *) "a-b-c" };
+        const DpsError *error;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(1));
+        reply.request_id = dps_registration_on_ready(g, MOMENT(1)).request.request_id;
+        (void) dps_registration_on_reply(g, &reply, (DpsMoment){ .now_usec = USEC_PER_SEC });
+
+        error = dps_registration_error(g);
+        assert_int_equal(error->id, DPS_ERROR_CLOCK);
+        assert_int_equal(error->code, 401002);
+        assert_string_equal(error->tracking_id, "a-b-c");
+        assert_false(error->final);
+}
+
+/* A poll may travel for long: what counts for the service is known to be over only when its answer is here. */
+static void test_the_window_of_polls_opens_with_their_answers(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
+        DpsAction a;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(0));
+        a = dps_registration_on_ready(g, MOMENT(0));
+        for (uint64_t sec = 0; sec <= 10; sec += 2) {
+                assert_int_equal(a.type, DPS_ACTION_SEND);
+                reply.request_id = a.request.request_id;
+                a = dps_registration_on_reply(g, &reply, MOMENT(sec));
+        }
+        assert_int_equal(a.type, DPS_ACTION_WAIT);
+        assert_int_equal(a.wake_usec, 12 * USEC_PER_SEC); /* sent at 0, answered at 2 */
+}
+
+static void test_the_end_of_time_is_no_trouble(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsMoment at = { .now_usec = UINT64_MAX - 1, .random = UINT64_MAX };
+        DpsAction a;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, at);
+        a = dps_registration_on_ready(g, at);
+        assert_int_equal(a.wake_usec, UINT64_MAX);
+        throttle(g, a.request.request_id, UINT64_MAX, at);
+        assert_int_equal(dps_registration_next_usec(g), UINT64_MAX);
+        (void) dps_registration_pause(g, UINT64_MAX, at);
+        a = dps_registration_hasten(g, UINT64_MAX, at);
+        assert_int_equal(a.wake_usec, UINT64_MAX);
+}
+
+static void test_every_state_has_a_name_of_its_own(void **state) {
+        for (DpsRegistrationState i = 0; i < _DPS_REGISTRATION_STATE_MAX; i++)
+                for (DpsRegistrationState j = 0; j < i; j++)
+                        assert_string_not_equal(dps_registration_state_to_string(i),
+                                                dps_registration_state_to_string(j));
+}
+
+int main(void) {
+        static const struct CMUnitTest others[] = {
+                cmocka_unit_test(test_history_leads_to_the_same_plan),
+                cmocka_unit_test(test_told_is_what_ended_the_last_attempt),
+                cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
+                cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),
+                cmocka_unit_test(test_the_window_of_polls_opens_with_their_answers),
+                cmocka_unit_test(test_the_end_of_time_is_no_trouble),
+                cmocka_unit_test(test_every_state_has_a_name_of_its_own),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(scripts) + ELEMENTSOF(others)] = { 0 };
+
+        for (size_t i = 0; i < ELEMENTSOF(scripts); i++)
+                tests[i] = (struct CMUnitTest){ .name = scripts[i].promise,
+                                                .test_func = script_check,
+                                                .initial_state = (void *) &scripts[i] };
+        memcpy(tests + ELEMENTSOF(scripts), others, sizeof(others));
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
