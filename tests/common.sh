@@ -50,11 +50,14 @@ install_packages() { # PACKAGE…
 }
 
 build() { # DIRECTORY [MESON-OPTION…]; silent but when it fails
-	local dir=$1 log=$1.log
+	local dir=$1 log code=0
 	shift
+	log=$(mktemp)
 	if [[ ! -e $dir/build.ninja ]]; then
-		meson setup "$dir" -Dwerror=true "$@" >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; rm -rf "$dir"; return 1; }
+		meson setup "$dir" -Dwerror=true "$@" >"$log" 2>&1 </dev/null || { code=$?; rm -rf "$dir"; }
 	fi
-	ninja -C "$dir" >"$log" 2>&1 </dev/null || { tail -n 60 "$log" >&2; return 1; }
+	((code)) || ninja -C "$dir" >"$log" 2>&1 </dev/null || code=$?
+	((code == 0)) || tail -n 60 "$log" >&2
 	rm -f "$log"
+	return "$code"
 }
