@@ -313,8 +313,6 @@ static DpsAction plan_poll(DpsRegistration *g, const DpsReply *reply, DpsMoment 
         poll_usec = MAX(usec_add(now_usec, wait_usec), polls_free_usec(g));
         parked = poll_usec - now_usec > DPS_WAIT_CONNECTED_MAX_SEC * USEC_PER_SEC;
 
-        if (now_usec >= g->deadline_usec)
-                return give_up(g, reply, at);
         g->deadline_usec = usec_add(g->deadline_usec, parked ? wait_usec : told_sec(reply) * USEC_PER_SEC);
         if (poll_usec >= g->deadline_usec)
                 return give_up(g, reply, at);

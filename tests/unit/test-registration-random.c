@@ -304,16 +304,24 @@ static void well_step(World *w) {
 }
 
 static void test_promises_hold_and_all_ends_well(void **state) {
+        unsigned n_events_in[_DPS_REGISTRATION_STATE_MAX] = { 0 };
+
         for (uint64_t seed = 0; seed < LIVES; seed++) {
                 World w = begin_life(seed, seed % 2 * USEC_PER_WEEK);
                 _cleanup_(dps_registration_freep) DpsRegistration *g = w.g;
 
-                for (size_t i = 0; i < EVENTS; i++)
+                for (size_t i = 0; i < EVENTS; i++) {
+                        n_events_in[dps_registration_state(g)]++;
                         any_event(&w);
+                }
                 for (size_t i = 0; i < 12; i++)
                         well_step(&w);
                 assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
         }
+
+        /* Lives that see too little of the world prove nothing. */
+        for (DpsRegistrationState s = DPS_REGISTRATION_CONNECTING; s < _DPS_REGISTRATION_STATE_MAX; s++)
+                assert_in_range(n_events_in[s], LIVES, LIVES * EVENTS);
 }
 
 static void test_promises_hold_at_the_end_of_time(void **state) {
@@ -327,28 +335,54 @@ static void test_promises_hold_at_the_end_of_time(void **state) {
         }
 }
 
-/* A service that answers each poll at once with "at once": no faster than its own limit, and not for ever. */
+/* Answers all polls as `reply` until the attempt is over. */
+static void never_assign(World *w, DpsReply *reply) {
+        assert_int_equal(dps_registration_new(1, NULL, &w->g), 0);
+        check(w, dps_registration_begin(w->g, moment(w)));
+        check(w, dps_registration_on_ready(w->g, moment(w)));
+        while (dps_registration_in_flight(w->g)) {
+                reply->request_id = w->request_id;
+                if (is_asking(w)) {
+                        give_reply(w, reply);
+                        continue;
+                }
+                pass_until(w, dps_registration_on_time(w->g, moment(w)).wake_usec);
+                check(w, dps_registration_on_time(w->g, moment(w)));
+        }
+}
+
 static void test_a_hurried_service_is_asked_at_its_limit_until_the_deadline(void **state) {
         World w = { .now_usec = 1 };
-        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
 
-        assert_int_equal(dps_registration_new(1, NULL, &w.g), 0);
-        g = w.g;
-        check(&w, dps_registration_begin(g, moment(&w)));
-        check(&w, dps_registration_on_ready(g, moment(&w)));
-        while (dps_registration_in_flight(g)) {
-                reply.request_id = w.request_id;
-                if (is_asking(&w))
-                        give_reply(&w, &reply);
-                else {
-                        pass_until(&w, dps_registration_on_time(g, moment(&w)).wake_usec);
-                        check(&w, dps_registration_on_time(g, moment(&w)));
-                }
-        }
-        assert_in_range(w.now_usec, 590 * USEC_PER_SEC, 601 * USEC_PER_SEC);
-        assert_in_range(w.n_polls, 290, 300);
-        assert_int_equal(dps_registration_error(g)->id, DPS_ERROR_TIMEOUT);
+        never_assign(&w, &reply);
+        assert_in_range(w.now_usec, 590 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_in_range(w.n_polls, 295, 300);
+        assert_int_equal(dps_registration_error(w.g)->id, DPS_ERROR_TIMEOUT);
+        dps_registration_free(w.g);
+}
+
+static void test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline(void **state) {
+        World w = { .now_usec = 1 };
+        DpsReply reply = { .status = 202, .operation_id = (char *) "4.op" };
+
+        never_assign(&w, &reply);
+        assert_in_range(w.now_usec, 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_in_range(w.n_polls, 295, 300);
+        assert_int_equal(dps_registration_error(w.g)->id, DPS_ERROR_TIMEOUT);
+        dps_registration_free(w.g);
+}
+
+/* What DPS told to wait is not ours; what we add by lot is. */
+static void test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever(void **state) {
+        World w = { .now_usec = 1 };
+        DpsReply reply = {
+                .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true, .retry_after_sec = 3
+        };
+
+        never_assign(&w, &reply);
+        assert_in_range(w.now_usec, 30 * USEC_PER_MINUTE, 4 * USEC_PER_HOUR);
+        dps_registration_free(w.g);
 }
 
 /* A service that answers everything with 401 and "at once": once through all credentials, then an hour. */
@@ -375,6 +409,8 @@ int main(void) {
                 cmocka_unit_test(test_promises_hold_and_all_ends_well),
                 cmocka_unit_test(test_promises_hold_at_the_end_of_time),
                 cmocka_unit_test(test_a_hurried_service_is_asked_at_its_limit_until_the_deadline),
+                cmocka_unit_test(test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline),
+                cmocka_unit_test(test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever),
                 cmocka_unit_test(test_a_service_that_refuses_all_is_asked_once_per_credential),
         };
 

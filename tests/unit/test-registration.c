@@ -230,7 +230,7 @@ static const Script scripts[] = {
           .rows = { REGISTERED, { 0, ANSWER, REFUSAL(404), .late = true, BACK_AT(103680) } } },
         { "a final answer that says later than an hour is obeyed",
           .rows = { REGISTERED,
-                    { 0, ANSWER, REFUSAL(404), .after = "10000", BACK_AT(10000),
+                    { 0, ANSWER, REFUSAL(404), .after = "10000", .late = true, BACK_AT(12000),
                       .state = DPS_REGISTRATION_FAILED },
                     { 1, HASTEN, .want = WAIT, .wake_sec = 10000 } } },
         { "a final answer that says sooner than an hour is not taken at its word",
@@ -294,6 +294,18 @@ static const Script scripts[] = {
                     { 1501, TIME, BACK_AT(1503.5), .error = DPS_ERROR_TIMEOUT, .step = DPS_STEP_POLL },
                     { 1504, TIME, .want = CONNECT },
                     { 1504, READY, .want = REGISTER } } },
+        { "an operation for which no time is left is not asked for again",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, .status = 202, .body = "{\"operationId\":\"3.old\"}", .after = "60",
+                      BACK_AT(60) },
+                    { 60, TIME, .want = CONNECT },
+                    { 631, READY, .want = REGISTER, .wake_sec = 661 },
+                    { 631, ANSWER, ASSIGNING, .after = "0", .want = POLL } } },
+        { "an operation for which time is left is asked for again",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "60", BACK_AT(60) },
+                    { 60, TIME, .want = CONNECT },
+                    { 630, READY, .want = POLL, .wake_sec = 660 } } },
         { "an answer after a suspend of an hour ends the attempt",
           .rows = { REGISTERED,
                     { 3600, ANSWER, ASSIGNING, .after = "3", BACK_AT(3603), .error = DPS_ERROR_TIMEOUT } } },
@@ -356,7 +368,13 @@ static const Script scripts[] = {
                     { 1, REFUSED, .want = CONNECT, .credential = 1, .error = DPS_ERROR_AUTH },
                     { 2, REFUSED, BACK_AT(2882), .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_AUTH,
                       .step = DPS_STEP_LOGIN },
-                    { 2882, TIME, .want = CONNECT, .credential = 0 } } },
+                    { 2882, TIME, .want = CONNECT, .credential = 0 },
+                    { 2882, REFUSED, .want = CONNECT, .credential = 1 } } },
+        { "a credential refused at poll loses the operation too", .n_credentials = 2,
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, REFUSAL(401), .want = CONNECT, .credential = 1, .step = DPS_STEP_POLL },
+                    { 0, READY, .want = REGISTER } } },
         { "a credential refused at register is as one refused at login", .n_credentials = 2,
           .rows = { REGISTERED,
                     { 1, ANSWER, .status = 401, .body = "{\"errorCode\":401000}", .want = CONNECT,
@@ -455,6 +473,12 @@ static const Script scripts[] = {
                     POLLED_AT_0,
                     { 0, LOST, BACK_AT(2.5) },
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2.5 } } },
+        { "a pause of the scope does not concern who comes back for an operation",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 30 },
+                    { 2, LOST, BACK_AT(4.5) },
+                    { 3, HASTEN, .want = WAIT, .wake_sec = 3 } } },
         { "a pause of the scope is harmless in flight, and holds for the next attempt",
           .rows = { REGISTERED,
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 30 },
@@ -555,6 +579,63 @@ static void test_a_failed_operation_tells_its_code_and_tracking_id(void **state)
         assert_false(error->final);
 }
 
+static void test_only_an_answer_is_final(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsError error;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(1));
+        dps_error_set(&error, DPS_ERROR_TLS, DPS_STEP_TLS, "no");
+        error.final = true;
+        (void) dps_registration_on_lost(g, &error, MOMENT(1));
+        assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_BACKOFF);
+        assert_false(dps_registration_error(g)->final);
+}
+
+/* Polls at each wake-up are answered with `status`; returns how many there were before it registered anew. */
+static unsigned count_polls(DpsRegistration *g, uint32_t status, uint32_t every_third, unsigned max) {
+        DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
+        DpsMoment at = { .clock_synchronized = true };
+        DpsAction a = dps_registration_begin(g, at);
+        unsigned n = 0;
+
+        a = dps_registration_on_ready(g, at);
+        while (n <= max) {
+                reply.request_id = a.request.request_id;
+                a = dps_registration_on_reply(g, &reply, at);
+                while (a.type != DPS_ACTION_SEND) {
+                        at.now_usec = a.type == DPS_ACTION_CONNECT ? at.now_usec : a.wake_usec;
+                        a = a.type == DPS_ACTION_CONNECT ? dps_registration_on_ready(g, at)
+                                                         : dps_registration_on_time(g, at);
+                }
+                if (a.request.kind == DPS_REQUEST_REGISTER)
+                        return n;
+                reply.status = ++n % 3 == 0 ? every_third : status;
+        }
+        return n;
+}
+
+static void test_an_operation_that_only_makes_trouble_is_registered_anew(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        assert_int_equal(count_polls(g, 500, 500, 100), 8);
+}
+
+static void test_trouble_between_good_answers_does_not_lose_the_operation(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        assert_true(count_polls(g, 500, 202, 30) > 30);
+}
+
+static void test_a_busy_service_does_not_lose_the_operation(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        assert_true(count_polls(g, 429, 429, 30) > 30);
+}
+
 /* A poll may travel for long: what counts for the service is known to be over only when its answer is here. */
 static void test_the_window_of_polls_opens_with_their_answers(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
@@ -602,6 +683,10 @@ int main(void) {
                 cmocka_unit_test(test_told_is_what_ended_the_last_attempt),
                 cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
                 cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),
+                cmocka_unit_test(test_only_an_answer_is_final),
+                cmocka_unit_test(test_an_operation_that_only_makes_trouble_is_registered_anew),
+                cmocka_unit_test(test_trouble_between_good_answers_does_not_lose_the_operation),
+                cmocka_unit_test(test_a_busy_service_does_not_lose_the_operation),
                 cmocka_unit_test(test_the_window_of_polls_opens_with_their_answers),
                 cmocka_unit_test(test_the_end_of_time_is_no_trouble),
                 cmocka_unit_test(test_every_state_has_a_name_of_its_own),
