@@ -212,7 +212,7 @@ static int check_certificate(const char *value, char **ret_why) {
 }
 
 /* Keys in hardware: known by an URI, in which % is not ours. */
-static bool is_key_uri(const char *value) {
+bool private_key_is_uri(const char *value) {
         return startswith(value, "pkcs11:") || startswith(value, "handle:");
 }
 
@@ -224,7 +224,7 @@ static int check_private_key(const char *value, char **ret_why) {
                 return 0;
         if (startswith(value, "handle:"))
                 return why(ret_why, -EINVAL, "has a handle that is none; it is written as handle:0x81000002");
-        return is_key_uri(value) ? 0 : check_reference(value, ret_why);
+        return private_key_is_uri(value) ? 0 : check_reference(value, ret_why);
 }
 
 static int check_group(const char *value, char **ret_why) {
@@ -446,7 +446,7 @@ static int check_value(const Key *k, const char *value, char **ret_why) {
                         return r;
         }
 
-        if (!(k->flags & KEY_EXPANDED) || is_key_uri(value))
+        if (!(k->flags & KEY_EXPANDED) || private_key_is_uri(value))
                 return 0;
         r = specifier_check(value, ret_why);
         if (r == -EINVAL && (k->flags & KEY_SECRET)) {
@@ -792,7 +792,7 @@ static Obstacle x509_obstacle(Reading *reading) {
 
         for (size_t i = 0; i < private_keys->n; i++)
                 if (strv_contains(reading->settings->private_keys, private_keys->lines[i]->value) &&
-                    is_key_uri(private_keys->lines[i]->value))
+                    private_key_is_uri(private_keys->lines[i]->value))
                         return (Obstacle){
                                 private_keys->lines[i],
                                 "PrivateKey= names a key in hardware: this version of dpsd takes key files "
@@ -1075,7 +1075,7 @@ static int expand_text(const Key *k, const char *text, const SpecifierContext *c
         bool is_shown = may_be_shown(k, text);
         int r;
 
-        if (!(k->flags & KEY_EXPANDED) || is_key_uri(text) || !strchr(text, '%')) {
+        if (!(k->flags & KEY_EXPANDED) || private_key_is_uri(text) || !strchr(text, '%')) {
                 *ret = strdup(text);
                 return *ret ? 0 : -ENOMEM;
         }

@@ -97,5 +97,8 @@ const char *method_to_string(Method m);
 int method_from_string(const char *word, Method *ret);
 const char *transport_choice_to_string(TransportChoice t);
 
+/* Whether a value of PrivateKey= names a key in hardware, not a file. */
+bool private_key_is_uri(const char *value);
+
 /* For `dpsctl cat-config`: values of this key are never shown; nor are those of unknown keys, misspelt as they are. */
 bool settings_key_is_secret(const char *section, const char *key);

@@ -2,20 +2,18 @@
 #pragma once
 
 /*
- * How an identity proves who it is: the one place that knows what keys and certificates are. Secrets are read when
- * they are used and wiped afterwards. All failures fill `error`: id `config` where the file or what is in it is wrong
+ * How an identity proves who it is. Secrets are read when they are used and wiped afterwards. All failures fill `error`: id `config` where the file or what is in it is wrong
  * (unreadable, too open, bad base64, key and certificate differ), id `key` where it is not there yet.
  */
 
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/settings.h"
 #include "dps/error.h"
+#include "dpsd/certificate.h"
 
-/* How many credentials the method has, to be tried in turn when DPS refuses one. */
+/* How many credentials the method has, to be tried in turn when DPS refuses one. Where an `index` below is none of them,
+ * because the list has become shorter, the first is meant. */
 unsigned attestation_count(const Settings *s, Method method);
 
 /* The method to use: `kept` if it is still possible, else the first possible one of Method=. Possible is one whose
@@ -28,22 +26,9 @@ int attestation_mint(const Settings *s, Method method, unsigned index, const cha
                      const char *resource, uint64_t expiry_sec, const char *policy, char **ret,
                      DpsError *error);
 
-/* A client certificate with its chain, leaf first, and its key. */
-typedef struct ClientCertificate {
-        STACK_OF(X509) * chain;
-        EVP_PKEY *key;
-        char *pem;     /* the chain as text */
-        char *key_pem; /* only with ShareKey=yes and a key file; a secret */
-        char *key_reference;
-        char id[65]; /* SHA-256 of the leaf, hex */
-        char *common_name;
-        uint64_t not_after_usec, not_before_usec;
-} ClientCertificate;
-
-/* Loads and checks it: the key belongs to it, its CN is the registration id. */
+/* Loads the client certificate of credential `index`, and checks it. */
 int attestation_certificate(const Settings *s, unsigned index, const char *registration_id,
                             ClientCertificate *ret, DpsError *error);
-void client_certificate_done(ClientCertificate *c);
 
 /* The files to watch for changes: keys, certificates, credentials. */
 int attestation_paths(const Settings *s, char ***ret);
