@@ -57,7 +57,7 @@ build() { # DIRECTORY [MESON-OPTION…]; silent but when it fails
 		meson setup "$dir" -Dwerror=true "$@" >"$log" 2>&1 </dev/null || { code=$?; rm -rf "$dir"; }
 	fi
 	((code)) || ninja -C "$dir" >"$log" 2>&1 </dev/null || code=$?
-	((code == 0)) || tail -n 60 "$log" >&2
+	((code == 0)) || grep -vE '^\[[0-9]+/' "$log" | tail -n 60 >&2
 	rm -f "$log"
 	return "$code"
 }
