@@ -26,7 +26,8 @@ DEFINE_FREEP(TlsContext, tls_context_unref)
 /* For libmosquitto and libcurl. */
 SSL_CTX *tls_context_ssl(TlsContext *c);
 
-/* Handshakes run one at a time in our one thread: what the last one that failed since tls_context_watch() stumbled
- * over is told by tls_context_blame(): certificate trouble by its id, anything else as DPS_ERROR_TLS. */
+/* All happens in our one thread: what went wrong in TLS since tls_context_watch(), to be called right before the
+ * library goes on with a handshake or reads, is told by tls_context_blame(): the server's certificate by its id, a
+ * refusal of ours as DPS_ERROR_AUTH, anything else as DPS_ERROR_TLS. DPS_ERROR_NONE: nothing of TLS. */
 void tls_context_watch(TlsContext *c);
 void tls_context_blame(const TlsContext *c, DpsError *ret);
