@@ -1,0 +1,739 @@
+/* SPDX-License-Identifier: MIT */
+#include "transport/mqtt.h"
+
+#include <errno.h>
+#include <mosquitto.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "basic/times.h"
+
+/*
+ *      RESOLVING ──> CONNECTING ──> HANDSHAKING ──> LOGGING_IN ──> SUBSCRIBING ──> READY      from each: CLOSED
+ *                      ^────┘ next address                          requests may be sent
+ *
+ * libmosquitto is driven from our loop, one client for each address tried. Its manners decide much here:
+ *   - it closes its socket behind our back, so the io source is dropped as soon as a call of it fails, before
+ *     anything else is opened that might get the same number;
+ *   - in its callbacks we only take notes, and act on them once it has returned;
+ *   - until the handshake is over it wants to write for ever, and takes a refused connection for success: then
+ *     OpenSSL is asked what it waits for, and a hang-up is the end.
+ */
+
+#define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
+#define CONNECT_DEADLINE_USEC (10 * USEC_PER_SEC)
+#define CONNECT_NEXT_USEC (3 * USEC_PER_SEC) /* where another address can be tried */
+#define ANSWER_DEADLINE_USEC (15 * USEC_PER_SEC)
+#define TIMER_ACCURACY_USEC (250 * USEC_PER_MSEC)
+#define KEEP_ALIVE_SEC 60
+/* Since the last traffic. The library counts whole seconds, hence a little later than it is due. */
+#define KEEP_ALIVE_USEC ((KEEP_ALIVE_SEC + 1) * USEC_PER_SEC)
+#define QOS_AT_LEAST_ONCE 1
+#define SUBACK_FAILURE 0x80
+#define REPLIES_MAX 4 /* in one read; one is the rule */
+
+typedef enum Phase {
+        PHASE_RESOLVING,
+        PHASE_CONNECTING,
+        PHASE_HANDSHAKING,
+        PHASE_LOGGING_IN,
+        PHASE_SUBSCRIBING,
+        PHASE_READY,
+        PHASE_CLOSED,
+        _PHASE_MAX,
+} Phase;
+
+static const struct {
+        DpsStep step;
+        uint64_t deadline_usec;
+        const char *lost, *silent; /* "PEER …" */
+} phases[_PHASE_MAX] = {
+        [PHASE_RESOLVING] = { DPS_STEP_RESOLVE, RESOLVE_DEADLINE_USEC, NULL,
+                              "is not told by any name server" },
+        [PHASE_CONNECTING] = { DPS_STEP_CONNECT, CONNECT_DEADLINE_USEC, "refused the connection",
+                               "does not answer" },
+        [PHASE_HANDSHAKING] = { DPS_STEP_TLS, ANSWER_DEADLINE_USEC,
+                                "closed the connection during the TLS handshake",
+                                "connected, but does not go on with the TLS handshake" },
+        [PHASE_LOGGING_IN] = { DPS_STEP_LOGIN, ANSWER_DEADLINE_USEC,
+                               "closed the connection instead of answering the log-in",
+                               "does not answer the log-in" },
+        [PHASE_SUBSCRIBING] = { DPS_STEP_SUBSCRIBE, ANSWER_DEADLINE_USEC,
+                                "closed the connection instead of answering the subscription",
+                                "does not answer the subscription" },
+        [PHASE_READY] = { DPS_STEP_NONE, KEEP_ALIVE_USEC, "closed the connection", NULL },
+};
+
+typedef struct Mqtt {
+        Transport transport; /* first */
+        unsigned n_refs;     /* the owner's, and one during each handler of the loop */
+
+        sd_event *event;
+        TlsContext *tls;
+        char *host, *registration_id, *username;
+        char *password; /* a secret, kept until we are logged in */
+        uint16_t port;
+        TransportHandlers handlers;
+        void *userdata;
+
+        Phase phase;
+        ResolverQuery *query;
+        char **addresses;
+        size_t n_tried;
+        char *peer;     /* "127.0.0.1:8883 (localhost)": whom errors name */
+        DpsError error; /* why the addresses tried so far failed, or, if is_broken, why the connection did */
+        bool is_broken; /* closes at the next turn of the loop */
+
+        struct mosquitto *client;
+        sd_event_source *io;
+        sd_event_source *timer; /* the phase's deadline; when READY, keep-alive */
+        bool has_heard;         /* at least a byte */
+        DpsStep request_step;   /* of the request sent last */
+
+        /* What the library told, until it has returned: */
+        int connack; /* -1: nothing yet */
+        int suback;  /* -1: nothing yet */
+        DpsReply replies[REPLIES_MAX];
+        size_t n_replies;
+} Mqtt;
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
+static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata);
+
+/* ---- life ---- */
+
+static Mqtt *mqtt_ref(Mqtt *t) {
+        t->n_refs++;
+        return t;
+}
+
+/* Never from within a callback of the library. */
+static void client_drop(Mqtt *t) {
+        t->io = sd_event_source_disable_unref(t->io);
+        if (t->client)
+                mosquitto_destroy(t->client);
+        t->client = NULL;
+}
+
+static void mqtt_close(Mqtt *t) {
+        t->phase = PHASE_CLOSED;
+        t->query = resolver_query_free(t->query);
+        t->timer = sd_event_source_disable_unref(t->timer);
+        client_drop(t);
+}
+
+static Mqtt *mqtt_unref(Mqtt *t) {
+        if (!t || --t->n_refs > 0)
+                return NULL;
+
+        mqtt_close(t);
+        strv_free(t->addresses);
+        free(t->peer);
+        free(t->host);
+        free(t->registration_id);
+        free(t->username);
+        erase_and_free(t->password);
+        tls_context_unref(t->tls);
+        sd_event_unref(t->event);
+        free(t);
+        return NULL;
+}
+DEFINE_FREEP(Mqtt, mqtt_unref)
+
+static Transport *mqtt_free(Transport *transport) {
+        Mqtt *t = (Mqtt *) transport;
+
+        if (t->phase == PHASE_SUBSCRIBING || t->phase == PHASE_READY) {
+                /* The library closes the socket when it has said goodbye. */
+                t->io = sd_event_source_disable_unref(t->io);
+                if (!t->is_broken)
+                        (void) mosquitto_disconnect(t->client);
+        }
+        mqtt_close(t);
+        mqtt_unref(t);
+        return NULL;
+}
+
+/* ---- failures ---- */
+
+static void fail(Mqtt *t, const DpsError *error) {
+        DpsError copy = *error;
+
+        if (t->phase == PHASE_CLOSED)
+                return;
+
+        mqtt_close(t);
+        t->handlers.on_closed(&copy, t->userdata);
+}
+
+/* "PEER …" */
+static DpsError peer_error(const Mqtt *t, DpsErrorId id, const char *what) {
+        DpsError error;
+
+        dps_error_set(&error, id, t->phase == PHASE_READY ? t->request_step : phases[t->phase].step, "%s %s",
+                      t->peer, what);
+        return error;
+}
+
+static void fail_by(Mqtt *t, DpsErrorId id, const char *what) {
+        DpsError error = peer_error(t, id, what);
+
+        fail(t, &error);
+}
+
+static DpsErrorId error_id_from_errno(int error) {
+        switch (error) {
+        case ENETUNREACH:
+        case EHOSTUNREACH:
+        case ENETDOWN:
+        case EHOSTDOWN:
+        case EADDRNOTAVAIL:
+        case EAFNOSUPPORT:
+        case EACCES: /* a firewall on this machine */
+        case EPERM:
+                return DPS_ERROR_UNREACHABLE;
+        case ETIMEDOUT:
+                return DPS_ERROR_TIMEOUT;
+        case ENOMEM:
+        case ENOBUFS:
+        case EMFILE:
+        case ENFILE:
+                return DPS_ERROR_MEMORY;
+        default:
+                return DPS_ERROR_REFUSED;
+        }
+}
+
+/* Of several addresses, the one that came nearest to an answer tells most. */
+static int error_weight(DpsErrorId id) {
+        switch (id) {
+        case DPS_ERROR_NONE:
+                return 0;
+        case DPS_ERROR_UNREACHABLE:
+                return 1;
+        case DPS_ERROR_TIMEOUT:
+                return 2;
+        default:
+                return 3;
+        }
+}
+
+static void note_address_error(Mqtt *t, DpsErrorId id, const char *what) {
+        if (error_weight(id) >= error_weight(t->error.id))
+                t->error = peer_error(t, id, what);
+        client_drop(t);
+}
+
+static void note_address_errno(Mqtt *t, int error) {
+        DpsErrorId id = error_id_from_errno(error);
+        char what[DPS_MESSAGE_MAX];
+
+        if (id == DPS_ERROR_REFUSED) /* the library may have eaten the number */
+                snprintf(what, sizeof(what), "%s",
+                         error == ECONNRESET ? "took the connection and closed it at once"
+                                             : phases[PHASE_CONNECTING].lost);
+        else
+                snprintf(what, sizeof(what), "cannot be reached: %s", strerror(error));
+        note_address_error(t, id, what);
+}
+
+static void fail_by_connack(Mqtt *t) {
+        switch (t->connack) {
+        case 1:
+                return fail_by(t, DPS_ERROR_PROTOCOL, "refused the version of MQTT (CONNACK 1)");
+        case 2:
+                return fail_by(t, DPS_ERROR_PROTOCOL, "refused the client id (CONNACK 2)");
+        case 3:
+                return fail_by(t, DPS_ERROR_SERVICE, "is not available at the moment (CONNACK 3)");
+        case 4:
+                return fail_by(t, DPS_ERROR_AUTH, "refused user name or password (CONNACK 4)");
+        case 5:
+                return fail_by(t, DPS_ERROR_AUTH, "refused to authorize us (CONNACK 5)");
+        default:
+                return fail_by(t, DPS_ERROR_PROTOCOL, "answered the log-in with an unknown code");
+        }
+}
+
+/* The library failed with `rc`; what it said before, and OpenSSL, know better why. */
+static void fail_by_library(Mqtt *t, int rc) {
+        DpsError cause, error;
+
+        if (t->connack > 0)
+                return fail_by_connack(t);
+
+        tls_context_blame(t->tls, &cause);
+        if (cause.id != DPS_ERROR_NONE) {
+                dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
+                return fail(t, &error);
+        }
+
+        switch (rc) {
+        case MOSQ_ERR_PROTOCOL:
+        case MOSQ_ERR_MALFORMED_PACKET:
+        case MOSQ_ERR_MALFORMED_UTF8:
+        case MOSQ_ERR_PAYLOAD_SIZE:
+                return fail_by(t, DPS_ERROR_PROTOCOL, "sent what is not MQTT");
+        case MOSQ_ERR_NOMEM:
+                return fail_by(t, DPS_ERROR_MEMORY, "cannot be talked to: out of memory");
+        default:
+                return fail_by(t, DPS_ERROR_LOST, phases[t->phase].lost);
+        }
+}
+
+/* ---- the library's callbacks: notes only ---- */
+
+static void on_connack(struct mosquitto *m, void *userdata, int code) {
+        Mqtt *t = userdata;
+
+        t->connack = code;
+}
+
+static void on_suback(struct mosquitto *m, void *userdata, int mid, int n_granted, const int *granted) {
+        Mqtt *t = userdata;
+
+        t->suback = n_granted == 1 ? granted[0] : SUBACK_FAILURE;
+}
+
+static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message) {
+        Mqtt *t = userdata;
+        DpsReply reply;
+
+        if (t->n_replies == REPLIES_MAX || dps_reply_parse_topic(message->topic, &reply) < 0)
+                return;
+
+        if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0) {
+                dps_reply_done(&reply);
+                return;
+        }
+        t->replies[t->n_replies++] = reply;
+}
+
+/* ---- the loop ---- */
+
+static int arm_timer(Mqtt *t, uint64_t in_usec) {
+        int r;
+
+        if (!t->timer)
+                return sd_event_add_time_relative(t->event, &t->timer, CLOCK_BOOTTIME, in_usec,
+                                                  TIMER_ACCURACY_USEC, on_timer, t);
+
+        r = sd_event_source_set_time_relative(t->timer, in_usec);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(t->timer, SD_EVENT_ONESHOT);
+}
+
+static void enter_phase(Mqtt *t, Phase phase) {
+        bool has_more = phase == PHASE_CONNECTING && t->addresses[t->n_tried];
+
+        t->phase = phase;
+        if (arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec) < 0)
+                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
+}
+
+static bool is_handshaking(const Mqtt *t) {
+        SSL *ssl = mosquitto_ssl_get(t->client);
+
+        return ssl && !SSL_is_init_finished(ssl);
+}
+
+static uint32_t wanted_events(const Mqtt *t) {
+        bool writes;
+
+        if (t->phase == PHASE_CONNECTING)
+                writes = true;
+        else if (is_handshaking(t))
+                writes = SSL_want_write(mosquitto_ssl_get(t->client));
+        else
+                writes = mosquitto_want_write(t->client);
+        return EPOLLIN | (writes ? EPOLLOUT : 0);
+}
+
+/* To be called after every call of the library that may have changed what it waits for. */
+static int watch_socket(Mqtt *t) {
+        int fd = mosquitto_socket(t->client);
+
+        if (t->io)
+                return sd_event_source_set_io_events(t->io, wanted_events(t));
+        return sd_event_add_io(t->event, &t->io, fd, wanted_events(t), on_io, t);
+}
+
+/* ---- connecting ---- */
+
+static int client_new(Mqtt *t) {
+        struct mosquitto *m = mosquitto_new(t->registration_id, true, t);
+
+        if (!m)
+                return MOSQ_ERR_NOMEM;
+
+        t->client = m;
+        mosquitto_connect_callback_set(m, on_connack);
+        mosquitto_subscribe_callback_set(m, on_suback);
+        mosquitto_message_callback_set(m, on_message);
+        /* With defaults, it would fill the shared context with CAs, once per client. */
+        return mosquitto_username_pw_set(m, t->username, t->password) ||
+                               mosquitto_int_option(m, MOSQ_OPT_TCP_NODELAY, 1) ||
+                               mosquitto_int_option(m, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0) ||
+                               mosquitto_void_option(m, MOSQ_OPT_SSL_CTX, tls_context_ssl(t->tls))
+                       ? MOSQ_ERR_NOMEM
+                       : MOSQ_ERR_SUCCESS;
+}
+
+static int name_peer(Mqtt *t, const char *address) {
+        bool is_v6 = strchr(address, ':');
+        _cleanup_(freep) char *peer = NULL;
+
+        if (asprintf(&peer, "%s%s%s:%u%s%s%s", is_v6 ? "[" : "", address, is_v6 ? "]" : "", t->port,
+                     streq(address, t->host) ? "" : " (", streq(address, t->host) ? "" : t->host,
+                     streq(address, t->host) ? "" : ")") < 0) {
+                TAKE_PTR(peer);
+                return -ENOMEM;
+        }
+
+        free(t->peer);
+        t->peer = TAKE_PTR(peer);
+        return 0;
+}
+
+/* Where the peer is quick, part of the handshake happens while connecting: its trouble is not the address's. */
+static void note_connect_failure(Mqtt *t, int rc, int error) {
+        DpsError cause;
+
+        tls_context_blame(t->tls, &cause);
+        if (cause.id == DPS_ERROR_NONE) {
+                t->phase = PHASE_CONNECTING;
+                return note_address_errno(t, rc == MOSQ_ERR_NOMEM ? ENOMEM : error);
+        }
+
+        t->phase = PHASE_HANDSHAKING;
+        fail_by_library(t, rc);
+}
+
+/* Whether there is something to wait for now. A numeric address, so that the library has nothing to look up. */
+static bool connect_begin(Mqtt *t, const char *address) {
+        int rc, error;
+
+        if (name_peer(t, address) < 0 || client_new(t) != MOSQ_ERR_SUCCESS) {
+                note_address_errno(t, ENOMEM);
+                return false;
+        }
+
+        tls_context_watch(t->tls);
+        errno = 0;
+        rc = mosquitto_connect_async(t->client, address, t->port, KEEP_ALIVE_SEC);
+        error = errno;
+        if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
+                note_connect_failure(t, rc, error);
+                return false;
+        }
+
+        if (watch_socket(t) < 0) {
+                note_address_errno(t, ENOMEM);
+                return false;
+        }
+        return true;
+}
+
+static void connect_next(Mqtt *t) {
+        while (t->phase != PHASE_CLOSED && t->addresses[t->n_tried]) {
+                t->phase = PHASE_CONNECTING;
+                if (connect_begin(t, t->addresses[t->n_tried++]))
+                        return enter_phase(t, PHASE_CONNECTING);
+        }
+
+        fail(t, &t->error);
+}
+
+static int copy_addresses(Mqtt *t, char *const *addresses) {
+        STRV_FOREACH(a, addresses) {
+                int r = strv_append(&t->addresses, *a);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static void on_resolved(const ResolverAnswer *answer, void *userdata) {
+        _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
+        char what[DPS_MESSAGE_MAX];
+
+        t->query = resolver_query_free(t->query);
+        if (answer->error != 0) {
+                snprintf(what, sizeof(what), "cannot be resolved: %s", gai_strerror(answer->error));
+                return fail_by(t, answer->error == EAI_MEMORY ? DPS_ERROR_MEMORY : DPS_ERROR_DNS, what);
+        }
+
+        if (copy_addresses(t, answer->addresses) < 0)
+                return fail_by(t, DPS_ERROR_MEMORY, "cannot be connected to: out of memory");
+        connect_next(t);
+}
+
+/* ---- connected ---- */
+
+static void log_in_done(Mqtt *t) {
+        if (mosquitto_subscribe(t->client, NULL, DPS_RESPONSE_FILTER, QOS_AT_LEAST_ONCE) != MOSQ_ERR_SUCCESS)
+                return fail_by(t, DPS_ERROR_LOST, "closed the connection after the log-in");
+
+        t->password = erase_and_free(t->password);
+        enter_phase(t, PHASE_SUBSCRIBING);
+        /* DPS answers in order: a request can follow the subscription in the same flight. */
+        if (t->phase == PHASE_SUBSCRIBING)
+                t->handlers.on_ready(t->userdata);
+}
+
+static void deliver_replies(Mqtt *t) {
+        for (size_t i = 0; i < t->n_replies; i++) {
+                if (t->phase != PHASE_CLOSED)
+                        t->handlers.on_reply(&t->replies[i], t->userdata);
+                dps_reply_done(&t->replies[i]);
+        }
+        t->n_replies = 0;
+}
+
+/* Acts on what the library told. */
+static void proceed(Mqtt *t) {
+        if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
+                enter_phase(t, PHASE_LOGGING_IN);
+        if (t->phase == PHASE_LOGGING_IN && t->connack > 0)
+                fail_by_connack(t);
+        if (t->phase == PHASE_LOGGING_IN && t->connack == 0)
+                log_in_done(t);
+        if (t->phase == PHASE_SUBSCRIBING && t->suback >= SUBACK_FAILURE)
+                fail_by(t, DPS_ERROR_PROTOCOL, "refused the subscription");
+        else if ((t->phase == PHASE_SUBSCRIBING && t->suback >= 0) || t->phase == PHASE_READY)
+                enter_phase(t, PHASE_READY); /* again: the keep-alive counts from the last traffic */
+        deliver_replies(t);
+}
+
+static bool has_heard(const Mqtt *t) {
+        SSL *ssl = mosquitto_ssl_get(t->client);
+
+        return ssl && BIO_number_read(SSL_get_rbio(ssl)) > 0;
+}
+
+static int pump(Mqtt *t, uint32_t revents) {
+        int rc = MOSQ_ERR_SUCCESS;
+
+        tls_context_watch(t->tls);
+        if (is_handshaking(t) || revents & ~(uint32_t) EPOLLOUT)
+                rc = mosquitto_loop_read(t->client, 1);
+        if (rc == MOSQ_ERR_SUCCESS && !is_handshaking(t) && mosquitto_want_write(t->client))
+                rc = mosquitto_loop_write(t->client, 1);
+        if (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(t->client) < 0)
+                rc = MOSQ_ERR_CONN_LOST;
+        if (rc == MOSQ_ERR_SUCCESS)
+                t->has_heard = has_heard(t);
+        else /* the socket is closed */
+                t->io = sd_event_source_disable_unref(t->io);
+        return rc;
+}
+
+static void connection_failed(Mqtt *t, int rc) {
+        deliver_replies(t);
+        if (t->phase == PHASE_CLOSED)
+                return;
+        if (t->phase != PHASE_HANDSHAKING || t->has_heard)
+                return fail_by_library(t, rc);
+
+        /* Not a byte came: that is as good as refused. */
+        note_connect_failure(t, rc, ECONNRESET);
+        connect_next(t);
+}
+
+static void exchange(Mqtt *t, uint32_t revents) {
+        int rc = pump(t, revents);
+
+        if (rc != MOSQ_ERR_SUCCESS)
+                return connection_failed(t, rc);
+
+        proceed(t);
+        if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
+                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
+}
+
+static int socket_error(const Mqtt *t) {
+        int error = 0;
+        socklen_t size = sizeof(error);
+
+        (void) getsockopt(mosquitto_socket(t->client), SOL_SOCKET, SO_ERROR, &error, &size);
+        return error;
+}
+
+/* Until we are logged in, a hang-up is the end, whatever the library thinks; but an alert or a refusal may have
+ * come just before it, and is read once. */
+static void on_hang_up(Mqtt *t, uint32_t revents) {
+        if (t->phase == PHASE_CONNECTING) {
+                note_address_errno(t, socket_error(t));
+                return connect_next(t);
+        }
+
+        exchange(t, revents | EPOLLIN);
+        if (t->phase == PHASE_HANDSHAKING || t->phase == PHASE_LOGGING_IN)
+                connection_failed(t, MOSQ_ERR_CONN_LOST);
+}
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
+
+        if (revents & (EPOLLHUP | EPOLLERR)) {
+                on_hang_up(t, revents);
+                return 0;
+        }
+
+        if (t->phase == PHASE_CONNECTING)
+                enter_phase(t, PHASE_HANDSHAKING);
+        if (t->phase != PHASE_CLOSED)
+                exchange(t, revents);
+        return 0;
+}
+
+/* ---- time ---- */
+
+static void keep_alive(Mqtt *t) {
+        int rc = mosquitto_loop_misc(t->client);
+
+        if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
+                t->io = sd_event_source_disable_unref(t->io);
+                return fail_by(t, DPS_ERROR_LOST, "does not answer any more");
+        }
+
+        enter_phase(t, PHASE_READY);
+        if (t->phase == PHASE_READY && watch_socket(t) < 0)
+                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
+}
+
+static void fail_by_silence(Mqtt *t) {
+        if (t->phase == PHASE_RESOLVING)
+                fail_by(t, DPS_ERROR_DNS, phases[t->phase].silent);
+        else
+                fail_by(t, DPS_ERROR_TIMEOUT, phases[t->phase].silent);
+}
+
+static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
+        _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
+
+        if (t->is_broken)
+                fail(t, &t->error);
+        else if (t->phase == PHASE_READY)
+                keep_alive(t);
+        else if (t->phase == PHASE_CONNECTING) {
+                note_address_error(t, DPS_ERROR_TIMEOUT, phases[PHASE_CONNECTING].silent);
+                connect_next(t);
+        } else
+                fail_by_silence(t);
+        return 0;
+}
+
+/* ---- sending ---- */
+
+/* No handler may be called from here. */
+static int break_soon(Mqtt *t) {
+        t->io = sd_event_source_disable_unref(t->io);
+        t->error = peer_error(t, DPS_ERROR_LOST, phases[PHASE_READY].lost);
+        t->is_broken = true;
+        return arm_timer(t, 0);
+}
+
+static int mqtt_send(Transport *transport, const DpsRequest *request, const char *body) {
+        Mqtt *t = (Mqtt *) transport;
+        _cleanup_(freep) char *topic = NULL;
+        int r, rc;
+
+        if (t->is_broken || (t->phase != PHASE_SUBSCRIBING && t->phase != PHASE_READY))
+                return -ENOTCONN;
+
+        r = dps_request_topic(request, &topic);
+        if (r < 0)
+                return r;
+
+        t->request_step = request->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
+        rc = mosquitto_publish(t->client, NULL, topic, body ? (int) strlen(body) : 0, body, QOS_AT_LEAST_ONCE,
+                               false);
+        if (mosquitto_socket(t->client) < 0)
+                return break_soon(t);
+
+        switch (rc) {
+        case MOSQ_ERR_SUCCESS:
+                break;
+        case MOSQ_ERR_NOMEM:
+                return -ENOMEM;
+        case MOSQ_ERR_INVAL:
+        case MOSQ_ERR_PAYLOAD_SIZE:
+        case MOSQ_ERR_MALFORMED_UTF8:
+                return -EINVAL;
+        default:
+                return break_soon(t);
+        }
+
+        if (t->phase == PHASE_READY) {
+                r = arm_timer(t, KEEP_ALIVE_USEC);
+                if (r < 0)
+                        return r;
+        }
+        return watch_socket(t);
+}
+
+/* ---- beginning ---- */
+
+static const TransportOperations operations = { .send = mqtt_send, .free = mqtt_free };
+
+static int copy_target(Mqtt *t, const TransportTarget *target) {
+        t->event = sd_event_ref(target->event);
+        t->tls = tls_context_ref(target->tls);
+        t->port = target->port;
+        t->host = strdup(target->host);
+        t->peer = strdup(target->host);
+        t->registration_id = strdup(target->registration_id);
+        t->username = strdup(target->username);
+        if (!t->host || !t->peer || !t->registration_id || !t->username)
+                return -ENOMEM;
+
+        if (target->password) {
+                t->password = strdup(target->password);
+                if (!t->password)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+int mqtt_init(void) {
+        return mosquitto_lib_init() == MOSQ_ERR_SUCCESS ? 0 : -ENOMEM;
+}
+
+void mqtt_done(void) {
+        (void) mosquitto_lib_cleanup();
+}
+
+int mqtt_connect(const TransportTarget *target, const TransportHandlers *handlers, void *userdata,
+                 Transport **ret) {
+        _cleanup_(mqtt_unrefp) Mqtt *t = calloc(1, sizeof(*t));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+
+        *t = (Mqtt){ .transport = { &operations },
+                     .n_refs = 1,
+                     .handlers = *handlers,
+                     .userdata = userdata,
+                     .connack = -1,
+                     .suback = -1 };
+        r = copy_target(t, target);
+        if (r < 0)
+                return r;
+        r = resolver_lookup(target->resolver, t->host, on_resolved, t, &t->query);
+        if (r < 0)
+                return r;
+        r = arm_timer(t, RESOLVE_DEADLINE_USEC);
+        if (r < 0)
+                return r;
+
+        *ret = &TAKE_PTR(t)->transport;
+        return 0;
+}

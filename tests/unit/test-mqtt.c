@@ -1,0 +1,768 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "basic/text.h"
+#include "certificates.h"
+#include "transport/mqtt.h"
+
+/*
+ * A client of ours against a server that speaks just enough MQTT, or none, in a thread of its own. The resolver is
+ * the test's: it answers with the addresses that a case wants.
+ */
+
+#define MAX_ITERATIONS 60 /* of the loop for one connection; a spin takes thousands */
+#define PACKET_MAX 4096
+
+enum { CONNECT = 0x10, PUBLISH = 0x30, SUBSCRIBE = 0x80, DISCONNECT = 0xe0 };
+
+/* ---- resolver ---- */
+
+static char **resolved;
+static int resolve_error;
+
+struct ResolverQuery {
+        sd_event_source *source;
+        resolver_handler_t handler;
+        void *userdata;
+};
+
+static int on_defer(sd_event_source *s, void *userdata) {
+        ResolverQuery *q = userdata;
+        const ResolverAnswer answer = { .error = resolve_error,
+                                        .addresses = resolve_error ? NULL : resolved };
+
+        q->handler(&answer, q->userdata);
+        return 0;
+}
+
+int resolver_lookup(Resolver *r, const char *host, resolver_handler_t handler, void *userdata,
+                    ResolverQuery **ret) {
+        ResolverQuery *q = calloc(1, sizeof(*q));
+
+        assert_non_null(q);
+        *q = (ResolverQuery){ .handler = handler, .userdata = userdata };
+        assert_true(sd_event_add_defer((sd_event *) r, &q->source, on_defer, q) >= 0);
+        *ret = q;
+        return 0;
+}
+
+ResolverQuery *resolver_query_free(ResolverQuery *q) {
+        if (q)
+                sd_event_source_disable_unref(q->source);
+        free(q);
+        return NULL;
+}
+
+/* ---- server ---- */
+
+typedef struct Server Server;
+typedef void (*script_t)(Server *s);
+
+struct Server {
+        int listen_fd, fd;
+        uint16_t port;
+        pthread_t thread;
+        SSL_CTX *ctx;
+        SSL *ssl;
+        script_t script;
+        /* What it saw, read after its thread has ended: */
+        unsigned n_packets;
+        uint8_t types[16];
+        char publish[PACKET_MAX]; /* topic and body of the last PUBLISH */
+};
+
+static void say(Server *s, const void *bytes, size_t size) {
+        (void) !SSL_write(s->ssl, bytes, (int) size);
+}
+#define SAY(s, ...) say(s, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+
+static bool hear_bytes(Server *s, uint8_t *buffer, size_t size) {
+        size_t n;
+
+        for (size_t have = 0; have < size; have += n)
+                if (SSL_read_ex(s->ssl, buffer + have, size - have, &n) != 1)
+                        return false;
+        return true;
+}
+
+/* One packet; 0 at the end of the connection. */
+static uint8_t hear(Server *s) {
+        uint8_t type, byte, body[PACKET_MAX] = { 0 };
+        size_t size = 0;
+        unsigned shift = 0;
+
+        if (!hear_bytes(s, &type, 1))
+                return 0;
+        do {
+                if (!hear_bytes(s, &byte, 1))
+                        return 0;
+                size |= (size_t) (byte & 0x7f) << shift;
+                shift += 7;
+        } while (byte & 0x80);
+        if (size >= sizeof(body) || !hear_bytes(s, body, size))
+                return 0;
+
+        if (s->n_packets < ELEMENTSOF(s->types))
+                s->types[s->n_packets++] = type;
+        if ((type & 0xf0) == PUBLISH) {
+                size_t topic = (size_t) body[0] << 8 | body[1];
+
+                snprintf(s->publish, sizeof(s->publish), "%.*s %.*s", (int) topic, body + 2,
+                         (int) (size - topic - 4), body + topic + 4);
+        }
+        return type & 0xf0;
+}
+
+static void say_publish(Server *s, const char *topic, const char *body, size_t body_size) {
+        size_t size = 2 + strlen(topic) + body_size;
+        uint8_t head[] = { PUBLISH,
+                           (uint8_t) (size & 0x7f) | 0x80,
+                           (uint8_t) (size >> 7 & 0x7f) | 0x80,
+                           (uint8_t) (size >> 14),
+                           0,
+                           (uint8_t) strlen(topic) };
+
+        say(s, head, sizeof(head));
+        say(s, topic, strlen(topic));
+        say(s, body, body_size);
+}
+
+static void say_connack(Server *s, uint8_t code) {
+        if (hear(s) != CONNECT)
+                return;
+        SAY(s, 0x20, 2, 0, code);
+}
+
+static void say_suback(Server *s, uint8_t granted) {
+        SAY(s, 0x90, 3, 0, 1, granted);
+}
+
+static void hear_all(Server *s) {
+        while (hear(s))
+                ;
+}
+
+static void *server_thread(void *userdata) {
+        Server *s = userdata;
+
+        s->fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (s->fd < 0)
+                return NULL;
+
+        s->ssl = SSL_new(s->ctx);
+        SSL_set_fd(s->ssl, s->fd);
+        s->script(s);
+        SSL_free(s->ssl);
+        close(s->fd);
+        return NULL;
+}
+
+static int listen_at(const char *address, uint16_t *port, int backlog) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(*port) };
+        socklen_t size = sizeof(a);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_true(fd >= 0);
+        assert_int_equal(inet_pton(AF_INET, address, &a.sin_addr), 1);
+        assert_int_equal(bind(fd, (struct sockaddr *) &a, sizeof(a)), 0);
+        assert_int_equal(getsockname(fd, (struct sockaddr *) &a, &size), 0);
+        *port = ntohs(a.sin_port);
+        if (backlog >= 0)
+                assert_int_equal(listen(fd, backlog), 0);
+        return fd;
+}
+
+/* ---- client ---- */
+
+typedef enum FreeAt { FREE_AT_END, FREE_AT_READY, FREE_AT_REPLY, FREE_AT_CLOSED } FreeAt;
+
+typedef struct Scene {
+        sd_event *event;
+        Credential authority, server_credential;
+        char *ca_file;
+        TlsContext *tls;
+        Server server;
+        Transport *transport;
+        FreeAt free_at;
+        bool is_over;
+        unsigned n_iterations, n_ready, n_replies, n_closed;
+        DpsReply reply; /* its numbers only */
+        char *operation_id;
+        bool has_defect;
+        DpsError error;
+} Scene;
+
+static void end_if(Scene *s, FreeAt at) {
+        if (s->free_at == at)
+                s->transport = transport_free(s->transport);
+        s->is_over |= s->free_at == at || at != FREE_AT_READY;
+}
+
+static void on_ready(void *userdata) {
+        const DpsRequest request = { .kind = DPS_REQUEST_REGISTER, .request_id = 7 };
+        Scene *s = userdata;
+
+        s->n_ready++;
+        assert_int_equal(transport_send(s->transport, &request, "{\"registrationId\":\"gw\"}"), 0);
+        end_if(s, FREE_AT_READY);
+}
+
+static void on_reply(const DpsReply *reply, void *userdata) {
+        Scene *s = userdata;
+
+        s->n_replies++;
+        s->reply = *reply;
+        free(s->operation_id);
+        s->operation_id = reply->operation_id ? strdup(reply->operation_id) : NULL;
+        s->has_defect = reply->defect;
+        end_if(s, FREE_AT_REPLY);
+}
+
+static void on_closed(const DpsError *error, void *userdata) {
+        Scene *s = userdata;
+
+        s->n_closed++;
+        s->error = *error;
+        end_if(s, FREE_AT_CLOSED);
+}
+
+static const TransportHandlers handlers = { on_ready, on_reply, on_closed };
+
+/* The server listens at 127.0.0.1 and plays its script for the first connection. */
+static void scene_begin(Scene *s, script_t script, const char *names) {
+        DpsError error;
+
+        *s = (Scene){ .authority = authority_new("Root", NULL), .server = { .script = script, .fd = -1 } };
+        s->server_credential = credential_new(&s->authority, "server", names, -DAY, DAY);
+        s->ca_file = certificate_file(&s->authority);
+        s->server.ctx = server_context(&s->server_credential, NULL);
+        s->server.listen_fd = listen_at("127.0.0.1", &s->server.port, 10);
+        assert_int_equal(pthread_create(&s->server.thread, NULL, server_thread, &s->server), 0);
+        assert_int_equal(
+                tls_context_new("dps.example", (char *[]){ s->ca_file, NULL }, NULL, NULL, &s->tls, &error),
+                0);
+        assert_int_equal(sd_event_new(&s->event), 0);
+        resolve_error = 0;
+        assert_int_equal(strv_append(&resolved, "127.0.0.1"), 0);
+}
+
+static void scene_connect(Scene *s) {
+        const TransportTarget target = {
+                .event = s->event,
+                .resolver = (Resolver *) s->event,
+                .tls = s->tls,
+                .host = "dps.example",
+                .port = s->server.port,
+                .registration_id = "gw",
+                .username = "0ne00000000/registrations/gw/api-version=2019-03-31",
+                .password = "SharedAccessSignature sr=x",
+        };
+
+        assert_int_equal(mqtt_connect(&target, &handlers, s, &s->transport), 0);
+}
+
+/* Until something final happened. The number of iterations is what it cost. */
+static void scene_play(Scene *s) {
+        while (!s->is_over && s->n_iterations < MAX_ITERATIONS) {
+                assert_true(sd_event_run(s->event, UINT64_MAX) >= 0);
+                s->n_iterations++;
+        }
+        assert_true(s->n_iterations < MAX_ITERATIONS);
+}
+
+/* Frees what is left of the client, then waits for the server to have seen it. */
+static void scene_hang_up(Scene *s) {
+        s->transport = transport_free(s->transport);
+        /* The server may not even have been connected to. */
+        shutdown(s->server.listen_fd, SHUT_RDWR);
+        assert_int_equal(pthread_join(s->server.thread, NULL), 0);
+}
+
+static void scene_end(Scene *s) {
+        close(s->server.listen_fd);
+        sd_event_unref(s->event);
+        tls_context_unref(s->tls);
+        SSL_CTX_free(s->server.ctx);
+        credential_done(&s->server_credential);
+        credential_done(&s->authority);
+        unlink(s->ca_file);
+        free(s->ca_file);
+        free(s->operation_id);
+        resolved = strv_free(resolved);
+}
+
+/* ---- scripts ---- */
+
+/* Withholds the answer to the subscription until the request has come. */
+static void script_dps(Server *s) {
+        static const char body[] = "{\"operationId\":\"5.a\",\"status\":\"assigning\"}";
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        if (hear(s) != SUBSCRIBE || hear(s) != PUBLISH)
+                return;
+        say_suback(s, 1);
+        SAY(s, 0x40, 2, 0, 2);
+        say_publish(s, "$dps/registrations/res/202/?$rid=7&retry-after=3", body, strlen(body));
+        hear_all(s);
+}
+
+static void script_foreign_first(Server *s) {
+        static const char body[] = "{\"operationId\":\"5.a\",\"status\":\"assigning\"}";
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        hear(s);
+        say_suback(s, 1);
+        say_publish(s, "$iothub/twin/res/200/?$rid=7", body, strlen(body));
+        say_publish(s, "$dps/registrations/res/200/?$rid=seven", body, strlen(body));
+        say_publish(s, "$dps/registrations/res/202/?$rid=7", body, strlen(body));
+        hear_all(s);
+}
+
+static void script_too_long(Server *s) {
+        _cleanup_(freep) char *body = malloc(DPS_REPLY_SIZE_MAX + 1);
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        hear(s);
+        say_suback(s, 1);
+        memset(body, ' ', DPS_REPLY_SIZE_MAX + 1);
+        body[0] = '{';
+        body[DPS_REPLY_SIZE_MAX] = '}';
+        say_publish(s, "$dps/registrations/res/200/?$rid=7", body, DPS_REPLY_SIZE_MAX + 1);
+        hear_all(s);
+}
+
+static void script_reply_and_gone(Server *s) {
+        static const char body[] = "{\"operationId\":\"5.a\",\"status\":\"assigning\"}";
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        hear(s);
+        say_suback(s, 1);
+        say_publish(s, "$dps/registrations/res/202/?$rid=7", body, strlen(body));
+}
+
+static void script_goes_at_once(Server *s) {
+}
+
+static void script_resets(Server *s) {
+        const struct linger at_once = { .l_onoff = 1 };
+
+        (void) setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+static void script_speaks_no_tls(Server *s) {
+        static const char hello[] = "220 mail.example ESMTP\r\n";
+
+        (void) !write(s->fd, hello, strlen(hello));
+        while (read(s->fd, &(char){ 0 }, 1) > 0)
+                ;
+}
+
+static void script_goes_after_connect(Server *s) {
+        if (SSL_accept(s->ssl) == 1)
+                hear(s);
+}
+
+static void script_garbage(Server *s) {
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        hear(s);
+        SAY(s, 0xf0, 0x03, 'x', 'y', 'z');
+        hear_all(s);
+}
+
+static void script_http(Server *s) {
+        static const char answer[] =
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n"
+                "Content-Length: 16\r\n\r\n<p>Go away!</p>\r\n";
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        hear(s);
+        say(s, answer, strlen(answer));
+        SSL_shutdown(s->ssl);
+}
+
+#define SCRIPT_CONNACK(code)                                                                                 \
+        static void script_connack_##code(Server *s) {                                                       \
+                if (SSL_accept(s->ssl) != 1)                                                                 \
+                        return;                                                                              \
+                say_connack(s, code);                                                                        \
+                hear_all(s);                                                                                 \
+        }
+SCRIPT_CONNACK(1)
+SCRIPT_CONNACK(2)
+SCRIPT_CONNACK(3)
+SCRIPT_CONNACK(4)
+SCRIPT_CONNACK(5)
+SCRIPT_CONNACK(77)
+
+static void script_refuses_subscription(Server *s) {
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        hear(s);
+        say_suback(s, 0x80);
+        hear_all(s);
+}
+
+static void script_goes_after_request(Server *s) {
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        hear(s);
+        say_suback(s, 1);
+        hear(s);
+}
+
+static void script_accepts(Server *s) {
+        (void) SSL_accept(s->ssl);
+        hear_all(s);
+}
+
+/* ---- failures ---- */
+
+static const struct failure_case {
+        const char *promise;
+        script_t script;
+        const char *names;
+        DpsErrorId id;
+        DpsStep step;
+        const char *telling;
+} failure_cases[] = {
+        { "a version that is refused is the protocol's trouble", script_connack_1, NULL, DPS_ERROR_PROTOCOL,
+          DPS_STEP_LOGIN, "CONNACK 1" },
+        { "a client id that is refused is the protocol's trouble", script_connack_2, NULL, DPS_ERROR_PROTOCOL,
+          DPS_STEP_LOGIN, "CONNACK 2" },
+        { "a service that is not available may come back", script_connack_3, NULL, DPS_ERROR_SERVICE,
+          DPS_STEP_LOGIN, "CONNACK 3" },
+        { "a password that is refused is auth", script_connack_4, NULL, DPS_ERROR_AUTH, DPS_STEP_LOGIN,
+          "CONNACK 4" },
+        { "not authorized is auth", script_connack_5, NULL, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "CONNACK 5" },
+        { "an unknown code is the protocol's trouble", script_connack_77, NULL, DPS_ERROR_PROTOCOL,
+          DPS_STEP_LOGIN, "dps.example" },
+        { "hanging up before TLS is a refusal", script_goes_at_once, NULL, DPS_ERROR_REFUSED,
+          DPS_STEP_CONNECT, "closed it at once" },
+        { "resetting before TLS is a refusal", script_resets, NULL, DPS_ERROR_REFUSED, DPS_STEP_CONNECT,
+          "the connection" },
+        { "what is not TLS is told so", script_speaks_no_tls, NULL, DPS_ERROR_TLS, DPS_STEP_TLS,
+          "wrong version number" },
+        { "a certificate for another name", script_accepts, "DNS:evil.example", DPS_ERROR_TLS_NAME,
+          DPS_STEP_TLS, "(dps.example): the certificate is for evil.example" },
+        { "hanging up instead of CONNACK", script_goes_after_connect, NULL, DPS_ERROR_LOST, DPS_STEP_LOGIN,
+          "log-in" },
+        { "garbage instead of CONNACK", script_garbage, NULL, DPS_ERROR_PROTOCOL, DPS_STEP_LOGIN,
+          "not MQTT" },
+        { "HTTP instead of CONNACK", script_http, NULL, DPS_ERROR_PROTOCOL, DPS_STEP_LOGIN, "not MQTT" },
+        { "a subscription that is refused", script_refuses_subscription, NULL, DPS_ERROR_PROTOCOL,
+          DPS_STEP_SUBSCRIBE, "refused the subscription" },
+        { "hanging up on a request names its step", script_goes_after_request, NULL, DPS_ERROR_LOST,
+          DPS_STEP_REGISTER, "closed the connection" },
+};
+
+static void check_failure(void **state) {
+        const struct failure_case *c = *state;
+        Scene s;
+
+        scene_begin(&s, c->script, c->names ?: "DNS:dps.example");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_closed, 1);
+        assert_int_equal(s.error.id, c->id);
+        assert_int_equal(s.error.step, c->step);
+        assert_true(startswith(s.error.message, "127.0.0.1:"));
+        if (!strstr(s.error.message, c->telling))
+                fail_msg("\"%s\" does not tell \"%s\"", s.error.message, c->telling);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void unresolved_is_dns(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        resolve_error = EAI_NONAME;
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.error.id, DPS_ERROR_DNS);
+        assert_int_equal(s.error.step, DPS_STEP_RESOLVE);
+        assert_true(startswith(s.error.message, "dps.example cannot be resolved"));
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void refused_port_is_refused(void **state) {
+        uint16_t port = 0;
+        int fd;
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        fd = listen_at("127.0.0.2", &port, -1); /* bound, not listening: refused, and nobody else's */
+        s.server.port = port;
+        resolved = strv_free(resolved);
+        assert_int_equal(strv_append(&resolved, "127.0.0.2"), 0);
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.error.id, DPS_ERROR_REFUSED);
+        assert_int_equal(s.error.step, DPS_STEP_CONNECT);
+        assert_true(startswith(s.error.message, "127.0.0.2:"));
+        assert_non_null(strstr(s.error.message, "(dps.example) refused the connection"));
+        close(fd);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+/* ---- addresses ---- */
+
+static void put_first(const char *address) {
+        char **list = NULL;
+
+        assert_int_equal(strv_append(&list, address), 0);
+        STRV_FOREACH(a, resolved)
+        assert_int_equal(strv_append(&list, *a), 0);
+        strv_free(resolved);
+        resolved = list;
+}
+
+static void refused_address_is_passed_over(void **state) {
+        Scene s;
+        int fd;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        fd = listen_at("127.0.0.2", &s.server.port, -1);
+        put_first("127.0.0.2");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_replies, 1);
+        close(fd);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+/* Whose queue is full: it drops what else wants to connect. */
+static void fill_queue(const char *address, uint16_t port, int fds[static 4]) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+
+        assert_int_equal(inet_pton(AF_INET, address, &a.sin_addr), 1);
+        for (size_t i = 0; i < 4; i++) {
+                fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+                assert_true(fds[i] >= 0);
+                (void) connect(fds[i], (struct sockaddr *) &a, sizeof(a));
+        }
+}
+
+static void silent_address_is_passed_over(void **state) {
+        int fd, fds[4];
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        fd = listen_at("127.0.0.2", &s.server.port, 0);
+        fill_queue("127.0.0.2", s.server.port, fds);
+        put_first("127.0.0.2");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_replies, 1);
+        for (size_t i = 0; i < ELEMENTSOF(fds); i++)
+                close(fds[i]);
+        close(fd);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void refusal_tells_more_than_no_route(void **state) {
+        uint16_t port = 0;
+        Scene s;
+        int fd;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        fd = listen_at("127.0.0.2", &port, -1);
+        s.server.port = port;
+        resolved = strv_free(resolved);
+        assert_int_equal(strv_append(&resolved, "127.0.0.2"), 0);
+        assert_int_equal(strv_append(&resolved, "255.255.255.255"), 0); /* connect() says: no permission */
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.error.id, DPS_ERROR_REFUSED);
+        assert_true(startswith(s.error.message, "127.0.0.2:"));
+        close(fd);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+/* ---- exchange ---- */
+
+static void carries_request_and_reply(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_ready, 1);
+        assert_int_equal(s.n_replies, 1);
+        assert_int_equal(s.reply.status, 202);
+        assert_int_equal(s.reply.request_id, 7);
+        assert_int_equal(s.reply.retry_after_sec, 3);
+        assert_string_equal(s.operation_id, "5.a");
+        scene_hang_up(&s);
+        assert_string_equal(s.server.publish,
+                            "$dps/registrations/PUT/iotdps-register/?$rid=7 {\"registrationId\":\"gw\"}");
+        assert_int_equal(s.server.types[2], PUBLISH | 0x02); /* QoS 1, not retained */
+        scene_end(&s);
+}
+
+static void says_goodbye(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        s.free_at = FREE_AT_REPLY;
+        scene_connect(&s);
+        scene_play(&s);
+        scene_hang_up(&s);
+        assert_int_equal(s.server.types[s.server.n_packets - 1], DISCONNECT);
+        scene_end(&s);
+}
+
+static void drops_foreign_topics(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_foreign_first, "DNS:dps.example");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_replies, 1);
+        assert_int_equal(s.reply.status, 202);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void hands_on_defects(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_too_long, "DNS:dps.example");
+        scene_connect(&s);
+        scene_play(&s);
+        assert_int_equal(s.n_replies, 1);
+        assert_true(s.has_defect);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void last_words_are_heard(void **state) {
+        Scene s;
+
+        scene_begin(&s, script_reply_and_gone, "DNS:dps.example");
+        scene_connect(&s);
+        while (s.n_closed == 0 && s.n_iterations++ < MAX_ITERATIONS)
+                assert_true(sd_event_run(s.event, UINT64_MAX) >= 0);
+        assert_int_equal(s.n_replies, 1);
+        assert_int_equal(s.error.id, DPS_ERROR_LOST);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+/* ---- ends ---- */
+
+static void may_be_freed_after_any_step(void **state) {
+        for (unsigned n = 0; n < 16; n++) {
+                Scene s;
+
+                scene_begin(&s, script_dps, "DNS:dps.example");
+                scene_connect(&s);
+                for (unsigned i = 0; i < n && !s.is_over; i++)
+                        assert_true(sd_event_run(s.event, UINT64_MAX) >= 0);
+                scene_hang_up(&s);
+                while (sd_event_run(s.event, 0) > 0)
+                        ;
+                assert_int_equal(s.n_closed, 0);
+                scene_end(&s);
+        }
+}
+
+static void check_freed_in(FreeAt at, script_t script) {
+        Scene s;
+
+        scene_begin(&s, script, "DNS:dps.example");
+        s.free_at = at;
+        scene_connect(&s);
+        scene_play(&s);
+        assert_null(s.transport);
+        assert_int_equal(s.n_closed, at == FREE_AT_CLOSED);
+        assert_int_equal(s.n_replies, at == FREE_AT_REPLY);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static void may_be_freed_in_handlers(void **state) {
+        check_freed_in(FREE_AT_READY, script_dps);
+        check_freed_in(FREE_AT_REPLY, script_dps);
+        check_freed_in(FREE_AT_CLOSED, script_goes_after_connect);
+}
+
+static void refuses_requests_too_early(void **state) {
+        const DpsRequest request = { .kind = DPS_REQUEST_REGISTER, .request_id = 7 };
+        Scene s;
+
+        scene_begin(&s, script_dps, "DNS:dps.example");
+        scene_connect(&s);
+        assert_int_equal(transport_send(s.transport, &request, NULL), -ENOTCONN);
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
+static int begin(void **state) {
+        return mqtt_init();
+}
+
+static int end(void **state) {
+        mqtt_done();
+        return 0;
+}
+
+int main(void) {
+        static const struct {
+                const char *promise;
+                CMUnitTestFunction test;
+        } others[] = {
+                { "a request follows the subscription in one flight, and brings its reply",
+                  carries_request_and_reply },
+                { "the end is a DISCONNECT", says_goodbye },
+                { "what answers no request of ours is dropped", drops_foreign_topics },
+                { "a body that is too long is handed on as defective", hands_on_defects },
+                { "a reply is heard though the peer hangs up", last_words_are_heard },
+                { "a name that is not known is dns", unresolved_is_dns },
+                { "a refused port is told, without a spin", refused_port_is_refused },
+                { "a refused address is passed over", refused_address_is_passed_over },
+                { "a silent address is passed over, without a spin", silent_address_is_passed_over },
+                { "of two failures, the more telling is told", refusal_tells_more_than_no_route },
+                { "it may be freed after any step", may_be_freed_after_any_step },
+                { "it may be freed in any handler", may_be_freed_in_handlers },
+                { "no request can be sent before it is ready", refuses_requests_too_early },
+        };
+        struct CMUnitTest tests[ELEMENTSOF(failure_cases) + ELEMENTSOF(others)] = { 0 };
+
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                tests[i] = (struct CMUnitTest){ .name = others[i].promise, .test_func = others[i].test };
+        for (size_t i = 0; i < ELEMENTSOF(failure_cases); i++)
+                tests[ELEMENTSOF(others) + i] =
+                        (struct CMUnitTest){ .name = failure_cases[i].promise,
+                                             .test_func = check_failure,
+                                             .initial_state = (void *) &failure_cases[i] };
+        return cmocka_run_group_tests(tests, begin, end);
+}
