@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "basic/cleanup.h"
 #include "basic/json.h"
@@ -156,6 +157,19 @@ static void get_code(json_object *object, uint32_t *ret) {
                 *ret = (uint32_t) code;
 }
 
+/* "2020-04-10T05:24:22.4718526Z"; fractions do not matter. */
+static void get_timestamp(json_object *object, uint64_t *ret_sec) {
+        const char *text = json_string(json_member(object, "timestampUtc"));
+        struct tm tm = { 0 };
+        time_t sec;
+
+        if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
+                return;
+        sec = timegm(&tm);
+        if (sec > 0)
+                *ret_sec = (uint64_t) sec;
+}
+
 /* ---- body ---- */
 
 static int read_state(DpsReply *reply, json_object *state) {
@@ -260,6 +274,7 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         r = get_text(o, "message", DPS_MESSAGE_MAX - 1, &reply->error_message);
         if (r < 0)
                 return r;
+        get_timestamp(o, &reply->timestamp_sec);
         r = get_text(o, "trackingId", DPS_TRACKING_ID_MAX - 1, &reply->tracking_id);
         if (r < 0)
                 return r;
