@@ -150,6 +150,8 @@ static const Member state_members[] = {
         MEMBER("nextAttemptAt", MEMBER_U64, State, next_attempt_at_usec, NULL),
         MEMBER("notBefore", MEMBER_U64, State, not_before_usec, NULL),
         MEMBER("lastSuccessAt", MEMBER_U64, State, last_success_at_usec, NULL),
+        MEMBER("lastErrorAt", MEMBER_U64, State, error_at_usec, NULL),
+        MEMBER("failingSince", MEMBER_U64, State, failing_since_usec, NULL),
 };
 
 static const Member transition_members[] = {
@@ -208,6 +210,25 @@ static int add_transitions(json_object *object, const State *s) {
         return r;
 }
 
+static int add_error(json_object *object, const DpsError *e) {
+        json_object *o;
+        int r;
+
+        if (e->id == DPS_ERROR_NONE)
+                return 0;
+        o = json_object_new_object();
+        r = json_add(object, "lastError", o);
+        if (r >= 0)
+                r = json_add_string(o, "id", dps_error_id_to_string(e->id));
+        if (r >= 0)
+                r = json_add_string(o, "step", dps_step_to_string(e->step));
+        if (r >= 0)
+                r = json_add_u64(o, "code", e->code);
+        if (r >= 0)
+                r = json_add_string(o, "trackingId", e->tracking_id);
+        return r < 0 ? r : json_add_string(o, "message", e->message);
+}
+
 int state_to_json(const State *s, char **ret) {
         _cleanup_(json_freep) json_object *o = json_object_new_object();
         _cleanup_(freep) char *text = NULL;
@@ -224,6 +245,9 @@ int state_to_json(const State *s, char **ret) {
                         return r;
         }
         r = add_members(o, state_members, ELEMENTSOF(state_members), s);
+        if (r < 0)
+                return r;
+        r = add_error(o, &s->error);
         if (r < 0)
                 return r;
         r = add_transitions(o, s);
@@ -353,6 +377,37 @@ static int read_transitions(Reader *reader, json_object *list, State *s) {
         return 0;
 }
 
+static DpsStep step_from_string(const char *word) {
+        for (DpsStep step = DPS_STEP_NONE; step < _DPS_STEP_MAX; step++)
+                if (streq(dps_step_to_string(step), word))
+                        return step;
+        return DPS_STEP_NONE;
+}
+
+static void copy_safely(json_object *o, char *ret, size_t size) {
+        const char *text = json_string(o);
+        _cleanup_(freep) char *safe = text ? text_for_people(text, strlen(text), size - 1) : NULL;
+
+        (void) snprintf(ret, size, "%s", safe ?: "");
+}
+
+/* It only informs: what it does not make sense of is as missing. */
+static void read_error(json_object *object, DpsError *ret) {
+        const char *id = json_string(json_member(object, "id"));
+        const char *step = json_string(json_member(object, "step"));
+        DpsError e = { 0 };
+        uint64_t code = 0;
+
+        if (!id || dps_error_id_from_string(id, &e.id) < 0)
+                return;
+        e.step = step_from_string(step ?: "");
+        if (json_u64(json_member(object, "code"), UINT32_MAX, &code) >= 0)
+                e.code = (uint32_t) code;
+        copy_safely(json_member(object, "trackingId"), e.tracking_id, sizeof(e.tracking_id));
+        copy_safely(json_member(object, "message"), e.message, sizeof(e.message));
+        *ret = e;
+}
+
 static int read_all(Reader *reader, json_object *object, State *s) {
         int r;
 
@@ -362,6 +417,7 @@ static int read_all(Reader *reader, json_object *object, State *s) {
         r = read_members(reader, object, state_members, ELEMENTSOF(state_members), s);
         if (r < 0)
                 return r;
+        read_error(json_member(object, "lastError"), &s->error);
         return read_transitions(reader, json_member(object, "transitions"), s);
 }
 

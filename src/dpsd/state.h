@@ -7,6 +7,7 @@
 
 #include "basic/cleanup.h"
 #include "config/settings.h"
+#include "dps/error.h"
 
 #define STATE_VERSION 1
 #define STATE_SIZE_MAX (512U * 1024)
@@ -37,6 +38,8 @@ typedef struct State {
         uint64_t next_attempt_at_usec; /* CLOCK_REALTIME; 0: none planned */
         uint64_t not_before_usec;      /* CLOCK_REALTIME; what DPS told; 0: nothing */
         uint64_t last_success_at_usec;
+        DpsError error; /* the last failure since the last success */
+        uint64_t error_at_usec, failing_since_usec;
         Transition transitions[STATE_TRANSITIONS_MAX]; /* oldest first */
         unsigned n_transitions;
 } State;

@@ -66,6 +66,11 @@ static State *full_state(void) {
         full->next_attempt_at_usec = 1700000000000004;
         full->not_before_usec = 1700000000000005;
         full->last_success_at_usec = 1700000000000006;
+        dps_error_set(&full->error, DPS_ERROR_AUTH, DPS_STEP_REGISTER, "refused");
+        full->error.code = 401002;
+        strcpy(full->error.tracking_id, "8ad0463c");
+        full->error_at_usec = 1700000000000008;
+        full->failing_since_usec = 1700000000000009;
         assert_int_equal(state_add_transition(full, 1700000000000007, "assigned", "hub.azure-devices.net"),
                          0);
         return full;
@@ -106,6 +111,25 @@ static void the_members_have_the_names_of_the_contract(void **state) {
                 if (!strstr(text, quoted))
                         fail_msg("%s is not in %s", names[i], text);
         }
+}
+
+static void the_last_failure_outlives_a_restart(void **state) {
+        _cleanup_(state_freep) State *full = full_state();
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(state_to_json(full, &text), 0);
+        assert_int_equal(read_text(text), 0);
+        assert_int_equal(s->error.id, DPS_ERROR_AUTH);
+        assert_int_equal(s->error.step, DPS_STEP_REGISTER);
+        assert_int_equal(s->error.code, 401002);
+        assert_string_equal(s->error.tracking_id, "8ad0463c");
+        assert_string_equal(s->error.message, "refused");
+        assert_int_equal(s->failing_since_usec, 1700000000000009);
+}
+
+static void a_failure_that_nobody_knows_is_none(void **state) {
+        assert_int_equal(read_text(V1 "\"lastError\":{\"id\":\"sunspots\",\"message\":\"x\"}}"), 0);
+        assert_int_equal(s->error.id, DPS_ERROR_NONE);
 }
 
 static void nothing_assigned_reads_as_nothing_assigned(void **state) {
@@ -242,6 +266,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(what_is_written_reads_the_same, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(the_members_have_the_names_of_the_contract, set_up,
                                                 tear_down),
+                cmocka_unit_test_setup_teardown(the_last_failure_outlives_a_restart, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_failure_that_nobody_knows_is_none, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(nothing_assigned_reads_as_nothing_assigned, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(the_oldest_transition_is_forgotten, set_up, tear_down),
