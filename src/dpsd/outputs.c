@@ -19,6 +19,7 @@
 
 #define OUTPUT_MODE 0640
 #define DIRECTORY_MODE 0750
+#define CONNECTION_SIZE_MAX (1024U * 1024)
 
 typedef enum OutputFile {
         OUTPUT_TOKEN,
@@ -396,6 +397,34 @@ int outputs_publish(Outputs *o, const char *name, const Connection *connection) 
         if (r < 0)
                 return r;
         return remove_others(fd, &contents);
+}
+
+int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
+                      uint64_t *ret_expires_at_usec) {
+        _cleanup_(erase_and_freep) char *text = NULL;
+        _cleanup_(json_freep) json_object *connection = NULL;
+        _cleanup_(closep) int fd = open_output(o, name);
+        uint64_t generation, expires_at = 0;
+        json_object *expiry;
+        size_t size;
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = file_read_at(fd, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, &text, &size);
+        if (r < 0)
+                return r;
+        if (json_read_object(text, size, CONNECTION_SIZE_MAX, &connection) ||
+            json_u64(json_member(connection, "generation"), INT64_MAX, &generation) < 0)
+                return -EBADMSG;
+        expiry = json_member(connection, "expiresAt");
+        if (expiry && json_u64(expiry, INT64_MAX, &expires_at) < 0)
+                return -EBADMSG;
+        wipe(json_string(json_member(connection, "password")));
+
+        *ret_generation = generation;
+        *ret_expires_at_usec = expires_at;
+        return 0;
 }
 
 int outputs_clear(Outputs *o, const char *name) {

@@ -468,6 +468,20 @@ static void a_certificate_has_no_password_and_no_expiry(void **state) {
         assert_member(o, "payload", NULL);
 }
 
+static void what_is_published_can_be_asked_for(void **state) {
+        uint64_t generation, expires_at;
+
+        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), -ENOENT);
+        publish(&sas);
+        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
+        assert_int_equal(generation, 7);
+        assert_int_equal(expires_at, 1700000000000000);
+        publish(&x509);
+        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
+        assert_int_equal(generation, 8);
+        assert_int_equal(expires_at, 0);
+}
+
 static void who_asks_gets_what_the_file_says(void **state) {
         _cleanup_(freep) char *text = NULL, *asked = NULL;
 
@@ -508,6 +522,7 @@ int main(void) {
                 TEST(a_line_break_cannot_smuggle_a_variable_in),
                 TEST(all_of_a_token_is_in_one_file),
                 TEST(a_certificate_has_no_password_and_no_expiry),
+                TEST(what_is_published_can_be_asked_for),
                 TEST(who_asks_gets_what_the_file_says),
         };
 
