@@ -28,9 +28,9 @@ static const char *presentable(const char *s) {
 
 /* The last failure; where there is none, what is wrong with the file. */
 static const DpsError *error_shown(const Identity *i) {
-        if (i->error.id == DPS_ERROR_NONE && i->config_is_faulty)
+        if (i->memory->error.id == DPS_ERROR_NONE && i->config_is_faulty)
                 return &i->config_error;
-        return &i->error;
+        return &i->memory->error;
 }
 
 /* Whom we are to be if that is known; else whom we were. */
@@ -76,6 +76,7 @@ static void view_error(IdentityView *v, const DpsError *e, uint64_t at_usec) {
 
 static void view_fill(IdentityView *v, Identity *i) {
         const Assignment *a = i->memory->assignment;
+        const Settings *s = identity_settings(i);
 
         *v = (IdentityView){
                 .identity = i,
@@ -84,19 +85,19 @@ static void view_fill(IdentityView *v, Identity *i) {
                 .waiting = identity_waiting_to_string(i->waiting),
                 .transport = i->transport || a ? "mqtt" : "",
                 .healthy = identity_is_healthy(i),
-                .configured = i->settings && !i->config_is_faulty,
-                .required_for_provisioned = !i->settings || i->settings->required_for_provisioned,
+                .configured = i->written && !i->config_is_faulty,
+                .required_for_provisioned = !s || s->required_for_provisioned,
                 .state_since = i->state_since_usec,
                 .certificate_expires_at = i->certificate_expires_at_usec,
                 .next_attempt_at = identity_next_attempt_at_usec(i),
                 .last_success_at = i->memory->last_success_at_usec,
-                .failing_since = i->failing_since_usec,
+                .failing_since = i->memory->failing_since_usec,
                 .hub_last_seen_at = i->hub_last_seen_at_usec,
                 .attempts = i->memory->attempts,
         };
-        view_who(v, i->is_resolved ? i->settings : NULL, a, i->method);
+        view_who(v, i->settings, a, i->method);
         view_assignment(v, a);
-        view_error(v, error_shown(i), i->last_error_at_usec);
+        view_error(v, error_shown(i), i->memory->error_at_usec);
 }
 
 int identity_bus_path(const char *name, char **ret) {
@@ -104,7 +105,9 @@ int identity_bus_path(const char *name, char **ret) {
 }
 
 const char *identity_bus_group(const Identity *i) {
-        return i->settings && i->settings->group ? i->settings->group : "dps";
+        const Settings *s = identity_settings(i);
+
+        return s && s->group ? s->group : "dps";
 }
 
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error) {
@@ -136,7 +139,7 @@ static int find_addressed(Bus *b, sd_bus_message *request, Identity **ret, sd_bu
 static int refuse_not_assigned(const Identity *i, sd_bus_error *error) {
         char next[128];
 
-        identity_describe(i, next, sizeof(next));
+        identity_describe(i, false, next, sizeof(next));
         return sd_bus_error_setf(error, DPS_BUS_ERROR_NOT_ASSIGNED, "%s is not assigned to a hub: %s",
                                  i->name, next);
 }

@@ -16,6 +16,7 @@
 #include "dps/registration.h"
 #include "dpsd/filewatch.h"
 #include "dpsd/outputs.h"
+#include "dpsd/ratelimit.h"
 #include "dpsd/state.h"
 #include "transport/transport.h"
 
@@ -28,12 +29,6 @@ typedef enum IdentityState {
         IDENTITY_FAILED,
         _IDENTITY_STATE_MAX,
 } IdentityState;
-
-/* A bucket: so many at once, and then one in a while. */
-typedef struct RateLimit {
-        double tokens;
-        uint64_t refilled_usec; /* CLOCK_BOOTTIME; 0: full */
-} RateLimit;
 
 /* What the next step waits for. */
 typedef enum IdentityWaiting {
@@ -49,48 +44,61 @@ typedef enum IdentityWaiting {
 
 /* Why DPS is asked. */
 typedef enum IdentityReason {
-        REASON_FIRST,       /* nothing is cached */
-        REASON_CONFIG,      /* scope, endpoint or method changed */
-        REASON_RENEWAL,     /* the token is about to expire */
-        REASON_CERTIFICATE, /* there is a new one, and it is to be proven */
-        REASON_HUB,         /* the hub refused a program of ours */
-        REASON_REQUEST,     /* somebody asked */
+        REASON_FIRST,      /* nothing is cached */
+        REASON_CONFIG,     /* scope, endpoint or method changed */
+        REASON_RENEWAL,    /* the token is about to expire */
+        REASON_CREDENTIAL, /* there is a new key or certificate, and it is to be proven */
+        REASON_HUB,        /* the hub refused a program of ours */
+        REASON_REQUEST,    /* somebody asked */
 } IdentityReason;
 
 typedef struct Identity {
         Manager *manager; /* owns us */
         char *name;
 
+        /* What we are to be */
+        Settings *written;  /* the last good configuration, as written; NULL: there never was any */
+        Settings *settings; /* of it, with specifiers expanded; NULL: not resolved (yet) */
         Settings *
-                settings; /* the last good ones, specifiers expanded if is_resolved; NULL: there never were any */
-        bool is_resolved;      /* who we are is known, and checked */
-        bool config_is_faulty; /* the file on disk is not what `settings` says */
+                faulty; /* of a file with errors, where nothing good is known: only to find the keys of a cache */
+        bool config_is_faulty; /* the file on disk is not what `written` says, or cannot be used */
+        DpsError config_error; /* why */
+        bool is_to_resolve;    /* `settings` do not stand for `written` yet */
+        uint64_t who_hash;     /* of scope and registration id, so that twins are found fast */
         Method method;         /* chosen; _METHOD_MAX: not yet */
         FileWatch *files;      /* keys and certificates */
 
+        /* What we have */
         IdentityState state;
         IdentityWaiting waiting;
-        uint64_t state_since_usec;     /* CLOCK_REALTIME, as all but those marked */
-        State *memory;                 /* what is persisted: assignment, counters, history; never NULL */
-        Assignment *pending;           /* new, and not yet durable */
-        uint64_t generation_published; /* 0: nothing is in /run/dps/NAME */
-        bool disk_refused;             /* the newest state is only in memory */
-
-        DpsRegistration *registration; /* only while there is something to get */
-        IdentityReason reason;         /* of it */
-        DpsAction action;              /* what it does next */
-        Transport *transport;          /* only while it is connected */
-        char *certificate_in_use;      /* id of the client certificate it shows */
-        bool has_slot, wants_slot;     /* of the manager's window */
-
-        DpsError error;        /* the last failure since the last success */
-        DpsError config_error; /* why config_is_faulty */
-        uint64_t last_error_at_usec, failing_since_usec;
-        uint64_t counters_saved_at_usec; /* CLOCK_BOOTTIME */
-        DpsHubHealth hub;
-        uint64_t hub_last_seen_at_usec;
+        uint64_t state_since_usec; /* CLOCK_REALTIME, as all but those marked */
+        State *memory;             /* what is persisted: assignment, counters, history; never NULL */
+        Assignment *pending;       /* new, and not yet durable */
+        bool pending_is_news;      /* it is an answer of DPS, not only a new token */
+        unsigned n_saving;         /* saves of it that are under way */
+        bool is_published;         /* the assignment is in /run/dps/NAME … */
+        bool has_credential;       /* … with its token or certificate */
+        bool is_unproven;          /* … which DPS has not seen yet */
+        uint64_t last_generation;  /* also of what was dropped */
+        bool disk_refused;         /* the newest state is only in memory */
         uint64_t certificate_expires_at_usec;
         bool certificate_was_warned_of;
+
+        /* What we do about it */
+        DpsRegistration *registration; /* only while there is something to get */
+        IdentityReason reason;         /* of it, or of the splayed one */
+        bool is_begun;                 /* it was given its first event */
+        uint64_t wake_usec;            /* CLOCK_BOOTTIME; when it wants to be woken */
+        Transport *transport;          /* only while it is connected, or connecting */
+        bool has_slot, wants_slot;     /* of the manager's window … */
+        const char *slot_scope;        /* … and whose: the scope that its slot is counted in */
+        bool waits_for_clock;          /* until it is right, or long enough was waited */
+        IdentityWaiting trouble;       /* at home: there is nothing to ask DPS before it is over */
+
+        uint64_t counters_saved_at_usec; /* CLOCK_BOOTTIME */
+        DpsErrorId logged_error;         /* the same one is not logged again */
+        DpsHubHealth hub;
+        uint64_t hub_last_seen_at_usec;
 
         uint64_t *jobs; /* who asked for a reprovision and waits for the attempt to end */
         size_t n_jobs;
@@ -103,8 +111,15 @@ typedef struct Identity {
         sd_event_source *wakeup; /* the only timer: whatever is due next */
 
         bool is_changed; /* the bus is told at the end of this turn of the loop */
-        void *bus_slot;  /* identity-bus.c's */
+        unsigned bucket; /* manager.c's: as what it is counted … */
+        bool is_counted_for_network, is_counted_for_clock;
+        void *bus_slot; /* identity-bus.c's */
 } Identity;
+
+/* The configuration as far as it is known; NULL: there never was a good one. */
+static inline const Settings *identity_settings(const Identity *i) {
+        return i->settings ?: i->written;
+}
 
 const char *identity_state_to_string(IdentityState s);
 const char *identity_waiting_to_string(IdentityWaiting w);
@@ -138,8 +153,10 @@ DEFINE_FREEP(Identity, identity_free)
 /* What is remembered from before. Comes first. */
 void identity_load(Identity *i);
 /* What NAME.conf says now. Takes the settings; if `fault` is set they are not good, and `fault` says why. Disturbs
- * nothing where nothing changed. */
+ * nothing where nothing changed. What follows from it comes with identity_reconsider(). */
 void identity_configure(Identity *i, Settings *settings, const char *fault);
+/* Looks at what it is to be and what it has, and does what follows: when all are configured, so that twins are seen. */
+void identity_reconsider(Identity *i);
 /* The file vanished: outputs go, the state stays. */
 void identity_retire(Identity *i);
 /* Its turn: a slot of the window is free. */
@@ -148,12 +165,12 @@ void identity_on_slot(Identity *i);
 void identity_on_network(Identity *i);
 void identity_on_clock(Identity *i);
 void identity_on_scope_paused(Identity *i, uint64_t until_usec); /* CLOCK_BOOTTIME */
-/* Nothing is on its way to disk, or to DPS, or planned soon: --once may end. */
+/* Assigned, and all of it served; or failed: --once may end. */
 bool identity_is_settled(const Identity *i);
 /* What it waits for may come as an event of the network, or of the clock. */
 bool identity_waits_for_network(const Identity *i);
 bool identity_waits_for_clock(const Identity *i);
-/* "throttled, next try in 4 min": what happens next, for the status line. */
-void identity_describe(const Identity *i, char *buffer, size_t size);
+/* "throttled, next try in 4 min": what happens next. `lasting`: for text that stands for a while, with the time of day. */
+void identity_describe(const Identity *i, bool lasting, char *buffer, size_t size);
 /* At exit: counters to the store, goodbye to DPS. */
 void identity_stop(Identity *i);

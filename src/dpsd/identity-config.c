@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <strings.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/backoff.h"
+#include "dpsd/log.h"
+#include "dpsd/manager.h"
+
+/*
+ * From what is written to what is to be done: resolve the specifiers, see that nobody else is the same device, take a
+ * method that is possible, serve what is remembered, ask DPS if there is a reason. Whatever is in the way becomes
+ * trouble, and all is looked at again when it may be over. What was good before stays in force until then.
+ */
+
+static void set_fault(Identity *i, const char *fault) {
+        if (!i->config_is_faulty || !streq(i->config_error.message, fault))
+                identity_log(i, LOG_ERR, "%s; %s", fault,
+                             i->written || i->memory->assignment ? "going on with what was good before"
+                                                                 : "not provisioned until that is mended");
+        dps_error_set(&i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
+        i->config_is_faulty = true;
+}
+
+void identity_configure(Identity *i, Settings *settings, const char *fault) {
+        if (fault) {
+                set_fault(i, fault);
+                settings_free(i->faulty);
+                i->faulty = settings;
+                return;
+        }
+
+        i->config_is_faulty = false;
+        i->config_error = (DpsError){ 0 };
+        i->faulty = settings_free(i->faulty);
+        if (i->written && settings_equal(i->written, settings)) {
+                settings_free(settings);
+                return;
+        }
+
+        settings_free(i->written);
+        i->written = settings;
+        i->is_to_resolve = true;
+}
+
+/* ---- who we are ---- */
+
+static bool is_same_device(const Settings *s, const Assignment *a) {
+        return strcasecmp(s->registration_id, a->registration_id) == 0;
+}
+
+static bool is_same_place(const Settings *s, const Assignment *a) {
+        return streq(s->id_scope, a->id_scope) && strcasecmp(s->endpoint, a->endpoint) == 0;
+}
+
+/* Case of registration ids counts not. */
+static uint64_t hash_who(const Settings *s) {
+        char id[DPS_REGISTRATION_ID_MAX + 1] = "";
+
+        for (size_t k = 0; s->registration_id[k] && k < DPS_REGISTRATION_ID_MAX; k++)
+                id[k] = (char) tolower((unsigned char) s->registration_id[k]);
+        return dps_stable_random(s->id_scope, id);
+}
+
+static void on_files_changed(void *userdata);
+
+static void watch_files(Identity *i) {
+        _cleanup_(strv_freep) char **paths = NULL;
+
+        i->files = file_watch_free(i->files);
+        if (attestation_paths(i->settings, &paths) < 0 || !paths)
+                return;
+        /* Without a watch, what waits is still looked at now and then. */
+        (void) file_watch_new(i->manager->event, paths, on_files_changed, i, &i->files);
+}
+
+/* An operator has mended something: what was counted against the old configuration does not delay the new one. */
+static void forget_failures(Identity *i) {
+        identity_cancel(i);
+        i->begin_at_usec = 0;
+        i->memory->attempts = i->memory->finals = 0;
+        i->memory->next_attempt_at_usec = 0;
+        identity_clear_error(i);
+}
+
+static void take_settings(Identity *i, Settings *expanded) {
+        bool is_first = !i->settings;
+
+        i->is_to_resolve = false;
+        if (i->settings && settings_equal(i->settings, expanded)) {
+                settings_free(expanded);
+                return;
+        }
+
+        settings_free(i->settings);
+        i->settings = expanded;
+        i->who_hash = hash_who(expanded);
+        i->is_published = false; /* group, key sharing … may be others */
+        watch_files(i);
+        if (!is_first)
+                forget_failures(i);
+}
+
+/* 0: `settings` stand for what is written, or for what was before it; negative: they do not, and it is said why. */
+static int resolve(Identity *i) {
+        _cleanup_(freep) char *why = NULL;
+        Settings *expanded;
+        DpsError error;
+        int r;
+
+        if (!i->is_to_resolve)
+                return i->settings ? 0 : -EINVAL;
+
+        r = settings_expand(i->written, &(SpecifierContext){ 0 }, &expanded, &why);
+        if (r >= 0) {
+                take_settings(i, expanded);
+                return 0;
+        }
+
+        if (r == -EINVAL || r == -ENOENT)
+                set_fault(i, why ?: strerror(-r));
+        if (i->settings)
+                return 0;
+        dps_error_set(&error,
+                      r == -EAGAIN && strstr(why ?: "", "credential") ? DPS_ERROR_KEY
+                      : r == -EAGAIN ? DPS_ERROR_UNREACHABLE
+                                     : DPS_ERROR_CONFIG,
+                      DPS_STEP_CONFIG, "%s", why ?: strerror(-r));
+        identity_set_trouble(i, &error);
+        return r;
+}
+
+/* Two of the same scope and registration id would displace each other at the service for ever. */
+static int check_twin(Identity *i) {
+        const Identity *twin = manager_find_twin(i->manager, i);
+        char fault[DPS_MESSAGE_MAX];
+        DpsError error;
+
+        if (!twin)
+                return 0;
+
+        snprintf(fault, sizeof(fault),
+                 "%s.conf and %s.conf are both registration id %s of ID scope %s: change one", twin->name,
+                 i->name, i->settings->registration_id, i->settings->id_scope);
+        set_fault(i, fault);
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
+        identity_set_trouble(i, &error);
+        return -EEXIST;
+}
+
+static void drop_if_foreign(Identity *i) {
+        const Assignment *a = i->memory->assignment;
+
+        if (!a || is_same_device(i->settings, a))
+                return;
+
+        identity_log(i, LOG_NOTICE,
+                     "the registration id is %s now, and was %s: the assignment to %s was another "
+                     "device's and is dropped",
+                     i->settings->registration_id, a->registration_id, a->hub);
+        identity_drop_assignment(i);
+}
+
+static int choose_method(Identity *i) {
+        Method kept = i->memory->assignment ? i->memory->assignment->method : i->method, method;
+        DpsError error = { 0 };
+        int r;
+
+        r = attestation_choose(i->settings, i->settings->registration_id, kept, &method, &error);
+        if (r < 0) {
+                identity_set_trouble(i, &error);
+                return r;
+        }
+
+        if (i->method != _METHOD_MAX && i->method != method)
+                identity_log(i, LOG_NOTICE, "attestation is by %s now, and was by %s",
+                             method_to_string(method), method_to_string(i->method));
+        i->method = method;
+        return 0;
+}
+
+/* ---- what is to be done ---- */
+
+/* Asks DPS if there is a reason to. */
+static void pursue(Identity *i) {
+        const Assignment *a = i->pending ?: i->memory->assignment;
+
+        if (i->registration)
+                identity_begin(i, i->reason);
+        else if (!a)
+                identity_begin(i, REASON_FIRST);
+        else if (!is_same_place(i->settings, a) || i->method != a->method)
+                identity_begin(i, REASON_CONFIG);
+        else if (i->begin_at_usec > 0)
+                return;
+        else if (i->is_unproven)
+                identity_begin(i, REASON_CREDENTIAL);
+        else if (identity_renewal_is_due(i))
+                identity_begin(i, REASON_RENEWAL);
+}
+
+void identity_reconsider(Identity *i) {
+        const Settings *s = identity_settings(i);
+
+        i->again_at_usec = 0;
+        (void) outputs_prepare(i->manager->outputs, i->name, s && s->group ? s->group : "dps", NULL);
+
+        if (!i->written || resolve(i) < 0 || check_twin(i) < 0) {
+                if (!i->written)
+                        i->trouble = WAITING_CONFIG;
+                identity_cancel(i);
+                identity_serve(i);
+                identity_update(i);
+                return;
+        }
+
+        drop_if_foreign(i);
+        if (choose_method(i) >= 0)
+                identity_clear_trouble(i);
+        else
+                identity_cancel(i);
+        identity_serve(i);
+        if (i->trouble == WAITING_NOTHING)
+                pursue(i);
+        identity_update(i);
+}
+
+static void on_files_changed(void *userdata) {
+        Identity *i = userdata;
+
+        identity_log(i, LOG_DEBUG, "a key or certificate file has changed");
+        if (i->trouble != WAITING_NOTHING || i->is_to_resolve || !i->has_credential) {
+                identity_reconsider(i);
+                return;
+        }
+        if (i->registration)
+                identity_hasten(i);
+        else if (i->memory->assignment && identity_credential_has_changed(i))
+                identity_begin(i, REASON_CREDENTIAL);
+        identity_update(i);
+}
