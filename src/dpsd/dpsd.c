@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+
+/* dpsd: the command line, and the loop. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "build-config.h"
+#include "dpsd/log.h"
+#include "dpsd/manager.h"
+
+/* As dpsctl has them. */
+enum {
+        EXIT_DONE = 0,
+        EXIT_FAILED = 1,
+        EXIT_USAGE = 2,
+        EXIT_NOT_ASSIGNED = 3,
+        EXIT_NO_SUCH_IDENTITY = 4,
+        EXIT_TIMED_OUT = 7,
+};
+
+static bool arg_once;
+static uint64_t arg_timeout_usec = USEC_INFINITY;
+static char **arg_names; /* of argv */
+
+static int help(void) {
+        printf("dpsd [OPTION...]\n"
+               "dpsd --once [--timeout=TIME] [NAME...]\n"
+               "\n"
+               "Provisions this device through the Azure IoT Hub Device Provisioning Service.\n"
+               "\n"
+               "     --once             Provision what is not provisioned yet, write its files, and\n"
+               "                        exit; needs no bus\n"
+               "     --timeout=TIME     With --once: give up after so long (e.g. 90, 2min)\n"
+               "     --log-level=LEVEL  err, warning, notice, info (default) or debug\n"
+               "  -h --help             Show this help\n"
+               "     --version          Show the version\n"
+               "\n"
+               "Identities are configured in /etc/dps/NAME.conf, see dps.conf(5).\n"
+               "The daemon is watched and steered with dpsctl(1). See dpsd(8) for everything.\n");
+        return 0;
+}
+
+static int usage(const char *message, const char *what) {
+        fprintf(stderr, "dpsd: %s%s; see dpsd --help\n", message, what);
+        return -EINVAL;
+}
+
+static int parse_log_level(const char *word) {
+        int level = log_level_from_string(word);
+
+        if (level < 0)
+                return usage("no log level: ", word);
+        log_set_level(level);
+        return 1;
+}
+
+/* 1: go on; 0: all is done; negative: what was said is wrong. */
+static int parse_arguments(int argc, char *argv[]) {
+        enum { OPTION_ONCE = 256, OPTION_TIMEOUT, OPTION_LOG_LEVEL, OPTION_VERSION };
+        static const struct option options[] = {
+                { "once", no_argument, NULL, OPTION_ONCE },
+                { "timeout", required_argument, NULL, OPTION_TIMEOUT },
+                { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
+                { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, OPTION_VERSION },
+                {},
+        };
+        int c, r;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+                r = 1;
+                switch (c) {
+                case OPTION_ONCE:
+                        arg_once = true;
+                        break;
+                case OPTION_TIMEOUT:
+                        if (parse_duration(optarg, &arg_timeout_usec) < 0)
+                                return usage("no duration: ", optarg);
+                        break;
+                case OPTION_LOG_LEVEL:
+                        r = parse_log_level(optarg);
+                        break;
+                case 'h':
+                        return help();
+                case OPTION_VERSION:
+                        puts("dpsd " DPS_VERSION);
+                        return 0;
+                default:
+                        return -EINVAL;
+                }
+                if (r < 0)
+                        return r;
+        }
+
+        if (!arg_once && (optind < argc || arg_timeout_usec != USEC_INFINITY))
+                return usage("NAMEs and --timeout= go with --once", "");
+        arg_names = argv + optind;
+        return 1;
+}
+
+/* No secret gets into a core dump; each connection in flight has three file descriptors. */
+static void set_limits(void) {
+        struct rlimit files;
+
+#ifndef __SANITIZE_ADDRESS__ /* whose leak check has to trace us */
+        (void) prctl(PR_SET_DUMPABLE, 0);
+#endif
+        (void) setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
+        if (getrlimit(RLIMIT_NOFILE, &files) >= 0) {
+                files.rlim_cur = files.rlim_max;
+                (void) setrlimit(RLIMIT_NOFILE, &files);
+        }
+        (void) umask(0077);
+}
+
+static int on_timeout(sd_event_source *s, uint64_t due_usec, void *userdata) {
+        log_error("not provisioned within the time given");
+        return sd_event_exit(sd_event_source_get_event(s), EXIT_TIMED_OUT);
+}
+
+static int prepare_once(Manager *m) {
+        m->once = true;
+        STRV_FOREACH(name, arg_names) {
+                int r = strv_append(&m->only, *name);
+
+                if (r < 0)
+                        return r;
+        }
+        if (arg_timeout_usec == USEC_INFINITY)
+                return 0;
+        return sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, arg_timeout_usec, 0, on_timeout,
+                                          NULL);
+}
+
+static int run(Manager *m) {
+        bool is_assigned = true;
+        int r;
+
+        r = arg_once ? prepare_once(m) : 0;
+        if (r >= 0)
+                r = manager_start(m);
+        if (r == -ENOENT && m->only)
+                return EXIT_NO_SUCH_IDENTITY;
+        if (r < 0) {
+                log_error("cannot start: %s", strerror(-r));
+                return EXIT_FAILED;
+        }
+
+        manager_changed(m);
+        r = sd_event_loop(m->event);
+        manager_stop(m);
+        if (r < 0) {
+                log_error("the event loop has failed: %s", strerror(-r));
+                return EXIT_FAILED;
+        }
+        if (r == 0 && arg_once && (!manager_is_done(m, &is_assigned) || !is_assigned))
+                return EXIT_NOT_ASSIGNED;
+        return r;
+}
+
+int main(int argc, char *argv[]) {
+        _cleanup_(manager_freep) Manager *m = NULL;
+        int r;
+
+        log_init();
+        r = parse_arguments(argc, argv);
+        if (r <= 0)
+                return r < 0 ? EXIT_USAGE : EXIT_DONE;
+
+        set_limits();
+        r = manager_new(&m);
+        if (r < 0) {
+                if (r != -EBUSY)
+                        log_error("cannot start: %s", strerror(-r));
+                return EXIT_FAILED;
+        }
+        return run(m);
+}
