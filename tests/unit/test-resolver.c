@@ -79,7 +79,7 @@ static void check_lookup(void **state) {
         n_threads = threads_of_process();
         ask(resolver, c->host, &w);
         if (c->without_thread)
-                assert_int_equal(threads_of_process(), n_threads);
+                assert_true(threads_of_process() <= n_threads); /* one of an earlier test may just end */
 
         assert_int_equal(sd_event_loop(event), 0);
         addresses = w.addresses;
