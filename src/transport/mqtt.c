@@ -496,10 +496,17 @@ static void deliver_replies(Mqtt *t) {
         t->n_replies = 0;
 }
 
-/* Acts on what the library told. */
-static void proceed(Mqtt *t) {
+/* While connecting, on a quick peer, or in any read: where it ends is seen only from outside. */
+static void note_handshake(Mqtt *t) {
+        SSL *ssl = mosquitto_ssl_get(t->client);
+
+        t->has_heard = ssl && BIO_number_read(SSL_get_rbio(ssl)) > 0;
         if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
                 enter_phase(t, PHASE_LOGGING_IN);
+}
+
+/* Acts on what the library told. */
+static void proceed(Mqtt *t) {
         if (t->phase == PHASE_LOGGING_IN && t->connack > 0)
                 fail_by_connack(t);
         if (t->phase == PHASE_LOGGING_IN && t->connack == 0)
@@ -509,12 +516,6 @@ static void proceed(Mqtt *t) {
         else if ((t->phase == PHASE_SUBSCRIBING && t->suback >= 0) || t->phase == PHASE_READY)
                 enter_phase(t, PHASE_READY); /* again: the keep-alive counts from the last traffic */
         deliver_replies(t);
-}
-
-static bool has_heard(const Mqtt *t) {
-        SSL *ssl = mosquitto_ssl_get(t->client);
-
-        return ssl && BIO_number_read(SSL_get_rbio(ssl)) > 0;
 }
 
 static int pump(Mqtt *t, uint32_t revents) {
@@ -527,9 +528,7 @@ static int pump(Mqtt *t, uint32_t revents) {
                 rc = mosquitto_loop_write(t->client, 1);
         if (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(t->client) < 0)
                 rc = MOSQ_ERR_CONN_LOST;
-        if (rc == MOSQ_ERR_SUCCESS)
-                t->has_heard = has_heard(t);
-        else /* the socket is closed */
+        if (rc != MOSQ_ERR_SUCCESS) /* the socket is closed */
                 t->io = sd_event_source_disable_unref(t->io);
         return rc;
 }
@@ -552,6 +551,7 @@ static void exchange(Mqtt *t, uint32_t revents) {
         if (rc != MOSQ_ERR_SUCCESS)
                 return connection_failed(t, rc);
 
+        note_handshake(t);
         proceed(t);
         if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
                 fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
@@ -567,28 +567,37 @@ static int socket_error(const Mqtt *t) {
 
 /* Until we are logged in, a hang-up is the end, whatever the library thinks; but an alert or a refusal may have
  * come just before it, and is read once. */
-static void on_hang_up(Mqtt *t, uint32_t revents) {
-        if (t->phase == PHASE_CONNECTING) {
-                note_address_errno(t, socket_error(t));
-                return connect_next(t);
-        }
-
-        exchange(t, revents | EPOLLIN);
+static void on_hang_up(Mqtt *t) {
+        exchange(t, EPOLLIN);
         if (t->phase == PHASE_HANDSHAKING || t->phase == PHASE_LOGGING_IN)
                 connection_failed(t, MOSQ_ERR_CONN_LOST);
 }
 
+static void on_connected(Mqtt *t) {
+        enter_phase(t, PHASE_HANDSHAKING);
+        if (t->phase == PHASE_HANDSHAKING)
+                note_handshake(t);
+}
+
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
+        bool is_hang_up = revents & (EPOLLHUP | EPOLLERR);
 
-        if (revents & (EPOLLHUP | EPOLLERR)) {
-                on_hang_up(t, revents);
-                return 0;
+        if (t->phase == PHASE_CONNECTING) {
+                note_handshake(t);
+                if (is_hang_up && !t->has_heard) {
+                        note_address_errno(t, socket_error(t));
+                        connect_next(t);
+                        return 0;
+                }
+                on_connected(t);
         }
 
-        if (t->phase == PHASE_CONNECTING)
-                enter_phase(t, PHASE_HANDSHAKING);
-        if (t->phase != PHASE_CLOSED)
+        if (t->phase == PHASE_CLOSED)
+                return 0;
+        if (is_hang_up)
+                on_hang_up(t);
+        else
                 exchange(t, revents);
         return 0;
 }

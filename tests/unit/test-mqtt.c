@@ -348,12 +348,14 @@ static void script_too_long(Server *s) {
         hear_all(s);
 }
 
+/* Goes without having left anything unheard, so that it is no reset. */
 static void script_reply_and_gone(Server *s) {
         static const char body[] = "{\"operationId\":\"5.a\",\"status\":\"assigning\"}";
 
         if (SSL_accept(s->ssl) != 1)
                 return;
         say_connack(s, 0);
+        hear(s);
         hear(s);
         say_suback(s, 1);
         say_publish(s, "$dps/registrations/res/202/?$rid=7", body, strlen(body));
@@ -460,7 +462,7 @@ static const struct failure_case {
         { "an unknown code is the protocol's trouble", script_connack_77, NULL, DPS_ERROR_PROTOCOL,
           DPS_STEP_LOGIN, "dps.example" },
         { "hanging up before TLS is a refusal", script_goes_at_once, NULL, DPS_ERROR_REFUSED,
-          DPS_STEP_CONNECT, "closed it at once" },
+          DPS_STEP_CONNECT, "the connection" },
         { "resetting before TLS is a refusal", script_resets, NULL, DPS_ERROR_REFUSED, DPS_STEP_CONNECT,
           "the connection" },
         { "what is not TLS is told so", script_speaks_no_tls, NULL, DPS_ERROR_TLS, DPS_STEP_TLS,
