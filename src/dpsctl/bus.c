@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/bus.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "basic/times.h"
+
+#define CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
+/* A person looks for a password. */
+#define GUARDED_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
+
+/* `says_it`: the error's own message tells what is wrong, and the advice follows it. */
+static const struct {
+        const char *name;
+        Exit code;
+        bool says_it;
+        const char *advice;
+} refusals[] = {
+        { "io.dpsd.dps1.Error.NotAssigned", EXIT_NOT_ASSIGNED, true, NULL },
+        { "io.dpsd.dps1.Error.NoSuchIdentity", EXIT_NO_IDENTITY, true,
+          "dpsctl status shows which there are" },
+        { "io.dpsd.dps1.Error.RateLimited", EXIT_RATE_LIMITED, true, NULL },
+        { "io.dpsd.dps1.Error.Config", EXIT_FAILED, true, NULL },
+        { SD_BUS_ERROR_UNKNOWN_OBJECT, EXIT_NO_IDENTITY, false,
+          "the identity is gone; dpsctl status shows which there are" },
+        { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, false,
+          "not permitted: do it as root (sudo dpsctl ...), or let polkit grant io.dpsd.dps1.manage; tokens "
+          "and "
+          "connections are for members of group dps too" },
+        { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, EXIT_NOT_PERMITTED, false,
+          "not permitted without a password: do it as root (sudo dpsctl ...), or at a terminal" },
+        { SD_BUS_ERROR_SERVICE_UNKNOWN, EXIT_NO_DAEMON, false,
+          "dpsd is not running; to start it: systemctl start dpsd" },
+        { SD_BUS_ERROR_NAME_HAS_NO_OWNER, EXIT_NO_DAEMON, false,
+          "dpsd is not running; to start it: systemctl start dpsd" },
+        { SD_BUS_ERROR_NO_REPLY, EXIT_NO_DAEMON, false,
+          "dpsd went away before it answered; what happened: journalctl -u dpsd" },
+        { SD_BUS_ERROR_TIMEOUT, EXIT_TIMED_OUT, false,
+          "dpsd does not answer; what it does: systemctl status dpsd" },
+        { SD_BUS_ERROR_UNKNOWN_METHOD, EXIT_FAILED, true, "dpsd and dpsctl are of different versions" },
+        { SD_BUS_ERROR_UNKNOWN_INTERFACE, EXIT_FAILED, true, "dpsd and dpsctl are of different versions" },
+};
+
+Exit exit_from_bus_error(const char *name) {
+        for (size_t k = 0; k < ELEMENTSOF(refusals); k++)
+                if (streq(refusals[k].name, name))
+                        return refusals[k].code;
+        return EXIT_FAILED;
+}
+
+int bus_fail(const sd_bus_error *error, int r) {
+        if (!error || !error->name)
+                return complain(EXIT_FAILED, "D-Bus: %s", strerror(r < 0 ? -r : EIO));
+
+        for (size_t k = 0; k < ELEMENTSOF(refusals); k++) {
+                if (!streq(refusals[k].name, error->name))
+                        continue;
+                if (!refusals[k].says_it)
+                        return complain(refusals[k].code, "%s", refusals[k].advice);
+                return complain(refusals[k].code, "%s%s%s", error->message ?: error->name,
+                                refusals[k].advice ? "; " : "", refusals[k].advice ?: "");
+        }
+        return complain(EXIT_FAILED, "%s", error->message ?: error->name);
+}
+
+int bus_fail_answer(const char *member, int r) {
+        return complain(EXIT_FAILED,
+                        "the answer to %s is not what it should be (%s): dpsd and dpsctl are of different "
+                        "versions",
+                        member, strerror(-r));
+}
+
+int bus_open(const Options *o, sd_bus **ret) {
+        int r;
+
+        if (o->host) {
+                r = sd_bus_open_system_remote(ret, o->host);
+                if (r < 0)
+                        return complain(EXIT_NO_DAEMON, "%s cannot be reached: %s", o->host, strerror(-r));
+                return 0;
+        }
+
+        r = sd_bus_open_system(ret);
+        if (r == -EACCES || r == -EPERM)
+                return complain(EXIT_NOT_PERMITTED, "the system bus lets us not in: %s", strerror(-r));
+        if (r < 0)
+                return complain(
+                        EXIT_NO_DAEMON,
+                        "there is no system bus to reach dpsd by (%s); what dpsd does: systemctl status "
+                        "dpsd, and "
+                        "what it gives: /run/dps",
+                        strerror(-r));
+        return 0;
+}
+
+static int call(sd_bus *bus, const char *path, const char *interface, const char *member, bool is_guarded,
+                sd_bus_error *error, sd_bus_message **ret_reply, const char *types, va_list arguments) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
+        bool is_person = is_guarded && isatty(STDIN_FILENO);
+        int r;
+
+        r = sd_bus_message_new_method_call(bus, &request, DPS_BUS_NAME, path, interface, member);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_set_auto_start(request, false);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_set_allow_interactive_authorization(request, is_person);
+        if (r < 0)
+                return r;
+        if (!isempty(types)) {
+                r = sd_bus_message_appendv(request, types, arguments);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_call(bus, request, is_person ? GUARDED_TIMEOUT_USEC : CALL_TIMEOUT_USEC, error,
+                           ret_reply);
+}
+
+int bus_call(sd_bus *bus, const char *path, const char *interface, const char *member,
+             sd_bus_message **ret_reply, const char *types, ...) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        va_list arguments;
+        int r;
+
+        va_start(arguments, types);
+        r = call(bus, path, interface, member, false, &error, ret_reply, types, arguments);
+        va_end(arguments);
+        return r < 0 ? bus_fail(&error, r) : 0;
+}
+
+int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const char *member,
+                     sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...) {
+        va_list arguments;
+        int r;
+
+        va_start(arguments, types);
+        r = call(bus, path, interface, member, true, error, ret_reply, types, arguments);
+        va_end(arguments);
+        return r;
+}
+
+int bus_find_identity(sd_bus *bus, const char *name, char **ret_path) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *path;
+        int r;
+
+        r = bus_call(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "GetIdentity", &reply, "s", name);
+        if (r != 0)
+                return r;
+        r = sd_bus_message_read(reply, "o", &path);
+        if (r < 0)
+                return bus_fail_answer("GetIdentity", r);
+
+        *ret_path = strdup(path);
+        return *ret_path ? 0 : fail_memory();
+}

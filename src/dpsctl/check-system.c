@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <sys/timex.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "build-config.h"
+#include "dpsctl/check.h"
+
+/* The box: its clock, and whom it trusts. */
+
+#define AZURE_DOMAIN ".azure-devices-provisioning.net"
+#define BUILD_TIME_USEC (DPS_BUILD_TIME_SEC * USEC_PER_SEC)
+
+DEFINE_FREEP(X509_NAME, X509_NAME_free)
+DEFINE_FREEP(X509_OBJECT, X509_OBJECT_free)
+DEFINE_FREEP(X509_STORE, X509_STORE_free)
+DEFINE_FREEP(X509_STORE_CTX, X509_STORE_CTX_free)
+
+void check_clock(Checks *c) {
+        uint64_t now = now_usec(CLOCK_REALTIME);
+        char timestamp[TIMESTAMP_TEXT_MAX], duration[DURATION_TEXT_MAX];
+        struct timex kernel = { 0 };
+        bool is_synchronized = adjtimex(&kernel) >= 0 && !(kernel.status & STA_UNSYNC);
+
+        if (now < BUILD_TIME_USEC)
+                checks_add(c, "", "clock", CHECK_FAILURE,
+                           "%s: at least %s behind, DPS will refuse us; time synchronisation sets it: "
+                           "timedatectl",
+                           format_timestamp(now, timestamp),
+                           format_duration(BUILD_TIME_USEC - now, duration));
+        else if (!is_synchronized)
+                checks_add(c, "", "clock", CHECK_WARNING,
+                           "%s: not synchronised, and if it is wrong DPS will refuse us: timedatectl",
+                           format_timestamp(now, timestamp));
+        else
+                checks_add(c, "", "clock", CHECK_OK, "%s, synchronised", format_timestamp(now, timestamp));
+}
+
+/* The directory by hashes alone: the daemon reads no more of the system's store. */
+static X509_STORE *load_store(char *const *ca_files) {
+        const char *directory = getenv(X509_get_default_cert_dir_env());
+        _cleanup_(X509_STORE_freep) X509_STORE *store = X509_STORE_new();
+
+        if (!store)
+                return NULL;
+        if (!ca_files && X509_STORE_load_path(store, directory ?: X509_get_default_cert_dir()) != 1)
+                return NULL;
+        STRV_FOREACH(file, ca_files)
+        if (X509_STORE_load_file(store, *file) != 1)
+                return NULL;
+        return TAKE_PTR(store);
+}
+
+/* "C=US/O=…", in the order of the certificate. */
+static X509_NAME *make_name(const char *const (*parts)[2], size_t n) {
+        _cleanup_(X509_NAME_freep) X509_NAME *name = X509_NAME_new();
+
+        for (size_t k = 0; name && k < n && parts[k][0]; k++)
+                if (X509_NAME_add_entry_by_txt(name, parts[k][0], MBSTRING_ASC,
+                                               (const unsigned char *) parts[k][1], -1, -1, 0) != 1)
+                        return NULL;
+        return TAKE_PTR(name);
+}
+
+static bool store_has(X509_STORE *store, const char *const (*parts)[2], size_t n) {
+        _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
+        _cleanup_(X509_NAME_freep) X509_NAME *name = make_name(parts, n);
+        _cleanup_(X509_OBJECT_freep) X509_OBJECT *found = NULL;
+
+        if (!context || !name || X509_STORE_CTX_init(context, store, NULL, NULL) != 1)
+                return false;
+        found = X509_STORE_CTX_get_obj_by_subject(context, X509_LU_X509, name);
+        return found;
+}
+
+#define PARTS_MAX 4
+
+void check_roots(Checks *c, const Settings *s) {
+        static const struct {
+                const char *name;
+                CheckResult without;
+                const char *parts[PARTS_MAX][2];
+        } roots[] = {
+                { "DigiCert Global Root G2",
+                  CHECK_FAILURE,
+                  { { "C", "US" },
+                    { "O", "DigiCert Inc" },
+                    { "OU", "www.digicert.com" },
+                    { "CN", "DigiCert Global Root G2" } } },
+                { "Microsoft RSA Root Certificate Authority 2017",
+                  CHECK_WARNING,
+                  { { "C", "US" },
+                    { "O", "Microsoft Corporation" },
+                    { "CN", "Microsoft RSA Root Certificate Authority 2017" } } },
+        };
+        _cleanup_(X509_STORE_freep) X509_STORE *store = load_store(s->ca_files);
+
+        if (!store) {
+                checks_add(c, s->name, "trust", CHECK_FAILURE,
+                           "CaFile= cannot be read, or holds no certificates");
+                return;
+        }
+        if (!endswith(s->endpoint, AZURE_DOMAIN)) {
+                checks_add(c, s->name, "trust", CHECK_SKIPPED,
+                           "%s is not Azure's: whom it needs is not known here", s->endpoint);
+                return;
+        }
+
+        for (size_t k = 0; k < ELEMENTSOF(roots); k++)
+                if (store_has(store, roots[k].parts, PARTS_MAX))
+                        checks_add(c, s->name, "trust", CHECK_OK, "%s is there", roots[k].name);
+                else
+                        checks_add(c, s->name, "trust", roots[k].without, "%s is missing, and Azure %s: %s",
+                                   roots[k].name,
+                                   roots[k].without == CHECK_FAILURE ? "cannot be trusted without it"
+                                                                     : "may change to it",
+                                   s->ca_files ? "add it to CaFile=, or leave CaFile= away"
+                                               : "install ca-certificates, and run update-ca-certificates");
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+
+/* dpsctl: what there is to say to dpsd, and about it. */
+
+#include <limits.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "build-config.h"
+#include "dpsctl/redact.h"
+#include "dpsctl/say.h"
+#include "dpsctl/verbs.h"
+
+static int verb_help(const Options *o);
+static int verb_version(const Options *o);
+
+#define ANY UINT_MAX
+
+static const struct {
+        const char *name;
+        unsigned min, max; /* arguments */
+        int (*run)(const Options *o);
+        const char *usage;
+} verbs[] = {
+        { "status", 0, ANY, verb_status, "[NAME...]" },
+        { "show", 0, ANY, verb_show, "[NAME...]" },
+        { "reprovision", 0, ANY, verb_reprovision, "[NAME...]" },
+        { "wait", 0, ANY, verb_wait, "[NAME...]" },
+        { "token", 1, 1, verb_token, "NAME" },
+        { "connection", 1, 1, verb_connection, "NAME" },
+        { "reload", 0, 0, verb_reload, "" },
+        { "forget", 1, 1, verb_forget, "NAME" },
+        { "log-level", 0, 1, verb_log_level, "[LEVEL]" },
+        { "monitor", 0, 0, verb_monitor, "" },
+        { "history", 0, ANY, verb_history, "[NAME...]" },
+        { "check", 0, ANY, verb_check, "[NAME...]" },
+        { "cat-config", 0, ANY, verb_cat_config, "[NAME...]" },
+        { "verify-config", 0, ANY, verb_verify_config, "[FILE...]" },
+        { "expand", 1, 1, verb_expand, "STRING" },
+        { "explain", 0, 1, verb_explain, "[ID]" },
+        { "derive-key", 1, 1, verb_derive_key, "REGISTRATION_ID" },
+        { "sas", 0, 0, verb_sas, "" },
+        { "help", 0, 0, verb_help, "" },
+        { "version", 0, 0, verb_version, "" },
+};
+
+static int verb_help(const Options *o) {
+        fputs("dpsctl [OPTION...] [VERB] [NAME...]     about dpsd, which provisions this box\n"
+              "\n"
+              "  status [NAME]         how it stands, and what comes next (the default)\n"
+              "  show [NAME] [-p PROP] the same as Key=Value\n"
+              "  reprovision [NAME]    ask DPS again; --wait [--timeout=90]: for its answer\n"
+              "  wait [NAME]           until assigned or failed; --any, --fresh, --timeout=\n"
+              "  token NAME            a SAS token for the hub; --lifetime=1h\n"
+              "  connection NAME       all that a program needs to connect, as JSON\n"
+              "  monitor               changes, as they come\n"
+              "  history [NAME]        changes, as they came\n"
+              "  reload, log-level [LEVEL], forget NAME\n"
+              "Without the daemon:\n"
+              "  check [NAME]          what could be in the way, and what to do; --offline\n"
+              "  cat-config [NAME], verify-config [--root=DIR] [FILE], expand STRING\n"
+              "  explain [ID]          what an error means: throttled, 401002\n"
+              "  derive-key ID, sas    [--key=FILE]; keys only from a file or standard input\n"
+              "\n"
+              "  --json=pretty|short   for programs           --redact       mask ids and hub\n"
+              "  -H [USER@]HOST        there, over ssh        -q             exit code only\n"
+              "  --no-pager  --no-legend  --strict (status: 3 if in trouble, too)  --version\n"
+              "\n"
+              "Exit: 0 done, 1 failed, 2 usage, 3 not assigned, 4 no such identity, 5 not\n"
+              "permitted, 6 dpsd is not running, 7 timed out, 8 rate limited.  man dpsctl\n",
+              stdout);
+        return EXIT_DONE;
+}
+
+static int verb_version(const Options *o) {
+        puts("dpsctl " DPS_VERSION);
+        return EXIT_DONE;
+}
+
+static int run_verb(const Options *o) {
+        for (size_t k = 0; k < ELEMENTSOF(verbs); k++) {
+                if (!streq(verbs[k].name, o->verb))
+                        continue;
+                if (o->n_arguments < verbs[k].min || o->n_arguments > verbs[k].max)
+                        return complain(EXIT_USAGE, "it is: dpsctl %s %s", verbs[k].name, verbs[k].usage);
+                return verbs[k].run(o);
+        }
+        return complain(EXIT_USAGE, "'%s' is no verb; dpsctl --help shows them", o->verb);
+}
+
+int main(int argc, char **argv) {
+        Options options;
+        int code;
+
+        style_init();
+        code = options_parse(argc, argv, &options);
+        if (code != 0)
+                return code;
+        code = run_verb(&options);
+        options_done(&options);
+        redact_forget();
+
+        /* A full disk is no success. */
+        if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE)
+                code = complain(EXIT_FAILED, "standard output cannot be written");
+        return code;
+}

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/identity.h"
+
+#include <errno.h>
+
+#include "basic/text.h"
+#include "dpsctl/bus.h"
+#include "dpsctl/redact.h"
+
+#define PROPERTY(name, type, privacy, member)                                                                \
+        { name, type, PRIVACY_##privacy, offsetof(Identity, member) }
+
+static const Property properties[] = {
+        PROPERTY("Name", 's', FREE, name),
+        PROPERTY("State", 's', NONE, state),
+        PROPERTY("Waiting", 's', NONE, waiting),
+        PROPERTY("Healthy", 'b', NONE, healthy),
+        PROPERTY("Configured", 'b', NONE, configured),
+        PROPERTY("RequiredForProvisioned", 'b', NONE, required_for_provisioned),
+        PROPERTY("IdScope", 's', SCOPE, id_scope),
+        PROPERTY("RegistrationId", 's', ID, registration_id),
+        PROPERTY("Endpoint", 's', NONE, endpoint),
+        PROPERTY("AttestationMethod", 's', NONE, attestation_method),
+        PROPERTY("Transport", 's', NONE, transport),
+        PROPERTY("AssignedHub", 's', HUB, assigned_hub),
+        PROPERTY("DeviceId", 's', ID, device_id),
+        PROPERTY("Substatus", 's', NONE, substatus),
+        PROPERTY("Generation", 't', NONE, generation),
+        PROPERTY("AssignedAt", 't', NONE, assigned_at),
+        PROPERTY("StateSince", 't', NONE, state_since),
+        PROPERTY("TokenExpiresAt", 't', NONE, token_expires_at),
+        PROPERTY("CertificateExpiresAt", 't', NONE, certificate_expires_at),
+        PROPERTY("RenewAt", 't', NONE, renew_at),
+        PROPERTY("NextAttemptAt", 't', NONE, next_attempt_at),
+        PROPERTY("LastSuccessAt", 't', NONE, last_success_at),
+        PROPERTY("HubLastSeenAt", 't', NONE, hub_last_seen_at),
+        PROPERTY("Attempts", 'u', NONE, attempts),
+        PROPERTY("FailingSince", 't', NONE, failing_since),
+        PROPERTY("LastErrorAt", 't', NONE, last_error_at),
+        PROPERTY("LastError", 's', FREE, last_error),
+        PROPERTY("LastErrorId", 's', NONE, last_error_id),
+        PROPERTY("LastErrorStep", 's', NONE, last_error_step),
+        PROPERTY("LastErrorCode", 'u', NONE, last_error_code),
+        PROPERTY("LastTrackingId", 's', NONE, last_tracking_id),
+};
+
+const Property *property_at(size_t index) {
+        return index < ELEMENTSOF(properties) ? &properties[index] : NULL;
+}
+
+const Property *property_find(const char *name) {
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
+                if (streq(properties[k].name, name))
+                        return &properties[k];
+        return NULL;
+}
+
+static char **text_of(const Property *p, const Identity *i) {
+        return (char **) ((char *) i + p->offset);
+}
+
+const char *property_text(const Property *p, const Identity *i) {
+        return *text_of(p, i);
+}
+
+uint64_t property_number(const Property *p, const Identity *i) {
+        const void *field = (const char *) i + p->offset;
+
+        switch (p->type) {
+        case 'b':
+                return *(const bool *) field;
+        case 'u':
+                return *(const uint32_t *) field;
+        default:
+                return *(const uint64_t *) field;
+        }
+}
+
+int property_set_text(const Property *p, Identity *i, const char *text) {
+        char *copy = strdup(text);
+
+        if (!copy)
+                return -ENOMEM;
+        free(*text_of(p, i));
+        *text_of(p, i) = copy;
+        return 0;
+}
+
+int identity_init(Identity *i) {
+        *i = (Identity){ 0 };
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
+                if (properties[k].type == 's' && property_set_text(&properties[k], i, "") < 0) {
+                        identity_done(i);
+                        return -ENOMEM;
+                }
+        return 0;
+}
+
+void identity_done(Identity *i) {
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
+                if (properties[k].type == 's')
+                        free(*text_of(&properties[k], i));
+        free(i->path);
+        *i = (Identity){ 0 };
+}
+
+int identity_copy(const Identity *i, Identity *ret) {
+        Identity copy = *i;
+
+        copy.path = i->path ? strdup(i->path) : NULL;
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
+                if (properties[k].type == 's')
+                        *text_of(&properties[k], &copy) = NULL;
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
+                if (properties[k].type == 's' &&
+                    property_set_text(&properties[k], &copy, property_text(&properties[k], i)) < 0) {
+                        identity_done(&copy);
+                        return -ENOMEM;
+                }
+
+        *ret = copy;
+        return 0;
+}
+
+static int read_value(const Property *p, Identity *i, sd_bus_message *m) {
+        void *field = (char *) i + p->offset;
+        const char *text;
+        int r, b;
+
+        switch (p->type) {
+        case 's':
+                r = sd_bus_message_read(m, "s", &text);
+                return r < 0 ? r : property_set_text(p, i, text);
+        case 'b':
+                r = sd_bus_message_read(m, "b", &b);
+                if (r >= 0)
+                        *(bool *) field = b;
+                return r;
+        default:
+                return sd_bus_message_read_basic(m, p->type, field);
+        }
+}
+
+/* One {sv}. What we do not know, or not so, is skipped. */
+static int read_property(Identity *i, sd_bus_message *m) {
+        const char *name, *contents;
+        const Property *p;
+        char type;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_peek_type(m, &type, &contents);
+        if (r < 0)
+                return r;
+        p = property_find(name);
+        if (!p || contents[0] != p->type || contents[1] != '\0')
+                return sd_bus_message_skip(m, "v");
+
+        r = sd_bus_message_enter_container(m, 'v', contents);
+        if (r < 0)
+                return r;
+        r = read_value(p, i, m);
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(m);
+}
+
+int identity_read(Identity *i, sd_bus_message *m) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = read_property(i, m);
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(m);
+}
+
+static json_object *property_to_json(const Property *p, const Identity *i) {
+        switch (p->type) {
+        case 's':
+                return json_object_new_string(property_text(p, i));
+        case 'b':
+                return json_object_new_boolean((json_bool) property_number(p, i));
+        default:
+                return json_object_new_uint64(property_number(p, i));
+        }
+}
+
+json_object *identity_to_json(const Identity *i) {
+        json_object *o = json_object_new_object();
+
+        for (size_t k = 0; o && k < ELEMENTSOF(properties); k++)
+                json_object_object_add(o, properties[k].name, property_to_json(&properties[k], i));
+        return o;
+}
+
+/* --- many of them ------------------------------------------------------------------------------------------- */
+
+void identity_list_done(IdentityList *l) {
+        for (size_t k = 0; k < l->n; k++)
+                identity_done(&l->items[k]);
+        free(l->items);
+        *l = (IdentityList){ 0 };
+}
+
+Identity *identity_list_find(const IdentityList *l, const char *path) {
+        for (size_t k = 0; k < l->n; k++)
+                if (streq(l->items[k].path, path))
+                        return &l->items[k];
+        return NULL;
+}
+
+Identity *identity_list_find_name(const IdentityList *l, const char *name) {
+        for (size_t k = 0; k < l->n; k++)
+                if (streq(l->items[k].name, name))
+                        return &l->items[k];
+        return NULL;
+}
+
+Identity *identity_list_add(IdentityList *l, const char *path) {
+        Identity *grown = reallocarray(l->items, l->n + 1, sizeof(Identity));
+
+        if (!grown)
+                return NULL;
+        l->items = grown;
+        if (identity_init(&l->items[l->n]) < 0)
+                return NULL;
+        l->items[l->n].path = strdup(path);
+        if (!l->items[l->n].path) {
+                identity_done(&l->items[l->n]);
+                return NULL;
+        }
+        return &l->items[l->n++];
+}
+
+bool identity_list_take(IdentityList *l, const char *path, Identity *ret) {
+        Identity *i = identity_list_find(l, path);
+
+        if (!i)
+                return false;
+        *ret = *i;
+        l->n--;
+        memmove(i, i + 1, (size_t) (l->items + l->n - i) * sizeof(Identity));
+        return true;
+}
+
+static int compare_names(const void *a, const void *b) {
+        return strcmp(((const Identity *) a)->name, ((const Identity *) b)->name);
+}
+
+void identity_list_sort(IdentityList *l) {
+        if (l->n > 1)
+                qsort(l->items, l->n, sizeof(Identity), compare_names);
+}
+
+int identity_list_read_object(IdentityList *l, const char *path, sd_bus_message *m) {
+        const char *interface;
+        Identity *i;
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sa{sv}}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sa{sv}")) > 0) {
+                r = sd_bus_message_read(m, "s", &interface);
+                if (r < 0)
+                        return r;
+                if (streq(interface, DPS_BUS_IDENTITY)) {
+                        i = identity_list_add(l, path);
+                        r = i ? identity_read(i, m) : -ENOMEM;
+                } else
+                        r = sd_bus_message_skip(m, "a{sv}");
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(m);
+}
+
+int identity_list_read(IdentityList *l, sd_bus_message *m) {
+        const char *path;
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{oa{sa{sv}}}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "oa{sa{sv}}")) > 0) {
+                r = sd_bus_message_read(m, "o", &path);
+                if (r < 0)
+                        return r;
+                r = identity_list_read_object(l, path, m);
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        identity_list_sort(l);
+        return sd_bus_message_exit_container(m);
+}
+
+static int fetch_all(IdentityList *l, sd_bus *bus) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = bus_call(bus, DPS_BUS_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", &reply,
+                     NULL);
+        if (r != 0)
+                return r;
+        r = identity_list_read(l, reply);
+        return r < 0 ? bus_fail_answer("GetManagedObjects", r) : 0;
+}
+
+static int fetch_one(IdentityList *l, sd_bus *bus, const char *name) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(freep) char *path = NULL;
+        Identity *i;
+        int r;
+
+        r = bus_find_identity(bus, name, &path);
+        if (r != 0)
+                return r;
+        r = bus_call(bus, path, "org.freedesktop.DBus.Properties", "GetAll", &reply, "s", DPS_BUS_IDENTITY);
+        if (r != 0)
+                return r;
+        i = identity_list_add(l, path);
+        if (!i)
+                return fail_memory();
+        r = identity_read(i, reply);
+        return r < 0 ? bus_fail_answer("GetAll", r) : 0;
+}
+
+int identity_list_fetch(IdentityList *l, sd_bus *bus, const Options *o) {
+        int r = 0;
+
+        if (!o->arguments[0])
+                r = fetch_all(l, bus);
+        for (char **name = o->arguments; r == 0 && *name; name++)
+                r = fetch_one(l, bus, *name);
+        if (r == 0 && o->redact && redact_list(l) < 0)
+                r = fail_memory();
+        return r;
+}
+
+json_object *identity_list_to_json(const IdentityList *l) {
+        json_object *o = json_object_new_object(), *items = json_object_new_array();
+
+        if (!o || !items) {
+                json_object_put(o);
+                json_object_put(items);
+                return NULL;
+        }
+
+        json_object_object_add(o, "version", json_object_new_int(1));
+        json_object_object_add(o, "identities", items);
+        for (size_t k = 0; k < l->n; k++)
+                json_object_array_add(items, identity_to_json(&l->items[k]));
+        return o;
+}

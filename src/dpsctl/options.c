@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsctl/say.h"
+
+typedef enum OptionType {
+        OPTION_FLAG,     /* bool */
+        OPTION_TEXT,     /* const char * */
+        OPTION_LIST,     /* char **: words with commas between, collected */
+        OPTION_DURATION, /* uint64_t, microseconds */
+        OPTION_NUMBER,   /* uint64_t, above 0 */
+        OPTION_JSON,     /* JsonMode */
+        OPTION_VERB,     /* is a verb by itself */
+} OptionType;
+
+/* `verbs` NULL: all of them. */
+static const struct Option {
+        const char *name;
+        char letter;
+        OptionType type;
+        size_t offset;
+        const char *verbs;
+} options[] = {
+        { "json", 0, OPTION_JSON, offsetof(Options, json), NULL },
+        { "no-pager", 0, OPTION_FLAG, offsetof(Options, no_pager), NULL },
+        { "no-legend", 0, OPTION_FLAG, offsetof(Options, no_legend), NULL },
+        { "quiet", 'q', OPTION_FLAG, offsetof(Options, quiet), NULL },
+        { "redact", 0, OPTION_FLAG, offsetof(Options, redact), NULL },
+        { "host", 'H', OPTION_TEXT, offsetof(Options, host), NULL },
+        { "help", 'h', OPTION_VERB, 0, NULL },
+        { "version", 0, OPTION_VERB, 0, NULL },
+        { "strict", 0, OPTION_FLAG, offsetof(Options, strict), "status" },
+        { "property", 'p', OPTION_LIST, offsetof(Options, properties), "show" },
+        { "wait", 0, OPTION_FLAG, offsetof(Options, wait), "reprovision" },
+        { "timeout", 0, OPTION_DURATION, offsetof(Options, timeout_usec), "reprovision wait" },
+        { "any", 0, OPTION_FLAG, offsetof(Options, any), "wait" },
+        { "fresh", 0, OPTION_FLAG, offsetof(Options, fresh), "wait" },
+        { "lifetime", 0, OPTION_DURATION, offsetof(Options, lifetime_usec), "token sas" },
+        { "offline", 0, OPTION_FLAG, offsetof(Options, offline), "check" },
+        { "root", 0, OPTION_TEXT, offsetof(Options, root), "verify-config cat-config expand" },
+        { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
+        { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },
+        { "registration-id", 0, OPTION_TEXT, offsetof(Options, registration_id), "sas" },
+        { "hub", 0, OPTION_TEXT, offsetof(Options, hub), "sas" },
+        { "device-id", 0, OPTION_TEXT, offsetof(Options, device_id), "sas" },
+        { "expiry", 0, OPTION_NUMBER, offsetof(Options, expiry_sec), "sas" },
+};
+
+/* getopt_long() gives this plus the row. */
+#define OPTION_FIRST 256
+
+static int store_json(JsonMode *ret, const char *word) {
+        static const char *const modes[] = {
+                [JSON_OFF] = "off", [JSON_SHORT] = "short", [JSON_PRETTY] = "pretty"
+        };
+
+        for (size_t k = 0; k < ELEMENTSOF(modes); k++)
+                if (streq(modes[k], word)) {
+                        *ret = (JsonMode) k;
+                        return 0;
+                }
+        return complain(EXIT_USAGE, "--json= is pretty, short or off, not '%s'", word);
+}
+
+static int store_list(char ***list, const char *words) {
+        _cleanup_(strv_freep) char **more = NULL;
+
+        if (strv_split(words, ",", &more) < 0)
+                return fail_memory();
+        STRV_FOREACH(w, more)
+        if (strv_append(list, *w) < 0)
+                return fail_memory();
+        return 0;
+}
+
+static int store(Options *o, const struct Option *row, const char *value) {
+        void *field = (char *) o + row->offset;
+
+        switch (row->type) {
+        case OPTION_FLAG:
+                *(bool *) field = true;
+                return 0;
+        case OPTION_TEXT:
+                *(const char **) field = value;
+                return 0;
+        case OPTION_LIST:
+                return store_list(field, value);
+        case OPTION_DURATION:
+                if (parse_duration(value, field) < 0)
+                        return complain(EXIT_USAGE,
+                                        "--%s=%s: a duration is wanted, such as 90, 5min or 2h 30min",
+                                        row->name, value);
+                o->has_timeout = o->has_timeout || streq(row->name, "timeout");
+                return 0;
+        case OPTION_NUMBER:
+                if (parse_u64(value, field) < 0 || *(uint64_t *) field == 0)
+                        return complain(EXIT_USAGE, "--%s=%s: a number above 0 is wanted", row->name, value);
+                return 0;
+        case OPTION_JSON:
+                return store_json(field, value);
+        case OPTION_VERB:
+                o->verb = row->name;
+                return 0;
+        }
+        abort();
+}
+
+static bool has_word(const char *words, const char *word) {
+        size_t n = strlen(word);
+
+        for (const char *p = words; (p = strstr(p, word)); p += n)
+                if ((p == words || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0'))
+                        return true;
+        return false;
+}
+
+/* An option that does nothing is a misunderstanding, and that is better told. */
+static int check_verbs(const Options *o, const bool *given) {
+        for (size_t k = 0; k < ELEMENTSOF(options); k++)
+                if (given[k] && options[k].verbs && !has_word(options[k].verbs, o->verb))
+                        return complain(EXIT_USAGE, "%s knows no --%s; it is for: %s", o->verb,
+                                        options[k].name, options[k].verbs);
+        return 0;
+}
+
+static void fill_getopt(struct option *ret_long, char *ret_short) {
+        size_t n = 0;
+
+        for (size_t k = 0; k < ELEMENTSOF(options); k++) {
+                bool has_value = options[k].type != OPTION_FLAG && options[k].type != OPTION_VERB;
+
+                ret_long[k] = (struct option){ .name = options[k].name,
+                                               .has_arg = has_value ? required_argument : no_argument,
+                                               .val = OPTION_FIRST + (int) k };
+                if (options[k].letter)
+                        ret_short[n++] = options[k].letter;
+                if (options[k].letter && has_value)
+                        ret_short[n++] = ':';
+        }
+        ret_short[n] = '\0';
+}
+
+static const struct Option *find_row(int c) {
+        if (c >= OPTION_FIRST)
+                return &options[c - OPTION_FIRST];
+        for (size_t k = 0; k < ELEMENTSOF(options); k++)
+                if (options[k].letter == c)
+                        return &options[k];
+        return NULL;
+}
+
+static int read_options(int argc, char **argv, Options *o, bool *given) {
+        struct option longs[ELEMENTSOF(options) + 1] = { 0 };
+        char shorts[2 * ELEMENTSOF(options) + 1];
+        int c, r;
+
+        fill_getopt(longs, shorts);
+        optind = 0; /* begin anew: tests parse many times */
+        while ((c = getopt_long(argc, argv, shorts, longs, NULL)) >= 0) {
+                const struct Option *row = find_row(c);
+
+                if (!row) /* getopt_long() has said what is wrong */
+                        return complain(EXIT_USAGE, "dpsctl --help shows what there is");
+                r = store(o, row, optarg);
+                if (r != 0)
+                        return r;
+                given[row - options] = true;
+        }
+        return 0;
+}
+
+int options_parse(int argc, char **argv, Options *ret) {
+        bool given[ELEMENTSOF(options)] = { 0 };
+        Options o = { .timeout_usec = USEC_INFINITY };
+        int r;
+
+        r = read_options(argc, argv, &o, given);
+        if (r == 0 && !o.verb)
+                o.verb = optind < argc ? argv[optind++] : "status";
+        if (r == 0)
+                r = check_verbs(&o, given);
+        if (r != 0) {
+                options_done(&o);
+                return r;
+        }
+
+        o.arguments = argv + optind;
+        o.n_arguments = (unsigned) (argc - optind);
+        *ret = o;
+        return 0;
+}
+
+void options_done(Options *o) {
+        o->properties = strv_free(o->properties);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "basic/text.h"
+#include "dpsctl/say.h"
+
+extern char **environ;
+
+static struct {
+        pid_t pid;
+        int terminal_fd; /* standard output, as it was */
+} pager = { 0, -1 };
+
+/* As systemd's tools choose; "" and cat: none. */
+static const char *pager_command(void) {
+        static const char *const variables[] = { "SYSTEMD_PAGER", "PAGER" };
+
+        for (size_t k = 0; k < ELEMENTSOF(variables); k++) {
+                const char *command = getenv(variables[k]);
+
+                if (command)
+                        return isempty(command) || streq(command, "cat") ? NULL : command;
+        }
+        return "less";
+}
+
+static int spawn_pager(const char *command, int input_fd, int unused_fd) {
+        _cleanup_(strv_freep) char **words = NULL;
+        posix_spawn_file_actions_t actions;
+        int r;
+
+        r = strv_split(command, " \t", &words);
+        if (r < 0 || !words)
+                return r < 0 ? r : -EINVAL;
+        r = -posix_spawn_file_actions_init(&actions);
+        if (r < 0)
+                return r;
+        r = -posix_spawn_file_actions_adddup2(&actions, input_fd, STDIN_FILENO);
+        if (r == 0)
+                r = -posix_spawn_file_actions_addclose(&actions, unused_fd);
+        if (r == 0)
+                r = -posix_spawnp(&pager.pid, words[0], &actions, NULL, words, environ);
+        posix_spawn_file_actions_destroy(&actions);
+        return r;
+}
+
+void output_begin(const Options *o) {
+        const char *command = pager_command();
+        int ends[2];
+
+        if (o->no_pager || o->quiet || o->json != JSON_OFF || !command || style_columns() == 0)
+                return;
+
+        /* One screen needs no pager (F); colours (R), long lines cut (S); less in secure mode runs no commands, for
+         * we may be root. */
+        (void) setenv("LESS", getenv("SYSTEMD_LESS") ?: "FRSXMK", true);
+        (void) setenv("LESSSECURE", "1", true);
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return;
+        pager.terminal_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        if (pager.terminal_fd >= 0 && spawn_pager(command, ends[0], ends[1]) >= 0) {
+                (void) dup2(ends[1], STDOUT_FILENO);
+                (void) signal(SIGPIPE, SIG_IGN); /* a pager that is quit early is no failure */
+        }
+        close(ends[0]);
+        close(ends[1]);
+}
+
+void output_end(void) {
+        (void) fflush(stdout);
+        if (pager.pid <= 0)
+                return;
+
+        (void) dup2(pager.terminal_fd, STDOUT_FILENO); /* the pager sees the end */
+        close(pager.terminal_fd);
+        while (waitpid(pager.pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        pager.pid = 0;
+        clearerr(stdout); /* what the pager did not want to read */
+}
+
+int output_json(const Options *o, json_object *object) {
+        int flags = JSON_C_TO_STRING_NOSLASHESCAPE |
+                    (o->json == JSON_SHORT ? JSON_C_TO_STRING_PLAIN
+                                           : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
+        const char *text = object ? json_object_to_json_string_ext(object, flags) : NULL;
+        int r;
+
+        r = text ? puts(text) : fail_memory();
+        json_object_put(object);
+        return text && r >= 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/say.h"
+
+#include <langinfo.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+
+#define COLUMNS_DEFAULT 80
+
+static struct {
+        bool colours, utf8;
+        unsigned columns;
+} look;
+
+int complain(Exit code, const char *format, ...) {
+        va_list arguments;
+
+        fputs("dpsctl: ", stderr);
+        va_start(arguments, format);
+        vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        fputc('\n', stderr);
+        return (int) code;
+}
+
+int fail_memory(void) {
+        return complain(EXIT_FAILED, "out of memory");
+}
+
+static unsigned terminal_columns(void) {
+        const char *told = getenv("COLUMNS");
+        struct winsize size;
+        uint64_t columns;
+
+        if (!isatty(STDOUT_FILENO))
+                return 0;
+        if (told && parse_u64(told, &columns) >= 0 && columns > 0 && columns < 10000)
+                return (unsigned) columns;
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+                return COLUMNS_DEFAULT;
+        return size.ws_col;
+}
+
+void style_init(void) {
+        const char *terminal = getenv("TERM");
+
+        (void) setlocale(LC_ALL, "");
+        look.utf8 = streq(nl_langinfo(CODESET), "UTF-8");
+        look.columns = terminal_columns();
+        look.colours = look.columns > 0 && isempty(getenv("NO_COLOR")) && !isempty(terminal) &&
+                       !streq(terminal, "dumb");
+}
+
+void style_set(bool colours, bool utf8, unsigned columns) {
+        look.colours = colours;
+        look.utf8 = utf8;
+        look.columns = columns;
+}
+
+const char *style_begin(Style s) {
+        static const char *const sequences[_STYLE_MAX] = {
+                [STYLE_PLAIN] = "",        [STYLE_BOLD] = "\033[1m",  [STYLE_DIM] = "\033[2m",
+                [STYLE_GOOD] = "\033[32m", [STYLE_BUSY] = "\033[33m", [STYLE_BAD] = "\033[1;31m",
+        };
+
+        return look.colours ? sequences[s] : "";
+}
+
+const char *style_end(Style s) {
+        return look.colours && s != STYLE_PLAIN ? "\033[0m" : "";
+}
+
+unsigned style_columns(void) {
+        return look.columns;
+}
+
+const char *style_bullet(void) {
+        return look.utf8 ? "●" : "*";
+}
+
+const char *style_arrow(void) {
+        return look.utf8 ? "→" : "->";
+}
+
+const char *style_ellipsis(void) {
+        return look.utf8 ? "…" : "...";
+}
+
+/* The next character: its bytes, and the columns it takes. Where the locale cannot read it, a character is a column. */
+static size_t next_character(const char *p, mbstate_t *state, size_t *ret_columns) {
+        wchar_t c;
+        size_t n = mbrtowc(&c, p, strlen(p), state);
+        int columns;
+
+        if (n == (size_t) -1 || n == (size_t) -2 || n == 0) {
+                *state = (mbstate_t){ 0 };
+                for (n = 1; ((unsigned char) p[n] & 0xc0) == 0x80; n++)
+                        ;
+                *ret_columns = 1;
+                return n;
+        }
+
+        columns = wcwidth(c);
+        *ret_columns = columns < 0 ? 1 : (size_t) columns;
+        return n;
+}
+
+size_t text_width(const char *text) {
+        mbstate_t state = { 0 };
+        size_t width = 0, columns;
+
+        while (*text) {
+                text += next_character(text, &state, &columns);
+                width += columns;
+        }
+        return width;
+}
+
+size_t text_fit(const char *text, size_t max) {
+        mbstate_t state = { 0 };
+        size_t width = 0, used = 0;
+
+        while (text[used]) {
+                size_t columns, n = next_character(text + used, &state, &columns);
+
+                if (width + columns > max)
+                        break;
+                width += columns;
+                used += n;
+        }
+        return used;
+}

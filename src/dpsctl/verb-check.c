@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "basic/text.h"
+#include "dpsctl/check.h"
+#include "dpsctl/output.h"
+#include "dpsctl/redact.h"
+#include "dpsctl/table.h"
+
+/* What could be in the way of a registration, looked at from here, without the daemon. */
+
+#define DAEMON_NAME "dpsd"
+#define DAEMON_CREDENTIALS "/run/credentials/dpsd.service"
+
+/* What root can read says nothing: all is looked at as the daemon, where there is its user. */
+static int become_daemon(void) {
+        const struct passwd *user = geteuid() == 0 ? getpwnam(DAEMON_NAME) : NULL;
+
+        if (!user)
+                return 0;
+        if (initgroups(DAEMON_NAME, user->pw_gid) < 0 || setegid(user->pw_gid) < 0 ||
+            seteuid(user->pw_uid) < 0)
+                return -errno;
+        return 0;
+}
+
+static void check_remarks(Checks *c, const char *name, const ConfReport *report) {
+        for (size_t k = 0; k < report->n_remarks; k++)
+                checks_add(c, name, "configuration",
+                           report->remarks[k].severity == CONF_ERROR ? CHECK_FAILURE : CHECK_WARNING, "%s",
+                           report->remarks[k].text);
+}
+
+void check_identity(Checks *c, char *const *directories, const Conf *defaults, const char *name,
+                    Settings **ret_settings) {
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        _cleanup_(settings_freep) Settings *settings = NULL, *expanded = NULL;
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        _cleanup_(freep) char *reason = NULL;
+        int r;
+
+        *ret_settings = NULL;
+        r = conf_load(directories, name, &report, &conf);
+        if (r >= 0)
+                r = settings_from_conf(defaults, conf, &report, &settings);
+        check_remarks(c, name, &report);
+        if (r < 0 && !report.has_errors)
+                checks_add(c, name, "configuration", CHECK_FAILURE, "%s.conf: %s", name, strerror(-r));
+        if (r < 0 || report.has_errors)
+                return;
+        if (report.n_remarks == 0)
+                checks_add(c, name, "configuration", CHECK_OK, "%s is fine", conf->files[0]);
+
+        r = settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason);
+        if (r < 0) {
+                checks_add(c, name, "identity", CHECK_FAILURE, "%s", reason ?: strerror(-r));
+                return;
+        }
+        checks_add(c, name, "identity", CHECK_OK, "registers as %s in scope %s", expanded->registration_id,
+                   expanded->id_scope);
+        *ret_settings = TAKE_PTR(expanded);
+}
+
+static int redact_rows(Checks *c, const Settings *s) {
+        if (!redact_value(PRIVACY_SCOPE, s->id_scope) || !redact_value(PRIVACY_ID, s->registration_id))
+                return -ENOMEM;
+        for (size_t k = 0; k < c->n; k++) {
+                char *text = redact_text(c->rows[k].text);
+
+                if (!text)
+                        return -ENOMEM;
+                free(c->rows[k].text);
+                c->rows[k].text = text;
+        }
+        return 0;
+}
+
+static void check_one(Checks *c, char *const *directories, const Conf *defaults, const char *name,
+                      const Options *o) {
+        _cleanup_(settings_freep) Settings *settings = NULL;
+
+        check_identity(c, directories, defaults, name, &settings);
+        if (!settings)
+                return;
+        check_keys(c, settings);
+        check_roots(c, settings);
+        if (o->offline)
+                checks_add(c, name, "connection", CHECK_SKIPPED, "--offline");
+        else
+                check_endpoint(c, settings);
+        if (o->redact && redact_rows(c, settings) < 0)
+                c->failed = true;
+}
+
+static int check_all(Checks *c, const Options *o) {
+        _cleanup_(strv_freep) char **directories = NULL, **listed = NULL;
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        _cleanup_(conf_freep) Conf *defaults = NULL;
+        DaemonSettings daemon;
+        int r;
+
+        check_clock(c);
+        r = conf_directories(NULL, &directories);
+        if (r < 0)
+                return r;
+        r = conf_load(directories, DAEMON_NAME, &report, &defaults);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        daemon_settings_from_conf(defaults, &report, &daemon);
+        r = conf_list(directories, &report, &listed);
+        check_remarks(c, "", &report);
+        if (r < 0)
+                return report.has_errors ? 0 : r;
+        if (!listed && o->n_arguments == 0)
+                checks_add(c, "", "configuration", CHECK_WARNING,
+                           "no identity is configured: write /etc/dps/NAME.conf, see dps.conf(5)");
+
+        STRV_FOREACH(name, o->n_arguments > 0 ? o->arguments : listed)
+        check_one(c, directories, defaults, *name, o);
+        return 0;
+}
+
+static Style style_of(CheckResult r) {
+        static const Style styles[_CHECK_RESULT_MAX] = {
+                [CHECK_OK] = STYLE_GOOD,
+                [CHECK_SKIPPED] = STYLE_DIM,
+                [CHECK_WARNING] = STYLE_BUSY,
+                [CHECK_FAILURE] = STYLE_BAD,
+        };
+
+        return styles[r];
+}
+
+static int print_rows(const Checks *c) {
+        static const char *const header[] = { "RESULT", "IDENTITY", "ABOUT", "" };
+        Table t;
+        int r;
+
+        table_init(&t, header, ELEMENTSOF(header));
+        for (size_t k = 0; k < c->n; k++) {
+                const CheckRow *row = &c->rows[k];
+
+                table_add(&t, style_of(row->result), check_result_to_string(row->result));
+                table_add(&t, STYLE_PLAIN, isempty(row->name) ? NULL : row->name);
+                table_add(&t, STYLE_PLAIN, row->subject);
+                table_add(&t, row->result >= CHECK_WARNING ? style_of(row->result) : STYLE_PLAIN, row->text);
+        }
+        t.is_whole = true; /* what to do stands at the end */
+        r = table_print(&t, false, stdout);
+        table_done(&t);
+        return r < 0 ? fail_memory() : 0;
+}
+
+static int rows_to_json(const Checks *c, const Options *o) {
+        json_object *whole = json_object_new_object(), *rows = json_object_new_array();
+
+        json_object_object_add(whole, "version", json_object_new_int(1));
+        json_object_object_add(whole, "checks", rows);
+        for (size_t k = 0; k < c->n; k++) {
+                json_object *row = json_object_new_object();
+
+                json_object_object_add(row, "Name", json_object_new_string(c->rows[k].name));
+                json_object_object_add(row, "Check", json_object_new_string(c->rows[k].subject));
+                json_object_object_add(row, "Result",
+                                       json_object_new_string(check_result_to_string(c->rows[k].result)));
+                json_object_object_add(row, "Text", json_object_new_string(c->rows[k].text));
+                json_object_array_add(rows, row);
+        }
+        return output_json(o, whole);
+}
+
+int verb_check(const Options *o) {
+        _cleanup_(checks_done) Checks checks = { 0 };
+        int r;
+
+        if (access(DAEMON_CREDENTIALS, F_OK) == 0)
+                (void) setenv("CREDENTIALS_DIRECTORY", DAEMON_CREDENTIALS, false);
+        r = become_daemon();
+        if (r >= 0)
+                r = check_all(&checks, o);
+        if (r < 0 || checks.failed)
+                return complain(EXIT_FAILED, "the check could not be made: %s",
+                                strerror(checks.failed ? ENOMEM : -r));
+
+        if (o->json != JSON_OFF)
+                r = rows_to_json(&checks, o);
+        else
+                r = o->quiet ? 0 : print_rows(&checks);
+        return r != 0 ? r : checks_worst(&checks) == CHECK_FAILURE ? EXIT_FAILED : EXIT_DONE;
+}

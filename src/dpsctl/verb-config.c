@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "config/conf.h"
+#include "config/secret.h"
+#include "config/settings.h"
+#include "config/specifier.h"
+#include "dpsctl/output.h"
+#include "dpsctl/redact.h"
+
+/* The configuration as it lies on the disk; the daemon is not asked. */
+
+#define DAEMON_NAME "dpsd"
+
+/* --- remarks ---------------------------------------------------------------------------------------------------- */
+
+static void print_remarks(const ConfReport *report, FILE *f) {
+        for (size_t k = 0; k < report->n_remarks; k++) {
+                const ConfRemark *remark = &report->remarks[k];
+                bool is_error = remark->severity == CONF_ERROR;
+
+                fprintf(f, "%s%s:%s %s\n", style_begin(is_error ? STYLE_BAD : STYLE_BUSY),
+                        is_error ? "error" : "warning", style_end(STYLE_BAD), remark->text);
+        }
+}
+
+static int remarks_to_json(const ConfReport *report, const Options *o) {
+        json_object *whole = json_object_new_object(), *rows = json_object_new_array();
+
+        json_object_object_add(whole, "version", json_object_new_int(1));
+        json_object_object_add(whole, "remarks", rows);
+        for (size_t k = 0; k < report->n_remarks; k++) {
+                bool is_error = report->remarks[k].severity == CONF_ERROR;
+                json_object *row = json_object_new_object();
+
+                json_object_object_add(row, "Severity",
+                                       json_object_new_string(is_error ? "error" : "warning"));
+                json_object_object_add(row, "Text", json_object_new_string(report->remarks[k].text));
+                json_object_array_add(rows, row);
+        }
+        return output_json(o, whole);
+}
+
+/* --- verify-config ------------------------------------------------------------------------------------------------ */
+
+/* What one file, or one identity, means. */
+static int verify_conf(const Conf *defaults, const Conf *conf, ConfReport *report) {
+        _cleanup_(settings_freep) Settings *settings = NULL;
+        DaemonSettings daemon;
+
+        if (!streq(conf->name, DAEMON_NAME))
+                return settings_from_conf(defaults, conf, report, &settings);
+        daemon_settings_from_conf(conf, report, &daemon);
+        return 0;
+}
+
+static char *name_of_file(const char *path) {
+        const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+
+        return strndup(base, strlen(base) - (endswith(base, ".conf") ? strlen(".conf") : 0));
+}
+
+static int verify_file(const char *path, const Conf *defaults, ConfReport *report) {
+        _cleanup_(freep) char *name = name_of_file(path);
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+        if (!endswith(path, ".conf"))
+                conf_report_add(report, CONF_WARNING, path, 0, "only files named NAME.conf are read");
+        else if (!streq(name, DAEMON_NAME) && !conf_name_is_valid(name))
+                conf_report_add(report, CONF_WARNING, path, 0,
+                                "this is no name for an identity, the file would be skipped: 1 to 64 of A-Z "
+                                "a-z 0-9 _ "
+                                ". : - are one, the first of them no . : or -");
+
+        r = conf_load_file(path, name, report, &conf);
+        if (r < 0)
+                return r == -ENOMEM ? r : 0; /* the report has it */
+        return verify_conf(defaults, conf, report);
+}
+
+static int verify_installed(char *const *directories, const Conf *defaults, ConfReport *report) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        if (defaults) {
+                r = verify_conf(NULL, defaults, report);
+                if (r < 0)
+                        return r;
+        }
+        r = conf_list(directories, report, &names);
+        if (r < 0)
+                return r == -ENOMEM || !report->has_errors ? r : 0;
+        STRV_FOREACH(name, names) {
+                _cleanup_(conf_freep) Conf *conf = NULL;
+
+                r = conf_load(directories, *name, report, &conf);
+                if (r >= 0)
+                        r = verify_conf(defaults, conf, report);
+                if (r == -ENOMEM)
+                        return r;
+        }
+        return 0;
+}
+
+static int verify(const Options *o, ConfReport *report) {
+        _cleanup_(strv_freep) char **directories = NULL;
+        _cleanup_(conf_freep) Conf *defaults = NULL;
+        /* Of files that were not asked for only what is read is wanted. */
+        ConfReport aside = { 0 };
+        int r;
+
+        r = conf_directories(o->root, &directories);
+        if (r < 0)
+                return r;
+        r = conf_load(directories, DAEMON_NAME, o->n_arguments > 0 ? &aside : report, &defaults);
+        conf_report_done(&aside);
+        if (r < 0 && r != -ENOENT)
+                return r;
+
+        if (o->n_arguments == 0)
+                return verify_installed(directories, defaults, report);
+        STRV_FOREACH(path, o->arguments) {
+                r = verify_file(*path, defaults, report);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int verb_verify_config(const Options *o) {
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        int r;
+
+        r = verify(o, &report);
+        if (r < 0 && !report.has_errors)
+                return complain(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
+        if (o->json != JSON_OFF)
+                r = remarks_to_json(&report, o);
+        else {
+                r = 0;
+                print_remarks(&report, stdout);
+                if (report.n_remarks == 0 && !o->quiet)
+                        printf("Nothing is wrong with the configuration.\n");
+        }
+        return r != 0 ? r : report.has_errors ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* --- cat-config --------------------------------------------------------------------------------------------------- */
+
+/* These hold references, which are no secret; a key that was pasted here instead is none. */
+static bool is_reference(const ConfLine *line) {
+        static const char *const keys[] = { "Key", "GroupKey", "PrivateKey", "ProxyPassword" };
+        _cleanup_(freep) char *reason = NULL;
+
+        for (size_t k = 0; k < ELEMENTSOF(keys); k++)
+                if (streq(line->key, keys[k]))
+                        return secret_check(line->value, &reason) >= 0;
+        return false;
+}
+
+static const char *value_shown(const ConfLine *line, bool redact) {
+        if (isempty(line->value))
+                return "";
+        if (settings_key_is_secret(line->section, line->key) && !is_reference(line))
+                return "(not shown)";
+        if (redact && streq(line->key, "IdScope"))
+                return redact_value(PRIVACY_SCOPE, line->value) ?: "?";
+        if (redact && streq(line->key, "RegistrationId"))
+                return redact_value(PRIVACY_ID, line->value) ?: "?";
+        return line->value;
+}
+
+/* It can be read again: where a line is from stands in a comment above it. */
+static void print_conf(const Conf *c, bool redact) {
+        const char *section = NULL, *file = NULL;
+
+        for (size_t k = 0; k < c->n_lines; k++) {
+                const ConfLine *line = &c->lines[k];
+
+                if (!section || !streq(section, line->section))
+                        printf("\n%s[%s]%s\n", style_begin(STYLE_BOLD), line->section, style_end(STYLE_BOLD));
+                if (!section || !streq(section, line->section) || file != line->file)
+                        printf("%s# %s%s\n", style_begin(STYLE_DIM), line->file, style_end(STYLE_DIM));
+                printf("%s=%s\n", line->key, value_shown(line, redact));
+                section = line->section;
+                file = line->file;
+        }
+}
+
+static json_object *conf_to_json(const Conf *c, bool redact) {
+        json_object *rows = json_object_new_array();
+
+        for (size_t k = 0; k < c->n_lines; k++) {
+                const ConfLine *line = &c->lines[k];
+                json_object *row = json_object_new_object();
+
+                json_object_object_add(row, "Section", json_object_new_string(line->section));
+                json_object_object_add(row, "Key", json_object_new_string(line->key));
+                json_object_object_add(row, "Value", json_object_new_string(value_shown(line, redact)));
+                json_object_object_add(row, "File", json_object_new_string(line->file));
+                json_object_object_add(row, "Line", json_object_new_int64(line->line));
+                json_object_array_add(rows, row);
+        }
+        return rows;
+}
+
+/* Printed at once, or collected in `rows`. */
+static int show_conf(char *const *directories, const char *name, const Options *o, json_object *rows,
+                     ConfReport *report) {
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        json_object *row;
+        int r;
+
+        r = conf_load(directories, name, report, &conf);
+        if (r < 0)
+                return r;
+        if (!rows) {
+                printf("%s# %s%s%s\n", style_begin(STYLE_DIM),
+                       streq(name, DAEMON_NAME) ? "defaults for all identities: " : "", name,
+                       style_end(STYLE_DIM));
+                print_conf(conf, o->redact);
+                printf("\n");
+                return 0;
+        }
+        row = json_object_new_object();
+        json_object_object_add(row, "Name", json_object_new_string(name));
+        json_object_object_add(row, "Lines", conf_to_json(conf, o->redact));
+        return json_object_array_add(rows, row);
+}
+
+static int show_confs(const Options *o, json_object *rows, ConfReport *report) {
+        _cleanup_(strv_freep) char **directories = NULL, **listed = NULL;
+        char *const *names = o->arguments;
+        int r;
+
+        r = conf_directories(o->root, &directories);
+        if (r >= 0 && o->n_arguments == 0) {
+                r = conf_list(directories, report, &listed);
+                names = listed;
+        }
+        if (r < 0)
+                return complain(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
+
+        if (!strv_contains(names, DAEMON_NAME)) {
+                r = show_conf(directories, DAEMON_NAME, o, rows, report);
+                if (r == -ENOMEM)
+                        return fail_memory();
+        }
+        STRV_FOREACH(name, names) {
+                r = show_conf(directories, *name, o, rows, report);
+                if (r == -ENOENT)
+                        return complain(EXIT_NO_IDENTITY,
+                                        "there is no %s.conf, or it is masked; where it is searched: "
+                                        "dps.conf(5)",
+                                        *name);
+                if (r < 0)
+                        return complain(EXIT_FAILED, "%s.conf cannot be read: %s", *name, strerror(-r));
+        }
+        return 0;
+}
+
+int verb_cat_config(const Options *o) {
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        json_object *whole = NULL, *rows = NULL;
+        int r;
+
+        if (o->json != JSON_OFF) {
+                whole = json_object_new_object();
+                rows = json_object_new_array();
+                json_object_object_add(whole, "version", json_object_new_int(1));
+                json_object_object_add(whole, "configuration", rows);
+        } else
+                output_begin(o);
+        r = show_confs(o, rows, &report);
+        output_end();
+        if (!o->quiet)
+                print_remarks(&report, stderr);
+        if (r != 0)
+                json_object_put(whole);
+        return r == 0 && whole ? output_json(o, whole) : r;
+}
+
+/* --- expand ------------------------------------------------------------------------------------------------------- */
+
+int verb_expand(const Options *o) {
+        const SpecifierContext context = { .root = o->root };
+        _cleanup_(freep) char *text = NULL, *reason = NULL;
+        json_object *json;
+        int r;
+
+        r = specifier_expand(o->arguments[0], &context, &text, &reason);
+        if (r < 0)
+                return complain(EXIT_FAILED, "%s", reason ?: strerror(-r));
+        if (o->json == JSON_OFF)
+                return puts(text) < 0 ? EXIT_FAILED : 0;
+
+        json = json_object_new_object();
+        json_object_object_add(json, "version", json_object_new_int(1));
+        json_object_object_add(json, "expanded", json_object_new_string(text));
+        return output_json(o, json);
+}

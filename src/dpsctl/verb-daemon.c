@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "dpsctl/bus.h"
+#include "dpsctl/output.h"
+
+/* What is for the daemon as a whole: reload, forget, log-level. */
+
+#define LOG_CONTROL "org.freedesktop.LogControl1"
+#define LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
+
+/* {"version":1,"KEY":"TEXT"} */
+static int output_pair(const Options *o, const char *key, const char *text) {
+        json_object *json = json_object_new_object();
+
+        json_object_object_add(json, "version", json_object_new_int(1));
+        json_object_object_add(json, key, json_object_new_string(text));
+        return output_json(o, json);
+}
+
+static int tell_done(const Options *o, const char *key, const char *text, const char *message) {
+        if (o->json != JSON_OFF)
+                return output_pair(o, key, text);
+        if (!o->quiet)
+                printf("%s\n", message);
+        return 0;
+}
+
+int verb_reload(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = bus_open(o, &bus);
+        if (r != 0)
+                return r;
+        r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reload", &error, NULL, NULL);
+        if (r >= 0)
+                return tell_done(o, "reloaded", "all", "Configuration reloaded.");
+        if (!sd_bus_error_has_name(&error, DPS_BUS_ERROR_CONFIG))
+                return bus_fail(&error, r);
+
+        fprintf(stderr, "%s\n", error.message);
+        return complain(EXIT_FAILED,
+                        "what is good is applied; identities with these errors go on as they were");
+}
+
+int verb_forget(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(freep) char *message = NULL;
+        int r;
+
+        r = bus_open(o, &bus);
+        if (r != 0)
+                return r;
+        r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Forget", &error, NULL, "s",
+                             o->arguments[0]);
+        if (r < 0)
+                return bus_fail(&error, r);
+        if (asprintf(&message, "%s is forgotten: its state and its files in /run/dps are gone.",
+                     o->arguments[0]) < 0)
+                return fail_memory();
+        return tell_done(o, "forgotten", o->arguments[0], message);
+}
+
+static int print_log_level(const Options *o, sd_bus *bus) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *level;
+        int r;
+
+        r = bus_call(bus, LOG_CONTROL_PATH, "org.freedesktop.DBus.Properties", "Get", &reply, "ss",
+                     LOG_CONTROL, "LogLevel");
+        if (r != 0)
+                return r;
+        r = sd_bus_message_read(reply, "v", "s", &level);
+        if (r < 0)
+                return bus_fail_answer("Get", r);
+        if (o->json != JSON_OFF)
+                return output_pair(o, "LogLevel", level);
+        return puts(level) < 0 ? EXIT_FAILED : 0;
+}
+
+int verb_log_level(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = bus_open(o, &bus);
+        if (r != 0)
+                return r;
+        if (o->n_arguments == 0)
+                return print_log_level(o, bus);
+
+        r = bus_call_guarded(bus, LOG_CONTROL_PATH, "org.freedesktop.DBus.Properties", "Set", &error, NULL,
+                             "ssv", LOG_CONTROL, "LogLevel", "s", o->arguments[0]);
+        return r < 0 ? bus_fail(&error, r) : 0;
+}

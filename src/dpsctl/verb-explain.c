@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "dps/error.h"
+#include "dpsctl/output.h"
+#include "dpsctl/table.h"
+
+/* The manual of errors: an id such as "throttled", or a code of DPS such as 401002. */
+
+#define CODE_MIN 100
+#define CODE_MAX 999999
+
+static json_object *to_json(const char *id, uint64_t code, const char *meaning, const char *advice) {
+        json_object *o = json_object_new_object();
+
+        json_object_object_add(o, "Id", json_object_new_string(id));
+        if (code > 0)
+                json_object_object_add(o, "Code", json_object_new_uint64(code));
+        json_object_object_add(o, "Meaning", json_object_new_string(meaning));
+        json_object_object_add(o, "Advice", json_object_new_string(advice));
+        return o;
+}
+
+static int output_rows(const Options *o, json_object *rows) {
+        json_object *whole = json_object_new_object();
+
+        json_object_object_add(whole, "version", json_object_new_int(1));
+        json_object_object_add(whole, "errors", rows);
+        return output_json(o, whole);
+}
+
+static int explain_all(const Options *o) {
+        static const char *const header[] = { "ID", "MEANING" };
+        json_object *rows = json_object_new_array();
+        Table t;
+        int r;
+
+        table_init(&t, header, ELEMENTSOF(header));
+        for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++) {
+                table_add(&t, STYLE_BOLD, dps_error_id_to_string(id));
+                table_add(&t, STYLE_PLAIN, dps_error_id_meaning(id));
+                json_object_array_add(rows, to_json(dps_error_id_to_string(id), 0, dps_error_id_meaning(id),
+                                                    dps_error_id_advice(id)));
+        }
+        if (o->json != JSON_OFF)
+                r = output_rows(o, TAKE_PTR(rows));
+        else {
+                output_begin(o);
+                r = table_print(&t, !o->no_legend, stdout) < 0 ? fail_memory() : 0;
+                if (!o->no_legend)
+                        printf("\nWhat to do about one, or about a code of DPS such as 401002: dpsctl "
+                               "explain ID\n");
+                output_end();
+        }
+        json_object_put(rows);
+        table_done(&t);
+        return r;
+}
+
+static int explain_one(const Options *o, const char *id, uint64_t code, bool is_final, const char *meaning,
+                       const char *advice) {
+        json_object *rows;
+
+        if (o->json != JSON_OFF) {
+                rows = json_object_new_array();
+                json_object_array_add(rows, to_json(id, code, meaning, advice));
+                return output_rows(o, rows);
+        }
+
+        printf("%s%s%s", style_begin(STYLE_BOLD), id, style_end(STYLE_BOLD));
+        if (code > 0)
+                printf(" (%" PRIu64 "%s)", code,
+                       is_final ? ", final: asked again after an hour, then ever more rarely" : "");
+        printf("\n     Meaning: %s\n  What to do: %s\n", meaning, advice);
+        return 0;
+}
+
+int verb_explain(const Options *o) {
+        const char *word = o->arguments[0];
+        DpsErrorId id;
+        uint64_t code;
+        DpsCode row;
+
+        if (!word)
+                return explain_all(o);
+        if (dps_error_id_from_string(word, &id) >= 0 && id != DPS_ERROR_NONE)
+                return explain_one(o, word, 0, false, dps_error_id_meaning(id), dps_error_id_advice(id));
+        if (parse_u64(word, &code) < 0 || code < CODE_MIN || code > CODE_MAX)
+                return complain(EXIT_USAGE,
+                                "'%s' is neither an error id nor a code of DPS; dpsctl explain lists the ids",
+                                word);
+
+        row = dps_code_lookup((uint32_t) code);
+        return explain_one(o, dps_error_id_to_string(row.id), code, row.verdict == DPS_VERDICT_FINAL,
+                           row.meaning, row.advice);
+}

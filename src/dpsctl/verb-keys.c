@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <termios.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/key.h"
+#include "dps/sas.h"
+#include "dpsctl/output.h"
+
+/* Derived keys and SAS tokens, made here. The key that makes them comes from a file or from standard input: an argument
+ * could be seen by everybody on the box, and would stay in the shell's history. */
+
+#define KEY_TEXT_MAX 256
+#define REGISTRATION_ID_MAX 128
+#define LIFETIME_DEFAULT_USEC USEC_PER_HOUR
+
+static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
+        size_t size = 0;
+
+        while (size < KEY_TEXT_MAX) {
+                ssize_t n = read(fd, text + size, KEY_TEXT_MAX - size);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                size += (size_t) n;
+                if (n == 0 || (isatty(fd) && memchr(text, '\n', size)))
+                        break;
+        }
+        if (size == KEY_TEXT_MAX)
+                return -EFBIG;
+        text[size] = '\0';
+        return strlen(text) == size ? 0 : -EBADMSG;
+}
+
+/* From a person, who is not to see it either. */
+static int read_terminal(char text[static KEY_TEXT_MAX]) {
+        struct termios before, silent;
+        int r;
+
+        if (tcgetattr(STDIN_FILENO, &before) < 0)
+                return -errno;
+        silent = before;
+        silent.c_lflag &= ~(tcflag_t) ECHO;
+        fprintf(stderr, "Key (base64, not shown): ");
+        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+        r = read_text(STDIN_FILENO, text);
+        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+        fputc('\n', stderr);
+        return r;
+}
+
+static int read_source(const char *source, char text[static KEY_TEXT_MAX]) {
+        _cleanup_(closep) int fd = -1;
+
+        if (streq(source, "-"))
+                return isatty(STDIN_FILENO) ? read_terminal(text) : read_text(STDIN_FILENO, text);
+        fd = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        return fd < 0 ? -errno : read_text(fd, text);
+}
+
+static int read_key(const Options *o, DpsKey *ret) {
+        const char *source = o->key ?: "-", *shown = streq(source, "-") ? "standard input" : source;
+        char text[KEY_TEXT_MAX];
+        int r;
+
+        r = read_source(source, text);
+        if (r < 0 && r != -EFBIG && r != -EBADMSG)
+                return complain(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
+        if (r >= 0)
+                r = dps_key_from_base64(text, ret);
+        explicit_bzero(text, sizeof(text));
+        if (r == -ERANGE)
+                return complain(EXIT_FAILED, "the key from %s is none: DPS takes keys of 16 to 64 bytes",
+                                shown);
+        if (r < 0)
+                return complain(EXIT_FAILED,
+                                "the key from %s is none: the base64 text of the portal is wanted, and "
+                                "nothing else",
+                                shown);
+        return 0;
+}
+
+static int output_secret(const Options *o, const char *member, const char *text, uint64_t expiry_sec) {
+        json_object *json;
+
+        if (o->json == JSON_OFF)
+                return puts(text) < 0 ? EXIT_FAILED : 0;
+        json = json_object_new_object();
+        json_object_object_add(json, "version", json_object_new_int(1));
+        json_object_object_add(json, member, json_object_new_string(text));
+        if (expiry_sec > 0)
+                json_object_object_add(json, "ExpiresAt", json_object_new_uint64(expiry_sec * USEC_PER_SEC));
+        return output_json(o, json);
+}
+
+static int check_registration_id(const char *id) {
+        size_t n = strlen(id);
+
+        if (n == 0 || n > REGISTRATION_ID_MAX)
+                return complain(EXIT_USAGE, "a registration id has 1 to %d characters", REGISTRATION_ID_MAX);
+        for (const char *p = id; *p; p++)
+                if (!isalnum((unsigned char) *p) && !strchr("-._:", *p))
+                        return complain(EXIT_USAGE,
+                                        "'%s' is no registration id: letters, digits and - . _ : are one",
+                                        id);
+        return 0;
+}
+
+int verb_derive_key(const Options *o) {
+        _cleanup_(dps_key_done) DpsKey group = { 0 }, device = { 0 };
+        _cleanup_(erase_and_freep) char *text = NULL;
+        int r;
+
+        if (o->redact)
+                return complain(EXIT_USAGE, "--redact would leave nothing of a key");
+        r = check_registration_id(o->arguments[0]);
+        if (r == 0)
+                r = read_key(o, &group);
+        if (r != 0)
+                return r;
+
+        r = dps_key_derive(&group, o->arguments[0], &device);
+        if (r >= 0)
+                r = dps_key_to_base64(&device, &text);
+        if (r < 0)
+                return complain(EXIT_FAILED, "the key cannot be derived: %s", strerror(-r));
+        return output_secret(o, "Key", text, 0);
+}
+
+/* What the token is for; a device at DPS, or one at its hub. */
+static int make_resource(const Options *o, char **ret, const char **ret_policy) {
+        bool is_dps = o->id_scope || o->registration_id, is_hub = o->hub || o->device_id;
+        int r;
+
+        if (is_dps == is_hub || (is_dps && !(o->id_scope && o->registration_id)) ||
+            (is_hub && !(o->hub && o->device_id)))
+                return complain(
+                        EXIT_USAGE,
+                        "what is the token for? Either --id-scope= and --registration-id=, for DPS, or "
+                        "--hub= and --device-id=, for the hub");
+        if (is_dps) {
+                r = check_registration_id(o->registration_id);
+                if (r != 0)
+                        return r;
+        }
+
+        *ret_policy = is_dps ? DPS_SAS_POLICY_REGISTRATION : NULL;
+        r = is_dps ? dps_sas_resource_registration(o->id_scope, o->registration_id, ret)
+                   : dps_sas_resource_hub(o->hub, o->device_id, ret);
+        return r < 0 ? complain(EXIT_FAILED, "no token can be made: %s", strerror(-r)) : 0;
+}
+
+static int choose_expiry(const Options *o, uint64_t *ret_sec) {
+        uint64_t lifetime_usec = o->lifetime_usec ?: LIFETIME_DEFAULT_USEC;
+
+        if (o->expiry_sec > 0 && o->lifetime_usec > 0)
+                return complain(EXIT_USAGE, "either --expiry= or --lifetime=");
+        if (lifetime_usec < USEC_PER_SEC || lifetime_usec > 100 * USEC_PER_YEAR)
+                return complain(EXIT_USAGE, "--lifetime= is at least a second, and at most 100 years");
+        *ret_sec = o->expiry_sec ?: (now_usec(CLOCK_REALTIME) + lifetime_usec) / USEC_PER_SEC;
+        return 0;
+}
+
+int verb_sas(const Options *o) {
+        _cleanup_(dps_key_done) DpsKey key = { 0 };
+        _cleanup_(erase_and_freep) char *token = NULL;
+        _cleanup_(freep) char *resource = NULL;
+        const char *policy = NULL;
+        uint64_t expiry_sec = 0;
+        int r;
+
+        if (o->redact)
+                return complain(EXIT_USAGE, "--redact would leave nothing of a token");
+        r = make_resource(o, &resource, &policy);
+        if (r == 0)
+                r = choose_expiry(o, &expiry_sec);
+        if (r == 0)
+                r = read_key(o, &key);
+        if (r != 0)
+                return r;
+
+        r = dps_sas_new(&key, resource, expiry_sec, policy, &token);
+        if (r < 0)
+                return complain(EXIT_FAILED, "no token can be made: %s", strerror(-r));
+        return output_secret(o, "Token", token, expiry_sec);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsctl/bus.h"
+#include "dpsctl/output.h"
+#include "dpsctl/redact.h"
+#include "dpsctl/watch.h"
+#include "dpsctl/when.h"
+
+/* A line for each change, as it comes; or a JSON object on a line, with the properties that changed. */
+
+/* The time and the name, in front of what happened. */
+static void print_head(const Identity *i) {
+        char timestamp[TIMESTAMP_TEXT_MAX];
+
+        printf("%s%s%s %s%s%s: ", style_begin(STYLE_DIM),
+               format_timestamp(now_usec(CLOCK_REALTIME), timestamp), style_end(STYLE_DIM),
+               style_begin(STYLE_BOLD), i ? i->name : "dpsd", style_end(STYLE_BOLD));
+}
+
+static json_object *new_event(const char *event, const Identity *i) {
+        json_object *o = json_object_new_object();
+
+        json_object_object_add(o, "version", json_object_new_int(1));
+        json_object_object_add(o, "At", json_object_new_uint64(now_usec(CLOCK_REALTIME)));
+        json_object_object_add(o, "Event", json_object_new_string(event));
+        if (i)
+                json_object_object_add(o, "Name", json_object_new_string(i->name));
+        return o;
+}
+
+static bool is_same(const Property *p, const Identity *a, const Identity *b) {
+        if (p->type == 's')
+                return streq(property_text(p, a), property_text(p, b));
+        return property_number(p, a) == property_number(p, b);
+}
+
+static json_object *changed_properties(const Identity *before, const Identity *now) {
+        json_object *o = identity_to_json(now);
+        const Property *p;
+
+        for (size_t k = 0; before && (p = property_at(k)); k++)
+                if (is_same(p, before, now))
+                        json_object_object_del(o, p->name);
+        return o;
+}
+
+static void print_state(const Identity *before, const Identity *now) {
+        if (before && streq(before->state, now->state))
+                return;
+        print_head(now);
+        if (before)
+                printf("%s %s ", before->state, style_arrow());
+        printf("%s\n", now->state);
+}
+
+static void print_assignment(const Identity *before, const Identity *now) {
+        if (isempty(now->assigned_hub) || (before && before->generation == now->generation))
+                return;
+        print_head(now);
+        if (before && !isempty(before->assigned_hub) && !streq(before->assigned_hub, now->assigned_hub))
+                printf("moved from %s ", before->assigned_hub);
+        printf("to %s as %s (generation %" PRIu64 ")\n", now->assigned_hub, now->device_id, now->generation);
+}
+
+static void print_error(const Identity *before, const Identity *now) {
+        bool is_new = !before || before->last_error_at != now->last_error_at ||
+                      !streq(before->last_error_id, now->last_error_id) ||
+                      !streq(before->last_error, now->last_error);
+
+        if (!is_new)
+                return;
+        if (isempty(now->last_error_id) && (!before || isempty(before->last_error_id)))
+                return;
+        print_head(now);
+        if (isempty(now->last_error_id))
+                printf("no error any more\n");
+        else
+                printf("%s%s (%s%s%s)%s\n", style_begin(STYLE_BAD), now->last_error, now->last_error_id,
+                       isempty(now->last_error_step) ? "" : ", at ", now->last_error_step,
+                       style_end(STYLE_BAD));
+}
+
+static void print_next(const Identity *before, const Identity *now) {
+        char next[NEXT_TEXT_MAX];
+
+        if (before && before->next_attempt_at == now->next_attempt_at &&
+            streq(before->waiting, now->waiting) && before->renew_at == now->renew_at)
+                return;
+        print_head(now);
+        printf("next: %s\n", identity_next(now, now_usec(CLOCK_REALTIME), next));
+}
+
+/* Copies, redacted where that is wanted, and printed. */
+static int show_change(const Options *o, const Identity *before, const Identity *now) {
+        json_object *event;
+
+        if (o->json == JSON_OFF) {
+                print_state(before, now);
+                print_assignment(before, now);
+                print_error(before, now);
+                print_next(before, now);
+                return fflush(stdout) == 0 ? 0 : EXIT_FAILED;
+        }
+        event = new_event(before ? "changed" : "present", now);
+        json_object_object_add(event, "Changed", changed_properties(before, now));
+        return output_json(o, event);
+}
+
+static int copy_for_show(const Options *o, const Identity *i, Identity *ret) {
+        int r = identity_copy(i, ret);
+
+        if (r >= 0 && o->redact)
+                r = redact_identity(ret);
+        return r;
+}
+
+static void on_changed(Watch *w, const Identity *before, const Identity *now) {
+        _cleanup_(identity_done) Identity a = { 0 }, b = { 0 };
+        int r;
+
+        r = before ? copy_for_show(w->options, before, &a) : 0;
+        if (r >= 0)
+                r = copy_for_show(w->options, now, &b);
+        r = r < 0 ? fail_memory() : show_change(w->options, before ? &a : NULL, &b);
+        if (r != 0)
+                watch_end(w, r);
+}
+
+static void on_list(Watch *w) {
+        for (size_t k = 0; k < w->list.n; k++)
+                on_changed(w, NULL, &w->list.items[k]);
+        if (w->list.n == 0 && w->options->json == JSON_OFF) {
+                print_head(NULL);
+                printf("running, no identity is configured\n");
+                (void) fflush(stdout);
+        }
+}
+
+static void show_event(Watch *w, const char *event, const Identity *i, const char *text) {
+        if (w->options->json != JSON_OFF) {
+                if (output_json(w->options, new_event(event, i)) != 0)
+                        watch_end(w, EXIT_FAILED);
+                return;
+        }
+        print_head(i);
+        printf("%s\n", text);
+        (void) fflush(stdout);
+}
+
+static void on_removed(Watch *w, const Identity *i) {
+        _cleanup_(identity_done) Identity shown = { 0 };
+
+        if (copy_for_show(w->options, i, &shown) < 0)
+                watch_end(w, fail_memory());
+        else
+                show_event(w, "removed", &shown, "not configured any more");
+}
+
+static void on_gone(Watch *w) {
+        show_event(w, "gone", NULL, "not running, waiting for it");
+}
+
+int verb_monitor(const Options *o) {
+        static const WatchHandlers handlers = {
+                .on_list = on_list,
+                .on_changed = on_changed,
+                .on_removed = on_removed,
+                .on_gone = on_gone,
+        };
+
+        return watch_run(o, &handlers, NULL);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsctl/bus.h"
+#include "dpsctl/output.h"
+#include "dpsctl/redact.h"
+
+/* What programs need to connect: `token` for a SAS token, `connection` for everything. */
+
+/* The identity's object, then a method that needs the right to use it. */
+static int call_identity(const Options *o, const char *member, sd_bus **bus, sd_bus_message **ret_reply,
+                         bool with_lifetime) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(freep) char *path = NULL;
+        int r;
+
+        r = bus_open(o, bus);
+        if (r == 0)
+                r = bus_find_identity(*bus, o->arguments[0], &path);
+        if (r != 0)
+                return r;
+        r = bus_call_guarded(*bus, path, DPS_BUS_IDENTITY, member, &error, ret_reply,
+                             with_lifetime ? "t" : NULL, o->lifetime_usec / USEC_PER_SEC);
+        return r < 0 ? bus_fail(&error, r) : 0;
+}
+
+int verb_token(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        uint64_t expires_at_usec;
+        const char *token;
+        json_object *json;
+        int r;
+
+        if (o->lifetime_usec > 0 && o->lifetime_usec < USEC_PER_SEC)
+                return complain(EXIT_USAGE, "--lifetime= is at least a second");
+        if (o->redact)
+                return complain(EXIT_USAGE, "--redact would leave nothing of a token");
+
+        r = call_identity(o, "GetToken", &bus, &reply, true);
+        if (r != 0)
+                return r;
+        r = sd_bus_message_read(reply, "st", &token, &expires_at_usec);
+        if (r < 0)
+                return bus_fail_answer("GetToken", r);
+        if (o->json == JSON_OFF)
+                return puts(token) < 0 ? EXIT_FAILED : 0;
+
+        json = json_object_new_object();
+        json_object_object_add(json, "version", json_object_new_int(1));
+        json_object_object_add(json, "Name", json_object_new_string(o->arguments[0]));
+        json_object_object_add(json, "Token", json_object_new_string(token));
+        json_object_object_add(json, "ExpiresAt", json_object_new_uint64(expires_at_usec));
+        return output_json(o, json);
+}
+
+/* Secrets go as well: this is for a forum post. */
+static int redact_connection(json_object *connection) {
+        static const struct {
+                const char *key;
+                Privacy privacy; /* PRIVACY_NONE: all of it */
+        } members[] = {
+                { "hub", PRIVACY_HUB },           { "deviceId", PRIVACY_ID },
+                { "registrationId", PRIVACY_ID }, { "idScope", PRIVACY_SCOPE },
+                { "clientId", PRIVACY_NONE },     { "username", PRIVACY_NONE },
+                { "password", PRIVACY_NONE },     { "proxy", PRIVACY_NONE },
+                { "payload", PRIVACY_NONE },      { "registrationState", PRIVACY_NONE },
+        };
+
+        for (size_t k = 0; k < ELEMENTSOF(members); k++) {
+                const char *mask = "***";
+                json_object *value;
+
+                if (!json_object_object_get_ex(connection, members[k].key, &value) || !value)
+                        continue;
+                if (members[k].privacy != PRIVACY_NONE)
+                        mask = redact_value(members[k].privacy, json_object_get_string(value));
+                if (!mask ||
+                    json_object_object_add(connection, members[k].key, json_object_new_string(mask)) < 0)
+                        return fail_memory();
+        }
+        return 0;
+}
+
+int verb_connection(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        json_object *connection;
+        const char *text;
+        int r;
+
+        r = call_identity(o, "GetConnection", &bus, &reply, false);
+        if (r != 0)
+                return r;
+        r = sd_bus_message_read(reply, "s", &text);
+        if (r < 0)
+                return bus_fail_answer("GetConnection", r);
+        connection = json_tokener_parse(text);
+        if (!connection)
+                return complain(EXIT_FAILED, "the answer to GetConnection is no JSON");
+
+        r = o->redact ? redact_connection(connection) : 0;
+        if (r != 0) {
+                json_object_put(connection);
+                return r;
+        }
+        return output_json(o, connection);
+}

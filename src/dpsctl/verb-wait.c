@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/verbs.h"
+
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsctl/output.h"
+#include "dpsctl/redact.h"
+#include "dpsctl/watch.h"
+#include "dpsctl/when.h"
+
+/* Until each identity that counts is assigned or failed. The daemon, too, is waited for. */
+
+static bool counts(const Identity *i, const Options *o) {
+        return o->n_arguments > 0 ? strv_contains(o->arguments, i->name) : i->required_for_provisioned;
+}
+
+int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_usec) {
+        size_t n = 0, n_assigned = 0, n_failed = 0;
+
+        for (size_t k = 0; k < l->n; k++) {
+                const Identity *i = &l->items[k];
+
+                if (!counts(i, o))
+                        continue;
+                n++;
+                n_failed += identity_is(i, "failed");
+                n_assigned +=
+                        identity_is(i, "assigned") && (!o->fresh || i->last_success_at >= booted_at_usec);
+        }
+
+        if (n_assigned == n || (o->any && n_assigned > 0))
+                return EXIT_DONE;
+        if (n_failed == n || (!o->any && n_assigned + n_failed == n))
+                return EXIT_NOT_ASSIGNED;
+        return WAIT_ON;
+}
+
+static void drop_others(Watch *w) {
+        for (size_t k = w->list.n; k-- > 0;) {
+                Identity other;
+
+                if (!counts(&w->list.items[k], w->options) &&
+                    identity_list_take(&w->list, w->list.items[k].path, &other))
+                        identity_done(&other);
+        }
+}
+
+static void report_one(const Identity *i, const Options *o) {
+        char next[NEXT_TEXT_MAX];
+
+        if (identity_is(i, "assigned") && !o->quiet)
+                printf("%s: assigned to %s as %s\n", i->name, i->assigned_hub, i->device_id);
+        if (!identity_is(i, "assigned"))
+                (void) complain(EXIT_NOT_ASSIGNED, "%s: %s%s%s; next: %s", i->name, i->state,
+                                isempty(i->last_error) ? "" : ": ", i->last_error,
+                                identity_next(i, now_usec(CLOCK_REALTIME), next));
+}
+
+/* What was waited for, as it is now; ends the wait. */
+static void report(Watch *w, int code) {
+        const Options *o = w->options;
+        int r = 0;
+
+        drop_others(w);
+        if (o->redact && redact_list(&w->list) < 0)
+                r = fail_memory();
+        if (r == 0 && o->json != JSON_OFF)
+                r = output_json(o, identity_list_to_json(&w->list));
+        for (size_t k = 0; r == 0 && o->json == JSON_OFF && k < w->list.n; k++)
+                report_one(&w->list.items[k], o);
+        if (r == 0 && o->json == JSON_OFF && !o->quiet && w->list.n == 0 && code == EXIT_DONE)
+                printf("No identity is to be waited for.\n");
+        watch_end(w, r != 0 ? r : code);
+}
+
+static void decide(Watch *w) {
+        uint64_t booted_at_usec = usec_sub(now_usec(CLOCK_REALTIME), now_usec(CLOCK_BOOTTIME));
+        int code = wait_verdict(&w->list, w->options, booted_at_usec);
+
+        if (code != WAIT_ON)
+                report(w, code);
+}
+
+static void on_list(Watch *w) {
+        STRV_FOREACH(name, w->options->arguments)
+        if (!identity_list_find_name(&w->list, *name)) {
+                watch_end(w, complain(EXIT_NO_IDENTITY,
+                                      "there is no identity named '%s'; dpsctl status shows which there are",
+                                      *name));
+                return;
+        }
+        decide(w);
+}
+
+static void on_changed(Watch *w, const Identity *before, const Identity *now) {
+        decide(w);
+}
+
+static void on_removed(Watch *w, const Identity *i) {
+        if (strv_contains(w->options->arguments, i->name))
+                watch_end(w, complain(EXIT_NO_IDENTITY, "%s is not configured any more", i->name));
+        else
+                decide(w);
+}
+
+static void on_gone(Watch *w) {
+        if (!w->options->quiet)
+                fprintf(stderr, "dpsctl: dpsd is not running, waiting for it\n");
+}
+
+static void on_timeout(Watch *w) {
+        char duration[DURATION_TEXT_MAX];
+
+        (void) complain(EXIT_TIMED_OUT, "timed out after %s%s",
+                        format_duration(w->options->timeout_usec, duration),
+                        w->is_there ? "" : ": dpsd is not running; to start it: systemctl start dpsd");
+        report(w, EXIT_TIMED_OUT);
+}
+
+int verb_wait(const Options *o) {
+        static const WatchHandlers handlers = {
+                .on_list = on_list,
+                .on_changed = on_changed,
+                .on_removed = on_removed,
+                .on_gone = on_gone,
+                .on_timeout = on_timeout,
+        };
+
+        return watch_run(o, &handlers, NULL);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One function for each verb. They give the exit code and have told what went wrong. */
+
+#include "dpsctl/identity.h"
+#include "dpsctl/options.h"
+#include "dpsctl/say.h"
+
+int verb_status(const Options *o);
+int verb_show(const Options *o);
+int verb_reprovision(const Options *o);
+int verb_wait(const Options *o);
+int verb_token(const Options *o);
+int verb_connection(const Options *o);
+int verb_reload(const Options *o);
+int verb_forget(const Options *o);
+int verb_log_level(const Options *o);
+int verb_monitor(const Options *o);
+int verb_history(const Options *o);
+int verb_check(const Options *o);
+int verb_cat_config(const Options *o);
+int verb_verify_config(const Options *o);
+int verb_expand(const Options *o);
+int verb_explain(const Options *o);
+int verb_derive_key(const Options *o);
+int verb_sas(const Options *o);
+
+#define WAIT_ON (-1)
+/* The exit code of `wait` as things stand, or WAIT_ON. `booted_at_usec`: CLOCK_REALTIME, for --fresh. */
+int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_usec);
+
+/* What `status` shows of them, and its exit code. Also for `wait`. */
+int status_print(const IdentityList *l, const Options *o, uint64_t now_usec);
+Exit status_code(const IdentityList *l, bool strict);

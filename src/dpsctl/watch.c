@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/watch.h"
+
+#include <errno.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsctl/bus.h"
+
+#define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
+#define MATCH "type='signal',sender='" DPS_BUS_NAME "',"
+#define LOCAL "org.freedesktop.DBus.Local"
+
+void watch_end(Watch *w, int code) {
+        (void) sd_event_exit(w->event, code);
+}
+
+/* A handler that could not read, or memory that did not last. */
+static int give_up(Watch *w, const char *member, int r) {
+        watch_end(w, r == -ENOMEM ? fail_memory() : bus_fail_answer(member, r));
+        return 0;
+}
+
+static void enter_gone(Watch *w) {
+        w->is_there = false;
+        identity_list_done(&w->list);
+        if (w->handlers->on_gone)
+                w->handlers->on_gone(w);
+}
+
+static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unused) {
+        const sd_bus_error *error = sd_bus_message_get_error(reply);
+        Watch *w = userdata;
+        int r;
+
+        if (error && exit_from_bus_error(error->name) == EXIT_NO_DAEMON) {
+                enter_gone(w);
+                return 0;
+        }
+        if (error) {
+                watch_end(w, bus_fail(error, 0));
+                return 0;
+        }
+
+        identity_list_done(&w->list);
+        r = identity_list_read(&w->list, reply);
+        if (r < 0)
+                return give_up(w, "GetManagedObjects", r);
+        w->is_there = true;
+        if (w->handlers->on_list)
+                w->handlers->on_list(w);
+        return 0;
+}
+
+/* What comes before the answer is older than it, and is not looked at. */
+static int ask_for_objects(Watch *w) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
+        int r;
+
+        w->is_there = false;
+        r = sd_bus_message_new_method_call(w->bus, &request, DPS_BUS_NAME, DPS_BUS_PATH,
+                                           "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_set_auto_start(request, false);
+        if (r < 0)
+                return r;
+        return sd_bus_call_async(w->bus, NULL, request, on_objects, w, 0);
+}
+
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *name, *before, *now;
+        Watch *w = userdata;
+        int r;
+
+        r = sd_bus_message_read(m, "sss", &name, &before, &now);
+        if (r < 0 || !streq(name, DPS_BUS_NAME))
+                return 0;
+        if (isempty(now)) {
+                enter_gone(w);
+                return 0;
+        }
+        r = ask_for_objects(w);
+        return r < 0 ? give_up(w, "GetManagedObjects", r) : 0;
+}
+
+static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *interface;
+        Watch *w = userdata;
+        Identity before, *i;
+        int r;
+
+        i = w->is_there ? identity_list_find(&w->list, sd_bus_message_get_path(m)) : NULL;
+        if (!i)
+                return 0;
+        r = identity_copy(i, &before);
+        if (r < 0)
+                return give_up(w, "PropertiesChanged", r);
+
+        r = sd_bus_message_read(m, "s", &interface);
+        if (r >= 0 && streq(interface, DPS_BUS_IDENTITY)) {
+                r = identity_read(i, m);
+                if (r >= 0 && w->handlers->on_changed)
+                        w->handlers->on_changed(w, &before, i);
+        }
+        identity_done(&before);
+        return r < 0 ? give_up(w, "PropertiesChanged", r) : 0;
+}
+
+static int on_interfaces_added(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *path;
+        Watch *w = userdata;
+        Identity *i;
+        int r;
+
+        r = sd_bus_message_read(m, "o", &path);
+        if (r < 0 || !w->is_there || identity_list_find(&w->list, path))
+                return 0;
+        r = identity_list_read_object(&w->list, path, m);
+        if (r < 0)
+                return give_up(w, "InterfacesAdded", r);
+        i = identity_list_find(&w->list, path);
+        if (i && w->handlers->on_changed)
+                w->handlers->on_changed(w, NULL, i);
+        return 0;
+}
+
+static int on_interfaces_removed(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Watch *w = userdata;
+        const char *path;
+        Identity removed;
+
+        if (sd_bus_message_read(m, "o", &path) < 0 || !w->is_there ||
+            !identity_list_take(&w->list, path, &removed))
+                return 0;
+        if (w->handlers->on_removed)
+                w->handlers->on_removed(w, &removed);
+        identity_done(&removed);
+        return 0;
+}
+
+static int on_reprovision_finished(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Watch *w = userdata;
+        const char *text;
+        uint64_t job;
+        int ok;
+
+        if (w->handlers->on_finished && sd_bus_message_read(m, "tbs", &job, &ok, &text) >= 0)
+                w->handlers->on_finished(w, sd_bus_message_get_path(m), job, ok, text);
+        return 0;
+}
+
+static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        static const struct {
+                const char *match;
+                sd_bus_message_handler_t handler;
+        } matches[] = {
+                { "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                  "member='NameOwnerChanged',arg0='" DPS_BUS_NAME "'",
+                  on_owner_changed },
+                { MATCH "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',"
+                        "path_namespace='" DPS_BUS_IDENTITY_PREFIX "'",
+                  on_properties_changed },
+                { MATCH "interface='org.freedesktop.DBus.ObjectManager',member='InterfacesAdded'",
+                  on_interfaces_added },
+                { MATCH "interface='org.freedesktop.DBus.ObjectManager',member='InterfacesRemoved'",
+                  on_interfaces_removed },
+                { MATCH "interface='" DPS_BUS_IDENTITY "',member='ReprovisionFinished'",
+                  on_reprovision_finished },
+        };
+        Watch *w = userdata;
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < ELEMENTSOF(matches); k++)
+                r = sd_bus_add_match_async(w->bus, NULL, matches[k].match, matches[k].handler, NULL, w);
+        if (r >= 0)
+                r = ask_for_objects(w);
+        if (r < 0)
+                watch_end(w, bus_fail(NULL, r));
+        return 0;
+}
+
+static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        watch_end(userdata, complain(EXIT_NO_DAEMON, "the connection to the bus is lost"));
+        return 0;
+}
+
+static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
+        Watch *w = userdata;
+
+        if (w->handlers->on_timeout)
+                w->handlers->on_timeout(w);
+        watch_end(w, EXIT_TIMED_OUT);
+        return 0;
+}
+
+/* Not sd_bus_open_system(): early in the boot the bus may be still to come. */
+static int open_local(Watch *w) {
+        const char *address = secure_getenv("DBUS_SYSTEM_BUS_ADDRESS");
+        int r;
+
+        r = sd_bus_new(&w->bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_address(w->bus, isempty(address) ? SYSTEM_BUS_ADDRESS : address);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_bus_client(w->bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_watch_bind(w->bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_connected_signal(w->bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal(w->bus, NULL, LOCAL, NULL, LOCAL, "Connected", on_connected, w);
+        if (r < 0)
+                return r;
+        return sd_bus_start(w->bus);
+}
+
+static int set_up(Watch *w) {
+        const Options *o = w->options;
+        int r;
+
+        r = sd_event_new(&w->event);
+        if (r < 0)
+                return r;
+        r = o->host ? sd_bus_open_system_remote(&w->bus, o->host) : open_local(w);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_exit_on_disconnect(w->bus, false);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal(w->bus, NULL, LOCAL, NULL, LOCAL, "Disconnected", on_disconnected, w);
+        if (r < 0)
+                return r;
+        r = sd_bus_attach_event(w->bus, w->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r < 0)
+                return r;
+        if (o->timeout_usec == USEC_INFINITY)
+                return 0;
+        return sd_event_add_time_relative(w->event, NULL, CLOCK_BOOTTIME, o->timeout_usec, USEC_PER_MSEC,
+                                          on_timeout, w);
+}
+
+int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata) {
+        Watch w = { .options = o, .handlers = handlers, .userdata = userdata };
+        int r;
+
+        r = set_up(&w);
+        if (r < 0)
+                r = complain(EXIT_NO_DAEMON, "the bus cannot be reached: %s", strerror(-r));
+        else {
+                if (o->host)
+                        (void) on_connected(NULL, &w, NULL);
+                r = sd_event_loop(w.event);
+                if (r < 0)
+                        r = complain(EXIT_FAILED, "the event loop failed: %s", strerror(-r));
+        }
+
+        identity_list_done(&w.list);
+        w.bus = sd_bus_flush_close_unref(w.bus);
+        w.event = sd_event_unref(w.event);
+        return r;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsctl/when.h"
+
+#include <stdio.h>
+
+#include "basic/text.h"
+
+const char *format_when(uint64_t at_usec, uint64_t now_usec, char buffer[static WHEN_TEXT_MAX]) {
+        uint64_t apart_usec = at_usec > now_usec ? at_usec - now_usec : now_usec - at_usec;
+        char duration[DURATION_TEXT_MAX];
+
+        /* "4 min", also when a message took its time. */
+        apart_usec = (apart_usec + USEC_PER_SEC / 2) / USEC_PER_SEC * USEC_PER_SEC;
+        if (at_usec == 0)
+                (void) snprintf(buffer, WHEN_TEXT_MAX, "-");
+        else if (apart_usec < USEC_PER_SEC)
+                (void) snprintf(buffer, WHEN_TEXT_MAX, "now");
+        else if (at_usec > now_usec)
+                (void) snprintf(buffer, WHEN_TEXT_MAX, "in %s", format_duration(apart_usec, duration));
+        else
+                (void) snprintf(buffer, WHEN_TEXT_MAX, "%s ago", format_duration(apart_usec, duration));
+        return buffer;
+}
+
+const char *format_moment(uint64_t at_usec, uint64_t now_usec, char buffer[static MOMENT_TEXT_MAX]) {
+        char timestamp[TIMESTAMP_TEXT_MAX], when[WHEN_TEXT_MAX];
+
+        if (at_usec == 0)
+                (void) snprintf(buffer, MOMENT_TEXT_MAX, "-");
+        else
+                (void) snprintf(buffer, MOMENT_TEXT_MAX, "%s (%s)", format_timestamp(at_usec, timestamp),
+                                format_when(at_usec, now_usec, when));
+        return buffer;
+}
+
+uint64_t identity_next_at(const Identity *i) {
+        return i->next_attempt_at > 0 ? i->next_attempt_at : i->renew_at;
+}
+
+/* "asks DPS again in 4 min", or now. */
+static void describe_attempt(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+        const char *again = i->attempts > 0 || i->last_success_at > 0 ? " again" : "";
+        char when[WHEN_TEXT_MAX];
+
+        if (i->next_attempt_at == 0)
+                (void) snprintf(buffer, size, "asking DPS now");
+        else if (i->next_attempt_at <= now_usec)
+                (void) snprintf(buffer, size, "asks DPS%s any moment", again);
+        else
+                (void) snprintf(buffer, size, "asks DPS%s %s", again,
+                                format_when(i->next_attempt_at, now_usec, when));
+}
+
+/* Waits for something to appear; the attempt that is planned all the same comes behind it. */
+static void describe_wait(const Identity *i, const char *what, uint64_t now_usec, char *buffer, size_t size) {
+        char attempt[NEXT_TEXT_MAX / 2];
+
+        if (i->next_attempt_at <= now_usec) {
+                (void) snprintf(buffer, size, "waits for %s", what);
+                return;
+        }
+        describe_attempt(i, now_usec, attempt, sizeof(attempt));
+        (void) snprintf(buffer, size, "waits for %s, %s at the latest", what, attempt);
+}
+
+static void describe_renewal(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+        char when[WHEN_TEXT_MAX];
+
+        if (i->renew_at > now_usec)
+                (void) snprintf(buffer, size, "renews %s", format_when(i->renew_at, now_usec, when));
+        else if (i->renew_at > 0 || i->next_attempt_at > 0)
+                describe_attempt(i, now_usec, buffer, size);
+        else if (i->certificate_expires_at > now_usec)
+                (void) snprintf(buffer, size,
+                                "nothing is due; put a new certificate in place %s at the latest",
+                                format_when(i->certificate_expires_at, now_usec, when));
+        else if (i->certificate_expires_at > 0)
+                (void) snprintf(buffer, size, "waits for a new certificate: this one expired %s",
+                                format_when(i->certificate_expires_at, now_usec, when));
+        else
+                (void) snprintf(buffer, size, "nothing is due");
+}
+
+/* Waiting "": nothing is in the way. */
+static void describe_free(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+        if (!identity_is(i, "assigned"))
+                describe_attempt(i, now_usec, buffer, size);
+        else if (i->next_attempt_at > now_usec && (i->renew_at == 0 || i->next_attempt_at < i->renew_at))
+                describe_attempt(i, now_usec, buffer, size);
+        else
+                describe_renewal(i, now_usec, buffer, size);
+}
+
+const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[static NEXT_TEXT_MAX]) {
+        static const struct {
+                const char *waiting, *what;
+        } waits[] = {
+                { "network", "the network" },
+                { "clock", "time synchronisation" },
+                { "key", "its key to appear" },
+        };
+        char attempt[NEXT_TEXT_MAX / 2];
+
+        describe_attempt(i, now_usec, attempt, sizeof(attempt));
+        for (size_t k = 0; k < ELEMENTSOF(waits); k++)
+                if (streq(i->waiting, waits[k].waiting)) {
+                        describe_wait(i, waits[k].what, now_usec, buffer, NEXT_TEXT_MAX);
+                        return buffer;
+                }
+
+        if (streq(i->waiting, "throttled"))
+                (void) snprintf(buffer, NEXT_TEXT_MAX, "throttled, %s because it said retry-after", attempt);
+        else if (streq(i->waiting, "config"))
+                (void) snprintf(buffer, NEXT_TEXT_MAX,
+                                "%s until its configuration is mended, then: dpsctl reload",
+                                identity_is(i, "assigned") ? "goes on as before" : "nothing");
+        else if (streq(i->waiting, "retry") && identity_is(i, "failed"))
+                (void) snprintf(buffer, NEXT_TEXT_MAX, "%s, unless told sooner: dpsctl reprovision %s",
+                                attempt, i->name);
+        else if (streq(i->waiting, "retry"))
+                (void) snprintf(buffer, NEXT_TEXT_MAX, "%s", attempt);
+        else
+                describe_free(i, now_usec, buffer, NEXT_TEXT_MAX);
+        return buffer;
+}

@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl itself: exit codes, output, and what it says when things are not as they should be."""
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+
+from fakedpsd import FakeDpsd, Refusal, identity
+from process import DEADLINE, clean_environment, program
+
+MINUTE = 60 * 1000000
+DAY = 24 * 60 * MINUTE
+
+
+def now():
+    return time.time_ns() // 1000
+
+
+class Dpsctl:
+    """The real dpsctl on the private bus."""
+
+    def __init__(self, directory, address):
+        self.etc = directory / "etc"
+        self.etc.mkdir()
+        self.directory = directory
+        self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc)
+
+    def start(self, *arguments):
+        return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *arguments, stdin=""):
+        process = self.start(*arguments)
+        out, err = process.communicate(stdin, timeout=DEADLINE)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def dpsctl(tmp_path, bus):
+    return Dpsctl(tmp_path, bus.address)
+
+
+@pytest.fixture
+def serve(bus):
+    """serve(identity("gw"), ...): a fake dpsd that ends with the test."""
+    fakes = []
+
+    def start(*identities):
+        fakes.append(FakeDpsd(bus.address, *identities))
+        return fakes[-1]
+
+    yield start
+    for fake in fakes:
+        fake.stop()
+
+
+# Exit codes
+
+def test_status_is_0_when_all_are_assigned(dpsctl, serve):
+    serve(identity("gw"), identity("north"))
+    assert dpsctl("status")[0] == 0
+    assert dpsctl("status", "gw")[0] == 0
+
+
+def test_status_is_3_when_one_is_not(dpsctl, serve):
+    serve(identity("gw"), identity("north", "provisioning"))
+    assert dpsctl()[0] == 3
+    assert dpsctl("status", "gw")[0] == 0
+    assert dpsctl("--json=short")[0] == 3
+
+
+def test_strict_status_is_3_for_one_in_trouble(dpsctl, serve):
+    serve(identity("gw", Healthy=False))
+    assert dpsctl("status")[0] == 0
+    assert dpsctl("status", "--strict")[0] == 3
+
+
+def test_status_without_identities_is_0_and_says_so(dpsctl, serve):
+    serve()
+    code, out, _ = dpsctl("status")
+    assert code == 0 and "No identity is configured" in out
+
+
+@pytest.mark.parametrize("arguments", [
+    ["status", "nope"], ["show", "nope"], ["token", "nope"], ["connection", "nope"], ["history", "nope"],
+    ["reprovision", "nope"], ["reprovision", "--wait", "nope"], ["wait", "nope"]])
+def test_an_unknown_name_is_4(dpsctl, serve, arguments):
+    serve(identity("gw"))
+    code, _, err = dpsctl(*arguments)
+    assert code == 4 and "nope" in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["status"], ["show"], ["token", "gw"], ["connection", "gw"], ["history"], ["reload"], ["forget", "gw"], ["log-level"],
+    ["reprovision"], ["reprovision", "--wait"]])
+def test_without_the_daemon_it_is_6_and_told_how_to_start_it(dpsctl, arguments):
+    code, _, err = dpsctl(*arguments)
+    assert code == 6 and "systemctl start dpsd" in err
+
+
+def test_without_a_bus_it_is_6(dpsctl, bus):
+    bus.stop()
+    assert dpsctl("status")[0] == 6
+
+
+@pytest.mark.parametrize("arguments, method", [
+    (["reload"], "Reload"), (["forget", "gw"], "Forget"), (["reprovision", "gw"], "Reprovision"),
+    (["reprovision", "--wait", "gw"], "Reprovision"), (["token", "gw"], "GetToken"), (["connection", "gw"], "GetConnection"),
+    (["log-level", "debug"], "Set")])
+def test_what_is_not_permitted_is_5_and_told_how_to_be(dpsctl, serve, arguments, method):
+    fake = serve(identity("gw"))
+    fake.refuse[method] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "no")
+    code, _, err = dpsctl(*arguments)
+    assert code == 5 and "sudo" in err
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("NotAssigned", 3), ("ClockNotTrusted", 1), ("NotSupported", 1), ("KeyUnavailable", 1)])
+def test_a_token_that_there_is_not_has_its_reason(dpsctl, serve, name, expected):
+    serve(identity("gw")).refuse["GetToken"] = Refusal(name, "gw: for this reason")
+    code, out, err = dpsctl("token", "gw")
+    assert code == expected and not out and "gw: for this reason" in err
+
+
+def test_too_many_reprovisions_are_8(dpsctl, serve):
+    serve(identity("gw")).refuse["Reprovision"] = Refusal("RateLimited", "gw: asked too often, possible again in 50 s")
+    code, _, err = dpsctl("reprovision", "gw")
+    assert code == 8 and "50 s" in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["nonsense"], ["--nonsense"], ["token"], ["token", "a", "b"], ["reload", "x"], ["status", "--lifetime=1"], ["--json=xml"],
+    ["explain", "nonsense"], ["show", "-p", "Nonsense"], ["sas", "--id-scope=0ne"], ["derive-key", "a b"],
+    ["token", "gw", "--redact"], ["reprovision", "--timeout=3"]])
+def test_a_wrong_command_line_is_2(dpsctl, serve, arguments):
+    serve(identity("gw"))
+    code, out, err = dpsctl(*arguments)
+    assert code == 2 and not out and "dpsctl: " in err
+
+
+def test_a_full_disk_is_no_success(dpsctl, serve):
+    serve(identity("gw"))
+    with open("/dev/full", "w", encoding="ascii") as full:
+        process = subprocess.run([program("dpsctl"), "status"], env=dpsctl.environment, stdout=full, stderr=subprocess.PIPE,
+                                 text=True, timeout=DEADLINE, check=False)
+    assert process.returncode == 1
+
+
+# status, show
+
+def test_the_card_says_what_is_wrong_and_ends_with_what_comes(dpsctl, serve):
+    serve(identity("gw", "provisioning", Waiting="throttled", NextAttemptAt=now() + 4 * MINUTE, Attempts=3,
+                   LastError="DPS has too much to do (429001)", LastErrorId="throttled", LastErrorStep="register",
+                   LastErrorCode=429001, LastErrorAt=now() - MINUTE, LastTrackingId="track-1", FailingSince=now() - 9 * MINUTE))
+    _, out, _ = dpsctl("status")
+    for words in ("gw - provisioning", "DPS has too much to do (429001)", "throttled, code 429001, at register", "track-1",
+                  "What to do: ", "3 in a row, the first 9 min ago"):
+        assert words in out
+    assert out.splitlines()[-1].strip().startswith("next: throttled, asks DPS again in ")
+    assert "because it said retry-after" in out.splitlines()[-1]
+
+
+def test_the_table_aligns_and_ends_with_what_comes(dpsctl, serve):
+    serve(identity("gateway", RenewAt=now() + 26 * DAY + MINUTE, NextAttemptAt=now() + 26 * DAY + MINUTE),
+          identity("n", "provisioning"))
+    lines = dpsctl("status")[1].splitlines()
+    assert lines[0].index("STATE") == lines[1].index("assigned") == lines[2].index("provisioning")
+    assert "renews in 26 days" in lines[1]
+    assert lines[-2].startswith("1 of 2 identities assigned, 1 provisioning")
+    assert lines[-1].startswith("next: gateway renews in 26 days")
+
+
+def test_no_legend_leaves_the_rows(dpsctl, serve):
+    serve(identity("a"), identity("b"))
+    assert len(dpsctl("status", "--no-legend")[1].splitlines()) == 2
+
+
+def test_off_a_terminal_there_are_no_colours(dpsctl, serve):
+    serve(identity("a"), identity("b", "failed"))
+    assert "\033" not in dpsctl("status")[1]
+
+
+def test_quiet_status_is_its_exit_code(dpsctl, serve):
+    serve(identity("a", "failed"))
+    assert dpsctl("status", "-q") == (3, "", "")
+
+
+def test_json_has_the_properties_as_they_are(dpsctl, serve):
+    gw = identity("gw", TokenExpiresAt=now() + DAY)
+    serve(gw)
+    for mode in ("pretty", "short"):
+        assert json.loads(dpsctl("status", f"--json={mode}")[1]) == {"version": 1, "identities": [gw]}
+    assert dpsctl("status", "--json=short")[1].count("\n") == 1
+
+
+def test_a_thousand_identities_are_one_call(dpsctl, serve):
+    fake = serve(*(identity(f"dev-{k:04}") for k in range(1000)))
+    code, out, _ = dpsctl("status", "--json=short")
+    assert code == 0 and len(json.loads(out)["identities"]) == 1000
+    assert fake.calls == ["GetManagedObjects"]
+
+
+def test_properties_of_a_newer_daemon_do_no_harm(dpsctl, serve):
+    serve(identity("gw") | {"Novelty": "new"})
+    assert dpsctl("status")[0] == 0
+
+
+def test_show_is_for_scripts(dpsctl, serve):
+    serve(identity("gw", RenewAt=17, LastError="two\nlines"))
+    out = dpsctl("show", "gw")[1].splitlines()
+    assert "State=assigned" in out and "RenewAt=17" in out and "Healthy=yes" in out and "LastError=two?lines" in out
+    assert dpsctl("show", "-p", "State,RenewAt")[1] == "State=assigned\nRenewAt=17\n"
+    assert json.loads(dpsctl("show", "-p", "State", "--json=short")[1])["identities"] == [{"State": "assigned"}]
+
+
+def test_redacted_output_names_nobody(dpsctl, serve):
+    serve(identity("a", "failed", LastError="0ne00AABBCC does not know reg-a"), identity("b"))
+    for arguments in (["status"], ["status", "a"], ["--json=short"], ["show"], ["connection", "b"], ["wait"]):
+        _, out, err = dpsctl(*arguments, "--redact")
+        for secret in ("0ne00AABBCC", "reg-a", "reg-b", "contoso"):
+            assert secret not in out + err, arguments
+
+
+# wait
+
+def test_wait_goes_on_until_all_are_assigned(dpsctl, serve):
+    fake = serve(identity("gw", "provisioning"))
+    process = dpsctl.start("wait", "--timeout=60")
+    wait_for_call(fake, "GetManagedObjects")
+    fake.change("gw", State="assigned", AssignedHub="hub", DeviceId="gw")
+    out, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0 and out == "gw: assigned to hub as gw\n"
+    assert fake.calls == ["GetManagedObjects"]  # nothing was polled
+
+
+def wait_for_call(fake, member):
+    end = time.monotonic() + DEADLINE
+    while member not in fake.calls:
+        assert time.monotonic() < end, f"{member} was not called"
+        time.sleep(0.01)
+
+
+def test_wait_is_3_when_one_has_failed(dpsctl, serve):
+    serve(identity("gw"), identity("north", "failed", LastError="the enrollment is disabled", LastErrorId="auth"))
+    code, _, err = dpsctl("wait")
+    assert code == 3 and "north: failed: the enrollment is disabled" in err
+    assert dpsctl("wait", "gw")[0] == 0
+    assert dpsctl("wait", "--any")[0] == 0
+
+
+def test_wait_is_7_when_time_is_up_and_says_for_whom(dpsctl, serve):
+    serve(identity("gw", "provisioning", Waiting="network"))
+    code, _, err = dpsctl("wait", "--timeout=200ms")
+    assert code == 7 and "gw: provisioning" in err and "waits for the network" in err
+
+
+def test_wait_leaves_out_who_is_not_required(dpsctl, serve):
+    serve(identity("gw"), identity("extra", "provisioning", RequiredForProvisioned=False))
+    assert dpsctl("wait", "--timeout=60")[0] == 0
+
+
+def test_wait_fresh_wants_an_answer_of_this_boot(dpsctl, serve):
+    fake = serve(identity("gw", LastSuccessAt=1))
+    assert dpsctl("wait")[0] == 0
+    process = dpsctl.start("wait", "--fresh", "--timeout=60")
+    while fake.calls.count("GetManagedObjects") < 2:
+        time.sleep(0.01)
+    assert process.poll() is None
+    fake.change("gw", LastSuccessAt=now())
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+
+
+def test_wait_waits_for_the_daemon(dpsctl, serve):
+    process = dpsctl.start("wait", "--timeout=60")
+    assert "waiting for it" in process.stderr.readline()
+    serve(identity("gw"))
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+
+
+def test_wait_waits_for_the_bus(dpsctl, bus, serve):
+    bus.stop()
+    process = dpsctl.start("wait", "--timeout=60")
+    bus.start()
+    serve(identity("gw"))
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+
+
+def test_wait_without_a_daemon_is_7_and_says_so(dpsctl):
+    code, _, err = dpsctl("wait", "--timeout=200ms")
+    assert code == 7 and "systemctl start dpsd" in err
+
+
+# reprovision
+
+def test_reprovision_only_asks(dpsctl, serve):
+    fake = serve(identity("a"), identity("b"))
+    assert dpsctl("reprovision")[0] == 0
+    assert fake.calls.count("Reprovision") == 2
+
+
+def test_reprovision_wait_is_0_when_dps_says_yes(dpsctl, serve):
+    fake = serve(identity("gw"))
+
+    def answer(name, job):
+        fake.finish(name, job + 1, False, "somebody else's")
+        fake.change(name, AssignedHub="new-hub")
+        fake.finish(name, job, True)
+
+    fake.on_reprovision = answer
+    code, out, _ = dpsctl("reprovision", "--wait", "gw")
+    assert code == 0 and out == "gw: assigned to new-hub as reg-gw\n"
+
+
+def test_reprovision_wait_is_1_with_the_reason_when_dps_says_no(dpsctl, serve):
+    fake = serve(identity("gw"), identity("north"))
+    fake.on_reprovision = lambda name, job: fake.finish(name, job, name == "gw", "" if name == "gw" else "DPS refused the token")
+    code, out, err = dpsctl("reprovision", "--wait")
+    assert code == 1 and "north: DPS refused the token" in err and "gw: assigned" in out
+    report = json.loads(dpsctl("reprovision", "--wait", "--json=short")[1])
+    assert report["reprovisions"] == [{"Name": "gw", "Ok": True, "Error": ""},
+                                      {"Name": "north", "Ok": False, "Error": "DPS refused the token"}]
+
+
+def test_reprovision_wait_is_7_when_nothing_comes(dpsctl, serve):
+    serve(identity("gw"))
+    code, _, err = dpsctl("reprovision", "--wait", "--timeout=200ms", "gw")
+    assert code == 7 and "gw: no answer" in err
+
+
+def test_reprovision_wait_is_6_when_the_daemon_goes(dpsctl, serve):
+    fake = serve(identity("gw"))
+    fake.on_reprovision = lambda name, job: threading.Thread(target=fake.stop).start()
+    assert dpsctl("reprovision", "--wait", "gw")[0] == 6
+
+
+# The other verbs
+
+def test_token_and_connection_are_alone_on_standard_output(dpsctl, serve):
+    serve(identity("gw"))
+    assert dpsctl("token", "gw", "--lifetime=2h") == (0, "SharedAccessSignature sr=gw&se=7200\n", "")
+    assert json.loads(dpsctl("token", "gw", "--json=short")[1])["ExpiresAt"] == 1700000000000000
+    assert json.loads(dpsctl("connection", "gw")[1])["password"] == "secret"
+    assert json.loads(dpsctl("connection", "gw", "--redact")[1])["password"] == "***"
+
+
+def test_reload_tells_what_is_wrong_line_by_line(dpsctl, serve):
+    fake = serve(identity("gw"))
+    assert dpsctl("reload")[0] == 0
+    fake.refuse["Reload"] = Refusal("Config", "/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse")
+    code, _, err = dpsctl("reload")
+    assert code == 1 and err.startswith("/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse\n")
+
+
+def test_log_level_is_read_and_set(dpsctl, serve):
+    fake = serve()
+    assert dpsctl("log-level") == (0, "info\n", "")
+    assert dpsctl("log-level", "debug")[0] == 0
+    assert fake.log_level == "debug"
+
+
+def test_history_is_in_order_of_time(dpsctl, serve):
+    fake = serve(identity("a"), identity("b"))
+    fake.history = {"a": [(1000000, "provisioning", "first"), (3000000, "assigned", "third")], "b": [(2000000, "failed", "second")]}
+    rows = dpsctl("history")[1].splitlines()[1:]
+    assert [row.split()[-1] for row in rows] == ["first", "second", "third"]
+    assert [row["Name"] for row in json.loads(dpsctl("history", "--json=short")[1])["transitions"]] == ["a", "b", "a"]
+
+
+def test_monitor_tells_changes_as_they_come(dpsctl, serve):
+    fake = serve(identity("gw", "provisioning"))
+    process = dpsctl.start("monitor", "--json=short")
+    try:
+        first = json.loads(process.stdout.readline())
+        assert (first["Event"], first["Name"]) == ("present", "gw")
+        fake.change("gw", State="assigned", AssignedHub="hub")
+        assert json.loads(process.stdout.readline())["Changed"] == {"State": "assigned", "AssignedHub": "hub"}
+        fake.add(identity("north"))
+        assert json.loads(process.stdout.readline())["Name"] == "north"
+        fake.remove("north")
+        assert json.loads(process.stdout.readline())["Event"] == "removed"
+        fake.stop()
+        assert json.loads(process.stdout.readline())["Event"] == "gone"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# Without the daemon
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+def test_a_derived_key_is_the_hmac_of_the_registration_id(dpsctl):
+    expected = base64.b64encode(hmac.digest(bytes(range(32)), b"gw-1", hashlib.sha256)).decode()
+    assert dpsctl("derive-key", "gw-1", stdin=KEY + "\n") == (0, expected + "\n", "")
+    key = dpsctl.directory / "key"
+    key.write_text(KEY)
+    assert dpsctl("derive-key", "gw-1", f"--key={key}")[1] == expected + "\n"
+
+
+def test_a_key_that_is_none_is_not_shown(dpsctl):
+    code, out, err = dpsctl("derive-key", "gw-1", stdin="not-a-key")
+    assert code == 1 and not out and "not-a-key" not in err
+
+
+def test_sas_makes_tokens_for_dps_and_for_hubs(dpsctl):
+    code, token, _ = dpsctl("sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=1700000000", stdin=KEY)
+    assert code == 0 and "sr=0ne%2Fregistrations%2Fgw&" in token and "se=1700000000&skn=registration" in token
+    code, token, _ = dpsctl("sas", "--hub=h.azure-devices.net", "--device-id=gw", "--lifetime=1h", stdin=KEY)
+    assert code == 0 and "sr=h.azure-devices.net%2Fdevices%2Fgw&" in token and "skn" not in token
+
+
+def test_expand_tells_why_not(dpsctl):
+    assert dpsctl("expand", "gw-%%")[1] == "gw-%\n"
+    code, out, err = dpsctl("expand", "%{mac:nope0}")
+    assert code == 1 and not out and "nope0" in err
+
+
+def test_explain_knows_ids_and_codes(dpsctl):
+    assert "What to do" in dpsctl("explain", "throttled")[1]
+    assert dpsctl("explain", "401002")[1].startswith("auth (401002")
+    assert len(dpsctl("explain")[1].splitlines()) > 20
+
+
+GOOD = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=/etc/dps/gw.key\n"
+
+
+def test_verify_config_is_1_with_errors_at_their_lines(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    path.write_text(GOOD)
+    assert dpsctl("verify-config", str(path))[0] == 0
+    path.write_text(GOOD + "[Hub]\nTokenLifetime=soon\n")
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 1 and f"error: {path}:7: " in out
+    path.write_text(GOOD + "[Hub]\nTokenLifetim=1d\n")
+    code, out, _ = dpsctl("verify-config")
+    assert code == 0 and f"warning: {path}:7: " in out
+
+
+def test_verify_config_finds_the_images_files_below_its_root(dpsctl):
+    del dpsctl.environment["CONFIGURATION_DIRECTORY"]
+    etc = dpsctl.directory / "image/etc/dps"
+    etc.mkdir(parents=True)
+    (etc / "gw.conf").write_text("[Provisioning]\nIdScope=\n")
+    code, out, _ = dpsctl("verify-config", f"--root={dpsctl.directory}/image")
+    assert code == 1 and f"{etc}/gw.conf" in out
+
+
+def test_cat_config_names_files_and_hides_secrets(dpsctl):
+    (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", KEY))
+    drop_in = dpsctl.etc / "gw.conf.d/10-site.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Provisioning]\nSplay=5min\nProxy=http://me:pass@proxy:1\n")
+    code, out, err = dpsctl("cat-config", "gw")
+    assert code == 0 and f"# {drop_in}\nSplay=5min" in out
+    assert KEY not in out + err and "pass" not in out + err and "Key=(not shown)" in out
+    assert dpsctl("cat-config", "nope")[0] == 4
+
+
+def test_check_finds_what_is_in_the_way(dpsctl):
+    key = dpsctl.directory / "gw.key"
+    key.write_text(KEY)
+    key.chmod(0o644)
+    (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", str(key)))
+    code, out, _ = dpsctl("check", "--offline")
+    assert code == 1 and "chmod" in out
+    key.write_text("not a key")
+    key.chmod(0o600)
+    code, out, _ = dpsctl("check", "--offline", "gw", "--json=short")
+    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
+    assert rows["identity"]["Result"] == "ok" and rows["key"]["Result"] == "failed"
+    assert rows["connection"]["Result"] == "skipped"
+
+
+def test_help_fits_on_a_screen(dpsctl):
+    code, out, _ = dpsctl("--help")
+    assert code == 0 and len(out.splitlines()) <= 24 and max(map(len, out.splitlines())) <= 80
+    assert dpsctl("--version")[1].startswith("dpsctl ")

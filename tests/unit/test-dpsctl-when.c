@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+
+#include "basic/text.h"
+#include "dpsctl/when.h"
+
+#define NOW (UINT64_C(1764000000) * USEC_PER_SEC)
+#define IN(usec) (NOW + (usec))
+
+static void whens_are_told_from_now(void **state) {
+        static const struct {
+                uint64_t at_usec;
+                const char *text;
+        } cases[] = {
+                { 0, "-" },
+                { NOW, "now" },
+                { IN(4 * USEC_PER_MINUTE), "in 4 min" },
+                { IN(4 * USEC_PER_MINUTE - USEC_PER_MSEC), "in 4 min" },
+                { NOW - 3 * USEC_PER_DAY, "3 days ago" },
+        };
+        char buffer[WHEN_TEXT_MAX];
+
+        for (size_t k = 0; k < ELEMENTSOF(cases); k++)
+                assert_string_equal(format_when(cases[k].at_usec, NOW, buffer), cases[k].text);
+}
+
+static void moments_are_absolute_and_relative(void **state) {
+        char buffer[MOMENT_TEXT_MAX];
+
+        assert_string_equal(format_moment(NOW - USEC_PER_HOUR, NOW, buffer),
+                            "2025-11-24 15:00:00 UTC (1 h ago)");
+        assert_string_equal(format_moment(0, NOW, buffer), "-");
+}
+
+static const struct next_case {
+        const char *promise, *state, *waiting;
+        uint64_t next_attempt_at, renew_at, certificate_expires_at;
+        uint32_t attempts;
+        const char *text;
+} next_cases[] = {
+        { "a healthy one renews", "assigned", "", IN(26 * USEC_PER_DAY), IN(26 * USEC_PER_DAY), 0, 0,
+          "renews in 26 days" },
+        { "a token that is minted here renews too", "assigned", "", 0, IN(26 * USEC_PER_DAY), 0, 0,
+          "renews in 26 days" },
+        { "a renewal in flight is told", "assigned", "", 0, NOW - USEC_PER_SEC, 0, 0, "asking DPS now" },
+        { "with a certificate nothing is due until it expires", "assigned", "", 0, 0, IN(80 * USEC_PER_DAY),
+          0, "nothing is due; put a new certificate in place in 80 days at the latest" },
+        { "an expired certificate is told", "assigned", "", 0, 0, NOW - USEC_PER_DAY, 0,
+          "waits for a new certificate: this one expired 1 day ago" },
+        { "a splayed registration comes before the renewal", "assigned", "", IN(USEC_PER_MINUTE),
+          IN(26 * USEC_PER_DAY), 0, 1, "asks DPS again in 1 min" },
+        { "a throttled one says why", "provisioning", "throttled", IN(4 * USEC_PER_MINUTE), 0, 0, 1,
+          "throttled, asks DPS again in 4 min because it said retry-after" },
+        { "a failed attempt is made again", "provisioning", "retry", IN(10 * USEC_PER_SEC), 0, 0, 1,
+          "asks DPS again in 10 s" },
+        { "one that is due is made any moment", "provisioning", "retry", NOW - 1, 0, 0, 1,
+          "asks DPS again any moment" },
+        { "the first attempt is no second one", "provisioning", "", IN(USEC_PER_MINUTE), 0, 0, 0,
+          "asks DPS in 1 min" },
+        { "an attempt in flight is told", "provisioning", "", 0, 0, 0, 2, "asking DPS now" },
+        { "a refused one can be hastened", "failed", "retry", IN(USEC_PER_HOUR), 0, 0, 1,
+          "asks DPS again in 1 h, unless told sooner: dpsctl reprovision gw" },
+        { "a bad configuration waits for people", "failed", "config", 0, 0, 0, 0,
+          "nothing until its configuration is mended, then: dpsctl reload" },
+        { "a bad configuration takes nothing away", "assigned", "config", 0, 0, 0, 0,
+          "goes on as before until its configuration is mended, then: dpsctl reload" },
+        { "the network is waited for", "provisioning", "network", 0, 0, 0, 0, "waits for the network" },
+        { "but not for ever", "provisioning", "network", IN(USEC_PER_MINUTE), 0, 0, 1,
+          "waits for the network, asks DPS again in 1 min at the latest" },
+        { "the clock is waited for", "unprovisioned", "clock", 0, 0, 0, 0, "waits for time synchronisation" },
+        { "a key is waited for", "unprovisioned", "key", 0, 0, 0, 0, "waits for its key to appear" },
+};
+
+static void check_next(void **state) {
+        const struct next_case *c = *state;
+        char buffer[NEXT_TEXT_MAX];
+        Identity i = {
+                .name = (char *) "gw",
+                .state = (char *) c->state,
+                .waiting = (char *) c->waiting,
+                .next_attempt_at = c->next_attempt_at,
+                .renew_at = c->renew_at,
+                .certificate_expires_at = c->certificate_expires_at,
+                .attempts = c->attempts,
+        };
+
+        assert_string_equal(identity_next(&i, NOW, buffer), c->text);
+}
+
+int main(void) {
+        struct CMUnitTest tests[ELEMENTSOF(next_cases) + 2] = {
+                cmocka_unit_test(whens_are_told_from_now),
+                cmocka_unit_test(moments_are_absolute_and_relative),
+        };
+
+        for (size_t k = 0; k < ELEMENTSOF(next_cases); k++)
+                tests[k + 2] = (struct CMUnitTest){ .name = next_cases[k].promise,
+                                                    .test_func = check_next,
+                                                    .initial_state = (void *) &next_cases[k] };
+        return cmocka_run_group_tests_name("dpsctl-when", tests, NULL, NULL);
+}
