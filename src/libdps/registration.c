@@ -53,8 +53,7 @@ struct DpsRegistration {
         uint64_t request_id; /* of the last request, whether answered or not */
         char *operation_id;
         unsigned n_poll_failures; /* in a row, of this operation */
-        uint64_t
-                deadline_usec; /* of the attempt, or of all that ask for the same operation, waits between not counted */
+        uint64_t deadline_usec; /* of the attempt; an operation brings it along, moved by the wait between */
 
         /* When the last polls were surely counted by the service: at their end, for they may travel slowly. */
         uint64_t polls_usec[DPS_POLLS_MAX];
@@ -256,13 +255,14 @@ static void blame_clock(DpsError *error) {
 static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsReply *reply, DpsMoment at) {
         DpsError error = *refusal;
 
-        error.final = at.clock_synchronized;
+        error.final = false;
         if (!at.clock_synchronized)
                 blame_clock(&error);
 
         g->credential = (g->credential + 1) % g->n_credentials;
         if (++g->n_refused >= g->n_credentials) {
                 g->n_refused = 0;
+                error.final = at.clock_synchronized;
                 return fail(g, &error, reply, at);
         }
 
@@ -470,15 +470,15 @@ DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsM
         return stay(g);
 }
 
-/* All who are moved would come back together: hence the fifth on top, as after a retry-after of one's own. */
+/* All who wait would come back together: hence the fifth on top, as after a retry-after of one's own. */
 DpsAction dps_registration_pause(DpsRegistration *g, uint64_t until_usec, DpsMoment at) {
         uint64_t wait_usec = MIN(usec_sub(until_usec, at.now_usec), USEC_PER_DAY);
 
-        until_usec = usec_add(at.now_usec, wait_usec);
-        g->paused_until_usec = MAX(g->paused_until_usec, until_usec);
-        if (is_between_attempts(g) && !g->operation_id && g->wake_usec < until_usec)
-                g->wake_usec = g->next_usec =
-                        usec_add(until_usec, dps_fraction_usec(wait_usec / 5, at.random));
+        if (g->paused_until_usec < usec_add(at.now_usec, wait_usec))
+                g->paused_until_usec =
+                        usec_add(at.now_usec, wait_usec + dps_fraction_usec(wait_usec / 5, at.random));
+        if (is_between_attempts(g))
+                g->wake_usec = g->next_usec = MAX(g->wake_usec, floor_usec(g));
         return stay(g);
 }
 

@@ -34,6 +34,7 @@ typedef struct World {
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
         unsigned n_contacts; /* at this instant */
+        uint64_t wake_usec;
 } World;
 
 /* SplitMix64. */
@@ -122,6 +123,7 @@ static void check_wait(World *w, const DpsAction *a) {
 }
 
 static void check(World *w, DpsAction a) {
+        w->wake_usec = a.wake_usec;
         switch (a.type) {
         case DPS_ACTION_CONNECT:
                 check_contact(w, &a);
@@ -268,10 +270,10 @@ static World begin_life(uint64_t seed, uint64_t now_usec) {
         return w;
 }
 
-/* One step in a world where all goes well. */
-static void well_step(World *w) {
-        DpsReply reply = { .request_id = w->request_id, .status = 200, .word = DPS_STATUS_ASSIGNED };
+/* What comes next in a world where only the service may make trouble. */
+static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll) {
         DpsMoment at = { .now_usec = w->now_usec, .random = draw(w), .clock_synchronized = true };
+        DpsReply reply;
 
         switch (dps_registration_state(w->g)) {
         case DPS_REGISTRATION_IDLE:
@@ -281,27 +283,26 @@ static void well_step(World *w) {
                 check(w, dps_registration_on_ready(w->g, at));
                 return;
         case DPS_REGISTRATION_REGISTERING:
-                reply = (DpsReply){ .request_id = w->request_id,
-                                    .status = 202,
-                                    .operation_id = (char *) "4.op" };
-                give_reply(w, &reply);
-                return;
         case DPS_REGISTRATION_POLLING:
+                reply = dps_registration_state(w->g) == DPS_REGISTRATION_POLLING ? *to_poll : *to_register;
+                reply.request_id = w->request_id;
                 give_reply(w, &reply);
                 return;
         case DPS_REGISTRATION_PAUSING:
         case DPS_REGISTRATION_PARKED:
         case DPS_REGISTRATION_BACKOFF:
         case DPS_REGISTRATION_FAILED:
-                pass_until(w, dps_registration_hasten(w->g, 0, at).wake_usec);
-                at.now_usec = w->now_usec;
-                check(w, dps_registration_on_time(w->g, at));
+                pass_until(w, w->wake_usec);
+                check(w, dps_registration_on_time(w->g, moment(w)));
                 return;
         case DPS_REGISTRATION_ASSIGNED:
         case _DPS_REGISTRATION_STATE_MAX:
                 return;
         }
 }
+
+#define ACCEPTED ((DpsReply){ .status = 202, .operation_id = (char *) "4.op" })
+#define ASSIGNED ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED })
 
 static void test_promises_hold_and_all_ends_well(void **state) {
         unsigned n_events_in[_DPS_REGISTRATION_STATE_MAX] = { 0 };
@@ -315,7 +316,7 @@ static void test_promises_hold_and_all_ends_well(void **state) {
                         any_event(&w);
                 }
                 for (size_t i = 0; i < 12; i++)
-                        well_step(&w);
+                        step(&w, &ACCEPTED, &ASSIGNED);
                 assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
         }
 
@@ -335,72 +336,87 @@ static void test_promises_hold_at_the_end_of_time(void **state) {
         }
 }
 
-/* Answers all polls as `reply` until the attempt is over. */
-static void never_assign(World *w, DpsReply *reply) {
-        assert_int_equal(dps_registration_new(1, NULL, &w->g), 0);
-        check(w, dps_registration_begin(w->g, moment(w)));
-        check(w, dps_registration_on_ready(w->g, moment(w)));
-        while (dps_registration_in_flight(w->g)) {
-                reply->request_id = w->request_id;
-                if (is_asking(w)) {
-                        give_reply(w, reply);
-                        continue;
-                }
-                pass_until(w, dps_registration_on_time(w->g, moment(w)).wake_usec);
-                check(w, dps_registration_on_time(w->g, moment(w)));
-        }
+/* ---- services of one kind ---- */
+
+/* Register and polls are answered alike until the attempt is over; returns how long it took. */
+static uint64_t never_assign(World *w, const DpsReply *reply) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        w->g = g;
+        do
+                step(w, reply, reply);
+        while (dps_registration_in_flight(g) || dps_registration_state(g) == DPS_REGISTRATION_PARKED);
+        assert_int_equal(dps_registration_error(g)->id, DPS_ERROR_TIMEOUT);
+        return w->now_usec;
 }
 
 static void test_a_hurried_service_is_asked_at_its_limit_until_the_deadline(void **state) {
-        World w = { .now_usec = 1 };
-        DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
+        World w = { 0 };
+        DpsReply reply = { .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true };
 
-        never_assign(&w, &reply);
-        assert_in_range(w.now_usec, 590 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_in_range(never_assign(&w, &reply), 590 * USEC_PER_SEC, 600 * USEC_PER_SEC);
         assert_in_range(w.n_polls, 295, 300);
-        assert_int_equal(dps_registration_error(w.g)->id, DPS_ERROR_TIMEOUT);
-        dps_registration_free(w.g);
 }
 
 static void test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline(void **state) {
-        World w = { .now_usec = 1 };
-        DpsReply reply = { .status = 202, .operation_id = (char *) "4.op" };
+        World w = { 0 };
 
-        never_assign(&w, &reply);
-        assert_in_range(w.now_usec, 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_in_range(never_assign(&w, &ACCEPTED), 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
         assert_in_range(w.n_polls, 295, 300);
-        assert_int_equal(dps_registration_error(w.g)->id, DPS_ERROR_TIMEOUT);
-        dps_registration_free(w.g);
 }
 
 /* What DPS told to wait is not ours; what we add by lot is. */
 static void test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever(void **state) {
-        World w = { .now_usec = 1 };
+        World w = { 0 };
         DpsReply reply = {
                 .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true, .retry_after_sec = 3
         };
 
-        never_assign(&w, &reply);
-        assert_in_range(w.now_usec, 30 * USEC_PER_MINUTE, 4 * USEC_PER_HOUR);
-        dps_registration_free(w.g);
+        assert_in_range(never_assign(&w, &reply), 30 * USEC_PER_MINUTE, 4 * USEC_PER_HOUR);
 }
 
-/* A service that answers everything with 401 and "at once": once through all credentials, then an hour. */
-static void test_a_service_that_refuses_all_is_asked_once_per_credential(void **state) {
-        World w = { .now_usec = 1 };
+/*
+ * Polls are answered with `status`, but every third with `third`. Returns how many there were before it registered
+ * anew, at most 40.
+ */
+static uint64_t answer_polls(uint32_t status, uint32_t third) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
-        DpsReply reply = { .status = 401, .has_retry_after = true };
-        DpsMoment at = { .now_usec = 1, .clock_synchronized = true };
+        World w = { 0 };
 
-        assert_int_equal(dps_registration_new(CREDENTIALS_MAX, NULL, &w.g), 0);
-        g = w.g;
-        check(&w, dps_registration_begin(g, at));
-        while (dps_registration_in_flight(g)) {
-                check(&w, dps_registration_on_ready(g, at));
-                reply.request_id = w.request_id;
-                check(&w, dps_registration_on_reply(g, &reply, at));
-        }
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        w.g = g;
+        do
+                step(&w, &ACCEPTED, &(DpsReply){ .status = w.n_polls % 3 == 0 ? third : status });
+        while (w.n_polls < 40 &&
+               (w.n_polls == 0 || dps_registration_state(g) != DPS_REGISTRATION_REGISTERING));
+        return w.n_polls;
+}
+
+static void test_an_operation_that_only_makes_trouble_is_registered_anew(void **state) {
+        assert_int_equal(answer_polls(500, 500), 8);
+}
+
+static void test_trouble_between_good_answers_does_not_lose_the_operation(void **state) {
+        assert_int_equal(answer_polls(500, 202), 40);
+}
+
+static void test_a_busy_service_does_not_lose_the_operation(void **state) {
+        assert_int_equal(answer_polls(429, 429), 40);
+}
+
+/* "At once" with each refusal: once through all credentials, then an hour. */
+static void test_a_service_that_refuses_all_is_asked_once_per_credential(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        World w = { 0 };
+
+        assert_int_equal(dps_registration_new(CREDENTIALS_MAX, NULL, &g), 0);
+        w.g = g;
+        do
+                step(&w, &(DpsReply){ .status = 401, .has_retry_after = true }, &ASSIGNED);
+        while (dps_registration_in_flight(g));
         assert_int_equal(w.request_id, CREDENTIALS_MAX);
+        assert_int_equal(w.now_usec, 0);
         assert_true(dps_registration_next_usec(g) >= 48 * USEC_PER_MINUTE);
 }
 
@@ -411,6 +427,9 @@ int main(void) {
                 cmocka_unit_test(test_a_hurried_service_is_asked_at_its_limit_until_the_deadline),
                 cmocka_unit_test(test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline),
                 cmocka_unit_test(test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever),
+                cmocka_unit_test(test_an_operation_that_only_makes_trouble_is_registered_anew),
+                cmocka_unit_test(test_trouble_between_good_answers_does_not_lose_the_operation),
+                cmocka_unit_test(test_a_busy_service_does_not_lose_the_operation),
                 cmocka_unit_test(test_a_service_that_refuses_all_is_asked_once_per_credential),
         };
 
