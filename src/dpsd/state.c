@@ -368,7 +368,7 @@ static int read_transitions(Reader *reader, json_object *list, State *s) {
         }
 
         n = json_object_array_length(list);
-        for (size_t i = n > STATE_TRANSITIONS_MAX ? n - STATE_TRANSITIONS_MAX : 0; i < n; i++) {
+        for (size_t i = 0; i < n; i++) {
                 int r = read_transition(reader, json_object_array_get_idx(list, i), s);
 
                 if (r < 0)
