@@ -137,8 +137,9 @@ int dps_sas_new(const DpsKey *key, const char *resource, uint64_t expiry_sec, co
 
 /* ---- reading ---- */
 
+/* Some devices leave the padding away, as embedded C's example does. */
 static int parse_signature(Span value, DpsSas *sas) {
-        _cleanup_(erase_and_freep) char *base64 = NULL;
+        _cleanup_(erase_and_freep) char *base64 = NULL, *padded = NULL;
         int r;
 
         if (sas->signature)
@@ -146,7 +147,11 @@ static int parse_signature(Span value, DpsSas *sas) {
         r = dps_percent_decode(value.start, value.size, &base64);
         if (r < 0)
                 return r;
-        return dps_base64_decode(base64, strlen(base64), &sas->signature, &sas->signature_size);
+
+        r = asprintf(&padded, "%s%.*s", base64, (int) (-strlen(base64) % 4), "===");
+        if (r < 0)
+                return -ENOMEM;
+        return dps_base64_decode(padded, (size_t) r, &sas->signature, &sas->signature_size);
 }
 
 static int parse_text(Span value, char **field) {
