@@ -49,7 +49,7 @@ typedef struct DpsMoment {
 
 typedef enum DpsActionType {
         DPS_ACTION_WAIT, /* leave everything as it is; call on_time at wake_usec */
-        DPS_ACTION_CONNECT, /* connect, with credential dps_registration_credential(); no deadline, that is the transport's */
+        DPS_ACTION_CONNECT, /* close what stands, and connect with credential dps_registration_credential(); no deadline, that is the transport's */
         DPS_ACTION_SEND,    /* send `request`; call on_time at wake_usec */
         DPS_ACTION_RELEASE, /* close the connection, give its slot back; call on_time at wake_usec */
         DPS_ACTION_FINISH,  /* close the connection; the reply just given holds the assignment */
@@ -105,7 +105,7 @@ bool dps_registration_in_flight(const DpsRegistration *g); /* CONNECTING … POL
 uint64_t dps_registration_next_usec(const DpsRegistration *g);
 /** The last failure, of this effort; id NONE if there was none. Valid as long as g. */
 const DpsError *dps_registration_error(const DpsRegistration *g);
-/** The failure that ended the attempt just now carried a retry-after: the wait cannot be cut short. */
+/** What ended the attempt just now, or an earlier run's, told when to come: the wait cannot be cut short. */
 uint64_t dps_registration_told_usec(const DpsRegistration *g); /* not before then; 0: nothing was told */
 unsigned dps_registration_credential(const DpsRegistration *g);
 /** To be remembered for the next effort or run. */

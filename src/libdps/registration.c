@@ -23,6 +23,7 @@
  *       a refused credential ─────> CONNECTING with the next one, once through all; then FAILED, or BACKOFF
  *                                   while the clock is not synchronised
  *   from REGISTERING and POLLING: 200 and assigned ──> ASSIGNED
+ *   a poll that would be one too many waits in PAUSING; an operation without time left is registered anew
  *
  * PAUSING waits connected, PARKED, BACKOFF and FAILED without a connection.
  *
@@ -269,7 +270,7 @@ static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsRe
         g->error = error;
         if (floor_usec(g) <= at.now_usec)
                 return enter_connecting(g);
-        g->told_usec = g->not_before_usec > at.now_usec ? g->not_before_usec : 0;
+        g->told_usec = floor_usec(g);
         return enter_backoff(g, usec_add(at.now_usec, dps_backoff_told_usec(told_sec(reply), at.random)));
 }
 
@@ -402,7 +403,7 @@ DpsAction dps_registration_begin(DpsRegistration *g, DpsMoment at) {
         if (MAX(start_usec, floor_usec(g)) <= at.now_usec)
                 return enter_connecting(g);
 
-        g->told_usec = g->not_before_usec > at.now_usec ? g->not_before_usec : 0;
+        g->told_usec = floor_usec(g) > at.now_usec ? floor_usec(g) : 0; /* us before, or a neighbour */
         return g->finals > 0 ? enter_failed(g, start_usec) : enter_backoff(g, start_usec);
 }
 

@@ -56,6 +56,7 @@ typedef struct Row {
 
 #define NEVER (-1.0)
 #define BODY_ASSIGNING "{\"operationId\":\"4.op\",\"status\":\"assigning\"}"
+#define BODY_UNASSIGNED "{\"operationId\":\"4.op\",\"status\":\"unassigned\"}"
 #define BODY_ASSIGNED                                                                                        \
         "{\"operationId\":\"4.op\",\"status\":\"assigned\",\"registrationState\":"                           \
         "{\"assignedHub\":\"h.example\",\"deviceId\":\"d\"}}"
@@ -63,10 +64,9 @@ typedef struct Row {
         "{\"operationId\":\"4.op\",\"status\":\"failed\",\"registrationState\":{\"errorCode\":" #code "}}"
 
 #define ASSIGNING .status = 202, .body = BODY_ASSIGNING
-#define BODY_UNASSIGNED "{\"operationId\":\"4.op\",\"status\":\"unassigned\"}"
+#define ASSIGNED .status = 200, .body = BODY_ASSIGNED
 #define REFUSAL(code) .status = (code), .body = ""
 #define BACK_AT(sec) .want = RELEASE, .wake_sec = (sec)
-#define ASSIGNED .status = 200, .body = BODY_ASSIGNED
 
 /* How most scripts begin: registered at 0 s. */
 #define REGISTERED                                                                                           \
