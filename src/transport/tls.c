@@ -324,21 +324,22 @@ static char *general_name_for_people(const GENERAL_NAME *name) {
 static char *names_for_people(X509 *certificate) {
         _cleanup_(general_namesp) GENERAL_NAMES *names =
                 X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-        char *list = NULL;
+        _cleanup_(freep) char *list = NULL;
         int told = 0;
 
         for (int i = 0; i < sk_GENERAL_NAME_num(names) && told < NAMES_TOLD_MAX; i++) {
                 _cleanup_(freep) char *name = general_name_for_people(sk_GENERAL_NAME_value(names, i));
-                _cleanup_(freep) char *shorter = list;
+                char *longer;
 
                 if (!name)
                         continue;
-                if (asprintf(&list, "%s%s%s", shorter ?: "", shorter ? ", " : "", name) < 0)
+                if (asprintf(&longer, "%s%s%s", list ?: "", list ? ", " : "", name) < 0)
                         return NULL;
+                free(list);
+                list = longer;
                 told++;
-                TAKE_PTR(shorter);
         }
-        return list ?: name_of(X509_get_subject_name(certificate));
+        return TAKE_PTR(list) ?: name_of(X509_get_subject_name(certificate));
 }
 
 static void blame_name(const TlsContext *c, DpsError *ret) {
