@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <mosquitto.h>
-#include <netdb.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +10,7 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "transport/failure.h"
 
 /*
  *      RESOLVING ──> CONNECTING ──> HANDSHAKING ──> LOGGING_IN ──> SUBSCRIBING ──> READY      from each: CLOSED
@@ -171,92 +170,26 @@ static void fail(Mqtt *t, const DpsError *error) {
         t->handlers.on_closed(&copy, t->userdata);
 }
 
-/* "PEER …" */
-static DpsError peer_error(const Mqtt *t, DpsErrorId id, const char *what) {
+static DpsError peer_error(const Mqtt *t, Failure f) {
+        DpsStep step = t->phase == PHASE_READY ? t->request_step : phases[t->phase].step;
         DpsError error;
 
-        dps_error_set(&error, id, t->phase == PHASE_READY ? t->request_step : phases[t->phase].step, "%s %s",
-                      t->peer, what);
+        dps_error_set(&error, f.id, step, "%s %s%s%s", t->peer, f.what, f.why ? ": " : "", f.why ?: "");
         return error;
 }
 
-static void fail_by(Mqtt *t, DpsErrorId id, const char *what) {
-        DpsError error = peer_error(t, id, what);
+static void fail_by(Mqtt *t, Failure f) {
+        DpsError error = peer_error(t, f);
 
         fail(t, &error);
 }
 
-static DpsErrorId error_id_from_errno(int error) {
-        switch (error) {
-        case ENETUNREACH:
-        case EHOSTUNREACH:
-        case ENETDOWN:
-        case EHOSTDOWN:
-        case EADDRNOTAVAIL:
-        case EAFNOSUPPORT:
-        case EACCES: /* a firewall on this machine */
-        case EPERM:
-                return DPS_ERROR_UNREACHABLE;
-        case ETIMEDOUT:
-                return DPS_ERROR_TIMEOUT;
-        case ENOMEM:
-        case ENOBUFS:
-        case EMFILE:
-        case ENFILE:
-                return DPS_ERROR_MEMORY;
-        default:
-                return DPS_ERROR_REFUSED;
-        }
+static void fail_as(Mqtt *t, DpsErrorId id, const char *what) {
+        fail_by(t, (Failure){ .id = id, .what = what });
 }
 
-/* Of several addresses, the one that came nearest to an answer tells most. */
-static int error_weight(DpsErrorId id) {
-        switch (id) {
-        case DPS_ERROR_NONE:
-                return 0;
-        case DPS_ERROR_UNREACHABLE:
-                return 1;
-        case DPS_ERROR_TIMEOUT:
-                return 2;
-        default:
-                return 3;
-        }
-}
-
-static void note_address_error(Mqtt *t, DpsErrorId id, const char *what) {
-        if (error_weight(id) >= error_weight(t->error.id))
-                t->error = peer_error(t, id, what);
-        client_drop(t);
-}
-
-static void note_address_errno(Mqtt *t, int error) {
-        DpsErrorId id = error_id_from_errno(error);
-        char what[DPS_MESSAGE_MAX];
-
-        if (id == DPS_ERROR_REFUSED) /* the library may have eaten the number */
-                snprintf(what, sizeof(what), "%s",
-                         error == ECONNRESET ? "took the connection and closed it at once"
-                                             : phases[PHASE_CONNECTING].lost);
-        else
-                snprintf(what, sizeof(what), "cannot be reached: %s", strerror(error));
-        note_address_error(t, id, what);
-}
-
-static void fail_by_connack(Mqtt *t) {
-        switch (t->connack) {
-        case 1:
-                return fail_by(t, DPS_ERROR_PROTOCOL, "refused the version of MQTT (CONNACK 1)");
-        case 2:
-                return fail_by(t, DPS_ERROR_PROTOCOL, "refused the client id (CONNACK 2)");
-        case 3:
-                return fail_by(t, DPS_ERROR_SERVICE, "is not available at the moment (CONNACK 3)");
-        case 4:
-                return fail_by(t, DPS_ERROR_AUTH, "refused user name or password (CONNACK 4)");
-        case 5:
-                return fail_by(t, DPS_ERROR_AUTH, "refused to authorize us (CONNACK 5)");
-        default:
-                return fail_by(t, DPS_ERROR_PROTOCOL, "answered the log-in with an unknown code");
-        }
+static void fail_by_memory(Mqtt *t) {
+        fail_by(t, failure_from_errno(ENOMEM));
 }
 
 /* The library failed with `rc`; what it said before, and OpenSSL, know better why. */
@@ -264,25 +197,20 @@ static void fail_by_library(Mqtt *t, int rc) {
         DpsError cause, error;
 
         if (t->connack > 0)
-                return fail_by_connack(t);
+                return fail_by(t, failure_from_connack(t->connack));
 
         tls_context_blame(t->tls, &cause);
-        if (cause.id != DPS_ERROR_NONE) {
-                dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
-                return fail(t, &error);
-        }
+        if (cause.id == DPS_ERROR_NONE)
+                return fail_by(t, failure_from_library(rc, phases[t->phase].lost));
 
-        switch (rc) {
-        case MOSQ_ERR_PROTOCOL:
-        case MOSQ_ERR_MALFORMED_PACKET:
-        case MOSQ_ERR_MALFORMED_UTF8:
-        case MOSQ_ERR_PAYLOAD_SIZE:
-                return fail_by(t, DPS_ERROR_PROTOCOL, "sent what is not MQTT");
-        case MOSQ_ERR_NOMEM:
-                return fail_by(t, DPS_ERROR_MEMORY, "cannot be talked to: out of memory");
-        default:
-                return fail_by(t, DPS_ERROR_LOST, phases[t->phase].lost);
-        }
+        dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
+        fail(t, &error);
+}
+
+static void note_address_failure(Mqtt *t, Failure f) {
+        if (failure_weight(f.id) >= failure_weight(t->error.id))
+                t->error = peer_error(t, f);
+        client_drop(t);
 }
 
 /* ---- the library's callbacks: notes only ---- */
@@ -333,7 +261,7 @@ static void enter_phase(Mqtt *t, Phase phase) {
 
         t->phase = phase;
         if (arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec) < 0)
-                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
+                fail_by_memory(t);
 }
 
 static bool is_handshaking(const Mqtt *t) {
@@ -384,19 +312,17 @@ static int client_new(Mqtt *t) {
                        : MOSQ_ERR_SUCCESS;
 }
 
+/* "127.0.0.1:8883 (localhost)", "[::1]:8883" */
 static int name_peer(Mqtt *t, const char *address) {
-        bool is_v6 = strchr(address, ':');
-        _cleanup_(freep) char *peer = NULL;
+        bool is_v6 = strchr(address, ':'), is_host = streq(address, t->host);
+        char *peer;
 
         if (asprintf(&peer, "%s%s%s:%u%s%s%s", is_v6 ? "[" : "", address, is_v6 ? "]" : "", t->port,
-                     streq(address, t->host) ? "" : " (", streq(address, t->host) ? "" : t->host,
-                     streq(address, t->host) ? "" : ")") < 0) {
-                TAKE_PTR(peer);
+                     is_host ? "" : " (", is_host ? "" : t->host, is_host ? "" : ")") < 0)
                 return -ENOMEM;
-        }
 
         free(t->peer);
-        t->peer = TAKE_PTR(peer);
+        t->peer = peer;
         return 0;
 }
 
@@ -407,7 +333,7 @@ static void note_connect_failure(Mqtt *t, int rc, int error) {
         tls_context_blame(t->tls, &cause);
         if (cause.id == DPS_ERROR_NONE) {
                 t->phase = PHASE_CONNECTING;
-                return note_address_errno(t, rc == MOSQ_ERR_NOMEM ? ENOMEM : error);
+                return note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : error));
         }
 
         t->phase = PHASE_HANDSHAKING;
@@ -419,7 +345,7 @@ static bool connect_begin(Mqtt *t, const char *address) {
         int rc, error;
 
         if (name_peer(t, address) < 0 || client_new(t) != MOSQ_ERR_SUCCESS) {
-                note_address_errno(t, ENOMEM);
+                note_address_failure(t, failure_from_errno(ENOMEM));
                 return false;
         }
 
@@ -433,7 +359,7 @@ static bool connect_begin(Mqtt *t, const char *address) {
         }
 
         if (watch_socket(t) < 0) {
-                note_address_errno(t, ENOMEM);
+                note_address_failure(t, failure_from_errno(ENOMEM));
                 return false;
         }
         return true;
@@ -461,16 +387,12 @@ static int copy_addresses(Mqtt *t, char *const *addresses) {
 
 static void on_resolved(const ResolverAnswer *answer, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
-        char what[DPS_MESSAGE_MAX];
 
         t->query = resolver_query_free(t->query);
-        if (answer->error != 0) {
-                snprintf(what, sizeof(what), "cannot be resolved: %s", gai_strerror(answer->error));
-                return fail_by(t, answer->error == EAI_MEMORY ? DPS_ERROR_MEMORY : DPS_ERROR_DNS, what);
-        }
-
+        if (answer->error != 0)
+                return fail_by(t, failure_from_resolver(answer->error));
         if (copy_addresses(t, answer->addresses) < 0)
-                return fail_by(t, DPS_ERROR_MEMORY, "cannot be connected to: out of memory");
+                return fail_by_memory(t);
         connect_next(t);
 }
 
@@ -478,7 +400,7 @@ static void on_resolved(const ResolverAnswer *answer, void *userdata) {
 
 static void log_in_done(Mqtt *t) {
         if (mosquitto_subscribe(t->client, NULL, DPS_RESPONSE_FILTER, QOS_AT_LEAST_ONCE) != MOSQ_ERR_SUCCESS)
-                return fail_by(t, DPS_ERROR_LOST, "closed the connection after the log-in");
+                return fail_as(t, DPS_ERROR_LOST, "closed the connection after the log-in");
 
         t->password = erase_and_free(t->password);
         enter_phase(t, PHASE_SUBSCRIBING);
@@ -508,11 +430,11 @@ static void note_handshake(Mqtt *t) {
 /* Acts on what the library told. */
 static void proceed(Mqtt *t) {
         if (t->phase == PHASE_LOGGING_IN && t->connack > 0)
-                fail_by_connack(t);
+                fail_by(t, failure_from_connack(t->connack));
         if (t->phase == PHASE_LOGGING_IN && t->connack == 0)
                 log_in_done(t);
         if (t->phase == PHASE_SUBSCRIBING && t->suback >= SUBACK_FAILURE)
-                fail_by(t, DPS_ERROR_PROTOCOL, "refused the subscription");
+                fail_as(t, DPS_ERROR_PROTOCOL, "refused the subscription");
         else if ((t->phase == PHASE_SUBSCRIBING && t->suback >= 0) || t->phase == PHASE_READY)
                 enter_phase(t, PHASE_READY); /* again: the keep-alive counts from the last traffic */
         deliver_replies(t);
@@ -554,7 +476,7 @@ static void exchange(Mqtt *t, uint32_t revents) {
         note_handshake(t);
         proceed(t);
         if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
-                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
+                fail_by_memory(t);
 }
 
 static int socket_error(const Mqtt *t) {
@@ -586,7 +508,7 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         if (t->phase == PHASE_CONNECTING) {
                 note_handshake(t);
                 if (is_hang_up && !t->has_heard) {
-                        note_address_errno(t, socket_error(t));
+                        note_address_failure(t, failure_from_errno(socket_error(t)));
                         connect_next(t);
                         return 0;
                 }
@@ -609,19 +531,12 @@ static void keep_alive(Mqtt *t) {
 
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
                 t->io = sd_event_source_disable_unref(t->io);
-                return fail_by(t, DPS_ERROR_LOST, "does not answer any more");
+                return fail_as(t, DPS_ERROR_LOST, "does not answer any more");
         }
 
         enter_phase(t, PHASE_READY);
         if (t->phase == PHASE_READY && watch_socket(t) < 0)
-                fail_by(t, DPS_ERROR_MEMORY, "cannot be waited for: out of memory");
-}
-
-static void fail_by_silence(Mqtt *t) {
-        if (t->phase == PHASE_RESOLVING)
-                fail_by(t, DPS_ERROR_DNS, phases[t->phase].silent);
-        else
-                fail_by(t, DPS_ERROR_TIMEOUT, phases[t->phase].silent);
+                fail_by_memory(t);
 }
 
 static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
@@ -632,10 +547,12 @@ static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
         else if (t->phase == PHASE_READY)
                 keep_alive(t);
         else if (t->phase == PHASE_CONNECTING) {
-                note_address_error(t, DPS_ERROR_TIMEOUT, phases[PHASE_CONNECTING].silent);
+                note_address_failure(
+                        t, (Failure){ .id = DPS_ERROR_TIMEOUT, .what = phases[PHASE_CONNECTING].silent });
                 connect_next(t);
         } else
-                fail_by_silence(t);
+                fail_as(t, t->phase == PHASE_RESOLVING ? DPS_ERROR_DNS : DPS_ERROR_TIMEOUT,
+                        phases[t->phase].silent);
         return 0;
 }
 
@@ -644,7 +561,7 @@ static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
 /* No handler may be called from here. */
 static int break_soon(Mqtt *t) {
         t->io = sd_event_source_disable_unref(t->io);
-        t->error = peer_error(t, DPS_ERROR_LOST, phases[PHASE_READY].lost);
+        t->error = peer_error(t, (Failure){ .id = DPS_ERROR_LOST, .what = phases[PHASE_READY].lost });
         t->is_broken = true;
         return arm_timer(t, 0);
 }

@@ -455,7 +455,7 @@ static void blame_alert(const TlsContext *c, DpsError *ret) {
                 dps_error_set(ret, DPS_ERROR_AUTH, DPS_STEP_TLS, "the server refused our certificate: %s",
                               words);
         else
-                dps_error_set(ret, DPS_ERROR_TLS, DPS_STEP_TLS, "the server ended the TLS handshake: %s",
+                dps_error_set(ret, DPS_ERROR_TLS, DPS_STEP_TLS, "the server ended the TLS session: %s",
                               words);
 }
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -160,6 +161,7 @@ static void *server_thread(void *userdata) {
         if (s->fd < 0)
                 return NULL;
 
+        (void) setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
         s->ssl = SSL_new(s->ctx);
         SSL_set_fd(s->ssl, s->fd);
         s->script(s);
