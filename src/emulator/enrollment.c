@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/enrollment.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "dps/reply.h"
+#include "dps/request.h"
+#include "emulator/behaviour.h"
+
+#define PEM_SIZE_MAX (64U * 1024)
+
+static const char *const members[] = {
+        "registrationId",
+        "enrollmentGroupId",
+        "deviceId",
+        "provisioningStatus",
+        "attestation",
+        "iotHubs",
+        "allocationPolicy",
+        "assigningTime",
+        "retryAfter",
+        "payload",
+        "reprovisionPolicy",
+        "failure",
+        /* What Azure tells of an enrollment, and means nothing here. */
+        "etag",
+        "createdDateTimeUtc",
+        "lastUpdatedDateTimeUtc",
+        "initialTwin",
+        "capabilities",
+        "iotHubHostName",
+        "customAllocationDefinition",
+        "optionalDeviceInformation",
+        "registrationState",
+        NULL,
+};
+static const char *const attestation_types[] = { "symmetricKey", "x509", NULL };
+static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
+static const char *const allocation_words[] = { "hashed", "static", "geoLatency", "custom", NULL };
+static const char *const credential_names[] = { "primary", "secondary" };
+
+static inline void BIO_freep(BIO **b) {
+        BIO_free(*b);
+}
+
+static int read_keys(const Reader *attestation, Enrollment *e) {
+        static const char *const names[] = { "primaryKey", "secondaryKey" };
+        Reader r;
+        int k;
+
+        k = reader_object(attestation, "symmetricKey", &r);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(attestation, "symmetricKey", "is missing");
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                const char *text = NULL;
+
+                k = reader_string(&r, names[i], &text);
+                if (k < 0)
+                        return k;
+                if (k == 0)
+                        continue;
+
+                k = dps_key_from_base64(text, &e->keys[e->n_credentials]);
+                if (k < 0)
+                        return reader_complain(&r, names[i], "not base64 of 16 to 64 bytes");
+                e->n_credentials++;
+        }
+        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primaryKey", "is missing");
+}
+
+static int certificate_from_pem(const Reader *r, const char *name, const char *pem, X509 **ret) {
+        _cleanup_(BIO_freep) BIO *bio = BIO_new_mem_buf(pem, -1);
+        X509 *certificate;
+
+        if (!bio)
+                return -ENOMEM;
+
+        certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+        if (!certificate) {
+                ERR_clear_error();
+                return reader_complain(r, name, "not a certificate in PEM");
+        }
+
+        *ret = certificate;
+        return 0;
+}
+
+/* In Azure's API a certificate is the text itself, or an object that has it as its member "certificate". */
+static int certificate_text(const Reader *r, const char *name, const char **ret) {
+        json_object *value;
+        Reader inner;
+        int k;
+
+        k = reader_get(r, name, &value);
+        if (k <= 0 || !json_object_is_type(value, json_type_object))
+                return k <= 0 ? k : reader_string(r, name, ret);
+
+        k = reader_object(r, name, &inner);
+        return k < 0 ? k : reader_string(&inner, "certificate", ret);
+}
+
+static const char *certificates_name(bool is_group) {
+        return is_group ? "signingCertificates" : "clientCertificates";
+}
+
+static int read_certificates(const Reader *attestation, Enrollment *e) {
+        const char *name = certificates_name(e->is_group);
+        Reader x509, r;
+        int k;
+
+        k = reader_object(attestation, "x509", &x509);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(attestation, "x509", "is missing");
+        k = reader_object(&x509, name, &r);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(&x509, name, "is missing");
+
+        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
+                const char *pem = NULL;
+
+                k = certificate_text(&r, credential_names[i], &pem);
+                if (k < 0)
+                        return k;
+                if (k == 0)
+                        continue;
+
+                k = certificate_from_pem(&r, credential_names[i], pem, &e->certificates[e->n_credentials]);
+                if (k < 0)
+                        return k;
+                e->n_credentials++;
+        }
+        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primary", "is missing");
+}
+
+static int read_attestation(const Reader *r, Enrollment *e) {
+        unsigned type = ATTESTATION_SYMMETRIC_KEY;
+        Reader attestation;
+        int k;
+
+        k = reader_object(r, "attestation", &attestation);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(r, "attestation", "is missing");
+
+        k = reader_word(&attestation, "type", attestation_types, &type);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(&attestation, "type", "is missing");
+
+        e->attestation = type;
+        return e->attestation == ATTESTATION_SYMMETRIC_KEY ? read_keys(&attestation, e)
+                                                           : read_certificates(&attestation, e);
+}
+
+static int read_id(const Reader *r, Enrollment *e) {
+        const char *name = e->is_group ? "enrollmentGroupId" : "registrationId";
+        const char *id = NULL;
+        int k;
+
+        k = reader_string(r, name, &id);
+        if (k <= 0)
+                return k < 0 ? k : reader_complain(r, name, "is missing");
+        if (!dps_registration_id_is_valid(id))
+                return reader_complain(r, name, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+
+        e->id = strdup(id);
+        return e->id ? 0 : -ENOMEM;
+}
+
+static int read_device_id(const Reader *r, Enrollment *e) {
+        const char *id = NULL;
+        int k;
+
+        k = reader_string(r, "deviceId", &id);
+        if (k <= 0 || !*id)
+                return k < 0 ? k : 0;
+        if (e->is_group)
+                return reader_complain(r, "deviceId", "in a group it is the registration id, always");
+        if (!dps_device_id_is_valid(id))
+                return reader_complain(r, "deviceId", "not a device id");
+
+        e->device_id = strdup(id);
+        return e->device_id ? 0 : -ENOMEM;
+}
+
+static int read_reprovision_policy(const Reader *r, Enrollment *e) {
+        Reader policy;
+        int k;
+
+        k = reader_object(r, "reprovisionPolicy", &policy);
+        if (k <= 0)
+                return k;
+
+        if ((k = reader_boolean(&policy, "updateHubAssignment", &e->updates_hub)) < 0 ||
+            (k = reader_boolean(&policy, "migrateDeviceData", &e->migrates_data)) < 0)
+                return k;
+        return 0;
+}
+
+static int read_failure(const Reader *r, Enrollment *e) {
+        const char *message = NULL;
+        uint64_t code = 0;
+        Reader failure;
+        int k;
+
+        k = reader_object(r, "failure", &failure);
+        if (k <= 0)
+                return k;
+
+        if ((k = reader_number(&failure, "errorCode", INT32_MAX, &code)) < 0 ||
+            (k = reader_string(&failure, "errorMessage", &message)) < 0)
+                return k;
+        if (code == 0)
+                return reader_complain(&failure, "errorCode", "is missing");
+
+        e->failure_code = (uint32_t) code;
+        if (!message)
+                return 0;
+        e->failure_message = strdup(message);
+        return e->failure_message ? 0 : -ENOMEM;
+}
+
+static int read_allocation(const Reader *r, Enrollment *e) {
+        unsigned policy = 0;
+        int k;
+
+        k = reader_word(r, "allocationPolicy", allocation_words, &policy);
+        if (k < 0)
+                return k;
+        e->allocation = policy == 0 ? ALLOCATION_HASHED : ALLOCATION_FIRST;
+
+        k = reader_strings(r, "iotHubs", &e->hubs);
+        if (k < 0)
+                return k;
+        STRV_FOREACH(hub, e->hubs)
+        if (!dps_host_name_is_valid(*hub))
+                return reader_complain(r, "iotHubs", "must be host names");
+        return 0;
+}
+
+static int read_members(const Reader *r, Enrollment *e) {
+        unsigned disabled = 0;
+        int k;
+
+        if ((k = reader_allow(r, members)) < 0 || (k = read_id(r, e)) < 0 || (k = read_device_id(r, e)) < 0 ||
+            (k = reader_word(r, "provisioningStatus", provisioning_words, &disabled)) < 0 ||
+            (k = read_attestation(r, e)) < 0 || (k = read_allocation(r, e)) < 0 ||
+            (k = read_reprovision_policy(r, e)) < 0 || (k = read_failure(r, e)) < 0)
+                return k;
+        e->is_enabled = disabled == 0;
+
+        k = reader_seconds(r, "assigningTime", &e->assigning_sec);
+        if (k < 0)
+                return k;
+        e->has_assigning = k > 0;
+        k = reader_number(r, "retryAfter", SECONDS_MAX, &e->retry_after_sec);
+        if (k < 0)
+                return k;
+        e->has_retry_after = k > 0;
+
+        (void) reader_get(r, "payload", &e->payload);
+        return 0;
+}
+
+int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, Complaint *c) {
+        _cleanup_(enrollment_freep) Enrollment *e = NULL;
+        Reader reader;
+        int r;
+
+        r = reader_init(json, path, c, &reader);
+        if (r < 0)
+                return r;
+
+        e = calloc(1, sizeof(*e));
+        if (!e)
+                return -ENOMEM;
+
+        *e = (Enrollment){ .is_group = is_group, .updates_hub = true, .migrates_data = true };
+        e->json = json_object_get(json);
+        r = read_members(&reader, e);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(e);
+        return 0;
+}
+
+Enrollment *enrollment_free(Enrollment *e) {
+        if (!e)
+                return NULL;
+
+        for (size_t i = 0; i < ELEMENTSOF(e->keys); i++)
+                dps_key_done(&e->keys[i]);
+        for (size_t i = 0; i < ELEMENTSOF(e->certificates); i++)
+                X509_free(e->certificates[i]);
+        strv_free(e->hubs);
+        free(e->id);
+        free(e->device_id);
+        free(e->failure_message);
+        json_object_put(e->json);
+        free(e);
+        return NULL;
+}
+
+static int include_file(const Reader *r, const char *name, const char *text, const char *directory,
+                        const char *state_directory) {
+        _cleanup_(freep) char *path = NULL, *pem = NULL;
+        json_object *value;
+        char reason[400];
+        int k;
+
+        if (streq(text, "device-ca"))
+                k = asprintf(&path, "%s/device-ca.pem", state_directory);
+        else
+                k = *text == '/' ? asprintf(&path, "%s", text) : asprintf(&path, "%s/%s", directory, text);
+        if (k < 0)
+                return -ENOMEM;
+
+        k = file_read(path, PEM_SIZE_MAX, &pem, NULL);
+        if (k < 0) {
+                (void) snprintf(reason, sizeof(reason), "neither PEM nor a file: %s: %s", path, strerror(-k));
+                return reader_complain(r, name, reason);
+        }
+
+        value = json_object_new_string(pem);
+        return value && json_object_object_add(r->object, name, value) == 0 ? 0 : -ENOMEM;
+}
+
+int enrollment_include_files(json_object *json, const char *path, const char *directory,
+                             const char *state_directory, Complaint *c) {
+        Reader reader, attestation, x509, r;
+        int k;
+
+        k = reader_init(json, path, c, &reader);
+        if (k < 0)
+                return k;
+        if ((k = reader_object(&reader, "attestation", &attestation)) <= 0 ||
+            (k = reader_object(&attestation, "x509", &x509)) <= 0 ||
+            (k = reader_object(&x509,
+                               certificates_name(json_object_object_get_ex(json, "enrollmentGroupId", NULL)),
+                               &r)) <= 0)
+                return k;
+
+        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
+                json_object *value;
+
+                if (!reader_get(&r, credential_names[i], &value) ||
+                    !json_object_is_type(value, json_type_string) ||
+                    strstr(json_object_get_string(value), "-----BEGIN"))
+                        continue;
+                k = include_file(&r, credential_names[i], json_object_get_string(value), directory,
+                                 state_directory);
+                if (k < 0)
+                        return k;
+        }
+        return 0;
+}
+
+bool enrollment_is_one(json_object *json) {
+        return json_object_object_get_ex(json, "registrationId", NULL) ||
+               json_object_object_get_ex(json, "enrollmentGroupId", NULL);
+}

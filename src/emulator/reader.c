@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/reader.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <json-c/json_tokener.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+
+#define DEPTH_MAX 32
+#define DOCUMENT_SIZE_MAX (16U * 1024 * 1024)
+
+static inline void json_tokener_freep(json_tokener **t) {
+        if (*t)
+                json_tokener_free(*t);
+}
+
+int complain(Complaint *c, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        (void) vsnprintf(c->text, sizeof(c->text), format, args);
+        va_end(args);
+        return -EBADMSG;
+}
+
+int json_read(const char *text, size_t size, json_object **ret, Complaint *c) {
+        _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
+        json_object *json;
+        size_t line = 1, end;
+
+        if (size > INT_MAX || !utf8_is_valid(text, size))
+                return complain(c, "not UTF-8 text, or too large");
+
+        tokener = json_tokener_new_ex(DEPTH_MAX);
+        if (!tokener)
+                return -ENOMEM;
+
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+        json = json_tokener_parse_ex(tokener, text, (int) size);
+        end = json_tokener_get_parse_end(tokener);
+        /* A bare number might go on, had it not ended here. */
+        if (json_tokener_get_error(tokener) == json_tokener_continue)
+                json = json_tokener_parse_ex(tokener, "", 1);
+        if (json_tokener_get_error(tokener) == json_tokener_success && end == size) {
+                *ret = json;
+                return 0;
+        }
+
+        json_object_put(json);
+        for (size_t i = 0; i < end && i < size; i++)
+                line += text[i] == '\n';
+        return complain(c, "line %zu: not JSON: %s", line,
+                        json_tokener_get_error(tokener) == json_tokener_continue
+                                ? "it ends too early"
+                                : json_tokener_error_desc(json_tokener_get_error(tokener)));
+}
+
+static int stdin_read(char **ret, size_t *ret_size) {
+        _cleanup_(freep) char *text = NULL;
+        size_t size = 0;
+
+        if (getdelim(&text, &size, EOF, stdin) < 0 && ferror(stdin))
+                return -EIO;
+
+        *ret_size = text ? strlen(text) : 0;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+int json_read_file(const char *path, json_object **ret, Complaint *c) {
+        _cleanup_(freep) char *text = NULL;
+        Complaint inner = { 0 };
+        size_t size = 0;
+        int r;
+
+        r = streq(path, "-") ? stdin_read(&text, &size) : file_read(path, DOCUMENT_SIZE_MAX, &text, &size);
+        if (r < 0)
+                return complain(c, "%s: %s", path, strerror(-r));
+
+        r = json_read(text ?: "", size, ret, &inner);
+        return r == -EBADMSG ? complain(c, "%s: %.400s", path, inner.text) : r;
+}
+
+/* "quotas" in the document itself, "enrollmentGroups[0].attestation" in a part. */
+static void member_path(const Reader *r, const char *name, char *ret, size_t size) {
+        int n = snprintf(ret, size, "%s%s%s", r->path, *r->path ? "." : "", name);
+
+        assert(n >= 0); /* the end of a very long one may be cut off */
+}
+
+int reader_init(json_object *json, const char *path, Complaint *c, Reader *ret) {
+        Reader r = { .object = json, .complaint = c };
+
+        if (!json_object_is_type(json, json_type_object))
+                return complain(c, "%s: must be an object", *path ? path : "the document");
+
+        (void) snprintf(r.path, sizeof(r.path), "%s", path);
+        *ret = r;
+        return 0;
+}
+
+int reader_complain(const Reader *r, const char *name, const char *what) {
+        char path[sizeof(r->path) + 64];
+
+        member_path(r, name, path, sizeof(path));
+        return complain(r->complaint, "%s: %s", path, what);
+}
+
+int reader_allow(const Reader *r, const char *const names[]) {
+        json_object_object_foreach(r->object, name, value) {
+                size_t i = 0;
+
+                (void) value;
+                while (names[i] && !streq(names[i], name))
+                        i++;
+                if (!names[i])
+                        return reader_complain(r, name, "no such member");
+        }
+        return 0;
+}
+
+int reader_get(const Reader *r, const char *name, json_object **ret) {
+        json_object *value;
+
+        if (!json_object_object_get_ex(r->object, name, &value) || !value)
+                return 0;
+
+        *ret = value;
+        return 1;
+}
+
+static int reader_typed(const Reader *r, const char *name, json_type type, const char *what,
+                        json_object **ret) {
+        json_object *value;
+
+        if (!reader_get(r, name, &value))
+                return 0;
+
+        if (!json_object_is_type(value, type))
+                return reader_complain(r, name, what);
+
+        *ret = value;
+        return 1;
+}
+
+int reader_object(const Reader *r, const char *name, Reader *ret) {
+        json_object *value = NULL;
+        Reader inner;
+        int k;
+
+        k = reader_typed(r, name, json_type_object, "must be an object", &value);
+        if (k <= 0)
+                return k;
+
+        inner = (Reader){ .object = value, .complaint = r->complaint };
+        member_path(r, name, inner.path, sizeof(inner.path));
+        *ret = inner;
+        return 1;
+}
+
+int reader_string(const Reader *r, const char *name, const char **ret) {
+        json_object *value = NULL;
+        int k;
+
+        k = reader_typed(r, name, json_type_string, "must be a string", &value);
+        if (k <= 0)
+                return k;
+
+        if (strlen(json_object_get_string(value)) != (size_t) json_object_get_string_len(value))
+                return reader_complain(r, name, "must not contain \\u0000");
+
+        *ret = json_object_get_string(value);
+        return 1;
+}
+
+int reader_boolean(const Reader *r, const char *name, bool *ret) {
+        json_object *value = NULL;
+        int k;
+
+        k = reader_typed(r, name, json_type_boolean, "must be true or false", &value);
+        if (k > 0)
+                *ret = json_object_get_boolean(value);
+        return k;
+}
+
+int reader_number(const Reader *r, const char *name, uint64_t max, uint64_t *ret) {
+        json_object *value = NULL;
+        int64_t number;
+        int k;
+
+        k = reader_typed(r, name, json_type_int, "must be a whole number", &value);
+        if (k <= 0)
+                return k;
+
+        number = json_object_get_int64(value);
+        if (number < 0 || (uint64_t) number > max)
+                return reader_complain(r, name, "out of range");
+
+        *ret = (uint64_t) number;
+        return 1;
+}
+
+int reader_strings(const Reader *r, const char *name, char ***ret) {
+        _cleanup_(strv_freep) char **list = NULL;
+        json_object *value = NULL;
+        int k;
+
+        if (!reader_get(r, name, &value))
+                return 0;
+
+        if (json_object_is_type(value, json_type_string)) {
+                k = strv_split(json_object_get_string(value), ",", &list);
+                if (k < 0)
+                        return k;
+        } else if (!json_object_is_type(value, json_type_array))
+                return reader_complain(r, name, "must be a list of strings");
+
+        for (size_t i = 0; !list && i < json_object_array_length(value); i++)
+                if (!json_object_is_type(json_object_array_get_idx(value, i), json_type_string))
+                        return reader_complain(r, name, "must be a list of strings");
+
+        if (json_object_is_type(value, json_type_array))
+                for (size_t i = 0; i < json_object_array_length(value); i++) {
+                        k = strv_append(&list, json_object_get_string(json_object_array_get_idx(value, i)));
+                        if (k < 0)
+                                return k;
+                }
+
+        strv_free(*ret);
+        *ret = TAKE_PTR(list);
+        return 1;
+}
+
+int reader_word(const Reader *r, const char *name, const char *const words[], unsigned *ret) {
+        const char *word = NULL;
+        char list[200] = "";
+        int k;
+
+        k = reader_string(r, name, &word);
+        if (k <= 0)
+                return k;
+
+        for (unsigned i = 0; words[i]; i++) {
+                if (streq(words[i], word)) {
+                        *ret = i;
+                        return 1;
+                }
+                (void) snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
+                                i ? ", " : "must be one of ", words[i]);
+        }
+        return reader_complain(r, name, list);
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/roster.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "emulator/idtable.h"
+
+static const char *const list_names[] = { "individualEnrollments", "enrollmentGroups" };
+
+static void entry_free(struct lh_entry *entry) {
+        free(lh_entry_k(entry));
+        enrollment_free(lh_entry_v(entry));
+}
+
+const Enrollment *roster_individual(const Roster *roster, const char *registration_id) {
+        return id_table_get(roster->individuals, registration_id);
+}
+
+const Enrollment *roster_group(const Roster *roster, const char *enrollment_group_id) {
+        return id_table_get(roster->groups, enrollment_group_id);
+}
+
+const Enrollment *roster_next_group(const Roster *roster, const Enrollment *previous) {
+        const struct lh_entry *entry;
+
+        entry = previous ? lh_entry_next(id_table_entry(roster->groups, previous->id))
+                         : lh_table_head(roster->groups);
+        return entry ? lh_entry_v(entry) : NULL;
+}
+
+/* Takes the enrollment. A replaced one keeps its place. */
+static int put(struct lh_table *table, Enrollment *e) {
+        _cleanup_(enrollment_freep) Enrollment *owned = e;
+        struct lh_entry *entry = id_table_entry(table, e->id);
+        int r;
+
+        if (entry) {
+                enrollment_free(lh_entry_v(entry));
+                lh_entry_set_val(entry, TAKE_PTR(owned));
+                return 0;
+        }
+
+        r = id_table_insert(table, e->id, owned);
+        if (r >= 0)
+                owned = NULL;
+        return r;
+}
+
+static int merge_list(struct lh_table *table, json_object *document, const char *name, bool is_group,
+                      Complaint *c) {
+        json_object *list = NULL;
+
+        if (!json_object_object_get_ex(document, name, &list) || !list)
+                return 0;
+        if (!json_object_is_type(list, json_type_array))
+                return complain(c, "%s: must be a list", name);
+
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                Enrollment *e;
+                char path[64];
+                int r;
+
+                (void) snprintf(path, sizeof(path), "%s[%zu]", name, i);
+                r = enrollment_new(json_object_array_get_idx(list, i), path, is_group, &e, c);
+                if (r < 0)
+                        return r;
+                r = put(table, e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int read_behaviour(json_object *document, Behaviour *ret, Complaint *c) {
+        Reader reader;
+        int r;
+
+        r = reader_init(document, "", c, &reader);
+        return r < 0 ? r : behaviour_read(&reader, ret);
+}
+
+/* A shallow copy: the members are shared. */
+static int copy_top(json_object *document, json_object **ret) {
+        json_object *top = json_object_new_object();
+
+        if (!top)
+                return -ENOMEM;
+
+        json_object_object_foreach(document, name, value) {
+                if (streq(name, list_names[0]) || streq(name, list_names[1]))
+                        continue;
+                json_object_object_add(top, name, json_object_get(value));
+        }
+        *ret = top;
+        return 0;
+}
+
+int roster_new(json_object *document, Roster **ret, Complaint *c) {
+        _cleanup_(roster_freep) Roster *roster = NULL;
+        int r;
+
+        roster = calloc(1, sizeof(*roster));
+        if (!roster)
+                return -ENOMEM;
+
+        roster->individuals = lh_kchar_table_new(64, entry_free);
+        roster->groups = lh_kchar_table_new(16, entry_free);
+        if (!roster->individuals || !roster->groups)
+                return -ENOMEM;
+
+        if ((r = read_behaviour(document, &roster->behaviour, c)) < 0 ||
+            (r = copy_top(document, &roster->top)) < 0 ||
+            (r = merge_list(roster->individuals, document, list_names[0], false, c)) < 0 ||
+            (r = merge_list(roster->groups, document, list_names[1], true, c)) < 0)
+                return r;
+
+        *ret = TAKE_PTR(roster);
+        return 0;
+}
+
+Roster *roster_free(Roster *roster) {
+        if (!roster)
+                return NULL;
+
+        behaviour_done(&roster->behaviour);
+        json_object_put(roster->top);
+        if (roster->individuals)
+                lh_table_free(roster->individuals);
+        if (roster->groups)
+                lh_table_free(roster->groups);
+        free(roster);
+        return NULL;
+}
+
+static int replace_top(Roster *roster, json_object *top, Complaint *c) {
+        Behaviour behaviour;
+        int r;
+
+        r = read_behaviour(top, &behaviour, c);
+        if (r < 0)
+                return r;
+
+        behaviour_done(&roster->behaviour);
+        roster->behaviour = behaviour;
+        json_object_put(roster->top);
+        roster->top = json_object_get(top);
+        return 0;
+}
+
+static int merge_one(Roster *roster, json_object *json, Complaint *c) {
+        bool is_group = json_object_object_get_ex(json, "enrollmentGroupId", NULL);
+        Enrollment *e;
+        int r;
+
+        r = enrollment_new(json, is_group ? "the group" : "the enrollment", is_group, &e, c);
+        return r < 0 ? r : put(is_group ? roster->groups : roster->individuals, e);
+}
+
+static void move_entries(struct lh_table *from, struct lh_table *to) {
+        struct lh_entry *entry, *next;
+
+        lh_foreach_safe(from, entry, next) {
+                Enrollment *e = lh_entry_v(entry);
+
+                lh_entry_set_val(entry, NULL);
+                (void) put(to, e);
+        }
+}
+
+int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c) {
+        _cleanup_(roster_freep) Roster *added = NULL;
+        size_t n;
+        int r;
+
+        if (enrollment_is_one(json)) {
+                r = merge_one(roster, json, c);
+                if (r >= 0)
+                        *ret_n = 1;
+                return r;
+        }
+
+        /* First whole into a roster of its own, so that a faulty document changes nothing. */
+        r = roster_new(json, &added, c);
+        if (r < 0)
+                return r;
+
+        json_object_object_foreach(roster->top, name, value) {
+                if (!json_object_object_get_ex(added->top, name, NULL))
+                        json_object_object_add(added->top, name, json_object_get(value));
+        }
+        r = replace_top(roster, added->top, c);
+        if (r < 0)
+                return r;
+
+        n = (size_t) (lh_table_length(added->individuals) + lh_table_length(added->groups));
+        move_entries(added->individuals, roster->individuals);
+        move_entries(added->groups, roster->groups);
+        *ret_n = n;
+        return 0;
+}
+
+/* Makes a path of objects as far as it is missing, and leaves the last name behind. */
+static json_object *descend(json_object *object, char *path, const char **ret_last) {
+        char *name = path, *dot;
+
+        for (; (dot = strchr(name, '.')); name = dot + 1) {
+                json_object *inner = NULL;
+
+                *dot = 0;
+                if (!json_object_object_get_ex(object, name, &inner) ||
+                    !json_object_is_type(inner, json_type_object)) {
+                        inner = json_object_new_object();
+                        json_object_object_add(object, name, inner);
+                }
+                object = inner;
+        }
+        *ret_last = name;
+        return object;
+}
+
+static int assign(json_object *object, const char *assignment, Complaint *c) {
+        _cleanup_(freep) char *path = NULL;
+        const char *equals = strchr(assignment, '=');
+        json_object *value = NULL;
+        const char *last;
+        Complaint ignored;
+
+        if (!equals || equals == assignment)
+                return complain(c, "%s: must be KEY=VALUE", assignment);
+
+        path = strndup(assignment, (size_t) (equals - assignment));
+        if (!path)
+                return -ENOMEM;
+
+        object = descend(object, path, &last);
+        if (streq(equals + 1, "null")) {
+                json_object_object_del(object, last);
+                return 0;
+        }
+
+        if (json_read(equals + 1, strlen(equals + 1), &value, &ignored) < 0)
+                value = json_object_new_string(equals + 1);
+        return value && json_object_object_add(object, last, value) == 0 ? 0 : -ENOMEM;
+}
+
+static int assign_all(json_object *original, char *const *assignments, json_object **ret, Complaint *c) {
+        _cleanup_(json_freep) json_object *copy = NULL;
+
+        if (json_object_deep_copy(original, &copy, NULL) < 0)
+                return -ENOMEM;
+
+        STRV_FOREACH(a, assignments) {
+                int r = assign(copy, *a, c);
+
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(copy);
+        return 0;
+}
+
+static struct lh_table *table_of(Roster *roster, const char *id) {
+        if (id_table_entry(roster->individuals, id))
+                return roster->individuals;
+        return id_table_entry(roster->groups, id) ? roster->groups : NULL;
+}
+
+int roster_set(Roster *roster, const char *id, char *const *assignments, Complaint *c) {
+        _cleanup_(json_freep) json_object *changed = NULL;
+        struct lh_table *table = NULL;
+        const Enrollment *old;
+        Enrollment *e;
+        int r;
+
+        if (streq(id, "*")) {
+                r = assign_all(roster->top, assignments, &changed, c);
+                return r < 0 ? r : replace_top(roster, changed, c);
+        }
+
+        table = table_of(roster, id);
+        if (!table)
+                return complain(c, "%s: no such enrollment", id);
+
+        old = id_table_get(table, id);
+        r = assign_all(old->json, assignments, &changed, c);
+        if (r < 0)
+                return r;
+        r = enrollment_new(changed, old->id, old->is_group, &e, c);
+        if (r < 0)
+                return r;
+        if (strcasecmp(e->id, old->id) != 0) {
+                enrollment_free(e);
+                return complain(c, "%s: an enrollment cannot be renamed", id);
+        }
+        return put(table, e);
+}
+
+int roster_remove(Roster *roster, const char *id, Complaint *c) {
+        struct lh_table *table = table_of(roster, id);
+
+        if (!table)
+                return complain(c, "%s: no such enrollment", id);
+
+        lh_table_delete_entry(table, id_table_entry(table, id));
+        return 0;
+}
+
+static json_object *table_to_json(const struct lh_table *table) {
+        json_object *list = json_object_new_array();
+        struct lh_entry *entry;
+
+        lh_foreach(table, entry) {
+                const Enrollment *e = lh_entry_v(entry);
+
+                json_object_array_add(list, json_object_get(e->json));
+        }
+        return list;
+}
+
+json_object *roster_to_json(const Roster *roster) {
+        json_object *document = NULL;
+
+        if (copy_top(roster->top, &document) < 0)
+                return NULL;
+
+        json_object_object_add(document, list_names[0], table_to_json(roster->individuals));
+        json_object_object_add(document, list_names[1], table_to_json(roster->groups));
+        return document;
+}
+
+int document_include_files(json_object *document, const char *directory, const char *state_directory,
+                           Complaint *c) {
+        if (enrollment_is_one(document))
+                return enrollment_include_files(document, "the enrollment", directory, state_directory, c);
+
+        for (size_t k = 0; k < ELEMENTSOF(list_names); k++) {
+                json_object *list;
+
+                if (!json_object_object_get_ex(document, list_names[k], &list) ||
+                    !json_object_is_type(list, json_type_array))
+                        continue;
+                for (size_t i = 0; i < json_object_array_length(list); i++) {
+                        char path[64];
+                        int r;
+
+                        (void) snprintf(path, sizeof(path), "%s[%zu]", list_names[k], i);
+                        r = enrollment_include_files(json_object_array_get_idx(list, i), path, directory,
+                                                     state_directory, c);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}
