@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the service says: an operation's state, or an error document (dps-protocol of the API: 4.2 and 4.3). */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Answer {
+        unsigned status; /* 200, 202, 401 … */
+        bool has_retry_after;
+        uint64_t retry_after_sec;
+        char *body;
+
+        /* For the log; the words are static text. */
+        const char *word, *substatus;
+        char *operation_id, *hub;
+        uint32_t error_code;
+} Answer;
+
+void answer_done(Answer *a);
+
+/* {"errorCode":…,"trackingId":…,"message":…,"timestampUtc":…} */
+int answer_error(unsigned status, uint32_t code, const char *message, uint64_t now_usec, Answer *ret);
+
+typedef struct Result {
+        const char *operation_id;
+        const char *word; /* status */
+        const char *registration_id;
+        /* The following may be missing. */
+        const char *device_id, *hub, *substatus, *payload;
+        const char *enrollment_group_id;
+        bool is_x509;
+        uint64_t created_usec, updated_usec;
+        uint32_t error_code;
+        const char *error_message;
+        bool extra_members; /* with members that no documentation has, and nulls */
+} Result;
+
+/* {"operationId":…,"status":…,"registrationState":{…}} */
+int answer_result(unsigned status, const Result *result, Answer *ret);
+
+/* Random, lower-case. */
+#define GUID_TEXT_SIZE 37
+int guid_make(char ret[static GUID_TEXT_SIZE]);
+/* 5.{16 hex digits}.{guid}, the digits being the same for one service. */
+int operation_id_make(uint64_t service, char **ret);

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/service.h"
+
+#include <errno.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "emulator/idtable.h"
+#include "emulator/record.h"
+
+int service_new(json_object *document, Service **ret, Complaint *c) {
+        _cleanup_(service_freep) Service *s = NULL;
+        int r;
+
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+
+        r = roster_new(document, &s->roster, c);
+        if (r < 0)
+                return r;
+        r = scripts_init(&s->scripts);
+        if (r < 0)
+                return r;
+        r = records_new(&s->records);
+        if (r < 0)
+                return r;
+        if (RAND_bytes((unsigned char *) &s->number, sizeof(s->number)) != 1)
+                return -EIO;
+
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+Service *service_free(Service *s) {
+        if (!s)
+                return NULL;
+
+        roster_free(s->roster);
+        scripts_done(&s->scripts);
+        if (s->records)
+                lh_table_free(s->records);
+        free(s);
+        return NULL;
+}
+
+void caller_done(Caller *caller) {
+        free(caller->registration_id);
+        free(caller->api_version);
+        free(caller->enrollment);
+        *caller = (Caller){ 0 };
+}
+
+const Enrollment *service_enrollment(const Service *s, const char *id, bool is_group) {
+        if (!id)
+                return NULL;
+        return is_group ? roster_group(s->roster, id) : roster_individual(s->roster, id);
+}
+
+static uint64_t seconds_until(uint64_t then_usec, uint64_t now_usec) {
+        return MAX(usec_sub(then_usec, now_usec) + USEC_PER_SEC - 1, USEC_PER_SEC) / USEC_PER_SEC;
+}
+
+static int answer_throttled(uint64_t until_usec, uint64_t now_usec, Answer *ret) {
+        int r;
+
+        r = answer_error(429, 429001, "Too many requests.", now_usec, ret);
+        if (r < 0)
+                return r;
+        ret->has_retry_after = true;
+        ret->retry_after_sec = seconds_until(until_usec, now_usec);
+        return 0;
+}
+
+/* One window for the whole service, beginning with the first register in it. */
+static bool is_register_throttled(Service *s, uint64_t now_usec) {
+        uint64_t limit = s->roster->behaviour.registrations_per_minute;
+
+        if (now_usec < s->minute_usec || now_usec - s->minute_usec >= USEC_PER_MINUTE) {
+                s->minute_usec = now_usec;
+                s->registers_this_minute = 0;
+        }
+        return s->registers_this_minute++ >= limit;
+}
+
+/* What is wrong with a caller whatever it asks: answered, and 1 returned. */
+static int answer_stranger(const Service *s, const Caller *caller, uint64_t now_usec, Answer *ret) {
+        char message[128];
+        int r = 0;
+
+        if (strv_contains(s->roster->behaviour.refused_api_versions, caller->api_version)) {
+                (void) snprintf(message, sizeof(message), "Unsupported API version %.64s.",
+                                caller->api_version);
+                r = answer_error(400, 400004, message, now_usec, ret);
+        } else if (caller->is_unauthorized)
+                r = answer_error(401, 401000, "Unauthorized", now_usec, ret);
+        else
+                return 0;
+        return r < 0 ? r : 1;
+}
+
+/* An empty body is a good one, and a registration id in it is the one of the session. */
+static bool is_body_good(const Caller *caller, const void *body, size_t size) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        const char *id;
+        Complaint ignored;
+
+        if (size == 0)
+                return true;
+        if (json_read(body, size, &o, &ignored) < 0 || !json_object_is_type(o, json_type_object))
+                return false;
+
+        id = json_string(json_member(o, "registrationId"));
+        return !id || strcasecmp(id, caller->registration_id) == 0;
+}
+
+static int answer_disabled(const Caller *caller, Answer *ret) {
+        return answer_result(200,
+                             &(Result){ .operation_id = "",
+                                        .word = "disabled",
+                                        .registration_id = caller->registration_id },
+                             ret);
+}
+
+static bool is_done(const Operation *o, uint64_t now_usec) {
+        return o->done_usec != SECONDS_FOREVER && now_usec >= o->done_usec;
+}
+
+static int answer_state(const Service *s, const Record *record, const Operation *o, unsigned status,
+                        const char *word, Answer *ret) {
+        const Enrollment *e = service_enrollment(s, record->enrollment, record->is_group);
+        bool is_assigned = streq(word, "assigned");
+        Result result = {
+                .operation_id = o->id,
+                .word = word,
+                .registration_id = record->registration_id,
+                .is_x509 = record->is_x509,
+                .error_code = streq(word, "failed") ? o->error_code : 0,
+                .error_message = streq(word, "failed") ? o->error_message : NULL,
+                .extra_members = s->roster->behaviour.extra_members,
+        };
+        int r;
+
+        if (is_assigned) {
+                result.device_id = record->device_id;
+                result.hub = record->hub;
+                result.substatus = record->substatus;
+                result.enrollment_group_id = record->is_group ? record->enrollment : NULL;
+                result.payload = e && e->payload ? json_object_to_json_string(e->payload) : NULL;
+        }
+        if (status == 200) {
+                result.created_usec = record->created_usec;
+                result.updated_usec = record->updated_usec;
+        }
+
+        r = answer_result(status, &result, ret);
+        if (r < 0 || status != 202)
+                return r;
+        ret->has_retry_after = true;
+        ret->retry_after_sec =
+                e && e->has_retry_after ? e->retry_after_sec : s->roster->behaviour.retry_after_sec;
+        return 0;
+}
+
+static int answer_operation(const Service *s, const Record *record, Operation *o, uint64_t now_usec,
+                            Answer *ret) {
+        bool first = !o->was_polled;
+
+        o->was_polled = true;
+        if (is_done(o, now_usec))
+                return answer_state(s, record, o, 200, o->error_code ? "failed" : "assigned", ret);
+        return answer_state(s, record, o, 202,
+                            first && s->roster->behaviour.unassigned_first ? "unassigned" : "assigning", ret);
+}
+
+static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t now_usec, Record **ret) {
+        const Behaviour *b = &s->roster->behaviour;
+        uint64_t assigning_sec = e->has_assigning ? e->assigning_sec : b->assigning_sec;
+        char *const *hubs = e->hubs ?: b->hubs;
+        Record *record;
+        Operation o = { 0 };
+        int r;
+
+        r = records_get(s->records, e->is_group ? caller->registration_id : e->id, now_usec, &record);
+        if (r < 0)
+                return r;
+        r = record_enroll(record, e, caller->is_x509);
+        if (r < 0)
+                return r;
+        r = operation_id_make(s->number, &o.id);
+        if (r < 0)
+                return r;
+
+        o.done_usec =
+                assigning_sec == SECONDS_FOREVER ? SECONDS_FOREVER : now_usec + assigning_sec * USEC_PER_SEC;
+        if (e->failure_code > 0) {
+                o.error_code = e->failure_code;
+                o.error_message = e->failure_message ? strdup(e->failure_message) : NULL;
+        } else if (!hubs) {
+                o.error_code = 400208;
+                o.error_message = strdup("No IoT hub is available for the enrollment.");
+        } else
+                r = record_assign(record, e, hubs, now_usec);
+
+        record_push(record, &o);
+        if (r < 0)
+                return r;
+        record->registers++;
+        *ret = record;
+        return 0;
+}
+
+int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
+                     Answer *ret) {
+        const Behaviour *b = &s->roster->behaviour;
+        const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
+        Record *record = id_table_get(s->records, caller->registration_id);
+        int r;
+
+        if (is_register_throttled(s, now_usec))
+                return answer_throttled(s->minute_usec + USEC_PER_MINUTE, now_usec, ret);
+        r = answer_stranger(s, caller, now_usec, ret);
+        if (r != 0)
+                return MIN(r, 0);
+        if (!is_body_good(caller, body, size))
+                return answer_error(400, 400000, "The body is not JSON, or for another registration id.",
+                                    now_usec, ret);
+        if (!e)
+                return answer_error(404, 404201, "Registration not found.", now_usec, ret);
+        if (!e->is_enabled)
+                return answer_disabled(caller, ret);
+        if (b->conflict && record && record->operations[0].id && !is_done(&record->operations[0], now_usec))
+                return answer_error(409, 409203, "Precondition failed.", now_usec, ret);
+
+        r = begin(s, caller, e, now_usec, &record);
+        if (r < 0)
+                return r;
+        if (b->assign_at_once)
+                return answer_operation(s, record, &record->operations[0], UINT64_MAX, ret);
+        return answer_state(s, record, &record->operations[0], 202,
+                            b->unassigned_first ? "unassigned" : "assigning", ret);
+}
+
+int service_poll(Service *s, const Caller *caller, const char *operation_id, uint64_t now_usec, Answer *ret) {
+        Record *record = id_table_get(s->records, caller->registration_id);
+        uint64_t limit = s->roster->behaviour.polls_per_ten_seconds, free_usec;
+        Operation *o;
+        int r;
+
+        r = answer_stranger(s, caller, now_usec, ret);
+        if (r != 0)
+                return MIN(r, 0);
+        if (!operation_id)
+                return answer_error(400, 400000, "The operation id is missing.", now_usec, ret);
+
+        /* Another device's operation is as unknown as none. */
+        o = record ? record_operation(record, operation_id) : NULL;
+        if (!o)
+                return answer_error(404, 404000, "Operation not found.", now_usec, ret);
+
+        r = record_count_poll(record, limit, now_usec, &free_usec);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return answer_throttled(free_usec, now_usec, ret);
+
+        record->polls++;
+        return answer_operation(s, record, o, now_usec, ret);
+}
+
+static const char *status_message(unsigned status) {
+        static const struct {
+                unsigned status;
+                const char *message;
+        } messages[] = {
+                { 400, "Bad request." },
+                { 401, "Unauthorized" },
+                { 403, "Forbidden." },
+                { 404, "Not found." },
+                { 409, "Precondition failed." },
+                { 429, "Too many requests." },
+                { 500, "Internal server error." },
+                { 503, "Service is not available." },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(messages); i++)
+                if (messages[i].status == status)
+                        return messages[i].message;
+        return "As the script says.";
+}
+
+static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *script,
+                          const char *operation_id, uint64_t now_usec, Answer *ret) {
+        const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
+        Record *record = id_table_get(s->records, caller->registration_id);
+        Operation *o = record && operation_id ? record_operation(record, operation_id) : NULL;
+        const char *word = script->has_code ? "failed" : script->status == 202 ? "assigning" : "assigned";
+        int r;
+
+        if (!o) {
+                if (!e)
+                        return answer_error(404, 404201, "Registration not found.", now_usec, ret);
+                r = begin(s, caller, e, now_usec, &record);
+                if (r < 0)
+                        return r;
+                o = &record->operations[0];
+        }
+
+        if (script->has_code) {
+                o->error_code = (uint32_t) script->code;
+                free(o->error_message);
+                o->error_message = strdup("As the script says.");
+        }
+        return answer_state(s, record, o, script->status, word, ret);
+}
+
+/* In place of "status", in the answer and in its registrationState. */
+static int replace_word(Answer *a, const char *word) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        json_object *state;
+        Complaint ignored;
+        int r;
+
+        r = json_read(a->body, strlen(a->body), &o, &ignored);
+        if (r < 0)
+                return r;
+        state = json_member(o, "registrationState");
+        if (json_object_object_add(o, "status", json_object_new_string(word)) < 0 ||
+            (state && json_object_object_add(state, "status", json_object_new_string(word)) < 0))
+                return -ENOMEM;
+
+        free(TAKE_PTR(a->body));
+        return json_to_text(o, &a->body);
+}
+
+int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
+                     uint64_t now_usec, Answer *ret) {
+        uint32_t code = script->has_code ? (uint32_t) script->code : script->status * 1000;
+        Answer a = { 0 };
+        int r;
+
+        r = script->status < 300
+                    ? scripted_state(s, caller, script, operation_id, now_usec, &a)
+                    : answer_error(script->status, code, status_message(script->status), now_usec, &a);
+        if (r >= 0 && script->word)
+                r = replace_word(&a, script->word);
+        if (r >= 0 && script->body) {
+                free(a.body);
+                a.body = strdup(script->body);
+                r = a.body ? 0 : -ENOMEM;
+        }
+        if (r < 0) {
+                answer_done(&a);
+                return r;
+        }
+
+        if (script->has_retry_after) {
+                a.has_retry_after = true;
+                a.retry_after_sec = script->retry_after_sec;
+        }
+        *ret = a;
+        return 0;
+}
+
+const Record *service_find_device(const Service *s, const char *hub, const char *device_id) {
+        struct lh_entry *entry;
+
+        lh_foreach(s->records, entry) {
+                const Record *record = lh_entry_v(entry);
+
+                if (record->hub && strcasecmp(record->hub, hub) == 0 && streq(record->device_id, device_id))
+                        return record;
+        }
+        return NULL;
+}
