@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "emulator/broker.h"
+#include "emulator/certificates.h"
+#include "emulator/defaults.h"
+#include "emulator/statedir.h"
+
+#define PORT_TRIES 5
+
+typedef struct Launch {
+        const LaunchOptions *options;
+        const char *state_directory;
+        char *plugin;
+        json_object *document;
+        Roster *roster;
+        uint16_t port;
+        Broker broker;
+        int signal_fd;
+} Launch;
+
+static void launch_done(Launch *l) {
+        broker_stop(&l->broker);
+        free(l->plugin);
+        roster_free(l->roster);
+        json_object_put(l->document);
+        if (l->signal_fd >= 0)
+                (void) close(l->signal_fd);
+}
+
+/* Held for as long as we live. */
+static int take_lock(int *ret_fd, Complaint *c) {
+        _cleanup_(closep) int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd < 0)
+                return complain(c, LOCK_FILE ": %s", strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return complain(c,
+                                "another emulator has this state directory; take another one with --state=");
+
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int read_enrollments(const char *path, const char *state_directory, json_object **ret, Complaint *c) {
+        _cleanup_(json_freep) json_object *document = NULL;
+        _cleanup_(freep) char *copy = strdup(path);
+        Complaint inner = { 0 };
+        int r;
+
+        if (!copy)
+                return -ENOMEM;
+
+        r = json_read_file(path, &document, c);
+        if (r < 0)
+                return r;
+        r = document_include_files(document, dirname(copy), state_directory, &inner);
+        if (r < 0)
+                return r == -EBADMSG ? complain(c, "%s: %.300s", path, inner.text) : r;
+
+        *ret = TAKE_PTR(document);
+        return 0;
+}
+
+/* Those that are told; else those that were there when it ran last; else some to begin with. */
+static int choose_enrollments(Launch *l, const char *told_path, Complaint *c) {
+        if (told_path)
+                return read_enrollments(told_path, l->state_directory, &l->document, c);
+        if (access(ENROLLMENTS_FILE, F_OK) == 0)
+                return read_enrollments(ENROLLMENTS_FILE, l->state_directory, &l->document, c);
+        return defaults_make(l->state_directory, &l->document, c);
+}
+
+/* Checked here, so that faults are told before anything runs. */
+static int store_enrollments(Launch *l, const char *name, Complaint *c) {
+        Complaint inner = { 0 };
+        const char *text;
+        int r;
+
+        if (l->options->id_scope)
+                json_object_object_add(l->document, "idScope", json_object_new_string(l->options->id_scope));
+
+        r = roster_new(l->document, &l->roster, &inner);
+        if (r < 0)
+                return r == -EBADMSG ? complain(c, "%s: %.300s", name, inner.text) : r;
+
+        text = json_object_to_json_string_ext(l->document,
+                                              JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+        r = file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1, 0);
+        return r < 0 ? complain(c, ENROLLMENTS_FILE ": %s", strerror(-r)) : 0;
+}
+
+static int make_certificates(const Launch *l, Complaint *c) {
+        _cleanup_(strv_freep) char **hosts = NULL;
+        int r;
+
+        if ((r = strv_append(&hosts, "localhost")) < 0 || (r = strv_append(&hosts, l->options->listen)) < 0)
+                return r;
+        STRV_FOREACH(host, l->options->hosts)
+        if ((r = strv_append(&hosts, *host)) < 0)
+                return r;
+        return certificates_prepare(".", hosts, c);
+}
+
+/* Which of the three comes first: 1 it is ready, 0 a signal told us to end; -ECHILD the broker is gone. */
+static int wait_for_broker(Launch *l, bool until_ready) {
+        struct pollfd fds[] = {
+                { .fd = l->signal_fd, .events = POLLIN },
+                { .fd = until_ready ? l->broker.ready_fd : -1, .events = POLLIN },
+        };
+        struct signalfd_siginfo info;
+        char byte;
+
+        for (;;) {
+                if (poll(fds, ELEMENTSOF(fds), -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                if (fds[1].revents)
+                        return read(fds[1].fd, &byte, 1) == 1 ? 1 : -ECHILD;
+
+                if (read(l->signal_fd, &info, sizeof(info)) != sizeof(info))
+                        continue;
+                if (info.ssi_signo != SIGCHLD)
+                        return 0;
+                if (waitpid(l->broker.pid, NULL, WNOHANG) == l->broker.pid) {
+                        l->broker.pid = 0;
+                        return -ECHILD;
+                }
+        }
+}
+
+/* 1: ready; 0: to end. Between finding a free port and the broker's taking it, others may be faster. */
+static int start(Launch *l, Complaint *c) {
+        unsigned tries = l->options->port == 0 ? PORT_TRIES : 1;
+        int r = -ECHILD;
+
+        while (r == -ECHILD && tries-- > 0) {
+                l->port = l->options->port;
+                r = l->port == 0 ? broker_find_port(l->options->listen, &l->port, c) : 0;
+                if (r < 0)
+                        return r;
+
+                broker_stop(&l->broker);
+                r = broker_start(l->plugin, l->options->listen, l->port, &l->broker, c);
+                if (r < 0)
+                        return r;
+                r = wait_for_broker(l, true);
+        }
+        return r == -ECHILD ? complain(c, "Mosquitto could not start; what it said is above") : r;
+}
+
+static const char *host_of(const LaunchOptions *options) {
+        return options->hosts ? options->hosts[0] : options->listen;
+}
+
+static int announce(const Launch *l) {
+        _cleanup_(json_freep) json_object *o = json_object_new_object();
+        _cleanup_(freep) char *ca_file = NULL, *text = NULL;
+        int r;
+
+        if (asprintf(&ca_file, "%s/" SERVER_CA_NAME ".pem", l->state_directory) < 0)
+                return -ENOMEM;
+
+        if ((r = json_add_string(o, "event", "ready")) < 0 ||
+            (r = json_add_string(o, "host", host_of(l->options))) < 0 ||
+            (r = json_add_u64(o, "port", l->port)) < 0 ||
+            (r = json_add_string(o, "idScope", l->roster->behaviour.id_scope)) < 0 ||
+            (r = json_add_string(o, "caFile", ca_file)) < 0 ||
+            (r = json_add_string(o, "stateDirectory", l->state_directory)) < 0 ||
+            (r = json_add_u64(o, "pid", (uint64_t) getpid())) < 0 || (r = json_to_text(o, &text)) < 0)
+                return r;
+
+        defaults_explain(l->roster, l->state_directory, host_of(l->options), l->port);
+        (void) puts(text);
+        return fflush(stdout) == 0 ? 0 : -errno;
+}
+
+/* SIGCHLD as well, so that the broker's end is noticed. */
+static int take_signals(Launch *l) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        (void) sigaddset(&set, SIGINT);
+        (void) sigaddset(&set, SIGHUP);
+        (void) sigaddset(&set, SIGCHLD);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
+        l->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+        return l->signal_fd < 0 ? -errno : 0;
+}
+
+static int prepare(Launch *l, const char *enrollments, Complaint *c) {
+        const char *name = l->options->enrollments ?: ENROLLMENTS_FILE;
+        int r;
+
+        if ((r = broker_find_plugin(&l->plugin, c)) < 0 || (r = make_certificates(l, c)) < 0 ||
+            (r = choose_enrollments(l, enrollments, c)) < 0 || (r = store_enrollments(l, name, c)) < 0)
+                return r;
+        return take_signals(l);
+}
+
+static int run(Launch *l, const char *enrollments, Complaint *c) {
+        _cleanup_(closep) int lock_fd = -1;
+        int r;
+
+        if (chdir(l->state_directory) < 0)
+                return complain(c, "%s: %s", l->state_directory, strerror(errno));
+
+        if ((r = take_lock(&lock_fd, c)) < 0 || (r = prepare(l, enrollments, c)) < 0)
+                return r;
+        r = start(l, c);
+        if (r <= 0)
+                return r;
+        r = announce(l);
+        if (r < 0)
+                return r;
+
+        r = wait_for_broker(l, false);
+        return r == -ECHILD ? complain(c, "Mosquitto ended") : r;
+}
+
+int launcher_run(const char *state_directory, const LaunchOptions *options) {
+        _cleanup_(launch_done) Launch l = {
+                .options = options, .state_directory = state_directory, .broker.ready_fd = -1, .signal_fd = -1
+        };
+        _cleanup_(freep) char *enrollments = NULL;
+        Complaint c = { 0 };
+        int r = 0;
+
+        /* Before the working directory changes. */
+        if (options->enrollments) {
+                enrollments = realpath(options->enrollments, NULL);
+                if (!enrollments)
+                        r = complain(&c, "%s: %s", options->enrollments, strerror(errno));
+        }
+
+        if (r >= 0)
+                r = run(&l, enrollments, &c);
+        if (r < 0)
+                (void) fprintf(stderr, "dps-emulator: %s\n", *c.text ? c.text : strerror(-r));
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

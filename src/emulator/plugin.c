@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The emulator inside Mosquitto: the broker's events become logins and requests, answers become messages for one
+ * client. Mosquitto is single-threaded, and calls from its loop only. A message that a plugin publishes is sent in
+ * the next turn of that loop, and so behind the PUBACK of the request, as DPS does it.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/linkhash.h>
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+#include <stdint.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/request.h"
+#include "emulator/attest.h"
+#include "emulator/control.h"
+#include "emulator/journal.h"
+#include "emulator/outbox.h"
+#include "emulator/peer.h"
+#include "emulator/session.h"
+#include "emulator/statedir.h"
+
+#define MQTT_LEVEL_3_1_1 4
+#define SUBACK_FAILURE 0x80
+#define CONNACK_NOT_AUTHORIZED 5
+
+typedef struct Plugin {
+        Service *service;
+        struct lh_table *sessions;
+        Outbox outbox;
+        Journal journal;
+        int ready_fd; /* written to and closed when clients can come */
+} Plugin;
+
+static inline void X509_freep(X509 **x) {
+        X509_free(*x);
+}
+
+static uint64_t now(void) {
+        return now_usec(CLOCK_REALTIME);
+}
+
+/* CONNECT */
+
+static void log_login(Plugin *p, const Login *login, unsigned code, const char *why) {
+        bool is_device = login->kind == LOGIN_DEVICE;
+        JournalEntry entry = {
+                .event = is_device ? "connect" : "hub-connect",
+                .registration_id = is_device ? login->id : NULL,
+                .device_id = is_device ? NULL : login->id,
+                .hub = is_device ? NULL : login->place,
+                .has_status = true,
+                .status = code,
+                .remark = why,
+        };
+
+        journal_write(&p->journal, &entry, now());
+}
+
+/* An answer other than yes. Everything but MOSQ_ERR_AUTH closes the connection without a CONNACK. */
+static int scripted_login(Plugin *p, const Login *login) {
+        _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
+
+        script = scripts_take(&p->service->scripts, login->id, SCRIPT_STEP_CONNECT);
+        if (!script || script->act == SCRIPT_ACT_NORMAL)
+                return MOSQ_ERR_SUCCESS;
+
+        log_login(p, login, CONNACK_NOT_AUTHORIZED,
+                  script->act == SCRIPT_ACT_DROP ? "closed, as the script says"
+                                                 : "refused, as the script says");
+        return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_AUTH;
+}
+
+static int attest(const Plugin *p, const Login *login, const Credentials *credentials, Session *session,
+                  const char **ret_why) {
+        if (login->kind == LOGIN_DEVICE) {
+                session->kind = SESSION_DEVICE;
+                return attest_device(p->service, login, credentials, now(), &session->caller, ret_why);
+        }
+
+        session->kind = SESSION_HUB;
+        session->hub = strdup(login->place);
+        session->device_id = strdup(login->id);
+        return session->hub && session->device_id ? attest_hub(p->service, login, credentials, now(), ret_why)
+                                                  : -ENOMEM;
+}
+
+static int open_session(Plugin *p, struct mosquitto *client, const Login *login, const char *password) {
+        _cleanup_(X509_freep) X509 *certificate = mosquitto_client_certificate(client);
+        _cleanup_(session_done) Session session = { 0 };
+        Credentials credentials = {
+                .client_id = mosquitto_client_id(client) ?: "",
+                .password = password,
+                .certificate = certificate,
+                .chain = certificate ? peer_chain(certificate) : NULL,
+        };
+        const char *why = NULL;
+        int r;
+
+        r = attest(p, login, &credentials, &session, &why);
+        log_login(p, login, r > 0 ? 0 : CONNACK_NOT_AUTHORIZED, r < 0 ? strerror(-r) : why);
+        if (r <= 0)
+                return MOSQ_ERR_AUTH;
+
+        session.client_id = strdup(credentials.client_id);
+        if (!session.client_id || sessions_add(p->sessions, client, &session) < 0)
+                return MOSQ_ERR_NOMEM;
+        return MOSQ_ERR_SUCCESS;
+}
+
+/* Whoever came by the socket in the state directory, which is then its address; all others have a numeric one. */
+static int open_control(Plugin *p, struct mosquitto *client) {
+        Session session = { .kind = SESSION_CONTROL, .client_id = strdup(mosquitto_client_id(client)) };
+
+        if (session.client_id && sessions_add(p->sessions, client, &session) >= 0)
+                return MOSQ_ERR_SUCCESS;
+        session_done(&session);
+        return MOSQ_ERR_NOMEM;
+}
+
+static int on_login(int event, void *data, void *userdata) {
+        const struct mosquitto_evt_basic_auth *login_event = data;
+        struct mosquitto *client = login_event->client;
+        _cleanup_(login_done) Login login = { 0 };
+        Plugin *p = userdata;
+        int r;
+
+        if (streq_ptr(mosquitto_client_address(client), CONTROL_SOCKET))
+                return open_control(p, client);
+
+        r = login_parse(login_event->username ?: "", &login);
+        if (r < 0) {
+                journal_write(&p->journal,
+                              &(JournalEntry){ .event = "connect",
+                                               .registration_id = mosquitto_client_id(client),
+                                               .has_status = true,
+                                               .status = CONNACK_NOT_AUTHORIZED,
+                                               .remark = "the user name is neither for DPS nor for a hub" },
+                              now());
+                return MOSQ_ERR_AUTH;
+        }
+        if (mosquitto_client_protocol_version(client) != MQTT_LEVEL_3_1_1) {
+                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "not MQTT 3.1.1");
+                return MOSQ_ERR_AUTH;
+        }
+
+        r = scripted_login(p, &login);
+        return r == MOSQ_ERR_SUCCESS ? open_session(p, client, &login, login_event->password) : r;
+}
+
+/* SUBSCRIBE, and what may be published */
+
+static void log_filter(Plugin *p, const Session *s, unsigned code, const char *remark) {
+        JournalEntry entry = {
+                .event = "subscribe",
+                .registration_id = session_id(s),
+                .has_status = true,
+                .status = code,
+                .remark = remark,
+        };
+
+        journal_write(&p->journal, &entry, now());
+}
+
+static int on_subscribe(Plugin *p, Session *s, const struct mosquitto_evt_acl_check *filter) {
+        if (streq(filter->topic, DPS_RESPONSE_FILTER)) {
+                s->is_subscribed = true;
+                s->qos = MIN(filter->qos, 1);
+                log_filter(p, s, (unsigned) s->qos, NULL);
+                return MOSQ_ERR_SUCCESS;
+        }
+
+        log_filter(p, s, SUBACK_FAILURE, "DPS has no such topics");
+        return p->service->roster->behaviour.foreign_filter == MISBEHAVED_CLOSE ? MOSQ_ERR_UNKNOWN
+                                                                                : MOSQ_ERR_ACL_DENIED;
+}
+
+static int on_publish(Plugin *p, const Session *s, const struct mosquitto_evt_acl_check *message) {
+        _cleanup_(request_done) Request request = { 0 };
+
+        if (request_parse(message->topic, &request) >= 0)
+                return MOSQ_ERR_SUCCESS;
+
+        journal_write(&p->journal,
+                      &(JournalEntry){ .event = "publish",
+                                       .registration_id = session_id(s),
+                                       .remark = "DPS has no such topic" },
+                      now());
+        return p->service->roster->behaviour.foreign_topic == MISBEHAVED_CLOSE ? MOSQ_ERR_UNKNOWN
+                                                                               : MOSQ_ERR_ACL_DENIED;
+}
+
+/* A hub's device has the topics of its own; who listens there is nobody's concern here. */
+static bool is_own_topic(const Session *s, const char *topic) {
+        return startswith(topic, "$iothub/") ||
+               (scan_literal(&topic, "devices/") && scan_literal(&topic, s->device_id) && *topic == '/');
+}
+
+static int on_access(int event, void *data, void *userdata) {
+        const struct mosquitto_evt_acl_check *access = data;
+        Plugin *p = userdata;
+        Session *s = sessions_get(p->sessions, access->client);
+
+        if (!s)
+                return MOSQ_ERR_ACL_DENIED;
+        if (s->kind == SESSION_CONTROL)
+                return MOSQ_ERR_SUCCESS;
+        if (s->kind == SESSION_HUB)
+                return is_own_topic(s, access->topic) ? MOSQ_ERR_SUCCESS : MOSQ_ERR_ACL_DENIED;
+
+        if (access->access == MOSQ_ACL_SUBSCRIBE)
+                return on_subscribe(p, s, access);
+        if (access->access == MOSQ_ACL_WRITE)
+                return on_publish(p, s, access);
+        if (access->access == MOSQ_ACL_UNSUBSCRIBE && streq(access->topic, DPS_RESPONSE_FILTER))
+                s->is_subscribed = false;
+        return MOSQ_ERR_SUCCESS;
+}
+
+/* Requests */
+
+static void publish(const Session *s, const char *topic, const char *body) {
+        (void) mosquitto_broker_publish_copy(s->client_id, topic, (int) strlen(body), body, s->qos, false,
+                                             NULL);
+}
+
+static void log_request(Plugin *p, const Session *s, const Request *request, const Answer *a,
+                        const char *script, const char *remark) {
+        JournalEntry entry = {
+                .event = request->kind == REQUEST_REGISTER ? "register" : "poll",
+                .registration_id = session_id(s),
+                .request_id = request->request_id,
+                .operation_id = request->operation_id,
+                .script = script,
+                .remark = remark,
+        };
+
+        if (a) {
+                entry.has_status = true;
+                entry.status = a->status;
+                entry.error_code = a->error_code;
+                entry.operation_id = a->operation_id ?: request->operation_id;
+                entry.has_retry_after = a->has_retry_after;
+                entry.retry_after_sec = a->retry_after_sec;
+                entry.word = a->word;
+                entry.substatus = a->substatus;
+                entry.hub = a->hub;
+        }
+        journal_write(&p->journal, &entry, now());
+}
+
+static int compute(Plugin *p, const Session *s, const Request *request, const ScriptAnswer *script,
+                   const struct mosquitto_evt_message *message, Answer *ret) {
+        if (script && script->act == SCRIPT_ACT_STATUS)
+                return service_scripted(p->service, &s->caller, script, request->operation_id, now(), ret);
+        if (request->kind == REQUEST_POLL)
+                return service_poll(p->service, &s->caller, request->operation_id, now(), ret);
+        return service_register(p->service, &s->caller, message->payload, message->payloadlen, now(), ret);
+}
+
+/* An error under a request id that the client has not used: one who does not compare them will fall for it. */
+static void publish_foreign(const Session *s) {
+        _cleanup_(answer_done) Answer a = { 0 };
+        _cleanup_(freep) char *topic = NULL;
+
+        if (answer_error(401, 401000, "An answer to somebody else's request.", now(), &a) >= 0 &&
+            response_topic(401, "4294967295", false, 0, &topic) >= 0)
+                publish(s, topic, a.body);
+}
+
+static int deliver(Plugin *p, const struct mosquitto *client, const Session *s, const Request *request,
+                   const ScriptAnswer *script, const Answer *a) {
+        ScriptAct act = script ? script->act : SCRIPT_ACT_NORMAL;
+        _cleanup_(freep) char *topic = NULL;
+        int r;
+
+        r = response_topic(a->status, request->request_id, a->has_retry_after, a->retry_after_sec, &topic);
+        if (r < 0)
+                return r;
+
+        if (act == SCRIPT_ACT_MALFORMED)
+                a->body[strlen(a->body) / 2] = 0;
+        if (act == SCRIPT_ACT_FOREIGN_RID)
+                publish_foreign(s);
+        if (script && script->delay_usec > 0) {
+                char *body = strdup(a->body);
+
+                return body ? outbox_add(&p->outbox, client, now() + script->delay_usec, TAKE_PTR(topic),
+                                         body)
+                            : -ENOMEM;
+        }
+
+        publish(s, topic, a->body);
+        if (act == SCRIPT_ACT_DUPLICATE)
+                publish(s, topic, a->body);
+        return 0;
+}
+
+static int answer_request(Plugin *p, const struct mosquitto_evt_message *message, const Session *s,
+                          const Request *request, const ScriptAnswer *script) {
+        const char *name = script && script->act != SCRIPT_ACT_NORMAL ? script_answer_name(script) : NULL;
+        _cleanup_(answer_done) Answer a = { 0 };
+        int r;
+
+        if (script && (script->act == SCRIPT_ACT_DROP || script->act == SCRIPT_ACT_SILENT)) {
+                log_request(p, s, request, NULL, name, NULL);
+                return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_SUCCESS;
+        }
+
+        r = compute(p, s, request, script, message, &a);
+        if (r < 0) {
+                log_request(p, s, request, NULL, name, strerror(-r));
+                return MOSQ_ERR_UNKNOWN;
+        }
+
+        log_request(p, s, request, &a, name,
+                    s->is_subscribed ? NULL : "not told: the client has not subscribed");
+        if (s->is_subscribed)
+                (void) deliver(p, message->client, s, request, script, &a);
+        return MOSQ_ERR_SUCCESS;
+}
+
+static int on_message(int event, void *data, void *userdata) {
+        const struct mosquitto_evt_message *message = data;
+        _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
+        _cleanup_(request_done) Request request = { 0 };
+        Plugin *p = userdata;
+        const Session *s = sessions_get(p->sessions, message->client);
+
+        if (!s || s->kind != SESSION_DEVICE || request_parse(message->topic, &request) < 0)
+                return MOSQ_ERR_SUCCESS;
+
+        if (!request.request_id) {
+                log_request(p, s, &request, NULL, NULL, "not answered: it has no $rid");
+                return p->service->roster->behaviour.missing_request_id == MISBEHAVED_CLOSE
+                               ? MOSQ_ERR_UNKNOWN
+                               : MOSQ_ERR_SUCCESS;
+        }
+
+        script = scripts_take(&p->service->scripts, s->caller.registration_id,
+                              request.kind == REQUEST_REGISTER ? SCRIPT_STEP_REGISTER : SCRIPT_STEP_POLL);
+        return answer_request(p, message, s, &request, script);
+}
+
+static int on_disconnect(int event, void *data, void *userdata) {
+        const struct mosquitto_evt_disconnect *disconnect = data;
+        Plugin *p = userdata;
+        const Session *s = sessions_get(p->sessions, disconnect->client);
+
+        /* It comes twice for some. */
+        if (!s)
+                return MOSQ_ERR_SUCCESS;
+
+        if (s->kind != SESSION_CONTROL)
+                journal_write(
+                        &p->journal,
+                        &(JournalEntry){ .event = s->kind == SESSION_DEVICE ? "disconnect" : "hub-disconnect",
+                                         .registration_id = s->caller.registration_id,
+                                         .device_id = s->device_id,
+                                         .hub = s->hub },
+                        now());
+        outbox_forget(&p->outbox, disconnect->client);
+        sessions_remove(p->sessions, disconnect->client);
+        return MOSQ_ERR_SUCCESS;
+}
+
+/* About every 100 ms, for the first time when the broker listens. */
+static int on_tick(int event, void *data, void *userdata) {
+        Plugin *p = userdata;
+        Delayed *d;
+
+        if (p->ready_fd >= 0) {
+                (void) !write(p->ready_fd, "", 1);
+                (void) close(p->ready_fd);
+                p->ready_fd = -1;
+        }
+
+        while ((d = outbox_take(&p->outbox, now()))) {
+                const Session *s = sessions_get(p->sessions, d->client);
+
+                if (s)
+                        publish(s, d->topic, d->body);
+                delayed_free(d);
+        }
+        return MOSQ_ERR_SUCCESS;
+}
+
+/* Control */
+
+static unsigned drop_sessions(const char *id, void *userdata) {
+        _cleanup_(strv_freep) char **clients = NULL;
+        Plugin *p = userdata;
+        struct lh_entry *entry;
+
+        /* To drop one removes it from the table: first all, then one by one. */
+        lh_foreach(p->sessions, entry) {
+                const Session *s = lh_entry_v(entry);
+
+                if (session_id(s) && (!id || strcasecmp(session_id(s), id) == 0))
+                        (void) strv_append(&clients, s->client_id);
+        }
+
+        STRV_FOREACH(client, clients)
+        (void) mosquitto_kick_client_by_clientid(*client, false);
+        return (unsigned) strv_length(clients);
+}
+
+static json_object *list_sessions(void *userdata) {
+        const Plugin *p = userdata;
+
+        return sessions_to_json(p->sessions);
+}
+
+static int save(void *userdata) {
+        const Plugin *p = userdata;
+        _cleanup_(json_freep) json_object *o = roster_to_json(p->service->roster);
+        const char *text;
+
+        if (!o)
+                return -ENOMEM;
+
+        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+        return file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1, 0);
+}
+
+static int on_control(int event, void *data, void *userdata) {
+        const struct mosquitto_evt_control *request = data;
+        Plugin *p = userdata;
+        const Session *s = sessions_get(p->sessions, request->client);
+        ControlHooks hooks = { drop_sessions, list_sessions, save, p };
+        _cleanup_(freep) char *answer = NULL;
+
+        if (!s || s->kind != SESSION_CONTROL)
+                return MOSQ_ERR_ACL_DENIED;
+
+        answer = control_execute(p->service, &hooks, request->payload, request->payloadlen);
+        if (answer)
+                (void) mosquitto_broker_publish_copy(s->client_id, CONTROL_RESPONSE_TOPIC,
+                                                     (int) strlen(answer), answer, 1, false, NULL);
+        return MOSQ_ERR_SUCCESS;
+}
+
+/* The plugin itself */
+
+static const struct {
+        int event;
+        MOSQ_FUNC_generic_callback callback;
+        const char *data;
+} callbacks[] = {
+        { MOSQ_EVT_BASIC_AUTH, on_login, NULL }, { MOSQ_EVT_ACL_CHECK, on_access, NULL },
+        { MOSQ_EVT_MESSAGE, on_message, NULL },  { MOSQ_EVT_DISCONNECT, on_disconnect, NULL },
+        { MOSQ_EVT_TICK, on_tick, NULL },        { MOSQ_EVT_CONTROL, on_control, CONTROL_TOPIC },
+};
+
+static Plugin *plugin_free(Plugin *p) {
+        Delayed *d;
+
+        if (!p)
+                return NULL;
+
+        while ((d = outbox_take(&p->outbox, UINT64_MAX)))
+                delayed_free(d);
+        if (p->sessions)
+                lh_table_free(p->sessions);
+        service_free(p->service);
+        journal_done(&p->journal);
+        free(p);
+        return NULL;
+}
+DEFINE_FREEP(Plugin, plugin_free)
+
+/* The broker's working directory is the state directory. */
+static int plugin_new(Plugin **ret, Complaint *c) {
+        _cleanup_(plugin_freep) Plugin *p = NULL;
+        _cleanup_(json_freep) json_object *document = NULL;
+        int r;
+
+        p = calloc(1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        *p = (Plugin){ .journal.fd = -1, .ready_fd = -1 };
+
+        if ((r = json_read_file(ENROLLMENTS_FILE, &document, c)) < 0 ||
+            (r = service_new(document, &p->service, c)) < 0 || (r = sessions_new(&p->sessions)) < 0 ||
+            (r = journal_init(JOURNAL_FILE, &p->journal)) < 0)
+                return r;
+
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+__attribute__((visibility("default"))) int mosquitto_plugin_version(int n_versions, const int *versions) {
+        for (int i = 0; i < n_versions; i++)
+                if (versions[i] == MOSQ_PLUGIN_VERSION)
+                        return MOSQ_PLUGIN_VERSION;
+        return -1;
+}
+
+__attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **userdata,
+                                                                 struct mosquitto_opt *options,
+                                                                 int n_options) {
+        _cleanup_(plugin_freep) Plugin *p = NULL;
+        Complaint c = { 0 };
+        uint64_t fd;
+        int r;
+
+        r = plugin_new(&p, &c);
+        if (r < 0) {
+                mosquitto_log_printf(MOSQ_LOG_ERR, "%s", *c.text ? c.text : strerror(-r));
+                return MOSQ_ERR_UNKNOWN;
+        }
+
+        for (int i = 0; i < n_options; i++)
+                if (streq(options[i].key, "ready_fd") && parse_u64(options[i].value, &fd) >= 0)
+                        p->ready_fd = (int) fd;
+
+        for (size_t i = 0; i < ELEMENTSOF(callbacks); i++) {
+                r = mosquitto_callback_register(id, callbacks[i].event, callbacks[i].callback,
+                                                callbacks[i].data, p);
+                if (r != MOSQ_ERR_SUCCESS)
+                        return r;
+        }
+        *userdata = TAKE_PTR(p);
+        return MOSQ_ERR_SUCCESS;
+}
+
+__attribute__((visibility("default"))) int
+mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int n_options) {
+        plugin_free(userdata);
+        return MOSQ_ERR_SUCCESS;
+}

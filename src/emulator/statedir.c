@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#include "emulator/statedir.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "basic/cleanup.h"
+#include "basic/files.h"
+#include "basic/text.h"
+
+int state_directory_default(char **ret) {
+        const char *runtime = getenv("XDG_RUNTIME_DIR");
+        char *path;
+        int r;
+
+        r = isempty(runtime) ? asprintf(&path, "/tmp/dps-emulator-%u", (unsigned) getuid())
+                             : asprintf(&path, "%s/dps-emulator", runtime);
+        if (r < 0)
+                return -ENOMEM;
+
+        *ret = path;
+        return 0;
+}
+
+int state_directory_open(const char *path, char **ret) {
+        struct stat st;
+        char *absolute;
+        int r;
+
+        r = directory_make_path(path, 0700);
+        if (r < 0)
+                return r;
+
+        /* In /tmp somebody else may have made it first. */
+        if (lstat(path, &st) < 0)
+                return -errno;
+        if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+                return -EPERM;
+        if (chmod(path, 0700) < 0)
+                return -errno;
+
+        absolute = realpath(path, NULL);
+        if (!absolute)
+                return -errno;
+
+        *ret = absolute;
+        return 0;
+}
