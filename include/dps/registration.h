@@ -48,8 +48,8 @@ typedef struct DpsMoment {
 } DpsMoment;
 
 typedef enum DpsActionType {
-        DPS_ACTION_WAIT, /* leave everything as it is; call on_time at wake_usec */
-        DPS_ACTION_CONNECT, /* close what stands, and connect with credential dps_registration_credential(); no deadline, that is the transport's */
+        DPS_ACTION_WAIT,    /* leave everything as it is; call on_time at wake_usec */
+        DPS_ACTION_CONNECT, /* close what stands, connect with the credential; the deadline is the transport's */
         DPS_ACTION_SEND,    /* send `request`; call on_time at wake_usec */
         DPS_ACTION_RELEASE, /* close the connection, give its slot back; call on_time at wake_usec */
         DPS_ACTION_FINISH,  /* close the connection; the reply just given holds the assignment */
