@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <netdb.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #define STEP_TIMEOUT_MSEC 5000
 #define ADDRESS_TEXT_MAX 80
 
+DEFINE_FREEP(SSL, SSL_free)
 DEFINE_FREEP(struct addrinfo, freeaddrinfo)
 
 static int wait_for(int fd, short events) {
@@ -77,7 +79,48 @@ static int connect_any(Checks *c, const Settings *s, const struct addrinfo *list
         return -1;
 }
 
-void check_endpoint(Checks *c, const Settings *s) {
+/* -EPROTO: TLS failed, the context knows why. */
+static int shake_hands(SSL *ssl, int fd) {
+        if (SSL_set_fd(ssl, fd) != 1)
+                return -ENOMEM;
+        for (;;) {
+                int r = SSL_connect(ssl), e;
+
+                if (r == 1)
+                        return 0;
+                e = SSL_get_error(ssl, r);
+                if (e == SSL_ERROR_SYSCALL)
+                        return errno > 0 ? -errno : -ECONNRESET;
+                if (e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE)
+                        return -EPROTO;
+                r = wait_for(fd, e == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT);
+                if (r < 0)
+                        return r;
+        }
+}
+
+static void check_tls(Checks *c, const Settings *s, TlsContext *tls, int fd) {
+        _cleanup_(SSL_freep) SSL *ssl = SSL_new(tls_context_ssl(tls));
+        DpsError error;
+        int r;
+
+        tls_context_watch(tls);
+        errno = 0;
+        r = ssl ? shake_hands(ssl, fd) : -ENOMEM;
+        tls_context_blame(tls, &error);
+        if (r >= 0)
+                checks_add(c, s->name, "TLS", CHECK_OK, "%s shows a certificate that is trusted, %s",
+                           s->endpoint, SSL_get_version(ssl));
+        else if (error.id != DPS_ERROR_NONE)
+                checks_add(c, s->name, "TLS", CHECK_FAILURE, "%s; %s", error.message,
+                           dps_error_id_advice(error.id));
+        else
+                checks_add(c, s->name, "TLS", CHECK_FAILURE,
+                           "%s: %s; is it DPS that is there, or a firewall in between?", s->endpoint,
+                           strerror(-r));
+}
+
+void check_endpoint(Checks *c, const Settings *s, TlsContext *tls) {
         const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
         _cleanup_(freeaddrinfop) struct addrinfo *list = NULL;
         _cleanup_(closep) int fd = -1;
@@ -99,4 +142,6 @@ void check_endpoint(Checks *c, const Settings *s) {
         }
         checks_add(c, s->name, "name", CHECK_OK, "%s resolves", s->endpoint);
         fd = connect_any(c, s, list);
+        if (fd >= 0)
+                check_tls(c, s, tls, fd);
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include <openssl/x509.h>
-#include <openssl/x509_vfy.h>
+#include <openssl/ssl.h>
 #include <sys/timex.h>
 
 #include "basic/text.h"
@@ -15,7 +14,6 @@
 
 DEFINE_FREEP(X509_NAME, X509_NAME_free)
 DEFINE_FREEP(X509_OBJECT, X509_OBJECT_free)
-DEFINE_FREEP(X509_STORE, X509_STORE_free)
 DEFINE_FREEP(X509_STORE_CTX, X509_STORE_CTX_free)
 
 void check_clock(Checks *c) {
@@ -36,21 +34,6 @@ void check_clock(Checks *c) {
                            format_timestamp(now, timestamp));
         else
                 checks_add(c, "", "clock", CHECK_OK, "%s, synchronised", format_timestamp(now, timestamp));
-}
-
-/* The directory by hashes alone: the daemon reads no more of the system's store. */
-static X509_STORE *load_store(char *const *ca_files) {
-        const char *directory = getenv(X509_get_default_cert_dir_env());
-        _cleanup_(X509_STORE_freep) X509_STORE *store = X509_STORE_new();
-
-        if (!store)
-                return NULL;
-        if (!ca_files && X509_STORE_load_path(store, directory ?: X509_get_default_cert_dir()) != 1)
-                return NULL;
-        STRV_FOREACH(file, ca_files)
-        if (X509_STORE_load_file(store, *file) != 1)
-                return NULL;
-        return TAKE_PTR(store);
 }
 
 /* "C=US/O=…", in the order of the certificate. */
@@ -77,7 +60,7 @@ static bool store_has(X509_STORE *store, const char *const (*parts)[2], size_t n
 
 #define PARTS_MAX 4
 
-void check_roots(Checks *c, const Settings *s) {
+void check_roots(Checks *c, const Settings *s, TlsContext *tls) {
         static const struct {
                 const char *name;
                 CheckResult without;
@@ -95,13 +78,8 @@ void check_roots(Checks *c, const Settings *s) {
                     { "O", "Microsoft Corporation" },
                     { "CN", "Microsoft RSA Root Certificate Authority 2017" } } },
         };
-        _cleanup_(X509_STORE_freep) X509_STORE *store = load_store(s->ca_files);
+        X509_STORE *store = SSL_CTX_get_cert_store(tls_context_ssl(tls));
 
-        if (!store) {
-                checks_add(c, s->name, "trust", CHECK_FAILURE,
-                           "CaFile= cannot be read, or holds no certificates");
-                return;
-        }
         if (!endswith(s->endpoint, AZURE_DOMAIN)) {
                 checks_add(c, s->name, "trust", CHECK_SKIPPED,
                            "%s is not Azure's: whom it needs is not known here", s->endpoint);

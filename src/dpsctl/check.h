@@ -8,6 +8,7 @@
 
 #include "config/conf.h"
 #include "config/settings.h"
+#include "transport/tls.h"
 
 typedef enum CheckResult {
         CHECK_OK,
@@ -43,7 +44,7 @@ void check_identity(Checks *c, char *const *directories, const Conf *defaults, c
 /* Key and certificate files of an identity. */
 void check_keys(Checks *c, const Settings *s);
 void check_clock(Checks *c);
-/* Whether the certificates that DPS will show can be verified. */
-void check_roots(Checks *c, const Settings *s);
+/* Whether what DPS will show can be verified by what the daemon trusts. */
+void check_roots(Checks *c, const Settings *s, TlsContext *tls);
 /* Name, connection and TLS of an endpoint. Blocks for some seconds where nobody answers. */
-void check_endpoint(Checks *c, const Settings *s);
+void check_endpoint(Checks *c, const Settings *s, TlsContext *tls);

@@ -81,6 +81,22 @@ static int redact_rows(Checks *c, const Settings *s) {
         return 0;
 }
 
+/* Whom it trusts, and the way there. */
+static void check_way(Checks *c, const Settings *s, bool offline) {
+        _cleanup_(tls_context_unrefp) TlsContext *tls = NULL;
+        DpsError error;
+
+        if (tls_context_new(s->endpoint, s->ca_files, NULL, NULL, &tls, &error) < 0) {
+                checks_add(c, s->name, "trust", CHECK_FAILURE, "%s", error.message);
+                return;
+        }
+        check_roots(c, s, tls);
+        if (offline)
+                checks_add(c, s->name, "connection", CHECK_SKIPPED, "--offline");
+        else
+                check_endpoint(c, s, tls);
+}
+
 static void check_one(Checks *c, char *const *directories, const Conf *defaults, const char *name,
                       const Options *o) {
         _cleanup_(settings_freep) Settings *settings = NULL;
@@ -89,11 +105,7 @@ static void check_one(Checks *c, char *const *directories, const Conf *defaults,
         if (!settings)
                 return;
         check_keys(c, settings);
-        check_roots(c, settings);
-        if (o->offline)
-                checks_add(c, name, "connection", CHECK_SKIPPED, "--offline");
-        else
-                check_endpoint(c, settings);
+        check_way(c, settings, o->offline);
         if (o->redact && redact_rows(c, settings) < 0)
                 c->failed = true;
 }
