@@ -164,7 +164,8 @@ DpsCode dps_code_lookup(uint32_t code) {
 }
 
 void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *format, ...) {
-        char message[DPS_MESSAGE_MAX];
+        /* Longer, so that the cut to size sees the last character whole. */
+        char message[DPS_MESSAGE_MAX + 3];
         _cleanup_(freep) char *safe = NULL;
         va_list ap;
 
