@@ -112,11 +112,13 @@ static void log_report(const ConfReport *report, const char *identity) {
 
 /* Moves the remarks of one identity to those of all. */
 static void gather_report(ConfReport *all, ConfReport *one) {
-        ConfRemark *remarks = reallocarray(all->remarks, all->n_remarks + one->n_remarks, sizeof(*remarks));
+        ConfRemark *remarks;
 
         all->has_errors = all->has_errors || one->has_errors;
-        if (one->n_remarks == 0 || !remarks) {
-                all->remarks = remarks ?: all->remarks;
+        if (one->n_remarks == 0) /* to resize to nothing would be to free */
+                return;
+        remarks = reallocarray(all->remarks, all->n_remarks + one->n_remarks, sizeof(*remarks));
+        if (!remarks) {
                 conf_report_done(one);
                 return;
         }
