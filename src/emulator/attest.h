@@ -5,8 +5,8 @@
 
 #include <openssl/x509.h>
 
-#include "emulator/request.h"
 #include "emulator/service.h"
+#include "emulator/wire.h"
 
 /* What came with a CONNECT. The certificate is proven by TLS to be the peer's, and nothing more. */
 typedef struct Credentials {

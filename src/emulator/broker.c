@@ -108,7 +108,7 @@ static void become_broker(const char *plugin, pid_t parent) {
         /* Debian has it where a user's shell does not look. */
         if (asprintf(&longer, "%s:/usr/sbin:/usr/local/sbin", path ?: "/usr/bin") >= 0)
                 (void) setenv("PATH", longer, 1);
-        (void) setenv("LD_PRELOAD", plugin, 1); /* why: peer.c */
+        (void) setenv("LD_PRELOAD", plugin, 1); /* why: interpose.c */
         (void) execlp("mosquitto", "mosquitto", "-c", BROKER_CONFIG_FILE, NULL);
         (void) dprintf(STDERR_FILENO, "dps-emulator: mosquitto: %s; is it installed?\n", strerror(errno));
         _exit(EXIT_FAILURE);

@@ -20,9 +20,9 @@
 #include "dps/request.h"
 #include "emulator/attest.h"
 #include "emulator/control.h"
+#include "emulator/interpose.h"
 #include "emulator/journal.h"
 #include "emulator/outbox.h"
-#include "emulator/peer.h"
 #include "emulator/session.h"
 #include "emulator/statedir.h"
 

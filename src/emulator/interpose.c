@@ -9,16 +9,24 @@
  *
  * Mosquitto gives a plugin the client's certificate and not those that came with it. They are hung on the
  * certificate itself, which is the same object in both places.
+ *
+ * And DPS keeps no session, whatever the client asks for. Mosquitto would, and cannot be told otherwise; so its
+ * SSL_read() finds every CONNECT asking for a clean one.
  */
 
-#include "emulator/peer.h"
+#include "emulator/interpose.h"
 
 #include <assert.h>
 #include <dlfcn.h>
 #include <openssl/ssl.h>
 #include <stddef.h>
+#include <string.h>
 
 typedef void SetVerify(SSL_CTX *ctx, int mode, SSL_verify_cb callback);
+typedef int Read(SSL *ssl, void *data, int size);
+
+#define CONNECT_FLAGS_OFFSET 7
+#define CONNECT_CLEAN_SESSION 0x02
 
 static void free_chain(void *parent, void *chain, CRYPTO_EX_DATA *data, int index, long argl, void *argp) {
         sk_X509_pop_free((STACK_OF(X509) *) chain, X509_free);
@@ -67,4 +75,21 @@ __attribute__((visibility("default"))) void SSL_CTX_set_verify(SSL_CTX *ctx, int
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         (void) SSL_CTX_set_num_tickets(ctx, 0);
+}
+
+/* Mosquitto reads a packet's type and length first and then all of the rest, so a CONNECT begins with its protocol. No
+ * other packet that DPS takes begins so. */
+__attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int size) {
+        static const char protocol[] = "\0\4MQTT\4";
+        static Read *original;
+        int n;
+
+        if (!original)
+                original = (Read *) dlsym(RTLD_NEXT, "SSL_read");
+        assert(original);
+
+        n = original(ssl, data, size);
+        if (n > CONNECT_FLAGS_OFFSET && memcmp(data, protocol, CONNECT_FLAGS_OFFSET) == 0)
+                ((unsigned char *) data)[CONNECT_FLAGS_OFFSET] |= CONNECT_CLEAN_SESSION;
+        return n;
 }

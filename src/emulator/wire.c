@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "emulator/request.h"
+#include "emulator/wire.h"
 
 #include <errno.h>
 #include <inttypes.h>
