@@ -190,6 +190,8 @@ static void publish(Identity *i) {
 
         fill_connection(i, a, &credential, &connection);
         r = outputs_publish(i->manager->outputs, i->name, &connection);
+        if (r == -ENOENT && identity_prepare_outputs(i) >= 0) /* somebody has removed the directory */
+                r = outputs_publish(i->manager->outputs, i->name, &connection);
         i->is_published = r >= 0;
         if (r < 0) {
                 identity_log(i, LOG_ERR,

@@ -104,12 +104,6 @@ int identity_bus_path(const char *name, char **ret) {
         return sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, ret);
 }
 
-const char *identity_bus_group(const Identity *i) {
-        const Settings *s = identity_settings(i);
-
-        return s && s->group ? s->group : "dps";
-}
-
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error) {
         _cleanup_(freep) char *shown = NULL;
         Identity *i;
@@ -335,7 +329,7 @@ static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error 
         for (size_t k = 0; k < ELEMENTSOF(guarded); k++)
                 if (streq(guarded[k].member, member))
                         return access_request(bus_of(i->manager)->access, request, guarded[k].right, i->name,
-                                              identity_bus_group(i), guarded[k].act, error);
+                                              identity_group(i), guarded[k].act, error);
         return -EBADR;
 }
 

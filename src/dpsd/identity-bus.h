@@ -47,5 +47,3 @@ int identity_bus_path(const char *name, char **ret);
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error);
 /* Asks DPS again, and answers with the job; the sender has the right to. */
 int identity_bus_reprovision(sd_bus_message *request, Identity *i, sd_bus_error *error);
-/* The group that may use it, for access_request(). */
-const char *identity_bus_group(const Identity *i);

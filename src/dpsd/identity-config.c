@@ -203,11 +203,27 @@ static void pursue(Identity *i) {
                 identity_begin(i, REASON_RENEWAL);
 }
 
-void identity_reconsider(Identity *i) {
-        const Settings *s = identity_settings(i);
+/* Where programs find what they get. */
+int identity_prepare_outputs(Identity *i) {
+        const char *group = identity_group(i);
+        int r;
 
+        r = outputs_prepare(i->manager->outputs, i->name, group, NULL);
+        if (r < 0)
+                identity_log(i, LOG_ERR, "its directory for programs cannot be made: %s", strerror(-r));
+        else if (r > 0 && !i->group_was_warned_of)
+                identity_log(
+                        i, LOG_WARNING,
+                        "its files are for the daemon's own group only, since dpsd is no member of group %s: "
+                        "make it one, or change Group=",
+                        group);
+        i->group_was_warned_of = r > 0;
+        return r;
+}
+
+void identity_reconsider(Identity *i) {
         i->again_at_usec = 0;
-        (void) outputs_prepare(i->manager->outputs, i->name, s && s->group ? s->group : "dps", NULL);
+        (void) identity_prepare_outputs(i);
 
         if (!i->written || resolve(i) < 0 || check_twin(i) < 0) {
                 if (!i->written)

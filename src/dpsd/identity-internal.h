@@ -39,6 +39,10 @@ void identity_save(Identity *i);
 uint64_t identity_boottime_of(uint64_t realtime_usec);
 uint64_t identity_realtime_of(uint64_t boottime_usec);
 
+/* identity-config.c */
+/* Makes the directory for what programs get. */
+int identity_prepare_outputs(Identity *i);
+
 /* identity-attempt.c */
 /* Something is to be got from DPS; joins what is under way. Splayed where many boxes would start together. */
 void identity_begin(Identity *i, IdentityReason reason);

@@ -82,7 +82,7 @@ typedef struct Identity {
         uint64_t last_generation;  /* also of what was dropped */
         bool disk_refused;         /* the newest state is only in memory */
         uint64_t certificate_expires_at_usec;
-        bool certificate_was_warned_of;
+        bool certificate_was_warned_of, group_was_warned_of;
 
         /* What we do about it */
         DpsRegistration *registration; /* only while there is something to get */
@@ -119,6 +119,13 @@ typedef struct Identity {
 /* The configuration as far as it is known; NULL: there never was a good one. */
 static inline const Settings *identity_settings(const Identity *i) {
         return i->settings ?: i->written;
+}
+
+/* Who may use it. */
+static inline const char *identity_group(const Identity *i) {
+        const Settings *s = identity_settings(i);
+
+        return s && s->group ? s->group : "dps";
 }
 
 const char *identity_state_to_string(IdentityState s);

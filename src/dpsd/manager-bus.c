@@ -151,8 +151,8 @@ static int method_reprovision(sd_bus_message *request, void *userdata, sd_bus_er
         r = identity_bus_find(b, name, &i, error);
         if (r < 0)
                 return r;
-        return access_request(b->access, request, ACCESS_MANAGE, i->name, identity_bus_group(i),
-                              act_reprovision, error);
+        return access_request(b->access, request, ACCESS_MANAGE, i->name, identity_group(i), act_reprovision,
+                              error);
 }
 
 /* Error.Config with all that is wrong, a line each. */

@@ -110,7 +110,7 @@ static void log_report(const ConfReport *report, const char *identity) {
                             &(LogFields){ .identity = identity }, "%s", report->remarks[k].text);
 }
 
-/* Moves the remarks of one identity to those of all. */
+/* Moves the remarks of one identity to those of all; without memory the verdict is kept, and the words are lost. */
 static void gather_report(ConfReport *all, ConfReport *one) {
         ConfRemark *remarks;
 
@@ -118,10 +118,8 @@ static void gather_report(ConfReport *all, ConfReport *one) {
         if (one->n_remarks == 0) /* to resize to nothing would be to free */
                 return;
         remarks = reallocarray(all->remarks, all->n_remarks + one->n_remarks, sizeof(*remarks));
-        if (!remarks) {
-                conf_report_done(one);
+        if (!remarks)
                 return;
-        }
 
         memcpy(remarks + all->n_remarks, one->remarks, one->n_remarks * sizeof(*remarks));
         all->remarks = remarks;

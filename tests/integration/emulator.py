@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import socket
+import ssl
 import subprocess
 
 from process import DEADLINE, Program, clean_environment, eventually, program
@@ -96,6 +98,22 @@ class Emulator(Program):
 
     def drop(self, which=None):
         self.ctl("drop", *([which] if which else []))
+
+    def hub_connack(self, client_id, username, password):
+        """The hub's door: what a CONNECT with these is answered."""
+        with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as plain:
+            context = ssl.create_default_context(cafile=str(self.ca_file))
+            with context.wrap_socket(plain, server_hostname="localhost") as s:
+                texts = [text.encode() for text in (client_id, username, password)]
+                body = b"\0\4MQTT\4\xc2\0\x3c" + b"".join(len(text).to_bytes(2, "big") + text for text in texts)
+                size, head = len(body), bytearray(b"\x10")
+                while size > 127:
+                    head.append(size % 128 | 128)
+                    size //= 128
+                s.sendall(bytes(head) + bytes([size]) + body)
+                answer = s.recv(4)
+        assert len(answer) == 4 and answer[0] == 0x20, answer
+        return answer[3]
 
     def list(self):
         return json.loads(self.ctl("list"))
