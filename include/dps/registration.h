@@ -63,11 +63,13 @@ typedef struct DpsAction {
 
 /** What carries over from an earlier run or an earlier effort. All 0 for a first one. */
 typedef struct DpsRegistrationHistory {
-        uint32_t attempts;        /* consecutive failures */
-        uint32_t finals;          /* of them, consecutive final answers */
-        uint64_t not_before_usec; /* no contact sooner, whatever asks: what DPS told us */
-        uint64_t next_usec;       /* the next attempt was planned for then; 0: none was */
-        unsigned credential;      /* the one that worked last */
+        uint32_t attempts;                  /* consecutive failures */
+        uint32_t finals;                    /* of them, consecutive final answers */
+        uint64_t not_before_usec;           /* no contact sooner, whatever asks: what DPS told us */
+        uint64_t next_usec;                 /* the next attempt was planned for then; 0: none was */
+        unsigned credential;                /* the one that worked last */
+        uint64_t polls_usec[DPS_POLLS_MAX]; /* the last polls, oldest first: the service counts them on */
+        unsigned n_polls;
 } DpsRegistrationHistory;
 
 /** `n_credentials` (at least 1) are tried in turn when DPS refuses one. `history` may be NULL. */

@@ -40,9 +40,9 @@ typedef struct DpsReply {
         char *payload;            /* JSON text: what the custom allocation returned */
         char *registration_state; /* JSON text: registrationState whole */
 
-        uint32_t error_code; /* of the error document or of the failed operation; 0: none */
-        char *error_message; /* made safe for logs */
-        char *tracking_id;   /* made safe for logs */
+        uint32_t error_code;    /* of the error document or of the failed operation; 0: none */
+        char *error_message;    /* made safe for logs */
+        char *tracking_id;      /* made safe for logs */
         uint64_t timestamp_sec; /* timestampUtc of an error document: DPS's own time; 0: none */
 } DpsReply;
 

@@ -284,10 +284,16 @@ static bool has_failed(const Identity *i) {
         return dps_registration_history(i->registration).attempts > i->memory->attempts;
 }
 
+static void end_registration(Identity *i) {
+        hang_up(i);
+        i->last = dps_registration_history(i->registration);
+        i->registration = dps_registration_free(i->registration);
+}
+
 static void finish(Identity *i, const DpsReply *reply) {
         hang_up(i);
         assigned(i, reply);
-        i->registration = dps_registration_free(i->registration);
+        end_registration(i);
 }
 
 /* The machine's answer to an event, and to what becomes of its answer. */
@@ -336,36 +342,50 @@ static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
 
 static int make_registration(Identity *i) {
         const Assignment *a = i->memory->assignment;
-        DpsRegistrationHistory history = {
-                .attempts = i->memory->attempts,
-                .finals = i->memory->finals,
-                .next_usec = wait_until(i, i->memory->next_attempt_at_usec),
-                .not_before_usec = wait_until(i, i->memory->not_before_usec),
-                .credential = a && a->method == i->method ? a->credential : 0,
-        };
+        DpsRegistrationHistory history = i->last;
 
+        history.attempts = i->memory->attempts;
+        history.finals = i->memory->finals;
+        history.next_usec = wait_until(i, i->memory->next_attempt_at_usec);
+        history.not_before_usec = wait_until(i, i->memory->not_before_usec);
+        history.credential = a && a->method == i->method ? a->credential : 0;
         i->is_begun = false;
         return dps_registration_new(MAX(attestation_count(i->settings, i->method), 1U), &history,
                                     &i->registration);
 }
 
+/* A neighbour was throttled: who waits for that takes no slot. */
+static bool pause_with_scope(Identity *i) {
+        uint64_t until = manager_scope_paused_until_usec(i->manager, i->settings->id_scope);
+
+        if (until <= now_usec(CLOCK_BOOTTIME))
+                return false;
+
+        (void) dps_registration_pause(i->registration, until, moment(i));
+        if (!i->is_begun || dps_registration_next_usec(i->registration) <= now_usec(CLOCK_BOOTTIME))
+                return false; /* it is told when it begins; or it only asks for an operation */
+        i->wake_usec = dps_registration_next_usec(i->registration);
+        return true;
+}
+
 /* Gives the machine the event it waits for between two attempts, as soon as the clock and the window allow. */
 static void advance(Identity *i) {
-        uint64_t paused_until, clock_until;
+        uint64_t clock_until;
 
         i->waits_for_clock = manager_waits_for_clock(i->manager, &clock_until);
         if (i->waits_for_clock) {
                 i->wake_usec = clock_until;
                 return;
         }
-        if (!i->has_slot && !manager_acquire_slot(i->manager, i)) {
+        if (pause_with_scope(i)) {
+                manager_release_slot(i->manager, i);
+                return;
+        }
+        if (!manager_acquire_slot(i->manager, i)) {
                 i->wake_usec = USEC_INFINITY;
                 return;
         }
 
-        paused_until = manager_scope_paused_until_usec(i->manager, i->settings->id_scope);
-        if (paused_until > now_usec(CLOCK_BOOTTIME))
-                (void) dps_registration_pause(i->registration, paused_until, moment(i));
         if (i->is_begun) {
                 act(i, dps_registration_on_time(i->registration, moment(i)), NULL);
                 return;
@@ -415,9 +435,8 @@ void identity_cancel(Identity *i) {
         if (!i->registration)
                 return;
 
-        hang_up(i);
         i->waits_for_clock = false;
-        i->registration = dps_registration_free(i->registration);
+        end_registration(i);
 }
 
 void identity_hasten(Identity *i) {

@@ -87,6 +87,7 @@ typedef struct Identity {
         /* What we do about it */
         DpsRegistration *registration; /* only while there is something to get */
         IdentityReason reason;         /* of it, or of the splayed one */
+        DpsRegistrationHistory last;   /* of the one before: its polls count on */
         bool is_begun;                 /* it was given its first event */
         uint64_t wake_usec;            /* CLOCK_BOOTTIME; when it wants to be woken */
         Transport *transport;          /* only while it is connected, or connecting */

@@ -53,6 +53,7 @@ static int entry_to_json(const JournalEntry *e, uint64_t now_usec, json_object *
         if ((r = json_add_string(o, "operationId", e->operation_id)) < 0 ||
             (r = json_add_string(o, "result", e->word)) < 0 ||
             (r = json_add_string(o, "substatus", e->substatus)) < 0 ||
+            (r = json_add_text(o, "payload", e->payload)) < 0 ||
             (r = json_add_string(o, "script", e->script)) < 0)
                 return r;
         return json_add_string(o, "reason", e->remark);

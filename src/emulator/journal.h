@@ -18,8 +18,9 @@ typedef struct JournalEntry {
         bool has_retry_after;
         uint64_t retry_after_sec;
         const char *word, *substatus;
-        const char *script; /* what a script made of it: "silent" … */
-        const char *remark; /* for people: why */
+        const char *payload; /* JSON text: of the request */
+        const char *script;  /* what a script made of it: "silent" … */
+        const char *remark;  /* for people: why */
 } JournalEntry;
 
 typedef struct Journal {

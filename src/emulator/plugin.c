@@ -238,6 +238,7 @@ static void log_request(Plugin *p, const Session *s, const Request *request, con
                 .registration_id = session_id(s),
                 .request_id = request->request_id,
                 .operation_id = request->operation_id,
+                .payload = request->payload,
                 .script = script,
                 .remark = remark,
         };
@@ -344,6 +345,9 @@ static int on_message(int event, void *data, void *userdata) {
                                : MOSQ_ERR_SUCCESS;
         }
 
+        if (request.kind == REQUEST_REGISTER &&
+            request_read_payload(&request, message->payload, message->payloadlen) < 0)
+                return MOSQ_ERR_NOMEM;
         script = scripts_take(&p->service->scripts, s->caller.registration_id,
                               request.kind == REQUEST_REGISTER ? SCRIPT_STEP_REGISTER : SCRIPT_STEP_POLL);
         return answer_request(p, message, s, &request, script);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "basic/json.h"
 #include "basic/text.h"
 #include "dps/sas.h"
 
@@ -103,9 +104,20 @@ int request_parse(const char *topic, Request *ret) {
         return 0;
 }
 
+int request_read_payload(Request *request, const void *body, size_t size) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        json_object *payload;
+
+        if (json_read_object(body, size, size, &o))
+                return 0;
+        payload = json_member(o, "payload");
+        return payload ? json_to_text(payload, &request->payload) : 0;
+}
+
 void request_done(Request *request) {
         free(request->request_id);
         free(request->operation_id);
+        free(request->payload);
         *request = (Request){ 0 };
 }
 

@@ -4,6 +4,7 @@
 /* What devices say, from the service's side: user names and topics. All of it is hostile until checked. */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum LoginKind {
@@ -32,10 +33,13 @@ typedef struct Request {
         RequestKind kind;
         char *request_id;   /* $rid, to be echoed byte for byte; NULL: there is none */
         char *operation_id; /* decoded; NULL: there is none */
+        char *payload;      /* JSON text, for the custom allocation; NULL: there is none */
 } Request;
 
 /* -ENOMSG: no topic of DPS. End it with request_done(). */
 int request_parse(const char *topic, Request *ret);
+/* Takes the payload out of a register body; a body that is none has none. -ENOMEM. */
+int request_read_payload(Request *request, const void *body, size_t size);
 void request_done(Request *request);
 
 /* $dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]: $rid first, as .NET's client wants it. */

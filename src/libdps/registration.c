@@ -81,6 +81,8 @@ int dps_registration_new(unsigned n_credentials, const DpsRegistrationHistory *h
                 /* There may be fewer than there were. */
                 g->credential = history->credential < n_credentials ? history->credential : 0;
                 g->last_good_credential = g->credential;
+                g->n_polls = MIN(history->n_polls, (unsigned) DPS_POLLS_MAX);
+                memcpy(g->polls_usec, history->polls_usec, sizeof(g->polls_usec));
         }
 
         *ret = g;
@@ -528,11 +530,16 @@ unsigned dps_registration_credential(const DpsRegistration *g) {
 }
 
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g) {
-        return (DpsRegistrationHistory){
+        DpsRegistrationHistory history = {
                 .attempts = g->attempts,
                 .finals = g->finals,
                 .not_before_usec = g->not_before_usec,
                 .next_usec = g->next_usec,
                 .credential = g->last_good_credential,
+                .n_polls = (unsigned) MIN(g->n_polls, (uint64_t) DPS_POLLS_MAX),
         };
+
+        for (unsigned k = 0; k < history.n_polls; k++)
+                history.polls_usec[k] = g->polls_usec[(g->n_polls - history.n_polls + k) % DPS_POLLS_MAX];
+        return history;
 }

@@ -634,6 +634,41 @@ static void test_the_window_of_polls_opens_with_their_answers(void **state) {
         assert_int_equal(a.wake_usec, 12 * USEC_PER_SEC); /* sent at 0, answered at 2 */
 }
 
+/* Else somebody who asks for registration after registration would poll as often as he likes. */
+static void test_the_next_effort_counts_the_polls_of_the_last(void **state) {
+        DpsRegistrationHistory history = { 0 };
+        DpsReply assigning = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
+        DpsReply assigned = { .status = 200,
+                              .word = DPS_STATUS_ASSIGNED,
+                              .assigned_hub = (char *) "hub",
+                              .device_id = (char *) "gw" };
+        DpsAction a;
+
+        for (unsigned k = 0; k < DPS_POLLS_MAX; k++) {
+                _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+                assert_int_equal(dps_registration_new(1, &history, &g), 0);
+                (void) dps_registration_begin(g, MOMENT(1));
+                a = dps_registration_on_ready(g, MOMENT(1));
+                assigning.request_id = a.request.request_id;
+                a = dps_registration_on_reply(g, &assigning, MOMENT(1));
+                assert_int_equal(a.type, DPS_ACTION_SEND);
+                assigned.request_id = a.request.request_id;
+                a = dps_registration_on_reply(g, &assigned, MOMENT(1));
+                assert_int_equal(a.type, DPS_ACTION_FINISH);
+                history = dps_registration_history(g);
+        }
+
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        assert_int_equal(dps_registration_new(1, &history, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(2));
+        a = dps_registration_on_ready(g, MOMENT(2));
+        assigning.request_id = a.request.request_id;
+        a = dps_registration_on_reply(g, &assigning, MOMENT(2));
+        assert_int_equal(a.type, DPS_ACTION_WAIT);
+        assert_int_equal(a.wake_usec, 11 * USEC_PER_SEC);
+}
+
 static void test_the_end_of_time_is_no_trouble(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsMoment at = { .now_usec = UINT64_MAX - 1, .random = UINT64_MAX };
@@ -667,6 +702,7 @@ int main(void) {
                 cmocka_unit_test(test_only_an_answer_is_final),
                 cmocka_unit_test(test_a_refusal_is_final_once_no_credential_is_left),
                 cmocka_unit_test(test_the_window_of_polls_opens_with_their_answers),
+                cmocka_unit_test(test_the_next_effort_counts_the_polls_of_the_last),
                 cmocka_unit_test(test_the_end_of_time_is_no_trouble),
                 cmocka_unit_test(test_every_state_has_a_name_of_its_own),
         };
