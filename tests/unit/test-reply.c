@@ -329,6 +329,19 @@ static void test_a_large_payload_is_taken_and_a_too_large_body_is_not(void **sta
         }
 }
 
+static void test_an_operation_id_has_256_letters_at_most(void **state) {
+        for (int size = 256; size <= 257; size++) {
+                _cleanup_(dps_reply_done) DpsReply reply = { 0 };
+                char body[512];
+
+                (void) snprintf(body, sizeof(body), "{\"operationId\":\"%0*d\",\"status\":\"assigning\"}",
+                                size, 0);
+                parse(202, body, &reply);
+                assert_int_equal(dps_reply_verdict(&reply),
+                                 size == 256 ? DPS_VERDICT_ASSIGNING : DPS_VERDICT_RETRY);
+        }
+}
+
 static void test_a_nul_does_not_hide_what_follows_it(void **state) {
         static const char body[] = ASSIGNED("\"h\"", "\"d\"") "\0{}";
         _cleanup_(dps_reply_done) DpsReply reply = { .status = 200 };
@@ -510,18 +523,19 @@ static void test_no_topic_brings_us_into_disorder(void **state) {
          ELEMENTSOF(host_cases) + ELEMENTSOF(device_cases))
 
 int main(void) {
-        struct CMUnitTest tests[N_ROWS + 9] = {
+        struct CMUnitTest tests[N_ROWS + 10] = {
                 cmocka_unit_test(test_a_refused_topic_leaves_the_reply_alone),
                 cmocka_unit_test(test_the_golden_answers_are_read),
                 cmocka_unit_test(test_an_error_document_is_read),
                 cmocka_unit_test(test_what_informs_is_made_safe),
                 cmocka_unit_test(test_a_large_payload_is_taken_and_a_too_large_body_is_not),
+                cmocka_unit_test(test_an_operation_id_has_256_letters_at_most),
                 cmocka_unit_test(test_a_nul_does_not_hide_what_follows_it),
                 cmocka_unit_test(test_repeated_members_do_not_get_around_the_checks),
                 cmocka_unit_test(test_no_body_brings_us_into_disorder),
                 cmocka_unit_test(test_no_topic_brings_us_into_disorder),
         };
-        size_t n = 9;
+        size_t n = 10;
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);

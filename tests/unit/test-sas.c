@@ -174,6 +174,8 @@ static const struct refused_case {
         { "the same resource in other letters is not signed",
           TOKEN "sr=" LOWER "&sig=" SIG "&se=1700000000" },
         { "half a signature is none", TOKEN "sr=" UPPER "&sig=2srIk05%2FHc3kiyY2&se=1700000000" },
+        { "a signature with a byte too many is none",
+          TOKEN "sr=" UPPER "&sig=2srIk05%2FHc3kiyY2AcAwJosiRYk6C6jOscAYhKLO2L94&se=1700000000" },
         { "an empty signature is none", TOKEN "sr=" UPPER "&sig=&se=1700000000" },
 };
 
