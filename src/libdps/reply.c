@@ -157,14 +157,21 @@ static void get_code(json_object *object, uint32_t *ret) {
                 *ret = (uint32_t) code;
 }
 
-/* "2020-04-10T05:24:22.4718526Z"; fractions do not matter. */
+/* "2020-04-10T05:24:22.4718526Z"; fractions do not matter. With another zone, or a tail, it is not what we take it for. */
 static void get_timestamp(json_object *object, uint64_t *ret_sec) {
         const char *text = json_string(json_member(object, "timestampUtc"));
+        const char *rest;
         struct tm tm = { 0 };
         time_t sec;
 
-        if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
+        rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+        if (!rest)
                 return;
+        if (*rest == '.')
+                rest += 1 + strspn(rest + 1, "0123456789");
+        if (!streq(rest, "Z") && !streq(rest, ""))
+                return;
+
         sec = timegm(&tm);
         if (sec > 0)
                 *ret_sec = (uint64_t) sec;

@@ -280,6 +280,36 @@ static void test_an_error_document_is_read(void **state) {
         assert_non_null(strstr(error.message, "No."));
 }
 
+/* It decides whether a 401 is the clock's fault: a wrong time is worse than none. */
+static const struct time_case {
+        const char *promise, *json;
+        uint64_t sec; /* 0: none */
+} time_cases[] = {
+        { "a time has seven fractional digits", "\"2020-04-10T05:24:22.4718526Z\"", 1586496262 },
+        { "a time may have fewer", "\"2020-04-10T05:24:22.4Z\"", 1586496262 },
+        { "a time may have none", "\"2020-04-10T05:24:22Z\"", 1586496262 },
+        { "a time without a zone is UTC, as its name says", "\"2020-04-10T05:24:22\"", 1586496262 },
+        { "a time of another zone is none", "\"2020-04-10T05:24:22+02:00\"", 0 },
+        { "a time with a tail is none", "\"2020-04-10T05:24:22Z or so\"", 0 },
+        { "a day is no time", "\"2020-04-10\"", 0 },
+        { "a month that is none is no time", "\"2020-13-10T05:24:22Z\"", 0 },
+        { "a time before 1970 is none", "\"1950-04-10T05:24:22Z\"", 0 },
+        { "garbage is no time", "\"soon\"", 0 },
+        { "an empty time is none", "\"\"", 0 },
+        { "a number is no time", "1586496262", 0 },
+        { "a null time is none", "null", 0 },
+};
+
+static void check_time(void **state) {
+        const struct time_case *c = *state;
+        _cleanup_(dps_reply_done) DpsReply reply = { 0 };
+        char body[128];
+
+        (void) snprintf(body, sizeof(body), "{\"errorCode\":401002,\"timestampUtc\":%s}", c->json);
+        parse(401, body, &reply);
+        assert_int_equal(reply.timestamp_sec, c->sec);
+}
+
 static const struct payload_case {
         const char *promise, *json, *payload;
 } payload_cases[] = {
@@ -520,7 +550,7 @@ static void test_no_topic_brings_us_into_disorder(void **state) {
 
 #define N_ROWS                                                                                               \
         (ELEMENTSOF(topic_cases) + ELEMENTSOF(body_cases) + ELEMENTSOF(payload_cases) +                      \
-         ELEMENTSOF(host_cases) + ELEMENTSOF(device_cases))
+         ELEMENTSOF(time_cases) + ELEMENTSOF(host_cases) + ELEMENTSOF(device_cases))
 
 int main(void) {
         struct CMUnitTest tests[N_ROWS + 10] = {
@@ -539,6 +569,7 @@ int main(void) {
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);
+        ADD_ROWS(tests, n, time_cases, check_time);
         ADD_ROWS(tests, n, payload_cases, check_payload);
         ADD_ROWS(tests, n, host_cases, check_host);
         ADD_ROWS(tests, n, device_cases, check_device);
