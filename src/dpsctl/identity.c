@@ -3,8 +3,10 @@
 
 #include <errno.h>
 
+#include "basic/json.h"
 #include "basic/text.h"
 #include "dpsctl/bus.h"
+#include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
 #define PROPERTY(name, type, privacy, member)                                                                \
@@ -201,7 +203,10 @@ json_object *identity_to_json(const Identity *i) {
         json_object *o = json_object_new_object();
 
         for (size_t k = 0; o && k < ELEMENTSOF(properties); k++)
-                json_object_object_add(o, properties[k].name, property_to_json(&properties[k], i));
+                if (json_add(o, properties[k].name, property_to_json(&properties[k], i)) < 0) {
+                        json_object_put(o);
+                        return NULL;
+                }
         return o;
 }
 
@@ -360,17 +365,9 @@ int identity_list_fetch(IdentityList *l, sd_bus *bus, const Options *o) {
 }
 
 json_object *identity_list_to_json(const IdentityList *l) {
-        json_object *o = json_object_new_object(), *items = json_object_new_array();
+        json_object *rows = json_object_new_array();
 
-        if (!o || !items) {
-                json_object_put(o);
-                json_object_put(items);
-                return NULL;
-        }
-
-        json_object_object_add(o, "version", json_object_new_int(1));
-        json_object_object_add(o, "identities", items);
         for (size_t k = 0; k < l->n; k++)
-                json_object_array_add(items, identity_to_json(&l->items[k]));
-        return o;
+                json_append(&rows, identity_to_json(&l->items[k]));
+        return json_document("identities", rows);
 }

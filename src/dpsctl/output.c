@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "basic/json.h"
 #include "basic/text.h"
 #include "dpsctl/say.h"
 
@@ -60,9 +62,9 @@ void output_begin(const Options *o) {
         if (o->no_pager || o->quiet || o->json != JSON_OFF || !command || style_columns() == 0)
                 return;
 
-        /* One screen needs no pager (F); colours (R), long lines cut (S); less in secure mode runs no commands, for
+        /* One screen needs no pager (F); colours (R); less in secure mode runs no commands, for
          * we may be root. */
-        (void) setenv("LESS", getenv("SYSTEMD_LESS") ?: "FRSXMK", true);
+        (void) setenv("LESS", getenv("SYSTEMD_LESS") ?: "FRXMK", true);
         (void) setenv("LESSSECURE", "1", true);
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return;
@@ -86,6 +88,55 @@ void output_end(void) {
                 ;
         pager.pid = 0;
         clearerr(stdout); /* what the pager did not want to read */
+}
+
+static json_object *pack_value(char type, va_list *values) {
+        switch (type) {
+        case 's':
+                return json_object_new_string(va_arg(*values, const char *));
+        case 't':
+        case 'T':
+                return json_object_new_uint64(va_arg(*values, uint64_t));
+        case 'b':
+                return json_object_new_boolean(va_arg(*values, int));
+        case 'o':
+                return va_arg(*values, json_object *);
+        }
+        abort();
+}
+
+json_object *json_pack(const char *types, ...) {
+        json_object *o = json_object_new_object();
+        va_list values;
+        int r = o ? 0 : -ENOMEM;
+
+        va_start(values, types);
+        for (; *types; types++) {
+                const char *name = va_arg(values, const char *);
+                json_object *value = pack_value(*types, &values);
+
+                if (r < 0 || (*types == 'T' && value && json_object_get_uint64(value) == 0))
+                        json_object_put(value);
+                else
+                        r = json_add(o, name, value);
+        }
+        va_end(values);
+        if (r >= 0)
+                return o;
+        json_object_put(o);
+        return NULL;
+}
+
+json_object *json_document(const char *key, json_object *value) {
+        return json_pack("to", "version", (uint64_t) 1, key, value);
+}
+
+void json_append(json_object **rows, json_object *row) {
+        if (*rows && row && json_object_array_add(*rows, row) >= 0)
+                return;
+        json_object_put(row);
+        json_object_put(*rows);
+        *rows = NULL;
 }
 
 int output_json(const Options *o, json_object *object) {

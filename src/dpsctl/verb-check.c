@@ -170,21 +170,13 @@ static int print_rows(const Checks *c) {
 }
 
 static int rows_to_json(const Checks *c, const Options *o) {
-        json_object *whole = json_object_new_object(), *rows = json_object_new_array();
+        json_object *rows = json_object_new_array();
 
-        json_object_object_add(whole, "version", json_object_new_int(1));
-        json_object_object_add(whole, "checks", rows);
-        for (size_t k = 0; k < c->n; k++) {
-                json_object *row = json_object_new_object();
-
-                json_object_object_add(row, "Name", json_object_new_string(c->rows[k].name));
-                json_object_object_add(row, "Check", json_object_new_string(c->rows[k].subject));
-                json_object_object_add(row, "Result",
-                                       json_object_new_string(check_result_to_string(c->rows[k].result)));
-                json_object_object_add(row, "Text", json_object_new_string(c->rows[k].text));
-                json_object_array_add(rows, row);
-        }
-        return output_json(o, whole);
+        for (size_t k = 0; k < c->n; k++)
+                json_append(&rows,
+                            json_pack("ssss", "Name", c->rows[k].name, "Check", c->rows[k].subject, "Result",
+                                      check_result_to_string(c->rows[k].result), "Text", c->rows[k].text));
+        return output_json(o, json_document("checks", rows));
 }
 
 int verb_check(const Options *o) {

@@ -29,20 +29,13 @@ static void print_remarks(const ConfReport *report, FILE *f) {
 }
 
 static int remarks_to_json(const ConfReport *report, const Options *o) {
-        json_object *whole = json_object_new_object(), *rows = json_object_new_array();
+        json_object *rows = json_object_new_array();
 
-        json_object_object_add(whole, "version", json_object_new_int(1));
-        json_object_object_add(whole, "remarks", rows);
-        for (size_t k = 0; k < report->n_remarks; k++) {
-                bool is_error = report->remarks[k].severity == CONF_ERROR;
-                json_object *row = json_object_new_object();
-
-                json_object_object_add(row, "Severity",
-                                       json_object_new_string(is_error ? "error" : "warning"));
-                json_object_object_add(row, "Text", json_object_new_string(report->remarks[k].text));
-                json_object_array_add(rows, row);
-        }
-        return output_json(o, whole);
+        for (size_t k = 0; k < report->n_remarks; k++)
+                json_append(&rows, json_pack("ss", "Severity",
+                                             report->remarks[k].severity == CONF_ERROR ? "error" : "warning",
+                                             "Text", report->remarks[k].text));
+        return output_json(o, json_document("remarks", rows));
 }
 
 /* --- verify-config ------------------------------------------------------------------------------------------------ */
@@ -199,29 +192,24 @@ static json_object *conf_to_json(const Conf *c, bool redact) {
 
         for (size_t k = 0; k < c->n_lines; k++) {
                 const ConfLine *line = &c->lines[k];
-                json_object *row = json_object_new_object();
 
-                json_object_object_add(row, "Section", json_object_new_string(line->section));
-                json_object_object_add(row, "Key", json_object_new_string(line->key));
-                json_object_object_add(row, "Value", json_object_new_string(value_shown(line, redact)));
-                json_object_object_add(row, "File", json_object_new_string(line->file));
-                json_object_object_add(row, "Line", json_object_new_int64(line->line));
-                json_object_array_add(rows, row);
+                json_append(&rows, json_pack("sssst", "Section", line->section, "Key", line->key, "Value",
+                                             value_shown(line, redact), "File", line->file, "Line",
+                                             (uint64_t) line->line));
         }
         return rows;
 }
 
 /* Printed at once, or collected in `rows`. */
-static int show_conf(char *const *directories, const char *name, const Options *o, json_object *rows,
+static int show_conf(char *const *directories, const char *name, const Options *o, json_object **rows,
                      ConfReport *report) {
         _cleanup_(conf_freep) Conf *conf = NULL;
-        json_object *row;
         int r;
 
         r = conf_load(directories, name, report, &conf);
         if (r < 0)
                 return r;
-        if (!rows) {
+        if (o->json == JSON_OFF) {
                 printf("%s# %s%s%s\n", style_begin(STYLE_DIM),
                        streq(name, DAEMON_NAME) ? "defaults for all identities: " : "", name,
                        style_end(STYLE_DIM));
@@ -229,13 +217,11 @@ static int show_conf(char *const *directories, const char *name, const Options *
                 printf("\n");
                 return 0;
         }
-        row = json_object_new_object();
-        json_object_object_add(row, "Name", json_object_new_string(name));
-        json_object_object_add(row, "Lines", conf_to_json(conf, o->redact));
-        return json_object_array_add(rows, row);
+        json_append(rows, json_pack("so", "Name", name, "Lines", conf_to_json(conf, o->redact)));
+        return 0;
 }
 
-static int show_confs(const Options *o, json_object *rows, ConfReport *report) {
+static int show_confs(const Options *o, json_object **rows, ConfReport *report) {
         _cleanup_(strv_freep) char **directories = NULL, **listed = NULL;
         char *const *names = o->arguments;
         int r;
@@ -268,23 +254,21 @@ static int show_confs(const Options *o, json_object *rows, ConfReport *report) {
 
 int verb_cat_config(const Options *o) {
         _cleanup_(conf_report_done) ConfReport report = { 0 };
-        json_object *whole = NULL, *rows = NULL;
+        json_object *rows = NULL;
         int r;
 
-        if (o->json != JSON_OFF) {
-                whole = json_object_new_object();
+        if (o->json != JSON_OFF)
                 rows = json_object_new_array();
-                json_object_object_add(whole, "version", json_object_new_int(1));
-                json_object_object_add(whole, "configuration", rows);
-        } else
+        else
                 output_begin(o);
-        r = show_confs(o, rows, &report);
+        r = show_confs(o, &rows, &report);
         output_end();
         if (!o->quiet)
                 print_remarks(&report, stderr);
-        if (r != 0)
-                json_object_put(whole);
-        return r == 0 && whole ? output_json(o, whole) : r;
+        if (r == 0 && o->json != JSON_OFF)
+                return output_json(o, json_document("configuration", rows));
+        json_object_put(rows);
+        return r;
 }
 
 /* --- expand ------------------------------------------------------------------------------------------------------- */
@@ -292,7 +276,6 @@ int verb_cat_config(const Options *o) {
 int verb_expand(const Options *o) {
         const SpecifierContext context = { .root = o->root };
         _cleanup_(freep) char *text = NULL, *reason = NULL;
-        json_object *json;
         int r;
 
         r = specifier_expand(o->arguments[0], &context, &text, &reason);
@@ -301,8 +284,5 @@ int verb_expand(const Options *o) {
         if (o->json == JSON_OFF)
                 return puts(text) < 0 ? EXIT_FAILED : 0;
 
-        json = json_object_new_object();
-        json_object_object_add(json, "version", json_object_new_int(1));
-        json_object_object_add(json, "expanded", json_object_new_string(text));
-        return output_json(o, json);
+        return output_json(o, json_document("expanded", json_object_new_string(text)));
 }

@@ -14,11 +14,7 @@
 
 /* {"version":1,"KEY":"TEXT"} */
 static int output_pair(const Options *o, const char *key, const char *text) {
-        json_object *json = json_object_new_object();
-
-        json_object_object_add(json, "version", json_object_new_int(1));
-        json_object_object_add(json, key, json_object_new_string(text));
-        return output_json(o, json);
+        return output_json(o, json_document(key, json_object_new_string(text)));
 }
 
 static int tell_done(const Options *o, const char *key, const char *text, const char *message) {

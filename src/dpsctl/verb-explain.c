@@ -15,22 +15,7 @@
 #define CODE_MAX 999999
 
 static json_object *to_json(const char *id, uint64_t code, const char *meaning, const char *advice) {
-        json_object *o = json_object_new_object();
-
-        json_object_object_add(o, "Id", json_object_new_string(id));
-        if (code > 0)
-                json_object_object_add(o, "Code", json_object_new_uint64(code));
-        json_object_object_add(o, "Meaning", json_object_new_string(meaning));
-        json_object_object_add(o, "Advice", json_object_new_string(advice));
-        return o;
-}
-
-static int output_rows(const Options *o, json_object *rows) {
-        json_object *whole = json_object_new_object();
-
-        json_object_object_add(whole, "version", json_object_new_int(1));
-        json_object_object_add(whole, "errors", rows);
-        return output_json(o, whole);
+        return json_pack("sTss", "Id", id, "Code", code, "Meaning", meaning, "Advice", advice);
 }
 
 static int explain_all(const Options *o) {
@@ -43,11 +28,11 @@ static int explain_all(const Options *o) {
         for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++) {
                 table_add(&t, STYLE_BOLD, dps_error_id_to_string(id));
                 table_add(&t, STYLE_PLAIN, dps_error_id_meaning(id));
-                json_object_array_add(rows, to_json(dps_error_id_to_string(id), 0, dps_error_id_meaning(id),
-                                                    dps_error_id_advice(id)));
+                json_append(&rows, to_json(dps_error_id_to_string(id), 0, dps_error_id_meaning(id),
+                                           dps_error_id_advice(id)));
         }
         if (o->json != JSON_OFF)
-                r = output_rows(o, TAKE_PTR(rows));
+                r = output_json(o, json_document("errors", TAKE_PTR(rows)));
         else {
                 output_begin(o);
                 r = table_print(&t, !o->no_legend, stdout) < 0 ? fail_memory() : 0;
@@ -67,8 +52,8 @@ static int explain_one(const Options *o, const char *id, uint64_t code, bool is_
 
         if (o->json != JSON_OFF) {
                 rows = json_object_new_array();
-                json_object_array_add(rows, to_json(id, code, meaning, advice));
-                return output_rows(o, rows);
+                json_append(&rows, to_json(id, code, meaning, advice));
+                return output_json(o, json_document("errors", rows));
         }
 
         printf("%s%s%s", style_begin(STYLE_BOLD), id, style_end(STYLE_BOLD));

@@ -67,20 +67,15 @@ static int compare_times(const void *a, const void *b) {
 }
 
 static int print_json(const History *h, const Options *o) {
-        json_object *whole = json_object_new_object(), *rows = json_object_new_array();
+        json_object *rows = json_object_new_array();
 
-        json_object_object_add(whole, "version", json_object_new_int(1));
-        json_object_object_add(whole, "transitions", rows);
         for (size_t k = 0; k < h->n; k++) {
-                json_object *row = json_object_new_object();
+                const Transition *t = &h->items[k];
 
-                json_object_object_add(row, "At", json_object_new_uint64(h->items[k].at_usec));
-                json_object_object_add(row, "Name", json_object_new_string(h->items[k].name));
-                json_object_object_add(row, "State", json_object_new_string(h->items[k].state));
-                json_object_object_add(row, "Detail", json_object_new_string(h->items[k].detail));
-                json_object_array_add(rows, row);
+                json_append(&rows, json_pack("tsss", "At", t->at_usec, "Name", t->name, "State", t->state,
+                                             "Detail", t->detail));
         }
-        return output_json(o, whole);
+        return output_json(o, json_document("transitions", rows));
 }
 
 static Style style_of(const char *state) {

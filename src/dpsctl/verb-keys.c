@@ -89,16 +89,10 @@ static int read_key(const Options *o, DpsKey *ret) {
 }
 
 static int output_secret(const Options *o, const char *member, const char *text, uint64_t expiry_sec) {
-        json_object *json;
-
         if (o->json == JSON_OFF)
                 return puts(text) < 0 ? EXIT_FAILED : 0;
-        json = json_object_new_object();
-        json_object_object_add(json, "version", json_object_new_int(1));
-        json_object_object_add(json, member, json_object_new_string(text));
-        if (expiry_sec > 0)
-                json_object_object_add(json, "ExpiresAt", json_object_new_uint64(expiry_sec * USEC_PER_SEC));
-        return output_json(o, json);
+        return output_json(o, json_pack("tsT", "version", (uint64_t) 1, member, text, "ExpiresAt",
+                                        expiry_sec * USEC_PER_SEC));
 }
 
 static int check_registration_id(const char *id) {

@@ -23,15 +23,12 @@ static void print_head(const Identity *i) {
                style_begin(STYLE_BOLD), i ? i->name : "dpsd", style_end(STYLE_BOLD));
 }
 
-static json_object *new_event(const char *event, const Identity *i) {
-        json_object *o = json_object_new_object();
-
-        json_object_object_add(o, "version", json_object_new_int(1));
-        json_object_object_add(o, "At", json_object_new_uint64(now_usec(CLOCK_REALTIME)));
-        json_object_object_add(o, "Event", json_object_new_string(event));
-        if (i)
-                json_object_object_add(o, "Name", json_object_new_string(i->name));
-        return o;
+static int output_event(const Options *o, const char *event, const Identity *i, json_object *changed) {
+        return output_json(o, json_pack(changed ? "ttsso"
+                                        : i     ? "ttss"
+                                                : "tts",
+                                        "version", (uint64_t) 1, "At", now_usec(CLOCK_REALTIME), "Event",
+                                        event, "Name", i ? i->name : NULL, "Changed", changed));
 }
 
 static bool is_same(const Property *p, const Identity *a, const Identity *b) {
@@ -44,7 +41,7 @@ static json_object *changed_properties(const Identity *before, const Identity *n
         json_object *o = identity_to_json(now);
         const Property *p;
 
-        for (size_t k = 0; before && (p = property_at(k)); k++)
+        for (size_t k = 0; o && before && (p = property_at(k)); k++)
                 if (is_same(p, before, now))
                         json_object_object_del(o, p->name);
         return o;
@@ -98,7 +95,7 @@ static void print_next(const Identity *before, const Identity *now) {
 
 /* Copies, redacted where that is wanted, and printed. */
 static int show_change(const Options *o, const Identity *before, const Identity *now) {
-        json_object *event;
+        json_object *changed;
 
         if (o->json == JSON_OFF) {
                 print_state(before, now);
@@ -107,9 +104,8 @@ static int show_change(const Options *o, const Identity *before, const Identity 
                 print_next(before, now);
                 return fflush(stdout) == 0 ? 0 : EXIT_FAILED;
         }
-        event = new_event(before ? "changed" : "present", now);
-        json_object_object_add(event, "Changed", changed_properties(before, now));
-        return output_json(o, event);
+        changed = changed_properties(before, now);
+        return changed ? output_event(o, before ? "changed" : "present", now, changed) : fail_memory();
 }
 
 static int copy_for_show(const Options *o, const Identity *i, Identity *ret) {
@@ -144,7 +140,7 @@ static void on_list(Watch *w) {
 
 static void show_event(Watch *w, const char *event, const Identity *i, const char *text) {
         if (w->options->json != JSON_OFF) {
-                if (output_json(w->options, new_event(event, i)) != 0)
+                if (output_event(w->options, event, i, NULL) != 0)
                         watch_end(w, EXIT_FAILED);
                 return;
         }

@@ -25,8 +25,9 @@ typedef struct Job {
 typedef struct Jobs {
         Job *items;
         size_t n, n_pending;
-        json_object *report; /* NULL: for people */
-        int code;            /* the first that was not EXIT_DONE */
+        bool is_json;
+        json_object *report;
+        int code; /* the first that was not EXIT_DONE */
 } Jobs;
 
 static void jobs_done(Jobs *jobs) {
@@ -44,15 +45,8 @@ static void note_code(Jobs *jobs, int code) {
 }
 
 static void note_report(Jobs *jobs, const char *name, bool ok, const char *error) {
-        json_object *row;
-
-        if (!jobs->report)
-                return;
-        row = json_object_new_object();
-        json_object_object_add(row, "Name", json_object_new_string(name));
-        json_object_object_add(row, "Ok", json_object_new_boolean(ok));
-        json_object_object_add(row, "Error", json_object_new_string(error));
-        json_object_array_add(jobs->report, row);
+        if (jobs->is_json)
+                json_append(&jobs->report, json_pack("sbs", "Name", name, "Ok", ok, "Error", error));
 }
 
 static int add_job(Jobs *jobs, const Identity *i, uint64_t id) {
@@ -97,14 +91,8 @@ static void ask_all(Jobs *jobs, sd_bus *bus, const IdentityList *l, const Option
 }
 
 static int finish(Jobs *jobs, const Options *o) {
-        json_object *whole;
-
-        if (!jobs->report)
-                return jobs->code;
-        whole = json_object_new_object();
-        json_object_object_add(whole, "version", json_object_new_int(1));
-        json_object_object_add(whole, "reprovisions", TAKE_PTR(jobs->report));
-        note_code(jobs, output_json(o, whole));
+        if (jobs->is_json)
+                note_code(jobs, output_json(o, json_document("reprovisions", TAKE_PTR(jobs->report))));
         return jobs->code;
 }
 
@@ -234,7 +222,7 @@ static int ask_only(const Options *o, Jobs *jobs) {
         ask_all(jobs, bus, &list, o);
         for (size_t k = 0; k < jobs->n; k++) {
                 note_report(jobs, jobs->items[k].name, true, "");
-                if (!o->quiet && !jobs->report)
+                if (!o->quiet && !jobs->is_json)
                         printf("%s: asking DPS; what becomes of it: dpsctl status %s\n", jobs->items[k].name,
                                jobs->items[k].name);
         }
@@ -246,7 +234,8 @@ int verb_reprovision(const Options *o) {
 
         if (o->has_timeout && !o->wait)
                 return complain(EXIT_USAGE, "--timeout= is for reprovision --wait");
-        if (o->json != JSON_OFF)
+        jobs.is_json = o->json != JSON_OFF;
+        if (jobs.is_json)
                 jobs.report = json_object_new_array();
         return o->wait ? ask_and_wait(o, &jobs) : ask_only(o, &jobs);
 }

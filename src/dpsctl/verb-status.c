@@ -165,7 +165,7 @@ static void add_row(Table *t, const Identity *i, uint64_t now_usec) {
         table_add(t, style_of(i), i->state);
         add_text(t, i->assigned_hub);
         add_text(t, i->device_id);
-        add_text(t, i->state_since > 0 ? format_duration(apart_usec, since) : "");
+        add_text(t, i->state_since > 0 ? format_duration(MAX(apart_usec, USEC_PER_SEC), since) : "");
         (void) identity_next(i, now_usec, next);
         if (isempty(i->last_error_id) || startswith(next, i->last_error_id))
                 (void) snprintf(cell, sizeof(cell), "%s", next);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "basic/json.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsctl/bus.h"
@@ -10,6 +11,8 @@
 #include "dpsctl/redact.h"
 
 /* What programs need to connect: `token` for a SAS token, `connection` for everything. */
+
+#define CONNECTION_SIZE_MAX (256U * 1024)
 
 /* The identity's object, then a method that needs the right to use it. */
 static int call_identity(const Options *o, const char *member, sd_bus **bus, sd_bus_message **ret_reply,
@@ -33,7 +36,6 @@ int verb_token(const Options *o) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         uint64_t expires_at_usec;
         const char *token;
-        json_object *json;
         int r;
 
         if (o->lifetime_usec > 0 && o->lifetime_usec < USEC_PER_SEC)
@@ -50,12 +52,8 @@ int verb_token(const Options *o) {
         if (o->json == JSON_OFF)
                 return puts(token) < 0 ? EXIT_FAILED : 0;
 
-        json = json_object_new_object();
-        json_object_object_add(json, "version", json_object_new_int(1));
-        json_object_object_add(json, "Name", json_object_new_string(o->arguments[0]));
-        json_object_object_add(json, "Token", json_object_new_string(token));
-        json_object_object_add(json, "ExpiresAt", json_object_new_uint64(expires_at_usec));
-        return output_json(o, json);
+        return output_json(o, json_pack("tsst", "version", (uint64_t) 1, "Name", o->arguments[0], "Token",
+                                        token, "ExpiresAt", expires_at_usec));
 }
 
 /* Secrets go as well: this is for a forum post. */
@@ -90,7 +88,7 @@ int verb_connection(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         json_object *connection;
-        const char *text;
+        const char *text, *wrong;
         int r;
 
         r = call_identity(o, "GetConnection", &bus, &reply, false);
@@ -99,9 +97,9 @@ int verb_connection(const Options *o) {
         r = sd_bus_message_read(reply, "s", &text);
         if (r < 0)
                 return bus_fail_answer("GetConnection", r);
-        connection = json_tokener_parse(text);
-        if (!connection)
-                return complain(EXIT_FAILED, "the answer to GetConnection is no JSON");
+        wrong = json_read_object(text, strlen(text), CONNECTION_SIZE_MAX, &connection);
+        if (wrong)
+                return complain(EXIT_FAILED, "the answer to GetConnection cannot be used: %s", wrong);
 
         r = o->redact ? redact_connection(connection) : 0;
         if (r != 0) {

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """dpsctl itself: exit codes, output, and what it says when things are not as they should be."""
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -478,6 +481,61 @@ def test_check_finds_what_is_in_the_way(dpsctl):
     rows = {row["Check"]: row for row in json.loads(out)["checks"]}
     assert rows["identity"]["Result"] == "ok" and rows["key"]["Result"] == "failed"
     assert rows["connection"]["Result"] == "skipped"
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """Port of a server that shakes hands, and its certificate, self-signed for localhost."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out",
+                    tmp_path / "cert.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
+                        tls.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], tmp_path / "cert.pem"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(DEADLINE)
+
+
+def test_check_goes_as_far_as_tls(dpsctl, tls_server):
+    port, certificate = tls_server
+    key = dpsctl.directory / "gw.key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    conf = GOOD.replace("/etc/dps/gw.key", str(key)).replace("[Att", f"Endpoint=localhost\nMqttPort={port}\n[Att")
+
+    (dpsctl.etc / "gw.conf").write_text(conf)
+    code, out, _ = dpsctl("check", "--json=short")
+    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
+    assert code == 1 and rows["connection"]["Result"] == "ok" and rows["TLS"]["Result"] == "failed"
+
+    (dpsctl.etc / "gw.conf").write_text(conf.replace("[Att", f"CaFile={certificate}\n[Att"))
+    code, out, _ = dpsctl("check", "--json=short")
+    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
+    assert code == 0 and rows["TLS"]["Result"] == "ok"
+
+
+def test_check_finds_a_key_of_another_certificate(dpsctl, tls_server):
+    _, certificate = tls_server
+    other = dpsctl.directory / "other.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", other],
+                   check=True, capture_output=True)
+    for key, expected in ((certificate.with_name("key.pem"), 0), (other, 1)):
+        key.chmod(0o600)
+        (dpsctl.etc / "gw.conf").write_text(
+            "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n"
+            f"[Attestation]\nMethod=x509\nCertificate={certificate}\nPrivateKey={key}\n")
+        code, out, _ = dpsctl("check", "--offline")
+        assert code == expected, out
 
 
 def test_help_fits_on_a_screen(dpsctl):
