@@ -52,7 +52,16 @@ Exit exit_from_bus_error(const char *name) {
         return EXIT_FAILED;
 }
 
+/* Over ssh a connection that cannot be made ends like one that broke. */
+static bool is_lost(const sd_bus_error *error, int r) {
+        int e = error && error->name ? sd_bus_error_get_errno(error) : -r;
+
+        return e == ECONNRESET || e == ENOTCONN || e == EPIPE || e == ECONNREFUSED;
+}
+
 int bus_fail(const sd_bus_error *error, int r) {
+        if (is_lost(error, r))
+                return complain(EXIT_NO_DAEMON, "the connection to the bus is lost");
         if (!error || !error->name)
                 return complain(EXIT_FAILED, "D-Bus: %s", strerror(r < 0 ? -r : EIO));
 
@@ -75,12 +84,16 @@ int bus_fail_answer(const char *member, int r) {
 }
 
 int bus_open(const Options *o, sd_bus **ret) {
+        sd_id128_t id;
         int r;
 
         if (o->host) {
                 r = sd_bus_open_system_remote(ret, o->host);
+                if (r >= 0)
+                        r = sd_bus_get_bus_id(*ret, &id); /* waits until we are let in */
                 if (r < 0)
-                        return complain(EXIT_NO_DAEMON, "%s cannot be reached: %s", o->host, strerror(-r));
+                        return complain(EXIT_NO_DAEMON, "%s cannot be reached over ssh: %s", o->host,
+                                        strerror(-r));
                 return 0;
         }
 

@@ -33,10 +33,13 @@ static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unuse
         Watch *w = userdata;
         int r;
 
-        if (error && exit_from_bus_error(error->name) == EXIT_NO_DAEMON) {
+        if (sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
                 enter_gone(w);
                 return 0;
         }
+        /* It went while we asked: that its name has no owner, or that there is no bus, comes behind this. */
+        if (sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY))
+                return 0;
         if (error) {
                 watch_end(w, bus_fail(error, 0));
                 return 0;
@@ -181,7 +184,9 @@ static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *error) 
 }
 
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        watch_end(userdata, complain(EXIT_NO_DAEMON, "the connection to the bus is lost"));
+        Watch *w = userdata;
+
+        watch_end(w, complain(EXIT_NO_DAEMON, "the connection to %s is lost", w->options->host ?: "the bus"));
         return 0;
 }
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from fakedpsd import FakeDpsd, Refusal, identity
-from process import DEADLINE, clean_environment, program
+from process import DEADLINE, clean_environment, program, sanitizer_reports
 
 MINUTE = 60 * 1000000
 DAY = 24 * 60 * MINUTE
@@ -45,7 +45,9 @@ class Dpsctl:
 
 @pytest.fixture
 def dpsctl(tmp_path, bus):
-    return Dpsctl(tmp_path, bus.address)
+    yield Dpsctl(tmp_path, bus.address)
+    reports = sanitizer_reports(tmp_path)
+    assert not reports, reports
 
 
 @pytest.fixture
@@ -109,6 +111,12 @@ def test_without_the_daemon_it_is_6_and_told_how_to_start_it(dpsctl, arguments):
 def test_without_a_bus_it_is_6(dpsctl, bus):
     bus.stop()
     assert dpsctl("status")[0] == 6
+
+
+@pytest.mark.parametrize("verb", ["status", "wait", "monitor"])
+def test_a_host_that_cannot_be_reached_is_6(dpsctl, verb):
+    code, _, err = dpsctl("-H", "nobody@host.invalid", verb)
+    assert code == 6 and "host.invalid" in err
 
 
 @pytest.mark.parametrize("arguments, method", [
