@@ -326,20 +326,6 @@ static int name_peer(Mqtt *t, const char *address) {
         return 0;
 }
 
-/* Where the peer is quick, part of the handshake happens while connecting: its trouble is not the address's. */
-static void note_connect_failure(Mqtt *t, int rc, int error) {
-        DpsError cause;
-
-        tls_context_blame(t->tls, &cause);
-        if (cause.id == DPS_ERROR_NONE) {
-                t->phase = PHASE_CONNECTING;
-                return note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : error));
-        }
-
-        t->phase = PHASE_HANDSHAKING;
-        fail_by_library(t, rc);
-}
-
 /* Whether there is something to wait for now. A numeric address, so that the library has nothing to look up. */
 static bool connect_begin(Mqtt *t, const char *address) {
         int rc, error;
@@ -349,12 +335,13 @@ static bool connect_begin(Mqtt *t, const char *address) {
                 return false;
         }
 
-        tls_context_watch(t->tls);
+        tls_context_hold(t->tls, true);
         errno = 0;
         rc = mosquitto_connect_async(t->client, address, t->port, KEEP_ALIVE_SEC);
         error = errno;
+        tls_context_hold(t->tls, false);
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
-                note_connect_failure(t, rc, error);
+                note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : error));
                 return false;
         }
 
@@ -418,12 +405,13 @@ static void deliver_replies(Mqtt *t) {
         t->n_replies = 0;
 }
 
-/* While connecting, on a quick peer, or in any read: where it ends is seen only from outside. */
+/* How far the handshake is, is seen only from outside. */
 static void note_handshake(Mqtt *t) {
-        SSL *ssl = mosquitto_ssl_get(t->client);
+        if (t->phase != PHASE_HANDSHAKING)
+                return;
 
-        t->has_heard = ssl && BIO_number_read(SSL_get_rbio(ssl)) > 0;
-        if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
+        t->has_heard = BIO_number_read(SSL_get_rbio(mosquitto_ssl_get(t->client))) > 0;
+        if (!is_handshaking(t))
                 enter_phase(t, PHASE_LOGGING_IN);
 }
 
@@ -441,12 +429,14 @@ static void proceed(Mqtt *t) {
 }
 
 static int pump(Mqtt *t, uint32_t revents) {
+        bool is_handshake = is_handshaking(t);
         int rc = MOSQ_ERR_SUCCESS;
 
         tls_context_watch(t->tls);
-        if (is_handshaking(t) || revents & ~(uint32_t) EPOLLOUT)
+        if (is_handshake || revents & ~(uint32_t) EPOLLOUT)
                 rc = mosquitto_loop_read(t->client, 1);
-        if (rc == MOSQ_ERR_SUCCESS && !is_handshaking(t) && mosquitto_want_write(t->client))
+        /* Not at once after the handshake: what the server thought of our certificate is to be read first. */
+        if (rc == MOSQ_ERR_SUCCESS && !is_handshake && mosquitto_want_write(t->client))
                 rc = mosquitto_loop_write(t->client, 1);
         if (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(t->client) < 0)
                 rc = MOSQ_ERR_CONN_LOST;
@@ -456,14 +446,19 @@ static int pump(Mqtt *t, uint32_t revents) {
 }
 
 static void connection_failed(Mqtt *t, int rc) {
+        DpsError cause;
+
         deliver_replies(t);
         if (t->phase == PHASE_CLOSED)
                 return;
-        if (t->phase != PHASE_HANDSHAKING || t->has_heard)
+
+        tls_context_blame(t->tls, &cause);
+        if (t->phase != PHASE_HANDSHAKING || t->has_heard || cause.id != DPS_ERROR_NONE)
                 return fail_by_library(t, rc);
 
         /* Not a byte came: that is as good as refused. */
-        note_connect_failure(t, rc, ECONNRESET);
+        t->phase = PHASE_CONNECTING;
+        note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : ECONNRESET));
         connect_next(t);
 }
 
@@ -479,12 +474,13 @@ static void exchange(Mqtt *t, uint32_t revents) {
                 fail_by_memory(t);
 }
 
-static int socket_error(const Mqtt *t) {
-        int error = 0;
-        socklen_t size = sizeof(error);
+/* Whether the peer said something before it hung up, such as an alert; else why it did, if the kernel still knows:
+ * the library may have taken the error away. */
+static bool has_last_words(const Mqtt *t, int *ret_error) {
+        ssize_t n = recv(mosquitto_socket(t->client), &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT);
 
-        (void) getsockopt(mosquitto_socket(t->client), SOL_SOCKET, SO_ERROR, &error, &size);
-        return error;
+        *ret_error = n < 0 ? errno : 0;
+        return n > 0;
 }
 
 /* Until we are logged in, a hang-up is the end, whatever the library thinks; but an alert or a refusal may have
@@ -495,26 +491,21 @@ static void on_hang_up(Mqtt *t) {
                 connection_failed(t, MOSQ_ERR_CONN_LOST);
 }
 
-static void on_connected(Mqtt *t) {
-        enter_phase(t, PHASE_HANDSHAKING);
-        if (t->phase == PHASE_HANDSHAKING)
-                note_handshake(t);
-}
-
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
         bool is_hang_up = revents & (EPOLLHUP | EPOLLERR);
+        int error;
 
-        if (t->phase == PHASE_CONNECTING) {
-                note_handshake(t);
-                if (is_hang_up && !t->has_heard) {
-                        note_address_failure(t, failure_from_errno(socket_error(t)));
-                        connect_next(t);
-                        return 0;
-                }
-                on_connected(t);
+        if (t->phase == PHASE_CONNECTING && is_hang_up && !has_last_words(t, &error)) {
+                note_address_failure(t, failure_from_errno(error));
+                connect_next(t);
+                return 0;
         }
 
+        if (t->phase == PHASE_CONNECTING) {
+                t->has_heard = false;
+                enter_phase(t, PHASE_HANDSHAKING);
+        }
         if (t->phase == PHASE_CLOSED)
                 return 0;
         if (is_hang_up)

@@ -34,6 +34,7 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
+        bool is_held;
         Stumble stumble;
 };
 
@@ -78,11 +79,26 @@ static unsigned long tls_trouble(void) {
         return ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? 0 : error;
 }
 
+/* Called before each read and write of the socket, among others. */
+static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i, long l, int result,
+                   size_t *done) {
+        const TlsContext *c = (const TlsContext *) BIO_get_callback_arg(bio);
+
+        if (operation != BIO_CB_READ || !c->is_held)
+                return result;
+
+        BIO_set_retry_read(bio);
+        return -1;
+}
+
 static void on_info(const SSL *ssl, int where, int result) {
         TlsContext *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
-        if (where & SSL_CB_HANDSHAKE_START)
+        if (where & SSL_CB_HANDSHAKE_START) {
                 set_server_name((SSL *) ssl, c);
+                BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
+                BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
+        }
         /* Warnings, and the goodbye is one, are no trouble. */
         if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL)
                 c->stumble.alert_received = result & 0xff;
@@ -277,6 +293,10 @@ SSL_CTX *tls_context_ssl(TlsContext *c) {
         return c->ssl;
 }
 
+void tls_context_hold(TlsContext *c, bool on) {
+        c->is_held = on;
+}
+
 /* ---- blame ---- */
 
 void tls_context_watch(TlsContext *c) {
@@ -451,7 +471,9 @@ static void blame_alert(const TlsContext *c, DpsError *ret) {
         int alert = c->stumble.alert_received;
         const char *words = SSL_alert_desc_string_long(alert);
 
-        if (alert == SSL_AD_CERTIFICATE_REQUIRED || (c->has_certificate && is_alert_about_certificate(alert)))
+        if (alert == SSL_AD_CERTIFICATE_REQUIRED)
+                dps_error_set(ret, DPS_ERROR_AUTH, DPS_STEP_TLS, "the server wants a client certificate");
+        else if (c->has_certificate && is_alert_about_certificate(alert))
                 dps_error_set(ret, DPS_ERROR_AUTH, DPS_STEP_TLS, "the server refused our certificate: %s",
                               words);
         else
