@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "emulator/service.h"
+
+/* Time is an argument: what takes minutes is tested in none. The wire's side is in tests/integration/test_emulator.py. */
+
+#define T0 (UINT64_C(1700000000) * USEC_PER_SEC)
+#define AFTER(sec) (T0 + (sec) *USEC_PER_SEC)
+#define DOCUMENT(more)                                                                                       \
+        "{\"hubs\":[\"hub-1.example\"]" more ",\"individualEnrollments\":[{\"registrationId\":\"gw-1\","     \
+        "\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":"                       \
+        "\"AAECAwQFBgcICQoLDA0ODw==\"}}}]}"
+
+static Caller caller;
+static Answer answer;
+
+static int set_up(void **state) {
+        caller = (Caller){ .registration_id = (char *) "gw-1",
+                           .api_version = (char *) "2019-03-31",
+                           .enrollment = (char *) "gw-1" };
+        return 0;
+}
+
+static int tear_down(void **state) {
+        answer_done(&answer);
+        return 0;
+}
+
+static Service *service_of(const char *text) {
+        _cleanup_(json_freep) json_object *document = NULL;
+        Service *s = NULL;
+        Complaint c = { 0 };
+
+        assert_int_equal(json_read(text, strlen(text), &document, &c), 0);
+        assert_int_equal(service_new(document, &s, &c), 0);
+        return s;
+}
+
+static unsigned do_register(Service *s, uint64_t now_usec) {
+        answer_done(&answer);
+        assert_int_equal(service_register(s, &caller, "", 0, now_usec, &answer), 0);
+        return answer.status;
+}
+
+static unsigned do_poll(Service *s, const char *operation_id, uint64_t now_usec) {
+        answer_done(&answer);
+        assert_int_equal(service_poll(s, &caller, operation_id, now_usec, &answer), 0);
+        return answer.status;
+}
+
+static void test_assigning_lasts_as_long_as_it_is_told(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":30,\"retryAfter\":4"));
+        _cleanup_(freep) char *operation_id = NULL;
+
+        assert_int_equal(do_register(s, T0), 202);
+        assert_int_equal(answer.retry_after_sec, 4);
+        operation_id = strdup(answer.operation_id);
+        assert_int_equal(do_poll(s, operation_id, AFTER(30) - 1), 202);
+        assert_true(answer.has_retry_after);
+        assert_int_equal(do_poll(s, operation_id, AFTER(30)), 200);
+        assert_false(answer.has_retry_after);
+        assert_string_equal(answer.hub, "hub-1.example");
+}
+
+static void test_dates_have_seven_digits(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":0"));
+        _cleanup_(freep) char *operation_id = NULL;
+
+        (void) do_register(s, T0 + 123456);
+        operation_id = strdup(answer.operation_id);
+        (void) do_poll(s, operation_id, AFTER(1));
+        assert_non_null(strstr(answer.body, "\"createdDateTimeUtc\":\"2023-11-14T22:13:20.1234560Z\""));
+}
+
+static void test_polls_are_counted_in_a_window_that_slides(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":\"forever\""));
+        _cleanup_(freep) char *operation_id = NULL;
+
+        (void) do_register(s, T0);
+        operation_id = strdup(answer.operation_id);
+        for (unsigned i = 0; i < 5; i++)
+                assert_int_equal(do_poll(s, operation_id, AFTER(i)), 202);
+        assert_int_equal(do_poll(s, operation_id, AFTER(5)), 429);
+        assert_int_equal(answer.retry_after_sec, 5);
+        assert_int_equal(do_poll(s, operation_id, AFTER(10)), 202);
+        assert_int_equal(do_poll(s, operation_id, AFTER(10)), 429);
+        assert_int_equal(answer.retry_after_sec, 1);
+}
+
+static void test_the_registers_of_a_minute_are_limited(void **state) {
+        _cleanup_(service_freep) Service *s =
+                service_of(DOCUMENT(",\"quotas\":{\"registrationsPerMinute\":2}"));
+
+        assert_int_equal(do_register(s, T0), 202);
+        assert_int_equal(do_register(s, AFTER(20)), 202);
+        assert_int_equal(do_register(s, AFTER(20)), 429);
+        assert_int_equal(answer.error_code, 429001);
+        assert_int_equal(answer.retry_after_sec, 40);
+        assert_int_equal(do_register(s, AFTER(60)), 202);
+}
+
+static void test_the_last_operations_of_a_device_are_remembered(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":0"));
+        char *ids[OPERATIONS_PER_DEVICE + 1] = { 0 };
+
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++) {
+                (void) do_register(s, T0);
+                ids[i] = strdup(answer.operation_id);
+        }
+        assert_int_equal(do_poll(s, ids[0], T0), 404);
+        assert_int_equal(do_poll(s, ids[1], T0), 200);
+        assert_int_equal(do_poll(s, ids[OPERATIONS_PER_DEVICE], T0), 200);
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
+                free(ids[i]);
+}
+
+static void test_a_conflict_ends_with_the_operation(void **state) {
+        _cleanup_(service_freep) Service *s =
+                service_of(DOCUMENT(",\"assigningTime\":5,\"behaviour\":{\"conflict\":true}"));
+
+        assert_int_equal(do_register(s, T0), 202);
+        assert_int_equal(do_register(s, AFTER(4)), 409);
+        assert_int_equal(answer.error_code, 409203);
+        assert_int_equal(do_register(s, AFTER(5)), 202);
+}
+
+static void test_an_unauthorized_caller_is_told_in_both_requests(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(""));
+
+        caller.is_unauthorized = true;
+        assert_int_equal(do_register(s, T0), 401);
+        assert_int_equal(do_poll(s, "5.0.0", T0), 401);
+        assert_int_equal(answer.error_code, 401000);
+}
+
+static void test_a_faulty_body_assigns_nothing(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":0"));
+
+        assert_int_equal(service_register(s, &caller, "{\"a\":1}x", 8, T0, &answer), 0);
+        assert_int_equal(answer.status, 400);
+        assert_null(service_find_device(s, "hub-1.example", "gw-1"));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_assigning_lasts_as_long_as_it_is_told, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_dates_have_seven_digits, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_polls_are_counted_in_a_window_that_slides, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_the_registers_of_a_minute_are_limited, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_the_last_operations_of_a_device_are_remembered, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_a_conflict_ends_with_the_operation, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_an_unauthorized_caller_is_told_in_both_requests, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_a_faulty_body_assigns_nothing, set_up, tear_down),
+        };
+
+        return cmocka_run_group_tests_name("service", tests, NULL, NULL);
+}
