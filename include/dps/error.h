@@ -102,3 +102,6 @@ typedef struct DpsCode {
         const char *advice;
 } DpsCode;
 DpsCode dps_code_lookup(uint32_t code);
+
+/** What to do about a failure: its code's advice, unless its id says something else: a 401 may be the clock's fault. */
+const char *dps_error_advice(const DpsError *error);

@@ -86,11 +86,9 @@ static void print_who(const Identity *i) {
 }
 
 static const char *advice_of(const Identity *i) {
-        DpsErrorId id;
+        DpsError error = { .code = i->last_error_code };
 
-        if (i->last_error_code > 0)
-                return dps_code_lookup(i->last_error_code).advice;
-        return dps_error_id_from_string(i->last_error_id, &id) < 0 ? NULL : dps_error_id_advice(id);
+        return dps_error_id_from_string(i->last_error_id, &error.id) < 0 ? NULL : dps_error_advice(&error);
 }
 
 static void print_error(const Identity *i, uint64_t now_usec) {

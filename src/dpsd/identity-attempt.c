@@ -250,7 +250,7 @@ static void log_failure(Identity *i, const DpsError *error) {
         i->logged_error = error->id;
         identity_log_error(i, error->final ? LOG_ERR : LOG_WARNING, MESSAGE_ID_FAILED, error,
                            "%s (%s, %s); %s; %s", error->message, dps_step_to_string(error->step),
-                           dps_error_id_to_string(error->id), dps_error_id_advice(error->id),
+                           dps_error_id_to_string(error->id), dps_error_advice(error),
                            i->memory->assignment ? "the assignment that is there is served on" : next);
 }
 

@@ -12,70 +12,141 @@
 static const struct {
         const char *word, *meaning, *advice;
 } manual[_DPS_ERROR_MAX] = {
-        [DPS_ERROR_NONE] = { "", "nothing is wrong", "nothing is to be done" },
-        [DPS_ERROR_DNS] = { "dns", "the name of the endpoint cannot be resolved",
-                            "check the network and its name servers (resolvectl query NAME), and Endpoint=" },
-        [DPS_ERROR_UNREACHABLE] = { "unreachable", "there is no way to the endpoint",
-                                    "check routes and addresses (ip route, ip address); tried again when one "
-                                    "appears" },
-        [DPS_ERROR_REFUSED] = { "refused", "the endpoint does not take connections at this port",
-                                "check Endpoint= and MqttPort=, and whether a firewall rejects port 8883" },
-        [DPS_ERROR_TIMEOUT] = { "timeout", "no answer came in time",
-                                "check whether a firewall drops port 8883; otherwise the service is slow and "
-                                "it is "
-                                "tried again" },
-        [DPS_ERROR_LOST] = { "lost", "the connection broke", "nothing, if it is rare; it is tried again" },
-        [DPS_ERROR_TLS] = { "tls", "the TLS handshake failed",
-                            "check that TLS 1.2 gets through to the endpoint, and that it is the right one" },
-        [DPS_ERROR_TLS_NAME] = { "tls-name", "the server's certificate is for another name",
-                                 "check Endpoint=; if it is right, somebody else answers in its place" },
-        [DPS_ERROR_TLS_EXPIRED] = { "tls-expired", "the server's certificate is expired or not yet valid",
-                                    "check the clock of this machine first (timedatectl)" },
-        [DPS_ERROR_TLS_UNTRUSTED] = { "tls-untrusted",
-                                      "the server's certificate is of no authority that is trusted here",
-                                      "install ca-certificates, or name the right roots in CaFile=" },
-        [DPS_ERROR_TLS_INTERCEPTED] = { "tls-intercepted",
-                                        "something on the way answers with a certificate of its own",
-                                        "have the endpoint excepted from TLS inspection, or name the "
-                                        "inspector's root "
-                                        "in CaFile=" },
-        [DPS_ERROR_AUTH] = { "auth", "DPS refused key, token or certificate",
-                             "check key or certificate against the enrollment, the registration id, the ID "
-                             "scope and "
-                             "the clock" },
-        [DPS_ERROR_ENROLLMENT_DISABLED] = { "enrollment-disabled", "the enrollment is disabled",
-                                            "enable the enrollment in DPS, then dpsctl reprovision NAME" },
-        [DPS_ERROR_ENROLLMENT_UNKNOWN] = { "enrollment-unknown",
-                                           "DPS has no enrollment for this registration id",
-                                           "create the enrollment, or check RegistrationId= and IdScope=" },
-        [DPS_ERROR_ALLOCATION] = { "allocation", "DPS could not assign a hub",
-                                   "check the hubs linked to DPS and the enrollment's allocation (or its "
-                                   "webhook)" },
-        [DPS_ERROR_API_VERSION] = { "api-version", "this cloud does not take the API version",
-                                    "set ApiVersion= to one that it takes, such as 2019-03-31" },
-        [DPS_ERROR_REQUEST] = { "request", "DPS did not take the request",
-                                "check Payload= and the configuration" },
-        [DPS_ERROR_CONFLICT] = { "conflict", "another registration of the same device is under way",
-                                 "nothing, if it is rare; else look for a second device with this "
-                                 "registration id" },
-        [DPS_ERROR_THROTTLED] = { "throttled", "DPS is asked too often by all its devices together",
-                                  "nothing: it is tried again when DPS said; spread the fleet with Splay=" },
-        [DPS_ERROR_SERVICE] = { "service", "DPS has trouble of its own", "nothing: it is tried again" },
-        [DPS_ERROR_PROTOCOL] = { "protocol", "the answer is not one that DPS would give",
-                                 "check that Endpoint= is DPS; if it is, report the message" },
-        [DPS_ERROR_OPERATION_LOST] = { "operation-lost",
-                                       "DPS no longer knows the registration that it had begun",
-                                       "nothing: it is registered anew" },
-        [DPS_ERROR_CLOCK] = { "clock", "the time of day is wrong, or not known to be right",
-                              "check time synchronisation (timedatectl); acted on as soon as it is right" },
-        [DPS_ERROR_CONFIG] = { "config", "the configuration, or a file that it names, cannot be used",
-                               "mend what the message names, then systemctl reload dpsd" },
-        [DPS_ERROR_KEY] = { "key", "a key, certificate or credential is not there yet",
-                            "provide it; it is noticed by itself" },
-        [DPS_ERROR_DISK] = { "disk", "the disk does not take the state",
-                             "free space in the state directory, or make it writable; served from memory "
-                             "meanwhile" },
-        [DPS_ERROR_MEMORY] = { "memory", "there is not enough memory", "free some; it is tried again" },
+        [DPS_ERROR_NONE] = {
+                "",
+                "nothing is wrong",
+                "nothing is to be done",
+        },
+        [DPS_ERROR_DNS] = {
+                "dns",
+                "the name of the endpoint cannot be resolved",
+                "check Endpoint=, the network and its name servers: resolvectl query HOST",
+        },
+        [DPS_ERROR_UNREACHABLE] = {
+                "unreachable",
+                "there is no way to the endpoint",
+                "check addresses and routes (ip address, ip route); tried again as soon as one appears",
+        },
+        [DPS_ERROR_REFUSED] = {
+                "refused",
+                "the endpoint does not take connections at this port",
+                "check Endpoint= and MqttPort=, and whether a firewall rejects what goes out to port 8883",
+        },
+        [DPS_ERROR_TIMEOUT] = {
+                "timeout",
+                "no answer came in time",
+                "check that no firewall drops port 8883 (dpsctl check); else DPS is slow: it is asked again",
+        },
+        [DPS_ERROR_LOST] = {
+                "lost",
+                "the connection broke",
+                "nothing, if it is rare; else look for a firewall or proxy that cuts connections",
+        },
+        [DPS_ERROR_TLS] = {
+                "tls",
+                "the TLS handshake failed",
+                "check Endpoint= and MqttPort=, and that nothing on the way stops TLS 1.2 (dpsctl check)",
+        },
+        [DPS_ERROR_TLS_NAME] = {
+                "tls-name",
+                "the server's certificate is for another name",
+                "check Endpoint=; if it is right, a proxy or a wrong DNS entry puts another in its place",
+        },
+        [DPS_ERROR_TLS_EXPIRED] = {
+                "tls-expired",
+                "the server's certificate is expired or not yet valid",
+                "check this machine's clock first (timedatectl); if it is right, who answers is not DPS",
+        },
+        [DPS_ERROR_TLS_UNTRUSTED] = {
+                "tls-untrusted",
+                "the server's certificate is of no authority that is trusted here",
+                "install or update ca-certificates, or name the right roots in CaFile=",
+        },
+        [DPS_ERROR_TLS_INTERCEPTED] = {
+                "tls-intercepted",
+                "something on the way answers with a certificate of its own",
+                "have the endpoint excepted from TLS inspection, or name the inspector's root in CaFile=",
+        },
+        [DPS_ERROR_AUTH] = {
+                "auth",
+                "DPS refused key, token or certificate",
+                "compare id scope, registration id and key or certificate with the enrollment; check the clock",
+        },
+        [DPS_ERROR_ENROLLMENT_DISABLED] = {
+                "enrollment-disabled",
+                "the enrollment is disabled",
+                "enable the enrollment in DPS, then: dpsctl reprovision",
+        },
+        [DPS_ERROR_ENROLLMENT_UNKNOWN] = {
+                "enrollment-unknown",
+                "DPS has no enrollment for this registration id",
+                "create the enrollment, or correct RegistrationId= or IdScope=; then: dpsctl reprovision",
+        },
+        [DPS_ERROR_ALLOCATION] = {
+                "allocation",
+                "DPS could not assign a hub",
+                "check the linked hubs and the enrollment's allocation or webhook; then: dpsctl reprovision",
+        },
+        [DPS_ERROR_API_VERSION] = {
+                "api-version",
+                "this cloud does not take the API version",
+                "set ApiVersion= to one that it takes, such as 2019-03-31",
+        },
+        [DPS_ERROR_REQUEST] = {
+                "request",
+                "DPS did not take the request",
+                "check what the message names; most likely Payload= or RegistrationId=",
+        },
+        [DPS_ERROR_CONFLICT] = {
+                "conflict",
+                "another registration of the same device is under way",
+                "nothing, if it is rare; else look for a second device with this registration id",
+        },
+        [DPS_ERROR_THROTTLED] = {
+                "throttled",
+                "DPS is asked too often by all its devices together",
+                "nothing: it is asked again when it said; if it lasts, spread the fleet with Splay=",
+        },
+        [DPS_ERROR_SERVICE] = {
+                "service",
+                "DPS has trouble of its own",
+                "nothing: it is asked again; if it lasts, see Azure's status page; support wants the tracking id",
+        },
+        [DPS_ERROR_PROTOCOL] = {
+                "protocol",
+                "the answer is not one that DPS would give",
+                "check that Endpoint= is DPS, and no proxy; if it is, report the message",
+        },
+        [DPS_ERROR_OPERATION_LOST] = {
+                "operation-lost",
+                "DPS no longer knows the registration that it had begun",
+                "nothing: it is registered anew",
+        },
+        [DPS_ERROR_CLOCK] = {
+                "clock",
+                "the time of day is wrong, or not known to be right",
+                "check time synchronisation (timedatectl); it is acted on as soon as the time is right",
+        },
+        [DPS_ERROR_CONFIG] = {
+                "config",
+                "the configuration, or a file that it names, cannot be used",
+                "mend what the message names (dpsctl verify-config), then: systemctl reload dpsd",
+        },
+        [DPS_ERROR_KEY] = {
+                "key",
+                "a key, certificate or credential is not there yet",
+                "provide what the message names; it is noticed by itself",
+        },
+        [DPS_ERROR_DISK] = {
+                "disk",
+                "the disk does not take the state",
+                "free space in the state directory (df), or make it writable; served from memory meanwhile",
+        },
+        [DPS_ERROR_MEMORY] = {
+                "memory",
+                "there is not enough memory",
+                "free some; it is tried again",
+        },
 };
 
 static const char *const steps[_DPS_STEP_MAX] = {
@@ -93,35 +164,42 @@ static const char *const steps[_DPS_STEP_MAX] = {
 
 /*
  * An extended code begins with its HTTP status (dps-protocol §5.5). The narrower row comes first; a code in no row
- * is final: to ask again what DPS has understood and denied is a flood.
+ * is final: to ask again what DPS has understood and denied is a flood. Without advice of its own a row has that of
+ * its id.
  */
 static const struct {
         uint32_t first, last;
         DpsErrorId id;
         DpsVerdict verdict;
-        const char *meaning;
+        const char *meaning, *advice;
 } codes[] = {
-        { 400004, 400004, DPS_ERROR_API_VERSION, DPS_VERDICT_FINAL, "the API version is not supported" },
-        { 400207, 400207, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the custom allocation webhook failed" },
-        { 400208, 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the enrollment has no hub to assign" },
-        { 400209, 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the hub refused DPS" },
-        { 401000, 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the token was refused" },
-        { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused" },
+        { 400004, 400004, DPS_ERROR_API_VERSION, DPS_VERDICT_FINAL, "the API version is not supported",
+          NULL },
+        { 400207, 400207, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the custom allocation webhook failed",
+          "look into the webhook's log, the message may say what it answered; then: dpsctl reprovision" },
+        { 400208, 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the enrollment has no hub to assign",
+          "link a hub to DPS, and let the enrollment choose it; then: dpsctl reprovision" },
+        { 400209, 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the hub refused DPS",
+          "renew the hub's link in DPS: its key or its rights have changed; then: dpsctl reprovision" },
+        { 401000, 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the token was refused",
+          "check that Key= is this enrollment's, or GroupKey= its group's; and the clock (timedatectl)" },
+        { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused", NULL },
         { 404201, 404201, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
-          "there is no enrollment for this registration id" },
+          "there is no enrollment for this registration id", NULL },
         { 409203, 409203, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY,
-          "another registration of this device is under way" },
-        { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken" },
-        { 401, 401, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the credential was refused" },
-        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not permitted" },
+          "another registration of this device is under way", NULL },
+        { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken", NULL },
+        { 401, 401, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the credential was refused", NULL },
+        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not permitted", NULL },
         { 404, 404, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
-          "DPS instance or enrollment does not exist" },
-        { 408, 408, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request took too long" },
-        { 409, 409, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY, "the request is in conflict with another one" },
-        { 429, 429, DPS_ERROR_THROTTLED, DPS_VERDICT_RETRY, "there are too many requests" },
-        { 499, 499, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request was cancelled" },
-        { 402, 498, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken" },
-        { 500, 599, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the service has trouble" },
+          "there is no such DPS instance or enrollment", NULL },
+        { 408, 408, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request took too long", NULL },
+        { 409, 409, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY, "the request is in conflict with another one",
+          NULL },
+        { 429, 429, DPS_ERROR_THROTTLED, DPS_VERDICT_RETRY, "there are too many requests", NULL },
+        { 499, 499, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request was cancelled", NULL },
+        { 402, 498, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken", NULL },
+        { 500, 599, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the service has trouble", NULL },
 };
 
 const char *dps_error_id_to_string(DpsErrorId id) {
@@ -157,10 +235,16 @@ DpsCode dps_code_lookup(uint32_t code) {
 
                 if (wanted >= codes[k].first && wanted <= codes[k].last)
                         return (DpsCode){ codes[k].id, codes[k].verdict, codes[k].meaning,
-                                          manual[codes[k].id].advice };
+                                          codes[k].advice ?: manual[codes[k].id].advice };
         }
         return (DpsCode){ DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken",
                           manual[DPS_ERROR_REQUEST].advice };
+}
+
+const char *dps_error_advice(const DpsError *error) {
+        DpsCode code = dps_code_lookup(error->code);
+
+        return code.id == error->id ? code.advice : manual[error->id].advice;
 }
 
 void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *format, ...) {

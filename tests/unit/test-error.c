@@ -141,9 +141,35 @@ static void test_every_code_is_explained(void **state) {
                         DpsCode c = dps_code_lookup(n == 0 ? code : code * 1000 + n);
 
                         assert_false(isempty(c.meaning));
-                        assert_string_equal(c.advice, dps_error_id_advice(c.id));
+                        assert_false(isempty(c.advice));
                         assert_true(c.verdict == DPS_VERDICT_RETRY || c.verdict == DPS_VERDICT_FINAL);
                 }
+}
+
+static const struct advice_case {
+        const char *promise;
+        DpsErrorId id;
+        uint32_t code, advice_of_code; /* the latter 0: the advice is that of the id */
+} advice_cases[] = {
+        { "a code knows better than its id what to do", DPS_ERROR_ALLOCATION, 400209, 400209 },
+        { "a refusal that is the clock's fault is advised on as such", DPS_ERROR_CLOCK, 401000, 0 },
+        { "an operation that is lost needs no enrollment", DPS_ERROR_OPERATION_LOST, 404201, 0 },
+        { "a code of another class than the status is not advised on", DPS_ERROR_SERVICE, 401000, 0 },
+        { "what is not of DPS has the advice of its id", DPS_ERROR_DNS, 0, 0 },
+};
+
+static void check_advice(void **state) {
+        const struct advice_case *c = *state;
+        const DpsError error = { .id = c->id, .code = c->code };
+
+        assert_string_equal(dps_error_advice(&error), c->advice_of_code
+                                                              ? dps_code_lookup(c->advice_of_code).advice
+                                                              : dps_error_id_advice(c->id));
+}
+
+static void test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused(void **state) {
+        assert_string_not_equal(dps_code_lookup(400208).advice, dps_code_lookup(400209).advice);
+        assert_string_not_equal(dps_code_lookup(400207).advice, dps_error_id_advice(DPS_ERROR_ALLOCATION));
 }
 
 /* ---- setting ---- */
@@ -189,20 +215,22 @@ static void test_a_long_message_is_cut_between_characters(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(code_cases) + 10] = {
+        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 11] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
                 cmocka_unit_test(test_every_word_leads_back_to_its_error),
                 cmocka_unit_test(test_other_words_are_no_error),
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
+                cmocka_unit_test(test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused),
                 cmocka_unit_test(test_setting_forgets_what_was_set_before),
                 cmocka_unit_test(test_a_message_may_quote_the_one_that_it_replaces),
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
         };
-        size_t n = 10;
+        size_t n = 11;
 
         ADD_ROWS(tests, n, code_cases, check_code);
+        ADD_ROWS(tests, n, advice_cases, check_advice);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
