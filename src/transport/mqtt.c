@@ -421,6 +421,8 @@ static void proceed(Mqtt *t) {
                 fail_by(t, failure_from_connack(t->connack));
         if (t->phase == PHASE_LOGGING_IN && t->connack == 0)
                 log_in_done(t);
+        if (t->is_broken)
+                return deliver_replies(t); /* the timer is set for the end */
         if (t->phase == PHASE_SUBSCRIBING && t->suback >= SUBACK_FAILURE)
                 fail_as(t, DPS_ERROR_PROTOCOL, "refused the subscription");
         else if ((t->phase == PHASE_SUBSCRIBING && t->suback >= 0) || t->phase == PHASE_READY)

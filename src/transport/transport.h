@@ -47,7 +47,8 @@ struct Transport {
         const TransportOperations *operations;
 };
 
-/* Sends; the answer comes by on_reply, or not: the deadline is the registration's. `body` NULL: none. */
+/* Sends; the answer comes by on_reply, or not: the deadline is the registration's. `body` NULL: none.
+ * -ENOTCONN: before on_ready, or after on_closed. */
 static inline int transport_send(Transport *t, const DpsRequest *request, const char *body) {
         return t->operations->send(t, request, body);
 }
