@@ -97,7 +97,7 @@ static int print_table(const History *h, const Options *o) {
                 table_add(&t, STYLE_DIM, format_timestamp(i->at_usec, timestamp));
                 table_add(&t, STYLE_PLAIN, i->name);
                 table_add(&t, style_of(i->state), i->state);
-                table_add(&t, STYLE_PLAIN, i->detail);
+                table_add(&t, STYLE_PLAIN, isempty(i->detail) ? NULL : i->detail);
         }
         output_begin(o);
         r = table_print(&t, !o->no_legend, stdout);

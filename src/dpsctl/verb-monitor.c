@@ -66,11 +66,9 @@ static void print_assignment(const Identity *before, const Identity *now) {
 }
 
 static void print_error(const Identity *before, const Identity *now) {
-        bool is_new = !before || before->last_error_at != now->last_error_at ||
-                      !streq(before->last_error_id, now->last_error_id) ||
-                      !streq(before->last_error, now->last_error);
-
-        if (!is_new)
+        /* The same once more is told by what comes next. */
+        if (before && streq(before->last_error_id, now->last_error_id) &&
+            streq(before->last_error, now->last_error))
                 return;
         if (isempty(now->last_error_id) && (!before || isempty(before->last_error_id)))
                 return;
@@ -84,13 +82,18 @@ static void print_error(const Identity *before, const Identity *now) {
 }
 
 static void print_next(const Identity *before, const Identity *now) {
+        uint64_t now_at = now_usec(CLOCK_REALTIME);
         char next[NEXT_TEXT_MAX];
+
+        /* It is about to begin, which is told then. */
+        if (now->next_attempt_at > 0 && now->next_attempt_at <= now_at)
+                return;
 
         if (before && before->next_attempt_at == now->next_attempt_at &&
             streq(before->waiting, now->waiting) && before->renew_at == now->renew_at)
                 return;
         print_head(now);
-        printf("next: %s\n", identity_next(now, now_usec(CLOCK_REALTIME), next));
+        printf("next: %s\n", identity_next(now, now_at, next));
 }
 
 /* Copies, redacted where that is wanted, and printed. */

@@ -51,16 +51,21 @@ static void describe_attempt(const Identity *i, uint64_t now_usec, char *buffer,
                                 format_when(i->next_attempt_at, now_usec, when));
 }
 
-/* Waits for something to appear; the attempt that is planned all the same comes behind it. */
-static void describe_wait(const Identity *i, const char *what, uint64_t now_usec, char *buffer, size_t size) {
+/* Waits for something to appear; what is planned all the same comes behind it. A key is looked for here, DPS does not
+ * notice. */
+static void describe_wait(const Identity *i, const char *what, bool is_local, uint64_t now_usec, char *buffer,
+                          size_t size) {
         char attempt[NEXT_TEXT_MAX / 2];
 
-        if (i->next_attempt_at <= now_usec) {
+        if (i->next_attempt_at <= now_usec)
                 (void) snprintf(buffer, size, "waits for %s", what);
-                return;
+        else if (is_local)
+                (void) snprintf(buffer, size, "waits for %s, looks again %s", what,
+                                format_when(i->next_attempt_at, now_usec, attempt));
+        else {
+                describe_attempt(i, now_usec, attempt, sizeof(attempt));
+                (void) snprintf(buffer, size, "waits for %s, %s at the latest", what, attempt);
         }
-        describe_attempt(i, now_usec, attempt, sizeof(attempt));
-        (void) snprintf(buffer, size, "waits for %s, %s at the latest", what, attempt);
 }
 
 static void describe_renewal(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
@@ -94,17 +99,18 @@ static void describe_free(const Identity *i, uint64_t now_usec, char *buffer, si
 const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[static NEXT_TEXT_MAX]) {
         static const struct {
                 const char *waiting, *what;
+                bool is_local;
         } waits[] = {
-                { "network", "the network" },
-                { "clock", "time synchronisation" },
-                { "key", "its key to appear" },
+                { "network", "the network", false },
+                { "clock", "time synchronisation", false },
+                { "key", "its key to appear", true },
         };
         char attempt[NEXT_TEXT_MAX / 2];
 
         describe_attempt(i, now_usec, attempt, sizeof(attempt));
         for (size_t k = 0; k < ELEMENTSOF(waits); k++)
                 if (streq(i->waiting, waits[k].waiting)) {
-                        describe_wait(i, waits[k].what, now_usec, buffer, NEXT_TEXT_MAX);
+                        describe_wait(i, waits[k].what, waits[k].is_local, now_usec, buffer, NEXT_TEXT_MAX);
                         return buffer;
                 }
 

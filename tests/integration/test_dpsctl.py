@@ -14,6 +14,7 @@ import time
 import pytest
 
 from fakedpsd import FakeDpsd, Refusal, identity
+from gateway import Gateway
 from process import DEADLINE, clean_environment, program, sanitizer_reports
 
 MINUTE = 60 * 1000000
@@ -550,3 +551,58 @@ def test_help_fits_on_a_screen(dpsctl):
     code, out, _ = dpsctl("--help")
     assert code == 0 and len(out.splitlines()) <= 24 and max(map(len, out.splitlines())) <= 80
     assert dpsctl("--version")[1].startswith("dpsctl ")
+
+
+# With the real daemon, and no DPS in reach
+
+@pytest.fixture
+def offline(tmp_path, bus):
+    """A gateway whose endpoint refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    gateway = Gateway(tmp_path / "gateway", bus.address)
+    key = gateway.write_key("gw.key", KEY)
+    gateway.write_conf("gw", f"[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\nEndpoint=127.0.0.1\nMqttPort={port}\n"
+                             f"[Attestation]\nKey={key}\n")
+    gateway.start()
+    yield gateway
+    gateway.close()
+
+
+def test_the_real_daemon_and_dpsctl_understand_each_other(offline):
+    offline.wait_for("gw", State="provisioning", LastErrorId="refused")
+    status = offline.dpsctl("status", "--json=short")
+    assert status.code == 3 and status.json["identities"][0]["LastErrorId"] == "refused"
+    assert set(status.json["identities"][0]) == set(offline.properties("gw"))
+    assert "asks DPS again" in offline.dpsctl("status").out
+    assert offline.dpsctl("token", "gw").code == 3
+    assert offline.dpsctl("history").code == 0
+    assert offline.dpsctl("wait", "--timeout=200ms").code == 7
+    assert offline.dpsctl("forget", "gw").code == 1
+    assert offline.dpsctl("status", "nope").code == 4
+    assert offline.dpsctl("log-level", "debug").code == 0
+    assert offline.dpsctl("log-level").out == "debug\n"
+
+
+def test_the_real_daemon_ends_a_reprovision_with_its_reason(offline):
+    result = offline.dpsctl("reprovision", "--wait", "gw")
+    assert result.code == 1 and "refused" in result.err
+
+
+def test_the_real_daemon_limits_reprovisions(offline):
+    codes = [offline.dpsctl("reprovision", "gw").code for _ in range(6)]
+    assert codes == [0, 0, 0, 0, 0, 8]
+
+
+def test_the_real_daemon_tells_what_is_wrong_at_reload(offline):
+    conf = offline.configuration / "gw.conf"
+    good = conf.read_text()
+    conf.write_text(good + "nonsense\n")
+    result = offline.dpsctl("reload")
+    assert result.code == 1 and f"{conf}:8:" in result.err
+    conf.unlink()
+    assert offline.dpsctl("reload").code == 0
+    assert offline.dpsctl("status").code == 0
+    conf.write_text(good)
+    assert offline.dpsctl("reload").code == 0
+    assert offline.dpsctl("status").code == 3

@@ -73,6 +73,8 @@ static const struct next_case {
         { "but not for ever", "provisioning", "network", IN(USEC_PER_MINUTE), 0, 0, 1,
           "waits for the network, asks DPS again in 1 min at the latest" },
         { "the clock is waited for", "unprovisioned", "clock", 0, 0, 0, 0, "waits for time synchronisation" },
+        { "a key is looked for again", "unprovisioned", "key", IN(9 * USEC_PER_SEC), 0, 0, 0,
+          "waits for its key to appear, looks again in 9 s" },
         { "a key is waited for", "unprovisioned", "key", 0, 0, 0, 0, "waits for its key to appear" },
 };
 
