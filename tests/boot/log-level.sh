@@ -1,0 +1,10 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# systemctl service-log-level reaches the daemon.
+# shellcheck source=tests/boot/lib/boot.sh
+. /usr/lib/boot-test/boot.sh
+
+systemctl start dpsd
+systemctl service-log-level dpsd debug
+[ "$(systemctl service-log-level dpsd)" = debug ]
+[ "$(systemctl service-log-target dpsd)" = journal ]

@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# systemctl reload takes a new identity in, and when it comes back it has; the others are not disturbed.
+# shellcheck source=tests/boot/lib/boot.sh
+. /usr/lib/boot-test/boot.sh
+
+provision
+pid=$(property MainPID)
+since=$(dpsctl show gateway -p StateSince)
+configure north gw-2
+systemctl reload dpsd
+exits 0 dpsctl show north -p Name
+dpsctl wait --timeout=30 north
+[ "$(property MainPID)" = "$pid" ]
+[ "$(dpsctl show gateway -p StateSince)" = "$since" ]
