@@ -12,8 +12,19 @@
 
 /* Until each identity that counts is assigned or failed. The daemon, too, is waited for. */
 
+#define LINES_MAX 8
+
+static uint64_t booted_at(void) {
+        return usec_sub(now_usec(CLOCK_REALTIME), now_usec(CLOCK_BOOTTIME));
+}
+
 static bool counts(const Identity *i, const Options *o) {
         return o->n_arguments > 0 ? strv_contains(o->arguments, i->name) : i->required_for_provisioned;
+}
+
+/* Not what was remembered from before the boot, where --fresh says so. */
+static bool is_satisfying(const Identity *i, const Options *o, uint64_t booted_at_usec) {
+        return identity_is(i, "assigned") && (!o->fresh || i->last_success_at >= booted_at_usec);
 }
 
 int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_usec) {
@@ -26,8 +37,7 @@ int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_use
                         continue;
                 n++;
                 n_failed += identity_is(i, "failed");
-                n_assigned +=
-                        identity_is(i, "assigned") && (!o->fresh || i->last_success_at >= booted_at_usec);
+                n_assigned += is_satisfying(i, o, booted_at_usec);
         }
 
         if (n_assigned == n || (o->any && n_assigned > 0))
@@ -47,15 +57,34 @@ static void drop_others(Watch *w) {
         }
 }
 
-static void report_one(const Identity *i, const Options *o) {
+static void report_missing(const Identity *i) {
         char next[NEXT_TEXT_MAX];
 
-        if (identity_is(i, "assigned") && !o->quiet)
-                printf("%s: assigned to %s as %s\n", i->name, i->assigned_hub, i->device_id);
-        if (!identity_is(i, "assigned"))
-                (void) complain(EXIT_NOT_ASSIGNED, "%s: %s%s%s; next: %s", i->name, i->state,
-                                isempty(i->last_error) ? "" : ": ", i->last_error,
-                                identity_next(i, now_usec(CLOCK_REALTIME), next));
+        (void) complain(EXIT_NOT_ASSIGNED, "%s: %s%s%s%s; next: %s", i->name, i->state,
+                        identity_is(i, "assigned") ? ", but DPS has not answered since the boot" : "",
+                        isempty(i->last_error) ? "" : ": ", i->last_error,
+                        identity_next(i, now_usec(CLOCK_REALTIME), next));
+}
+
+/* Those that are assigned, but not a thousand lines of them; where that is no success, those that are not. */
+static void report_list(const IdentityList *l, const Options *o, int code) {
+        size_t n_assigned = 0;
+
+        for (size_t k = 0; k < l->n; k++) {
+                const Identity *i = &l->items[k];
+
+                if (!is_satisfying(i, o, booted_at())) {
+                        if (code != EXIT_DONE)
+                                report_missing(i);
+                        continue;
+                }
+                if (++n_assigned <= LINES_MAX && !o->quiet)
+                        printf("%s: assigned to %s as %s\n", i->name, i->assigned_hub, i->device_id);
+        }
+        if (n_assigned > LINES_MAX && !o->quiet)
+                printf("%zu of %zu identities assigned\n", n_assigned, l->n);
+        if (l->n == 0 && code == EXIT_DONE && !o->quiet)
+                printf("No identity is to be waited for.\n");
 }
 
 /* What was waited for, as it is now; ends the wait. */
@@ -66,18 +95,15 @@ static void report(Watch *w, int code) {
         drop_others(w);
         if (o->redact && redact_list(&w->list) < 0)
                 r = fail_memory();
-        if (r == 0 && o->json != JSON_OFF)
+        else if (o->json != JSON_OFF)
                 r = output_json(o, identity_list_to_json(&w->list));
-        for (size_t k = 0; r == 0 && o->json == JSON_OFF && k < w->list.n; k++)
-                report_one(&w->list.items[k], o);
-        if (r == 0 && o->json == JSON_OFF && !o->quiet && w->list.n == 0 && code == EXIT_DONE)
-                printf("No identity is to be waited for.\n");
+        else
+                report_list(&w->list, o, code);
         watch_end(w, r != 0 ? r : code);
 }
 
 static void decide(Watch *w) {
-        uint64_t booted_at_usec = usec_sub(now_usec(CLOCK_REALTIME), now_usec(CLOCK_BOOTTIME));
-        int code = wait_verdict(&w->list, w->options, booted_at_usec);
+        int code = wait_verdict(&w->list, w->options, booted_at());
 
         if (code != WAIT_ON)
                 report(w, code);

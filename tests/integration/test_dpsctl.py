@@ -279,8 +279,10 @@ def test_wait_leaves_out_who_is_not_required(dpsctl, serve):
 def test_wait_fresh_wants_an_answer_of_this_boot(dpsctl, serve):
     fake = serve(identity("gw", LastSuccessAt=1))
     assert dpsctl("wait")[0] == 0
+    code, _, err = dpsctl("wait", "--fresh", "--timeout=200ms")
+    assert code == 7 and "DPS has not answered since the boot" in err
     process = dpsctl.start("wait", "--fresh", "--timeout=60")
-    while fake.calls.count("GetManagedObjects") < 2:
+    while fake.calls.count("GetManagedObjects") < 3:
         time.sleep(0.01)
     assert process.poll() is None
     fake.change("gw", LastSuccessAt=now())
