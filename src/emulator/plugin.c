@@ -20,9 +20,8 @@
 #include "dps/request.h"
 #include "emulator/attest.h"
 #include "emulator/control.h"
+#include "emulator/exchange.h"
 #include "emulator/interpose.h"
-#include "emulator/journal.h"
-#include "emulator/outbox.h"
 #include "emulator/session.h"
 #include "emulator/statedir.h"
 
@@ -30,20 +29,8 @@
 #define SUBACK_FAILURE 0x80
 #define CONNACK_NOT_AUTHORIZED 5
 
-typedef struct Plugin {
-        Service *service;
-        struct lh_table *sessions;
-        Outbox outbox;
-        Journal journal;
-        int ready_fd; /* written to and closed when clients can come */
-} Plugin;
-
 static inline void X509_freep(X509 **x) {
         X509_free(*x);
-}
-
-static uint64_t now(void) {
-        return now_usec(CLOCK_REALTIME);
 }
 
 /* CONNECT */
@@ -60,7 +47,7 @@ static void log_login(Plugin *p, const Login *login, unsigned code, const char *
                 .remark = why,
         };
 
-        journal_write(&p->journal, &entry, now());
+        journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
 /* An answer other than yes. Everything but MOSQ_ERR_AUTH closes the connection without a CONNACK. */
@@ -81,14 +68,16 @@ static int attest(const Plugin *p, const Login *login, const Credentials *creden
                   const char **ret_why) {
         if (login->kind == LOGIN_DEVICE) {
                 session->kind = SESSION_DEVICE;
-                return attest_device(p->service, login, credentials, now(), &session->caller, ret_why);
+                return attest_device(p->service, login, credentials, now_usec(CLOCK_REALTIME),
+                                     &session->caller, ret_why);
         }
 
         session->kind = SESSION_HUB;
         session->hub = strdup(login->place);
         session->device_id = strdup(login->id);
-        return session->hub && session->device_id ? attest_hub(p->service, login, credentials, now(), ret_why)
-                                                  : -ENOMEM;
+        return session->hub && session->device_id
+                       ? attest_hub(p->service, login, credentials, now_usec(CLOCK_REALTIME), ret_why)
+                       : -ENOMEM;
 }
 
 static int open_session(Plugin *p, struct mosquitto *client, const Login *login, const char *password) {
@@ -142,7 +131,7 @@ static int on_login(int event, void *data, void *userdata) {
                                                .has_status = true,
                                                .status = CONNACK_NOT_AUTHORIZED,
                                                .remark = "the user name is neither for DPS nor for a hub" },
-                              now());
+                              now_usec(CLOCK_REALTIME));
                 return MOSQ_ERR_AUTH;
         }
         if (mosquitto_client_protocol_version(client) != MQTT_LEVEL_3_1_1) {
@@ -165,7 +154,7 @@ static void log_filter(Plugin *p, const Session *s, unsigned code, const char *r
                 .remark = remark,
         };
 
-        journal_write(&p->journal, &entry, now());
+        journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
 static int on_subscribe(Plugin *p, Session *s, const struct mosquitto_evt_acl_check *filter) {
@@ -191,7 +180,7 @@ static int on_publish(Plugin *p, const Session *s, const struct mosquitto_evt_ac
                       &(JournalEntry){ .event = "publish",
                                        .registration_id = session_id(s),
                                        .remark = "DPS has no such topic" },
-                      now());
+                      now_usec(CLOCK_REALTIME));
         /* Ignored is taken: nobody listens there. */
         return p->service->roster->behaviour.foreign_topic == MISBEHAVED_CLOSE ? MOSQ_ERR_UNKNOWN
                                                                                : MOSQ_ERR_SUCCESS;
@@ -224,133 +213,12 @@ static int on_access(int event, void *data, void *userdata) {
         return MOSQ_ERR_SUCCESS;
 }
 
-/* Requests */
-
-static void publish(const Session *s, const char *topic, const char *body) {
-        (void) mosquitto_broker_publish_copy(s->client_id, topic, (int) strlen(body), body, s->qos, false,
-                                             NULL);
-}
-
-static void log_request(Plugin *p, const Session *s, const Request *request, const Answer *a,
-                        const char *script, const char *remark) {
-        JournalEntry entry = {
-                .event = request->kind == REQUEST_REGISTER ? "register" : "poll",
-                .registration_id = session_id(s),
-                .request_id = request->request_id,
-                .operation_id = request->operation_id,
-                .payload = request->payload,
-                .script = script,
-                .remark = remark,
-        };
-
-        if (a) {
-                entry.has_status = true;
-                entry.status = a->status;
-                entry.error_code = a->error_code;
-                entry.operation_id = a->operation_id ?: request->operation_id;
-                entry.has_retry_after = a->has_retry_after;
-                entry.retry_after_sec = a->retry_after_sec;
-                entry.word = a->word;
-                entry.substatus = a->substatus;
-                entry.hub = a->hub;
-        }
-        journal_write(&p->journal, &entry, now());
-}
-
-static int compute(Plugin *p, const Session *s, const Request *request, const ScriptAnswer *script,
-                   const struct mosquitto_evt_message *message, Answer *ret) {
-        if (script && script->act == SCRIPT_ACT_STATUS)
-                return service_scripted(p->service, &s->caller, script, request->operation_id, now(), ret);
-        if (request->kind == REQUEST_POLL)
-                return service_poll(p->service, &s->caller, request->operation_id, now(), ret);
-        return service_register(p->service, &s->caller, message->payload, message->payloadlen, now(), ret);
-}
-
-/* An error under a request id that the client has not used: one who does not compare them will fall for it. */
-static void publish_foreign(const Session *s) {
-        _cleanup_(answer_done) Answer a = { 0 };
-        _cleanup_(freep) char *topic = NULL;
-
-        if (answer_error(401, 401000, "An answer to somebody else's request.", now(), &a) >= 0 &&
-            response_topic(401, "4294967295", false, 0, &topic) >= 0)
-                publish(s, topic, a.body);
-}
-
-static int deliver(Plugin *p, const struct mosquitto *client, const Session *s, const Request *request,
-                   const ScriptAnswer *script, const Answer *a) {
-        ScriptAct act = script ? script->act : SCRIPT_ACT_NORMAL;
-        _cleanup_(freep) char *topic = NULL;
-        int r;
-
-        r = response_topic(a->status, request->request_id, a->has_retry_after, a->retry_after_sec, &topic);
-        if (r < 0)
-                return r;
-
-        if (act == SCRIPT_ACT_MALFORMED)
-                a->body[strlen(a->body) / 2] = 0;
-        if (act == SCRIPT_ACT_FOREIGN_RID)
-                publish_foreign(s);
-        if (script && script->delay_usec > 0) {
-                char *body = strdup(a->body);
-
-                return body ? outbox_add(&p->outbox, client, now() + script->delay_usec, TAKE_PTR(topic),
-                                         body)
-                            : -ENOMEM;
-        }
-
-        publish(s, topic, a->body);
-        if (act == SCRIPT_ACT_DUPLICATE)
-                publish(s, topic, a->body);
-        return 0;
-}
-
-static int answer_request(Plugin *p, const struct mosquitto_evt_message *message, const Session *s,
-                          const Request *request, const ScriptAnswer *script) {
-        const char *name = script && script->act != SCRIPT_ACT_NORMAL ? script_answer_name(script) : NULL;
-        _cleanup_(answer_done) Answer a = { 0 };
-        int r;
-
-        if (script && (script->act == SCRIPT_ACT_DROP || script->act == SCRIPT_ACT_SILENT)) {
-                log_request(p, s, request, NULL, name, NULL);
-                return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_SUCCESS;
-        }
-
-        r = compute(p, s, request, script, message, &a);
-        if (r < 0) {
-                log_request(p, s, request, NULL, name, strerror(-r));
-                return MOSQ_ERR_UNKNOWN;
-        }
-
-        log_request(p, s, request, &a, name,
-                    s->is_subscribed ? NULL : "not told: the client has not subscribed");
-        if (s->is_subscribed)
-                (void) deliver(p, message->client, s, request, script, &a);
-        return MOSQ_ERR_SUCCESS;
-}
-
 static int on_message(int event, void *data, void *userdata) {
         const struct mosquitto_evt_message *message = data;
-        _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
-        _cleanup_(request_done) Request request = { 0 };
         Plugin *p = userdata;
         const Session *s = sessions_get(p->sessions, message->client);
 
-        if (!s || s->kind != SESSION_DEVICE || request_parse(message->topic, &request) < 0)
-                return MOSQ_ERR_SUCCESS;
-
-        if (!request.request_id) {
-                log_request(p, s, &request, NULL, NULL, "not answered: it has no $rid");
-                return p->service->roster->behaviour.missing_request_id == MISBEHAVED_CLOSE
-                               ? MOSQ_ERR_UNKNOWN
-                               : MOSQ_ERR_SUCCESS;
-        }
-
-        if (request.kind == REQUEST_REGISTER &&
-            request_read_payload(&request, message->payload, message->payloadlen) < 0)
-                return MOSQ_ERR_NOMEM;
-        script = scripts_take(&p->service->scripts, s->caller.registration_id,
-                              request.kind == REQUEST_REGISTER ? SCRIPT_STEP_REGISTER : SCRIPT_STEP_POLL);
-        return answer_request(p, message, s, &request, script);
+        return s && s->kind == SESSION_DEVICE ? exchange_on_message(p, s, message) : MOSQ_ERR_SUCCESS;
 }
 
 static int on_disconnect(int event, void *data, void *userdata) {
@@ -369,7 +237,7 @@ static int on_disconnect(int event, void *data, void *userdata) {
                                          .registration_id = s->caller.registration_id,
                                          .device_id = s->device_id,
                                          .hub = s->hub },
-                        now());
+                        now_usec(CLOCK_REALTIME));
         outbox_forget(&p->outbox, disconnect->client);
         sessions_remove(p->sessions, disconnect->client);
         return MOSQ_ERR_SUCCESS;
@@ -386,11 +254,11 @@ static int on_tick(int event, void *data, void *userdata) {
                 p->ready_fd = -1;
         }
 
-        while ((d = outbox_take(&p->outbox, now()))) {
+        while ((d = outbox_take(&p->outbox, now_usec(CLOCK_REALTIME)))) {
                 const Session *s = sessions_get(p->sessions, d->client);
 
                 if (s)
-                        publish(s, d->topic, d->body);
+                        exchange_publish(s, d->topic, d->body);
                 delayed_free(d);
         }
         return MOSQ_ERR_SUCCESS;

@@ -52,8 +52,9 @@ class Session:
     """One connection: opened and, unless refused, logged in."""
 
     def __init__(self, port, ca_file, client_id, user_name, password=None, certificate=None, clean=True, level=4,
-                 host="127.0.0.1", keep_alive=60, will=None):
+                 host="127.0.0.1", keep_alive=60, will=None, tls=ssl.TLSVersion.TLSv1_3):
         context = ssl.create_default_context(cafile=ca_file)
+        context.maximum_version = tls
         if certificate:
             context.load_cert_chain(*certificate)
         self.socket = context.wrap_socket(socket.create_connection((host, port), PATIENCE), server_hostname=host)
