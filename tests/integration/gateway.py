@@ -296,8 +296,9 @@ class Gateway(Program):
     def close(self):
         """What must hold at the end of every test."""
         try:
-            if self.is_running():
-                self.stop()
+            crashed = self.process is not None and self.process.poll() is not None
+            self.stop()
+            assert not crashed, f"dpsd ended by itself:\n{self.log}"
             reports = sanitizer_reports(self.directory)
             assert not reports, reports
         finally:

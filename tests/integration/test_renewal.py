@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""A token is renewed before it expires, whatever DPS says, and the assignment lasts all the while."""
+import re
+import threading
+import time
+
+import pytest
+
+from process import DEADLINE, eventually
+
+SEC = 1_000_000
+# The token is renewed at a moment, stable for each device, of the second half of what RenewBefore= leaves.
+SHORT = {"TokenLifetime": "30s", "RenewBefore": "28s"}
+LIFETIME = 30 + DEADLINE
+
+
+def expiry(token):
+    return int(re.search(r"[?&]se=(\d+)|&se=(\d+)", token).group(1) or 0)
+
+
+class Sampler(threading.Thread):
+    """Reads the token as programs do, over and over; what was expired, or missing, when it was read."""
+
+    def __init__(self, gateway, name="gateway"):
+        super().__init__(daemon=True)
+        self.path = gateway.run / name / "token"
+        self.over = threading.Event()
+        self.tokens, self.bad = [], []
+        self.start()
+
+    def run(self):
+        while not self.over.wait(0.05):
+            token = self.path.read_text()
+            if expiry(token) <= time.time():
+                self.bad.append((time.time(), token))
+            if not self.tokens or self.tokens[-1] != token:
+                self.tokens.append(token)
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.tokens
+
+
+def start(gateway, **hub):
+    gateway.identity(hub=SHORT | hub)
+    gateway.start()
+    return gateway.wait_for(State="assigned")
+
+
+def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator):
+    before = start(gateway)
+    client = gateway.client()
+    client.listen()
+    sampler = Sampler(gateway)
+    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    tokens = sampler.stop()
+
+    assert after["LastSuccessAt"] < before["TokenExpiresAt"] < after["TokenExpiresAt"]
+    assert len(tokens) == 2 and expiry(tokens[1]) * SEC == after["TokenExpiresAt"] and not sampler.bad
+    assert len(emulator.requests("register")) == 2
+    # The old assignment was there throughout.
+    assert after["AssignedAt"] == before["AssignedAt"] and after["StateSince"] == before["StateSince"]
+    assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned", "renewed"]
+    client.close()
+
+
+def test_a_renewal_happens_when_it_was_planned(gateway, emulator):
+    before = start(gateway)
+    assert before["NextAttemptAt"] == before["RenewAt"]
+    gateway.wait_for(Generation=2, timeout=LIFETIME)
+    assert emulator.requests("connect")[1]["time"] >= before["RenewAt"]
+
+
+def test_a_token_is_minted_in_time_when_dps_is_gone(gateway, emulator):
+    before = start(gateway)
+    emulator.stop()
+    sampler = Sampler(gateway)
+    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    tokens = sampler.stop()
+    assert not sampler.bad and len(tokens) == 2
+    assert before["TokenExpiresAt"] < after["TokenExpiresAt"]
+    assert (after["State"], after["Healthy"], after["LastErrorId"]) == ("assigned", False, "refused")
+    assert after["LastSuccessAt"] == before["LastSuccessAt"]
+
+
+def test_the_hub_takes_a_token_that_was_minted_without_dps(gateway, emulator):
+    start(gateway)
+    emulator.stop()
+    gateway.wait_for(Generation=2, timeout=LIFETIME)
+    emulator.start()
+    connection = gateway.connection()
+    assert connection["generation"] == 2
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+
+
+def test_renewing_the_token_alone_asks_nobody(gateway, emulator):
+    before = start(gateway, Renew="token")
+    assert before["NextAttemptAt"] == 0
+    asked = len(emulator.requests())
+    sampler = Sampler(gateway)
+    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    sampler.stop()
+    assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Healthy"] and not sampler.bad
+    assert len(emulator.requests()) == asked
+
+
+def test_a_token_is_never_expired_over_many_renewals(gateway, emulator):
+    start(gateway, Renew="token", RenewBefore="29s")
+    sampler = Sampler(gateway)
+    gateway.wait_for(timeout=2 * LIFETIME, check=lambda p: p["Generation"] >= 4)
+    tokens = sampler.stop()
+    assert len(tokens) >= 3 and not sampler.bad
+    assert sorted(tokens, key=expiry) == tokens
+
+
+def test_a_refused_renewal_is_not_hurried_as_the_end_comes_nearer(gateway, emulator):
+    start(gateway)
+    emulator.set("gateway", provisioningStatus="disabled")
+    gateway.wait_for(Generation=2, timeout=LIFETIME)
+    properties = gateway.properties("gateway")
+    assert properties["State"] == "assigned" and properties["LastErrorId"] == "enrollment-disabled"
+    assert len(emulator.requests("register")) == 2
+    assert properties["NextAttemptAt"] - properties["LastErrorAt"] > 47 * 60 * SEC
+
+
+def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gateway, emulator):
+    before = start(gateway)
+    gateway.stop()
+    emulator.stop()
+    eventually(lambda: time.time() * SEC > before["TokenExpiresAt"], LIFETIME, "the expiry")
+    gateway.start()
+    connection = gateway.connection()
+    assert expiry(connection["password"]) > time.time() and connection["generation"] == 2
+    assert gateway.wait_for(State="assigned")["Generation"] == 2
+
+
+def test_a_short_lifetime_is_warned_of_with_what_it_costs(gateway):
+    start(gateway)
+    line = gateway.wait_for_log("TokenLifetime")
+    assert "gateway.conf:" in line and "a day" in line
+
+
+@pytest.mark.parametrize("lifetime", ["29s", "0"])
+def test_a_lifetime_that_is_none_is_refused(gateway, lifetime):
+    gateway.identity(hub={"TokenLifetime": lifetime})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert "TokenLifetime" in properties["LastError"]
