@@ -433,7 +433,8 @@ DpsAction dps_registration_on_lost(DpsRegistration *g, const DpsError *error, Dp
                 return stay(g);
 
         close_request(g, at.now_usec);
-        if (e.step == DPS_STEP_NONE)
+        /* A transport knows the last request, but not that it is answered. */
+        if (e.step == DPS_STEP_NONE || g->state == DPS_REGISTRATION_PAUSING)
                 e.step = step_of(g);
         if (e.id == DPS_ERROR_AUTH)
                 return refuse(g, &e, NULL, at);

@@ -44,7 +44,8 @@ class NotifySocket:
         self.messages = Lines()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.socket.bind(self.path)
-        threading.Thread(target=self.receive, daemon=True).start()
+        self.receiver = threading.Thread(target=self.receive, daemon=True)
+        self.receiver.start()
 
     def receive(self):
         while data := self.socket.recv(65536):
@@ -53,6 +54,7 @@ class NotifySocket:
     def close(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
             end.sendto(b"", self.path)
+        self.receiver.join(DEADLINE)
         self.socket.close()
         shutil.rmtree(self.directory)
 

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: MIT
+"""What is remembered: served at once, over restarts, crashes and changes, without asking DPS for what is known."""
+import base64
+import json
+import os
+import subprocess
+
+import pytest
+
+from process import eventually
+
+SEC = 1_000_000
+
+
+def a_key():
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def assign(gateway, **options):
+    gateway.identity(**options)
+    gateway.start()
+    return gateway.wait_for(State="assigned")
+
+
+def enroll_x509(emulator, registration_id="gateway"):
+    """Certificate and key of a device of the group `factory`, as files that the daemon takes."""
+    emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
+        "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
+    return renew_certificate(emulator, registration_id)
+
+
+def renew_certificate(emulator, registration_id="gateway"):
+    certificate, key = emulator.certificate(registration_id)
+    key.chmod(0o400)
+    return {"Certificate": certificate, "PrivateKey": key}
+
+
+# ---- a start ----
+
+
+def test_a_cached_start_asks_nobody_and_serves_the_same(gateway, emulator):
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    gateway.restart()
+    after = gateway.properties("gateway")
+    assert after["State"] == "assigned" and after["Healthy"]
+    for same in ("Generation", "AssignedHub", "DeviceId", "AssignedAt", "StateSince", "TokenExpiresAt", "RenewAt",
+                 "LastSuccessAt", "NextAttemptAt"):
+        assert after[same] == before[same], same
+    assert gateway.files() == files
+    assert len(emulator.requests()) == asked
+
+
+def test_a_cached_assignment_is_served_before_ready(gateway):
+    assign(gateway)
+    gateway.restart()  # until READY=1
+    assert gateway.properties("gateway")["State"] == "assigned"
+    gateway.wait_for_log("ready: 1 of 1 identities assigned")
+
+
+def test_a_cached_start_does_without_dps(gateway, emulator):
+    before = assign(gateway)
+    emulator.stop()
+    gateway.restart()
+    after = gateway.properties("gateway")
+    assert (after["State"], after["AssignedHub"], after["Healthy"]) == ("assigned", before["AssignedHub"], True)
+
+
+def test_outputs_that_are_gone_come_again_at_start(gateway):
+    """As after a reboot: /run is empty, the state is there."""
+    assign(gateway)
+    files = gateway.files()
+    gateway.stop()
+    for path in (gateway.run / "gateway").iterdir():
+        path.unlink()
+    (gateway.run / "gateway").rmdir()
+    gateway.start()
+    assert gateway.files() == files
+
+
+def test_the_directory_of_an_identity_is_the_same_over_restarts(gateway):
+    assign(gateway)
+    inode = (gateway.run / "gateway").stat().st_ino
+    gateway.restart()
+    gateway.kill()
+    gateway.start()
+    gateway.reload()
+    assert (gateway.run / "gateway").stat().st_ino == inode
+
+
+def test_the_directory_is_there_before_anything_is_assigned(gateway, emulator):
+    gateway.identity()
+    emulator.stop()
+    gateway.start()
+    assert (gateway.run / "gateway").is_dir() and not gateway.files()
+
+
+def test_a_killed_daemon_goes_on_where_it_was(gateway, emulator):
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    gateway.kill()
+    gateway.start()
+    after = gateway.properties("gateway")
+    assert after["State"] == "assigned" and after["Generation"] == before["Generation"]
+    assert gateway.files() == files and len(emulator.requests()) == asked
+
+
+def test_a_daemon_killed_while_it_registers_is_assigned_after_all(gateway, emulator):
+    key = emulator.enroll("gateway", assigningTime=2, retryAfter=2)
+    gateway.identity(key=key)
+    gateway.start()
+    emulator.wait_for_requests(1, "register")
+    gateway.kill()
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Generation"] == 1
+
+
+# ---- who we are ----
+
+
+def test_another_registration_id_drops_what_was_another_devices(gateway, emulator):
+    assign(gateway)
+    emulator.enroll("other", key=(key := a_key()), provisioningStatus="disabled")
+    gateway.identity(registration_id="other", key=key)
+    gateway.restart()
+    properties = gateway.wait_for(State="failed", Waiting="retry")
+    assert properties["RegistrationId"] == "other" and properties["AssignedHub"] == ""
+    assert not gateway.files()
+    assert "assignedHub" not in gateway.remembered() or not gateway.remembered()["assignedHub"]
+
+
+def test_another_registration_id_is_registered_with_a_higher_generation(gateway, emulator):
+    before = assign(gateway)
+    gateway.identity(registration_id="other", key=emulator.enroll("other"))
+    gateway.reload()
+    after = gateway.wait_for(DeviceId="other", State="assigned")
+    assert after["Generation"] > before["Generation"]
+    assert gateway.connection()["registrationId"] == "other"
+
+
+def test_a_registration_id_in_other_case_is_the_same(gateway, emulator):
+    before = assign(gateway)
+    asked = len(emulator.requests())
+    gateway.identity(registration_id="GateWay", key=a_key(), attestation={"Key": "credential:gateway.key"})
+    gateway.stop()
+    conf = gateway.configuration / "gateway.conf"
+    assert "RegistrationId=GateWay" in conf.read_text()
+    gateway.start()
+    assert gateway.properties("gateway")["AssignedHub"] == before["AssignedHub"]
+    assert len(emulator.requests()) == asked
+
+
+@pytest.mark.parametrize("what, value", [("IdScope", "0ne00CCCCCC"), ("Endpoint", "127.0.0.2")])
+def test_another_place_serves_the_old_until_the_new_is_in_hand(gateway, emulator, what, value):
+    before = assign(gateway)
+    files = gateway.files()
+    key = (gateway.credentials / "gateway.key").read_text().strip()
+    gateway.identity(key=key, provisioning={what: value, "Splay": "0"})
+    gateway.restart()
+    properties = gateway.wait_for(State="assigned", check=lambda p: p["LastErrorId"] != "")
+    assert properties[what] == value and properties["AssignedHub"] == before["AssignedHub"]
+    assert not properties["Healthy"] and gateway.files() == files
+
+    # Back again, it is what it was.
+    gateway.identity(key=key)
+    gateway.reload()
+    assert gateway.wait_for(Healthy=True)["Generation"] == before["Generation"]
+
+
+def test_another_endpoint_is_asked_and_then_served(gateway, emulator):
+    before = assign(gateway)
+    key = (gateway.credentials / "gateway.key").read_text().strip()
+    emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
+    gateway.identity(key=key, provisioning={"Endpoint": "localhost", "Splay": "0"})
+    gateway.reload()
+    after = gateway.wait_for(check=lambda p: p["AssignedHub"] != before["AssignedHub"])
+    assert after["State"] == "assigned" and after["Generation"] > before["Generation"]
+    assert gateway.connection()["hub"] == after["AssignedHub"]
+    assert gateway.remembered()["endpoint"] == "localhost"
+
+
+def test_another_method_serves_the_old_until_the_new_is_in_hand(gateway, emulator):
+    before = assign(gateway)
+    token = gateway.files()["token"]
+    gateway.identity(method="x509", attestation=enroll_x509(emulator), provisioning={"Splay": "0"})
+    gateway.reload()
+    properties = gateway.wait_for(State="assigned", LastErrorId="auth")
+    assert gateway.files()["token"] == token and properties["AssignedHub"] == before["AssignedHub"]
+
+    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    after = gateway.wait_for(State="assigned", AttestationMethod="x509", LastErrorId="")
+    eventually(lambda: "cert.pem" in gateway.files() and "token" not in gateway.files(), what="files of the new method")
+    assert after["Generation"] > before["Generation"] and gateway.connection()["auth"] == "x509"
+
+
+# ---- keys and certificates ----
+
+
+def test_a_changed_key_is_picked_up_and_proven(gateway, emulator):
+    before = assign(gateway)
+    token = gateway.files()["token"]
+    key = a_key()
+    emulator.enroll("gateway", key=key)
+    gateway.write_key("gateway.key", key)
+    after = gateway.wait_for(State="assigned", Generation=2)
+    assert gateway.files()["token"] != token and after["AssignedHub"] == before["AssignedHub"]
+    assert len(emulator.requests("register")) == 2
+    connection = gateway.connection()
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+
+
+def test_a_key_changed_while_the_daemon_was_down_is_proven_at_start(gateway, emulator):
+    assign(gateway)
+    gateway.stop()
+    key = a_key()
+    emulator.enroll("gateway", key=key)
+    gateway.write_key("gateway.key", key)
+    gateway.start()
+    emulator.wait_for_requests(2, "register")
+    properties = gateway.wait_for(State="assigned", Healthy=True, NextAttemptAt=gateway.properties("gateway")["RenewAt"])
+    assert properties["Generation"] == 2
+
+
+def test_a_key_written_again_as_it_was_is_no_change(gateway, emulator):
+    before = assign(gateway)
+    key = (gateway.credentials / "gateway.key").read_text().strip()
+    gateway.write_key("gateway.key", key)
+    gateway.write_key("marker.key", key)
+    gateway.identity("marker", key=emulator.enroll("marker"))
+    gateway.reload()
+    gateway.wait_for("marker", State="assigned")
+    assert gateway.properties("gateway")["Generation"] == before["Generation"]
+    assert len(emulator.requests("register", "gateway")) == 1
+
+
+def test_a_changed_certificate_is_picked_up_and_proven(gateway, emulator):
+    before = assign(gateway, method="x509", attestation=enroll_x509(emulator))
+    old = gateway.files()["cert.pem"]
+    new = renew_certificate(emulator)["Certificate"].read_text()
+    assert new != old
+    gateway.wait_for(State="assigned", Generation=before["Generation"] + 1)
+    assert gateway.files()["cert.pem"] == new
+    assert len(emulator.requests("register")) == 2
+
+
+def test_an_old_certificate_is_served_while_the_new_one_is_refused(gateway, emulator):
+    before = assign(gateway, method="x509", attestation=enroll_x509(emulator))
+    files = gateway.files()
+    emulator.script("gateway", "register:401")
+    renew_certificate(emulator)
+    properties = gateway.wait_for(State="assigned", LastErrorId="auth", Healthy=False)
+    assert properties["Generation"] == before["Generation"] and properties["AssignedHub"] == before["AssignedHub"]
+    assert gateway.files()["cert.pem"] == files["cert.pem"]
+
+
+# ---- the state file ----
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', "\0" * 100, '{"version": 1, "assignedHub": 7}'])
+def test_a_corrupt_state_file_is_set_aside(gateway, emulator, content):
+    assign(gateway)
+    gateway.stop()
+    path = gateway.state / "gateway.json"
+    path.write_text(content)
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    assert properties["Healthy"] and gateway.remembered()["assignedHub"] == properties["AssignedHub"]
+    if content != '{"version": 1}':  # that is one of which nothing is remembered
+        assert (gateway.state / "gateway.json.corrupt").read_text() == content
+        gateway.wait_for_log(r"gateway\.json\.corrupt")
+    assert len(emulator.requests("register")) == 2
+
+
+def test_the_state_of_a_newer_version_is_read_for_what_is_known(gateway, emulator):
+    before = assign(gateway)
+    gateway.stop()
+    path = gateway.state / "gateway.json"
+    state = gateway.remembered() | {"version": 2, "somethingNew": {"of": ["later", 7]}}
+    path.write_text(json.dumps(state))
+    asked = len(emulator.requests())
+    gateway.start()
+    after = gateway.properties("gateway")
+    assert after["State"] == "assigned" and after["AssignedHub"] == before["AssignedHub"]
+    assert after["Generation"] == before["Generation"] and len(emulator.requests()) == asked
+    assert not (gateway.state / "gateway.json.corrupt").exists()
+
+
+def test_a_second_daemon_on_the_same_state_ends_and_names_the_first(gateway):
+    assign(gateway)
+    result = gateway.run_once()
+    assert result.code == 1
+    assert str(gateway.pid) in result.err and str(gateway.state) in result.err
+    assert gateway.properties("gateway")["State"] == "assigned"
+
+
+def test_a_state_directory_that_cannot_be_written_is_served_from_memory(gateway, emulator):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0,nr_inodes=1", "none", gateway.state],
+                      check=False, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount")
+    try:
+        properties = assign(gateway)
+        assert properties["LastErrorId"] == "disk" and not properties["Healthy"]
+        assert gateway.connection()["hub"] == properties["AssignedHub"]
+        gateway.stop()
+    finally:
+        subprocess.run(["umount", "-l", gateway.state], check=True)
+
+
+# ---- who goes ----
+
+
+def test_a_vanished_conf_takes_the_outputs_and_leaves_the_state(gateway):
+    assign(gateway)
+    gateway.identity("other")
+    gateway.reload()
+    gateway.wait_for("other", State="assigned")
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    assert gateway.properties()["NIdentities"] == 1
+    assert not (gateway.run / "gateway").exists()
+    assert gateway.remembered()["assignedHub"]
+
+
+def test_a_conf_that_comes_back_finds_its_assignment(gateway, emulator):
+    before = assign(gateway)
+    conf = (gateway.configuration / "gateway.conf").read_text()
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    gateway.write_conf("gateway", conf)
+    gateway.reload()
+    after = gateway.wait_for(State="assigned")
+    assert after["Generation"] == before["Generation"]
+    assert len(emulator.requests("register")) == 1
+
+
+def test_a_conf_that_went_while_the_daemon_was_down_leaves_no_outputs(gateway):
+    assign(gateway)
+    gateway.stop()
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.start()
+    assert not (gateway.run / "gateway").exists() and gateway.remembered()
+
+
+def test_forget_removes_all_of_an_identity_without_a_conf(gateway):
+    assign(gateway)
+    result = gateway.dpsctl("forget", "gateway")
+    assert result.code == 1 and "gateway.conf" in result.err and gateway.files()
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    assert gateway.dpsctl("forget", "gateway").code == 0
+    assert not (gateway.state / "gateway.json").exists() and not (gateway.run / "gateway").exists()
+    assert gateway.dpsctl("forget", "gateway").code == 4
