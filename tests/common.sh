@@ -10,6 +10,7 @@ packages_to_run=(dbus-daemon mosquitto)
 packages_to_test=(clang clang-format dbus e2fsprogs git libcmocka-dev libpam-systemd mandoc perl-base polkitd python3
 	python3-cryptography python3-jeepney python3-pytest python3-pytest-timeout python3-pytest-xdist shellcheck systemd
 	systemd-sysv util-linux)
+packages_to_fuzz=(clang libclang-rt-dev)
 
 as_root() {
 	if ((EUID == 0)); then "$@"; else sudo "$@"; fi
