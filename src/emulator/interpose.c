@@ -75,6 +75,9 @@ __attribute__((visibility("default"))) void SSL_CTX_set_verify(SSL_CTX *ctx, int
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         (void) SSL_CTX_set_num_tickets(ctx, 0);
+
+        /* Devices that hang up without a word are no news. */
+        SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
 }
 
 /* Mosquitto reads a packet's type and length first and then all of the rest, so a CONNECT begins with its protocol. No

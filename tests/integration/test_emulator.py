@@ -146,6 +146,14 @@ def test_foreign_topics_can_be_ignored_instead(emulator, device):
     assert device.register().status == 202
 
 
+def test_foreign_filter_and_missing_rid_can_close_the_connection(emulator, key, device):
+    emulator.ctl("set", "*", "behaviour.foreignFilter=close", "behaviour.missingRid=close")
+    device.publish("$dps/registrations/PUT/iotdps-register/")
+    assert device.is_closed()
+    with pytest.raises(Closed):
+        Device(emulator, "gw-1", key).subscribe("$dps/#")
+
+
 def test_who_has_not_subscribed_gets_no_answer(emulator, key):
     device = Device(emulator, "gw-1", key)
     device.send_register()
@@ -501,6 +509,15 @@ def test_script_waits_for_its_step(emulator, device):
     assert device.poll(operation_id).params["retry-after"] == "1"
     assert device.poll(operation_id).body["status"] == "flabbergasted"
     assert device.poll(operation_id).body["registrationState"]["errorCode"] == 400209
+
+
+def test_script_ends_what_would_last(emulator, device):
+    emulator.set("gw-1", assigningTime="forever")
+    emulator.script("gw-1", "register:200", "poll:200")
+    at_once = device.register()
+    later = device.poll(device.register().body["operationId"])
+    assert at_once.body["status"] == later.body["status"] == "assigned"
+    assert at_once.body["operationId"] != later.body["operationId"]
 
 
 def test_script_can_be_taken_back(emulator, device):
