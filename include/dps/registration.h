@@ -96,7 +96,7 @@ DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at);
  */
 DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsMoment at);
 /**
- * The scope is paused (429 to a neighbour): no register before `until_usec`. Harmless in flight.
+ * The scope is paused (429 to a neighbour): no register before `until_usec`. A request that is made is not taken back.
  */
 DpsAction dps_registration_pause(DpsRegistration *g, uint64_t until_usec, DpsMoment at);
 
