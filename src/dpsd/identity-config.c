@@ -17,13 +17,18 @@
  * trouble, and all is looked at again when it may be over. What was good before stays in force until then.
  */
 
+static void note_fault(Identity *i, const char *fault) {
+        dps_error_set(&i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
+        i->config_is_faulty = true;
+}
+
+/* For what is no trouble besides: that has words of its own. */
 static void set_fault(Identity *i, const char *fault) {
         if (!i->config_is_faulty || !streq(i->config_error.message, fault))
                 identity_log(i, LOG_ERR, "%s; %s", fault,
-                             i->written || i->memory->assignment ? "going on with what was good before"
-                                                                 : "not provisioned until that is mended");
-        dps_error_set(&i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
-        i->config_is_faulty = true;
+                             i->settings || i->memory->assignment ? "going on with what was good before"
+                                                                  : "not provisioned until that is mended");
+        note_fault(i, fault);
 }
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
@@ -121,10 +126,14 @@ static int resolve(Identity *i) {
                 return 0;
         }
 
-        if (r == -EINVAL || r == -ENOENT)
-                set_fault(i, why ?: strerror(-r));
-        if (i->settings)
+        if (i->settings) {
+                if (r != -EAGAIN)
+                        set_fault(i, why ?: strerror(-r));
                 return 0;
+        }
+
+        if (r != -EAGAIN)
+                note_fault(i, why ?: strerror(-r));
         dps_error_set(&error,
                       r == -EAGAIN && strstr(why ?: "", "credential") ? DPS_ERROR_KEY
                       : r == -EAGAIN ? DPS_ERROR_UNREACHABLE
@@ -146,7 +155,7 @@ static int check_twin(Identity *i) {
         snprintf(fault, sizeof(fault),
                  "%s.conf and %s.conf are both registration id %s of ID scope %s: change one", twin->name,
                  i->name, i->settings->registration_id, i->settings->id_scope);
-        set_fault(i, fault);
+        note_fault(i, fault);
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
         identity_set_trouble(i, &error);
         return -EEXIST;

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: MIT
+"""What is written: a fault is told at its line, harms nobody else, and takes no working assignment away."""
+import base64
+import os
+import pathlib
+import tempfile
+import time
+
+import pytest
+from jeepney import DBusErrorResponse
+
+from emulator import ID_SCOPE
+from gateway import NAME
+
+SEC = 1_000_000
+
+
+def a_key():
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def break_conf(gateway, name="gateway"):
+    """A value that is none, at the end of the file: gives its file:line."""
+    path = gateway.configuration / f"{name}.conf"
+    text = path.read_text() + "[Provisioning]\nMqttPort=lots\n"
+    path.write_text(text)
+    return f"{path}:{len(text.splitlines())}"
+
+
+def mend_conf(gateway, name="gateway"):
+    path = gateway.configuration / f"{name}.conf"
+    path.write_text(path.read_text().replace("MqttPort=lots\n", ""))
+
+
+def assign(gateway, name="gateway", **options):
+    gateway.identity(name, **options)
+    gateway.start()
+    return gateway.wait_for(name, State="assigned")
+
+
+# ---- faults ----
+
+
+def test_a_faulty_conf_without_a_cache_is_failed_at_its_line(gateway, emulator):
+    gateway.identity()
+    place = break_conf(gateway)
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config" and place in properties["LastError"]
+    assert properties["NextAttemptAt"] == 0 and not properties["Healthy"]
+    assert gateway.properties()["State"] == "degraded" and place in gateway.log
+    assert not emulator.requests()
+
+
+def test_a_conf_that_gets_faulty_leaves_what_is_served(gateway, emulator):
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    place = break_conf(gateway)
+    gateway.reload()
+    properties = gateway.wait_for(State="assigned", Waiting="config")
+    assert not properties["Healthy"] and place in properties["LastError"] and properties["LastErrorId"] == "config"
+    assert properties["AssignedHub"] == before["AssignedHub"] and gateway.files() == files
+    assert len(emulator.requests()) == asked
+
+
+def test_a_start_with_a_faulty_conf_serves_the_cache(gateway, emulator):
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    place = break_conf(gateway)
+    gateway.restart()
+    properties = gateway.properties("gateway")
+    assert (properties["State"], properties["Waiting"], properties["Healthy"]) == ("assigned", "config", False)
+    assert place in properties["LastError"] and properties["Generation"] == before["Generation"]
+    assert gateway.files() == files and len(emulator.requests()) == asked
+
+
+def test_a_mended_conf_is_provisioned_after_a_reload(gateway):
+    gateway.identity()
+    break_conf(gateway)
+    gateway.start()
+    gateway.wait_for(State="failed", Waiting="config")
+    mend_conf(gateway)
+    gateway.reload()
+    properties = gateway.wait_for(State="assigned")
+    assert properties["Healthy"] and properties["Waiting"] == "" and properties["LastError"] == ""
+
+
+def test_a_mended_conf_is_healthy_after_a_reload(gateway, emulator):
+    before = assign(gateway)
+    break_conf(gateway)
+    gateway.reload()
+    gateway.wait_for(Waiting="config")
+    mend_conf(gateway)
+    gateway.reload()
+    after = gateway.wait_for(Healthy=True, Waiting="")
+    assert after["Generation"] == before["Generation"] and len(emulator.requests("register")) == 1
+
+
+def test_one_faulty_conf_harms_no_other(gateway):
+    gateway.identity("bad")
+    break_conf(gateway, "bad")
+    gateway.identity("good")
+    gateway.start()
+    gateway.wait_for("good", State="assigned", Healthy=True)
+    gateway.wait_for("bad", State="failed", Waiting="config")
+    gateway.notify.wait_for_status("1 of 2 identities assigned; bad:")
+
+
+def test_reload_tells_file_and_line_of_all_that_is_wrong(gateway):
+    gateway.identity("one")
+    gateway.identity("two")
+    gateway.identity("three")
+    gateway.start()
+    places = [break_conf(gateway, "one"), break_conf(gateway, "three")]
+    with pytest.raises(DBusErrorResponse) as refused:
+        gateway.call(None, "Reload")
+    assert refused.value.name == f"{NAME}.Error.Config"
+    assert all(place in refused.value.data[0] for place in places) and "two.conf" not in refused.value.data[0]
+    # What is good is applied all the same.
+    gateway.identity("four")
+    with pytest.raises(DBusErrorResponse):
+        gateway.call(None, "Reload")
+    gateway.wait_for("four", State="assigned")
+
+
+def test_reload_of_what_is_good_says_so(gateway):
+    assign(gateway)
+    gateway.call(None, "Reload")
+    assert gateway.dpsctl("reload").code == 0
+
+
+def test_an_unknown_key_is_warned_of_and_does_no_harm(gateway):
+    gateway.identity(provisioning={"Colour": "blue"})
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Healthy"]
+    line = gateway.wait_for_log("Colour")
+    assert line.startswith("<4>") and f"{gateway.configuration}/gateway.conf:" in line
+    assert gateway.dpsctl("reload").code == 0
+
+
+def test_twins_are_told_with_both_names_and_the_first_goes_on(gateway, emulator):
+    key = emulator.enroll("device-1")
+    gateway.identity("alpha", registration_id="device-1", key=key)
+    gateway.identity("beta", registration_id="DEVICE-1", key=key)
+    gateway.start()
+    gateway.wait_for("alpha", State="assigned")
+    properties = gateway.wait_for("beta", State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config"
+    assert "alpha" in properties["LastError"] and "beta" in properties["LastError"]
+    assert len(emulator.requests("register")) == 1
+
+
+def test_a_twin_is_provisioned_when_the_other_is_gone(gateway, emulator):
+    key = emulator.enroll("device-1")
+    gateway.identity("alpha", registration_id="device-1", key=key)
+    gateway.identity("beta", registration_id="device-1", key=key)
+    gateway.start()
+    gateway.wait_for("beta", State="failed", Waiting="config")
+    (gateway.configuration / "alpha.conf").unlink()
+    gateway.reload()
+    gateway.wait_for("beta", State="assigned", Healthy=True)
+
+
+# ---- where it comes from ----
+
+
+def test_a_drop_in_replaces_a_value(gateway, emulator):
+    key = emulator.enroll("another")
+    gateway.identity(key=key)
+    directory = gateway.configuration / "gateway.conf.d"
+    directory.mkdir()
+    (directory / "10-id.conf").write_text("[Provisioning]\nRegistrationId=nobody\n")
+    (directory / "20-id.conf").write_text("[Provisioning]\nRegistrationId=another\n")
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["RegistrationId"] == "another"
+
+
+def test_a_fault_in_a_drop_in_is_told_with_its_name(gateway):
+    gateway.identity()
+    directory = gateway.configuration / "gateway.conf.d"
+    directory.mkdir()
+    (directory / "10-port.conf").write_text("[Provisioning]\n\nMqttPort=x\n")
+    gateway.start()
+    assert "10-port.conf:3" in gateway.wait_for(State="failed")["LastError"]
+
+
+def test_dpsd_conf_has_defaults_for_all(gateway, emulator):
+    gateway.write_conf("dpsd", f"[Provisioning]\nIdScope={ID_SCOPE}\nEndpoint=127.0.0.1\nMqttPort={emulator.port}\n"
+                               f"CaFile={emulator.ca_file}\n[Hub]\nTokenLifetime=2h\n")
+    for name in ("one", "two"):
+        reference = gateway.write_key(f"{name}.key", emulator.enroll(name))
+        gateway.write_conf(name, f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey={reference}\n")
+    gateway.start()
+    for name in ("one", "two"):
+        properties = gateway.wait_for(name, State="assigned")
+        assert abs(properties["TokenExpiresAt"] - properties["AssignedAt"] - 7200 * SEC) < 10 * SEC
+    assert gateway.properties()["NIdentities"] == 2
+
+
+def test_an_earlier_directory_replaces_and_masks(gateway, emulator):
+    shipped = gateway.directory / "usr"
+    shipped.mkdir()
+    for name in ("kept", "replaced", "masked", "emptied"):
+        gateway.identity(name)
+        os.rename(gateway.configuration / f"{name}.conf", shipped / f"{name}.conf")
+    gateway.identity("replaced", registration_id="by-the-admin")
+    (gateway.configuration / "masked.conf").symlink_to("/dev/null")
+    (gateway.configuration / "emptied.conf").write_text("")
+    gateway.start(CONFIGURATION_DIRECTORY=f"{gateway.configuration}:{shipped}")
+    gateway.wait_for("kept", State="assigned")
+    assert gateway.wait_for("replaced", State="assigned")["RegistrationId"] == "by-the-admin"
+    assert gateway.properties()["NIdentities"] == 2
+    assert {r["registrationId"] for r in emulator.requests("register")} == {"kept", "by-the-admin"}
+
+
+def test_masking_an_identity_retires_it(gateway):
+    assign(gateway)
+    (gateway.configuration / "gateway.conf").unlink()
+    (gateway.configuration / "gateway.conf").symlink_to("/dev/null")
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle" and not (gateway.run / "gateway").exists()
+
+
+# ---- specifiers ----
+
+
+def test_a_specifier_that_does_not_resolve_yet_waits_and_then_does(gateway, emulator):
+    path = gateway.directory / "id"
+    gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert "RegistrationId=" in properties["LastError"] and str(path) in properties["LastError"]
+    assert gateway.log.count("RegistrationId=") == 1 and "what was good before" not in gateway.log
+    path.write_text("device-7\n")
+    gateway.reload()
+    assert gateway.wait_for(State="assigned", Healthy=True)["RegistrationId"] == "device-7"
+
+
+def test_a_specifier_that_does_not_resolve_any_more_leaves_what_is_served(gateway, emulator):
+    path = gateway.directory / "id"
+    path.write_text("device-7\n")
+    gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    files = gateway.files()
+    path.unlink()
+    gateway.restart()
+    properties = gateway.wait_for(State="assigned", Waiting="config")
+    assert not properties["Healthy"] and gateway.files() == files
+
+
+def test_an_interface_that_is_missing_waits_for_the_network(gateway, emulator):
+    gateway.identity(registration_id="%{mac:nosuch0}", key=a_key())
+    gateway.start()
+    properties = gateway.wait_for(State="unprovisioned", Waiting="network")
+    assert "nosuch0" in properties["LastError"] and not emulator.requests()
+
+
+def test_the_first_specifier_that_resolves_is_taken(gateway, emulator, tmp_path):
+    (tmp_path / "serial").write_text("SN42\n")
+    gateway.identity(registration_id=f"gw-%{{mac:nosuch0|file:{tmp_path}/serial}}", key=emulator.enroll("gw-SN42"))
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["RegistrationId"] == "gw-SN42"
+
+
+# ---- secrets ----
+
+
+@pytest.fixture
+def short_directory():
+    """A message has room for the paths that there are, but not for those of tests."""
+    with tempfile.TemporaryDirectory(prefix="dps-") as directory:
+        yield pathlib.Path(directory)
+
+
+def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(gateway, short_directory):
+    path = short_directory / "open.key"
+    path.write_text(a_key())
+    path.chmod(0o644)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    message = properties["LastError"]
+    assert properties["LastErrorId"] == "config" and "gateway.conf:" in message
+    assert f"owner {path.owner()}:{path.group()}" in message
+    assert "mode 0644" in message and f"chmod 0600 {path}" in message
+
+
+def test_doing_what_the_message_says_provisions_it(gateway, emulator):
+    path = gateway.credentials / "open.key"
+    path.write_text(emulator.enroll("gateway"))
+    path.chmod(0o644)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    gateway.wait_for(State="failed", Waiting="config")
+    path.chmod(0o600)
+    gateway.wait_for(State="assigned")
+
+
+def test_a_key_that_is_not_there_yet_is_waited_for(gateway, emulator):
+    path = gateway.credentials / "late.key"
+    gateway.identity(attestation={"Key": path}, key=None)
+    gateway.start()
+    properties = gateway.wait_for(State="unprovisioned", Waiting="key")
+    assert properties["LastErrorId"] == "key" and str(path) in properties["LastError"]
+    late = gateway.credentials / ".late"
+    late.write_text(emulator.enroll("gateway"))
+    late.chmod(0o400)
+    late.rename(path)
+    gateway.wait_for(State="assigned")
+
+
+def test_a_key_that_is_no_base64_is_refused(gateway):
+    gateway.identity(key="!! not a key !!")
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert "base64" in properties["LastError"] and "!!" not in properties["LastError"]
+
+
+@pytest.mark.parametrize("key_name", ["Key", "GroupKey"])
+@pytest.mark.parametrize("first", ["", "/"])  # one key in 64 looks like a path
+def test_a_pasted_key_is_never_shown(gateway, key_name, first):
+    key = first + a_key()[len(first):]
+    gateway.identity(attestation={"Key": None, key_name: key})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert f"{key_name}=" in properties["LastError"] and "credential:" in properties["LastError"]
+    with pytest.raises(DBusErrorResponse) as refused:
+        gateway.call(None, "Reload")
+    said = [gateway.log, str(properties), str(refused.value.data), str(gateway.notify.lines)]
+    for arguments in (("status",), ("status", "gateway"), ("show", "gateway"), ("cat-config", "gateway"), ("history",),
+                      ("check", "gateway", "--offline"), ("verify-config", gateway.configuration / "gateway.conf"),
+                      ("--json=short", "status")):
+        result = gateway.dpsctl(*arguments)
+        said += [result.out, result.err]
+    part = key.strip("/=")[:12]
+    assert not [text for text in said if part in text]
+    assert part not in "".join(path.read_text() for path in gateway.state.glob("*.json"))
+
+
+# ---- reload ----
+
+
+def test_a_reload_leaves_what_did_not_change_undisturbed(gateway, emulator):
+    gateway.identity("same")
+    gateway.identity("changed")
+    gateway.start()
+    before = gateway.wait_for("same", State="assigned")
+    gateway.wait_for("changed", State="assigned")
+    files = {path.name: path.stat().st_ino for path in (gateway.run / "same").iterdir()}
+    gateway.identity("changed", registration_id="changed-too")
+    gateway.identity("new")
+    gateway.reload()
+    gateway.wait_for("new", State="assigned")
+    gateway.wait_for("changed", DeviceId="changed-too")
+    assert gateway.properties("same") == before
+    assert {path.name: path.stat().st_ino for path in (gateway.run / "same").iterdir()} == files
+    assert len(emulator.requests("connect", "same")) == 1
+
+
+def test_a_reload_does_not_disturb_a_registration_in_flight(gateway, emulator):
+    key = emulator.enroll("gateway", assigningTime=2, retryAfter=2)
+    gateway.identity(key=key)
+    gateway.start()
+    emulator.wait_for_requests(1, "register")
+    gateway.reload()
+    gateway.wait_for(State="assigned")
+    assert len(emulator.requests("connect")) == 1
+
+
+def test_a_changed_lifetime_is_for_the_next_token(gateway, emulator):
+    before = assign(gateway)
+    key = (gateway.credentials / "gateway.key").read_text().strip()
+    gateway.identity(key=key, hub={"TokenLifetime": "2h"})
+    gateway.reload()
+    _, expires_at = gateway.call("gateway", "GetToken", "t", 0)
+    assert expires_at < (time.time() + 7300) * SEC
+    assert gateway.properties("gateway")["AssignedHub"] == before["AssignedHub"]
+
+
+def test_systemd_is_told_of_a_reload(gateway):
+    gateway.start()
+    gateway.reload()
+    assert "RELOADING=1" in gateway.notify.lines
+    assert any(line.startswith("MONOTONIC_USEC=") for line in gateway.notify.lines)
