@@ -3,13 +3,14 @@
 
 /* One request of a device, and what it is answered: by the service, or as a script says. */
 
+#include <mosquitto_broker.h>
+
 #include "emulator/journal.h"
 #include "emulator/outbox.h"
 #include "emulator/session.h"
 
-struct mosquitto_evt_message;
-
 typedef struct Plugin {
+        mosquitto_plugin_id_t *id;
         Service *service;
         struct lh_table *sessions;
         Outbox outbox;

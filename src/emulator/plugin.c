@@ -337,6 +337,9 @@ static Plugin *plugin_free(Plugin *p) {
         if (!p)
                 return NULL;
 
+        for (size_t i = 0; p->id && i < ELEMENTSOF(callbacks); i++)
+                (void) mosquitto_callback_unregister(p->id, callbacks[i].event, callbacks[i].callback,
+                                                     callbacks[i].data);
         while ((d = outbox_take(&p->outbox, UINT64_MAX)))
                 delayed_free(d);
         if (p->sessions)
@@ -393,6 +396,7 @@ __attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugi
                 if (streq(options[i].key, "ready_fd") && parse_u64(options[i].value, &fd) >= 0)
                         p->ready_fd = (int) fd;
 
+        p->id = id;
         for (size_t i = 0; i < ELEMENTSOF(callbacks); i++) {
                 r = mosquitto_callback_register(id, callbacks[i].event, callbacks[i].callback,
                                                 callbacks[i].data, p);
