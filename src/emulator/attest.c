@@ -8,6 +8,7 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dps/request.h"
 #include "dps/sas.h"
 
 static inline void X509_STORE_freep(X509_STORE **s) {
@@ -243,6 +244,8 @@ int attest_device(const Service *s, const Login *login, const Credentials *crede
         *ret_why = NULL;
         if (!streq(login->place, s->roster->behaviour.id_scope))
                 *ret_why = "no such ID scope";
+        else if (!dps_registration_id_is_valid(login->id))
+                *ret_why = "that is no registration id";
         else if (strcasecmp(login->id, credentials->client_id) != 0)
                 *ret_why = "the client id is not the registration id";
         else if (!isempty(credentials->password))

@@ -85,6 +85,13 @@ def test_unknown_id_scope_is_refused(emulator, key):
         Device(emulator, "gw-1", key, id_scope="0ne00FFFFFF")
 
 
+@pytest.mark.parametrize("registration_id", ["a b", "gw.", "ä", "x" * 129])
+def test_what_is_no_registration_id_is_refused(emulator, registration_id):
+    group_key = emulator.enroll_group("line-1")
+    with pytest.raises(Refused):
+        Device(emulator, registration_id, derive_key(group_key, registration_id))
+
+
 def test_user_name_must_have_an_api_version(emulator, key):
     with pytest.raises(Refused):
         Session(emulator.port, str(emulator.ca_file), "gw-1", "0ne00AABBCC/registrations/gw-1/",
