@@ -34,6 +34,7 @@ typedef struct Behaviour {
         char **refused_api_versions;   /* answered 400, 400004 */
         Misbehaved foreign_topic;      /* publishing to a topic that DPS has not */
         Misbehaved foreign_filter;     /* subscribing to one: SUBACK 0x80 where it is not closed */
+        Misbehaved will;               /* a CONNECT with one */
         Misbehaved missing_request_id; /* a request without $rid */
         bool assign_at_once;           /* register is answered 200, assigned */
         bool unassigned_first;         /* the first word is "unassigned", then "assigning" */

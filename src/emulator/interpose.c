@@ -27,6 +27,7 @@ typedef int Read(SSL *ssl, void *data, int size);
 
 #define CONNECT_FLAGS_OFFSET 7
 #define CONNECT_CLEAN_SESSION 0x02
+#define CONNECT_WILL 0x04
 
 static void free_chain(void *parent, void *chain, CRYPTO_EX_DATA *data, int index, long argl, void *argp) {
         sk_X509_pop_free((STACK_OF(X509) *) chain, X509_free);
@@ -80,6 +81,12 @@ __attribute__((visibility("default"))) void SSL_CTX_set_verify(SSL_CTX *ctx, int
         SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
 }
 
+static bool has_will;
+
+bool connect_has_will(void) {
+        return has_will;
+}
+
 /* Mosquitto reads a packet's type and length first and then all of the rest, so a CONNECT begins with its protocol. No
  * other packet that DPS takes begins so. */
 __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int size) {
@@ -92,7 +99,11 @@ __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int si
         assert(original);
 
         n = original(ssl, data, size);
-        if (n > CONNECT_FLAGS_OFFSET && memcmp(data, protocol, CONNECT_FLAGS_OFFSET) == 0)
-                ((unsigned char *) data)[CONNECT_FLAGS_OFFSET] |= CONNECT_CLEAN_SESSION;
+        if (n > CONNECT_FLAGS_OFFSET && memcmp(data, protocol, CONNECT_FLAGS_OFFSET) == 0) {
+                unsigned char *flags = (unsigned char *) data + CONNECT_FLAGS_OFFSET;
+
+                has_will = *flags & CONNECT_WILL;
+                *flags |= CONNECT_CLEAN_SESSION;
+        }
         return n;
 }

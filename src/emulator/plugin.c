@@ -139,6 +139,12 @@ static int on_login(int event, void *data, void *userdata) {
                 return MOSQ_ERR_AUTH;
         }
 
+        if (login.kind == LOGIN_DEVICE && connect_has_will() &&
+            p->service->roster->behaviour.will == MISBEHAVED_CLOSE) {
+                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "closed: it has a will");
+                return MOSQ_ERR_UNKNOWN;
+        }
+
         r = scripted_login(p, &login);
         return r == MOSQ_ERR_SUCCESS ? open_session(p, client, &login, login_event->password) : r;
 }

@@ -147,6 +147,14 @@ def test_misdeeds_close_the_connection(device, misdeed):
     assert device.is_closed()
 
 
+def test_will_closes_the_connection_or_is_ignored(emulator, key):
+    with pytest.raises(Closed):
+        Device(emulator, "gw-1", key, will="somewhere/else")
+    assert Device(emulator, "gw-1", key).provision().status == 200
+    emulator.ctl("set", "*", "behaviour.will=ignore")
+    assert Device(emulator, "gw-1", key, will="somewhere/else").provision().status == 200
+
+
 def test_foreign_topics_can_be_ignored_instead(emulator, device):
     emulator.ctl("set", "*", "behaviour.foreignTopic=ignore")
     device.publish("somewhere/else")
