@@ -17,7 +17,7 @@ groups=$(for group in dps dpsd; do getent group $group | cut -d : -f 3; done | s
 [ "$(figure Groups)" = "$groups" ] || fail "groups: $(figure Groups)"
 grep -q '^Max core file size *0 ' "/proc/$pid/limits"
 
-inside() { nsenter --target "$pid" --mount -- "$@"; }
+inside() { nsenter --target "$pid" --mount --root --wd -- "$@"; }
 exits 1 inside touch /etc/dps/x
 exits 1 inside touch /usr/x
 exits 0 inside touch /run/dps/x
