@@ -23,7 +23,7 @@ can_be_root() {
 
 missing_packages() { # PACKAGE… -> prints those that are not installed
 	local installed package
-	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ' "$@" 2>/dev/null) "
+	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ' "$@" 2>/dev/null || true) " # fails if one is missing
 	for package; do
 		[[ $installed = *" installed $package "* ]] || printf '%s\n' "$package"
 	done
