@@ -34,7 +34,7 @@
 #define KEEP_ALIVE_USEC ((KEEP_ALIVE_SEC + 1) * USEC_PER_SEC)
 #define QOS_AT_LEAST_ONCE 1
 #define SUBACK_FAILURE 0x80
-#define REPLIES_MAX 4 /* in one read; one is the rule */
+#define REPLIES_MAX 4 /* to one request, in one read; one is the rule */
 
 typedef enum Phase {
         PHASE_RESOLVING,
@@ -93,6 +93,7 @@ typedef struct Mqtt {
         sd_event_source *timer; /* the phase's deadline; when READY, keep-alive */
         bool has_heard;         /* at least a byte */
         DpsStep request_step;   /* of the request sent last */
+        uint64_t request_id;    /* of it */
 
         /* What the library told, until it has returned: */
         int connack; /* -1: nothing yet */
@@ -232,6 +233,9 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
         DpsReply reply;
 
         if (t->n_replies == REPLIES_MAX || dps_reply_parse_topic(message->topic, &reply) < 0)
+                return;
+        /* Whatever else comes must not take the room of the answer. */
+        if (reply.request_id != t->request_id)
                 return;
 
         if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0) {
@@ -407,11 +411,7 @@ static void deliver_replies(Mqtt *t) {
 
 /* How far the handshake is, is seen only from outside. */
 static void note_handshake(Mqtt *t) {
-        if (t->phase != PHASE_HANDSHAKING)
-                return;
-
-        t->has_heard = BIO_number_read(SSL_get_rbio(mosquitto_ssl_get(t->client))) > 0;
-        if (!is_handshaking(t))
+        if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
                 enter_phase(t, PHASE_LOGGING_IN);
 }
 
@@ -464,9 +464,21 @@ static void connection_failed(Mqtt *t, int rc) {
         connect_next(t);
 }
 
-static void exchange(Mqtt *t, uint32_t revents) {
-        int rc = pump(t, revents);
+/* Whether the peer has said something that is not read yet, before it hung up perhaps, such as an alert; else why it
+ * did, if the kernel still knows: the library may have taken the error away. */
+static bool has_last_words(const Mqtt *t, int *ret_error) {
+        ssize_t n = recv(mosquitto_socket(t->client), &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT);
 
+        *ret_error = n < 0 ? errno : 0;
+        return n > 0;
+}
+
+static void exchange(Mqtt *t, uint32_t revents) {
+        int error, rc;
+
+        /* Asked beforehand: the library closes the socket with the read that brings both words and end. */
+        t->has_heard = t->has_heard || has_last_words(t, &error);
+        rc = pump(t, revents);
         if (rc != MOSQ_ERR_SUCCESS)
                 return connection_failed(t, rc);
 
@@ -474,15 +486,6 @@ static void exchange(Mqtt *t, uint32_t revents) {
         proceed(t);
         if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
                 fail_by_memory(t);
-}
-
-/* Whether the peer said something before it hung up, such as an alert; else why it did, if the kernel still knows:
- * the library may have taken the error away. */
-static bool has_last_words(const Mqtt *t, int *ret_error) {
-        ssize_t n = recv(mosquitto_socket(t->client), &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT);
-
-        *ret_error = n < 0 ? errno : 0;
-        return n > 0;
 }
 
 /* Until we are logged in, a hang-up is the end, whatever the library thinks; but an alert or a refusal may have
@@ -571,6 +574,7 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
         if (r < 0)
                 return r;
 
+        t->request_id = request->request_id;
         t->request_step = request->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
         rc = mosquitto_publish(t->client, NULL, topic, body ? (int) strlen(body) : 0, body, QOS_AT_LEAST_ONCE,
                                false);
