@@ -216,24 +216,38 @@ static int send_request(Identity *i, const DpsRequest *request, DpsError *error)
 
 /* ---- the end of an attempt ---- */
 
-static void remember(Identity *i) {
-        DpsRegistrationHistory h = dps_registration_history(i->registration);
+void identity_remember_wait(Identity *i) {
+        DpsRegistrationHistory h;
 
+        if (!i->registration)
+                return;
+
+        h = dps_registration_history(i->registration);
         i->memory->attempts = h.attempts;
         i->memory->finals = h.finals;
         i->memory->next_attempt_at_usec = h.next_usec > 0 ? identity_realtime_of(h.next_usec) : 0;
         i->memory->not_before_usec = h.not_before_usec > 0 ? identity_realtime_of(h.not_before_usec) : 0;
 }
 
-/* Flash wears: 1, 2, 4, 8 … failures are written, and not too soon after another. */
-static void save_counters(Identity *i) {
+/* Flash wears: not too soon after another. */
+static void save_counters(Identity *i, bool is_due) {
         uint64_t now = now_usec(CLOCK_BOOTTIME);
-        uint32_t n = i->memory->attempts;
 
-        if ((n & (n - 1)) == 0 || now - i->counters_saved_at_usec >= COUNTERS_INTERVAL_USEC) {
-                i->counters_saved_at_usec = now;
-                identity_save(i);
-        }
+        if (!is_due && i->counters_saved_at_usec > 0 &&
+            now - i->counters_saved_at_usec < COUNTERS_INTERVAL_USEC)
+                return;
+
+        i->counters_saved_at_usec = now;
+        identity_save(i);
+}
+
+/* DPS told us to wait, and nothing is wrong: the next run is bound by it too. */
+static void keep_wait(Identity *i) {
+        uint64_t before = i->memory->not_before_usec;
+
+        identity_remember_wait(i);
+        if (i->memory->not_before_usec > usec_add(before, USEC_PER_SEC))
+                save_counters(i, false);
 }
 
 /* News once; what repeats itself is for those who look closely. */
@@ -258,7 +272,7 @@ static void attempt_failed(Identity *i) {
         const DpsError *error = dps_registration_error(i->registration);
         uint64_t now = now_usec(CLOCK_REALTIME);
 
-        remember(i);
+        identity_remember_wait(i);
         i->memory->error = *error;
         i->memory->error_at_usec = now;
         i->memory->failing_since_usec = i->memory->failing_since_usec ?: now;
@@ -266,7 +280,8 @@ static void attempt_failed(Identity *i) {
                 manager_scope_throttled(i->manager, i, dps_registration_told_usec(i->registration));
         identity_update(i);
         log_failure(i, error);
-        save_counters(i);
+        /* 1, 2, 4, 8 … failures are written. */
+        save_counters(i, (i->memory->attempts & (i->memory->attempts - 1)) == 0);
         identity_finish_jobs(i, false, error->message);
 }
 
@@ -318,6 +333,8 @@ static void act(Identity *i, DpsAction action, const DpsReply *reply) {
                         hang_up(i);
                         if (has_failed(i))
                                 attempt_failed(i);
+                        else
+                                keep_wait(i);
                         return;
                 case DPS_ACTION_FINISH:
                         finish(i, reply);

@@ -47,6 +47,8 @@ int identity_prepare_outputs(Identity *i);
 /* Something is to be got from DPS; joins what is under way. Splayed where many boxes would start together. */
 void identity_begin(Identity *i, IdentityReason reason);
 void identity_cancel(Identity *i);
+/* Counters and waits, as they are now. */
+void identity_remember_wait(Identity *i);
 void identity_on_due(Identity *i, uint64_t now_usec);
 /* Something happened that may help: cuts a wait short, not below what DPS told, and not often. */
 void identity_hasten(Identity *i);

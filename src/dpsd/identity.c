@@ -472,9 +472,11 @@ void identity_retire(Identity *i) {
 }
 
 void identity_stop(Identity *i) {
-        bool has_counters = i->memory->attempts > 0;
+        bool is_bound;
 
+        identity_remember_wait(i);
+        is_bound = i->memory->attempts > 0 || i->memory->not_before_usec > now_usec(CLOCK_REALTIME);
         identity_cancel(i);
-        if (has_counters || i->disk_refused)
+        if (is_bound || i->disk_refused)
                 identity_save(i);
 }

@@ -593,6 +593,22 @@ static void test_a_failed_operation_tells_its_code_and_tracking_id(void **state)
         assert_false(error->final);
 }
 
+static void test_a_connection_lost_between_register_and_poll_fails_the_poll(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+        DpsReply reply = { .status = 202, .word = DPS_STATUS_ASSIGNING, .operation_id = (char *) "4.a" };
+        DpsError error;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(1));
+        reply.request_id = dps_registration_on_ready(g, MOMENT(1)).request.request_id;
+        (void) dps_registration_on_reply(g, &reply, MOMENT(1));
+        assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_PAUSING);
+
+        dps_error_set(&error, DPS_ERROR_LOST, DPS_STEP_REGISTER, "the peer closed the connection");
+        (void) dps_registration_on_lost(g, &error, MOMENT(2));
+        assert_int_equal(dps_registration_error(g)->step, DPS_STEP_POLL);
+}
+
 static void test_only_an_answer_is_final(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsError error;
@@ -703,6 +719,7 @@ int main(void) {
                 cmocka_unit_test(test_who_begins_in_a_pause_was_told_by_a_neighbour),
                 cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
                 cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),
+                cmocka_unit_test(test_a_connection_lost_between_register_and_poll_fails_the_poll),
                 cmocka_unit_test(test_only_an_answer_is_final),
                 cmocka_unit_test(test_a_refusal_is_final_once_no_credential_is_left),
                 cmocka_unit_test(test_the_window_of_polls_opens_with_their_answers),

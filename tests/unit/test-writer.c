@@ -324,6 +324,17 @@ static void the_end_waits_for_what_is_on_its_way(void **state) {
         assert_file("y", "text");
 }
 
+static void when_the_loop_has_ended_it_is_written_all_the_same(void **state) {
+        Writer *late = NULL;
+
+        assert_true(sd_event_exit(event, 0) >= 0);
+        assert_true(sd_event_loop(event) >= 0);
+        assert_int_equal(writer_new(event, directory_fd, &late), 0);
+        assert_int_equal(writer_put(late, "x", "text", on_written, &a), 0);
+        assert_null(writer_free(late));
+        assert_file("x", "text");
+}
+
 static void signals_are_not_for_the_thread(void **state) {
         put("x", "text", NULL);
         writer_wait(writer, NULL);
@@ -357,6 +368,7 @@ int main(void) {
                 TEST(who_has_cancelled_is_not_called),
                 TEST(what_is_written_can_still_be_cancelled),
                 TEST(the_end_waits_for_what_is_on_its_way),
+                TEST(when_the_loop_has_ended_it_is_written_all_the_same),
                 TEST(signals_are_not_for_the_thread),
                 TEST(where_there_can_be_no_thread_it_is_written_at_once),
         };
