@@ -64,6 +64,25 @@ class Bus:
         shutil.rmtree(self.socket_directory)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--matrix", action="store_true", help="print what came of each fault, and the figures measured")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("--matrix"):
+        return
+    properties = [entry for reports in terminalreporter.stats.values() for report in reports
+                  for entry in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call"]
+    rows = [value for key, value in properties if key == "fault"]
+    if rows:
+        terminalreporter.section("faults")
+    for name, outcome, seconds, is_right in rows:
+        terminalreporter.write_line(f"{name:40} {outcome:55} {seconds:6.2f} s{'' if is_right else '  WRONG'}")
+    for key, value in properties:
+        if key == "measured":
+            terminalreporter.write_line(value)
+
+
 def pytest_collection_modifyitems(items):
     """So that a build without them says so once, instead of failing everywhere in its own way."""
     missing = [name for name in ("dpsd/dpsd", "dpsctl/dpsctl", "emulator/dps-emulator") if not (BUILD / "src" / name).exists()]
@@ -76,7 +95,7 @@ def pytest_runtest_makereport(item):
     """The logs of what ran, where a test has failed."""
     report = (yield).get_result()
     item.has_failed = getattr(item, "has_failed", False) or report.failed
-    if report.failed and "tmp_path" in item.fixturenames:
+    if report.failed and "tmp_path" in item.funcargs:
         for path in sorted(item.funcargs["tmp_path"].rglob("*.log")):
             report.sections.append((str(path), path.read_text(errors="replace")[-8000:]))
 

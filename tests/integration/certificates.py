@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Server certificates, good and bad, each as the TLS context of a server."""
+import datetime
+import ipaddress
+import ssl
+import warnings
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY = datetime.timedelta(days=1)
+HOSTS = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+
+
+def name(text):
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class Issuer:
+    """A CA; of itself, or of another one."""
+
+    def __init__(self, text, parent=None):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = name(text)
+        self.certificate = (parent or self).sign(
+            self.name, self.key, [(x509.BasicConstraints(True, None), True)])
+
+    def sign(self, subject, key, extensions, not_before=-1, not_after=30):
+        """Validity is in days from today."""
+        now = datetime.datetime.utcnow()
+        builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
+                   .serial_number(x509.random_serial_number())
+                   .not_valid_before(now + not_before * DAY).not_valid_after(now + not_after * DAY))
+        for extension, is_critical in extensions:
+            builder = builder.add_extension(extension, is_critical)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def pem(*certificates):
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
+
+
+class Pki:
+    """context("expired") and the like; clients are to trust `ca_file`, and nothing else."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.issuer = Issuer("hostile test CA")
+        self.ca_file = directory / "ca.pem"
+        self.ca_file.write_bytes(pem(self.issuer.certificate))
+        self.contexts = {}
+
+    def leaf(self, issuer=None, key=None, hosts=None, purpose=ExtendedKeyUsageOID.SERVER_AUTH, **validity):
+        """Key and certificate of a server."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        extensions = [(x509.SubjectAlternativeName(hosts or HOSTS), False), (x509.ExtendedKeyUsage([purpose]), False)]
+        return key, (issuer or self.issuer).sign(name("server"), key, extensions, **validity)
+
+    def make(self, kind):
+        """Key, certificate, and what else is sent of the chain."""
+        if kind == "wrong-host":
+            return self.leaf(hosts=[x509.DNSName("elsewhere.example")])
+        if kind == "expired":
+            return self.leaf(not_before=-30, not_after=-1)
+        if kind == "not-yet-valid":
+            return self.leaf(not_before=1)
+        if kind == "untrusted":
+            return self.leaf(Issuer("another CA"))
+        if kind == "impostor":  # of the same name as the trusted one
+            return self.leaf(Issuer("hostile test CA"))
+        if kind == "unchained":
+            return self.leaf(Issuer("intermediate CA", self.issuer))
+        if kind == "chained":
+            intermediate = Issuer("intermediate CA", self.issuer)
+            return *self.leaf(intermediate), intermediate.certificate
+        if kind == "self-signed":
+            issuer = Issuer("server")
+            return issuer.key, issuer.sign(issuer.name, issuer.key, [(x509.SubjectAlternativeName(HOSTS), False)])
+        if kind == "wrong-purpose":
+            return self.leaf(purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+        if kind == "weak-key":
+            return self.leaf(key=rsa.generate_private_key(65537, 1024))
+        return self.leaf()
+
+    def context(self, kind="good"):
+        if kind not in self.contexts:
+            self.contexts[kind] = self.make_context(kind)
+        return self.contexts[kind]
+
+    def make_context(self, kind):
+        key, certificate, *more = self.make(kind)
+        path = self.directory / f"{kind}.pem"
+        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                           serialization.NoEncryption()) + pem(certificate, *more))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if kind in ("weak-key", "tls-1.0", "tls-1.1"):
+            context.set_ciphers("ALL:@SECLEVEL=0")
+        context.load_cert_chain(path)
+        versions = {"tls-1.0": ssl.TLSVersion.TLSv1, "tls-1.1": ssl.TLSVersion.TLSv1_1, "tls-1.2": ssl.TLSVersion.TLSv1_2,
+                    "tls-1.3": ssl.TLSVersion.TLSv1_3}
+        if kind in versions:
+            with warnings.catch_warnings(action="ignore"):  # that is what they are for
+                context.minimum_version = context.maximum_version = versions[kind]
+        if kind == "wants-certificate":
+            context.load_verify_locations(self.ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context

@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: MIT
+"""Runs all rows of the fault matrix at once: one dpsd, an identity and a peer for each row, a thread to follow each."""
+import base64
+import json
+import os
+import re
+import threading
+import time
+
+from jeepney import DBusErrorResponse, HeaderFields
+
+from gateway import IDENTITY, MANAGER, ROOT, Gateway
+from hostile import REQUESTS, Acceptor, Peer
+from process import DEADLINE, SLOWER, eventually
+
+SLACK = 10 * SLOWER  # what the latest time of the next attempt may be later on a busy machine
+TREMOR = 0.2  # times on the bus are reckoned from two clocks
+RETRY_AFTER_MAX = 24 * 3600
+
+
+class Watch(threading.Thread):
+    """Everything that the bus tells of all identities, in order: lists of whole sets of properties."""
+
+    def __init__(self, gateway, names):
+        super().__init__(daemon=True)
+        self.client = gateway.client()
+        self.client.listen()
+        self.names, self.snapshots, self.changed = {}, {}, {}
+        self.is_over = threading.Event()
+        for name in names:
+            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
+            properties = self.client.properties(path, IDENTITY)
+            while self.client.signals:  # they came before that answer
+                self.take(self.client.signals.popleft())
+            self.names[path] = name
+            self.changed[name] = threading.Condition()
+            self.snapshots[name] = [properties]
+        self.start()
+
+    def take(self, message):
+        name = self.names.get(message.header.fields[HeaderFields.path])
+        if not name or message.header.fields[HeaderFields.member] != "PropertiesChanged":
+            return
+        with self.changed[name]:
+            changes = {key: value for key, (_, value) in message.body[1].items()}
+            self.snapshots[name].append(self.snapshots[name][-1] | changes)
+            self.changed[name].notify_all()
+
+    def run(self):
+        while not self.is_over.is_set():
+            try:
+                self.take(self.client.next_signal(time.monotonic() + 0.2))
+            except TimeoutError:
+                pass
+        self.client.close()
+
+    def position(self, name):
+        return len(self.snapshots[name])
+
+    def now(self, name):
+        return self.snapshots[name][-1]
+
+    def wait_for(self, name, check, timeout, since=0, what="that"):
+        """The first set of properties from `since` on that check() likes."""
+        end = time.monotonic() + timeout
+        with self.changed[name]:
+            while True:
+                for properties in self.snapshots[name][since:]:
+                    if check(properties):
+                        return properties
+                since = len(self.snapshots[name])
+                if not self.changed[name].wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
+                    raise AssertionError(f"{what} did not come within {timeout} s: {self.now(name)}")
+
+    def close(self):
+        self.is_over.set()
+        self.join()
+
+
+def is_assigned(properties):
+    return properties["State"] == "assigned"
+
+
+def is_settled(properties):
+    """Nothing is in flight."""
+    return is_assigned(properties) or properties["NextAttemptAt"] > 0
+
+
+class Run:
+    """A row that is being run, and what has come of it."""
+
+    def __init__(self, matrix, index, row):
+        self.matrix, self.row, self.name = matrix, row, row.name
+        self.peer = Peer(matrix.acceptor, matrix.pki, row.faults, row.tls, row.pace)
+        self.peer.hub, self.peer.device_id = f"hub-{index}.example", f"{row.name}-device"
+        self.key = base64.b64encode(os.urandom(32)).decode()
+        self.failure, self.outcome, self.seconds = None, "", 0.0  # from the start of the daemon
+        self.hastened = 0
+        self.is_over = threading.Event()
+        matrix.gateway.emulator = self.peer  # as far as identity() knows
+        matrix.gateway.identity(row.name, key=self.key,
+                                provisioning={"IdScope": f"0ne{index:08X}", "Endpoint": row.endpoint})
+
+    @property
+    def watch(self):
+        return self.matrix.watch
+
+    @property
+    def is_long(self):
+        """No test can wait for that."""
+        return self.row.kind != "fine" and self.row.next[0] > 60 and self.row.state != "failed" or "7200" in self.name
+
+    def follow(self):
+        begin = time.monotonic()
+        try:
+            self.meet()
+        except Exception as error:  # of whatever kind: the test of this row will tell
+            trail = "\n".join(f"{event.at - begin:8.3f} {event.session} {event.what} {event.detail.get('rid') or event.detail.get('why') or ''}"
+                              for event in self.peer.record[-60:])
+            self.failure = f"{type(error).__name__}: {error}\nthe peer saw:\n{trail}"
+        finally:
+            self.is_over.set()
+
+    def meet(self):
+        if self.row.until:
+            self.peer.wait_for(*self.row.until, timeout=60 * SLOWER)
+            self.peer.mend()
+        timeout = 60 * SLOWER  # for what takes 30 s at most
+        found = self.watch.wait_for(self.name, is_settled, timeout, what="an end of the attempt")
+        self.seconds = (found["LastErrorAt"] or found["AssignedAt"] or self.peer.told[-1].realtime * 1e6) / 1e6 - self.matrix.started_at
+        self.outcome = self.describe(found)
+        if self.row.kind == "fine":
+            self.check_harmless()
+        else:
+            self.check_failure(found)
+            self.recover()
+        self.check_outputs()
+        if self.row.kind == "fails" and self.row.is_quick:
+            self.meet_again()
+        self.check_patience()
+
+    @staticmethod
+    def describe(found):
+        if is_assigned(found):
+            return "assigned"
+        error = f"{found['LastErrorId']} at {found['LastErrorStep']}" if found["LastErrorId"] else "told to wait"
+        return f"{found['State']}, {found['Waiting'] or 'parked'}: {error}"
+
+    # What has to hold
+
+    def check_harmless(self):
+        """Assigned with the first attempt."""
+        snapshots = self.watch.snapshots[self.name]
+        assert not any(snapshot["LastErrorId"] or snapshot["Attempts"] for snapshot in snapshots), snapshots[-1]
+        sessions = self.peer.events("secured")
+        assert len(sessions) == 1, sessions
+        registers, polls = self.peer.events("register"), self.peer.events("poll")
+        assert len(registers) == 1, registers
+        if self.row.min_gap:
+            assert polls[0].at - registers[0].at >= self.row.min_gap, polls[0].at - registers[0].at
+
+    def check_error(self, found):
+        assert not self.row.errors or (found["LastErrorId"], found["LastErrorStep"]) in self.row.errors, found
+        assert found["LastErrorCode"] == self.row.code, found
+        assert found["Waiting"] == self.row.waiting, found
+        assert not found["Healthy"], found
+        assert "\x1b" not in found["LastError"] and "\n" not in found["LastError"], found
+        assert bool(found["LastError"]) == bool(self.row.errors), found
+
+    def check_failure(self, found):
+        assert found["State"] == self.row.state, found
+        self.check_error(found)
+        assert found["Attempts"] == (1 if self.row.errors else 0), found
+        self.check_next(found)
+        assert not self.outputs(), "files for programs, and no assignment"
+        state = self.matrix.gateway.state / f"{self.name}.json"
+        assert not state.exists() or "evil.example" not in state.read_text() and not json.loads(state.read_text()).get("assignedHub")
+        if "syn" not in self.row.faults:  # the connection is given back
+            self.peer.wait_for("end", len(self.peer.events("open")), timeout=DEADLINE)
+
+    def outputs(self):
+        """What programs read, and not what is being written."""
+        paths = [self.matrix.gateway.run / self.name / name for name in ("connection.json", "hub.env", "token", "cert.pem", "key.pem")]
+        return {path.name: path.read_text() for path in paths if path.exists()}
+
+    def check_next(self, found):
+        told = [told for told in self.peer.told if re.fullmatch("[0-9]+", str(told.retry_after)) and int(told.retry_after) > 0]
+        base = told[-1].realtime if told else found["LastErrorAt"] / 1e6
+        wait = found["NextAttemptAt"] / 1e6 - base
+        assert self.row.next[0] - TREMOR <= wait <= self.row.next[1] + SLACK, f"the next attempt is {wait} s away"
+
+    def check_outputs(self):
+        found = self.watch.now(self.name)
+        assert (found["AssignedHub"], found["DeviceId"]) == (self.peer.hub, self.peer.device_id), found
+        connection = self.matrix.gateway.connection(self.name)
+        assert (connection["hub"], connection["deviceId"]) == (self.peer.hub, self.peer.device_id), connection
+        assert not any("evil" in content for content in self.outputs().values())
+
+    def check_patience(self):
+        """Never sooner than told, over all connections, and polls as rarely as DPS demands."""
+        requests = self.peer.events(*REQUESTS)
+        for told in self.peer.told:
+            if not re.fullmatch("[0-9]+", str(told.retry_after)):
+                continue
+            end = told.at + min(int(told.retry_after), RETRY_AFTER_MAX) - self.matrix.time_gained(told.at)
+            early = [event for event in requests if told.at < event.at < end]
+            assert not early, f"told to wait {told.retry_after} s, and {end - early[0].at} s too early: {early[0]}"
+        polls = self.peer.events("poll")
+        for first, sixth in zip(polls, polls[5:]):
+            assert sixth.at - first.at >= 10, f"6 polls in {sixth.at - first.at} s"
+        opens = [event.at for event in self.peer.events("open")]
+        dense = sum(b - a < 2.5 for a, b in zip(opens, opens[1:]))
+        assert dense <= self.hastened + 3, f"{dense} of {len(opens)} connections soon after another"  # 3: events of the network
+
+    # What is done about it
+
+    def hasten(self):
+        self.hastened += 1
+        self.matrix.reprovision(self.name)
+
+    def recover(self):
+        """The peer is right again; it is asked again, at once where it is allowed."""
+        since, position = len(self.peer.record), self.watch.position(self.name)
+        self.peer.mend()
+        self.peer.faults = self.row.afterwards
+        self.hasten()
+        if self.is_long:
+            self.matrix.wait_for_time_to_pass()
+            position = 0  # of another watch
+        self.be_assigned(position)
+        first = self.peer.events("register", "poll", since=since)[0]
+        assert first.what == self.row.again, f"asks to {first.what} first, not to {self.row.again}"
+        if first.what == "poll":
+            assert first.detail["operation"] == self.peer.events("poll")[-1].detail["operation"]
+
+    def be_assigned(self, position, check=is_assigned):
+        """An attempt that was under way when the peer was mended may yet fail."""
+        end = time.monotonic() + 80 * SLOWER
+        error_at = self.watch.snapshots[self.name][max(0, position - 1)]["LastErrorAt"]
+        while True:
+            found = self.watch.wait_for(self.name, lambda p: check(p) or p["LastErrorAt"] > error_at, end - time.monotonic(), position,
+                                        "an assignment")
+            if check(found):
+                return
+            position, error_at = self.watch.position(self.name), found["LastErrorAt"]
+            if self.hastened < 4 and self.row.next[0] < 30:
+                self.hasten()
+
+    def meet_again(self):
+        """A failure takes no assignment away."""
+        eventually(lambda: not self.matrix.is_in_flight(self.name), what="an end of all attempts")
+        files = self.outputs()
+        position = self.watch.position(self.name)
+        self.peer.spoil(self.row.faults, self.row.tls, self.row.pace)
+        self.hasten()
+        found = self.watch.wait_for(self.name, lambda p: p["LastErrorId"], 60 * SLOWER, position, "the error again")
+        assert is_assigned(found), found
+        self.check_error(found)
+        position = self.watch.position(self.name)
+        self.peer.mend()
+        assert self.outputs() == files
+        self.hasten()
+        self.be_assigned(position, lambda p: p["Healthy"])
+        assert all(is_assigned(p) for p in self.watch.snapshots[self.name][position:])
+        assert self.outputs().keys() == files.keys()
+
+
+class StatusCaller(threading.Thread):
+    """Somebody who types `dpsctl status` all the time."""
+
+    def __init__(self, gateway):
+        super().__init__(daemon=True)
+        self.gateway = gateway
+        self.is_over = threading.Event()
+        self.times, self.failures = [], []
+
+    def run(self):
+        while not self.is_over.wait(0.5):
+            begin = time.monotonic()
+            try:
+                result = self.gateway.dpsctl("status", "--json=short", timeout=14)  # less than any deadline of the daemon
+                if result.code not in (0, 3) or not result.json["identities"]:
+                    self.failures.append(result)
+            except Exception as error:  # the test will tell
+                self.failures.append(error)
+            self.times.append(time.monotonic() - begin)
+
+    def stop(self):
+        self.is_over.set()
+        self.join()
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_peak_kb(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"VmHWM:\s*(\d+)", file.read())[1])
+
+
+class Matrix:
+    """start(), then each row's test waits for its Run."""
+
+    def __init__(self, directory, bus, pki, rows):
+        self.gateway = Gateway(directory, bus.address)
+        self.acceptor = Acceptor()
+        self.pki = pki
+        self.gateway.write_conf("dpsd", f"[Daemon]\nMaxAttempts={len(rows) + 10}\n")
+        self.runs = {row.name: Run(self, index, row) for index, row in enumerate(rows)}
+        self.watch = self.client = None
+        self.client_lock = threading.Lock()
+        self.time_passed = threading.Event()
+        self.jumped_at, self.gained = 0.0, 0.0
+        self.is_over = threading.Event()
+        self.started_at = 0.0
+        self.failure = None
+        self.cpu_share = self.memory_kb = 0
+        self.disturbed = []
+        self.status = StatusCaller(self.gateway)
+
+    def start(self):
+        self.started_at = time.time()
+        self.gateway.start()
+        self.client = self.gateway.client()
+        self.watch = Watch(self.gateway, self.runs)
+        for run in self.runs.values():
+            threading.Thread(target=run.follow, daemon=True).start()
+        self.status.start()
+        threading.Thread(target=self.conduct, daemon=True).start()
+        return self
+
+    def reprovision(self, name):
+        with self.client_lock:
+            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
+            try:
+                self.client.call(path, IDENTITY, "Reprovision")
+            except DBusErrorResponse as error:
+                raise AssertionError(f"Reprovision: {error}") from None
+
+    def is_in_flight(self, name):
+        """As it is now: the watch may be a little behind."""
+        with self.client_lock:
+            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
+            return self.client.properties(path, IDENTITY)["NextAttemptAt"] == 0
+
+    def time_gained(self, at):
+        """What the state files were told to have passed since then."""
+        return self.gained if 0 < self.jumped_at and at < self.jumped_at else 0.0
+
+    def wait_for_time_to_pass(self):
+        assert self.time_passed.wait(240 * SLOWER), "the other rows do not end"
+        assert not self.failure, self.failure
+
+    def conduct(self):
+        """Measures while they run; then a restart, and a day passes for those who were told to wait so long."""
+        begin, cpu = time.monotonic(), cpu_seconds(self.gateway.pid)
+        try:
+            for run in self.runs.values():
+                if not run.is_long:
+                    run.is_over.wait()
+            self.cpu_share = (cpu_seconds(self.gateway.pid) - cpu) / (time.monotonic() - begin)
+            self.memory_kb = memory_peak_kb(self.gateway.pid)
+            self.status.stop()
+            self.restart()
+            self.pass_time()
+        except Exception as error:  # the tests will tell
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self.status.is_over.set()
+            self.time_passed.set()
+            for run in self.runs.values():
+                run.is_over.wait()
+            self.is_over.set()
+
+    def begin_anew(self):
+        self.client = self.gateway.client()
+        self.watch = Watch(self.gateway, self.runs)
+
+    def restart(self):
+        """Nobody is asked anything: those with an assignment serve it, those without wait on."""
+        seen = {name: len(run.peer.events("open")) for name, run in self.runs.items()}
+        waits = {name: self.watch.now(name)["NextAttemptAt"] for name, run in self.runs.items() if run.is_long and not run.failure}
+        self.close_watch()
+        self.gateway.restart()
+        self.begin_anew()
+        for name, run in self.runs.items():
+            if run.failure:
+                continue
+            found = self.watch.now(name)
+            if name in waits:
+                assert found["NextAttemptAt"] >= waits[name] - TREMOR * 1e6, f"{name}: {waits[name]} has become {found}"
+            else:
+                assert is_assigned(found), f"{name}: {found}"
+        self.close_watch()
+        self.gateway.stop()
+        self.disturbed = [name for name, run in self.runs.items() if not run.failure and len(run.peer.events("open")) > seen[name]]
+
+    def pass_time(self):
+        """As far as the state files know."""
+        self.gained = 1.5 * RETRY_AFTER_MAX
+        self.jumped_at = time.monotonic()
+        for name, run in self.runs.items():
+            path = self.gateway.state / f"{name}.json"
+            if run.is_long and path.exists():
+                state = json.loads(path.read_text())
+                for key in ("nextAttemptAt", "notBefore"):
+                    if state.get(key):
+                        state[key] -= int(self.gained * 1e6)
+                path.write_text(json.dumps(state))
+        self.gateway.start()
+        self.begin_anew()
+
+    def close_watch(self):
+        self.client.close()
+        self.watch.close()
+
+    def close(self):
+        self.is_over.wait()
+        for run in self.runs.values():
+            run.peer.close()
+        self.acceptor.close()
+        self.close_watch()
+        self.gateway.close()
