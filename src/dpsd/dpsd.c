@@ -122,7 +122,8 @@ static void set_limits(void) {
 
 static int on_timeout(sd_event_source *s, uint64_t due_usec, void *userdata) {
         log_error("not provisioned within the time given");
-        return sd_event_exit(sd_event_source_get_event(s), EXIT_TIMED_OUT);
+        manager_leave(userdata, EXIT_TIMED_OUT);
+        return 0;
 }
 
 static int prepare_once(Manager *m) {
@@ -135,8 +136,7 @@ static int prepare_once(Manager *m) {
         }
         if (arg_timeout_usec == USEC_INFINITY)
                 return 0;
-        return sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, arg_timeout_usec, 0, on_timeout,
-                                          NULL);
+        return sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, arg_timeout_usec, 0, on_timeout, m);
 }
 
 static int run(Manager *m) {
@@ -155,7 +155,6 @@ static int run(Manager *m) {
 
         manager_changed(m);
         r = sd_event_loop(m->event);
-        manager_stop(m);
         if (r < 0) {
                 log_error("the event loop has failed: %s", strerror(-r));
                 return EXIT_FAILED;

@@ -208,8 +208,8 @@ static void pursue(Identity *i) {
                 return;
         else if (i->is_unproven)
                 identity_begin(i, REASON_CREDENTIAL);
-        else if (identity_renewal_is_due(i))
-                identity_begin(i, REASON_RENEWAL);
+        else if (identity_renewal_is_due(i) || i->memory->attempts > 0)
+                identity_begin(i, REASON_RENEWAL); /* or goes on with what an earlier run was at */
 }
 
 /* Where programs find what they get. */

@@ -176,7 +176,7 @@ static int on_turn(sd_event_source *s, void *userdata) {
         clock_watch_synchronization(m->clock, m->n_waiting_for_clock > 0);
         manager_tend_window(m);
         if (m->once && manager_is_done(m, &is_assigned))
-                (void) sd_event_exit(m->event, 0);
+                manager_leave(m, 0);
         return 0;
 }
 
@@ -227,9 +227,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 }
 
 static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
-        Manager *m = userdata;
-
-        (void) sd_event_exit(m->event, 0);
+        manager_leave(userdata, 0);
         return 0;
 }
 
@@ -354,12 +352,13 @@ int manager_start(Manager *m) {
         return bus_start(m);
 }
 
-void manager_stop(Manager *m) {
+void manager_leave(Manager *m, int code) {
         notify_stopping(m->notify);
         bus_stop(m);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_stop(m->identities[k]);
         store_flush(m->store);
+        (void) sd_event_exit(m->event, code);
 }
 
 Manager *manager_free(Manager *m) {

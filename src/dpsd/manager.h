@@ -90,8 +90,9 @@ int manager_forget(Manager *m, const char *name);
 int manager_start(Manager *m);
 /* --once: whether all that was to be provisioned is, or cannot be; `ret_assigned`: whether it is. */
 bool manager_is_done(const Manager *m, bool *ret_assigned);
-/* At exit: what is to be remembered is on disk when it returns. */
-void manager_stop(Manager *m);
+/* Ends the loop with this code, from within it, as a loop that has ended takes no more work: what is to be remembered is on
+ * disk when it returns. */
+void manager_leave(Manager *m, int code);
 /* For manager_start(). */
 int manager_load(Manager *m);
 /* Reads it again; what is wrong is in m->report: -EBADMSG if any error is. */

@@ -183,3 +183,30 @@ def test_nothing_configured_is_a_daemon_that_says_so(gateway):
     assert gateway.notify.wait_for_status("no identity is configured")
     assert gateway.properties()["State"] == "idle"
     assert gateway.dpsctl("status").code == 0
+
+
+def test_a_clean_stop_remembers_the_count_and_the_plan(gateway, emulator):
+    gateway.identity()
+    emulator.script("gateway", *["register:503"] * 3)
+    gateway.start()
+    gateway.wait_for(Attempts=1)
+    for attempts in (2, 3):
+        gateway.dpsctl("reprovision", "gateway")
+        gateway.wait_for(Attempts=attempts)
+    planned = gateway.properties("gateway")["NextAttemptAt"]
+    gateway.stop()
+    assert gateway.remembered()["attempts"] == 3
+    assert abs(gateway.remembered()["nextAttemptAt"] - planned) < 1_000_000
+
+
+def test_a_renewal_in_trouble_goes_on_after_a_restart(gateway, emulator):
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    emulator.script("gateway", "register:429,retry-after=600")
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    planned = gateway.properties("gateway")["NextAttemptAt"]
+    gateway.restart()
+    properties = gateway.wait_for(State="assigned", Waiting="throttled")
+    assert abs(properties["NextAttemptAt"] - planned) < 1_000_000
+    assert properties["LastErrorId"] == "throttled" and not properties["Healthy"]
