@@ -237,14 +237,27 @@ static void on_counters_saved(int r, void *userdata) {
 
 static void on_assignment_saved(int r, void *userdata);
 
+/* What DPS has said counts, and what went wrong before is over. */
+static void take_success(const Identity *i, State *s) {
+        if (i->pending_success_at_usec == 0)
+                return;
+
+        s->last_success_at_usec = i->pending_success_at_usec;
+        if (s->error_at_usec > i->pending_success_at_usec)
+                return;
+        s->error = (DpsError){ 0 };
+        s->error_at_usec = s->failing_since_usec = 0;
+}
+
 static void save(Identity *i, store_handler_t handler) {
-        Assignment *shown = i->memory->assignment;
+        State s = *i->memory;
         int r;
 
-        if (i->pending)
-                i->memory->assignment = i->pending;
-        r = store_save(i->manager->store, i->name, i->memory, handler, i);
-        i->memory->assignment = shown;
+        if (i->pending) {
+                s.assignment = i->pending;
+                take_success(i, &s);
+        }
+        r = store_save(i->manager->store, i->name, &s, handler, i);
         if (r < 0)
                 handler(r, i);
 }
@@ -276,7 +289,7 @@ static bool has_moved(const Assignment *a, const Assignment *before) {
 }
 
 /* Takes `a`, and gives it what is ours: token, generation. It counts when it is durable. */
-static void settle(Identity *i, Assignment *a, bool is_news) {
+static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
         const Assignment *before = i->pending ?: i->memory->assignment;
         _cleanup_(credential_done) Credential credential = { 0 };
         DpsError error;
@@ -294,7 +307,7 @@ static void settle(Identity *i, Assignment *a, bool is_news) {
 
         assignment_free(i->pending);
         i->pending = a;
-        i->pending_is_news = i->pending_is_news || is_news;
+        i->pending_success_at_usec = success_at_usec ?: i->pending_success_at_usec;
         i->n_saving++;
         save(i, on_assignment_saved);
 }
@@ -321,18 +334,23 @@ static void on_assignment_saved(int r, void *userdata) {
         Identity *i = userdata;
         _cleanup_(assignment_freep) Assignment *before = NULL;
 
-        tell_disk(i, r);
-        if (--i->n_saving > 0 || !i->pending)
+        if (--i->n_saving > 0 || !i->pending) {
+                tell_disk(i, r);
                 return;
+        }
 
         before = i->memory->assignment;
         i->memory->assignment = TAKE_PTR(i->pending);
+        take_success(i, i->memory);
+        if (i->memory->error.id == DPS_ERROR_NONE)
+                i->logged_error = DPS_ERROR_NONE;
+        tell_disk(i, r);
         publish(i);
-        if (i->pending_is_news) {
+        if (i->pending_success_at_usec > 0) {
                 tell_news(i, before);
                 identity_finish_jobs(i, true, NULL);
         }
-        i->pending_is_news = false;
+        i->pending_success_at_usec = 0;
         identity_update(i);
 }
 
@@ -392,16 +410,14 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
         dps_hub_health_on_assigned(&i->hub, moved, now_usec(CLOCK_BOOTTIME));
-        i->memory->last_success_at_usec = now;
         i->is_unproven = false;
         i->certificate_was_warned_of = false;
-        identity_clear_error(i);
         (void) state_add_transition(i->memory, now,
                                     !before ? "assigned"
                                     : moved ? "hub-changed"
                                             : "renewed",
                                     a->hub);
-        settle(i, a, true);
+        settle(i, a, now);
 }
 
 /* Only a new token, of the same assignment. */
@@ -409,13 +425,14 @@ static void mint_anew(Identity *i) {
         Assignment *a = copy_assignment(i->memory->assignment);
 
         if (a)
-                settle(i, a, false);
+                settle(i, a, 0);
 }
 
 void identity_drop_assignment(Identity *i) {
         i->memory->assignment = assignment_free(i->memory->assignment);
         i->pending = assignment_free(i->pending);
-        i->pending_is_news = i->is_published = i->has_credential = i->is_unproven = false;
+        i->pending_success_at_usec = 0;
+        i->is_published = i->has_credential = i->is_unproven = false;
         i->certificate_expires_at_usec = 0;
         i->hub = (DpsHubHealth){ 0 };
         (void) outputs_clear(i->manager->outputs, i->name);

@@ -73,6 +73,7 @@ static void act(Identity *i, DpsAction action, const DpsReply *reply);
 static void on_ready(void *userdata) {
         Identity *i = userdata;
 
+        identity_log(i, LOG_DEBUG, "is logged in at %s", i->settings->endpoint);
         act(i, dps_registration_on_ready(i->registration, moment(i)), NULL);
         identity_update(i);
 }
@@ -80,6 +81,8 @@ static void on_ready(void *userdata) {
 static void on_reply(const DpsReply *reply, void *userdata) {
         Identity *i = userdata;
 
+        identity_log(i, LOG_DEBUG, "DPS answers %u to request %" PRIu64, (unsigned) reply->status,
+                     reply->request_id);
         /* It came over verified TLS: a server whose certificate is valid now. */
         clock_confirm(i->manager->clock);
         act(i, dps_registration_on_reply(i->registration, reply, moment_of(i, reply)), reply);
@@ -321,10 +324,14 @@ static void act(Identity *i, DpsAction action, const DpsReply *reply) {
                 case DPS_ACTION_WAIT:
                         return;
                 case DPS_ACTION_SEND:
+                        identity_log(i, LOG_DEBUG, "asks DPS: request %" PRIu64 ", %s",
+                                     action.request.request_id,
+                                     action.request.kind == DPS_REQUEST_POLL ? "poll" : "register");
                         if (send_request(i, &action.request, &error) >= 0)
                                 return;
                         break;
                 case DPS_ACTION_CONNECT:
+                        identity_log(i, LOG_DEBUG, "connects to %s", i->settings->endpoint);
                         i->transport = transport_free(i->transport);
                         if (connect_to_dps(i, &error) >= 0)
                                 return;
