@@ -76,6 +76,8 @@ class Pki:
         if kind == "chained":
             intermediate = Issuer("intermediate CA", self.issuer)
             return *self.leaf(intermediate), intermediate.certificate
+        if kind == "overlong":
+            return *self.leaf(), *[self.issuer.certificate] * 400
         if kind == "self-signed":
             issuer = Issuer("server")
             return issuer.key, issuer.sign(issuer.name, issuer.key, [(x509.SubjectAlternativeName(HOSTS), False)])

@@ -7,8 +7,8 @@ import ctypes
 import dataclasses
 import struct
 
-from hostile import (CONNACK, DISCONNECT, OPERATION, PINGRESP, RESPONSES, SUBACK, SUBSCRIBE, acknowledge, after, answer, assigned,
-                     assigning, beneath, both, close, connack, endlessly, failed, good, goodbye, half_close, half_flight, in_one_go,
+from hostile import (CONNACK, DISCONNECT, OPERATION, PINGRESP, RESPONSES, SUBACK, SUBSCRIBE, TRACKING_ID, acknowledge, after, answer,
+                     assigned, assigning, beneath, both, close, connack, endlessly, failed, good, goodbye, half_close, half_flight, in_one_go,
                      nothing, once, packet, publish, raw, reply, reset, right_reply, silence, stale, text, trickle, trouble)
 
 BACKOFF = (2.5, 5.0)  # of the first failure
@@ -40,6 +40,8 @@ class Row:
     endpoint: str = "127.0.0.1"
     min_gap: float = 0.0  # seconds from register to poll
     until: tuple = ()  # a fault that goes on until so many requests came
+    tracking_id: str = ""
+    operation: str = OPERATION  # that is polled for
     is_quick: bool = True  # is met again, while an assignment is served
 
 
@@ -125,6 +127,7 @@ CERTIFICATES = [
     fails("certificate-wrong-purpose", "tls-untrusted", "tls", tls="wrong-purpose"),
     fails("certificate-weak-key", "tls-untrusted", "tls", tls="weak-key"),
     fine("certificate-chained", tls="chained"),
+    fails("certificate-with-400-more", "tls", "tls", tls="overlong"),
     fails("tls-1.0-only", "tls", "tls", tls="tls-1.0"),
     fails("tls-1.1-only", "tls", "tls", tls="tls-1.1"),
     fine("tls-1.2-only", tls="tls-1.2"),
@@ -172,6 +175,10 @@ NO_MQTT = {
     "disconnect-of-server": packet(DISCONNECT),
 }
 
+LONG_ID = "4.%2F%00~!" + "*" * 240
+FOREIGN = both(*[reply(200, assigned(), rid=str(1000 + n)) for n in range(50)])
+OTHER = raw(b"".join(publish(f"$dps/registrations/other/{n}", b"{}") for n in range(50)))
+
 REQUEST_IDS = [
     fails("rid-wrong", "timeout", "register", {"register": answer(200, assigned(), rid="999")}, is_quick=False),
     fails("rid-missing", "timeout", "register", {"register": answer(200, assigned(), topic=f"{RESPONSES}/200/?x=1")}, is_quick=False),
@@ -189,6 +196,11 @@ REQUEST_IDS = [
           is_quick=False),
     fine("rid-wrong-then-right", {"register": both(answer(200, assigned(), rid="999"), good),
                                   "poll": both(answer(200, assigned(), rid="999"), good)}),
+    fine("topic-of-60-kb", {"register": lambda session, request: answer(
+        202, {"operationId": OPERATION, "status": "assigning"},
+        topic=f"{RESPONSES}/202/?{'x' * 60000}=y&$rid={request.rid}&retry-after=0")(session, request)}),
+    fine("operation-id-to-be-encoded", {"register": answer(202, {"operationId": LONG_ID, "status": "assigning"}, retry_after=0)},
+         operation=LONG_ID),
     fine("replies-twice", {"register": both(good, right_reply), "poll": both(good, right_reply)}),
     fine("replies-twice-in-one-go", {"register": in_one_go(good, right_reply), "poll": in_one_go(good, right_reply)}),
     fine("retry-after-before-rid", {"register": lambda session, request: answer(
@@ -199,8 +211,6 @@ REQUEST_IDS = [
          min_gap=4),
 ]
 
-FOREIGN = both(*[reply(200, assigned(), rid=str(1000 + n)) for n in range(50)])
-OTHER = raw(b"".join(publish(f"$dps/registrations/other/{n}", b"{}") for n in range(50)))
 MESSAGES = [
     fine("puback-missing", {"register": right_reply, "poll": right_reply}),
     fine("puback-late", {"register": both(right_reply, acknowledge), "poll": both(right_reply, acknowledge)}),
@@ -214,6 +224,7 @@ MESSAGES = [
         request, *session.right_reply(request), qos=0))}),
     fails("reply-of-qos-2-unreleased", "timeout", "register", {"register": answer(200, assigned(), qos=2)}, is_quick=False),
     fails("foreign-without-end", "timeout", "register", {"register": endlessly(1, reply(200, assigned(), rid="999"))}, is_quick=False),
+    fails("flood-without-end", "timeout", "register", {"register": endlessly(0.05, in_one_go(FOREIGN))}, is_quick=False),
     fails("pingresp-without-end", "timeout", "register", {"register": endlessly(1, raw(packet(PINGRESP)))}, is_quick=False),
     fails("packet-of-256-megabytes", "timeout", "register", {"register": both(raw(b"\x32\xff\xff\xff\x7f" + text("$dps")), silence)},
           is_quick=False),
@@ -257,6 +268,7 @@ def word_rows():
         for name, body, error, code, is_final in WORDS:
             make = refused if is_final else fails
             yield make(f"register-{status}-{name}", error, "register", {"register": answer(status, body)}, code=code)
+            yield make(f"poll-{status}-{name}", error, "poll", {"poll": answer(status, body)}, code=code)
         yield fine(f"register-{status}-assigning", {"register": answer(status, {"operationId": OPERATION, "status": "assigning"}, retry_after=0)})
         yield fine(f"register-{status}-unassigned", {"register": answer(status, {"operationId": OPERATION, "status": "unassigned"}, retry_after=0)})
         yield fine(f"register-{status}-assigned", {"register": lambda session, request, status=status: answer(
@@ -264,9 +276,6 @@ def word_rows():
         yield fails(f"register-{status}-operation-missing", "protocol", "register", {"register": answer(status, {"status": "assigning"})})
     yield fails("register-200-no-word", "protocol", "register", {"register": answer(200, {"operationId": OPERATION})})
     yield fine("register-202-no-word", {"register": answer(202, {"operationId": OPERATION}, retry_after=0)})
-    for name, body, error, code, is_final in WORDS:
-        make = refused if is_final else fails
-        yield make(f"poll-200-{name}", error, "poll", {"poll": answer(200, body)}, code=code)
     for name in ("x/y", "#", "a+b", "a?b", "a&$rid=9", "a b", "a\nb", "x" * 300, ""):
         yield fails(f"operation-id-{'x300' if len(name) > 9 else name.encode().hex() or 'empty'}", "protocol", "register",
                     {"register": answer(202, {"operationId": name, "status": "assigning"}, retry_after=0)})
@@ -287,18 +296,23 @@ STATUSES = [  # status, id, final or not
 ]
 
 
+def tracking_id(body):
+    return body["trackingId"] if isinstance(body, dict) else ""
+
+
 def status_row(step, status, error, is_final, body, name, code):
     again = "poll" if step == "poll" and not is_final and status >= 400 else "register"
     make = refused if is_final else fails
     return make(f"{step}-{name}", error, step, {step: answer(status, body)}, code=code, again=again,
-                waiting="throttled" if error == "throttled" else "retry")
+                tracking_id=tracking_id(body), waiting="throttled" if error == "throttled" else "retry")
 
 
 def refusal_row(step, name, body, clock_is_right, code=401000):
     """Who does not know the time does not know either whether it is the token that is wrong."""
+    more = {"code": code, "tracking_id": tracking_id(body)}
     if clock_is_right:
-        return refused(f"{step}-{name}", "auth", step, {step: answer(401, body)}, code=code)
-    return fails(f"{step}-{name}", "clock", step, {step: answer(401, body)}, code=code, waiting="clock")
+        return refused(f"{step}-{name}", "auth", step, {step: answer(401, body)}, **more)
+    return fails(f"{step}-{name}", "clock", step, {step: answer(401, body)}, waiting="clock", **more)
 
 
 def status_rows():
@@ -315,7 +329,7 @@ def status_rows():
         yield status_row(step, 401, "auth", True, trouble(401002, "evil\x1b[2J\r\n<0>evil" * 50), "401002-with-escapes", 401002)
     yield status_row("register", 400, "api-version", True, trouble(400004), "400004", 400004)
     yield status_row("register", 404, "enrollment-unknown", True, trouble(404201), "404201", 404201)
-    yield fails("poll-404", "operation-lost", "poll", {"poll": answer(404, trouble(404000))}, code=404000)
+    yield fails("poll-404", "operation-lost", "poll", {"poll": answer(404, trouble(404000))}, code=404000, tracking_id=TRACKING_ID)
     yield fails("poll-404-without-body", "operation-lost", "poll", {"poll": answer(404)}, code=404)
 
 
@@ -377,7 +391,8 @@ def retry_after_rows():
         yield fails(f"{step}-503-retry-after-1", "service", step, {step: answer(503, retry_after=1)}, code=503, next=told(1), **again)
         yield fails(f"{step}-503-retry-after-42", "service", step, {step: answer(503, retry_after=42)}, code=503, next=told(42),
                     is_quick=False, **again)
-        yield refused(f"{step}-401-retry-after-42", "auth", step, {step: answer(401, trouble(401000), retry_after=42)}, code=401000, is_quick=False)
+        yield refused(f"{step}-401-retry-after-42", "auth", step, {step: answer(401, trouble(401000), retry_after=42)}, code=401000, tracking_id=TRACKING_ID,
+                      is_quick=False)
         for name, value in LONG.items():  # by then another run has forgotten the operation
             yield throttled(f"{step}-429-retry-after-{name}", step, {step: answer(429, retry_after=value)}, next=told(value), is_quick=False)
     yield refused("register-404-retry-after-7200", "enrollment-unknown", "register", {"register": answer(404, retry_after=7200)}, code=404,

@@ -23,6 +23,7 @@ import time
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 REQUESTS = ("open", "connect", "subscribe", "register", "poll")  # the events of what a client begins
 RESPONSES = "$dps/registrations/res"
+TRACKING_ID = "8ad0463c-6427-4479-9dfa-3e8bb7003e9b"
 OPERATION = "4.d0a671905ea5b2c8.42d78160-4c78-479e-8be7-61d5e55dac0d"
 
 
@@ -251,7 +252,7 @@ def assigned(hub="evil.example", device_id="evil", status="assigned", **more):
 
 
 def trouble(code, message="as ordered"):
-    return {"errorCode": code, "trackingId": "8ad0463c-6427-4479-9dfa-3e8bb7003e9b", "message": message,
+    return {"errorCode": code, "trackingId": TRACKING_ID, "message": message,
             "timestampUtc": "2020-04-10T05:24:22.4718526Z"}
 
 

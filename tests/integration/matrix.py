@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from urllib.parse import unquote
 
 from jeepney import DBusErrorResponse, HeaderFields
 
@@ -156,12 +157,15 @@ class Run:
         assert len(sessions) == 1, sessions
         registers, polls = self.peer.events("register"), self.peer.events("poll")
         assert len(registers) == 1, registers
+        assert all(unquote(poll.detail["operation"]) == self.row.operation for poll in polls), polls[0]
+        self.peer.wait_for("disconnect")
         if self.row.min_gap:
             assert polls[0].at - registers[0].at >= self.row.min_gap, polls[0].at - registers[0].at
 
     def check_error(self, found):
         assert not self.row.errors or (found["LastErrorId"], found["LastErrorStep"]) in self.row.errors, found
         assert found["LastErrorCode"] == self.row.code, found
+        assert found["LastTrackingId"] == self.row.tracking_id, found
         assert found["Waiting"] == self.row.waiting, found
         assert not found["Healthy"], found
         assert "\x1b" not in found["LastError"] and "\n" not in found["LastError"], found
@@ -185,7 +189,7 @@ class Run:
 
     def check_next(self, found):
         told = [told for told in self.peer.told if re.fullmatch("[0-9]+", str(told.retry_after)) and int(told.retry_after) > 0]
-        base = told[-1].realtime if told else found["LastErrorAt"] / 1e6
+        base = told[0].realtime if told else found["LastErrorAt"] / 1e6
         wait = found["NextAttemptAt"] / 1e6 - base
         assert self.row.next[0] - TREMOR <= wait <= self.row.next[1] + SLACK, f"the next attempt is {wait} s away"
 
@@ -296,6 +300,10 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def count_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def memory_peak_kb(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return int(re.search(r"VmHWM:\s*(\d+)", file.read())[1])
@@ -317,7 +325,7 @@ class Matrix:
         self.is_over = threading.Event()
         self.started_at = 0.0
         self.failure = None
-        self.cpu_share = self.memory_kb = 0
+        self.cpu_share = self.memory_kb = self.n_fds = 0
         self.disturbed = []
         self.status = StatusCaller(self.gateway)
 
@@ -363,6 +371,7 @@ class Matrix:
                     run.is_over.wait()
             self.cpu_share = (cpu_seconds(self.gateway.pid) - cpu) / (time.monotonic() - begin)
             self.memory_kb = memory_peak_kb(self.gateway.pid)
+            self.n_fds = count_fds(self.gateway.pid)
             self.status.stop()
             self.restart()
             self.pass_time()

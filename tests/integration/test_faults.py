@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The fault matrix: whatever a peer does, dpsd says what is wrong, never floods, never spins, and recovers by itself."""
+import re
+
 import pytest
 
 pytest.register_assert_rewrite("matrix")
@@ -60,6 +62,19 @@ def test_faults_take_no_memory(matrix):
     assert matrix.memory_kb < 200_000 * SLOWER
 
 
+def test_faults_leave_no_file_open(matrix):
+    """Nobody is connected any more when this is counted."""
+    matrix.is_over.wait()
+    assert matrix.n_fds < 40
+
+
+def test_the_end_of_all_faults_is_told_to_systemd(matrix):
+    matrix.is_over.wait()
+    if any(run.failure for run in matrix.runs.values()):
+        pytest.skip("not all faults have ended well")
+    matrix.gateway.notify.wait_for_status(f"{len(matrix.runs)} of {len(matrix.runs)} identities assigned")
+
+
 def test_a_restart_asks_nobody(matrix):
     matrix.is_over.wait()
     assert not matrix.failure, matrix.failure
@@ -70,3 +85,10 @@ def test_no_secret_is_logged(matrix):
     matrix.is_over.wait()
     assert "SharedAccessSignature" not in matrix.gateway.log
     assert not any(run.key in matrix.gateway.log for run in matrix.runs.values())
+
+
+def test_no_peer_writes_to_the_terminal(matrix):
+    """Escapes, line ends and the like of an answer do not get into the log."""
+    matrix.is_over.wait()
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", matrix.gateway.log)
+    assert all(line.startswith("<") for line in matrix.gateway.err.lines)
