@@ -66,8 +66,8 @@ static void tell_status(Manager *m) {
                 return;
         }
 
-        n = snprintf(text, sizeof(text), "%u of %zu %s assigned", manager_n_assigned(m), m->n_identities,
-                     m->n_identities == 1 ? "identity" : "identities");
+        n = snprintf(text, sizeof(text), "%u of %zu identities assigned", manager_n_assigned(m),
+                     m->n_identities);
         if (i) {
                 identity_describe(i, true, next, sizeof(next));
                 snprintf(text + n, sizeof(text) - (size_t) n, "; %s: %s", i->name, next);

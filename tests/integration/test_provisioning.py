@@ -28,7 +28,7 @@ def test_a_gateway_goes_from_nothing_to_assigned(gateway, emulator):
     assert properties["NextAttemptAt"] == properties["RenewAt"]
     assert [r["event"] for r in emulator.wait_for_requests(5)] == ["connect", "subscribe", "register", "poll", "disconnect"]
     assert gateway.properties()["State"] == "ok"
-    gateway.notify.wait_for_status("1 of 1 identity assigned")
+    gateway.notify.wait_for_status("1 of 1 identities assigned")
 
 
 def test_the_device_id_is_what_dps_says(gateway, emulator):

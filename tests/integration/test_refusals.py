@@ -105,7 +105,7 @@ def test_a_refused_api_version_is_final_and_named(gateway, emulator):
 def test_a_final_answer_is_asked_about_once(gateway, emulator):
     start_and_fail(gateway, key=a_key())
     assert len(emulator.requests("connect")) == 1
-    gateway.notify.wait_for_status("0 of 1 identity assigned")
+    gateway.notify.wait_for_status("0 of 1 identities assigned")
 
 
 def test_a_final_answer_is_told_once_in_the_log_with_advice(gateway, emulator):
@@ -302,7 +302,7 @@ def test_a_refusal_takes_no_assignment_away(gateway, emulator, refusal, error_id
         assert properties[same] == assigned[same]
     assert served(gateway) == files
     assert gateway.remembered()["assignedHub"] == assigned["AssignedHub"]
-    gateway.notify.wait_for_status("1 of 1 identity assigned")
+    gateway.notify.wait_for_status("1 of 1 identities assigned")
     assert gateway.dpsctl("status", "gateway").code == 0
     assert gateway.dpsctl("status", "gateway", "--strict").code == 3
 
