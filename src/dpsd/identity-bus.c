@@ -33,6 +33,11 @@ static const DpsError *error_shown(const Identity *i) {
         return &i->memory->error;
 }
 
+/* Why there is nothing to ask DPS with: a fault in the file comes before what was wrong when last looked at. */
+static const DpsError *error_at_home(const Identity *i) {
+        return i->config_is_faulty && !isempty(i->config_error.message) ? &i->config_error : &i->memory->error;
+}
+
 /* Whom we are to be if that is known; else whom we were. */
 static void view_who(IdentityView *v, const Settings *settings, const Assignment *a, Method method) {
         if (settings) {
@@ -180,7 +185,7 @@ int identity_bus_reprovision(sd_bus_message *request, Identity *i, sd_bus_error 
                                          "%s: asked too often, possible again in %" PRIu64 " s", i->name,
                                          (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
         if (r < 0)
-                return refuse(i, r, presentable(i->config_error.message), error);
+                return refuse(i, r, presentable(error_at_home(i)->message), error);
         return sd_bus_reply_method_return(request, "t", job);
 }
 

@@ -226,6 +226,8 @@ void identity_describe_next(const Identity *i, bool lasting, char *buffer, size_
                 snprintf(buffer, size, "asking DPS now");
         else if (i->wants_slot)
                 snprintf(buffer, size, "waiting for its turn");
+        else if (i->pending)
+                snprintf(buffer, size, "saving what DPS has assigned");
         else if (next == 0)
                 snprintf(buffer, size, "nothing is planned");
         else if (next <= now + USEC_PER_SEC)

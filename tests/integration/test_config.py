@@ -383,3 +383,19 @@ def test_systemd_is_told_of_a_reload(gateway):
     gateway.reload()
     assert "RELOADING=1" in gateway.notify.lines
     assert any(line.startswith("MONOTONIC_USEC=") for line in gateway.notify.lines)
+
+
+# ---- asking DPS without what that needs ----
+
+
+@pytest.mark.parametrize("change, error, word", [
+    ({"registration_id": "gw-%{mac:nope0}"}, "Config", "nope0"),
+    ({"attestation": {"Key": "credential:absent.key"}}, "KeyUnavailable", "absent.key"),
+])
+def test_a_request_that_cannot_be_tells_what_is_missing(gateway, change, error, word):
+    gateway.identity(key=a_key(), **change)
+    gateway.start()
+    with pytest.raises(DBusErrorResponse) as refusal:
+        gateway.call("gateway", "Reprovision")
+    assert refusal.value.name == f"{NAME}.Error.{error}"
+    assert word in refusal.value.data[0]
