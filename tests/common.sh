@@ -8,8 +8,8 @@ packages_to_build=(gcc libc6-dev libjson-c-dev libmosquitto-dev libssl-dev libsy
 	pkgconf)
 packages_to_run=(dbus-daemon mosquitto)
 packages_to_test=(clang clang-format dbus e2fsprogs git libcmocka-dev libpam-systemd mandoc openssh-client perl-base polkitd
-	python3 python3-cryptography python3-jeepney python3-pytest python3-pytest-timeout python3-pytest-xdist shellcheck
-	systemd systemd-sysv util-linux)
+	python3 python3-cryptography python3-dbus python3-gi python3-jeepney python3-pytest python3-pytest-timeout
+	python3-pytest-xdist shellcheck systemd systemd-sysv util-linux)
 packages_to_fuzz=(clang libclang-rt-dev)
 
 as_root() {
