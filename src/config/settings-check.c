@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "basic/json.h"
+#include "basic/text.h"
+#include "config/secret.h"
+#include "config/settings-internal.h"
+#include "config/why.h"
+#include "dps/request.h"
+
+static bool consists_of(const char *text, const char *extra) {
+        for (const char *p = text; *p; p++)
+                if (!isalnum((unsigned char) *p) && !strchr(extra, *p))
+                        return false;
+        return *text;
+}
+
+int id_scope_check(const char *value, char **ret_why) {
+        if (dps_id_scope_is_valid(value))
+                return 0;
+        return why(ret_why, -EINVAL,
+                   "not an ID scope, which is letters, digits and -, such as 0ne00AABBCC; the overview page "
+                   "of the DPS instance tells it");
+}
+
+int registration_id_check(const char *value, char **ret_why) {
+        if (dps_registration_id_is_valid(value))
+                return 0;
+        return why(ret_why, -EINVAL,
+                   "not a registration ID, which is 1 to 128 of A-Z a-z 0-9 - . _ : and ends with a letter, "
+                   "a digit or -");
+}
+
+static bool is_numeric_address(const char *value) {
+        unsigned char buffer[sizeof(struct in6_addr)];
+
+        return inet_pton(AF_INET, value, buffer) == 1 || inet_pton(AF_INET6, value, buffer) == 1;
+}
+
+static bool is_host_name(const char *value) {
+        return strlen(value) <= 253 && consists_of(value, "-._") && value[0] != '.' && value[0] != '-' &&
+               !strstr(value, "..");
+}
+
+int endpoint_check(const char *value, char **ret_why) {
+        const char *colon = strchr(value, ':');
+
+        if (is_numeric_address(value))
+                return 0;
+        if (strstr(value, "://") || strchr(value, '/'))
+                return why(ret_why, -EINVAL,
+                           "a name alone is wanted, without https:// or mqtts:// and without path");
+        if (colon && strspn(colon + 1, "0123456789") == strlen(colon + 1))
+                return why(ret_why, -EINVAL,
+                           "a name alone is wanted; a port belongs into MqttPort= or HttpsPort=");
+        if (endswith(value, ".azure-devices.net"))
+                return why(ret_why, -EINVAL,
+                           "that is an IoT hub; DPS is global.azure-devices-provisioning.net, and says which "
+                           "hub it is");
+        if (!is_host_name(value))
+                return why(ret_why, -EINVAL, "neither a host name nor a numeric address");
+        return 0;
+}
+
+int api_version_check(const char *value, char **ret_why) {
+        if (strlen(value) <= 32 && value[strspn(value, "0123456789abcdefghijklmnopqrstuvwxyz-")] == 0)
+                return 0;
+        return why(ret_why, -EINVAL, "an API version is a date, such as %s or 2021-06-01",
+                   DPS_API_VERSION_DEFAULT);
+}
+
+static void json_tokener_freep(struct json_tokener **t) {
+        if (*t)
+                json_tokener_free(*t);
+}
+
+int payload_check(const char *value, char **ret_why) {
+        _cleanup_(json_tokener_freep) struct json_tokener *tokener = json_tokener_new_ex(32);
+        _cleanup_(json_freep) json_object *object = NULL;
+        size_t size = strlen(value);
+        enum json_tokener_error e;
+
+        if (!tokener)
+                return -ENOMEM;
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+        object = json_tokener_parse_ex(tokener, value, (int) size);
+        e = json_tokener_get_error(tokener);
+        if (e == json_tokener_continue)
+                return why(ret_why, -EINVAL, "not JSON: it ends too early");
+        if (e != json_tokener_success)
+                return why(ret_why, -EINVAL, "not JSON: %s at character %zu", json_tokener_error_desc(e),
+                           json_tokener_get_parse_end(tokener) + 1);
+        if (json_tokener_get_parse_end(tokener) != size)
+                return why(ret_why, -EINVAL, "not JSON: something is behind its end");
+        if (!json_object_is_type(object, json_type_object))
+                return why(ret_why, -EINVAL, "DPS takes a JSON object, such as {\"site\":\"north\"}");
+        return 0;
+}
+
+int path_check(const char *value, char **ret_why) {
+        if (value[0] == '/' && strlen(value) < PATH_MAX)
+                return 0;
+        return why(ret_why, -EINVAL, "the absolute path of a file is wanted");
+}
+
+int proxy_check(const char *value, char **ret_why) {
+        static const char *const schemes[] = { "http://", "https://", "socks5h://" };
+        const char *host = value, *at;
+
+        for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
+                if (scan_literal(&host, schemes[i]))
+                        break;
+        at = strrchr(host, '@');
+        if (at)
+                host = at + 1;
+        if (host != value && *host && *host != '/' && *host != ':')
+                return 0;
+        return why(ret_why, -EINVAL,
+                   "takes http://[USER@]HOST:PORT, https:// or socks5h:// (what is given is not shown)");
+}
+
+int reference_check(const char *value, char **ret_why) {
+        if (specifier_present(value) && (value[0] == '/' || startswith(value, "credential:")))
+                return 0; /* checked again when they are expanded */
+        return secret_check(value, ret_why);
+}
+
+int certificate_check(const char *value, char **ret_why) {
+        if (value[0] == '/' || startswith(value, "credential:"))
+                return reference_check(value, ret_why);
+        return why(ret_why, -EINVAL, "the absolute path of a PEM file is wanted, or credential:NAME");
+}
+
+/* Keys in hardware: known by an URI, in which % is not ours. */
+bool private_key_is_uri(const char *value) {
+        return startswith(value, "pkcs11:") || startswith(value, "handle:");
+}
+
+int private_key_check(const char *value, char **ret_why) {
+        const char *number = value;
+
+        if (scan_literal(&number, "handle:0x") && consists_of(number, "") && strlen(number) <= 8 &&
+            number[strspn(number, "0123456789abcdefABCDEF")] == 0)
+                return 0;
+        if (startswith(value, "handle:"))
+                return why(ret_why, -EINVAL, "has a handle that is none; it is written as handle:0x81000002");
+        return private_key_is_uri(value) ? 0 : reference_check(value, ret_why);
+}
+
+int group_check(const char *value, char **ret_why) {
+        if (consists_of(value, "_-.") && value[0] != '-' && strlen(value) <= 31)
+                return 0;
+        return why(ret_why, -EINVAL, "not the name of a group");
+}

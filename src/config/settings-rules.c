@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "config/settings-internal.h"
+
+#define TOKEN_LIFETIME_SHORT USEC_PER_HOUR
+
+void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *line, const char *reason) {
+        bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;");
+        const char *hint = has_comment ? " (a comment begins at the start of a line)" : "";
+
+        if (key_may_be_shown(k, line->value))
+                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s=%.80s: %s%s",
+                                k->name, line->value, reason, hint);
+        else
+                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s= %s%s", k->name,
+                                reason, k->flags & KEY_SECRET ? "" : hint);
+}
+
+int reading_store(Reading *reading) {
+        for (size_t i = 0; i < N_KEYS; i++) {
+                const Choice *c = &reading->choices[i];
+
+                if (c->is_overfull)
+                        conf_report_add(reading->report, CONF_ERROR, choice_last_line(c)->file,
+                                        choice_last_line(c)->line, "%s= has more than %d lines",
+                                        settings_keys[i].name, LIST_LINES_MAX);
+                for (size_t j = 0; j < c->n; j++) {
+                        _cleanup_(freep) char *reason = NULL;
+                        int r = key_store(&settings_keys[i], reading->settings, c->lines[j]->value, &reason);
+
+                        if (r == -ENOMEM)
+                                return r;
+                        if (r < 0)
+                                reading_report_bad_value(reading, &settings_keys[i], c->lines[j],
+                                                         reason ?: strerror(-r));
+                }
+        }
+        return 0;
+}
+
+/* Where something is missing, there is no line to name. */
+static void report_missing(Reading *reading, ConfSeverity severity, const char *what) {
+        const Conf *own = reading->own;
+
+        if (own->n_lines > 0 || !reading->report->has_errors) /* else the file could not be read at all */
+                conf_report_add(reading->report, severity, own->files ? own->files[0] : own->name, 0, "%s",
+                                what);
+}
+
+static void check_required(Reading *reading) {
+        if (reading_choice(reading, "IdScope")->n == 0)
+                report_missing(reading, CONF_ERROR,
+                               "IdScope= in [Provisioning] is missing; the overview page of the DPS instance "
+                               "tells it");
+        if (reading_choice(reading, "RegistrationId")->n == 0)
+                report_missing(reading, CONF_ERROR,
+                               "RegistrationId= in [Provisioning] is missing, such as gw-%{serial|mac:eth0}");
+}
+
+static void check_pair(Reading *reading, const char *one, const char *other) {
+        const ConfLine *a = choice_last_line(reading_choice(reading, one)),
+                       *b = choice_last_line(reading_choice(reading, other));
+
+        if (a && b)
+                conf_report_add(reading->report, CONF_ERROR, b->file, b->line,
+                                "%s= and %s= exclude each other; the other one is in %s:%u", other, one,
+                                a->file, a->line);
+}
+
+/* What dpsd of this version cannot do is refused: nothing else is done instead, least of all is a proxy gone around. */
+static void check_supported(Reading *reading) {
+        const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport"));
+        const ConfLine *proxy = choice_last_line(reading_choice(reading, "Proxy"));
+
+        if (transport && reading->settings->transport == TRANSPORT_HTTPS)
+                conf_report_add(reading->report, CONF_ERROR, transport->file, transport->line,
+                                "Transport=https: this version of dpsd speaks MQTT only");
+        if (proxy && reading->settings->proxy)
+                conf_report_add(
+                        reading->report, CONF_ERROR, proxy->file, proxy->line,
+                        "Proxy= is set: this version of dpsd cannot use a proxy, and does not go around one");
+}
+
+typedef struct Obstacle {
+        const ConfLine *line; /* NULL: something is missing */
+        const char *what;     /* NULL: the method can be used */
+        bool is_final;        /* an error also where another method could be used */
+} Obstacle;
+
+static Obstacle symmetric_key_obstacle(Reading *reading) {
+        if (reading_choice(reading, "Key")->n > 0 || reading_choice(reading, "GroupKey")->n > 0)
+                return (Obstacle){ 0 };
+        if (reading_choice(reading, "Method")->n == 0 && reading_choice(reading, "Certificate")->n > 0)
+                return (Obstacle){
+                        .what = "Key= in [Attestation] is missing; for a certificate say Method=x509"
+                };
+        return (Obstacle){ .what = "Key= in [Attestation] is missing, such as Key=credential:gateway.key" };
+}
+
+static Obstacle x509_obstacle(Reading *reading) {
+        const Choice *certificates = reading_choice(reading, "Certificate"),
+                     *private_keys = reading_choice(reading, "PrivateKey");
+
+        if (certificates->n == 0)
+                return (Obstacle){
+                        .what = "Certificate= in [Attestation] is missing, which Method=x509 needs"
+                };
+        if (private_keys->n == 0)
+                return (Obstacle){
+                        .what = "PrivateKey= in [Attestation] is missing, which Method=x509 needs"
+                };
+        if (certificates->n != private_keys->n)
+                return (Obstacle){
+                        choice_last_line(private_keys),
+                        "there must be as many lines PrivateKey= as Certificate=, in the same order", true
+                };
+
+        for (size_t i = 0; i < private_keys->n; i++)
+                if (strv_contains(reading->settings->private_keys, private_keys->lines[i]->value) &&
+                    private_key_is_uri(private_keys->lines[i]->value))
+                        return (Obstacle){ private_keys->lines[i],
+                                           "PrivateKey= names a key in hardware: this version of dpsd takes "
+                                           "key files only",
+                                           false };
+        return (Obstacle){ 0 };
+}
+
+static Obstacle method_obstacle(Reading *reading, Method m) {
+        switch (m) {
+        case METHOD_SYMMETRIC_KEY:
+                return symmetric_key_obstacle(reading);
+        case METHOD_X509:
+                return x509_obstacle(reading);
+        case METHOD_TPM:
+                return (Obstacle){ choice_last_line(reading_choice(reading, "Method")),
+                                   "Method=tpm: this version of dpsd has no TPM attestation", false };
+        case _METHOD_MAX:
+                break;
+        }
+        abort();
+}
+
+/* Methods that cannot be used are worth a warning where one can, which is then taken. */
+static void check_methods(Reading *reading) {
+        const Settings *s = reading->settings;
+        Obstacle obstacles[_METHOD_MAX];
+        bool is_possible = false;
+
+        for (unsigned i = 0; i < s->n_methods; i++) {
+                obstacles[i] = method_obstacle(reading, s->methods[i]);
+                is_possible = is_possible || !obstacles[i].what;
+        }
+
+        for (unsigned i = 0; i < s->n_methods; i++) {
+                const Obstacle *o = &obstacles[i];
+                ConfSeverity severity = is_possible && !o->is_final ? CONF_WARNING : CONF_ERROR;
+
+                if (o->what && o->line)
+                        conf_report_add(reading->report, severity, o->line->file, o->line->line, "%s",
+                                        o->what);
+                else if (o->what)
+                        report_missing(reading, severity, o->what);
+        }
+}
+
+static void warn_of_group_key(Reading *reading) {
+        const Choice *c = reading_choice(reading, "GroupKey");
+        const ConfLine *line = choice_last_line(c);
+
+        if (line && c->is_own && reading_choice(reading, "Key")->n == 0)
+                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
+                                "GroupKey= makes every device of the enrollment group: one stolen box is the "
+                                "whole group; Key= with the device's own key is safer (dpsctl derive-key)");
+}
+
+static void check_times(Reading *reading) {
+        const Settings *s = reading->settings;
+        const Choice *before = reading_choice(reading, "RenewBefore"),
+                     *lifetime = reading_choice(reading, "TokenLifetime");
+        const Choice *blamed = before->n > 0 && !s->renew_before_percent ? before : lifetime;
+        const ConfLine *line = choice_last_line(blamed);
+        uint64_t before_usec = s->renew_before_percent
+                                       ? s->token_lifetime_usec / 100 * s->renew_before_percent
+                                       : s->renew_before_usec;
+        char text[DURATION_TEXT_MAX];
+        uint64_t interval_usec;
+
+        if (!line)
+                return;
+        if (before_usec >= s->token_lifetime_usec) {
+                conf_report_add(reading->report, CONF_ERROR, line->file, line->line,
+                                "RenewBefore= must be less than TokenLifetime=, which is %s",
+                                format_duration(s->token_lifetime_usec, text));
+                return;
+        }
+
+        /* The earliest that may come: dpsd renews at some fraction of RenewBefore=. */
+        interval_usec = s->token_lifetime_usec - before_usec;
+        if (blamed->is_own &&
+            (s->token_lifetime_usec < TOKEN_LIFETIME_SHORT || interval_usec < TOKEN_LIFETIME_SHORT / 2))
+                conf_report_add(
+                        reading->report, CONF_WARNING, line->file, line->line,
+                        "%s=%.80s: up to %llu %s a day", line->key, line->value,
+                        (unsigned long long) (USEC_PER_DAY / MAX(interval_usec, USEC_PER_SEC)),
+                        s->renew == RENEW_PROVISION
+                                ? "registrations of this device, of a quota that the whole fleet shares,"
+                                : "new tokens");
+}
+
+void reading_check_together(Reading *reading) {
+        check_pair(reading, "Payload", "PayloadFile");
+        check_pair(reading, "Key", "GroupKey");
+        check_supported(reading);
+        warn_of_group_key(reading);
+        check_times(reading);
+}
+
+void reading_check_complete(Reading *reading) {
+        check_required(reading);
+        check_methods(reading);
+}
