@@ -331,8 +331,8 @@ static int list_one(const Listing *l, size_t i, size_t n, char *const *directori
                         return r;
                 conf_report_add(
                         report, CONF_WARNING, path, 0,
-                        "this is no name for an identity, skipping: 1 to 64 of A-Z a-z 0-9 _ . : - are "
-                        "one, the first of them no . : or -, and not ending in .conf, .d or .json");
+                        "this is no name for an identity, skipping: 1 to 64 of A-Z a-z 0-9 _ . : - are one, "
+                        "the first of them no . : or -, and not ending in .conf, .d or .json");
                 return 0;
         }
 
@@ -444,10 +444,9 @@ static int read_assignment(Reader *reader, Span line) {
         if (reader->skip_section)
                 return 0;
         if (!equals) {
-                reader_fault(reader,
-                             "neither a [Section] nor Key=Value (what is here is not shown, it may be a "
-                             "secret); a comment begins with #, and a line that goes on in the next one "
-                             "ends with a backslash");
+                reader_fault(reader, "neither a [Section] nor Key=Value (what is here is not shown, it may "
+                                     "be a secret); a comment begins with #, and a line that goes on in the "
+                                     "next one ends with a backslash");
                 return 0;
         }
 
@@ -458,9 +457,8 @@ static int read_assignment(Reader *reader, Span line) {
                 return 0;
         }
         if (!reader->section) {
-                reader_fault(reader,
-                             "this assignment is in no section: a line such as [Provisioning] must come "
-                             "before it");
+                reader_fault(reader, "this assignment is in no section: a line such as [Provisioning] must "
+                                     "come before it");
                 return 0;
         }
         return add_line(reader, key, value);

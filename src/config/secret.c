@@ -19,9 +19,8 @@
 #define CREDENTIAL_PREFIX "credential:"
 
 static const char no_reference[] =
-        "takes credential:NAME or the absolute path of a file (what is given is not "
-        "shown); to use this secret, write it to a file with mode 0600 and name that "
-        "file here";
+        "takes credential:NAME or the absolute path of a file (what is given is not shown); to use this "
+        "secret, write it to a file with mode 0600 and name that file here";
 
 /* --- what it names ------------------------------------------------------------------------------------------ */
 
@@ -48,10 +47,9 @@ int secret_check(const char *reference, char **ret_why) {
         if (scan_literal(&name, CREDENTIAL_PREFIX)) {
                 if (credential_name_is_valid(name))
                         return 0;
-                return why(
-                        ret_why, -EINVAL,
-                        "the name behind credential: is none: it is printable, at most 255 letters, with no "
-                        "space, slash or colon");
+                return why(ret_why, -EINVAL,
+                           "the name behind credential: is none: it is printable, at most 255 letters, with "
+                           "no space, slash or colon");
         }
 
         if (*reference != '/' || strlen(reference) >= PATH_MAX || looks_like_base64(reference))

@@ -524,11 +524,10 @@ static int check_alternative(Span s, char **ret_why) {
         const struct source *source = find_source(s, &argument);
 
         if (!source)
-                return why(
-                        ret_why, -EINVAL,
-                        "there is no specifier \"%.*s\"; there are machine-id, hostname, mac:IFACE, serial, "
-                        "board-serial, uuid, cert-cn, file:PATH, credential:NAME",
-                        (int) MIN(s.size, (size_t) 40), s.start);
+                return why(ret_why, -EINVAL,
+                           "there is no specifier \"%.*s\"; there are machine-id, hostname, mac:IFACE, "
+                           "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME",
+                           (int) MIN(s.size, (size_t) 40), s.start);
         if (!source->takes && argument.start)
                 return why(ret_why, -EINVAL, "%%{%s} takes nothing behind a colon", source->name);
         if (source->takes && !(argument.start && source->takes(argument)))

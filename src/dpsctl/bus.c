@@ -29,8 +29,7 @@ static const struct {
           "the identity is gone; dpsctl status shows which there are" },
         { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, false,
           "not permitted: do it as root (sudo dpsctl ...), or let polkit grant io.dpsd.dps1.manage; tokens "
-          "and "
-          "connections are for members of group dps too" },
+          "and connections are for members of group dps too" },
         { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, EXIT_NOT_PERMITTED, false,
           "not permitted without a password: do it as root (sudo dpsctl ...), or at a terminal" },
         { SD_BUS_ERROR_SERVICE_UNKNOWN, EXIT_NO_DAEMON, false,
@@ -77,10 +76,10 @@ int bus_fail(const sd_bus_error *error, int r) {
 }
 
 int bus_fail_answer(const char *member, int r) {
-        return complain(EXIT_FAILED,
-                        "the answer to %s is not what it should be (%s): dpsd and dpsctl are of different "
-                        "versions",
-                        member, strerror(-r));
+        return complain(
+                EXIT_FAILED,
+                "the answer to %s is not what it should be (%s): dpsd and dpsctl are of different versions",
+                member, strerror(-r));
 }
 
 int bus_open(const Options *o, sd_bus **ret) {
@@ -101,12 +100,10 @@ int bus_open(const Options *o, sd_bus **ret) {
         if (r == -EACCES || r == -EPERM)
                 return complain(EXIT_NOT_PERMITTED, "the system bus lets us not in: %s", strerror(-r));
         if (r < 0)
-                return complain(
-                        EXIT_NO_DAEMON,
-                        "there is no system bus to reach dpsd by (%s); what dpsd does: systemctl status "
-                        "dpsd, and "
-                        "what it gives: /run/dps",
-                        strerror(-r));
+                return complain(EXIT_NO_DAEMON,
+                                "there is no system bus to reach dpsd by (%s); what dpsd does: systemctl "
+                                "status dpsd, and what it gives: /run/dps",
+                                strerror(-r));
         return 0;
 }
 

@@ -69,8 +69,7 @@ static int verify_file(const char *path, const Conf *defaults, ConfReport *repor
         else if (!streq(name, DAEMON_NAME) && !conf_name_is_valid(name))
                 conf_report_add(report, CONF_WARNING, path, 0,
                                 "this is no name for an identity, the file would be skipped: 1 to 64 of A-Z "
-                                "a-z 0-9 _ "
-                                ". : - are one, the first of them no . : or -");
+                                "a-z 0-9 _ . : - are one, the first of them no . : or -");
 
         r = conf_load_file(path, name, report, &conf);
         if (r < 0)
@@ -242,10 +241,10 @@ static int show_confs(const Options *o, json_object **rows, ConfReport *report) 
         STRV_FOREACH(name, names) {
                 r = show_conf(directories, *name, o, rows, report);
                 if (r == -ENOENT)
-                        return complain(EXIT_NO_IDENTITY,
-                                        "there is no %s.conf, or it is masked; where it is searched: "
-                                        "dps.conf(5)",
-                                        *name);
+                        return complain(
+                                EXIT_NO_IDENTITY,
+                                "there is no %s.conf, or it is masked; where it is searched: dps.conf(5)",
+                                *name);
                 if (r < 0)
                         return complain(EXIT_FAILED, "%s.conf cannot be read: %s", *name, strerror(-r));
         }

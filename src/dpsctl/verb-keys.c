@@ -81,10 +81,10 @@ static int read_key(const Options *o, DpsKey *ret) {
                 return complain(EXIT_FAILED, "the key from %s is none: DPS takes keys of 16 to 64 bytes",
                                 shown);
         if (r < 0)
-                return complain(EXIT_FAILED,
-                                "the key from %s is none: the base64 text of the portal is wanted, and "
-                                "nothing else",
-                                shown);
+                return complain(
+                        EXIT_FAILED,
+                        "the key from %s is none: the base64 text of the portal is wanted, and nothing else",
+                        shown);
         return 0;
 }
 
@@ -136,10 +136,9 @@ static int make_resource(const Options *o, char **ret, const char **ret_policy) 
 
         if (is_dps == is_hub || (is_dps && !(o->id_scope && o->registration_id)) ||
             (is_hub && !(o->hub && o->device_id)))
-                return complain(
-                        EXIT_USAGE,
-                        "what is the token for? Either --id-scope= and --registration-id=, for DPS, or "
-                        "--hub= and --device-id=, for the hub");
+                return complain(EXIT_USAGE,
+                                "what is the token for? Either --id-scope= and --registration-id=, for DPS, "
+                                "or --hub= and --device-id=, for the hub");
         if (is_dps) {
                 r = check_registration_id(o->registration_id);
                 if (r != 0)

@@ -170,11 +170,9 @@ static void on_gone(Watch *w) {
         const Jobs *jobs = w->userdata;
 
         watch_end(w, complain(EXIT_NO_DAEMON, "%s",
-                              jobs->n > 0
-                                      ? "dpsd went away before it was done; it goes on when it is back. What "
-                                        "happened: "
-                                        "journalctl -u dpsd"
-                                      : "dpsd is not running; to start it: systemctl start dpsd"));
+                              jobs->n > 0 ? "dpsd went away before it was done; it goes on when it is back. "
+                                            "What happened: journalctl -u dpsd"
+                                          : "dpsd is not running; to start it: systemctl start dpsd"));
 }
 
 static void on_timeout(Watch *w) {

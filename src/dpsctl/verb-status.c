@@ -240,8 +240,7 @@ int status_print(const IdentityList *l, const Options *o, uint64_t now_usec) {
         output_begin(o);
         if (l->n == 0)
                 printf("No identity is configured. To have one: write /etc/dps/NAME.conf, see dps.conf(5), "
-                       "then: "
-                       "dpsctl reload\n");
+                       "then: dpsctl reload\n");
         else if (l->n == 1)
                 print_card(&l->items[0], now_usec);
         else

@@ -158,11 +158,11 @@ static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *error) 
                 const char *match;
                 sd_bus_message_handler_t handler;
         } matches[] = {
-                { "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-                  "member='NameOwnerChanged',arg0='" DPS_BUS_NAME "'",
+                { "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='"
+                  "NameOwnerChanged',arg0='" DPS_BUS_NAME "'",
                   on_owner_changed },
-                { MATCH "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',"
-                        "path_namespace='" DPS_BUS_IDENTITY_PREFIX "'",
+                { MATCH "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path_"
+                        "namespace='" DPS_BUS_IDENTITY_PREFIX "'",
                   on_properties_changed },
                 { MATCH "interface='org.freedesktop.DBus.ObjectManager',member='InterfacesAdded'",
                   on_interfaces_added },

@@ -237,8 +237,7 @@ static int check_leaf(const Loading *l, const char *registration_id, ClientCerti
         r = common_name(leaf, &c->common_name);
         if (r == -ENODATA)
                 return blame_certificate(l, r,
-                                         "its subject has no common name, which must be the "
-                                         "registration ID");
+                                         "its subject has no common name, which must be the registration ID");
         if (r < 0)
                 return blame_certificate(l, r, "");
         if (strcasecmp(c->common_name, registration_id) != 0) {

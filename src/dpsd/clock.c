@@ -71,10 +71,9 @@ static void clock_read_floor(Clock *c) {
 
         r = span_to_u64(span_strip((Span){ text, size }), &usec);
         if (r < 0 || usec > FLOOR_MAX_USEC) {
-                log_warning(
-                        "Clock: %s in the state directory holds no time that can be right; it is replaced "
-                        "when the time is confirmed",
-                        FLOOR_FILE);
+                log_warning("Clock: %s in the state directory holds no time that can be right; it is "
+                            "replaced when the time is confirmed",
+                            FLOOR_FILE);
                 return;
         }
 
@@ -94,8 +93,7 @@ static void clock_write_floor(Clock *c) {
         r = file_write_atomic(c->state_fd, FLOOR_FILE, text, (size_t) n, 0600, (gid_t) -1, 0);
         if (r < 0) {
                 log_debug("Clock: %s in the state directory cannot be written: %s; trying again when the "
-                          "time is "
-                          "confirmed again",
+                          "time is confirmed again",
                           FLOOR_FILE, strerror(-r));
                 return;
         }

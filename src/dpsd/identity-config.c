@@ -168,8 +168,8 @@ static void drop_if_foreign(Identity *i) {
                 return;
 
         identity_log(i, LOG_NOTICE,
-                     "the registration id is %s now, and was %s: the assignment to %s was another "
-                     "device's and is dropped",
+                     "the registration id is %s now, and was %s: the assignment to %s was another device's "
+                     "and is dropped",
                      i->settings->registration_id, a->registration_id, a->hub);
         identity_drop_assignment(i);
 }
@@ -221,11 +221,10 @@ int identity_prepare_outputs(Identity *i) {
         if (r < 0)
                 identity_log(i, LOG_ERR, "its directory for programs cannot be made: %s", strerror(-r));
         else if (r > 0 && !i->group_was_warned_of)
-                identity_log(
-                        i, LOG_WARNING,
-                        "its files are for the daemon's own group only, since dpsd is no member of group %s: "
-                        "make it one, or change Group=",
-                        group);
+                identity_log(i, LOG_WARNING,
+                             "its files are for the daemon's own group only, since dpsd is no member of "
+                             "group %s: make it one, or change Group=",
+                             group);
         i->group_was_warned_of = r > 0;
         return r;
 }

@@ -449,11 +449,10 @@ void identity_load(Identity *i) {
         if (r == -ENOENT)
                 return;
         if (r < 0) {
-                identity_log(
-                        i, LOG_ERR,
-                        "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and DPS is "
-                        "asked anew",
-                        why ?: strerror(-r), i->name);
+                identity_log(i, LOG_ERR,
+                             "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and "
+                             "DPS is asked anew",
+                             why ?: strerror(-r), i->name);
                 return;
         }
 

@@ -408,8 +408,7 @@ static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error
                 log_trouble(b, LOG_ERR,
                             sd_bus_error_has_name(trouble, SD_BUS_ERROR_ACCESS_DENIED)
                                     ? "cannot get the name " DPS_BUS_NAME " (is " DPS_BUS_NAME
-                                      ".conf installed, "
-                                      "and was the bus reloaded since?)"
+                                      ".conf installed, and was the bus reloaded since?)"
                                     : "cannot get the name " DPS_BUS_NAME,
                             trouble->message);
                 retry_later(b);

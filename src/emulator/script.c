@@ -27,11 +27,10 @@ static int parse_what(Span what, ScriptAnswer *a, Complaint *c) {
                 }
 
         if (span_to_u64(what, &status) < 0 || status < 100 || status > 999)
-                return complain(
-                        c,
-                        "%.*s: must be a status of three digits, normal, drop, silent, refuse, malformed, "
-                        "duplicate or foreign-rid",
-                        (int) what.size, what.start);
+                return complain(c,
+                                "%.*s: must be a status of three digits, normal, drop, silent, refuse, "
+                                "malformed, duplicate or foreign-rid",
+                                (int) what.size, what.start);
         a->act = SCRIPT_ACT_STATUS;
         a->status = (unsigned) status;
         return 0;
