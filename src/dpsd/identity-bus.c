@@ -35,7 +35,8 @@ static const DpsError *error_shown(const Identity *i) {
 
 /* Why there is nothing to ask DPS with: a fault in the file comes before what was wrong when last looked at. */
 static const DpsError *error_at_home(const Identity *i) {
-        return i->config_is_faulty && !isempty(i->config_error.message) ? &i->config_error : &i->memory->error;
+        return i->config_is_faulty && !isempty(i->config_error.message) ? &i->config_error
+                                                                        : &i->memory->error;
 }
 
 /* Whom we are to be if that is known; else whom we were. */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A unit that is ordered behind dps-provisioned.target starts when the device is provisioned, and not before.
+# A unit that is ordered behind dps-provisioned.target starts when the device is provisioned, and not before; then it
+# has hub.env in its environment, and as a member of the group can read the token.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -10,7 +11,11 @@ Wants=dps-provisioned.target
 After=dps-provisioned.target
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/test -s /run/dps/gateway/hub.env
+User=nobody
+SupplementaryGroups=dps
+EnvironmentFile=/run/dps/gateway/hub.env
+ExecStart=/bin/sh -c 'echo "$IOTHUB_HOSTNAME $IOTHUB_DEVICE_ID"; grep -q "^SharedAccessSignature" "$IOTHUB_TOKEN_FILE"'
+StandardOutput=truncate:/run/app.out
 UNIT
 systemctl daemon-reload
 start_emulator
@@ -25,3 +30,4 @@ emulator_ctl set gw-1 assigningTime=0
 emulator_ctl script gw-1 poll:200,status=assigned
 systemctl start app
 systemctl is-active dps-provisioned.target
+until_true grep -qx 'hub-[12].example gw-1' /run/app.out
