@@ -526,7 +526,8 @@ static int set_up_connection(Bus *b) {
         r = add_local_matches(b);
         if (r < 0)
                 return r;
-        r = sd_bus_attach_event(b->connection, b->manager->event, SD_EVENT_PRIORITY_NORMAL);
+        /* Somebody waits for an answer, and hundreds of handshakes can wait for their turn. */
+        r = sd_bus_attach_event(b->connection, b->manager->event, SD_EVENT_PRIORITY_IMPORTANT);
         if (r < 0)
                 return r;
         return sd_bus_start(b->connection);
