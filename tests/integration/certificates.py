@@ -42,6 +42,10 @@ def pem(*certificates):
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
 
 
+def key_pem(key):
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
 class Pki:
     """context("expired") and the like; clients are to trust `ca_file`, and nothing else."""
 
@@ -87,6 +91,17 @@ class Pki:
             return self.leaf(key=rsa.generate_private_key(65537, 1024))
         return self.leaf()
 
+    def client(self, registration_id, is_trusted=True):
+        """Certificate and key of a device: two paths."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = self.issuer if is_trusted else Issuer("another CA")
+        certificate = issuer.sign(name(registration_id), key, [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)])
+        paths = [self.directory / f"{registration_id}.{what}" for what in ("pem", "key")]
+        for path, content in zip(paths, (pem(certificate), key_pem(key))):
+            path.touch(0o600)
+            path.write_bytes(content)
+        return paths
+
     def context(self, kind="good"):
         if kind not in self.contexts:
             self.contexts[kind] = self.make_context(kind)
@@ -95,18 +110,18 @@ class Pki:
     def make_context(self, kind):
         key, certificate, *more = self.make(kind)
         path = self.directory / f"{kind}.pem"
-        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                           serialization.NoEncryption()) + pem(certificate, *more))
+        path.write_bytes(key_pem(key) + pem(certificate, *more))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if kind in ("weak-key", "tls-1.0", "tls-1.1"):
             context.set_ciphers("ALL:@SECLEVEL=0")
         context.load_cert_chain(path)
         versions = {"tls-1.0": ssl.TLSVersion.TLSv1, "tls-1.1": ssl.TLSVersion.TLSv1_1, "tls-1.2": ssl.TLSVersion.TLSv1_2,
                     "tls-1.3": ssl.TLSVersion.TLSv1_3}
-        if kind in versions:
-            with warnings.catch_warnings(action="ignore"):  # that is what they are for
-                context.minimum_version = context.maximum_version = versions[kind]
-        if kind == "wants-certificate":
+        for word, version in versions.items():
+            if kind.endswith(word):
+                with warnings.catch_warnings(action="ignore"):  # that is what they are for
+                    context.minimum_version = context.maximum_version = version
+        if kind.startswith("wants-certificate"):
             context.load_verify_locations(self.ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context

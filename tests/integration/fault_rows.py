@@ -42,6 +42,9 @@ class Row:
     until: tuple = ()  # a fault that goes on until so many requests came
     tracking_id: str = ""
     operation: str = OPERATION  # that is polled for
+    client: str = ""  # shows a certificate: of a "trusted" or an "unknown" CA
+    n_keys: int = 1
+    n_connections: int = 1  # that a harmless fault takes
     is_quick: bool = True  # is met again, while an assignment is served
 
 
@@ -135,6 +138,19 @@ CERTIFICATES = [
     refused("certificate-of-ours-demanded", "auth", "tls", tls="wants-certificate"),
 ]
 
+CREDENTIALS = [
+    fine("client-certificate-accepted", tls="wants-certificate", client="trusted"),
+    refused("client-certificate-unknown", "auth", "tls", tls="wants-certificate", client="unknown"),
+    refused("client-certificate-unknown-tls-12", "auth", "tls", tls="wants-certificate-tls-1.2", client="unknown"),
+    fine("first-key-refused-at-login", {"connect": once(raw(connack(5)))}, n_keys=2, n_connections=2),
+    fine("first-key-refused-at-register", {"register": once(answer(401, trouble(401000)))}, n_keys=2, n_connections=2),
+    fine("first-key-refused-and-told-to-wait", {"register": once(answer(401, trouble(401000), retry_after=2))}, n_keys=2, n_connections=2),
+    refused("both-keys-refused-at-login", "auth", "login", {"connect": raw(connack(4))}, n_keys=2),
+    refused("both-keys-refused-at-register", "auth", "register", {"register": answer(401, trouble(401002))}, n_keys=2, code=401002,
+            tracking_id=TRACKING_ID),
+    fails("first-key-refused-second-lost", "lost", "login", {"connect": once(raw(connack(5)), close)}, n_keys=2, is_quick=False),
+]
+
 LOGIN = [
     fails("connack-1", "protocol", "login", {"connect": raw(connack(1))}),
     fails("connack-2", "protocol", "login", {"connect": raw(connack(2))}),
@@ -146,6 +162,9 @@ LOGIN = [
     fails("connack-6", "protocol", "login", {"connect": raw(connack(6))}),
     fails("connack-255", "protocol", "login", {"connect": raw(connack(255))}),
     fails("connack-truncated", "protocol", "login", {"connect": raw(packet(CONNACK, b"\0"))}),
+    fails("connack-half-and-close", "lost", "login", {"connect": both(raw(b"\x20\x02\0"), close)}),
+    fails("connack-of-endless-length", "protocol", "login", {"connect": raw(b"\x20\xff\xff\xff\xff\xff")}),
+    fails("http-instead-of-connack", "protocol", "login", {"connect": raw(b"HTTP/1.1 400 Bad Request\r\n" * 5)}),
     fails("connack-empty", "protocol", "login", {"connect": raw(packet(CONNACK))}),
     fine("session-present", {"connect": raw(connack(0, 1))}),
     fine("connack-twice", {"connect": raw(connack() + connack())}),
@@ -256,6 +275,7 @@ WORDS = [  # name, body, id, code; final or not
     ("state-a-list", {"operationId": OPERATION, "status": "assigned", "registrationState": ["evil.example", "evil"]}, "protocol", 0, False),
     ("hub-with-newline", assigned("evil.example\nIOTHUB_TOKEN_FILE=/evil"), "protocol", 0, False),
     ("hub-with-nul", assigned("evil.example\0.azure-devices.net"), "protocol", 0, False),
+    ("hub-a-number", assigned(7), "protocol", 0, False),
     ("hub-a-url", assigned("https://evil.example/"), "protocol", 0, False),
     ("hub-of-300-letters", assigned("evil." * 60 + "example"), "protocol", 0, False),
     ("device-with-slash", assigned(device_id="../evil"), "protocol", 0, False),
@@ -274,6 +294,7 @@ def word_rows():
         yield fine(f"register-{status}-assigned", {"register": lambda session, request, status=status: answer(
             status, assigned(session.peer.hub, session.peer.device_id))(session, request)})
         yield fails(f"register-{status}-operation-missing", "protocol", "register", {"register": answer(status, {"status": "assigning"})})
+    yield fails("register-200-empty-object", "protocol", "register", {"register": answer(200, {})})
     yield fails("register-200-no-word", "protocol", "register", {"register": answer(200, {"operationId": OPERATION})})
     yield fine("register-202-no-word", {"register": answer(202, {"operationId": OPERATION}, retry_after=0)})
     for name in ("x/y", "#", "a+b", "a?b", "a&$rid=9", "a b", "a\nb", "x" * 300, ""):
@@ -403,7 +424,7 @@ def retry_after_rows():
 
 
 def all_rows():
-    rows = [*stage_rows(), *CONNECTIONS, *CERTIFICATES, *LOGIN, *REQUEST_IDS, *MESSAGES, *word_rows(), *status_rows(), *body_rows(),
+    rows = [*stage_rows(), *CONNECTIONS, *CERTIFICATES, *CREDENTIALS, *LOGIN, *REQUEST_IDS, *MESSAGES, *word_rows(), *status_rows(), *body_rows(),
             *retry_after_rows()]
     rows += [fails(f"mqtt-{name}", "protocol", "register", {"register": raw(data)}) for name, data in NO_MQTT.items()]
     rows = [dataclasses.replace(row, name=row.name.replace(".", "")) for row in rows]

@@ -149,11 +149,11 @@ def both(*actions):
     return do
 
 
-def once(action):
-    """The first time; then the right thing."""
+def once(action, then=good):
+    """The first time; then the right thing, or another."""
     def do(session, request):
         session.peer.n_done += 1
-        (action if session.peer.n_done == 1 else good)(session, request)
+        (action if session.peer.n_done == 1 else then)(session, request)
     return do
 
 
@@ -498,6 +498,11 @@ class Peer:
     def events(self, *what, since=0):
         """Those of the kinds wanted, from position `since` of the record on."""
         return [event for event in self.record[since:] if event.what in what]
+
+    def contacts(self, *what):
+        """What clients begin that trust us: where ports are given at random, somebody's lost client may come by as well."""
+        trusted = {event.session for event in self.events("secured")}
+        return [event for event in self.events(*(what or REQUESTS)) if event.session in trusted]
 
     def wait_for(self, what, n=1, timeout=20):
         with self.lock:

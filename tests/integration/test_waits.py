@@ -6,7 +6,7 @@ import pytest
 
 from certificates import Pki
 from gateway import Gateway
-from hostile import OPERATION, REQUESTS, Acceptor, Peer, answer, once
+from hostile import OPERATION, Acceptor, Peer, answer, once
 from process import eventually
 
 ACCEPTED = {"operationId": OPERATION, "status": "assigning"}
@@ -59,7 +59,7 @@ def test_a_long_wait_outlives_the_daemon(gateway, make_peer, what, end):
     assert found["NextAttemptAt"] / 1e6 >= peer.told[0].realtime + 900 - TREMOR
     gateway.call("gateway", "Reprovision")
     gateway.stop()
-    assert len(peer.events("open")) == 1
+    assert len(peer.contacts("open")) == 1
 
 
 SHORT = {
@@ -78,7 +78,7 @@ def test_a_short_wait_outlives_a_restart(gateway, make_peer, what):
     peer.mend()
     gateway.start()
     gateway.wait_for(State="assigned")
-    again = [event for event in peer.events(*REQUESTS) if event.at > peer.told[0].at]
+    again = [event for event in peer.contacts() if event.at > peer.told[0].at]
     assert again[0].at - peer.told[0].at >= 7
 
 
@@ -108,5 +108,5 @@ def test_no_event_shortens_a_wait(gateway, make_peer):
         gateway.call("gateway", "Reprovision")
         gateway.reload()
     gateway.wait_for(State="assigned")
-    again = [event for event in peer.events(*REQUESTS) if event.at > peer.told[0].at]
+    again = [event for event in peer.contacts() if event.at > peer.told[0].at]
     assert again[0].at - peer.told[0].at >= 5
