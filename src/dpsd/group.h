@@ -5,5 +5,7 @@
 
 #include <sys/types.h>
 
+/* -ENOENT: there is none of that name. */
+int group_find(const char *name, gid_t *ret);
 /* Where the group does not exist, our own takes its place. */
 gid_t group_to_gid(const char *name);

@@ -8,6 +8,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/backoff.h"
+#include "dpsd/group.h"
 #include "dpsd/log.h"
 #include "dpsd/manager.h"
 
@@ -22,10 +23,10 @@ static void note_fault(Identity *i, const char *fault) {
         i->config_is_faulty = true;
 }
 
-/* For what is no trouble besides: that has words of its own. */
-static void set_fault(Identity *i, const char *fault) {
+/* `what` is wrong, if it was not told already. */
+static void set_fault(Identity *i, const char *fault, const char *what) {
         if (!i->config_is_faulty || !streq(i->config_error.message, fault))
-                identity_log(i, LOG_ERR, "%s; %s", fault,
+                identity_log(i, LOG_ERR, "%s; %s", what,
                              i->settings || i->memory->assignment ? "going on with what was good before"
                                                                   : "not provisioned until that is mended");
         note_fault(i, fault);
@@ -33,7 +34,7 @@ static void set_fault(Identity *i, const char *fault) {
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
         if (fault) {
-                set_fault(i, fault);
+                set_fault(i, fault, "its configuration cannot be used");
                 settings_free(i->faulty);
                 i->faulty = settings;
                 return;
@@ -128,7 +129,7 @@ static int resolve(Identity *i) {
 
         if (i->settings) {
                 if (r != -EAGAIN)
-                        set_fault(i, why ?: strerror(-r));
+                        set_fault(i, why ?: strerror(-r), why ?: strerror(-r));
                 return 0;
         }
 
@@ -212,9 +213,18 @@ static void pursue(Identity *i) {
                 identity_begin(i, REASON_RENEWAL); /* or goes on with what an earlier run was at */
 }
 
+/* The default may be: not every box has programs of other users. */
+static bool is_group_missing(const Identity *i) {
+        const Settings *s = identity_settings(i);
+        gid_t gid;
+
+        return s && s->group && group_find(s->group, &gid) == -ENOENT;
+}
+
 /* Where programs find what they get. */
 int identity_prepare_outputs(Identity *i) {
         const char *group = identity_group(i);
+        bool is_missing = is_group_missing(i);
         int r;
 
         r = outputs_prepare(i->manager->outputs, i->name, group, NULL);
@@ -225,7 +235,12 @@ int identity_prepare_outputs(Identity *i) {
                              "its files are for the daemon's own group only, since dpsd is no member of "
                              "group %s: make it one, or change Group=",
                              group);
-        i->group_was_warned_of = r > 0;
+        else if (is_missing && !i->group_was_warned_of)
+                identity_log(i, LOG_WARNING,
+                             "its files are for the daemon's own group only, since there is no group %s: "
+                             "make it and reload, or change Group=",
+                             group);
+        i->group_was_warned_of = r > 0 || is_missing;
         return r;
 }
 
