@@ -3,6 +3,7 @@
 import base64
 import os
 import pathlib
+import re
 import tempfile
 import time
 
@@ -48,7 +49,8 @@ def test_a_faulty_conf_without_a_cache_is_failed_at_its_line(gateway, emulator):
     properties = gateway.wait_for(State="failed", Waiting="config")
     assert properties["LastErrorId"] == "config" and place in properties["LastError"]
     assert properties["NextAttemptAt"] == 0 and not properties["Healthy"]
-    assert gateway.properties()["State"] == "degraded" and place in gateway.log
+    assert gateway.properties()["State"] == "degraded" and gateway.log.count(place) == 1
+    gateway.wait_for_log("not provisioned until that is mended")
     assert not emulator.requests()
 
 
@@ -338,6 +340,71 @@ def test_a_pasted_key_is_never_shown(gateway, key_name, first):
     assert part not in "".join(path.read_text() for path in gateway.state.glob("*.json"))
 
 
+# ---- files that are named ----
+
+
+@pytest.mark.parametrize("content", [None, "not JSON", "[1, 2]"])
+def test_a_payload_file_that_is_none_is_told(gateway, emulator, short_directory, content):
+    path = short_directory / "payload.json"
+    if content is not None:
+        path.write_text(content)
+    gateway.identity(provisioning={"PayloadFile": path})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config" and str(path) in properties["LastError"]
+    assert not emulator.requests("register")
+    path.write_text('{"site": "here"}')
+    gateway.wait_for(State="assigned")
+    assert emulator.requests("register")[0]["payload"] == {"site": "here"}
+
+
+def test_a_ca_file_that_is_missing_is_told(gateway, emulator, short_directory):
+    path = short_directory / "ca.pem"
+    gateway.identity(provisioning={"CaFile": path})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config" and str(path) in properties["LastError"]
+    assert not emulator.requests()
+    path.write_text(emulator.ca_file.read_text())
+    gateway.wait_for(State="assigned")
+
+
+def test_a_key_and_a_certificate_that_differ_are_told(gateway, emulator):
+    certificate, _ = emulator.certificate("gateway")
+    _, other_key = emulator.certificate("other")
+    other_key.chmod(0o400)
+    gateway.identity(method="x509", attestation={"Certificate": certificate, "PrivateKey": other_key})
+    gateway.start()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config" and "gateway.conf:" in properties["LastError"]
+
+
+def test_a_group_that_does_not_exist_is_the_daemons_own(gateway):
+    gateway.identity(access={"Group": "no-such-group"})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert (gateway.run / "gateway").stat().st_gid == os.getegid()
+    assert gateway.wait_for_log("no-such-group").startswith("<4>")
+
+
+@pytest.mark.parametrize("name", ["a.b:c-d_e", "_", "7", "x" * 64])
+def test_a_name_may_have_all_that_names_have(gateway, name):
+    reference = gateway.write_key("device.key", gateway.emulator.enroll("device-1"))
+    gateway.identity(name, registration_id="device-1", attestation={"Key": reference})
+    gateway.start()
+    assert gateway.wait_for(name, State="assigned")["Name"] == name
+    assert gateway.dpsctl("status", name).code == 0 and gateway.connection(name)["deviceId"] == "device-1"
+
+
+@pytest.mark.parametrize("name", ["with space", "-dash", ".hidden", "x" * 65, "twice.conf"])
+def test_a_file_of_another_name_is_warned_of_and_skipped(gateway, name):
+    gateway.identity(name, registration_id="device-1", key=a_key())
+    gateway.start()
+    assert gateway.properties()["NIdentities"] == 0
+    if not name.startswith("."):
+        assert gateway.wait_for_log(re.escape(name[:20])).startswith("<4>")
+
+
 # ---- reload ----
 
 
@@ -366,6 +433,26 @@ def test_a_reload_does_not_disturb_a_registration_in_flight(gateway, emulator):
     gateway.reload()
     gateway.wait_for(State="assigned")
     assert len(emulator.requests("connect")) == 1
+
+
+def test_a_registration_in_flight_gives_way_to_a_changed_conf(gateway, emulator):
+    gateway.identity(registration_id="old", key=emulator.enroll("old", assigningTime=600, retryAfter=20))
+    gateway.start()
+    emulator.wait_for_requests(1, "register", "old")
+    gateway.identity(registration_id="new", key=emulator.enroll("new"))
+    gateway.reload()
+    assert gateway.wait_for(State="assigned")["RegistrationId"] == "new"
+    emulator.wait_for_requests(1, "disconnect", "old")
+
+
+def test_a_conf_can_vanish_while_it_is_registered(gateway, emulator):
+    gateway.identity(key=emulator.enroll("gateway", assigningTime=600, retryAfter=20))
+    gateway.start()
+    emulator.wait_for_requests(1, "register")
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle"
+    emulator.wait_for_requests(1, "disconnect")
 
 
 def test_a_changed_lifetime_is_for_the_next_token(gateway, emulator):

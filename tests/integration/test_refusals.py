@@ -252,6 +252,18 @@ def test_a_throttled_scope_does_not_pause_another_scope(gateway, emulator, tmp_p
         elsewhere.stop()
 
 
+def test_a_throttled_poll_pauses_nobody_else(gateway, emulator):
+    key = emulator.enroll("first")
+    emulator.script("first", "poll:429,retry-after=600")
+    gateway.identity("first", key=key)
+    gateway.start()
+    gateway.wait_for("first", Waiting="throttled")
+    gateway.identity("second")
+    gateway.reload()
+    gateway.wait_for("second", State="assigned")
+    assert gateway.properties("first")["Waiting"] == "throttled"
+
+
 # ---- more than one key ----
 
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A token is renewed before it expires, whatever DPS says, and the assignment lasts all the while."""
+import datetime
 import re
 import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from process import DEADLINE, eventually
 
@@ -133,6 +136,48 @@ def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gat
     connection = gateway.connection()
     assert expiry(connection["password"]) > time.time() and connection["generation"] == 2
     assert gateway.wait_for(State="assigned")["Generation"] == 2
+
+
+# ---- certificates ----
+
+
+def issue(emulator, days):
+    """A certificate of the test device CA that is valid for so many days from now, and its key."""
+    emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
+        "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
+    path, key_path = emulator.certificate("gateway")
+    old = x509.load_pem_x509_certificate(path.read_bytes())
+    ca_key = serialization.load_pem_private_key((emulator.state / "device-ca.key").read_bytes(), None)
+    now = datetime.datetime.utcnow()
+    builder = x509.CertificateBuilder(issuer_name=old.issuer, subject_name=old.subject, public_key=old.public_key(),
+                                      serial_number=x509.random_serial_number(), not_valid_before=now - datetime.timedelta(days=90),
+                                      not_valid_after=now + datetime.timedelta(days=days))
+    chain = path.read_bytes().split(b"-----END CERTIFICATE-----\n", 1)[1]
+    path.write_bytes(builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + chain)
+    key_path.chmod(0o400)
+    return {"Certificate": path, "PrivateKey": key_path}
+
+
+def test_a_certificate_that_expires_soon_is_warned_of(gateway, emulator):
+    gateway.identity(method="x509", attestation=issue(emulator, days=10))
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    assert abs(properties["CertificateExpiresAt"] / SEC - time.time() - 10 * 86400) < 3600
+    line = gateway.wait_for_log("certificate expires in")
+    assert line.startswith("<4>") and "replace it" in line
+    assert properties["RenewAt"] == 0 and properties["NextAttemptAt"] == 0
+
+
+def test_a_certificate_that_lasts_is_not_warned_of(gateway, emulator):
+    gateway.identity(method="x509", attestation=issue(emulator, days=60))
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    gateway.restart()
+    gateway.wait_for(State="assigned")
+    assert "expires" not in gateway.log
+
+
+# ---- lifetimes ----
 
 
 def test_a_short_lifetime_is_warned_of_with_what_it_costs(gateway):
