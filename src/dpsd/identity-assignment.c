@@ -205,6 +205,7 @@ static void publish(Identity *i) {
 
 static void tell_disk(Identity *i, int r) {
         bool was_refused = i->disk_refused;
+        DpsError error;
 
         i->disk_refused = r < 0;
         if (r >= 0) {
@@ -217,15 +218,15 @@ static void tell_disk(Identity *i, int r) {
                 return;
         }
 
-        dps_error_set(&i->memory->error, DPS_ERROR_DISK, DPS_STEP_STORE, "its state cannot be written: %s",
+        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "its state cannot be written: %s",
                       strerror(-r));
-        i->memory->error_at_usec = now_usec(CLOCK_REALTIME);
+        identity_set_error(i, &error);
         identity_again(i);
         if (!was_refused)
                 identity_log_error(
-                        i, LOG_ERR, NULL, &i->memory->error,
+                        i, LOG_ERR, NULL, &error,
                         "%s; serving from memory, and trying again. Until then a restart asks DPS anew",
-                        i->memory->error.message);
+                        error.message);
 }
 
 static void on_counters_saved(int r, void *userdata) {
@@ -243,7 +244,7 @@ static void take_success(const Identity *i, State *s) {
                 return;
 
         s->last_success_at_usec = i->pending_success_at_usec;
-        if (s->error_at_usec > i->pending_success_at_usec)
+        if (i->has_failed_since)
                 return;
         s->error = (DpsError){ 0 };
         s->error_at_usec = s->failing_since_usec = 0;
@@ -307,7 +308,10 @@ static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
 
         assignment_free(i->pending);
         i->pending = a;
-        i->pending_success_at_usec = success_at_usec ?: i->pending_success_at_usec;
+        if (success_at_usec > 0) {
+                i->pending_success_at_usec = success_at_usec;
+                i->has_failed_since = false;
+        }
         i->n_saving++;
         save(i, on_assignment_saved);
 }
@@ -454,13 +458,14 @@ static uint64_t mint_at(const Identity *i, const Assignment *a) {
         return usec_sub(a->token_expires_at_usec, renew_before(s) / 4);
 }
 
-/* It is as good as expired, or of a time when the clock was ahead. */
+/* It is as good as expired, or of a time when the clock was ahead; and not of one when it was not behind yet. */
 static bool token_is_due(const Identity *i, const Assignment *a) {
         const Settings *s = key_settings(i);
         uint64_t now = now_usec(CLOCK_REALTIME);
 
         return now >= mint_at(i, a) ||
-               a->token_expires_at_usec > now + s->token_lifetime_usec + s->token_lifetime_usec / 8;
+               (clock_is_plausible(i->manager->clock) &&
+                a->token_expires_at_usec > now + s->token_lifetime_usec + s->token_lifetime_usec / 8);
 }
 
 bool identity_renewal_is_due(const Identity *i) {
@@ -468,6 +473,10 @@ bool identity_renewal_is_due(const Identity *i) {
 
         return uses_tokens(a) && i->settings && i->settings->renew == RENEW_PROVISION &&
                a->renew_at_usec > 0 && now_usec(CLOCK_REALTIME) >= a->renew_at_usec;
+}
+
+bool identity_awaits_token(const Identity *i) {
+        return uses_tokens(i->memory->assignment) && waits_for_clock(i);
 }
 
 void identity_serve(Identity *i) {

@@ -273,12 +273,9 @@ static void log_failure(Identity *i, const DpsError *error) {
 
 static void attempt_failed(Identity *i) {
         const DpsError *error = dps_registration_error(i->registration);
-        uint64_t now = now_usec(CLOCK_REALTIME);
 
         identity_remember_wait(i);
-        i->memory->error = *error;
-        i->memory->error_at_usec = now;
-        i->memory->failing_since_usec = i->memory->failing_since_usec ?: now;
+        identity_set_error(i, error);
         if (error->id == DPS_ERROR_THROTTLED && error->step == DPS_STEP_REGISTER)
                 manager_scope_throttled(i->manager, i, dps_registration_told_usec(i->registration));
         identity_update(i);

@@ -31,6 +31,7 @@ void identity_set_trouble(Identity *i, const DpsError *error);
 void identity_clear_trouble(Identity *i);
 /* Local trouble is looked at again by itself, at growing intervals. */
 void identity_again(Identity *i);
+void identity_set_error(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 /* Writes what is to be remembered; what is pending counts already. */
 void identity_save(Identity *i);
@@ -67,6 +68,8 @@ void identity_tend_token(Identity *i);
 /* CLOCK_BOOTTIME of the next thing to do for token or certificate; USEC_INFINITY: nothing. */
 uint64_t identity_next_tending_usec(const Identity *i);
 bool identity_renewal_is_due(const Identity *i);
+/* Its token has to wait for the clock. */
+bool identity_awaits_token(const Identity *i);
 
 /* identity-request.c */
 void identity_finish_jobs(Identity *i, bool ok, const char *error);

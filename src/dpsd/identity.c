@@ -114,7 +114,7 @@ static bool is_between_attempts(const Identity *i) {
 static IdentityWaiting waiting_of(const Identity *i) {
         if (i->trouble != WAITING_NOTHING)
                 return i->trouble;
-        if (i->waits_for_clock)
+        if (i->waits_for_clock || identity_awaits_token(i))
                 return WAITING_CLOCK;
         if (is_between_attempts(i))
                 return waiting_between_attempts(i);
@@ -325,14 +325,20 @@ void identity_again(Identity *i) {
         i->n_again++;
 }
 
-void identity_set_trouble(Identity *i, const DpsError *error) {
+void identity_set_error(Identity *i, const DpsError *error) {
         uint64_t now = now_usec(CLOCK_REALTIME);
-        bool is_news = error->id != i->logged_error || !streq(error->message, i->memory->error.message);
 
-        i->trouble = waiting_from_error(error->id);
         i->memory->error = *error;
         i->memory->error_at_usec = now;
         i->memory->failing_since_usec = i->memory->failing_since_usec ?: now;
+        i->has_failed_since = true;
+}
+
+void identity_set_trouble(Identity *i, const DpsError *error) {
+        bool is_news = error->id != i->logged_error || !streq(error->message, i->memory->error.message);
+
+        i->trouble = waiting_from_error(error->id);
+        identity_set_error(i, error);
         identity_again(i);
         if (is_news)
                 identity_log_error(i, i->trouble == WAITING_CONFIG ? LOG_ERR : LOG_WARNING, NULL, error,

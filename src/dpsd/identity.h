@@ -75,12 +75,13 @@ typedef struct Identity {
         State *memory;                    /* what is persisted: assignment, counters, history; never NULL */
         Assignment *pending;              /* new, and not yet durable */
         uint64_t pending_success_at_usec; /* DPS has said so then; 0: only a new token */
-        unsigned n_saving;                /* saves of it that are under way */
-        bool is_published;                /* the assignment is in /run/dps/NAME … */
-        bool has_credential;              /* … with its token or certificate */
-        bool is_unproven;                 /* … which DPS has not seen yet */
-        uint64_t last_generation;         /* also of what was dropped */
-        bool disk_refused;                /* the newest state is only in memory */
+        bool has_failed_since;    /* something has; the clock does not tell the order, it may be set */
+        unsigned n_saving;        /* saves of it that are under way */
+        bool is_published;        /* the assignment is in /run/dps/NAME … */
+        bool has_credential;      /* … with its token or certificate */
+        bool is_unproven;         /* … which DPS has not seen yet */
+        uint64_t last_generation; /* also of what was dropped */
+        bool disk_refused;        /* the newest state is only in memory */
         uint64_t certificate_expires_at_usec;
         bool certificate_was_warned_of, group_was_warned_of;
 

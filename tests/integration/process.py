@@ -25,7 +25,7 @@ def clean_environment(directory, **more):
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
-        "ASAN_OPTIONS": f"{report}:detect_leaks=1",
+        "ASAN_OPTIONS": f"{report}:detect_leaks=1:verify_asan_link_order=0",  # a library may be loaded before it
         "UBSAN_OPTIONS": f"{report}:print_stacktrace=1:halt_on_error=1",
     }
     return environment | {key: str(value) for key, value in more.items()}
@@ -80,13 +80,16 @@ class Program:
         self.log_file = self.directory / f"{name}.log"
         self.out, self.err = Lines(), Lines()
         self.readers = []
+        self.wrapper = []  # a command that ends by executing its arguments
+        self.surroundings = {}  # more of the environment
 
     def spawn(self, *arguments, **environment):
         assert not self.is_running(), f"{self.name} runs already"
         self.out = Lines()
         self.process = subprocess.Popen(
-            [program(self.name), *map(str, arguments)], env=clean_environment(self.directory, **environment),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+            [*map(str, self.wrapper), program(self.name), *map(str, arguments)],
+            env=clean_environment(self.directory, **(environment | self.surroundings)), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
         self.readers = [self.out.follow(self.process.stdout), self.err.follow(self.process.stderr, self.log_file)]
 
     def is_running(self):

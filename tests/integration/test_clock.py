@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+"""A clock that is wrong: what is served and what waits meanwhile, and that it is all made good when it is right."""
+import json
+import re
+import time
+
+import pytest
+from jeepney import DBusErrorResponse
+
+from clock import YEAR, Clock
+
+SEC = 1_000_000
+MINUTE = 60
+EPOCH = 100  # seconds since 1970, as where no battery keeps a clock
+
+
+@pytest.fixture
+def clock(tmp_path, gateway):
+    """The gateway's. Before gateway in name, behind it at the end."""
+    clock = Clock(tmp_path)
+    yield clock.rule(gateway)
+    clock.close()
+
+
+def assign(gateway, **options):
+    gateway.identity(**options)
+    gateway.start()
+    return gateway.wait_for(State="assigned", Waiting="")
+
+
+def reboot(gateway, clock, seconds_since_1970):
+    """The run directory is empty, the state is there, and the clock is another one."""
+    gateway.stop()
+    for path in (gateway.run / "gateway").iterdir():
+        path.unlink()
+    (gateway.run / "gateway").rmdir()
+    clock.set(seconds_since_1970)
+    gateway.start()
+
+
+def remember_failures(gateway, n=8):
+    """As after so many attempts: the next wait is one of minutes."""
+    (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": n}))
+
+
+def expiry(token):
+    return int(re.search(r"&se=(\d+)", token).group(1))
+
+
+# ---- 1970 and nothing cached ----
+
+
+def test_nobody_is_asked_before_the_time_is_known(gateway, emulator, clock):
+    clock.set(EPOCH)
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(Waiting="clock")
+    assert properties["State"] == "unprovisioned"
+    gateway.notify.wait_for_status("time of day")
+    assert emulator.requests() == []
+
+
+def test_a_clock_that_is_set_is_acted_on_at_once(gateway, clock):
+    clock.set(EPOCH)
+    gateway.identity()
+    gateway.start()
+    planned = gateway.wait_for(Waiting="clock")["NextAttemptAt"]
+    clock.shift(0)
+    properties = gateway.wait_for(State="assigned", Waiting="")
+    assert properties["Healthy"] and properties["Attempts"] == 0
+    assert planned > (EPOCH + 4 * MINUTE) * SEC  # that was not waited for
+    assert time.time() - MINUTE < properties["AssignedAt"] / SEC < time.time() + 1
+
+
+def test_a_clock_that_is_never_set_is_waited_for_five_minutes(gateway, emulator, clock):
+    clock.set(EPOCH)
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(Waiting="clock")
+    assert properties["NextAttemptAt"] - clock.now() <= 5 * MINUTE * SEC
+    clock.pass_by(4 * MINUTE)
+    assert gateway.properties("gateway")["Waiting"] == "clock"
+    clock.pass_by(MINUTE)
+    # Who decides then is TLS: to a box in 1970 a certificate is not valid yet.
+    properties = gateway.wait_for(check=lambda p: p["LastErrorStep"] == "tls")
+    assert properties["State"] == "provisioning" and properties["NextAttemptAt"] <= clock.now() + 5 * SEC
+    assert "1970" in properties["LastError"] or "clock" in gateway.log
+    assert emulator.requests() == []
+
+
+def test_a_clock_that_is_set_after_all_is_acted_on_then_too(gateway, clock):
+    clock.set(EPOCH)
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(Waiting="clock")
+    clock.pass_by(5 * MINUTE)
+    gateway.wait_for(LastErrorStep="tls")
+    clock.shift(0)
+    assert gateway.wait_for(State="assigned")["Healthy"]
+
+
+# ---- 1970 and an assignment ----
+
+
+def test_a_cached_assignment_is_served_while_the_time_is_not_known(gateway, emulator, clock):
+    before = assign(gateway)
+    asked = len(emulator.requests())
+    reboot(gateway, clock, EPOCH)
+    properties = gateway.properties("gateway")
+    assert (properties["State"], properties["Waiting"]) == ("assigned", "clock")
+    assert properties["AssignedHub"] == before["AssignedHub"] and properties["Generation"] == before["Generation"]
+    assert sorted(gateway.files()) == ["connection.json", "hub.env"]
+    assert gateway.connection()["hub"] == before["AssignedHub"] and "password" not in gateway.connection()
+    with pytest.raises(DBusErrorResponse) as error:
+        gateway.call("gateway", "GetToken", "t", 0)
+    assert error.value.name == "io.dpsd.dps1.Error.ClockNotTrusted"
+    assert len(emulator.requests()) == asked
+
+
+def test_the_token_follows_when_the_time_is_known(gateway, emulator, clock):
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    reboot(gateway, clock, EPOCH)
+    clock.shift(0)
+    after = gateway.wait_for(State="assigned", Waiting="")
+    assert after["Generation"] == before["Generation"] and after["TokenExpiresAt"] == before["TokenExpiresAt"]
+    assert gateway.files() == files
+    assert len(emulator.requests()) == asked
+
+
+def test_what_is_served_stays_while_the_time_is_not_known(gateway, clock):
+    """As where the daemon alone is started again."""
+    assign(gateway)
+    files = gateway.files()
+    gateway.stop()
+    clock.set(EPOCH)
+    gateway.start()
+    assert gateway.properties("gateway")["Waiting"] == "clock"
+    assert gateway.files() == files
+
+
+def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
+    """However long the time is not known: the one that is remembered is good, and one of 1970 would not be."""
+    before = assign(gateway)
+    files, asked = gateway.files(), len(emulator.requests())
+    reboot(gateway, clock, EPOCH)
+    clock.pass_by(6 * MINUTE)
+    gateway.wait_for(State="assigned", Waiting="")
+    assert gateway.files() == files
+    clock.shift(0)
+    gateway.reload()
+    assert gateway.files() == files
+    assert gateway.properties("gateway")["Generation"] == before["Generation"]
+    assert len(emulator.requests()) == asked
+
+
+# ---- steps ----
+
+
+@pytest.mark.parametrize("steps", [(2, 0), (-2, 0), (2, -2, 2, 0), (-2, 2, -2, 0)], ids=str)
+def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
+    before = assign(gateway)
+    for years in steps:
+        clock.shift(years * YEAR)
+        gateway.wait_for(check=lambda p: p["State"] == "assigned" and p["NextAttemptAt"] > 0)
+    after = gateway.wait_for(State="assigned", Waiting="", Healthy=True)
+    assert len(emulator.requests("register")) <= 1 + sum(years > 0 for years in steps)
+    now = time.time() * SEC
+    assert now < after["RenewAt"] < after["TokenExpiresAt"] <= before["TokenExpiresAt"] + MINUTE * SEC
+    assert after["NextAttemptAt"] == after["RenewAt"] and after["AssignedHub"] == before["AssignedHub"]
+    connection = gateway.connection()
+    assert expiry(connection["password"]) * SEC == after["TokenExpiresAt"]
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+
+
+def test_a_renewal_that_fell_due_behind_a_wrong_clock_is_made_good_once(gateway, emulator, clock):
+    before = assign(gateway, hub={"TokenLifetime": "2h"})
+    clock.shift(-2 * YEAR)
+    clock.pass_by(2 * 60 * MINUTE)
+    gateway.reload()
+    assert gateway.properties("gateway")["State"] == "assigned"
+    clock.shift(2 * 60 * MINUTE)
+    emulator.stop()
+    after = gateway.wait_for(State="assigned", check=lambda p: p["TokenExpiresAt"] > clock.now() and p["Waiting"] != "clock")
+    assert after["Generation"] == before["Generation"] + 1 and len(emulator.requests("register")) <= 2
+
+
+def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, clock):
+    before = assign(gateway)
+    clock.shift((before["RenewAt"] - clock.now()) // SEC + 1)
+    after = gateway.wait_for(Healthy=True, check=lambda p: p["TokenExpiresAt"] > before["TokenExpiresAt"])
+    assert len(emulator.requests("register")) == 2 and after["Generation"] == 2
+
+
+# ---- a refusal that is the clock's fault ----
+
+
+def late(seconds):
+    """A refusal by a service whose clock is so much ahead."""
+    there = time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime(time.time() + seconds))
+    body = {"errorCode": 401002, "trackingId": "12", "message": "Unauthorized", "timestampUtc": there}
+    return "register:401,body=" + json.dumps(body)
+
+
+def test_a_refusal_while_the_clock_is_wrong_is_the_clocks(gateway, emulator, clock):
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", *[late(2 * 60 * MINUTE)] * 5)
+    gateway.identity(key=key)
+    gateway.start()
+    properties = gateway.wait_for(LastErrorId="clock")
+    assert (properties["State"], properties["Waiting"], properties["LastErrorStep"]) == ("provisioning", "clock", "register")
+    assert properties["LastErrorCode"] == 401002
+    assert clock.now() < properties["NextAttemptAt"] <= clock.now() + 5 * SEC  # no hour, as for a key that is wrong
+
+
+def test_a_refusal_while_the_clock_is_right_is_final(gateway, emulator, clock):
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", *[late(MINUTE)] * 5)
+    gateway.identity(key=key)
+    gateway.start()
+    assert gateway.wait_for(State="failed")["LastErrorId"] == "auth"
+
+
+def test_a_refusal_that_was_the_clocks_is_over_when_it_is_set(gateway, emulator, clock):
+    key = emulator.enroll("gateway")
+    remember_failures(gateway)
+    emulator.script("gateway", late(2 * 60 * MINUTE))
+    gateway.identity(key=key)
+    gateway.start()
+    planned = gateway.wait_for(LastErrorId="clock", Waiting="clock")["NextAttemptAt"]
+    assert planned > clock.now() + 4 * MINUTE * SEC
+    clock.shift(MINUTE)
+    assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
+
+
+def test_a_clock_that_gets_synchronised_is_news(gateway, emulator, clock):
+    """No event of the kernel tells so; it is looked for while somebody waits."""
+    key = emulator.enroll("gateway")
+    remember_failures(gateway)
+    emulator.script("gateway", "register:401,body=")  # without the time there
+    gateway.identity(key=key)
+    gateway.start()
+    planned = gateway.wait_for(LastErrorId="clock", Waiting="clock")["NextAttemptAt"]
+    clock.synchronize()
+    assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
+
+
+# ---- the floor ----
+
+
+def floor_file(gateway):
+    return gateway.state / ".clock"
+
+
+def test_the_floor_rises_with_an_answer_over_tls(gateway, clock):
+    assign(gateway)
+    assert time.time() - 2 * MINUTE < int(floor_file(gateway).read_text()) / SEC < time.time()
+
+
+def test_the_floor_does_not_rise_with_time_that_nobody_has_confirmed(gateway, emulator, clock):
+    emulator.stop()
+    clock.shift(2 * YEAR)
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(LastErrorId="refused")
+    gateway.stop()
+    assert not floor_file(gateway).exists()
+
+
+def test_the_floor_is_remembered_over_a_restart(gateway, clock):
+    """A clock that is later than the build and earlier than what was known is behind."""
+    gateway.identity()
+    floor_file(gateway).write_text(f"{int((time.time() + 7 * 86400) * SEC)}\n")
+    gateway.start()
+    assert gateway.wait_for(Waiting="clock")["State"] == "unprovisioned"
+    clock.shift(7 * 86400 + MINUTE)
+    gateway.wait_for(State="assigned")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"-5\n", b"now\n", b"9" * 30, b"4102444800000000\n", b"\xff" * 40],
+                         ids=["empty", "zeros", "negative", "word", "huge", "2100", "noise"])
+def test_a_floor_that_cannot_be_locks_nobody_out(gateway, clock, content):
+    floor_file(gateway).write_bytes(content)
+    assert assign(gateway)["Healthy"]
+    assert int(floor_file(gateway).read_text()) / SEC < time.time()
