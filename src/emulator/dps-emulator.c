@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <getopt.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "basic/text.h"
 #include "build-config.h"
@@ -155,8 +156,21 @@ static int do_certificate(const char *state, char *const *words, const Arguments
 
 static int dispatch(const char *verb, char *const *words, const Arguments *a) {
         _cleanup_(freep) char *default_state = NULL, *state = NULL;
+        bool is_ctl = verb && streq(verb, "ctl");
         int r = a->state ? 0 : state_directory_default(&default_state);
 
+        if (!verb && *words) {
+                (void) fprintf(stderr, "dps-emulator: %s: no such verb; see dps-emulator --help\n", *words);
+                return EXIT_USAGE;
+        }
+        if (is_ctl && !*words)
+                return usage("ctl must be told a command");
+        /* Who asks makes nothing. */
+        if (r >= 0 && is_ctl && access(a->state ?: default_state, F_OK) < 0) {
+                (void) fprintf(stderr, "dps-emulator: no emulator runs with the state directory %s\n",
+                               a->state ?: default_state);
+                return EXIT_FAILURE;
+        }
         if (r >= 0)
                 r = state_directory_open(a->state ?: default_state, &state);
         if (r < 0) {
@@ -166,10 +180,8 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
         }
 
         if (!verb)
-                return *words ? usage("no such verb") : launcher_run(state, &a->launch);
-        if (streq(verb, "certificate"))
-                return do_certificate(state, words, a);
-        return *words ? ctl_run(state, words) : usage("ctl must be told a command");
+                return launcher_run(state, &a->launch);
+        return is_ctl ? ctl_run(state, words) : do_certificate(state, words, a);
 }
 
 int main(int argc, char *argv[]) {

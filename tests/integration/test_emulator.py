@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from mqtt import PUBACK, PUBLISH, Closed, Device, Refused, Session, derive_key, token
-from process import clean_environment, program
+from process import DEADLINE, clean_environment, program
 
 OTHER_KEY = base64.b64encode(b"nobody has this key, it is wrong").decode()
 
@@ -615,6 +615,15 @@ def test_faulty_commands_change_nothing_and_say_why(emulator, key, arguments, co
     with pytest.raises(AssertionError, match=re.escape(complaint)):
         emulator.ctl(*arguments)
     assert Device(emulator, "gw-1", key).provision().body["status"] == "assigned"
+
+
+def test_who_asks_an_emulator_that_is_not_there_is_told_so_and_leaves_nothing(tmp_path):
+    absent = tmp_path / "absent"
+    done = subprocess.run([program("dps-emulator"), "ctl", f"--state={absent}", "list"], text=True, capture_output=True,
+                          timeout=DEADLINE, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no emulator runs with the state directory {absent}" in done.stderr
+    assert not absent.exists()
 
 
 def test_what_was_changed_outlives_a_restart(emulator, key):
