@@ -27,9 +27,8 @@ static const struct {
         { "io.dpsd.dps1.Error.Config", EXIT_FAILED, true, NULL },
         { SD_BUS_ERROR_UNKNOWN_OBJECT, EXIT_NO_IDENTITY, false,
           "the identity is gone; dpsctl status shows which there are" },
-        { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, false,
-          "not permitted: do it as root (sudo dpsctl ...), or let polkit grant io.dpsd.dps1.manage; tokens "
-          "and connections are for members of group dps too" },
+        { SD_BUS_ERROR_INVALID_ARGS, EXIT_USAGE, true, NULL },
+        { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, true, "as root: sudo dpsctl ..." },
         { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, EXIT_NOT_PERMITTED, false,
           "not permitted without a password: do it as root (sudo dpsctl ...), or at a terminal" },
         { SD_BUS_ERROR_SERVICE_UNKNOWN, EXIT_NO_DAEMON, false,

@@ -126,9 +126,9 @@ def test_a_host_that_cannot_be_reached_is_6(dpsctl, verb):
     (["log-level", "debug"], "Set")])
 def test_what_is_not_permitted_is_5_and_told_how_to_be(dpsctl, serve, arguments, method):
     fake = serve(identity("gw"))
-    fake.refuse[method] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "no")
+    fake.refuse[method] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "This needs the right of rights")
     code, _, err = dpsctl(*arguments)
-    assert code == 5 and "sudo" in err
+    assert code == 5 and "the right of rights" in err and "sudo" in err
 
 
 @pytest.mark.parametrize("name, expected", [

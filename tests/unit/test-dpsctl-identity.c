@@ -104,6 +104,7 @@ static void bus_errors_have_their_exit_codes(void **state) {
                 { "io.dpsd.dps1.Error.KeyUnavailable", EXIT_FAILED },
                 { "io.dpsd.dps1.Error.NotSupported", EXIT_FAILED },
                 { "io.dpsd.dps1.Error.Config", EXIT_FAILED },
+                { "org.freedesktop.DBus.Error.InvalidArgs", EXIT_USAGE },
                 { "org.freedesktop.DBus.Error.AccessDenied", EXIT_NOT_PERMITTED },
                 { "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", EXIT_NOT_PERMITTED },
                 { "org.freedesktop.DBus.Error.ServiceUnknown", EXIT_NO_DAEMON },
