@@ -57,9 +57,16 @@ static void print_state(const Identity *before, const Identity *now) {
 }
 
 static void print_assignment(const Identity *before, const Identity *now) {
-        if (isempty(now->assigned_hub) || (before && before->generation == now->generation))
+        bool is_same_connection = before && before->generation == now->generation;
+
+        if (isempty(now->assigned_hub) ||
+            (is_same_connection && before->last_success_at == now->last_success_at))
                 return;
         print_head(now);
+        if (is_same_connection) {
+                printf("DPS has confirmed %s\n", now->assigned_hub);
+                return;
+        }
         if (before && !isempty(before->assigned_hub) && !streq(before->assigned_hub, now->assigned_hub))
                 printf("moved from %s ", before->assigned_hub);
         printf("to %s as %s (generation %" PRIu64 ")\n", now->assigned_hub, now->device_id, now->generation);

@@ -130,7 +130,7 @@ static const struct {
         [DPS_ERROR_CONFIG] = {
                 "config",
                 "the configuration, or a file that it names, cannot be used",
-                "mend what the message names (dpsctl verify-config), then: systemctl reload dpsd",
+                "mend what the message names (dpsctl check), then: systemctl reload dpsd",
         },
         [DPS_ERROR_KEY] = {
                 "key",

@@ -407,6 +407,19 @@ def test_monitor_tells_changes_as_they_come(dpsctl, serve):
         process.communicate()
 
 
+def test_monitor_tells_that_nothing_but_the_confirmation_is_new(dpsctl, serve):
+    fake = serve(identity("gw", "assigned", AssignedHub="hub-1.example", Generation=3, LastSuccessAt=1000000))
+    process = dpsctl.start("monitor")
+    try:
+        while "next:" not in process.stdout.readline():
+            pass
+        fake.change("gw", LastSuccessAt=2000000)
+        assert "gw: DPS has confirmed hub-1.example" in process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # Without the daemon
 
 KEY = base64.b64encode(bytes(range(32))).decode()
