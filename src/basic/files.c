@@ -18,10 +18,51 @@ static void closedirp(DIR **d) {
                 closedir(*d);
 }
 
+/* What is read may be a secret: nothing of it stays behind, as realloc() would leave it. */
+static int grow(char **data, size_t size, size_t *room, size_t max) {
+        size_t wider = MIN(*room * 2, max);
+        char *copy = malloc(wider + 1);
+
+        if (!copy)
+                return -ENOMEM;
+
+        memcpy(copy, *data, size);
+        explicit_bzero(*data, size);
+        free(*data);
+        *data = copy;
+        *room = wider;
+        return 0;
+}
+
+/* At most `max` and one more byte, which tells that it is too much. `expected`: as much will do, most likely. */
+static int read_whole(int fd, size_t expected, size_t max, char **data, size_t *size) {
+        size_t room = MIN(expected, max) + 1;
+
+        *data = malloc(room + 1);
+        if (!*data)
+                return -ENOMEM;
+        while (*size <= max) {
+                ssize_t n;
+
+                if (*size == room && grow(data, *size, &room, max + 1) < 0)
+                        return -ENOMEM;
+                n = read(fd, *data + *size, room - *size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        return 0;
+                *size += (size_t) n;
+        }
+        return -EFBIG;
+}
+
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         _cleanup_(freep) char *data = NULL;
         size_t size = 0;
         struct stat st;
+        int r;
 
         if (fstat(fd, &st) < 0)
                 return -errno;
@@ -30,28 +71,12 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         if (st.st_size > 0 && (uint64_t) st.st_size > max)
                 return -EFBIG;
 
-        /* Not st_size: files of /proc and /sys do not know theirs. */
-        data = malloc(max + 2);
-        if (!data)
-                return -ENOMEM;
-        while (size <= max) {
-                ssize_t n = read(fd, data + size, max + 1 - size);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0) {
-                        int saved = errno;
-
+        /* Files of /proc and /sys do not know their size. */
+        r = read_whole(fd, st.st_size > 0 ? (size_t) st.st_size : 4096, max, &data, &size);
+        if (r < 0) {
+                if (data)
                         explicit_bzero(data, size);
-                        return -saved;
-                }
-                if (n == 0)
-                        break;
-                size += (size_t) n;
-        }
-        if (size > max) {
-                explicit_bzero(data, size);
-                return -EFBIG;
+                return r;
         }
 
         data[size] = 0;
