@@ -51,7 +51,7 @@ struct FileWatch {
         sd_event_source **sources; /* one of each directory; NULL: it cannot be watched */
         size_t n_sources;
 
-        sd_event_source *timer;
+        sd_event_source *timer;    /* NULL: nothing has changed yet */
         uint64_t burst_until_usec; /* CLOCK_MONOTONIC; 0: there is none */
         bool is_certain;           /* one of our files was touched, whatever it looks like */
 };
@@ -217,7 +217,16 @@ static bool file_watch_looks_changed(FileWatch *w) {
         return changed;
 }
 
+static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* Most files never change: the timer is made with the first change. */
 static void file_watch_arm(FileWatch *w, uint64_t usec) {
+        if (!w->timer) {
+                (void) sd_event_add_time(w->event, &w->timer, CLOCK_MONOTONIC, usec, 0, file_watch_on_timer,
+                                         w);
+                return;
+        }
+
         (void) sd_event_source_set_time(w->timer, usec);
         (void) sd_event_source_set_enabled(w->timer, SD_EVENT_ONESHOT);
 }
@@ -275,13 +284,6 @@ int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t han
         w->looks = calloc(strv_length(w->paths) + 1, sizeof(*w->looks));
         if (!w->looks)
                 return -ENOMEM;
-
-        r = sd_event_add_time(event, &w->timer, CLOCK_MONOTONIC, 0, 0, file_watch_on_timer, w);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
-        if (r < 0)
-                return r;
 
         r = file_watch_set_sources(w);
         if (r < 0)

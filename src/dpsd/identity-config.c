@@ -48,7 +48,8 @@ void identity_configure(Identity *i, Settings *settings, const char *fault) {
                 return;
         }
 
-        settings_free(i->written);
+        if (i->written != i->settings)
+                settings_free(i->written);
         i->written = settings;
         i->is_to_resolve = true;
 }
@@ -101,8 +102,13 @@ static void take_settings(Identity *i, Settings *expanded) {
                 settings_free(expanded);
                 return;
         }
+        if (settings_equal(i->written, expanded)) { /* no specifiers: once is enough */
+                settings_free(expanded);
+                expanded = i->written;
+        }
 
-        settings_free(i->settings);
+        if (i->settings != i->written)
+                settings_free(i->settings);
         i->settings = expanded;
         i->who_hash = hash_who(expanded);
         i->is_published = false; /* group, key sharing … may be others */

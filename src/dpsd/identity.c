@@ -437,7 +437,8 @@ Identity *identity_free(Identity *i) {
         file_watch_free(i->files);
         assignment_free(i->pending);
         state_free(i->memory);
-        settings_free(i->settings);
+        if (i->settings != i->written)
+                settings_free(i->settings);
         settings_free(i->written);
         settings_free(i->faulty);
         free(i->jobs);

@@ -57,8 +57,9 @@ typedef struct Identity {
         char *name;
 
         /* What we are to be */
-        Settings *written;  /* the last good configuration, as written; NULL: there never was any */
-        Settings *settings; /* of it, with specifiers expanded; NULL: not resolved (yet) */
+        Settings *written; /* the last good configuration, as written; NULL: there never was any */
+        Settings *
+                settings; /* of it, with specifiers expanded, the same where there are none; NULL: not resolved (yet) */
         Settings *
                 faulty; /* of a file with errors, where nothing good is known: only to find the keys of a cache */
         bool config_is_faulty; /* the file on disk is not what `written` says, or cannot be used */
