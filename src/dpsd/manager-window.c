@@ -2,6 +2,7 @@
 #include "dpsd/manager.h"
 
 #include <errno.h>
+#include <malloc.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
@@ -83,6 +84,7 @@ static bool take_slot(Manager *m, Identity *i) {
 
         scope->n_in_flight++;
         m->n_in_flight++;
+        m->is_littered = true;
         i->slot_scope = scope->id_scope;
         i->has_slot = true;
         return true;
@@ -215,8 +217,14 @@ static void drop_tls(Manager *m) {
 
 void manager_tend_window(Manager *m) {
         give_slots(m);
-        if (m->n_in_flight == 0 && m->n_wanting == 0)
-                drop_tls(m);
+        if (m->n_in_flight > 0 || m->n_wanting > 0 || !m->is_littered)
+                return;
+
+        m->is_littered = false;
+        drop_tls(m);
+#ifdef __GLIBC__ /* which else keeps for days what the connections needed for a moment */
+        (void) malloc_trim(0);
+#endif
 }
 
 void manager_window_done(Manager *m) {

@@ -63,6 +63,7 @@ typedef struct Manager {
         unsigned n_in_flight;
         size_t n_wanting;
         size_t next_slot; /* whose turn it is to be looked at first */
+        bool is_littered; /* attempts have left behind what can be dropped */
 
         /* The end of a turn of the loop: what changed in it is counted, and told. */
         sd_event_source *turn;
