@@ -29,14 +29,13 @@ static const char *presentable(const char *s) {
 /* The last failure; where there is none, what is wrong with the file. */
 static const DpsError *error_shown(const Identity *i) {
         if (i->memory->error.id == DPS_ERROR_NONE && i->config_is_faulty)
-                return &i->config_error;
+                return identity_config_error(i);
         return &i->memory->error;
 }
 
 /* Why there is nothing to ask DPS with: a fault in the file comes before what was wrong when last looked at. */
 static const DpsError *error_at_home(const Identity *i) {
-        return i->config_is_faulty && !isempty(i->config_error.message) ? &i->config_error
-                                                                        : &i->memory->error;
+        return i->config_is_faulty ? identity_config_error(i) : &i->memory->error;
 }
 
 /* Whom we are to be if that is known; else whom we were. */
@@ -471,15 +470,15 @@ int identity_bus_add(Bus *b) {
 }
 
 /* FNV-1a. */
-static uint64_t digest(const void *data, size_t size) {
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+static uint32_t digest(const void *data, size_t size) {
+        uint32_t hash = UINT32_C(0x811c9dc5);
 
         for (size_t k = 0; k < size; k++)
-                hash = (hash ^ ((const uint8_t *) data)[k]) * UINT64_C(0x100000001b3);
+                hash = (hash ^ ((const uint8_t *) data)[k]) * UINT32_C(0x01000193);
         return hash;
 }
 
-static uint64_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
+static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
         const uint8_t *value = (const uint8_t *) v + property->x.property.offset;
         uint64_t number;
         const char *text;
@@ -502,7 +501,7 @@ void bus_identity_changed(Manager *m, Identity *i) {
         _cleanup_(freep) char *path = NULL;
         char *names[ELEMENTSOF(identity_vtable)];
         size_t n_names = 0;
-        uint64_t *told = i->bus_slot;
+        uint32_t *told = i->bus_slot;
         IdentityView v;
 
         if (!m->bus || identity_bus_path(i->name, &path) < 0)
@@ -515,7 +514,7 @@ void bus_identity_changed(Manager *m, Identity *i) {
         view_fill(&v, i);
         for (size_t k = 0; k < ELEMENTSOF(identity_vtable); k++) {
                 const sd_bus_vtable *property = &identity_vtable[k];
-                uint64_t now;
+                uint32_t now;
 
                 if (property->type != _SD_BUS_VTABLE_PROPERTY ||
                     !(property->flags & SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE))

@@ -19,13 +19,15 @@
  */
 
 static void note_fault(Identity *i, const char *fault) {
-        dps_error_set(&i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
         i->config_is_faulty = true;
+        i->config_error = i->config_error ?: calloc(1, sizeof(*i->config_error));
+        if (i->config_error)
+                dps_error_set(i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
 }
 
 /* `what` is wrong, if it was not told already. */
 static void set_fault(Identity *i, const char *fault, const char *what) {
-        if (!i->config_is_faulty || !streq(i->config_error.message, fault))
+        if (!i->config_is_faulty || !streq(identity_config_error(i)->message, fault))
                 identity_log(i, LOG_ERR, "%s; %s", what,
                              i->settings || i->memory->assignment ? "going on with what was good before"
                                                                   : "not provisioned until that is mended");
@@ -41,7 +43,8 @@ void identity_configure(Identity *i, Settings *settings, const char *fault) {
         }
 
         i->config_is_faulty = false;
-        i->config_error = (DpsError){ 0 };
+        free(i->config_error);
+        i->config_error = NULL;
         i->faulty = settings_free(i->faulty);
         if (i->written && settings_equal(i->written, settings)) {
                 settings_free(settings);

@@ -137,11 +137,23 @@ static IdentityState state_of(const Identity *i, IdentityWaiting waiting) {
         return IDENTITY_UNPROVISIONED;
 }
 
+const DpsError *identity_config_error(const Identity *i) {
+        static const DpsError none = { .id = DPS_ERROR_NONE };
+        static const DpsError untold = { .id = DPS_ERROR_CONFIG,
+                                         .step = DPS_STEP_CONFIG,
+                                         .message = "no memory to say why" };
+
+        if (!i->config_is_faulty)
+                return &none;
+        return i->config_error ?: &untold;
+}
+
 /* Why it is in this state, for the history. */
 static const char *detail_of(const Identity *i, IdentityState state) {
         if (state != IDENTITY_FAILED)
                 return NULL;
-        return i->memory->error.id != DPS_ERROR_NONE ? i->memory->error.message : i->config_error.message;
+        return i->memory->error.id != DPS_ERROR_NONE ? i->memory->error.message
+                                                     : identity_config_error(i)->message;
 }
 
 static bool last_transition_is(const State *s, const char *state) {
@@ -249,7 +261,7 @@ void identity_describe(const Identity *i, bool lasting, char *buffer, size_t siz
 
         if (i->waiting == WAITING_CONFIG) {
                 snprintf(buffer, size, "its configuration cannot be used: %s",
-                         i->config_is_faulty ? i->config_error.message : i->memory->error.message);
+                         i->config_is_faulty ? identity_config_error(i)->message : i->memory->error.message);
                 return;
         }
 
@@ -441,6 +453,7 @@ Identity *identity_free(Identity *i) {
                 settings_free(i->settings);
         settings_free(i->written);
         settings_free(i->faulty);
+        free(i->config_error);
         free(i->jobs);
         free(i->name);
         free(i);

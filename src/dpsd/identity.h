@@ -62,12 +62,12 @@ typedef struct Identity {
                 settings; /* of it, with specifiers expanded, the same where there are none; NULL: not resolved (yet) */
         Settings *
                 faulty; /* of a file with errors, where nothing good is known: only to find the keys of a cache */
-        bool config_is_faulty; /* the file on disk is not what `written` says, or cannot be used */
-        DpsError config_error; /* why */
-        bool is_to_resolve;    /* `settings` do not stand for `written` yet */
-        uint64_t who_hash;     /* of scope and registration id, so that twins are found fast */
-        Method method;         /* chosen; _METHOD_MAX: not yet */
-        FileWatch *files;      /* keys and certificates */
+        bool config_is_faulty;  /* the file on disk is not what `written` says, or cannot be used */
+        DpsError *config_error; /* why; see identity_config_error() */
+        bool is_to_resolve;     /* `settings` do not stand for `written` yet */
+        uint64_t who_hash;      /* of scope and registration id, so that twins are found fast */
+        Method method;          /* chosen; _METHOD_MAX: not yet */
+        FileWatch *files;       /* keys and certificates */
 
         /* What we have */
         IdentityState state;
@@ -136,6 +136,8 @@ const char *identity_waiting_to_string(IdentityWaiting w);
 
 /* When it contacts DPS next, for any reason (CLOCK_REALTIME); 0: in flight, or never by itself. */
 uint64_t identity_next_attempt_at_usec(const Identity *i);
+/* What is wrong with the file on disk; DPS_ERROR_NONE: nothing. */
+const DpsError *identity_config_error(const Identity *i);
 /* Assigned, and no error since. */
 bool identity_is_healthy(const Identity *i);
 

@@ -54,8 +54,26 @@ State *state_free(State *s) {
         assignment_free(s->assignment);
         for (unsigned i = 0; i < s->n_transitions; i++)
                 transition_done(&s->transitions[i]);
+        free(s->transitions);
         free(s);
         return NULL;
+}
+
+/* Room for one more at the end; the oldest has to go where there are too many. */
+static int make_room(State *s) {
+        Transition *transitions;
+
+        if (s->n_transitions == STATE_TRANSITIONS_MAX) {
+                transition_done(&s->transitions[0]);
+                memmove(s->transitions, s->transitions + 1, sizeof(*s->transitions) * --s->n_transitions);
+                return 0;
+        }
+
+        transitions = reallocarray(s->transitions, s->n_transitions + 1, sizeof(*transitions));
+        if (!transitions)
+                return -ENOMEM;
+        s->transitions = transitions;
+        return 0;
 }
 
 int state_add_transition(State *s, uint64_t at_usec, const char *state, const char *detail) {
@@ -63,15 +81,11 @@ int state_add_transition(State *s, uint64_t at_usec, const char *state, const ch
 
         t.state = text_for_people(state, strlen(state), TEXT_MAX);
         t.detail = text_for_people(detail ?: "", strlen(detail ?: ""), TEXT_MAX);
-        if (!t.state || !t.detail) {
+        if (!t.state || !t.detail || make_room(s) < 0) {
                 transition_done(&t);
                 return -ENOMEM;
         }
 
-        if (s->n_transitions == STATE_TRANSITIONS_MAX) {
-                transition_done(&s->transitions[0]);
-                memmove(s->transitions, s->transitions + 1, sizeof(t) * --s->n_transitions);
-        }
         s->transitions[s->n_transitions++] = t;
         return 0;
 }

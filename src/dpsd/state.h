@@ -40,7 +40,7 @@ typedef struct State {
         uint64_t last_success_at_usec;
         DpsError error; /* the last failure since the last success */
         uint64_t error_at_usec, failing_since_usec;
-        Transition transitions[STATE_TRANSITIONS_MAX]; /* oldest first */
+        Transition *transitions; /* oldest first */
         unsigned n_transitions;
 } State;
 
