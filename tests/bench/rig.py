@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""What is measured, and with what: the fixtures of the integration tests, and clocks around them."""
+import contextlib
+import ctypes
+import grp
+import os
+import pathlib
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+
+from conftest import Bus  # noqa: E402
+from emulator import ID_SCOPE, Emulator  # noqa: E402
+from process import BUILD, clean_environment, program  # noqa: E402
+
+PATIENCE = 120
+FLOORS = BUILD / "tests" / "bench"
+LIBC = ctypes.CDLL(None, use_errno=True)
+IN_MOVED_TO, IN_CLOEXEC = 0x80, 0o2000000
+
+
+class Arrivals:
+    """Tells when a file of one name has been moved into each of many directories."""
+
+    def __init__(self, directories, name):
+        self.fd = LIBC.inotify_init1(IN_CLOEXEC)
+        self.name = name.encode()
+        self.missing = {LIBC.inotify_add_watch(self.fd, os.fsencode(d), IN_MOVED_TO) for d in directories}
+        assert -1 not in self.missing and len(self.missing) == len(directories), "no inotify watches left"
+
+    def wait(self):
+        end = time.monotonic() + PATIENCE
+        while self.missing:
+            if not select.select([self.fd], [], [], end - time.monotonic())[0]:
+                raise TimeoutError(f"{len(self.missing)} have no {self.name.decode()}")
+            data = os.read(self.fd, 1 << 20)
+            while data:
+                watch, _, _, size = struct.unpack_from("iIII", data)
+                if data[16:16 + size].rstrip(b"\0") == self.name:
+                    self.missing.discard(watch)
+                data = data[16 + size:]
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Process:
+    """A program that is timed from before its start."""
+
+    def __init__(self, path, *arguments, log="/dev/null", **environment):
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        actions = [(os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
+        self.begin = time.monotonic()
+        self.pid = os.posix_spawn(path, [path, *map(str, arguments)], clean_environment("/tmp", **environment),
+                                  file_actions=actions)
+        os.close(log_fd)
+
+    def elapsed(self):
+        return time.monotonic() - self.begin
+
+    def wait(self):
+        """Seconds from its start to its end."""
+        _, status, self.usage = os.wait4(self.pid, 0)
+        seconds = self.elapsed()
+        assert status == 0, f"process {self.pid} ended with status {status}"
+        return seconds
+
+    def kill(self):
+        """Seconds of CPU that it had, without what an orderly end costs."""
+        os.kill(self.pid, signal.SIGKILL)
+        _, _, usage = os.wait4(self.pid, 0)
+        return usage.ru_utime + usage.ru_stime
+
+    def stop(self):
+        os.kill(self.pid, signal.SIGTERM)
+        return self.wait()
+
+    # What /proc tells
+
+    def fields(self, name):
+        """Lines of "Key: NUMBER kB" of a file of /proc/PID."""
+        with open(f"/proc/{self.pid}/{name}", encoding="ascii", errors="replace") as file:
+            return {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in file)
+                    if rest.split()[:1] and rest.split()[0].isdigit()}
+
+    def private_dirty_kb(self):
+        return self.fields("smaps_rollup")["Private_Dirty"]
+
+    def peak_kb(self):
+        return self.fields("status")["VmHWM"]
+
+    def n_wakeups(self):
+        """How often any of its threads went to sleep."""
+        return sum(self.fields(f"task/{task}/status")["voluntary_ctxt_switches"] for task in os.listdir(f"/proc/{self.pid}/task"))
+
+
+class Notified:
+    """Where systemd would listen."""
+
+    def __init__(self, directory):
+        self.path = f"{directory}/notify"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.socket.bind(self.path)
+        self.socket.settimeout(PATIENCE)
+
+    def wait_until_ready(self):
+        while b"READY=1" not in self.socket.recv(4096).splitlines():
+            pass
+
+    def forget(self):
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self.socket.recv(4096):
+                pass
+        self.socket.settimeout(PATIENCE)
+
+
+class Rig:
+    """A bus, an offline DPS where `n` devices are enrolled, and the daemon's directories below `directory`."""
+
+    def __init__(self, directory, n_enrolled=1, retry_after=0):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="dps-bench-", dir=directory))
+        self.sockets = tempfile.mkdtemp(prefix="dps-bench-")  # a socket's path must be short
+        self.bus = Bus(self.directory).start()
+        self.notified = Notified(self.sockets)
+        (self.directory / "emulator").mkdir()
+        self.emulator = Emulator(self.directory / "emulator")
+        self.emulator.enrollments["retryAfter"] = retry_after
+        self.emulator.enrollments["assigningTime"] = retry_after
+        self.emulator.enrollments["quotas"] = {"registrationsPerMinute": 1000000, "pollsPerTenSeconds": 1000000}
+        self.keys = {f"device-{k:04}": self.emulator.enroll(f"device-{k:04}") for k in range(n_enrolled)}
+        self.emulator.start()
+        for name, mode in (("etc", 0o755), ("state", 0o700), ("run", 0o755), ("credentials", 0o700)):
+            (self.directory / name).mkdir(mode)
+        self.configured = []
+
+    def close(self):
+        self.emulator.stop()
+        self.bus.close()
+        shutil.rmtree(self.directory)
+        shutil.rmtree(self.sockets)
+
+    def configure(self, n):
+        """The first n devices, from nothing."""
+        for name in ("etc", "state", "run", "credentials"):
+            for path in (self.directory / name).iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.directory / "etc/dpsd.conf").write_text(
+            f"[Provisioning]\nIdScope={ID_SCOPE}\nEndpoint=127.0.0.1\nMqttPort={self.emulator.port}\n"
+            f"CaFile={self.emulator.ca_file}\n[Access]\nGroup={grp.getgrgid(os.getegid()).gr_name}\n")
+        self.configured = list(self.keys)[:n]
+        for name in self.configured:
+            key = self.directory / "credentials" / f"{name}.key"
+            key.write_text(self.keys[name] + "\n")
+            key.chmod(0o400)
+            (self.directory / f"etc/{name}.conf").write_text(
+                f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey=credential:{name}.key\n")
+
+    def environment(self):
+        return {"CONFIGURATION_DIRECTORY": self.directory / "etc", "STATE_DIRECTORY": self.directory / "state",
+                "RUNTIME_DIRECTORY": self.directory / "run", "CREDENTIALS_DIRECTORY": self.directory / "credentials",
+                "NOTIFY_SOCKET": self.notified.path, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+
+    def spawn_dpsd(self):
+        self.notified.forget()
+        return Process(program("dpsd"), log=self.directory / "dpsd.log", **self.environment())
+
+    def provision(self):
+        """From nothing: the process, and the seconds until all are assigned."""
+        self.notified.forget()
+        directories = [self.directory / "run" / name for name in self.configured]
+        for path in directories:
+            path.mkdir(0o750, exist_ok=True)
+        arrivals = Arrivals(directories, "connection.json")
+        process = self.spawn_dpsd()
+        arrivals.wait()
+        seconds = process.elapsed()
+        arrivals.close()
+        return process, seconds
+
+    def start(self):
+        """From the cache: the process, and the seconds until READY=1."""
+        process = self.spawn_dpsd()
+        self.notified.wait_until_ready()
+        return process, process.elapsed()
+
+    def forget_assignments(self):
+        for path in (self.directory / "state").glob("*.json"):
+            path.unlink()
+        for path in (self.directory / "run").glob("*/*"):
+            path.unlink()
+
+    # The floors
+
+    def run_true(self):
+        return Process("/bin/true").wait()
+
+    def run_floor_bus(self):
+        """Seconds to its end, and until it was ready."""
+        self.notified.forget()
+        process = Process(str(FLOORS / "floor-bus"), **self.environment())
+        self.notified.wait_until_ready()
+        ready = process.elapsed()
+        return process.wait(), ready
+
+    def floor_dps(self):
+        return Process(str(FLOORS / "floor-dps"), "127.0.0.1", self.emulator.port, self.emulator.ca_file, ID_SCOPE,
+                       self.configured[0], self.directory / "credentials" / f"{self.configured[0]}.key",
+                       log=self.directory / "floor.log")
+
+
+def raise_limits():
+    """Each connection in flight has descriptors, of the broker too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
