@@ -14,8 +14,10 @@ import tempfile
 
 import pytest
 
+from certificates import Pki
 from emulator import Emulator
 from gateway import Gateway
+from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, sanitizer_reports
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -144,6 +146,31 @@ def make_gateway(tmp_path, bus, emulator):
 def gateway(make_gateway):
     """A gateway with nothing configured: see Gateway."""
     return make_gateway()
+
+
+@pytest.fixture
+def lone_gateway(tmp_path, bus):
+    """A gateway without an emulator, for hostile peers."""
+    gateway = Gateway(tmp_path / "gateway", bus.address)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture
+def make_peer(tmp_path, lone_gateway):
+    """make_peer("gateway", {"register": silence}): a hostile peer, and the conf of an identity that is to ask it."""
+    acceptor, pki, peers = Acceptor(), Pki(tmp_path / "pki"), []
+
+    def make(name, faults=None):
+        peers.append(Peer(acceptor, pki, faults))
+        lone_gateway.emulator = peers[-1]  # as far as identity() knows
+        lone_gateway.identity(name, key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
+        return peers[-1]
+
+    yield make
+    for peer in peers:
+        peer.close()
+    acceptor.close()
 
 
 @pytest.fixture(autouse=True)

@@ -4,39 +4,11 @@ import time
 
 import pytest
 
-from certificates import Pki
-from gateway import Gateway
-from hostile import OPERATION, Acceptor, Peer, answer, once
+from hostile import OPERATION, answer, once
 from process import eventually
 
 ACCEPTED = {"operationId": OPERATION, "status": "assigning"}
 TREMOR = 0.2  # times on the bus are reckoned from two clocks
-
-
-@pytest.fixture
-def gateway(tmp_path, bus):
-    gateway = Gateway(tmp_path / "gateway", bus.address)
-    yield gateway
-    gateway.close()
-
-
-@pytest.fixture
-def make_peer(tmp_path, gateway):
-    """A peer for an identity of that name, which is configured."""
-    acceptor, pki, peers = Acceptor(), Pki(tmp_path / "pki"), []
-
-    def make(name, faults):
-        peer = Peer(acceptor, pki, faults)
-        peers.append(peer)
-        gateway.emulator = peer  # as far as identity() knows
-        gateway.identity(name, key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
-        return peer
-
-    yield make
-    for peer in peers:
-        peer.close()
-    acceptor.close()
-
 
 LONG = {
     "throttled": answer(429, retry_after=900),
@@ -47,18 +19,18 @@ LONG = {
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", LONG)
-def test_a_long_wait_outlives_the_daemon(gateway, make_peer, what, end):
+def test_a_long_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": LONG[what]})
-    gateway.start()
-    gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
-    eventually(lambda: (gateway.state / "gateway.json").exists())
-    getattr(gateway, end)()
+    lone_gateway.start()
+    lone_gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
+    eventually(lambda: (lone_gateway.state / "gateway.json").exists())
+    getattr(lone_gateway, end)()
     peer.mend()
-    gateway.start()
-    found = gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0 or p["State"] == "assigned")
+    lone_gateway.start()
+    found = lone_gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0 or p["State"] == "assigned")
     assert found["NextAttemptAt"] / 1e6 >= peer.told[0].realtime + 900 - TREMOR
-    gateway.call("gateway", "Reprovision")
-    gateway.stop()
+    lone_gateway.call("gateway", "Reprovision")
+    lone_gateway.stop()
     assert len(peer.contacts("open")) == 1
 
 
@@ -70,43 +42,43 @@ SHORT = {
 
 
 @pytest.mark.parametrize("what", SHORT)
-def test_a_short_wait_outlives_a_restart(gateway, make_peer, what):
+def test_a_short_wait_outlives_a_restart(lone_gateway, make_peer, what):
     peer = make_peer("gateway", {"register": SHORT[what]})
-    gateway.start()
+    lone_gateway.start()
     peer.wait_for("puback")  # of the answer
-    gateway.stop()
+    lone_gateway.stop()
     peer.mend()
-    gateway.start()
-    gateway.wait_for(State="assigned")
+    lone_gateway.start()
+    lone_gateway.wait_for(State="assigned")
     again = [event for event in peer.contacts() if event.at > peer.told[0].at]
     assert again[0].at - peer.told[0].at >= 7
 
 
-def test_who_throttles_one_throttles_its_scope(gateway, make_peer):
+def test_who_throttles_one_throttles_its_scope(lone_gateway, make_peer):
     """Neighbours that wait for something else do not register before the time that the one was told."""
     neighbour = make_peer("neighbour", {"register": answer(503)})
-    gateway.start()
-    gateway.wait_for("neighbour", check=lambda p: p["NextAttemptAt"] > 0)
+    lone_gateway.start()
+    lone_gateway.wait_for("neighbour", check=lambda p: p["NextAttemptAt"] > 0)
     neighbour.mend()
     throttled = make_peer("throttled", {"register": once(answer(429, retry_after=8))})
-    gateway.reload()
+    lone_gateway.reload()
     throttled.wait_for("puback")
     since = time.monotonic()
-    gateway.call("neighbour", "Reprovision")
-    gateway.wait_for("neighbour", State="assigned")
+    lone_gateway.call("neighbour", "Reprovision")
+    lone_gateway.wait_for("neighbour", State="assigned")
     again = [event for event in neighbour.events("register") if event.at > since]
     assert again[0].at - throttled.told[0].at >= 8
 
 
-def test_no_event_shortens_a_wait(gateway, make_peer):
+def test_no_event_shortens_a_wait(lone_gateway, make_peer):
     """A reload, a request and a second one: the time told is kept."""
     peer = make_peer("gateway", {"register": answer(429, retry_after=5)})
-    gateway.start()
-    gateway.wait_for(Waiting="throttled")
+    lone_gateway.start()
+    lone_gateway.wait_for(Waiting="throttled")
     peer.mend()
     for _ in range(2):
-        gateway.call("gateway", "Reprovision")
-        gateway.reload()
-    gateway.wait_for(State="assigned")
+        lone_gateway.call("gateway", "Reprovision")
+        lone_gateway.reload()
+    lone_gateway.wait_for(State="assigned")
     again = [event for event in peer.contacts() if event.at > peer.told[0].at]
     assert again[0].at - peer.told[0].at >= 5

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""A peer that says nothing holds up nothing else: not the end, not a new configuration, not the other identities."""
+import pytest
+
+from hostile import acknowledge, assigning, both, half_flight, silence
+
+STAGES = {  # and the last event before the silence
+    "accept": ({"accept": silence}, "open"),
+    "tls": ({"flight": both(half_flight, silence)}, "hello"),
+    "login": ({"connect": silence}, "connect"),
+    "subscribe": ({"subscribe": silence}, "subscribe"),
+    "register": ({"register": both(acknowledge, silence)}, "register"),
+    "assigning": ({"register": assigning(20)}, "puback"),
+    "poll": ({"poll": both(acknowledge, silence)}, "poll"),
+}
+
+
+@pytest.fixture(params=STAGES)
+def silent(request, lone_gateway, make_peer):
+    """dpsd waits for this peer."""
+    faults, last = STAGES[request.param]
+    peer = make_peer("gateway", faults)
+    lone_gateway.start()
+    peer.wait_for(last)
+    return peer
+
+
+def test_a_silent_peer_does_not_delay_the_end(lone_gateway, silent):
+    assert lone_gateway.end(timeout=10) == 0  # less than any deadline that it could wait for
+
+
+def test_another_endpoint_is_asked_at_once(lone_gateway, silent, make_peer):
+    right = make_peer("gateway")
+    lone_gateway.reload()
+    lone_gateway.wait_for(State="assigned", timeout=10)
+    silent.wait_for("end")
+    assert len(right.events("register")) == 1
+
+
+def test_who_is_removed_hangs_up(lone_gateway, silent):
+    (lone_gateway.configuration / "gateway.conf").unlink()
+    lone_gateway.reload()
+    silent.wait_for("end", timeout=10)
+    assert lone_gateway.files() == {}
+
+
+def test_an_unchanged_configuration_disturbs_no_attempt(lone_gateway, silent):
+    lone_gateway.reload()
+    lone_gateway.reload()
+    assert lone_gateway.properties("gateway")["NextAttemptAt"] == 0
+    assert not silent.events("end")
+
+
+def test_other_identities_are_provisioned_meanwhile(lone_gateway, silent, make_peer):
+    make_peer("other")
+    lone_gateway.reload()
+    lone_gateway.wait_for("other", State="assigned", timeout=10)
+    assert lone_gateway.properties("gateway")["State"] == "provisioning"
+
+
+def test_a_window_full_of_silence_opens_again(lone_gateway, make_peer):
+    """Who holds the only slot gives it back when its time is over."""
+    lone_gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
+    make_peer("first", {"accept": silence})
+    make_peer("second")
+    lone_gateway.start()
+    lone_gateway.wait_for("second", State="assigned", timeout=40)
