@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Everything else of this repository is built to be seen by nobody. */
+/* What everything else of this repository is built to hide is to be seen here. */
 #pragma GCC visibility push(default)
 
 #define NSEC_PER_SEC INT64_C(1000000000)

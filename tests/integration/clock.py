@@ -4,7 +4,7 @@ import mmap
 import os
 import time
 
-from process import BUILD
+from process import WORLD
 
 SEC = 1_000_000_000
 YEAR = 365 * 86400
@@ -31,10 +31,8 @@ class Clock:
         os.close(self.fifo)
 
     def rule(self, *programs):
-        library = BUILD / "tests" / "integration" / "test-clock.so"
-        assert library.exists(), f"{library} is not built"
         for program in programs:
-            program.surroundings |= {"LD_PRELOAD": library, "DPS_TEST_CLOCK": self.path}
+            program.surroundings |= {"LD_PRELOAD": WORLD, "DPS_TEST_CLOCK": self.path}
         return self
 
     def write(self):

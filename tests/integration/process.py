@@ -10,6 +10,7 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DPS_BUILD") or REPOSITORY / "build")
+WORLD = BUILD / "tests" / "integration" / "test-world.so"  # of clock.c and disk.c; tell it by their variables what to do
 SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines are there to end a hang, not to measure
 DEADLINE = 20 * SLOWER
 

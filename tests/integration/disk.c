@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Loaded before a program (LD_PRELOAD), this makes its disk fail, once or always: $DPS_TEST_DISK says "CALL WHEN WHAT".
+ * WHEN counts the calls of that name, of all threads, from 1 on; 0 is each of them. WHAT is an errno, "kill", or a delay
+ * in milliseconds, as in "250ms". Only what goes to a file is looked at; a write that fails has done half of its work.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static char call[16], what[16];
+static int when;
+static atomic_int n_calls;
+
+__attribute__((constructor)) static void set_up(void) {
+        const char *text = getenv("DPS_TEST_DISK");
+
+        if (text && sscanf(text, "%15s %d %15s", call, &when, what) != 3)
+                abort();
+}
+
+static bool is_due(const char *name) {
+        int n;
+
+        if (strcmp(name, call) != 0)
+                return false;
+        n = atomic_fetch_add(&n_calls, 1) + 1;
+        return when == 0 || n == when;
+}
+
+/* Whether the call fails. */
+static bool strike(void) {
+        long value = strtol(what, NULL, 10);
+
+        if (strcmp(what, "kill") == 0) {
+                kill(getpid(), SIGKILL);
+                for (;;)
+                        pause();
+        }
+        if (strstr(what, "ms")) {
+                nanosleep(&(struct timespec){ .tv_sec = value / 1000, .tv_nsec = value % 1000 * 1000000 },
+                          NULL);
+                return false;
+        }
+        errno = (int) value;
+        return true;
+}
+
+/* What everything else of this repository is built to hide is to be seen here. */
+#pragma GCC visibility push(default)
+
+int fsync(int fd) {
+        return is_due("fsync") && strike() ? -1 : (int) syscall(SYS_fsync, fd);
+}
+
+int fchmod(int fd, mode_t mode) {
+        return is_due("fchmod") && strike() ? -1 : (int) syscall(SYS_fchmod, fd, mode);
+}
+
+int renameat(int from_fd, const char *from, int to_fd, const char *to) {
+        return is_due("renameat") && strike() ? -1
+                                              : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+        struct stat st;
+
+        if (call[0] == 'w' && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && is_due("write")) {
+                (void) syscall(SYS_write, fd, data, size / 2);
+                if (strike())
+                        return -1;
+                (void) lseek(fd, -(off_t) (size / 2), SEEK_CUR);
+        }
+        return syscall(SYS_write, fd, data, size);
+}

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""A disk that is full, read-only, slow or broken, and a daemon that is killed while it writes."""
+import errno
+import json
+import shutil
+
+import pytest
+
+from clock import Clock
+from namespace import inside, mounted, needs_root, seen_by
+from process import DEADLINE, WORLD, eventually
+
+PATIENCE = 15  # seconds after which a disk that refused is tried again
+
+
+@pytest.fixture
+def clock(tmp_path, gateway):
+    clock = Clock(tmp_path)
+    yield clock.rule(gateway)
+    clock.close()
+
+
+def fail(gateway, fault):
+    """From its next start on, in the words of disk.c."""
+    gateway.surroundings |= {"LD_PRELOAD": WORLD, "DPS_TEST_DISK": fault}
+
+
+def move(gateway, emulator, hub):
+    """DPS assigns another hub, and is asked."""
+    emulator.set("gateway", iotHubs=hub)
+    return gateway.dpsctl("reprovision", "gateway", "--wait")
+
+
+def fill(directory):
+    """To the last byte."""
+    with open(directory / "filler", "wb", buffering=0) as filler:
+        with pytest.raises(OSError):
+            while True:
+                filler.write(bytes(512))
+
+
+def remembered_hub(gateway):
+    return json.loads((seen_by(gateway, gateway.state) / "gateway.json").read_text())["assignedHub"]
+
+
+# ---- it takes nothing more ----
+
+
+@needs_root
+def test_a_full_disk_is_told_and_served_from_memory(gateway, emulator):
+    gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
+    key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(Healthy=True)
+    fill(seen_by(gateway, gateway.state))
+    assert move(gateway, emulator, "hub-2.example").code == 0
+    properties = gateway.wait_for(AssignedHub="hub-2.example")
+    assert (properties["State"], properties["Healthy"], properties["LastErrorId"]) == ("assigned", False, "disk")
+    assert properties["LastErrorStep"] == "store" and "No space left" in properties["LastError"]
+    assert gateway.connection()["hub"] == "hub-2.example"
+    assert remembered_hub(gateway) == "hub-1.example"  # whole, and not half of the new one
+    assert "No space left" in gateway.wait_for_log("serving from memory")
+
+
+@needs_root
+def test_a_disk_that_has_room_again_is_written_and_healthy(gateway, emulator, clock):
+    gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
+    key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(Healthy=True)
+    fill(seen_by(gateway, gateway.state))
+    move(gateway, emulator, "hub-2.example")
+    gateway.wait_for(LastErrorId="disk")
+    (seen_by(gateway, gateway.state) / "filler").unlink()
+    clock.pass_by(PATIENCE)
+    properties = gateway.wait_for(Healthy=True)
+    assert properties["LastErrorId"] == "" and properties["AssignedHub"] == "hub-2.example"
+    assert remembered_hub(gateway) == "hub-2.example"
+    gateway.wait_for_log("the disk takes its state again")
+
+
+@needs_root
+def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    gateway.start()
+    after = gateway.properties("gateway")
+    assert (after["State"], after["Healthy"], after["AssignedHub"]) == ("assigned", True, before["AssignedHub"])
+    assert len(emulator.requests("register")) == 1
+
+
+@needs_root
+def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock):
+    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(State="assigned", LastErrorId="disk")
+    assert gateway.connection()["hub"] == properties["AssignedHub"] and not list(gateway.state.iterdir())
+    inside(gateway, "mount", "-o", "remount,bind,rw", gateway.state)
+    clock.pass_by(PATIENCE)
+    gateway.wait_for(Healthy=True)
+    assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
+
+
+@pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 2"])
+def test_a_disk_that_fails_once_is_asked_again(gateway, clock, call):
+    """The file, what is in it, the directory. The first write and the first renameat are those of the clock's floor."""
+    fail(gateway, f"{call} {errno.EIO}")
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(State="assigned", LastErrorId="disk")
+    assert "Input/output error" in properties["LastError"] and gateway.connection()["hub"] == properties["AssignedHub"]
+    clock.pass_by(PATIENCE)
+    gateway.wait_for(Healthy=True)
+    assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
+
+
+# ---- it is slow ----
+
+
+def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
+    fail(gateway, "fsync 1 3000ms")
+    gateway.identity()
+    gateway.start()
+    emulator.wait_for_requests(1, "poll")
+    eventually(lambda: list(gateway.state.glob(".#gateway.json*")), what="a file that is being written")
+    # What is not durable does not count, and is not published.
+    result = gateway.dpsctl("status", "--json=short")
+    assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
+    assert gateway.files() == {}
+    assert not (gateway.state / "gateway.json").exists()
+    gateway.wait_for(State="assigned", Healthy=True)
+
+
+# ---- it is gone in the middle ----
+
+
+def run_until_killed(gateway, emulator, hub):
+    """Starts it, and moves it to the hub. Whether it has got through to its end."""
+    gateway.start(wait=False)
+    eventually(lambda: not gateway.is_running() or gateway.notify.lines.count("READY=1") > gateway.n_ready)
+    if gateway.is_running() and move(gateway, emulator, hub).code != 0:
+        gateway.process.wait(DEADLINE)
+    return gateway.end() == 0
+
+
+@pytest.mark.parametrize("call", ["fchmod", "write", "fsync", "renameat"])
+def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
+    """A file is made (fchmod), filled (write, fsync) and put in its place (renameat): the daemon is killed at the first, the
+    second … of them, until one gets through."""
+    emulator.set("*", quotas={"pollsPerTenSeconds": 1000})
+    key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    gateway.stop()
+
+    n, is_through = 0, False
+    while not is_through:
+        n += 1
+        old = gateway.remembered()["assignedHub"]
+        new = "hub-2.example" if old == "hub-1.example" else "hub-1.example"
+        fail(gateway, f"{call} {n} kill")
+        is_through = run_until_killed(gateway, emulator, new)
+        assert gateway.remembered()["assignedHub"] in (old, new), n
+
+        gateway.surroundings = {}
+        asked = len(emulator.requests())
+        gateway.start()
+        properties = gateway.properties("gateway")
+        assert properties["State"] == "assigned" and properties["AssignedHub"] in (old, new), n
+        assert gateway.connection()["hub"] == properties["AssignedHub"], n
+        assert gateway.connection()["generation"] == properties["Generation"], n
+        assert len(emulator.requests()) == asked, n
+        gateway.stop()
+        assert not list(gateway.state.glob(".#*")), n
+    assert n > 2 and properties["AssignedHub"] == new
+
+
+# ---- it is another one ----
+
+
+def test_the_state_of_an_older_version_is_served(gateway, emulator):
+    """With nothing in it but what the contract names."""
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    contract = ("version", "idScope", "registrationId", "endpoint", "method", "assignedHub", "deviceId", "substatus", "payload",
+                "generation", "assignedAt", "tokenExpiresAt", "renewAt")
+    state = {key: value for key, value in gateway.remembered().items() if key in contract}
+    (gateway.state / "gateway.json").write_text(json.dumps(state))
+    gateway.start()
+    after = gateway.wait_for(State="assigned", Waiting="", Healthy=True)
+    assert after["AssignedHub"] == before["AssignedHub"] and after["Generation"] >= before["Generation"]
+    assert gateway.connection()["hub"] == before["AssignedHub"]
+
+
+def test_a_run_directory_that_is_removed_comes_again(gateway, emulator):
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    files = gateway.files()
+    shutil.rmtree(gateway.run / "gateway")
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    eventually(lambda: sorted(gateway.files()) == sorted(files), DEADLINE, "all files")
+    assert gateway.wait_for(State="assigned")["AssignedHub"] == gateway.connection()["hub"]

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""A network that is not there, comes late, or leads astray. All of it is loopback, in namespaces of the test's own."""
+import contextlib
+import json
+import socket
+
+import pytest
+
+from namespace import Network, mounted, needs_root
+
+pytestmark = needs_root
+KEY = "a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ=="
+NAME = "localhost"  # what the emulator's certificate is for, besides its address
+
+
+def resolve_by(gateway, tmp_path, hosts="", servers=""):
+    """The gateway's own /etc/hosts and /etc/resolv.conf, from its next start on; the former is returned."""
+    for name, content in (("hosts", hosts), ("resolv.conf", servers), ("nsswitch.conf", "hosts: files dns\n")):
+        (tmp_path / name).write_text(content)
+    gateway.wrapper = mounted(" && ".join(f"mount --bind {tmp_path / name} /etc/{name}"
+                                          for name in ("hosts", "resolv.conf", "nsswitch.conf")))
+    return tmp_path / "hosts"
+
+
+# ---- names ----
+
+
+@pytest.fixture
+def silent_server():
+    """A DNS server that takes every question and answers none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(20)
+        s.bind(("127.83.0.53", 53))
+        yield s
+
+
+def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, silent_server):
+    hosts = resolve_by(gateway, tmp_path, servers="nameserver 127.83.0.53\noptions timeout:2 attempts:1\n")
+    gateway.identity(provisioning={"Endpoint": NAME + ".example"})
+    gateway.start()
+    assert silent_server.recv(512)  # from here on somebody waits for the answer
+    result = gateway.dpsctl("status", "--json=short")
+    assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
+    assert gateway.properties("gateway")["LastErrorId"] == ""  # it waits still
+
+    properties = gateway.wait_for(State="provisioning", Waiting="network")
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("dns", "resolve")
+    assert NAME + ".example" in properties["LastError"]
+    assert hosts.read_text() == "" and not emulator.requests()
+
+
+def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_server):
+    hosts = resolve_by(gateway, tmp_path, servers="nameserver 127.83.0.53\noptions timeout:1 attempts:1\n")
+    gateway.identity(provisioning={"Endpoint": NAME})
+    gateway.start()
+    gateway.wait_for(LastErrorId="dns")
+    hosts.write_text(f"127.0.0.1 {NAME}\n")
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    assert gateway.wait_for(State="assigned")["Healthy"]
+
+
+# ---- addresses ----
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1"), ("::1", "127.0.0.1")], ids="-".join)
+def test_an_address_that_refuses_is_followed_by_the_next(gateway, emulator, tmp_path, addresses):
+    """Within one attempt, whichever of them is first."""
+    resolve_by(gateway, tmp_path, hosts="".join(f"{address} {NAME}\n" for address in addresses))
+    gateway.identity(provisioning={"Endpoint": NAME})
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    assert properties["Healthy"] and "refused" not in gateway.log
+    assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned"]
+    assert len(emulator.requests("connect")) == 1
+
+
+@contextlib.contextmanager
+def black_hole(address, port):
+    """As behind a firewall that drops: its queue is full, so that nothing more is answered."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((address, port), backlog=0))
+        for _ in range(3):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield
+
+
+@pytest.mark.parametrize("dead", ["127.0.0.1", "127.0.0.2"])
+def test_an_address_that_does_not_answer_is_followed_by_the_next(gateway, emulator, tmp_path, dead):
+    """Two tests, because it is the resolver that says which is first."""
+    alive = "127.0.0.2" if dead == "127.0.0.1" else "127.0.0.1"
+    emulator.stop()
+    emulator.start(f"--listen={alive}")
+    resolve_by(gateway, tmp_path, hosts=f"{dead} {NAME}\n{alive} {NAME}\n")
+    gateway.identity(provisioning={"Endpoint": NAME})
+    with black_hole(dead, emulator.port):
+        gateway.start()
+        properties = gateway.wait_for(State="assigned")
+    assert properties["Healthy"] and len(emulator.requests("connect")) == 1
+    assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned"]
+
+
+# ---- links ----
+
+
+def remember_failures(gateway, name):
+    """As after eight attempts: the next wait is one of minutes."""
+    (gateway.state / f"{name}.json").write_text(json.dumps({"version": 1, "attempts": 8}))
+
+
+@pytest.fixture
+def network(gateway, emulator):
+    """The network of both, which is up."""
+    network = Network()
+    network.set_up()
+    emulator.stop()
+    emulator.wrapper = gateway.wrapper = network.wrapper
+    emulator.start()
+    yield network
+    network.close()
+
+
+def test_a_network_that_comes_late_is_used_at_once(gateway, network):
+    """And not when the back-off says so."""
+    network.set_up(False)
+    remember_failures(gateway, "gateway")
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(State="provisioning", Waiting="network")
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("unreachable", "connect")
+    planned = properties["NextAttemptAt"]
+    assert planned > properties["LastErrorAt"] + 4 * 60 * 1_000_000
+    network.set_up()
+    assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
+
+
+def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    network.set_up(False)
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 1
+    properties = gateway.wait_for(LastErrorId="unreachable")
+    assert (properties["State"], properties["Waiting"], properties["Healthy"]) == ("assigned", "network", False)
+    assert properties["Generation"] == before["Generation"] and gateway.connection()["hub"] == before["AssignedHub"]
+    network.set_up()
+    assert gateway.wait_for(Healthy=True)["LastSuccessAt"] > before["LastSuccessAt"]
+
+
+def test_a_healthy_gateway_does_not_care_for_the_network(gateway, emulator, network):
+    """It comes and goes, and nobody is asked for that."""
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    asked = len(emulator.requests())
+    for _ in range(5):
+        network.set_up(False)
+        network.set_up()
+    marker = gateway.identity("marker")
+    gateway.reload()
+    gateway.wait_for("marker", State="assigned")
+    assert marker.exists() and len(emulator.requests("register", "gateway")) == 1 and asked == 5
+
+
+def test_a_network_that_flaps_is_no_reason_for_a_storm(gateway, emulator, network):
+    """It cuts waits short three times an hour, and not more often."""
+    def flap():
+        network.set_up(False)
+        network.set_up()
+
+    emulator.stop()
+    for name in ("gateway", "other"):
+        remember_failures(gateway, name)
+    gateway.identity(key=KEY)
+    gateway.start()
+    gateway.wait_for(LastErrorId="refused")
+    for attempts in (10, 11, 12):
+        flap()
+        gateway.wait_for(Attempts=attempts, check=lambda p: p["NextAttemptAt"] > 0)
+    gateway.identity("other", key=KEY)
+    gateway.reload()
+    gateway.wait_for("other", Attempts=9, check=lambda p: p["NextAttemptAt"] > 0)
+    flap()
+    gateway.wait_for("other", Attempts=10)
+    assert gateway.properties("gateway")["Attempts"] == 12
