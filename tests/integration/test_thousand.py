@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""A gateway with a thousand devices behind it."""
+import base64
+import grp
+import os
+
+import pytest
+
+from conftest import Emulator
+from process import DEADLINE
+
+N = 1000
+NAMES = [f"device-{k:04}" for k in range(N)]
+PATIENCE = 3 * DEADLINE
+
+
+@pytest.fixture
+def emulator(tmp_path):
+    """One that all may ask at once; the devices are enrolled."""
+    directory = tmp_path / "emulator"
+    directory.mkdir()
+    emulator = Emulator(directory)
+    emulator.enrollments["quotas"] = {"registrationsPerMinute": 100 * N}
+    emulator.keys = {name: emulator.enroll(name) for name in NAMES}
+    emulator.start()
+    yield emulator
+    if emulator.is_running():
+        emulator.stop()
+
+
+@pytest.fixture
+def fleet(gateway, emulator):
+    """A gateway where all are configured, and not started yet."""
+    gateway.write_conf("dpsd", f"[Provisioning]\nIdScope=0ne00AABBCC\nEndpoint=127.0.0.1\nMqttPort={emulator.port}\n"
+                               f"CaFile={emulator.ca_file}\n[Access]\nGroup={grp.getgrgid(os.getegid()).gr_name}\n")
+    for name in NAMES:
+        reference = gateway.write_key(f"{name}.key", emulator.keys[name])
+        gateway.write_conf(name, f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey={reference}\n")
+    return gateway
+
+
+def n_in_flight(requests, registration_ids):
+    """The most that were at it at once: from their CONNECT until they were told that they are assigned."""
+    n = most = 0
+    for request in requests:
+        if request.get("registrationId") not in registration_ids:
+            continue
+        n += request["event"] == "connect"
+        n -= request["event"] == "poll" and request.get("result") == "assigned"
+        most = max(most, n)
+    assert n == 0, "not every one that came was assigned"
+    return most
+
+
+def states_since(gateway):
+    return {identity["Name"]: identity["StateSince"]
+            for identity in gateway.dpsctl("status", "--json=short").json["identities"]}
+
+
+def test_a_faulty_a_disabled_and_a_throttled_one_harm_none_of_a_thousand(fleet, emulator):
+    fleet.identity("disabled")
+    emulator.set("disabled", provisioningStatus="disabled")
+    fleet.identity("throttled")
+    emulator.script("throttled", "poll:429,retry-after=600")
+    fleet.write_conf("faulty", "[Provisioning]\nMqttPort=many\n")
+    fleet.start()
+    fleet.notify.wait_for_status(f"{N} of {N + 3} identities assigned", PATIENCE)
+
+    states = {identity["Name"]: (identity["State"], identity["Waiting"])
+              for identity in fleet.dpsctl("status", "--json=short").json["identities"]}
+    assert {name: states.pop(name) for name in ("disabled", "faulty", "throttled")} == {
+        "disabled": ("failed", "retry"), "faulty": ("failed", "config"), "throttled": ("provisioning", "throttled")}
+    assert set(states) == set(NAMES)
+    assert set(states.values()) == {("assigned", "")}
+
+
+def test_a_thousand_registrations_are_never_more_at_once_than_max_attempts(fleet, emulator):
+    most = 20
+    fleet.write_conf("dpsd.conf.d/limit", f"[Daemon]\nMaxAttempts={most}\n")
+    fleet.start()
+    fleet.notify.wait_for_status(f"{N} of {N} identities assigned", PATIENCE)
+
+    assert 1 < n_in_flight(emulator.requests(), set(NAMES)) <= most
+    assert len(emulator.requests("register")) == N
+
+
+def test_a_thousand_survive_restart_and_reload_without_asking_dps(fleet, emulator):
+    fleet.start()
+    fleet.notify.wait_for_status(f"{N} of {N} identities assigned", PATIENCE)
+    before = {name: fleet.connection(name) for name in NAMES}
+    emulator.stop()
+
+    fleet.restart()
+    table = fleet.dpsctl("status")
+    assert table.code == 0
+    assert {name for line in table.out.splitlines() if "assigned" in line for name in line.split()} >= set(NAMES)
+    since = states_since(fleet)
+
+    fleet.write_conf("another", f"[Provisioning]\nRegistrationId=another\n[Attestation]\nKey="
+                                f"{fleet.write_key('another.key', base64.b64encode(os.urandom(32)).decode())}\n")
+    fleet.reload()
+    fleet.wait_for("another", State="provisioning", Waiting="retry")
+    assert {name: since_usec for name, since_usec in states_since(fleet).items() if name != "another"} == since
+    assert {name: fleet.connection(name) for name in NAMES} == before
