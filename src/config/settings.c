@@ -47,7 +47,7 @@ static int settings_new(const char *name, Settings **ret) {
         s->name = strdup(name);
         s->endpoint = strdup("global.azure-devices-provisioning.net");
         s->api_version = strdup(DPS_API_VERSION_DEFAULT);
-        s->group = strdup("dps");
+        s->group = strdup(GROUP_DEFAULT);
         if (!s->name || !s->endpoint || !s->api_version || !s->group)
                 return -ENOMEM;
 

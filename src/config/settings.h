@@ -9,6 +9,9 @@
 #include "config/conf.h"
 #include "config/specifier.h"
 
+/* Not every box has programs of other users: it may not exist. */
+#define GROUP_DEFAULT "dps"
+
 typedef enum Method {
         METHOD_SYMMETRIC_KEY, /* "symmetric-key" */
         METHOD_X509,          /* "x509" */

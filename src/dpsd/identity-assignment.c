@@ -166,6 +166,37 @@ static bool files_still_stand(const Identity *i, const Assignment *a) {
         return generation == a->generation && (expires_at == 0 || expires_at > now_usec(CLOCK_REALTIME));
 }
 
+static void set_disk_error(Identity *i, const char *what, int r) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s cannot be written: %s", what, strerror(-r));
+        identity_set_error(i, &error);
+        identity_again(i);
+}
+
+/* What is on the disk is over only where all of it is. */
+static void clear_disk_error(Identity *i) {
+        if (i->memory->error.id == DPS_ERROR_DISK && !i->disk_refused && !i->outputs_refused)
+                identity_clear_error(i);
+}
+
+static void tell_outputs(Identity *i, int r) {
+        bool were_refused = i->outputs_refused;
+
+        i->outputs_refused = r < 0;
+        if (r >= 0) {
+                if (were_refused)
+                        identity_not_again(i);
+                clear_disk_error(i);
+                return;
+        }
+
+        set_disk_error(i, "what programs get of it", r);
+        if (!were_refused)
+                identity_log_error(i, LOG_ERR, NULL, &i->memory->error, "%s; trying again",
+                                   i->memory->error.message);
+}
+
 /* Without a credential hub and names are served all the same; it follows when it can be had. What is there already is
  * not made worse. */
 static void publish(Identity *i) {
@@ -193,19 +224,13 @@ static void publish(Identity *i) {
         if (r == -ENOENT && identity_prepare_outputs(i) >= 0) /* somebody has removed the directory */
                 r = outputs_publish(i->manager->outputs, i->name, &connection);
         i->is_published = r >= 0;
-        if (r < 0) {
-                identity_log(i, LOG_ERR,
-                             "its files in the runtime directory cannot be written: %s; trying again",
-                             strerror(-r));
-                identity_again(i);
-        }
+        tell_outputs(i, r);
 }
 
 /* ---- the disk ---- */
 
 static void tell_disk(Identity *i, int r) {
         bool was_refused = i->disk_refused;
-        DpsError error;
 
         i->disk_refused = r < 0;
         if (r >= 0) {
@@ -213,20 +238,16 @@ static void tell_disk(Identity *i, int r) {
                         i->n_again = 0;
                         identity_log(i, LOG_NOTICE, "the disk takes its state again");
                 }
-                if (i->memory->error.id == DPS_ERROR_DISK)
-                        identity_clear_error(i);
+                clear_disk_error(i);
                 return;
         }
 
-        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "its state cannot be written: %s",
-                      strerror(-r));
-        identity_set_error(i, &error);
-        identity_again(i);
+        set_disk_error(i, "its state", r);
         if (!was_refused)
                 identity_log_error(
-                        i, LOG_ERR, NULL, &error,
+                        i, LOG_ERR, NULL, &i->memory->error,
                         "%s; serving from memory, and trying again. Until then a restart asks DPS anew",
-                        error.message);
+                        i->memory->error.message);
 }
 
 static void on_counters_saved(int r, void *userdata) {
@@ -301,10 +322,10 @@ static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
                 free(a->credential_id);
                 a->credential_id = strdup(credential.id);
         }
-        a->generation = before ? before->generation : i->last_generation;
+        a->generation = before ? before->generation : i->memory->last_generation;
         if (has_moved(a, before) || !streq_ptr(a->credential_id, before->credential_id))
                 a->generation++;
-        i->last_generation = a->generation;
+        i->memory->last_generation = a->generation;
 
         assignment_free(i->pending);
         i->pending = a;
@@ -463,7 +484,7 @@ static bool token_is_due(const Identity *i, const Assignment *a) {
         const Settings *s = key_settings(i);
         uint64_t now = now_usec(CLOCK_REALTIME);
 
-        return now >= mint_at(i, a) ||
+        return now >= mint_at(i, a) || a->renew_at_usec == 0 ||
                (clock_is_plausible(i->manager->clock) &&
                 a->token_expires_at_usec > now + s->token_lifetime_usec + s->token_lifetime_usec / 8);
 }
@@ -485,7 +506,7 @@ void identity_serve(Identity *i) {
         if (!a || i->pending || (i->is_published && i->has_credential))
                 return;
 
-        i->last_generation = MAX(i->last_generation, a->generation);
+        i->memory->last_generation = MAX(i->memory->last_generation, a->generation);
         i->is_unproven = identity_credential_has_changed(i);
         if (i->is_unproven ||
             (uses_tokens(a) && key_settings(i) && !waits_for_clock(i) && token_is_due(i, a)))

@@ -27,10 +27,12 @@ static const char *presentable(const char *s) {
 }
 
 /* The last failure; where there is none, what is wrong with the file. */
+static bool shows_config_error(const Identity *i) {
+        return i->memory->error.id == DPS_ERROR_NONE && i->config_is_faulty;
+}
+
 static const DpsError *error_shown(const Identity *i) {
-        if (i->memory->error.id == DPS_ERROR_NONE && i->config_is_faulty)
-                return identity_config_error(i);
-        return &i->memory->error;
+        return shows_config_error(i) ? identity_config_error(i) : &i->memory->error;
 }
 
 /* Why there is nothing to ask DPS with: a fault in the file comes before what was wrong when last looked at. */
@@ -102,7 +104,8 @@ static void view_fill(IdentityView *v, Identity *i) {
         };
         view_who(v, i->settings, a, i->method);
         view_assignment(v, a);
-        view_error(v, error_shown(i), i->memory->error_at_usec);
+        view_error(v, error_shown(i),
+                   shows_config_error(i) ? i->config_error_at_usec : i->memory->error_at_usec);
 }
 
 int identity_bus_path(const char *name, char **ret) {

@@ -18,33 +18,40 @@
  * trouble, and all is looked at again when it may be over. What was good before stays in force until then.
  */
 
-static void note_fault(Identity *i, const char *fault) {
+static void note_fault(Identity *i, DpsErrorId id, const char *fault) {
+        if (!i->config_is_faulty)
+                i->config_error_at_usec = now_usec(CLOCK_REALTIME);
         i->config_is_faulty = true;
         i->config_error = i->config_error ?: calloc(1, sizeof(*i->config_error));
         if (i->config_error)
-                dps_error_set(i->config_error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
+                dps_error_set(i->config_error, id, DPS_STEP_CONFIG, "%s", fault);
 }
 
 /* `what` is wrong, if it was not told already. */
-static void set_fault(Identity *i, const char *fault, const char *what) {
+static void set_fault(Identity *i, DpsErrorId id, const char *fault, const char *what) {
         if (!i->config_is_faulty || !streq(identity_config_error(i)->message, fault))
                 identity_log(i, LOG_ERR, "%s; %s", what,
                              i->settings || i->memory->assignment ? "going on with what was good before"
                                                                   : "not provisioned until that is mended");
-        note_fault(i, fault);
+        note_fault(i, id, fault);
+}
+
+static void clear_fault(Identity *i) {
+        i->config_is_faulty = false;
+        free(i->config_error);
+        i->config_error = NULL;
+        i->config_error_at_usec = 0;
 }
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
         if (fault) {
-                set_fault(i, fault, "its configuration cannot be used");
+                set_fault(i, DPS_ERROR_CONFIG, fault, "its configuration cannot be used");
                 settings_free(i->faulty);
                 i->faulty = settings;
                 return;
         }
 
-        i->config_is_faulty = false;
-        free(i->config_error);
-        i->config_error = NULL;
+        clear_fault(i);
         i->faulty = settings_free(i->faulty);
         if (i->written && settings_equal(i->written, settings)) {
                 settings_free(settings);
@@ -124,6 +131,7 @@ static void take_settings(Identity *i, Settings *expanded) {
 static int resolve(Identity *i) {
         _cleanup_(freep) char *why = NULL;
         Settings *expanded;
+        DpsErrorId id;
         DpsError error;
         int r;
 
@@ -136,19 +144,17 @@ static int resolve(Identity *i) {
                 return 0;
         }
 
+        id = r != -EAGAIN ? DPS_ERROR_CONFIG
+             : strstr(why ?: "", "credential") ? DPS_ERROR_KEY
+                                               : DPS_ERROR_UNREACHABLE;
         if (i->settings) {
-                if (r != -EAGAIN)
-                        set_fault(i, why ?: strerror(-r), why ?: strerror(-r));
+                set_fault(i, id, why ?: strerror(-r), why ?: strerror(-r));
                 return 0;
         }
 
-        if (r != -EAGAIN)
-                note_fault(i, why ?: strerror(-r));
-        dps_error_set(&error,
-                      r == -EAGAIN && strstr(why ?: "", "credential") ? DPS_ERROR_KEY
-                      : r == -EAGAIN ? DPS_ERROR_UNREACHABLE
-                                     : DPS_ERROR_CONFIG,
-                      DPS_STEP_CONFIG, "%s", why ?: strerror(-r));
+        if (id == DPS_ERROR_CONFIG)
+                note_fault(i, id, why ?: strerror(-r));
+        dps_error_set(&error, id, DPS_STEP_CONFIG, "%s", why ?: strerror(-r));
         identity_set_trouble(i, &error);
         return r;
 }
@@ -165,7 +171,7 @@ static int check_twin(Identity *i) {
         snprintf(fault, sizeof(fault),
                  "%s.conf and %s.conf are both registration id %s of ID scope %s: change one", twin->name,
                  i->name, i->settings->registration_id, i->settings->id_scope);
-        note_fault(i, fault);
+        note_fault(i, DPS_ERROR_CONFIG, fault);
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
         identity_set_trouble(i, &error);
         return -EEXIST;
@@ -212,6 +218,8 @@ static void pursue(Identity *i) {
                 identity_begin(i, i->reason);
         else if (!a)
                 identity_begin(i, REASON_FIRST);
+        else if (i->n_jobs > 0) /* what was asked for was cut off */
+                identity_begin(i, REASON_REQUEST);
         else if (!is_same_place(i->settings, a) || i->method != a->method)
                 identity_begin(i, REASON_CONFIG);
         else if (i->begin_at_usec > 0)
@@ -227,7 +235,7 @@ static bool is_group_missing(const Identity *i) {
         const Settings *s = identity_settings(i);
         gid_t gid;
 
-        return s && s->group && group_find(s->group, &gid) == -ENOENT;
+        return s && s->group && !streq(s->group, GROUP_DEFAULT) && group_find(s->group, &gid) == -ENOENT;
 }
 
 /* Where programs find what they get. */
@@ -253,27 +261,44 @@ int identity_prepare_outputs(Identity *i) {
         return r;
 }
 
+/* There is no one to be, or nothing to show. */
+static void give_up_asking(Identity *i) {
+        identity_cancel(i);
+        i->begin_at_usec = 0;
+}
+
 void identity_reconsider(Identity *i) {
-        i->again_at_usec = 0;
+        bool was_to_resolve = i->is_to_resolve;
+
+        if (!i->disk_refused)
+                i->again_at_usec = 0;
         (void) identity_prepare_outputs(i);
 
         if (!i->written || resolve(i) < 0 || check_twin(i) < 0) {
                 if (!i->written)
                         i->trouble = WAITING_CONFIG;
-                identity_cancel(i);
+                give_up_asking(i);
                 identity_serve(i);
                 identity_update(i);
                 return;
         }
 
+        if (!i->is_to_resolve && !i->faulty)
+                clear_fault(i);
+        if (!i->is_to_resolve && was_to_resolve) {
+                identity_not_again(i);
+                manager_reconsider_twins(i->manager, i);
+        }
         drop_if_foreign(i);
         if (choose_method(i) >= 0)
                 identity_clear_trouble(i);
         else
-                identity_cancel(i);
+                give_up_asking(i);
         identity_serve(i);
         if (i->trouble == WAITING_NOTHING)
                 pursue(i);
+        if (i->is_to_resolve && i->again_at_usec == 0)
+                identity_again(i);
         identity_update(i);
 }
 

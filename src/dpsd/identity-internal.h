@@ -31,6 +31,8 @@ void identity_set_trouble(Identity *i, const DpsError *error);
 void identity_clear_trouble(Identity *i);
 /* Local trouble is looked at again by itself, at growing intervals. */
 void identity_again(Identity *i);
+/* It is over; but a disk that refused is still tried. */
+void identity_not_again(Identity *i);
 void identity_set_error(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 /* Writes what is to be remembered; what is pending counts already. */

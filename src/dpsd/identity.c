@@ -111,6 +111,12 @@ static bool is_between_attempts(const Identity *i) {
                dps_registration_state(i->registration) != DPS_REGISTRATION_PARKED;
 }
 
+static IdentityWaiting waiting_from_error(DpsErrorId id) {
+        return id == DPS_ERROR_KEY           ? WAITING_KEY
+               : id == DPS_ERROR_UNREACHABLE ? WAITING_NETWORK
+                                             : WAITING_CONFIG;
+}
+
 static IdentityWaiting waiting_of(const Identity *i) {
         if (i->trouble != WAITING_NOTHING)
                 return i->trouble;
@@ -119,7 +125,7 @@ static IdentityWaiting waiting_of(const Identity *i) {
         if (is_between_attempts(i))
                 return waiting_between_attempts(i);
         if (i->config_is_faulty && !is_in_flight(i))
-                return WAITING_CONFIG;
+                return waiting_from_error(identity_config_error(i)->id);
         return WAITING_NOTHING;
 }
 
@@ -178,7 +184,7 @@ static void enter_state(Identity *i, IdentityState state) {
 static void arm(Identity *i) {
         uint64_t now = now_usec(CLOCK_BOOTTIME), due = identity_next_tending_usec(i);
 
-        if (i->registration)
+        if (i->registration && !i->wants_slot) /* a turn comes by itself */
                 due = MIN(due, i->wake_usec);
         if (i->begin_at_usec > 0)
                 due = MIN(due, i->begin_at_usec);
@@ -218,13 +224,15 @@ uint64_t identity_next_attempt_at_usec(const Identity *i) {
         if (i->wants_slot || is_in_flight(i))
                 return 0;
 
+        /* DPS is not asked before the trouble is over; looked for is its end. */
+        if (i->trouble != WAITING_NOTHING)
+                return i->again_at_usec > 0 ? identity_realtime_of(i->again_at_usec) : 0;
+
         if (i->registration)
                 next = i->waits_for_clock || !i->is_begun ? i->wake_usec
                                                           : dps_registration_next_usec(i->registration);
         if (i->begin_at_usec > 0)
                 next = MIN(next, i->begin_at_usec);
-        if (!a && i->again_at_usec > 0)
-                next = MIN(next, i->again_at_usec);
         if (next == USEC_INFINITY && a && a->renew_at_usec > 0 && s && s->renew == RENEW_PROVISION)
                 return a->renew_at_usec;
         return next == USEC_INFINITY ? 0 : identity_realtime_of(next);
@@ -276,7 +284,7 @@ void identity_describe(const Identity *i, bool lasting, char *buffer, size_t siz
 }
 
 bool identity_waits_for_network(const Identity *i) {
-        return i->waiting == WAITING_NETWORK ||
+        return i->waiting == WAITING_NETWORK || i->is_to_resolve ||
                (is_between_attempts(i) && i->state != IDENTITY_FAILED && i->waiting != WAITING_THROTTLED);
 }
 
@@ -324,17 +332,19 @@ void identity_log_error(const Identity *i, int level, const char *message_id, co
 
 /* ---- trouble at home ---- */
 
-static IdentityWaiting waiting_from_error(DpsErrorId id) {
-        return id == DPS_ERROR_KEY           ? WAITING_KEY
-               : id == DPS_ERROR_UNREACHABLE ? WAITING_NETWORK
-                                             : WAITING_CONFIG;
-}
-
 void identity_again(Identity *i) {
         uint64_t wait = AGAIN_FIRST_USEC << MIN(i->n_again, 6U);
 
         i->again_at_usec = now_usec(CLOCK_BOOTTIME) + MIN(wait, AGAIN_MAX_USEC);
         i->n_again++;
+}
+
+void identity_not_again(Identity *i) {
+        if (i->disk_refused)
+                return;
+
+        i->again_at_usec = 0;
+        i->n_again = 0;
 }
 
 void identity_set_error(Identity *i, const DpsError *error) {
@@ -370,8 +380,7 @@ void identity_clear_trouble(Identity *i) {
                 return;
 
         i->trouble = WAITING_NOTHING;
-        i->again_at_usec = 0;
-        i->n_again = 0;
+        identity_not_again(i);
         identity_clear_error(i);
 }
 
@@ -381,7 +390,7 @@ static void look_again(Identity *i) {
         i->again_at_usec = 0;
         if (i->disk_refused)
                 identity_save(i);
-        if (i->trouble != WAITING_NOTHING)
+        if (i->trouble != WAITING_NOTHING || i->is_to_resolve)
                 identity_reconsider(i);
         else if (!i->is_published)
                 identity_serve(i);
@@ -400,7 +409,7 @@ static int identity_on_wakeup(sd_event_source *s, uint64_t due_usec, void *userd
 }
 
 void identity_on_network(Identity *i) {
-        if (i->trouble == WAITING_NETWORK)
+        if (i->trouble == WAITING_NETWORK || i->is_to_resolve)
                 identity_reconsider(i);
         else if (identity_waits_for_network(i))
                 identity_hasten(i);

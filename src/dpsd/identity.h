@@ -64,10 +64,11 @@ typedef struct Identity {
                 faulty; /* of a file with errors, where nothing good is known: only to find the keys of a cache */
         bool config_is_faulty;  /* the file on disk is not what `written` says, or cannot be used */
         DpsError *config_error; /* why; see identity_config_error() */
-        bool is_to_resolve;     /* `settings` do not stand for `written` yet */
-        uint64_t who_hash;      /* of scope and registration id, so that twins are found fast */
-        Method method;          /* chosen; _METHOD_MAX: not yet */
-        FileWatch *files;       /* keys and certificates */
+        uint64_t config_error_at_usec;
+        bool is_to_resolve; /* `settings` do not stand for `written` yet */
+        uint64_t who_hash;  /* of scope and registration id, so that twins are found fast */
+        Method method;      /* chosen; _METHOD_MAX: not yet */
+        FileWatch *files;   /* keys and certificates */
 
         /* What we have */
         IdentityState state;
@@ -76,13 +77,13 @@ typedef struct Identity {
         State *memory;                    /* what is persisted: assignment, counters, history; never NULL */
         Assignment *pending;              /* new, and not yet durable */
         uint64_t pending_success_at_usec; /* DPS has said so then; 0: only a new token */
-        bool has_failed_since;    /* something has; the clock does not tell the order, it may be set */
-        unsigned n_saving;        /* saves of it that are under way */
-        bool is_published;        /* the assignment is in /run/dps/NAME … */
-        bool has_credential;      /* … with its token or certificate */
-        bool is_unproven;         /* … which DPS has not seen yet */
-        uint64_t last_generation; /* also of what was dropped */
-        bool disk_refused;        /* the newest state is only in memory */
+        bool has_failed_since; /* something has; the clock does not tell the order, it may be set */
+        unsigned n_saving;     /* saves of it that are under way */
+        bool is_published;     /* the assignment is in /run/dps/NAME … */
+        bool has_credential;   /* … with its token or certificate */
+        bool is_unproven;      /* … which DPS has not seen yet */
+        bool disk_refused;     /* the newest state is only in memory */
+        bool outputs_refused;  /* its files could not be written */
         uint64_t certificate_expires_at_usec;
         bool certificate_was_warned_of, group_was_warned_of;
 
@@ -128,7 +129,7 @@ static inline const Settings *identity_settings(const Identity *i) {
 static inline const char *identity_group(const Identity *i) {
         const Settings *s = identity_settings(i);
 
-        return s && s->group ? s->group : "dps";
+        return s && s->group ? s->group : GROUP_DEFAULT;
 }
 
 const char *identity_state_to_string(IdentityState s);

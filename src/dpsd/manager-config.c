@@ -22,16 +22,23 @@ Identity *manager_find(const Manager *m, const char *name) {
         return found ? *found : NULL;
 }
 
-Identity *manager_find_twin(const Manager *m, const Identity *i) {
-        for (size_t k = 0; k < m->n_identities && m->identities[k] != i; k++) {
-                Identity *other = m->identities[k];
+static bool are_twins(const Identity *a, const Identity *b) {
+        return a->settings && b->settings && a->who_hash == b->who_hash &&
+               streq(a->settings->id_scope, b->settings->id_scope) &&
+               strcasecmp(a->settings->registration_id, b->settings->registration_id) == 0;
+}
 
-                if (other->settings && other->who_hash == i->who_hash &&
-                    streq(other->settings->id_scope, i->settings->id_scope) &&
-                    strcasecmp(other->settings->registration_id, i->settings->registration_id) == 0)
-                        return other;
-        }
+Identity *manager_find_twin(const Manager *m, const Identity *i) {
+        for (size_t k = 0; k < m->n_identities && m->identities[k] != i; k++)
+                if (are_twins(m->identities[k], i))
+                        return m->identities[k];
         return NULL;
+}
+
+void manager_reconsider_twins(Manager *m, const Identity *i) {
+        for (size_t k = m->n_identities; k > 0 && m->identities[k - 1] != i; k--)
+                if (are_twins(m->identities[k - 1], i))
+                        identity_reconsider(m->identities[k - 1]);
 }
 
 /* ---- appearing and going ---- */

@@ -107,6 +107,8 @@ unsigned manager_n_assigned(const Manager *m);
 /* For identity.c */
 /* Another identity with the same scope and registration id that comes before i by name; NULL: none. */
 Identity *manager_find_twin(const Manager *m, const Identity *i);
+/* Those that come after i, and have i for a twin now. */
+void manager_reconsider_twins(Manager *m, const Identity *i);
 /* The clock is wrong, and not long enough has been waited for it. `ret_until_usec` (CLOCK_BOOTTIME) may be NULL. */
 bool manager_waits_for_clock(const Manager *m, uint64_t *ret_until_usec);
 /* Made when first needed: a cached start needs no network. */

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""What changes late, or in the middle of something: configuration, keys, twins, time."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+FIRST_RETRY = 15  # seconds: trouble at home is looked at again after ten
+
+
+def assign(gateway, **more):
+    gateway.identity(**more)
+    gateway.start()
+    return gateway.wait_for(State="assigned", Healthy=True)
+
+
+def cpu_seconds(gateway):
+    fields = open(f"/proc/{gateway.process.pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def assert_idle(gateway, seconds=1.5):
+    """A loop that spins uses all of a processor, so much less is proof of none, however busy the machine."""
+    before = cpu_seconds(gateway)
+    time.sleep(seconds)
+    assert cpu_seconds(gateway) - before < seconds / 10, gateway.log
+
+
+# ---- specifiers ----
+
+
+def test_what_resolves_late_is_healthy_without_a_reload(gateway, emulator):
+    path = gateway.directory / "id"
+    gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
+    gateway.start()
+    gateway.wait_for(State="failed", Waiting="config")
+    path.write_text("device-7\n")
+    gateway.wait_for(State="assigned", Healthy=True, Waiting="", LastErrorId="", timeout=FIRST_RETRY)
+
+
+def test_a_new_configuration_that_resolves_late_is_taken_then(gateway, emulator):
+    path = gateway.directory / "id"
+    assign(gateway)
+    gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
+    gateway.reload()
+    properties = gateway.wait_for(State="assigned", Waiting="config", Healthy=False)
+    assert properties["DeviceId"] == "gateway" and str(path) in properties["LastError"]
+    path.write_text("device-7\n")
+    gateway.wait_for(DeviceId="device-7", State="assigned", Healthy=True, timeout=FIRST_RETRY)
+
+
+def test_a_new_configuration_whose_interface_is_missing_says_so(gateway):
+    assign(gateway)
+    gateway.identity(registration_id="%{mac:nosuch0}", key="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+    gateway.reload()
+    properties = gateway.wait_for(State="assigned", Waiting="network", Healthy=False)
+    assert "nosuch0" in properties["LastError"] and properties["DeviceId"] == "gateway"
+
+
+# ---- twins ----
+
+
+def test_a_twin_that_resolves_late_displaces_the_later_one(gateway, emulator):
+    path = gateway.directory / "id"
+    key = emulator.enroll("device-7")
+    gateway.identity("b", registration_id="device-7", key=key)
+    gateway.identity("a", registration_id=f"%{{file:{path}}}", key=key)
+    gateway.start()
+    gateway.wait_for("b", State="assigned", Healthy=True)
+    path.write_text("device-7\n")
+    gateway.wait_for("a", State="assigned", Healthy=True, timeout=FIRST_RETRY)
+    properties = gateway.wait_for("b", State="assigned", Waiting="config", Healthy=False)
+    assert "a.conf" in properties["LastError"] and "b.conf" in properties["LastError"]
+
+
+def test_a_twin_that_appears_calls_off_what_was_planned(gateway, emulator):
+    key = emulator.enroll("b")
+    gateway.identity("b", key=key)
+    gateway.start()
+    gateway.wait_for("b", State="assigned")
+    gateway.identity("b", key=key, provisioning={"Endpoint": "localhost", "Splay": "1d"})
+    gateway.reload()
+    planned = gateway.wait_for("b", State="assigned", Endpoint="localhost")["NextAttemptAt"]
+    gateway.identity("a", registration_id="b", key=key)
+    gateway.reload()
+    assert gateway.wait_for("b", State="assigned", Waiting="config")["NextAttemptAt"] < planned
+    gateway.dpsctl("reprovision", "a", "--wait")
+    (gateway.configuration / "a.conf").unlink()
+    gateway.reload()
+    assert gateway.wait_for("b", State="assigned", Waiting="", Healthy=True)["NextAttemptAt"] >= planned
+
+
+# ---- requests ----
+
+
+def test_a_reload_in_the_middle_leaves_no_request_without_an_end(gateway, emulator):
+    key = emulator.enroll("gateway")
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    emulator.script("gateway", "register:silent")
+    client = gateway.client()
+    client.listen()
+    (job,) = gateway.call("gateway", "Reprovision")
+    emulator.wait_for_requests(2, "register")
+    gateway.identity(key=key, hub={"TokenLifetime": "2d"})
+    gateway.reload()
+    finished, ok, _ = client.wait_for_signal("ReprovisionFinished")
+    client.close()
+    assert (finished, ok) == (job, True)
+
+
+# ---- the loop ----
+
+
+def test_a_request_for_one_that_waits_for_its_turn_keeps_the_loop_asleep(gateway, emulator):
+    gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
+    gateway.identity("b")
+    gateway.identity("a")
+    emulator.script("b", "register:500")
+    emulator.script("a", "register:500", "register:500", "register:silent")
+    gateway.start()
+    for name in "ab":
+        gateway.wait_for(name, Waiting="retry")
+    gateway.call("a", "Reprovision")
+    gateway.wait_for("a", check=lambda p: p["Attempts"] == 2)
+    gateway.call("a", "Reprovision")
+    emulator.wait_for_requests(3, "register", "a")
+    gateway.call("b", "Reprovision")
+    gateway.wait_for("b", NextAttemptAt=0)
+    gateway.call("b", "Reprovision")
+    assert_idle(gateway)
+
+
+def test_a_state_without_a_time_to_renew_keeps_the_loop_asleep(gateway):
+    assign(gateway)
+    gateway.stop()
+    state = gateway.remembered()
+    del state["renewAt"]
+    (gateway.state / "gateway.json").write_text(json.dumps(state))
+    gateway.start()
+    gateway.wait_for(State="assigned", check=lambda p: p["RenewAt"] > 0)
+    assert_idle(gateway)
+
+
+# ---- generations ----
+
+
+def test_generations_grow_over_a_restart_between_two_devices(gateway, emulator):
+    before = assign(gateway)["Generation"]
+    emulator.stop()
+    gateway.identity(registration_id="other", key="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+    gateway.reload()
+    gateway.wait_for(State="provisioning")
+    gateway.stop()
+    emulator.start()
+    gateway.identity(registration_id="device-8", key=emulator.enroll("device-8"))
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Generation"] > before
+
+
+# ---- time ----
+
+
+def test_a_cached_assignment_waits_for_the_clock_and_says_so(gateway):
+    assign(gateway)
+    gateway.stop()
+    (gateway.state / ".clock").write_text(f"{(int(time.time()) + 86400) * 1000000}\n")
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    assert properties["Waiting"] == "clock"
+
+
+def test_an_error_of_a_time_that_was_ahead_is_over_with_the_next_success(gateway, emulator):
+    assign(gateway)
+    emulator.set("gateway", provisioningStatus="disabled")
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 1
+    gateway.stop()
+    emulator.set("gateway", provisioningStatus="enabled")
+    state = gateway.remembered()
+    state["lastErrorAt"] += 365 * 86400 * 1000000
+    (gateway.state / "gateway.json").write_text(json.dumps(state))
+    gateway.start()
+    gateway.wait_for(State="assigned", Healthy=False, LastErrorId="enrollment-disabled")
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    properties = gateway.wait_for(State="assigned", Healthy=True, LastErrorId="")
+    assert properties["LastErrorAt"] == properties["FailingSince"] == 0
+
+
+# ---- files ----
+
+
+def test_outputs_that_cannot_be_written_are_told_once_and_come_when_they_can(gateway):
+    gateway.identity()
+    (gateway.run / "gateway").write_text("in the way")
+    gateway.start()
+    gateway.wait_for(State="assigned", Healthy=False, LastErrorId="disk", timeout=FIRST_RETRY)
+    (gateway.run / "gateway").unlink()
+    gateway.wait_for(Healthy=True, LastErrorId="", timeout=FIRST_RETRY)
+    assert gateway.connection()["hub"] and gateway.log.count("what programs get of it cannot be written") == 1
+
+
+def test_a_disk_that_refused_is_tried_again_over_a_reload(gateway):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=1", "none", gateway.state],
+                      check=False, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount")
+    try:
+        gateway.identity()
+        gateway.start()
+        gateway.wait_for(State="assigned", LastErrorId="disk")
+        gateway.reload()
+        subprocess.run(["mount", "-o", "remount,nr_inodes=100", gateway.state], check=True)
+        gateway.wait_for(State="assigned", Healthy=True, LastErrorId="", timeout=FIRST_RETRY)
+        assert gateway.remembered()["assignedHub"]
+        gateway.stop()
+    finally:
+        subprocess.run(["umount", "-l", gateway.state], check=True)
