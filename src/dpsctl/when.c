@@ -116,6 +116,11 @@ const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[stat
 
         if (streq(i->waiting, "throttled"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX, "throttled, %s because it said retry-after", attempt);
+        else if (streq(i->waiting, "config") && !identity_is(i, "assigned") && i->next_attempt_at > now_usec)
+                (void) snprintf(buffer, NEXT_TEXT_MAX,
+                                "looks again %s at what its configuration names; if that itself is mended: "
+                                "dpsctl reload",
+                                format_when(i->next_attempt_at, now_usec, attempt));
         else if (streq(i->waiting, "config"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX,
                                 "%s until its configuration is mended, then: dpsctl reload",

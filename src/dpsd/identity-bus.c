@@ -139,7 +139,7 @@ static int find_addressed(Bus *b, sd_bus_message *request, Identity **ret, sd_bu
 }
 
 static int refuse_not_assigned(const Identity *i, sd_bus_error *error) {
-        char next[128];
+        char next[2 * DPS_MESSAGE_MAX];
 
         identity_describe(i, false, next, sizeof(next));
         return sd_bus_error_setf(error, DPS_BUS_ERROR_NOT_ASSIGNED, "%s is not assigned to a hub: %s",

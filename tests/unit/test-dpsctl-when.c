@@ -67,6 +67,8 @@ static const struct next_case {
           "asks DPS again in 1 h, unless told sooner: dpsctl reprovision gw" },
         { "a bad configuration waits for people", "failed", "config", 0, 0, 0, 0,
           "nothing until its configuration is mended, then: dpsctl reload" },
+        { "a bad file may be mended without a word", "failed", "config", IN(9 * USEC_PER_SEC), 0, 0, 0,
+          "looks again in 9 s at what its configuration names; if that itself is mended: dpsctl reload" },
         { "a bad configuration takes nothing away", "assigned", "config", 0, 0, 0, 0,
           "goes on as before until its configuration is mended, then: dpsctl reload" },
         { "the network is waited for", "provisioning", "network", 0, 0, 0, 0, "waits for the network" },
