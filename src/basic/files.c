@@ -222,8 +222,8 @@ int directory_remove_temporaries(int fd) {
         if (r < 0)
                 return r;
         STRV_FOREACH(name, names)
-        if (unlinkat(fd, *name, 0) < 0 && r >= 0)
-                r = -errno;
+                if (unlinkat(fd, *name, 0) < 0 && r >= 0)
+                        r = -errno;
         return r;
 }
 

@@ -191,14 +191,14 @@ size_t strv_length(char *const *l) {
         size_t n = 0;
 
         STRV_FOREACH(s, l)
-        n++;
+                n++;
         return n;
 }
 
 bool strv_contains(char *const *l, const char *s) {
         STRV_FOREACH(i, l)
-        if (streq(*i, s))
-                return true;
+                if (streq(*i, s))
+                        return true;
         return false;
 }
 
@@ -243,7 +243,7 @@ int strv_split(const char *text, const char *separators, char ***ret) {
 
 char **strv_free(char **l) {
         STRV_FOREACH(s, l)
-        free(*s);
+                free(*s);
         free(l);
         return NULL;
 }

@@ -149,8 +149,8 @@ static void check_certificates(Checks *c, const Settings *s) {
 
 void check_keys(Checks *c, const Settings *s) {
         STRV_FOREACH(reference, s->keys)
-        check_symmetric_key(c, s, *reference, "Key");
+                check_symmetric_key(c, s, *reference, "Key");
         STRV_FOREACH(reference, s->group_keys)
-        check_symmetric_key(c, s, *reference, "GroupKey");
+                check_symmetric_key(c, s, *reference, "GroupKey");
         check_certificates(c, s);
 }

@@ -74,8 +74,8 @@ static int store_list(char ***list, const char *words) {
         if (strv_split(words, ",", &more) < 0)
                 return fail_memory();
         STRV_FOREACH(w, more)
-        if (strv_append(list, *w) < 0)
-                return fail_memory();
+                if (strv_append(list, *w) < 0)
+                        return fail_memory();
         return 0;
 }
 

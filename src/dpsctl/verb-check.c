@@ -134,7 +134,7 @@ static int check_all(Checks *c, const Options *o) {
                            "no identity is configured: write /etc/dps/NAME.conf, see dps.conf(5)");
 
         STRV_FOREACH(name, o->n_arguments > 0 ? o->arguments : listed)
-        check_one(c, directories, defaults, *name, o);
+                check_one(c, directories, defaults, *name, o);
         return 0;
 }
 

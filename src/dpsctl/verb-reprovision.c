@@ -107,12 +107,13 @@ static void end_if_done(Watch *w) {
 
 static bool names_are_there(Watch *w) {
         STRV_FOREACH(name, w->options->arguments)
-        if (!identity_list_find_name(&w->list, *name)) {
-                watch_end(w, complain(EXIT_NO_IDENTITY,
-                                      "there is no identity named '%s'; dpsctl status shows which there are",
-                                      *name));
-                return false;
-        }
+                if (!identity_list_find_name(&w->list, *name)) {
+                        watch_end(w, complain(EXIT_NO_IDENTITY,
+                                              "there is no identity named '%s'; dpsctl status shows which "
+                                              "there are",
+                                              *name));
+                        return false;
+                }
         return true;
 }
 

@@ -12,8 +12,9 @@
 
 static int check_properties(char *const *names) {
         STRV_FOREACH(n, names)
-        if (!property_find(*n))
-                return complain(EXIT_USAGE, "there is no property %s; dpsctl show lists them all", *n);
+                if (!property_find(*n))
+                        return complain(EXIT_USAGE, "there is no property %s; dpsctl show lists them all",
+                                        *n);
         return 0;
 }
 
@@ -38,7 +39,7 @@ static void print_properties(const Identity *i, char *const *names) {
         const Property *p;
 
         STRV_FOREACH(n, names)
-        print_property(property_find(*n), i);
+                print_property(property_find(*n), i);
         for (size_t k = 0; !names && (p = property_at(k)); k++)
                 print_property(p, i);
 }

@@ -252,7 +252,7 @@ static int file_watch_on_inotify(sd_event_source *source, const struct inotify_e
         bool is_ours = false;
 
         STRV_FOREACH(path, w->paths)
-        is_ours = is_ours || (e->len > 0 && streq(name_of(*path), e->name));
+                is_ours = is_ours || (e->len > 0 && streq(name_of(*path), e->name));
 
         /* Others in the directory, however busy, do not put it off. */
         if (w->burst_until_usec > 0 && !is_ours)

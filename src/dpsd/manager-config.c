@@ -91,8 +91,8 @@ static void remove_leftovers(Manager *m) {
         if (m->only || store_list(m->store, &remembered) < 0)
                 return;
         STRV_FOREACH(name, remembered)
-        if (!manager_find(m, *name))
-                (void) outputs_remove(m->outputs, *name);
+                if (!manager_find(m, *name))
+                        (void) outputs_remove(m->outputs, *name);
 }
 
 int manager_forget(Manager *m, const char *name) {

@@ -254,7 +254,7 @@ int store_list(Store *s, char ***ret) {
                 return r;
 
         STRV_FOREACH(name, names)
-        (*name)[strlen(*name) - strlen(SUFFIX)] = 0;
+                (*name)[strlen(*name) - strlen(SUFFIX)] = 0;
         if (names)
                 qsort(names, strv_length(names), sizeof(*names), compare_names);
         *ret = names;

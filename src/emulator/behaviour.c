@@ -99,8 +99,8 @@ static int read_top(const Reader *document, Behaviour *b) {
         if (!dps_id_scope_is_valid(id_scope))
                 return reader_complain(document, "idScope", "not an ID scope");
         STRV_FOREACH(hub, b->hubs)
-        if (!dps_host_name_is_valid(*hub))
-                return reader_complain(document, "hubs", "must be host names");
+                if (!dps_host_name_is_valid(*hub))
+                        return reader_complain(document, "hubs", "must be host names");
 
         b->id_scope = strdup(id_scope);
         return b->id_scope ? 0 : -ENOMEM;

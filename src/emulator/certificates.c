@@ -224,9 +224,9 @@ static bool server_is_good(const Pair *server, const Pair *ca, char *const *host
                 return false;
 
         STRV_FOREACH(host, hosts)
-        if (is_address(*host) ? X509_check_ip_asc(server->certificate, *host, 0) != 1
-                              : X509_check_host(server->certificate, *host, 0, 0, NULL) != 1)
-                return false;
+                if (is_address(*host) ? X509_check_ip_asc(server->certificate, *host, 0) != 1
+                                      : X509_check_host(server->certificate, *host, 0, 0, NULL) != 1)
+                        return false;
         return true;
 }
 

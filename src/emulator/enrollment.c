@@ -237,8 +237,8 @@ static int read_allocation(const Reader *r, Enrollment *e) {
         if (k < 0)
                 return k;
         STRV_FOREACH(hub, e->hubs)
-        if (!dps_host_name_is_valid(*hub))
-                return reader_complain(r, "iotHubs", "must be host names");
+                if (!dps_host_name_is_valid(*hub))
+                        return reader_complain(r, "iotHubs", "must be host names");
         return 0;
 }
 

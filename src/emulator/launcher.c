@@ -109,8 +109,8 @@ static int make_certificates(const Launch *l, Complaint *c) {
         if ((r = strv_append(&hosts, "localhost")) < 0 || (r = strv_append(&hosts, l->options->listen)) < 0)
                 return r;
         STRV_FOREACH(host, l->options->hosts)
-        if ((r = strv_append(&hosts, *host)) < 0)
-                return r;
+                if ((r = strv_append(&hosts, *host)) < 0)
+                        return r;
         return certificates_prepare(".", hosts, c);
 }
 

@@ -286,7 +286,7 @@ static unsigned drop_sessions(const char *id, void *userdata) {
         }
 
         STRV_FOREACH(client, clients)
-        (void) mosquitto_kick_client_by_clientid(*client, false);
+                (void) mosquitto_kick_client_by_clientid(*client, false);
         return (unsigned) strv_length(clients);
 }
 

@@ -108,7 +108,7 @@ static void assert_names(Tree *t, const char *expected) {
         assert_int_equal(conf_list(t->directories, &t->report, &names), 0);
         f = open_memstream(&text, &size);
         STRV_FOREACH(n, names)
-        fprintf(f, "%s%s", n == names ? "" : " ", *n);
+                fprintf(f, "%s%s", n == names ? "" : " ", *n);
         fclose(f);
         assert_string_equal(text, expected);
 }

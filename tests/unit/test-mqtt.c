@@ -541,7 +541,7 @@ static void put_first(const char *address) {
 
         assert_int_equal(strv_append(&list, address), 0);
         STRV_FOREACH(a, resolved)
-        assert_int_equal(strv_append(&list, *a), 0);
+                assert_int_equal(strv_append(&list, *a), 0);
         strv_free(resolved);
         resolved = list;
 }

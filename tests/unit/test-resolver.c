@@ -29,7 +29,7 @@ static void on_answer(const ResolverAnswer *answer, void *userdata) {
         w->n_answers++;
         w->error = answer->error;
         STRV_FOREACH(a, answer->addresses)
-        assert_int_equal(strv_append(&w->addresses, *a), 0);
+                assert_int_equal(strv_append(&w->addresses, *a), 0);
         w->query = resolver_query_free(w->query);
         if (w->other)
                 *w->other = resolver_query_free(*w->other);

@@ -76,7 +76,7 @@ static void assert_texts(char *const *texts, const char *expected) {
         FILE *f = open_memstream(&joined, &size);
 
         STRV_FOREACH(t, texts)
-        fprintf(f, "%s%s", t == texts ? "" : "|", *t);
+                fprintf(f, "%s%s", t == texts ? "" : "|", *t);
         fclose(f);
         assert_string_equal(joined, expected);
 }

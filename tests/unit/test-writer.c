@@ -133,7 +133,7 @@ static int tear_down(void **state) {
         event = sd_event_unref(event);
         assert_int_equal(directory_list(directory_fd, is_anything, &names), 0);
         STRV_FOREACH(name, names)
-        assert_int_equal(unlinkat(directory_fd, *name, 0), 0);
+                assert_int_equal(unlinkat(directory_fd, *name, 0), 0);
         close(directory_fd);
         return rmdir(path);
 }
