@@ -677,6 +677,8 @@ int specifier_expand(const char *text, const SpecifierContext *context, char **r
                 if (r < 0)
                         return r;
         }
+        if (r < 0)
+                return r;
         if (fclose(TAKE_PTR(out)) != 0)
                 return -ENOMEM;
 

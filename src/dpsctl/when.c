@@ -88,9 +88,10 @@ static void describe_renewal(const Identity *i, uint64_t now_usec, char *buffer,
 
 /* Waiting "": nothing is in the way. */
 static void describe_free(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
-        if (!identity_is(i, "assigned"))
-                describe_attempt(i, now_usec, buffer, size);
-        else if (i->next_attempt_at > now_usec && (i->renew_at == 0 || i->next_attempt_at < i->renew_at))
+        bool is_attempt_next =
+                i->next_attempt_at > now_usec && (i->renew_at == 0 || i->next_attempt_at < i->renew_at);
+
+        if (!identity_is(i, "assigned") || is_attempt_next)
                 describe_attempt(i, now_usec, buffer, size);
         else
                 describe_renewal(i, now_usec, buffer, size);

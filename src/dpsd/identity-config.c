@@ -78,7 +78,7 @@ static bool is_same_place(const Settings *s, const Assignment *a) {
 static uint64_t hash_who(const Settings *s) {
         char id[DPS_REGISTRATION_ID_MAX + 1] = "";
 
-        for (size_t k = 0; s->registration_id[k] && k < DPS_REGISTRATION_ID_MAX; k++)
+        for (size_t k = 0; k < DPS_REGISTRATION_ID_MAX && s->registration_id[k]; k++)
                 id[k] = (char) tolower((unsigned char) s->registration_id[k]);
         return dps_stable_random(s->id_scope, id);
 }

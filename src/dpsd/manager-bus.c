@@ -104,16 +104,22 @@ static int method_list_identities(sd_bus_message *request, void *userdata, sd_bu
         return sd_bus_send(NULL, reply, NULL);
 }
 
-static int method_get_identity(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        _cleanup_(freep) char *path = NULL;
+static int find_named(Bus *b, sd_bus_message *request, Identity **ret, sd_bus_error *error) {
         const char *name;
-        Identity *i;
         int r;
 
         r = sd_bus_message_read(request, "s", &name);
         if (r < 0)
                 return r;
-        r = identity_bus_find(userdata, name, &i, error);
+        return identity_bus_find(b, name, ret, error);
+}
+
+static int method_get_identity(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(freep) char *path = NULL;
+        Identity *i;
+        int r;
+
+        r = find_named(userdata, request, &i, error);
         if (r < 0)
                 return r;
         r = identity_bus_path(i->name, &path);
@@ -123,17 +129,13 @@ static int method_get_identity(sd_bus_message *request, void *userdata, sd_bus_e
 }
 
 static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        const char *name;
         Identity *i;
         int r;
 
         r = sd_bus_message_rewind(request, true);
         if (r < 0)
                 return r;
-        r = sd_bus_message_read(request, "s", &name);
-        if (r < 0)
-                return r;
-        r = identity_bus_find(userdata, name, &i, error);
+        r = find_named(userdata, request, &i, error);
         if (r < 0)
                 return r;
         return identity_bus_reprovision(request, i, error);
@@ -141,14 +143,10 @@ static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error
 
 static int method_reprovision(sd_bus_message *request, void *userdata, sd_bus_error *error) {
         Bus *b = userdata;
-        const char *name;
         Identity *i;
         int r;
 
-        r = sd_bus_message_read(request, "s", &name);
-        if (r < 0)
-                return r;
-        r = identity_bus_find(b, name, &i, error);
+        r = find_named(b, request, &i, error);
         if (r < 0)
                 return r;
         return access_request(b->access, request, ACCESS_MANAGE, i->name, identity_group(i), act_reprovision,
