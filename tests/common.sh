@@ -10,6 +10,7 @@ packages_to_run=(dbus-daemon mosquitto)
 packages_to_test=(clang clang-format dbus e2fsprogs git libcmocka-dev libpam-systemd mandoc openssh-client perl-base polkitd
 	python3 python3-cryptography python3-dbus python3-gi python3-jeepney python3-pytest python3-pytest-timeout
 	python3-pytest-xdist shellcheck systemd systemd-sysv util-linux)
+packages_to_analyze=(clang-tidy cppcheck)
 packages_to_fuzz=(clang libclang-rt-dev)
 packages_to_bench=(binutils)
 packages_to_interop=(ca-certificates mosquitto-clients) # and nodejs and npm, which may be there from elsewhere

@@ -11,6 +11,7 @@ import time
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DPS_BUILD") or REPOSITORY / "build")
 WORLD = BUILD / "tests" / "integration" / "test-world.so"  # of clock.c and disk.c; tell it by their variables what to do
+UNDER = os.environ.get("DPS_UNDER", "").split()  # what to run dpsd in, such as valgrind
 SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines are there to end a hang, not to measure
 DEADLINE = 20 * SLOWER
 
@@ -21,19 +22,22 @@ def program(name):
 
 
 def clean_environment(directory, **more):
-    """Nothing of the environment that the tests run in, and sanitizers that report into `directory`."""
+    """Nothing of the environment that the tests run in, and sanitizers and valgrind that report into `directory`."""
     report = f"log_path={directory}/sanitizer"
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "ASAN_OPTIONS": f"{report}:detect_leaks=1:verify_asan_link_order=0",  # a library may be loaded before it
+        "TSAN_OPTIONS": report,
+        "VALGRIND_OPTS": f"--log-file={directory}/sanitizer.%p",
         "UBSAN_OPTIONS": f"{report}:print_stacktrace=1:halt_on_error=1",
     }
     return environment | {key: str(value) for key, value in more.items()}
 
 
 def sanitizer_reports(directory):
-    return "\n".join(path.read_text(errors="replace") for path in sorted(pathlib.Path(directory).glob("sanitizer.*")))
+    reports = (path.read_text(errors="replace") for path in sorted(pathlib.Path(directory).glob("sanitizer.*")))
+    return "\n".join(filter(None, reports))  # valgrind's is empty where all is well
 
 
 class Lines:
@@ -88,7 +92,7 @@ class Program:
         assert not self.is_running(), f"{self.name} runs already"
         self.out = Lines()
         self.process = subprocess.Popen(
-            [*map(str, self.wrapper), program(self.name), *map(str, arguments)],
+            [*map(str, self.wrapper), *(UNDER if self.name == "dpsd" else []), program(self.name), *map(str, arguments)],
             env=clean_environment(self.directory, **(environment | self.surroundings)), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
         self.readers = [self.out.follow(self.process.stdout), self.err.follow(self.process.stderr, self.log_file)]
