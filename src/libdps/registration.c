@@ -422,8 +422,10 @@ DpsAction dps_registration_on_ready(DpsRegistration *g, DpsMoment at) {
         if (!operation_is_worth_asking(g, at.now_usec)) {
                 forget_operation(g);
                 /* The scope was paused while we connected, or waited with an operation. */
-                if (floor_usec(g) > at.now_usec)
+                if (floor_usec(g) > at.now_usec) {
+                        g->told_usec = floor_usec(g);
                         return enter_backoff(g, floor_usec(g));
+                }
                 return enter_registering(g, at.now_usec);
         }
         if (polls_free_usec(g) > at.now_usec)

@@ -558,6 +558,17 @@ static void test_who_begins_in_a_pause_was_told_by_a_neighbour(void **state) {
         assert_int_equal(dps_registration_told_usec(g), 60 * USEC_PER_SEC);
 }
 
+static void test_who_connects_into_a_pause_was_told_by_a_neighbour(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_begin(g, MOMENT(10));
+        (void) dps_registration_pause(g, 60 * USEC_PER_SEC, MOMENT(10));
+        (void) dps_registration_on_ready(g, MOMENT(11));
+        assert_int_equal(dps_registration_told_usec(g), dps_registration_next_usec(g));
+        assert_true(dps_registration_told_usec(g) >= 60 * USEC_PER_SEC);
+}
+
 static void test_only_a_credential_that_worked_is_remembered(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsReply reply = { .status = 200, .word = DPS_STATUS_ASSIGNED };
@@ -717,6 +728,7 @@ int main(void) {
                 cmocka_unit_test(test_history_leads_to_the_same_plan),
                 cmocka_unit_test(test_told_is_what_ended_the_last_attempt),
                 cmocka_unit_test(test_who_begins_in_a_pause_was_told_by_a_neighbour),
+                cmocka_unit_test(test_who_connects_into_a_pause_was_told_by_a_neighbour),
                 cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
                 cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),
                 cmocka_unit_test(test_a_connection_lost_between_register_and_poll_fails_the_poll),

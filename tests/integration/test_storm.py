@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""A fleet that is throttled: DPS is never asked before it said, and all are assigned in the end."""
+
+SEC = 1_000_000
+N = 24
+
+
+def throttled(emulator):
+    return [r for r in emulator.requests("register") if r["status"] == 429]
+
+
+def registered_too_early(emulator, in_flight):
+    """Registrations between a refusal and the time it told, but for those that were on their way when it was told."""
+    registers, early = emulator.requests("register"), []
+    for refusal in throttled(emulator):
+        until = refusal["time"] + refusal["retryAfter"] * SEC
+        within = [r for r in registers if refusal["time"] < r["time"] < until]
+        early += within[in_flight:]
+    return early
+
+
+def start_fleet(gateway, emulator, in_flight):
+    gateway.write_conf("dpsd", f"[Daemon]\nMaxAttempts={in_flight}\n")
+    for k in range(N):
+        gateway.identity(f"device-{k}")
+    gateway.start()
+
+
+def test_who_is_throttled_keeps_all_of_its_scope_waiting(gateway, emulator):
+    for k in range(N):
+        emulator.enroll(f"device-{k}")
+    emulator.script("device-3", "register:429,retry-after=5")
+    start_fleet(gateway, emulator, in_flight=2)
+    for k in range(N):
+        gateway.wait_for(f"device-{k}", State="assigned", Healthy=True)
+    assert len(throttled(emulator)) == 1 and len(emulator.requests("register")) == N + 1
+    assert not registered_too_early(emulator, in_flight=2)
+
+
+def test_a_quota_is_not_run_against(gateway, emulator):
+    """Twenty-four devices, a quota of six a minute: refused once, and then as seldom as can be."""
+    emulator.ctl("set", "*", "quotas.registrationsPerMinute=6")
+    start_fleet(gateway, emulator, in_flight=4)
+    emulator.wait_for_requests(7, "register")
+    gateway.wait_for("device-0", check=lambda p: True)
+    refusal = throttled(emulator)[0]
+    for k in range(N):
+        properties = gateway.wait_for(f"device-{k}", check=lambda p: p["State"] == "assigned" or p["Waiting"] == "throttled")
+        if properties["State"] != "assigned":
+            assert properties["NextAttemptAt"] >= refusal["time"] + refusal["retryAfter"] * SEC
+    assert gateway.properties()["NAssigned"] == 6
+    assert not registered_too_early(emulator, in_flight=4)
