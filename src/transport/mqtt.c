@@ -34,7 +34,8 @@
 #define KEEP_ALIVE_USEC ((KEEP_ALIVE_SEC + 1) * USEC_PER_SEC)
 #define QOS_AT_LEAST_ONCE 1
 #define SUBACK_FAILURE 0x80
-#define REPLIES_MAX 4 /* to one request, in one read; one is the rule */
+#define RECEIVED_MAX (4U * DPS_REPLY_SIZE_MAX) /* for one request, whatever it is */
+#define REPLIES_MAX 4                          /* to one request, in one read; one is the rule */
 
 typedef enum Phase {
         PHASE_RESOLVING,
@@ -94,6 +95,7 @@ typedef struct Mqtt {
         bool has_heard;         /* at least a byte */
         DpsStep request_step;   /* of the request sent last */
         uint64_t request_id;    /* of it */
+        uint64_t n_received;    /* bytes, when it was sent */
 
         /* What the library told, until it has returned: */
         int connack; /* -1: nothing yet */
@@ -473,6 +475,17 @@ static bool has_last_words(const Mqtt *t, int *ret_error) {
         return n > 0;
 }
 
+static uint64_t count_received(const Mqtt *t) {
+        SSL *ssl = mosquitto_ssl_get(t->client);
+
+        return ssl ? BIO_number_read(SSL_get_rbio(ssl)) : 0;
+}
+
+/* The library takes packets of any size, and acknowledges messages without end. */
+static bool is_flooded(const Mqtt *t) {
+        return t->phase != PHASE_CLOSED && count_received(t) > t->n_received + RECEIVED_MAX;
+}
+
 static void exchange(Mqtt *t, uint32_t revents) {
         int error, rc;
 
@@ -484,6 +497,8 @@ static void exchange(Mqtt *t, uint32_t revents) {
 
         note_handshake(t);
         proceed(t);
+        if (is_flooded(t) && !t->is_broken)
+                fail_as(t, DPS_ERROR_PROTOCOL, "sends more than any answer can be");
         if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
                 fail_by_memory(t);
 }
@@ -575,6 +590,7 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
                 return r;
 
         t->request_id = request->request_id;
+        t->n_received = count_received(t);
         t->request_step = request->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
         rc = mosquitto_publish(t->client, NULL, topic, body ? (int) strlen(body) : 0, body, QOS_AT_LEAST_ONCE,
                                false);
