@@ -2,8 +2,8 @@
 """Draws what a fleet costs: two panels over the number of identities, both axes by powers of ten."""
 import math
 
-WIDTH, HEIGHT = 340, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 40
+WIDTH, HEIGHT = 340, 276
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 50, 40
 NOTHING, CACHE = "#1f6feb", "#d9822b"
 PANELS = (
     ("CPU of each identity (ms)", (("cpu", "from nothing", NOTHING), ("cached cpu", "from cache", CACHE))),
@@ -32,6 +32,8 @@ def draw_panel(rows, title, series, left):
         return HEIGHT - BOTTOM - (math.log10(value) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<text class="title" x="{left + LEFT}" y="18">{title}</text>']
+    legend = "".join(f'<tspan style="fill:{colour}" dx="{k * 14}">{name}</tspan>' for k, (_, name, colour) in enumerate(series))
+    parts.append(f'<text x="{left + LEFT}" y="36">{legend}</text>')
     for e in range(low, high + 1):
         at = y(10.0 ** e)
         parts.append(f'<line x1="{x(10.0 ** n_low):.1f}" x2="{x(10.0 ** n_high):.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
@@ -39,18 +41,17 @@ def draw_panel(rows, title, series, left):
     for e in range(n_low, n_high + 1):
         parts.append(f'<text x="{x(10.0 ** e):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label(e)}</text>')
     parts.append(f'<text x="{left + (LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">identities</text>')
-    for key, name, colour in series:
+    for key, _, colour in series:
         points = [(x(row["n"]), y(row[key] * scale)) for row in rows]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         parts.append(f'<polyline points="{path}" stroke="{colour}"/>')
         parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3" fill="{colour}"/>' for px, py in points]
-        parts.append(f'<text x="{points[-2][0]:.1f}" y="{points[-2][1] - 9:.1f}" style="fill:{colour}" '
-                     f'text-anchor="middle">{name}</text>')
     return parts
 
 
 def draw(rows):
     parts = [
+        "<!-- SPDX-License-Identifier: MIT -->",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(PANELS)} {HEIGHT}" '
         f'width="{WIDTH * len(PANELS)}" height="{HEIGHT}">',
         "<style>text{font:12px sans-serif;fill:#444}.title{font-weight:bold}line{stroke:#ccc}"

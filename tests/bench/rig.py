@@ -62,13 +62,18 @@ class Process:
         self.pid = os.posix_spawn(path, [path, *map(str, arguments)], clean_environment("/tmp", **environment),
                                   file_actions=actions)
         os.close(log_fd)
+        self.usage = None  # of its whole life, when it has ended
+
+    def reap(self):
+        _, status, self.usage = os.wait4(self.pid, 0)
+        return status
 
     def elapsed(self):
         return time.monotonic() - self.begin
 
     def wait(self):
         """Seconds from its start to its end."""
-        _, status, self.usage = os.wait4(self.pid, 0)
+        status = self.reap()
         seconds = self.elapsed()
         assert status == 0, f"process {self.pid} ended with status {status}"
         return seconds
@@ -76,8 +81,8 @@ class Process:
     def kill(self):
         """Seconds of CPU that it had, without what an orderly end costs."""
         os.kill(self.pid, signal.SIGKILL)
-        _, _, usage = os.wait4(self.pid, 0)
-        return usage.ru_utime + usage.ru_stime
+        self.reap()
+        return self.usage.ru_utime + self.usage.ru_stime
 
     def stop(self):
         os.kill(self.pid, signal.SIGTERM)
@@ -141,8 +146,11 @@ class Rig:
         for name, mode in (("etc", 0o755), ("state", 0o700), ("run", 0o755), ("credentials", 0o700)):
             (self.directory / name).mkdir(mode)
         self.configured = []
+        self.dpsd = None
 
     def close(self):
+        if self.dpsd and not self.dpsd.usage:
+            self.dpsd.kill()
         self.emulator.stop()
         self.bus.close()
         shutil.rmtree(self.directory)
@@ -171,7 +179,8 @@ class Rig:
 
     def spawn_dpsd(self):
         self.notified.forget()
-        return Process(program("dpsd"), log=self.directory / "dpsd.log", **self.environment())
+        self.dpsd = Process(program("dpsd"), log=self.directory / "dpsd.log", **self.environment())
+        return self.dpsd
 
     def provision(self):
         """From nothing: the process, and the seconds until all are assigned."""
