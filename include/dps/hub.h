@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * When trouble at the hub is a reason to ask DPS again (dps-protocol §12.2): at once for 401, 403, 404; never for
- * 429; for server and network trouble after 10 failures in a row or 15 minutes of them. And never in a loop: when
- * DPS answers with the same hub and the hub still refuses, the wait before asking again doubles.
+ * When trouble at the hub is a reason to ask DPS again: at once for 401, 403, 404; never for 429; for server and network
+ * trouble after 10 failures in a row or 15 minutes of them. And never in a loop: when DPS answers with the same hub and
+ * the hub still refuses, the wait before asking again doubles.
  */
 
 #include <stdbool.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+/* Symmetric keys, and what is done with them: derive, sign; and base64, in which they are written. */
+
 #include <stddef.h>
 #include <stdint.h>
 

@@ -9,7 +9,7 @@
 /** The filter that all answers come under. */
 #define DPS_RESPONSE_FILTER "$dps/registrations/res/#"
 
-/** The version of the device API that every Azure cloud takes (dps-protocol §2.1). */
+/** The version of the device API that every Azure cloud takes. */
 #define DPS_API_VERSION_DEFAULT "2019-03-31"
 
 #define DPS_REGISTRATION_ID_MAX 128

@@ -19,7 +19,7 @@
  * that waiting for a turn counts against no deadline.
  */
 
-#define REGISTRATION_TOKEN_LIFETIME_SEC (60 * 60) /* dps-protocol §6.3 */
+#define REGISTRATION_TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short session */
 #define CLOCK_TOLERANCE_SEC (10 * 60)
 #define HASTEN_BURST 3
 #define HASTEN_INTERVAL_USEC (20 * USEC_PER_MINUTE)

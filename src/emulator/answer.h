@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the service says: an operation's state, or an error document (dps-protocol of the API: 4.2 and 4.3). */
+/* What the service says: an operation's state, or an error document. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -163,9 +163,9 @@ static const char *const steps[_DPS_STEP_MAX] = {
 };
 
 /*
- * An extended code begins with its HTTP status (dps-protocol §5.5). The narrower row comes first; a code in no row
- * is final: to ask again what DPS has understood and denied is a flood. Without advice of its own a row has that of
- * its id.
+ * An extended code begins with its HTTP status. The narrower row comes first; a code in no row is final: to ask again
+ * what DPS has understood and denied is a flood.
+ * Without advice of its own a row has that of its id.
  */
 static const struct {
         uint32_t first, last;

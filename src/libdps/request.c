@@ -55,7 +55,7 @@ int dps_register_body(const char *registration_id, const char *payload, char **r
 
 int dps_mqtt_username(const char *id_scope, const char *registration_id, const char *api_version,
                       char **ret) {
-        /* Scope and id go in as they are, as in all SDKs (dps-protocol §2.1). */
+        /* Scope and id go in as they are, as in all SDKs. */
         int r = asprintf(ret, "%s/registrations/%s/api-version=%s&ClientVersion=dpsd%%2F" DPS_VERSION,
                          id_scope, registration_id, api_version);
 

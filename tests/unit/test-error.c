@@ -85,7 +85,7 @@ static void test_the_words_of_steps_never_change(void **state) {
                 assert_string_equal(dps_step_to_string(step), steps[step]);
 }
 
-/* ---- DPS's codes: dps-protocol §5.1 and §5.5 ---- */
+/* ---- DPS's codes ---- */
 
 static const struct code_case {
         const char *promise;

@@ -16,7 +16,7 @@
         "G3vn0IZH9oK3d4wsxFpWBtd2KUrtjI+39dZVRf26To8w9OX0LaFV9yZ93ELXY7voqHEUsNhnb9bt717UP87KxA=="
 #define DEVICE_KEY "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
 
-/* ---- derivation: the vectors of dps-protocol §6.5 ---- */
+/* ---- derivation: vectors ---- */
 
 static const struct derive_case {
         const char *promise, *group_key, *registration_id, *device_key;

@@ -15,7 +15,7 @@
 #define OPERATION "5.316aac5bdc130deb.b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550"
 #define LABEL_63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
-/* ---- topics: the grammar of dps-protocol §3 ---- */
+/* ---- topics: their grammar ---- */
 
 static const struct topic_case {
         const char *promise, *topic;
@@ -75,7 +75,7 @@ static void test_a_refused_topic_leaves_the_reply_alone(void **state) {
         assert_int_equal(reply.request_id, 2);
 }
 
-/* ---- bodies: dps-protocol §4.2 to §4.4, §5.5, and §13 items 17 to 24 ---- */
+/* ---- bodies: as DPS writes them, and damaged ---- */
 
 #define STATE(members) "{\"operationId\":\"o\",\"status\":\"assigned\",\"registrationState\":{" members "}}"
 #define ASSIGNED(hub, device) STATE("\"assignedHub\":" hub ",\"deviceId\":" device)

@@ -17,7 +17,7 @@
 #define POLL "$dps/registrations/GET/iotdps-get-operationstatus/?$rid="
 #define ID_64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
-/* The session of dps-protocol §2.6; its token is in test-sas.c, its answers are in test-reply.c. */
+/* One device's session; its token is in test-sas.c, its answers are in test-reply.c. */
 static void test_the_golden_session_is_sent_byte_for_byte(void **state) {
         const DpsRequest put = { DPS_REQUEST_REGISTER, 1, NULL };
         const DpsRequest get = { DPS_REQUEST_POLL, 2, OPERATION };

@@ -22,7 +22,7 @@
 #define SIG "2srIk05%2FHc3kiyY2AcAwJosiRYk6C6jOscAYhKLO2L8%3D"
 #define TOKEN "SharedAccessSignature "
 
-/* ---- making: the vectors of dps-protocol §6.5 ---- */
+/* ---- making: vectors ---- */
 
 static const struct new_case {
         const char *promise, *key, *resource;
@@ -90,7 +90,7 @@ static void test_a_newline_parts_resource_and_expiry(void **state) {
         assert_string_equal(text, "0neFEEDC0DE%2fregistrations%2fmyRegistrationId\n1578941692");
 }
 
-/* ---- verifying: what the official SDKs, and people's scripts, write (dps-protocol §6.2) ---- */
+/* ---- verifying: what the official SDKs, and people's scripts, write ---- */
 
 static const struct verify_case {
         const char *promise, *key, *token, *resource;
