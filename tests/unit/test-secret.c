@@ -13,6 +13,7 @@
 
 #include "basic/text.h"
 #include "config/secret.h"
+#include "table.h"
 
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define FOREIGN_ID 54321
@@ -314,11 +315,6 @@ static void an_inline_key_is_answered_with_what_to_do(void **state) {
 }
 
 #define WITH_FILES(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-#define ROWS(rows, check)                                                                                    \
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
-                tests[n++] = (struct CMUnitTest) {                                                           \
-                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
-                }
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
@@ -349,8 +345,8 @@ int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(modes) + ELEMENTSOF(references) + ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;
 
-        ROWS(modes, check_mode);
-        ROWS(references, check_reference);
+        ADD_ROWS(tests, n, modes, check_mode);
+        ADD_ROWS(tests, n, references, check_reference);
         memcpy(tests + n, plain, sizeof(plain));
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "config/settings.h"
+#include "table.h"
 
 #define MINIMUM                                                                                              \
         "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=credential:gw.key\n"
@@ -695,11 +696,6 @@ static void names_of_methods_and_transports_are_those_of_the_manual(void **state
 }
 
 #define PLAIN(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-#define ROWS(rows, check)                                                                                    \
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
-                tests[n++] = (struct CMUnitTest) {                                                           \
-                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
-                }
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
@@ -740,9 +736,9 @@ int main(void) {
                                 ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;
 
-        ROWS(cases, check_remark);
-        ROWS(accepted, check_accepted);
-        ROWS(secrets, check_secret);
+        ADD_ROWS(tests, n, cases, check_remark);
+        ADD_ROWS(tests, n, accepted, check_accepted);
+        ADD_ROWS(tests, n, secrets, check_secret);
         memcpy(tests + n, plain, sizeof(plain));
 
         return cmocka_run_group_tests(tests, NULL, NULL);

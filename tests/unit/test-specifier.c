@@ -16,6 +16,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "config/specifier.h"
+#include "table.h"
 
 /* The root of a box of the test's own. */
 static char root[32];
@@ -418,11 +419,6 @@ static void without_certificate_there_is_no_common_name(void **state) {
 }
 
 #define WITH_ROOT(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-#define ROWS(rows, check)                                                                                    \
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++)                                                        \
-                tests[n++] = (struct CMUnitTest) {                                                           \
-                        .name = rows[i].promise, .test_func = check, .initial_state = (void *) &rows[i]      \
-                }
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
@@ -467,8 +463,8 @@ int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(syntax) + ELEMENTSOF(hardware) + ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;
 
-        ROWS(syntax, check_syntax);
-        ROWS(hardware, check_hardware);
+        ADD_ROWS(tests, n, syntax, check_syntax);
+        ADD_ROWS(tests, n, hardware, check_hardware);
         memcpy(tests + n, plain, sizeof(plain));
 
         return cmocka_run_group_tests(tests, NULL, NULL);
