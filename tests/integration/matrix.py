@@ -281,9 +281,9 @@ class Run:
         found = self.watch.wait_for(self.name, lambda p: p["LastErrorId"], 60 * SLOWER, position, "the error again")
         assert is_assigned(found), found
         self.check_error(found)
+        assert self.outputs() == files
         position = self.watch.position(self.name)
         self.peer.mend()
-        assert self.outputs() == files
         self.hasten()
         self.be_assigned(position, lambda p: p["Healthy"])
         assert all(is_assigned(p) for p in self.watch.snapshots[self.name][position:])
@@ -369,11 +369,11 @@ class Matrix:
                 raise AssertionError(f"Reprovision: {error}") from None
 
     def is_at_rest(self, name):
-        """Nothing is in flight, nor on its way to the disk. The watch may be a little behind."""
+        """Nothing is in flight, nor on its way to the disk. The watch may be a little behind. Tokens expire at whole seconds."""
         with self.client_lock:
             path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
             found = self.client.properties(path, IDENTITY)
-        return found["NextAttemptAt"] > 0 and found["TokenExpiresAt"] + 2e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
+        return found["NextAttemptAt"] > 0 and found["TokenExpiresAt"] + 1e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
 
     def time_gained(self, at):
         """What the state files were told to have passed since then."""
