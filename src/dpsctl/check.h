@@ -28,7 +28,8 @@ typedef struct CheckRow {
 typedef struct Checks {
         CheckRow *rows;
         size_t n;
-        bool failed; /* memory did not last */
+        bool failed;         /* memory did not last */
+        const char *missing; /* asked for, and there is no conf of it */
 } Checks;
 
 void checks_add(Checks *c, const char *name, const char *subject, CheckResult result, const char *format, ...)

@@ -129,6 +129,11 @@ static int check_all(Checks *c, const Options *o) {
         check_remarks(c, "", &report);
         if (r < 0)
                 return report.has_errors ? 0 : r;
+        for (unsigned k = 0; k < o->n_arguments; k++)
+                if (!strv_contains(listed, o->arguments[k])) {
+                        c->missing = o->arguments[k];
+                        return 0;
+                }
         if (!listed && o->n_arguments == 0)
                 checks_add(c, "", "configuration", CHECK_WARNING,
                            "no identity is configured: write /etc/dps/NAME.conf, see dps.conf(5)");
@@ -191,6 +196,11 @@ int verb_check(const Options *o) {
         if (r < 0 || checks.failed)
                 return complain(EXIT_FAILED, "the check could not be made: %s",
                                 strerror(checks.failed ? ENOMEM : -r));
+
+        if (checks.missing)
+                return complain(EXIT_NO_IDENTITY,
+                                "there is no %s.conf, or it is masked; where it is searched: dps.conf(5)",
+                                checks.missing);
 
         if (o->json != JSON_OFF)
                 r = rows_to_json(&checks, o);

@@ -53,6 +53,16 @@ static const char *expires(uint64_t at_usec, uint64_t now_usec) {
         return at_usec > now_usec ? "expires " : "expired ";
 }
 
+static const char *trouble_of(const Identity *i) {
+        if (!identity_is(i, "assigned") || i->healthy)
+                return "";
+        if (!i->configured)
+                return ", but its configuration cannot be used";
+        return streq(i->last_error_id, "disk") || streq(i->last_error_id, "key")
+                       ? ", but not all is well"
+                       : ", but its renewal is in trouble";
+}
+
 static void print_title(const Identity *i, uint64_t now_usec) {
         char since[WHEN_TEXT_MAX] = "";
         uint64_t apart_usec = usec_sub(now_usec, i->state_since);
@@ -62,8 +72,7 @@ static void print_title(const Identity *i, uint64_t now_usec) {
                 (void) snprintf(since, sizeof(since), " for %s", format_duration(apart_usec, duration));
         printf("%s%s%s %s%s%s - %s%s%s%s%s\n", style_begin(style_of(i)), style_bullet(),
                style_end(style_of(i)), style_begin(STYLE_BOLD), i->name, style_end(STYLE_BOLD),
-               style_begin(style_of(i)), i->state, style_end(style_of(i)), since,
-               identity_is(i, "assigned") && !i->healthy ? ", but its renewal is in trouble" : "");
+               style_begin(style_of(i)), i->state, style_end(style_of(i)), since, trouble_of(i));
 }
 
 static void print_who(const Identity *i) {
