@@ -277,7 +277,9 @@ static void attempt_failed(Identity *i) {
         identity_remember_wait(i);
         identity_set_error(i, error);
         if (error->id == DPS_ERROR_THROTTLED && error->step == DPS_STEP_REGISTER)
-                manager_scope_throttled(i->manager, i, dps_registration_told_usec(i->registration));
+                manager_scope_throttled(i->manager, i,
+                                        dps_registration_told_usec(i->registration)
+                                                ?: dps_registration_next_usec(i->registration));
         identity_update(i);
         log_failure(i, error);
         /* 1, 2, 4, 8 … failures are written. */

@@ -58,9 +58,9 @@ uint64_t identity_realtime_of(uint64_t boottime_usec) {
 
 /* ---- what it shows ---- */
 
-/* What a registration waits for between two attempts. */
+/* What a registration waits for between two attempts, perhaps of an earlier run. */
 static IdentityWaiting waiting_between_attempts(const Identity *i) {
-        switch (dps_registration_error(i->registration)->id) {
+        switch (dps_registration_error(i->registration)->id ?: i->memory->error.id) {
         case DPS_ERROR_THROTTLED:
                 return WAITING_THROTTLED;
         case DPS_ERROR_DNS:
@@ -72,7 +72,7 @@ static IdentityWaiting waiting_between_attempts(const Identity *i) {
                 return WAITING_KEY;
         case DPS_ERROR_CONFIG:
                 return WAITING_CONFIG;
-        case DPS_ERROR_NONE: /* not ours: of an earlier run, or of a neighbour that was throttled */
+        case DPS_ERROR_NONE: /* told with an answer that was no failure, or to a neighbour */
                 return dps_registration_told_usec(i->registration) > now_usec(CLOCK_BOOTTIME)
                                ? WAITING_THROTTLED
                                : WAITING_RETRY;
