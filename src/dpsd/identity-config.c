@@ -267,14 +267,22 @@ static void give_up_asking(Identity *i) {
         i->begin_at_usec = 0;
 }
 
+/* What is served goes on being served until DPS has seen the new one. */
+static void look_for_new_credential(Identity *i) {
+        if (i->memory->assignment && !i->pending)
+                i->is_unproven = i->is_unproven || identity_credential_has_changed(i);
+}
+
 void identity_reconsider(Identity *i) {
-        bool was_to_resolve = i->is_to_resolve;
+        bool was_to_resolve = i->is_to_resolve, was_troubled = i->trouble != WAITING_NOTHING;
+        int r;
 
         if (!i->disk_refused)
                 i->again_at_usec = 0;
-        (void) identity_prepare_outputs(i);
+        r = i->written ? resolve(i) : -EINVAL;
+        (void) identity_prepare_outputs(i); /* for the group that it has now */
 
-        if (!i->written || resolve(i) < 0 || check_twin(i) < 0) {
+        if (r < 0 || check_twin(i) < 0) {
                 if (!i->written)
                         i->trouble = WAITING_CONFIG;
                 give_up_asking(i);
@@ -295,8 +303,11 @@ void identity_reconsider(Identity *i) {
         else
                 give_up_asking(i);
         identity_serve(i);
-        if (i->trouble == WAITING_NOTHING)
+        if (i->trouble == WAITING_NOTHING) {
+                if (was_troubled)
+                        look_for_new_credential(i);
                 pursue(i);
+        }
         if (i->is_to_resolve && i->again_at_usec == 0)
                 identity_again(i);
         identity_update(i);
@@ -306,13 +317,8 @@ static void on_files_changed(void *userdata) {
         Identity *i = userdata;
 
         identity_log(i, LOG_DEBUG, "a key or certificate file has changed");
-        if (i->trouble != WAITING_NOTHING || i->is_to_resolve || !i->has_credential) {
-                identity_reconsider(i);
-                return;
-        }
+        look_for_new_credential(i);
         if (i->registration)
                 identity_hasten(i);
-        else if (i->memory->assignment && identity_credential_has_changed(i))
-                identity_begin(i, REASON_CREDENTIAL);
-        identity_update(i);
+        identity_reconsider(i);
 }

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
 """What changes late, or in the middle of something: configuration, keys, twins, time."""
+import grp
 import json
 import os
 import subprocess
 import time
 
 import pytest
+
+from gateway import can_change_user
+from test_cache import enroll_x509, renew_certificate
 
 FIRST_RETRY = 15  # seconds: trouble at home is looked at again after ten
 
@@ -217,3 +221,85 @@ def test_a_disk_that_refused_is_tried_again_over_a_reload(gateway):
         gateway.stop()
     finally:
         subprocess.run(["umount", "-l", gateway.state], check=True)
+
+
+# ---- waits ----
+
+
+def test_a_wait_is_for_the_same_after_a_restart(gateway, emulator):
+    gateway.identity()
+    emulator.script("gateway", "register:503,retry-after=600")
+    gateway.start()
+    before = gateway.wait_for(State="provisioning", LastErrorId="service", Attempts=1)
+    assert before["Waiting"] == "retry"
+    gateway.restart()
+    assert gateway.wait_for(State="provisioning", LastErrorId="service", Attempts=1)["Waiting"] == "retry"
+
+
+def test_a_throttled_scope_pauses_without_a_retry_after_too(gateway, emulator):
+    gateway.identity("first")
+    emulator.script("first", *["register:429"] * 3)
+    gateway.start()
+    gateway.wait_for("first", Attempts=1)
+    gateway.call("first", "Reprovision")
+    gateway.wait_for("first", Attempts=2)
+    planned = gateway.properties("first")["NextAttemptAt"]
+    gateway.identity("second")
+    gateway.reload()
+    assert gateway.wait_for("second", Waiting="throttled")["NextAttemptAt"] >= planned - 1000000
+
+
+# ---- keys and certificates ----
+
+
+def test_a_certificate_that_gets_bad_is_told_at_once_and_a_good_one_is_proven(gateway, emulator):
+    files = enroll_x509(emulator)
+    before = assign(gateway, method="x509", attestation=files)
+    published = gateway.files()
+    good = files["Certificate"].read_text()
+    files["Certificate"].write_text("no certificate")
+    gateway.wait_for(State="assigned", Waiting="config", Healthy=False)
+    assert gateway.files() == published
+    renew_certificate(emulator)
+    gateway.wait_for(Healthy=True, check=lambda p: p["Generation"] > before["Generation"])
+    assert good not in gateway.files()["cert.pem"] and len(emulator.requests("register")) == 2
+
+
+def test_a_key_that_goes_is_told_and_one_that_comes_back_asks_nobody(gateway, emulator):
+    assign(gateway)
+    published = gateway.files()
+    key = gateway.credentials / "gateway.key"
+    kept = key.read_text().strip()
+    key.unlink()
+    gateway.wait_for(State="assigned", Waiting="key", Healthy=False)
+    assert gateway.files() == published
+    gateway.write_key("gateway.key", kept)
+    gateway.wait_for(State="assigned", Waiting="", Healthy=True)
+    assert gateway.files() == published and len(emulator.requests("register")) == 1
+
+
+@pytest.mark.skipif(not can_change_user(), reason="needs a group that is not ours")
+def test_a_changed_group_is_that_of_all_files_after_the_reload(gateway):
+    assign(gateway)
+    key = (gateway.credentials / "gateway.key").read_text().strip()
+    gateway.identity(key=key, access={"Group": "daemon"})
+    gateway.reload()
+    directory = gateway.run / "gateway"
+    assert {path.stat().st_gid for path in (directory, *directory.iterdir())} == {grp.getgrnam("daemon").gr_gid}
+
+
+# ---- what people read ----
+
+
+def test_check_of_an_identity_that_is_not_there_has_the_code_for_it(gateway):
+    gateway.identity()
+    checked = gateway.dpsctl("check", "--offline", "nope")
+    assert checked.code == 4 and "nope.conf" in checked.err and not checked.out
+
+
+def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
+    assign(gateway)
+    gateway.identity(key="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", provisioning={"IdScope": "?"})
+    gateway.reload()
+    gateway.wait_for(State="assigned", Waiting="config")
+    assert "but its configuration cannot be used" in gateway.dpsctl("status", "gateway").out
