@@ -2,6 +2,7 @@
 """A network that is not there, comes late, or leads astray. All of it is loopback, in namespaces of the test's own."""
 import contextlib
 import json
+import os
 import socket
 
 import pytest
@@ -30,12 +31,13 @@ def silent_server():
     """A DNS server that takes every question and answers none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.settimeout(20)
-        s.bind(("127.83.0.53", 53))
+        # Others run the same test beside us.
+        s.bind((f"127.83.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}", 53))
         yield s
 
 
 def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, silent_server):
-    hosts = resolve_by(gateway, tmp_path, servers="nameserver 127.83.0.53\noptions timeout:2 attempts:1\n")
+    hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:2 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME + ".example"})
     gateway.start()
     assert silent_server.recv(512)  # from here on somebody waits for the answer
@@ -50,7 +52,7 @@ def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, sil
 
 
 def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_server):
-    hosts = resolve_by(gateway, tmp_path, servers="nameserver 127.83.0.53\noptions timeout:1 attempts:1\n")
+    hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:1 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME})
     gateway.start()
     gateway.wait_for(LastErrorId="dns")
