@@ -486,3 +486,16 @@ def test_a_request_that_cannot_be_tells_what_is_missing(gateway, change, error, 
         gateway.call("gateway", "Reprovision")
     assert refusal.value.name == f"{NAME}.Error.{error}"
     assert word in refusal.value.data[0]
+
+
+@pytest.mark.parametrize("arguments, code, said", [
+    (["--help"], 0, "dpsd --once"),
+    (["--version"], 0, "dpsd"),
+    (["--log-level=loud"], 2, "no log level: loud"),
+    (["--once", "--timeout=soon"], 2, "no duration: soon"),
+    (["gw"], 2, "--once"),
+])
+def test_the_command_line_of_dpsd_is_answered(gateway, arguments, code, said):
+    done = gateway.run_once(*arguments)
+    assert done.code == code
+    assert said in (done.err if code else done.out)
