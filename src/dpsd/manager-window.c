@@ -38,7 +38,7 @@ static Scope *find_scope(Manager *m, const char *id_scope) {
                 return NULL;
         }
 
-        m->scopes[m->n_scopes] = (Scope){ .id_scope = name, .window = m->settings.max_attempts };
+        m->scopes[m->n_scopes] = (Scope){ .id_scope = name, .window = UINT_MAX };
         return &m->scopes[m->n_scopes++];
 }
 
@@ -48,7 +48,7 @@ void manager_scope_throttled(Manager *m, const Identity *by, uint64_t until_usec
         if (!scope)
                 return;
 
-        scope->window = MAX(scope->window / 2, 1U);
+        scope->window = MAX(MIN(scope->window, m->settings.max_attempts) / 2, 1U);
         if (until_usec <= scope->paused_until_usec)
                 return;
 

@@ -21,7 +21,7 @@
 typedef struct Scope {
         char *id_scope;
         uint64_t paused_until_usec; /* CLOCK_BOOTTIME */
-        unsigned window;            /* attempts in flight: halved by a 429, one more with each success */
+        unsigned window;            /* attempts in flight: any; halved by a 429, one more with each success */
         unsigned n_in_flight;
 } Scope;
 
