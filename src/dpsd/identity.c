@@ -213,7 +213,8 @@ void identity_update(Identity *i) {
 }
 
 bool identity_is_healthy(const Identity *i) {
-        return i->state == IDENTITY_ASSIGNED && i->memory->error.id == DPS_ERROR_NONE && !i->config_is_faulty;
+        return i->state == IDENTITY_ASSIGNED && i->memory->error.id == DPS_ERROR_NONE &&
+               i->memory->attempts == 0 && !i->config_is_faulty;
 }
 
 uint64_t identity_next_attempt_at_usec(const Identity *i) {

@@ -303,3 +303,28 @@ def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
     gateway.reload()
     gateway.wait_for(State="assigned", Waiting="config")
     assert "but its configuration cannot be used" in gateway.dpsctl("status", "gateway").out
+
+
+def test_more_attempts_are_made_at_once_after_a_reload(gateway, emulator):
+    gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
+    for name in "ab":
+        gateway.identity(name)
+    emulator.script("a", "register:silent")
+    gateway.start()
+    emulator.wait_for_requests(1, "register", "a")
+    assert not emulator.requests("connect", "b")
+    gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=2\n")
+    gateway.reload()
+    gateway.wait_for("b", State="assigned", timeout=10)
+
+
+def test_a_failing_renewal_is_not_healthy_because_a_key_came_back(gateway, emulator):
+    assign(gateway)
+    emulator.set("gateway", provisioningStatus="disabled")
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    kept = (gateway.credentials / "gateway.key").read_text().strip()
+    (gateway.credentials / "gateway.key").unlink()
+    gateway.wait_for(Waiting="key")
+    gateway.write_key("gateway.key", kept)
+    properties = gateway.wait_for(State="assigned", check=lambda p: p["Waiting"] != "key")
+    assert not properties["Healthy"] and properties["NextAttemptAt"] > 0
