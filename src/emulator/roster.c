@@ -194,7 +194,7 @@ int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c)
         if (r < 0)
                 return r;
 
-        n = (size_t) (lh_table_length(added->individuals) + lh_table_length(added->groups));
+        n = (size_t) lh_table_length(added->individuals) + (size_t) lh_table_length(added->groups);
         move_entries(added->individuals, roster->individuals);
         move_entries(added->groups, roster->groups);
         *ret_n = n;

@@ -283,6 +283,7 @@ int resolver_new(sd_event *event, Resolver **ret) {
         r = mailbox_new(&resolver->mailbox);
         if (r < 0)
                 return r;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): after a failure errno is not 0, so that there is a mailbox. */
         r = sd_event_add_io(event, &resolver->source, resolver->mailbox->fd, EPOLLIN, on_posted, resolver);
         if (r < 0)
                 return r;
