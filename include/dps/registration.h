@@ -92,7 +92,7 @@ DpsAction dps_registration_on_lost(DpsRegistration *g, const DpsError *error, Dp
 DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at);
 /**
  * Something changed that may help (a route, the clock, a key file, an operator): a wait between attempts ends in
- * `spread_usec`·random, but never before what DPS told. Harmless at other times.
+ * `spread_usec`·(0.5…1.0), but never before what DPS told. Harmless at other times.
  */
 DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsMoment at);
 /**

@@ -62,7 +62,7 @@ int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure 
         identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG,
                      "%s: a program was refused there (%s, %" PRIu32 "%s%s)%s", a->hub,
                      dps_hub_failure_to_string(kind), code, isempty(detail) ? "" : ": ", detail ?: "",
-                     is_time ? "; asking DPS" : "");
+                     is_time ? "; DPS is to be asked" : "");
         if (is_time)
                 identity_begin(i, REASON_HUB);
         identity_update(i);

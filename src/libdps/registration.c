@@ -474,7 +474,8 @@ DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at) {
 }
 
 DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsMoment at) {
-        uint64_t soon_usec = usec_add(at.now_usec, dps_fraction_usec(spread_usec, at.random));
+        uint64_t half_usec = spread_usec / 2;
+        uint64_t soon_usec = usec_add(at.now_usec, half_usec + dps_fraction_usec(half_usec, at.random));
 
         if (is_between_attempts(g))
                 g->wake_usec = g->next_usec = MIN(g->wake_usec, MAX(soon_usec, floor_usec(g)));
