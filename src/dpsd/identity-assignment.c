@@ -379,26 +379,28 @@ static void on_assignment_saved(int r, void *userdata) {
         identity_update(i);
 }
 
-static char *copy(const char *s) {
-        return s ? strdup(s) : NULL;
+static bool copy(const char *s, char **ret) {
+        *ret = s ? strdup(s) : NULL;
+        return !s || *ret;
 }
 
 static Assignment *copy_assignment(const Assignment *a) {
         Assignment *c = calloc(1, sizeof(*c));
+        bool is_whole;
 
         if (!c)
                 return NULL;
         *c = *a;
-        c->id_scope = copy(a->id_scope);
-        c->registration_id = copy(a->registration_id);
-        c->endpoint = copy(a->endpoint);
-        c->hub = copy(a->hub);
-        c->device_id = copy(a->device_id);
-        c->substatus = copy(a->substatus);
-        c->payload = copy(a->payload);
-        c->registration_state = copy(a->registration_state);
-        c->credential_id = copy(a->credential_id);
-        return c;
+        is_whole = copy(a->id_scope, &c->id_scope);
+        is_whole = copy(a->registration_id, &c->registration_id) && is_whole;
+        is_whole = copy(a->endpoint, &c->endpoint) && is_whole;
+        is_whole = copy(a->hub, &c->hub) && is_whole;
+        is_whole = copy(a->device_id, &c->device_id) && is_whole;
+        is_whole = copy(a->substatus, &c->substatus) && is_whole;
+        is_whole = copy(a->payload, &c->payload) && is_whole;
+        is_whole = copy(a->registration_state, &c->registration_state) && is_whole;
+        is_whole = copy(a->credential_id, &c->credential_id) && is_whole;
+        return is_whole ? c : assignment_free(c);
 }
 
 static Assignment *assignment_from_reply(const Identity *i, const DpsReply *reply) {
@@ -427,7 +429,9 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
         bool moved;
 
         if (!a) {
-                identity_log(i, LOG_ERR, "there is no memory for what DPS has assigned");
+                identity_log(i, LOG_ERR,
+                             "there is no memory for what DPS has assigned; asking again in a minute");
+                i->begin_at_usec = now_usec(CLOCK_BOOTTIME) + USEC_PER_MINUTE;
                 return;
         }
 
@@ -528,6 +532,7 @@ void identity_tend_token(Identity *i) {
                 return;
 
         identity_serve(i);
+        a = i->memory->assignment; /* where the disk refuses at once there is a new one already */
         warn_of_expiry(i);
         if (can_be_renewed(i) && identity_renewal_is_due(i))
                 identity_begin(i, REASON_RENEWAL);
