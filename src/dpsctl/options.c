@@ -12,6 +12,7 @@
 typedef enum OptionType {
         OPTION_FLAG,     /* bool */
         OPTION_TEXT,     /* const char * */
+        OPTION_HOST,     /* const char *: for ssh */
         OPTION_LIST,     /* char **: words with commas between, collected */
         OPTION_DURATION, /* uint64_t, microseconds */
         OPTION_NUMBER,   /* uint64_t, above 0 */
@@ -32,7 +33,7 @@ static const struct Option {
         { "no-legend", 0, OPTION_FLAG, offsetof(Options, no_legend), NULL },
         { "quiet", 'q', OPTION_FLAG, offsetof(Options, quiet), NULL },
         { "redact", 0, OPTION_FLAG, offsetof(Options, redact), NULL },
-        { "host", 'H', OPTION_TEXT, offsetof(Options, host), NULL },
+        { "host", 'H', OPTION_HOST, offsetof(Options, host), NULL },
         { "help", 'h', OPTION_VERB, 0, NULL },
         { "version", 0, OPTION_VERB, 0, NULL },
         { "strict", 0, OPTION_FLAG, offsetof(Options, strict), "status" },
@@ -79,6 +80,18 @@ static int store_list(char ***list, const char *words) {
         return 0;
 }
 
+/* ssh has options that run a command: nothing may be taken for one, wherever sd-bus puts it. */
+static int store_host(const char **ret, const char *host) {
+        const char *at = strrchr(host, '@');
+        const char *name = at ? at + 1 : host;
+
+        if (isempty(name) || *name == '-' || *host == '-' || *host == '@')
+                return complain(EXIT_USAGE,
+                                "--host=%s: HOST or USER@HOST is wanted, neither beginning with '-'", host);
+        *ret = host;
+        return 0;
+}
+
 static int store(Options *o, const struct Option *row, const char *value) {
         void *field = (char *) o + row->offset;
 
@@ -89,6 +102,8 @@ static int store(Options *o, const struct Option *row, const char *value) {
         case OPTION_TEXT:
                 *(const char **) field = value;
                 return 0;
+        case OPTION_HOST:
+                return store_host(field, value);
         case OPTION_LIST:
                 return store_list(field, value);
         case OPTION_DURATION:

@@ -70,6 +70,7 @@ static void bad_values_are_mistakes(void **state) {
         assert_int_equal(parse("--json=yaml"), EXIT_USAGE);
         assert_int_equal(parse("wait --timeout=soon"), EXIT_USAGE);
         assert_int_equal(parse("sas --expiry=0"), EXIT_USAGE);
+        assert_int_equal(parse("-H -oProxyCommand=x"), EXIT_USAGE);
         assert_int_equal(parse("--nonsense"), EXIT_USAGE);
 }
 
