@@ -316,6 +316,21 @@ static void call(Input *in, Call *c) {
         n_pending++;
 }
 
+/* Whether a caller could say it himself: also behind what makes text of his bytes. */
+static bool may_hold(const uint8_t *data, size_t size, const char *needle) {
+        size_t length = strlen(needle);
+
+        for (size_t k = 0; k + length <= size; k++) {
+                size_t n = 0;
+
+                while (n < length && (data[k + n] & 0x7f) == (uint8_t) needle[n])
+                        n++;
+                if (n == length)
+                        return true;
+        }
+        return false;
+}
+
 /* Input: calls. Each is a byte with its caller and flags, one that chooses the method, the path, and the arguments. All
  * are on their way at once. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -323,7 +338,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         Call calls[CALLS_MAX];
 
         /* Errors quote their callers. */
-        if (memmem(data, size, KEY, strlen(KEY)) || memmem(data, size, TOKEN, strlen(TOKEN)))
+        if (may_hold(data, size, KEY) || may_hold(data, size, TOKEN))
                 return 0;
         if (!manager)
                 start();
