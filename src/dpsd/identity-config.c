@@ -144,9 +144,7 @@ static int resolve(Identity *i) {
                 return 0;
         }
 
-        id = r != -EAGAIN ? DPS_ERROR_CONFIG
-             : strstr(why ?: "", "credential") ? DPS_ERROR_KEY
-                                               : DPS_ERROR_UNREACHABLE;
+        id = r == -EAGAIN ? DPS_ERROR_UNREACHABLE : DPS_ERROR_CONFIG; /* only an interface can appear */
         if (i->settings) {
                 set_fault(i, id, why ?: strerror(-r), why ?: strerror(-r));
                 return 0;

@@ -251,8 +251,9 @@ def test_a_specifier_that_does_not_resolve_any_more_leaves_what_is_served(gatewa
     assert not properties["Healthy"] and gateway.files() == files
 
 
-def test_an_interface_that_is_missing_waits_for_the_network(gateway, emulator):
-    gateway.identity(registration_id="%{mac:nosuch0}", key=a_key())
+@pytest.mark.parametrize("registration_id", ["%{mac:nosuch0}", "%{mac:nosuch0|credential:none}"])
+def test_an_interface_that_is_missing_waits_for_the_network(gateway, emulator, registration_id):
+    gateway.identity(registration_id=registration_id, key=a_key())
     gateway.start()
     properties = gateway.wait_for(State="unprovisioned", Waiting="network")
     assert "nosuch0" in properties["LastError"] and not emulator.requests()
