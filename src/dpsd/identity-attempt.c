@@ -26,6 +26,7 @@
 #define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 #define COUNTERS_INTERVAL_USEC (15 * USEC_PER_MINUTE)
 #define PAYLOAD_SIZE_MAX (96U * 1024)
+#define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
 /* A wait that cannot be: the clock was another one when it was written down. */
 #define WAIT_MAX_USEC (USEC_PER_DAY + USEC_PER_DAY / 4)
 
@@ -219,6 +220,16 @@ static int send_request(Identity *i, const DpsRequest *request, DpsError *error)
 
 /* ---- the end of an attempt ---- */
 
+static void remember_polls(Identity *i) {
+        DpsRegistrationHistory h = dps_registration_history(i->registration);
+        uint64_t last = h.n_polls > 0 ? h.polls_usec[h.n_polls - 1] : 0;
+
+        i->memory->last_poll_at_usec = last > 0 ? identity_realtime_of(last) : 0;
+        i->memory->polls = 0;
+        for (unsigned k = 0; k < h.n_polls; k++)
+                i->memory->polls += usec_add(h.polls_usec[k], POLLS_WINDOW_USEC) > last;
+}
+
 void identity_remember_wait(Identity *i) {
         DpsRegistrationHistory h;
 
@@ -230,6 +241,7 @@ void identity_remember_wait(Identity *i) {
         i->memory->finals = h.finals;
         i->memory->next_attempt_at_usec = h.next_usec > 0 ? identity_realtime_of(h.next_usec) : 0;
         i->memory->not_before_usec = h.not_before_usec > 0 ? identity_realtime_of(h.not_before_usec) : 0;
+        remember_polls(i);
 }
 
 /* Flash wears: not too soon after another. */
@@ -237,20 +249,26 @@ static void save_counters(Identity *i, bool is_due) {
         uint64_t now = now_usec(CLOCK_BOOTTIME);
 
         if (!is_due && i->counters_saved_at_usec > 0 &&
-            now - i->counters_saved_at_usec < COUNTERS_INTERVAL_USEC)
+            now - i->counters_saved_at_usec < COUNTERS_INTERVAL_USEC) {
+                store_note(i->manager->store, i->name, i->memory);
                 return;
+        }
 
         i->counters_saved_at_usec = now;
         identity_save(i);
 }
 
-/* DPS told us to wait, and nothing is wrong: the next run is bound by it too. */
-static void keep_wait(Identity *i) {
+/* DPS told us to wait, and nothing is wrong: the next run is bound by it too. What is short is not worth a write. */
+static void keep_wait(Identity *i, bool is_long) {
         uint64_t before = i->memory->not_before_usec;
 
         identity_remember_wait(i);
-        if (i->memory->not_before_usec > usec_add(before, USEC_PER_SEC))
+        if (i->memory->not_before_usec <= usec_add(before, USEC_PER_SEC))
+                return;
+        if (is_long)
                 save_counters(i, false);
+        else
+                store_note(i->manager->store, i->name, i->memory);
 }
 
 /* News once; what repeats itself is for those who look closely. */
@@ -309,6 +327,7 @@ static void end_registration(Identity *i) {
 
 static void finish(Identity *i, const DpsReply *reply) {
         hang_up(i);
+        remember_polls(i);
         assigned(i, reply);
         end_registration(i);
 }
@@ -321,11 +340,16 @@ static void act(Identity *i, DpsAction action, const DpsReply *reply) {
                 i->wake_usec = action.wake_usec;
                 switch (action.type) {
                 case DPS_ACTION_WAIT:
+                        keep_wait(i, false);
                         return;
                 case DPS_ACTION_SEND:
                         identity_log(i, LOG_DEBUG, "asks DPS: request %" PRIu64 ", %s",
                                      action.request.request_id,
                                      action.request.kind == DPS_REQUEST_POLL ? "poll" : "register");
+                        if (action.request.kind == DPS_REQUEST_POLL) {
+                                remember_polls(i);
+                                store_note(i->manager->store, i->name, i->memory);
+                        }
                         if (send_request(i, &action.request, &error) >= 0)
                                 return;
                         break;
@@ -340,7 +364,7 @@ static void act(Identity *i, DpsAction action, const DpsReply *reply) {
                         if (has_failed(i))
                                 attempt_failed(i);
                         else
-                                keep_wait(i);
+                                keep_wait(i, true);
                         return;
                 case DPS_ACTION_FINISH:
                         finish(i, reply);

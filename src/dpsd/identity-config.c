@@ -102,6 +102,7 @@ static void forget_failures(Identity *i) {
         i->memory->attempts = i->memory->finals = 0;
         i->memory->next_attempt_at_usec = 0;
         identity_clear_error(i);
+        store_note(i->manager->store, i->name, i->memory);
 }
 
 static void take_settings(Identity *i, Settings *expanded) {

@@ -470,27 +470,59 @@ Identity *identity_free(Identity *i) {
         return NULL;
 }
 
-void identity_load(Identity *i) {
+/* Whether there was something. */
+static bool load(Identity *i) {
         _cleanup_(freep) char *why = NULL;
         State *memory = NULL;
         int r;
 
         r = store_load(i->manager->store, i->name, &memory, &why);
         if (r == -ENOENT)
-                return;
+                return false;
         if (r < 0) {
                 identity_log(i, LOG_ERR,
                              "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and "
                              "DPS is asked anew",
                              why ?: strerror(-r), i->name);
-                return;
+                return false;
         }
 
         state_free(i->memory);
         i->memory = memory;
-        if (memory->attempts == 0)
-                identity_clear_error(i); /* it was local trouble, and is looked at anew */
         i->method = memory->assignment ? memory->assignment->method : _METHOD_MAX;
+        return true;
+}
+
+/* A run that was killed has not written all that binds us. What DPS has told does so also where the file is gone; who
+ * removes it has the rest forgotten. */
+static void recall(Identity *i, bool is_known) {
+        _cleanup_(state_freep) State *note = NULL;
+        State *m = i->memory;
+
+        if (store_recall(i->manager->store, i->name, &note) < 0)
+                return;
+
+        m->not_before_usec = note->not_before_usec;
+        m->last_poll_at_usec = note->last_poll_at_usec;
+        m->polls = note->polls;
+        if (!is_known)
+                return;
+        m->attempts = note->attempts;
+        m->finals = note->finals;
+        m->next_attempt_at_usec = note->next_attempt_at_usec;
+        m->error = note->error;
+        m->error_at_usec = note->error_at_usec;
+        m->failing_since_usec = note->failing_since_usec;
+}
+
+void identity_load(Identity *i) {
+        recall(i, load(i));
+        if (i->memory->attempts == 0)
+                identity_clear_error(i); /* it was local trouble, and is looked at anew */
+        i->last.n_polls = MIN(i->memory->polls, (uint32_t) DPS_POLLS_MAX);
+        for (unsigned k = 0; k < i->last.n_polls; k++)
+                i->last.polls_usec[k] =
+                        MIN(identity_boottime_of(i->memory->last_poll_at_usec), now_usec(CLOCK_BOOTTIME));
 }
 
 void identity_retire(Identity *i) {
@@ -503,10 +535,13 @@ void identity_retire(Identity *i) {
 }
 
 void identity_stop(Identity *i) {
+        const State *m = i->memory;
+        uint64_t now = now_usec(CLOCK_REALTIME);
         bool is_bound;
 
         identity_remember_wait(i);
-        is_bound = i->memory->attempts > 0 || i->memory->not_before_usec > now_usec(CLOCK_REALTIME);
+        is_bound = m->attempts > 0 || m->not_before_usec > now ||
+                   usec_add(m->last_poll_at_usec, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC) > now;
         identity_cancel(i);
         if (is_bound || i->disk_refused)
                 identity_save(i);

@@ -244,7 +244,8 @@ static int open_store(Manager *m) {
         pid_t pid = 0;
         int r;
 
-        r = store_new(m->event, path, &m->store, &pid);
+        r = store_new(m->event, path, directory("RUNTIME_DIRECTORY", RUNTIME_DIRECTORY_DEFAULT), &m->store,
+                      &pid);
         if (r == -EBUSY)
                 log_error("%s is in use by another dpsd, process %d: stop that one, or set STATE_DIRECTORY",
                           path, (int) pid);

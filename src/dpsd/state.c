@@ -163,6 +163,8 @@ static const Member state_members[] = {
         MEMBER("finals", MEMBER_U32, State, finals, NULL),
         MEMBER("nextAttemptAt", MEMBER_U64, State, next_attempt_at_usec, NULL),
         MEMBER("notBefore", MEMBER_U64, State, not_before_usec, NULL),
+        MEMBER("lastPollAt", MEMBER_U64, State, last_poll_at_usec, NULL),
+        MEMBER("polls", MEMBER_U32, State, polls, NULL),
         MEMBER("lastGeneration", MEMBER_U64, State, last_generation, NULL),
         MEMBER("lastSuccessAt", MEMBER_U64, State, last_success_at_usec, NULL),
         MEMBER("lastErrorAt", MEMBER_U64, State, error_at_usec, NULL),

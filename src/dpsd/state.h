@@ -37,6 +37,8 @@ typedef struct State {
         uint32_t attempts, finals;
         uint64_t next_attempt_at_usec; /* CLOCK_REALTIME; 0: none planned */
         uint64_t not_before_usec;      /* CLOCK_REALTIME; what DPS told; 0: nothing */
+        uint64_t last_poll_at_usec;    /* CLOCK_REALTIME; 0: none … */
+        uint32_t polls;                /* … and how many there were in the service's window up to then */
         uint64_t last_generation;      /* also of what was dropped */
         uint64_t last_success_at_usec;
         DpsError error; /* the last failure since the last success */

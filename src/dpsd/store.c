@@ -15,11 +15,13 @@
 
 #define SUFFIX ".json"
 #define LOCK_NAME ".lock"
+#define NOTES_NAME ".waits"
 
 struct Store {
         sd_event *event;
         char *path;
         int directory_fd, lock_fd; /* -1: there can be none, for now */
+        int notes_fd;              /* -1: there can be none */
         Writer *writer;            /* from the first save on */
 };
 
@@ -111,18 +113,36 @@ int store_directory_fd(const Store *s) {
         return s->directory_fd;
 }
 
-int store_new(sd_event *event, const char *path, Store **ret, pid_t *ret_pid) {
+static int open_notes(const char *runtime) {
+        _cleanup_(closep) int fd = -1;
+        int notes_fd;
+
+        if (!runtime || directory_make_path(runtime, 0755) < 0)
+                return -1;
+        fd = open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || directory_make_at(fd, NOTES_NAME, 0700, (gid_t) -1, &notes_fd) < 0)
+                return -1;
+        (void) directory_remove_temporaries(notes_fd);
+        return notes_fd;
+}
+
+int store_new(sd_event *event, const char *path, const char *runtime, Store **ret, pid_t *ret_pid) {
         _cleanup_(store_freep) Store *s = malloc(sizeof(Store));
         int r;
 
         if (!s)
                 return -ENOMEM;
-        *s = (Store){ .event = sd_event_ref(event), .path = strdup(path), .directory_fd = -1, .lock_fd = -1 };
+        *s = (Store){ .event = sd_event_ref(event),
+                      .path = strdup(path),
+                      .directory_fd = -1,
+                      .lock_fd = -1,
+                      .notes_fd = -1 };
         if (!s->path)
                 return -ENOMEM;
         r = open_directory(s, ret_pid);
         if (r < 0 && !is_refusal(r))
                 return r;
+        s->notes_fd = open_notes(runtime);
 
         *ret = TAKE_PTR(s);
         return 0;
@@ -133,12 +153,43 @@ Store *store_free(Store *s) {
                 return NULL;
 
         writer_free(s->writer);
+        closep(&s->notes_fd);
         closep(&s->lock_fd);
         closep(&s->directory_fd);
         sd_event_unref(s->event);
         free(s->path);
         free(s);
         return NULL;
+}
+
+/* --- notes -------------------------------------------------------------------------------------------------- */
+
+void store_note(Store *s, const char *name, const State *state) {
+        _cleanup_(freep) char *file = NULL, *text = NULL;
+        State waits = *state;
+
+        waits.assignment = NULL;
+        waits.n_transitions = 0;
+        if (s->notes_fd < 0 || file_name(name, "", &file) < 0)
+                return;
+        /* One that is not true any more is worse than none. */
+        if (state_to_json(&waits, &text) < 0 ||
+            file_write_atomic(s->notes_fd, file, text, strlen(text), 0600, (gid_t) -1, 0) < 0)
+                (void) unlinkat(s->notes_fd, file, 0);
+}
+
+int store_recall(Store *s, const char *name, State **ret) {
+        _cleanup_(freep) char *file = NULL, *text = NULL;
+        const char *defect;
+        size_t size;
+        int r;
+
+        if (s->notes_fd < 0)
+                return -ENOENT;
+        r = file_name(name, "", &file);
+        if (r >= 0)
+                r = file_read_at(s->notes_fd, file, STATE_SIZE_MAX, &text, &size);
+        return r < 0 ? r : state_from_json(text, size, ret, &defect);
 }
 
 /* --- saving ------------------------------------------------------------------------------------------------- */
@@ -162,6 +213,7 @@ int store_save(Store *s, const char *name, const State *state, store_handler_t h
         r = file_name(name, "", &file);
         if (r < 0)
                 return r;
+        store_note(s, name, state);
         r = prepare_to_save(s);
         if (r < 0)
                 return r;
@@ -268,6 +320,8 @@ int store_forget(Store *s, const char *name) {
         r = file_name(name, "", &file);
         if (r < 0)
                 return r;
+        if (s->notes_fd >= 0)
+                (void) unlinkat(s->notes_fd, file, 0);
         if (s->directory_fd < 0)
                 return -ENOENT;
 

@@ -4,6 +4,9 @@
 /*
  * The state directory. Saving is asynchronous: one writer thread takes what has gathered, writes it, and makes it
  * durable together, so that slow flash never stops the loop. A newer save of a name overtakes one that still waits.
+ *
+ * What an identity waits for changes far more often than flash should be written. It is noted at once in memory that
+ * outlives us, $RUNTIME_DIRECTORY/.waits, so that who was killed does not come back sooner than DPS has told it to.
  */
 
 #include <stdbool.h>
@@ -19,8 +22,8 @@ typedef struct Store Store;
 typedef void (*store_handler_t)(int r, void *userdata);
 
 /* Makes and locks the directory. -EBUSY: another process has it, `ret_pid` says which. A directory that cannot be
- * written is no failure: saving is. */
-int store_new(sd_event *event, const char *path, Store **ret, pid_t *ret_pid);
+ * written is no failure: saving is. Without `runtime`, or where nothing can be written there, nothing is noted. */
+int store_new(sd_event *event, const char *path, const char *runtime, Store **ret, pid_t *ret_pid);
 /* Waits until all is written. */
 Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
@@ -33,6 +36,10 @@ int store_list(Store *s, char ***ret);
 /* `handler` may be NULL. When it is called with 0 the state, or a newer one of the same name, is durable. What fails at
  * once, such as where there still is no directory, calls no handler. */
 int store_save(Store *s, const char *name, const State *state, store_handler_t handler, void *userdata);
+/* Only for who comes after us in this boot; no assignment, no history. Saving does it too. */
+void store_note(Store *s, const char *name, const State *state);
+/* What was noted last: at least as new as what is saved. Negative: nothing that can be used. */
+int store_recall(Store *s, const char *name, State **ret);
 /* No handler with this userdata is called any more. */
 void store_cancel(Store *s, void *userdata);
 /* Removes it, durably; for decommissioning. -ENOENT. */

@@ -3,7 +3,8 @@
 /*
  * Loaded before a program (LD_PRELOAD), this makes its disk fail, once or always: $DPS_TEST_DISK says "CALL WHEN WHAT".
  * WHEN counts the calls of that name, of all threads, from 1 on; 0 is each of them. WHAT is an errno, "kill", or a delay
- * in milliseconds, as in "250ms". Only what goes to a file is looked at; a write that fails has done half of its work.
+ * in milliseconds, as in "250ms". Only what goes to a file is looked at, and of that only what goes to $STATE_DIRECTORY,
+ * the disk, unless we are to be killed; a write that fails has done half of its work.
  */
 
 #include <errno.h>
@@ -30,10 +31,18 @@ __attribute__((constructor)) static void set_up(void) {
                 abort();
 }
 
-static bool is_due(const char *name) {
+static bool is_on_disk(int fd) {
+        const char *disk = getenv("STATE_DIRECTORY");
+        char link[64], path[4096] = "";
+
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        return disk && readlink(link, path, sizeof(path) - 1) > 0 && strncmp(path, disk, strlen(disk)) == 0;
+}
+
+static bool is_due(const char *name, int fd) {
         int n;
 
-        if (strcmp(name, call) != 0)
+        if (strcmp(name, call) != 0 || (strcmp(what, "kill") != 0 && !is_on_disk(fd)))
                 return false;
         n = atomic_fetch_add(&n_calls, 1) + 1;
         return when == 0 || n == when;
@@ -61,22 +70,23 @@ static bool strike(void) {
 #pragma GCC visibility push(default)
 
 int fsync(int fd) {
-        return is_due("fsync") && strike() ? -1 : (int) syscall(SYS_fsync, fd);
+        return is_due("fsync", fd) && strike() ? -1 : (int) syscall(SYS_fsync, fd);
 }
 
 int fchmod(int fd, mode_t mode) {
-        return is_due("fchmod") && strike() ? -1 : (int) syscall(SYS_fchmod, fd, mode);
+        return is_due("fchmod", fd) && strike() ? -1 : (int) syscall(SYS_fchmod, fd, mode);
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to) {
-        return is_due("renameat") && strike() ? -1
-                                              : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+        return is_due("renameat", to_fd) && strike()
+                       ? -1
+                       : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
 }
 
 ssize_t write(int fd, const void *data, size_t size) {
         struct stat st;
 
-        if (call[0] == 'w' && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && is_due("write")) {
+        if (call[0] == 'w' && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && is_due("write", fd)) {
                 (void) syscall(SYS_write, fd, data, size / 2);
                 if (strike())
                         return -1;

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What DPS tells to wait for binds every connection and every run of the daemon."""
+import json
 import time
 
 import pytest
 
-from hostile import OPERATION, answer, once
+from hostile import OPERATION, answer, assigning, once
 from process import eventually
 
 ACCEPTED = {"operationId": OPERATION, "status": "assigning"}
@@ -34,6 +35,11 @@ def test_a_long_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
     assert len(peer.contacts("open")) == 1
 
 
+def told_to_wait(gateway):
+    note = gateway.run / ".waits" / "gateway.json"
+    return note.exists() and json.loads(note.read_text())["notBefore"]
+
+
 SHORT = {
     "throttled": answer(429, retry_after=7),
     "in-trouble": answer(503, retry_after=7),
@@ -41,17 +47,77 @@ SHORT = {
 }
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", SHORT)
-def test_a_short_wait_outlives_a_restart(lone_gateway, make_peer, what):
+def test_a_short_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": SHORT[what]})
     lone_gateway.start()
     peer.wait_for("puback")  # of the answer
-    lone_gateway.stop()
+    eventually(lambda: told_to_wait(lone_gateway))
+    getattr(lone_gateway, end)()
     peer.mend()
     lone_gateway.start()
     lone_gateway.wait_for(State="assigned")
     again = [event for event in peer.contacts() if event.at > peer.told[0].at]
     assert again[0].at - peer.told[0].at >= 7
+
+
+def test_the_wait_after_a_third_failure_outlives_a_kill(lone_gateway, make_peer):
+    """It is not written to the disk: that was done for the second."""
+    answers = iter([1, 1, 900])
+    peer = make_peer("gateway", {"register": lambda session, request: answer(503, retry_after=next(answers))(session, request)})
+    lone_gateway.start()
+    lone_gateway.wait_for(Attempts=3)
+    lone_gateway.kill()
+    assert lone_gateway.remembered()["attempts"] < 3
+    peer.mend()
+    lone_gateway.start()
+    found = lone_gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0 or p["State"] == "assigned")
+    assert (found["Attempts"], found["LastErrorId"]) == (3, "service")
+    assert found["NextAttemptAt"] / 1e6 >= peer.told[-1].realtime + 900 - TREMOR
+
+
+def test_who_removes_what_is_remembered_is_served_at_once(lone_gateway, make_peer):
+    """Back-off is forgotten with the state; only what DPS has told would bind."""
+    peer = make_peer("gateway", {"register": answer(404)})
+    lone_gateway.start()
+    lone_gateway.wait_for(State="failed")
+    lone_gateway.stop()
+    peer.mend()
+    (lone_gateway.state / "gateway.json").unlink()
+    lone_gateway.start()
+    lone_gateway.wait_for(State="assigned")
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_polls_are_counted_over_restarts(lone_gateway, make_peer, end, seconds):
+    """No more than five in ten seconds, however often the daemon is started."""
+    peer = make_peer("gateway", {"register": answer(202, ACCEPTED, retry_after=seconds), "poll": assigning(seconds)})
+    for n in (2, 5, 7):
+        lone_gateway.start()
+        peer.wait_for("poll", n, timeout=30)
+        getattr(lone_gateway, end)()
+    peer.mend()
+    lone_gateway.start()
+    lone_gateway.wait_for(State="assigned", timeout=30)
+    polls = [event.at for event in peer.events("poll")]
+    assert len(polls) >= 7
+    assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
+
+
+def test_polls_of_a_success_count_on_after_a_restart(lone_gateway, make_peer):
+    peer = make_peer("gateway", {"register": answer(202, ACCEPTED, retry_after=0)})
+    lone_gateway.start()
+    for n in range(1, 7):
+        lone_gateway.wait_for(State="assigned", timeout=30)
+        peer.wait_for("poll", n, timeout=30)
+        lone_gateway.restart()
+        lone_gateway.wait_for(State="assigned")
+        lone_gateway.call("gateway", "Reprovision")
+    peer.wait_for("poll", 7, timeout=30)
+    polls = [event.at for event in peer.events("poll")]
+    assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
 
 
 def test_who_throttles_one_throttles_its_scope(lone_gateway, make_peer):

@@ -16,7 +16,7 @@
 
 #define NOBODY 65534
 
-static char base[32], path[64];
+static char base[32], path[64], runtime[64];
 static sd_event *event;
 static Store *store;
 static State *state;
@@ -24,7 +24,7 @@ static char *reason;
 static pid_t pid;
 
 static void open_store(void) {
-        assert_int_equal(store_new(event, path, &store, &pid), 0);
+        assert_int_equal(store_new(event, path, runtime, &store, &pid), 0);
 }
 
 static int set_up(void **unused) {
@@ -32,6 +32,7 @@ static int set_up(void **unused) {
         assert_non_null(mkdtemp(base));
         assert_int_equal(chmod(base, 0755), 0);
         (void) snprintf(path, sizeof(path), "%s/state", base);
+        (void) snprintf(runtime, sizeof(runtime), "%s/run", base);
         assert_true(sd_event_new(&event) >= 0);
         state = NULL;
         reason = NULL;
@@ -177,7 +178,7 @@ static void a_directory_in_its_place_is_set_aside(void **unused) {
 static void a_second_daemon_is_kept_out_and_told_by_whom(void **unused) {
         Store *second = NULL;
 
-        assert_int_equal(store_new(event, path, &second, &pid), -EBUSY);
+        assert_int_equal(store_new(event, path, NULL, &second, &pid), -EBUSY);
         assert_int_equal(pid, getpid());
         assert_null(second);
 }
@@ -203,10 +204,66 @@ static void the_names_of_states_are_listed_sorted(void **unused) {
         assert_string_equal(names[1], "north");
 }
 
+static void what_is_noted_is_recalled_without_assignment_and_history(void **unused) {
+        _cleanup_(state_freep) State *s = state_new(), *note = NULL;
+
+        s->attempts = 3;
+        s->last_poll_at_usec = 1700000000000000;
+        s->polls = 2;
+        assert_int_equal(state_add_transition(s, 1, "provisioning", NULL), 0);
+        store_note(store, "gw", s);
+        assert_false(exists("gw.json"));
+        store = store_free(store);
+        open_store();
+        assert_int_equal(store_recall(store, "gw", &note), 0);
+        assert_int_equal(note->attempts, 3);
+        assert_int_equal(note->last_poll_at_usec, 1700000000000000);
+        assert_int_equal(note->polls, 2);
+        assert_int_equal(note->n_transitions, 0);
+}
+
+static void what_is_saved_is_noted_too(void **unused) {
+        save("gw", 1);
+        save("gw", 2);
+        assert_int_equal(store_recall(store, "gw", &state), 0);
+        assert_int_equal(state->attempts, 2);
+}
+
+static void a_note_that_cannot_be_replaced_goes(void **unused) {
+        _cleanup_(state_freep) State *s = state_new();
+        char directory[128];
+
+        save("gw", 1);
+        (void) snprintf(directory, sizeof(directory), "%s/run/.waits/gw.json", base);
+        assert_int_equal(unlink(directory), 0);
+        assert_int_equal(mkdir(directory, 0700), 0);
+        store_note(store, "gw", s);
+        assert_true(store_recall(store, "gw", &state) < 0);
+}
+
+static void a_note_of_somebody_else_is_of_no_use(void **unused) {
+        _cleanup_(closep) int fd = -1;
+        char note[128];
+
+        save("gw", 1);
+        (void) snprintf(note, sizeof(note), "%s/run/.waits/gw.json", base);
+        fd = open(note, O_WRONLY | O_TRUNC | O_CLOEXEC);
+        assert_int_equal(write(fd, "{\"version\":1,\"polls\":-1}", 24), 24);
+        assert_true(store_recall(store, "gw", &state) < 0);
+}
+
+static void without_a_runtime_directory_nothing_is_noted(void **unused) {
+        store = store_free(store);
+        assert_int_equal(store_new(event, path, NULL, &store, &pid), 0);
+        save("gw", 1);
+        assert_int_equal(store_recall(store, "gw", &state), -ENOENT);
+}
+
 static void what_is_forgotten_is_gone(void **unused) {
         save("gw", 1);
         assert_int_equal(store_forget(store, "gw"), 0);
         assert_false(exists("gw.json"));
+        assert_int_equal(store_recall(store, "gw", &state), -ENOENT);
         assert_int_equal(store_forget(store, "gw"), -ENOENT);
 }
 
@@ -285,7 +342,7 @@ static void a_path_through_a_file_is_a_failure(void **unused) {
 
         put("file", "");
         (void) snprintf(wrong, sizeof(wrong), "%s/file/state", path);
-        assert_int_equal(store_new(event, wrong, &other, &pid), -ENOTDIR);
+        assert_int_equal(store_new(event, wrong, NULL, &other, &pid), -ENOTDIR);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -306,6 +363,11 @@ int main(void) {
                 TEST(a_second_daemon_is_kept_out_and_told_by_whom),
                 TEST(the_lock_ends_with_its_holder),
                 TEST(the_names_of_states_are_listed_sorted),
+                TEST(what_is_noted_is_recalled_without_assignment_and_history),
+                TEST(what_is_saved_is_noted_too),
+                TEST(a_note_that_cannot_be_replaced_goes),
+                TEST(without_a_runtime_directory_nothing_is_noted),
+                TEST(a_note_of_somebody_else_is_of_no_use),
                 TEST(what_is_forgotten_is_gone),
                 TEST(a_name_cannot_lead_out_of_the_directory),
                 TEST(what_a_power_cut_left_half_written_is_swept),
