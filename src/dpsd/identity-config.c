@@ -95,17 +95,21 @@ static void watch_files(Identity *i) {
         (void) file_watch_new(i->manager->event, paths, on_files_changed, i, &i->files);
 }
 
-/* An operator has mended something: what was counted against the old configuration does not delay the new one. */
-static void forget_failures(Identity *i) {
+/* An operator has mended something: what was counted against the old configuration does not delay the new one. But what
+ * DPS told a device binds it as long as it is the same. */
+static void forget_failures(Identity *i, bool is_other) {
         identity_cancel(i);
         i->begin_at_usec = 0;
         i->memory->attempts = i->memory->finals = 0;
         i->memory->next_attempt_at_usec = 0;
+        if (is_other)
+                i->memory->not_before_usec = 0;
         identity_clear_error(i);
         store_note(i->manager->store, i->name, i->memory);
 }
 
 static void take_settings(Identity *i, Settings *expanded) {
+        uint64_t who = i->who_hash;
         bool is_first = !i->settings;
 
         i->is_to_resolve = false;
@@ -125,7 +129,7 @@ static void take_settings(Identity *i, Settings *expanded) {
         i->is_published = false; /* group, key sharing … may be others */
         watch_files(i);
         if (!is_first)
-                forget_failures(i);
+                forget_failures(i, i->who_hash != who);
 }
 
 /* 0: `settings` stand for what is written, or for what was before it; negative: they do not, and it is said why. */
