@@ -12,6 +12,7 @@ packages_to_test=(clang clang-format dbus e2fsprogs git libcmocka-dev libpam-sys
 	python3-pytest-xdist shellcheck systemd systemd-sysv util-linux)
 packages_to_analyze=(clang-tidy cppcheck)
 packages_to_fuzz=(clang libclang-rt-dev)
+packages_to_afl=(afl++ clang)
 packages_to_bench=(binutils)
 packages_to_interop=(ca-certificates mosquitto-clients) # and nodejs and npm, which may be there from elsewhere
 
