@@ -20,6 +20,8 @@
 
 #define BATCH_MAX 64 /* open files */
 #define STACK_SIZE (128U * 1024)
+/* After those who ask us, and before the next step of those who still ask DPS: there may be hundreds. */
+#define TELLING_PRIORITY (SD_EVENT_PRIORITY_IMPORTANT / 2)
 
 /* Who wants to know. */
 typedef struct Waiter {
@@ -259,26 +261,24 @@ static bool next_waiter(Writer *w, Waiter *ret, int *ret_r) {
         return false;
 }
 
+/* One is told in each turn, since it may have much to do then, and somebody may ask meanwhile: only when nobody is
+ * left is the descriptor read. */
 static int writer_on_done(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         Writer *w = userdata;
-        Waiter waiter;
+        Waiter waiter = { 0 };
         uint64_t n;
         int r;
 
-        (void) !read(fd, &n, sizeof(n));
-        for (;;) {
-                bool is_any;
-
-                (void) pthread_mutex_lock(&w->mutex);
-                is_any = next_waiter(w, &waiter, &r);
-                if (!is_any && w->thread_state == THREAD_ENDED)
+        (void) pthread_mutex_lock(&w->mutex);
+        if (!next_waiter(w, &waiter, &r)) {
+                (void) !read(fd, &n, sizeof(n));
+                if (w->thread_state == THREAD_ENDED)
                         join_thread(w);
-                (void) pthread_mutex_unlock(&w->mutex);
-                if (!is_any)
-                        return 0;
-                if (waiter.handler)
-                        waiter.handler(r, waiter.userdata);
         }
+        (void) pthread_mutex_unlock(&w->mutex);
+        if (waiter.handler)
+                waiter.handler(r, waiter.userdata);
+        return 0;
 }
 
 static int writer_init(Writer *w, sd_event *event) {
@@ -291,6 +291,9 @@ static int writer_init(Writer *w, sd_event *event) {
         if (r ==
             -ESTALE) /* the loop has ended; what is put at exit is written all the same, and nobody told */
                 return 0;
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_priority(w->source, TELLING_PRIORITY);
         if (r < 0)
                 return r;
         return sd_event_source_set_description(w->source, "writer");

@@ -49,13 +49,15 @@ struct Lookup {
         Lookup *next;
         uint64_t job_id;
         char *host;
+        Job *job; /* when it is done */
         ResolverQuery *queries;
 };
 
 struct Resolver {
         sd_event_source *source;
         Mailbox *mailbox;
-        Lookup *lookups; /* in flight */
+        Lookup *lookups;  /* in flight */
+        Lookup *answered; /* those who wait for it are being told */
         uint64_t last_job_id;
 };
 
@@ -222,54 +224,54 @@ static Lookup *lookup_free(Lookup *l) {
 
         for (ResolverQuery *q = l->queries; q; q = q->next)
                 q->lookup = NULL;
+        job_free(l->job);
         free(l->host);
         free(l);
         return NULL;
 }
 DEFINE_FREEP(Lookup, lookup_free)
 
-static Lookup *lookup_take(Resolver *resolver, uint64_t job_id) {
-        for (Lookup **l = &resolver->lookups; *l; l = &(*l)->next)
-                if ((*l)->job_id == job_id) {
+/* Of a job that is done; NULL: none is. */
+static Lookup *lookup_take(Resolver *resolver) {
+        _cleanup_(job_freep) Job *j = mailbox_take(resolver->mailbox);
+
+        for (Lookup **l = &resolver->lookups; j && *l; l = &(*l)->next)
+                if ((*l)->job_id == j->id) {
                         Lookup *found = *l;
 
                         *l = found->next;
+                        found->job = TAKE_PTR(j);
                         return found;
                 }
         return NULL;
 }
 
-/* A handler may free its query and others that wait for the same, and ask anew. */
-static void lookup_answer(Lookup *l, const ResolverAnswer *answer) {
-        ResolverQuery *q;
+/* The handler may free its query, others that wait for the same, and the resolver; and ask anew. */
+static void lookup_answer_one(Lookup *l) {
+        const Job *j = l->job;
+        ResolverAnswer answer = { .error = j->error, .addresses = j->error == 0 ? j->addresses : NULL };
+        ResolverQuery *q = l->queries;
 
-        while ((q = l->queries)) {
-                l->queries = q->next;
-                q->lookup = NULL;
-                q->handler(answer, q->userdata);
-        }
+        l->queries = q->next;
+        q->lookup = NULL;
+        q->handler(&answer, q->userdata);
 }
 
+/* One is told in each turn, since hundreds may wait for a name, and connect when they have it: only when nobody is
+ * left is the descriptor read. */
 static int on_posted(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Resolver *resolver = userdata;
-        _cleanup_(lookup_freep) Lookup *l = NULL;
-        _cleanup_(job_freep) Job *j = NULL;
-        ResolverAnswer answer;
         uint64_t one;
 
-        if (read(fd, &one, sizeof(one)) != sizeof(one))
+        if (!resolver->answered)
+                resolver->answered = lookup_take(resolver);
+        if (resolver->answered && resolver->answered->queries) {
+                lookup_answer_one(resolver->answered);
                 return 0;
+        }
 
-        j = mailbox_take(resolver->mailbox);
-        if (!j)
-                return 0;
-
-        l = lookup_take(resolver, j->id);
-        if (!l)
-                return 0;
-
-        answer = (ResolverAnswer){ .error = j->error, .addresses = j->error == 0 ? j->addresses : NULL };
-        lookup_answer(l, &answer);
+        resolver->answered = lookup_free(resolver->answered);
+        (void) !read(fd, &one, sizeof(one));
         return 0;
 }
 
@@ -303,6 +305,7 @@ Resolver *resolver_free(Resolver *resolver) {
                 next = l->next;
                 lookup_free(l);
         }
+        lookup_free(resolver->answered);
         sd_event_source_disable_unref(resolver->source);
         mailbox_unref(resolver->mailbox);
         free(resolver);

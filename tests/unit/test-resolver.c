@@ -134,6 +134,81 @@ static void handler_may_free_others(void **state) {
         strv_free(b.addresses);
 }
 
+/* Whoever asks does so when one gets its address, and nobody else does before the answer. */
+static int on_asked(sd_event_source *source, void *userdata) {
+        const unsigned *n_told = userdata;
+        static unsigned n_asked;
+
+        assert_int_equal(*n_told, ++n_asked);
+        return 0;
+}
+
+typedef struct Caller {
+        ResolverQuery *query;
+        sd_event_source *question;
+        unsigned *n_told;
+} Caller;
+
+static void on_address(const ResolverAnswer *answer, void *userdata) {
+        Caller *c = userdata;
+
+        assert_int_equal(answer->error, 0);
+        assert_string_equal(answer->addresses[0], "192.0.2.7");
+        ++*c->n_told;
+        assert_true(sd_event_source_set_enabled(c->question, SD_EVENT_ONESHOT) >= 0);
+}
+
+static void gives_others_their_turn(void **state) {
+        _cleanup_(event_unrefp) sd_event *event = NULL;
+        _cleanup_(resolver_freep) Resolver *resolver = NULL;
+        sd_event_source *question;
+        unsigned n_told = 0;
+        Caller callers[20];
+
+        assert_int_equal(sd_event_new(&event), 0);
+        assert_int_equal(resolver_new(event, &resolver), 0);
+        assert_true(sd_event_add_defer(event, &question, on_asked, &n_told) >= 0);
+        assert_true(sd_event_source_set_enabled(question, SD_EVENT_OFF) >= 0);
+        assert_true(sd_event_source_set_priority(question, SD_EVENT_PRIORITY_IMPORTANT) >= 0);
+        for (size_t k = 0; k < ELEMENTSOF(callers); k++) {
+                callers[k] = (Caller){ .question = question, .n_told = &n_told };
+                assert_int_equal(
+                        resolver_lookup(resolver, "192.0.2.7", on_address, &callers[k], &callers[k].query),
+                        0);
+        }
+
+        while (sd_event_run(event, 0) > 0)
+                ;
+        assert_int_equal(n_told, ELEMENTSOF(callers));
+        for (size_t k = 0; k < ELEMENTSOF(callers); k++)
+                resolver_query_free(callers[k].query);
+        sd_event_source_unref(question);
+}
+
+static void may_go_while_it_answers(void **state) {
+        _cleanup_(event_unrefp) sd_event *event = NULL;
+        Resolver *resolver = NULL;
+        unsigned n_waiting = 2;
+        Waiter w[2] = { 0 };
+
+        assert_int_equal(sd_event_new(&event), 0);
+        assert_int_equal(resolver_new(event, &resolver), 0);
+        for (size_t k = 0; k < ELEMENTSOF(w); k++) {
+                w[k] = (Waiter){ .event = event, .n_waiting = &n_waiting };
+                ask(resolver, "127.0.0.1", &w[k]);
+        }
+        assert_int_equal(sd_event_run(event, 0), 1);
+        resolver_free(resolver);
+
+        while (sd_event_run(event, 0) > 0)
+                ;
+        assert_int_equal(w[0].n_answers + w[1].n_answers, 1);
+        for (size_t k = 0; k < ELEMENTSOF(w); k++) {
+                resolver_query_free(w[k].query);
+                strv_free(w[k].addresses);
+        }
+}
+
 static void forgets_freed_queries(void **state) {
         _cleanup_(event_unrefp) sd_event *event = NULL;
         _cleanup_(resolver_freep) Resolver *resolver = NULL;
@@ -173,16 +248,19 @@ static void may_go_with_lookups_in_flight(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(lookup_cases) + 4] = {
+        struct CMUnitTest tests[ELEMENTSOF(lookup_cases) + 6] = {
                 { .name = "who waits for the same name shares one thread", .test_func = shares_lookups },
                 { .name = "a handler may free its query and others", .test_func = handler_may_free_others },
+                { .name = "who asks is answered before the next gets its address",
+                  .test_func = gives_others_their_turn },
+                { .name = "a resolver may go while it answers", .test_func = may_go_while_it_answers },
                 { .name = "a freed query gets no answer", .test_func = forgets_freed_queries },
                 { .name = "a resolver may go before its threads do",
                   .test_func = may_go_with_lookups_in_flight },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(lookup_cases); i++)
-                tests[4 + i] = (struct CMUnitTest){ .name = lookup_cases[i].promise,
+                tests[6 + i] = (struct CMUnitTest){ .name = lookup_cases[i].promise,
                                                     .test_func = check_lookup,
                                                     .initial_state = (void *) &lookup_cases[i] };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,6 +247,59 @@ static void more_than_can_be_open_at_once_is_written_all_the_same(void **state) 
         assert_file("file-199", "file-199");
 }
 
+/* Somebody asks whenever one is told. */
+static void on_written_and_asked(int r, void *userdata) {
+        on_written(r, &a);
+        assert_true(sd_event_source_set_enabled(userdata, SD_EVENT_ONESHOT) >= 0);
+}
+
+/* Nobody else was told meanwhile. */
+static int on_asked(sd_event_source *source, void *userdata) {
+        b.n++;
+        assert_int_equal(a.n, b.n);
+        return 0;
+}
+
+static void who_asks_is_answered_before_the_next_is_told(void **state) {
+        sd_event_source *question;
+
+        assert_true(sd_event_add_defer(event, &question, on_asked, NULL) >= 0);
+        assert_true(sd_event_source_set_enabled(question, SD_EVENT_OFF) >= 0);
+        assert_true(sd_event_source_set_priority(question, SD_EVENT_PRIORITY_IMPORTANT) >= 0);
+        close_gate();
+        put("first", "text", NULL);
+        wait_for_sync();
+        for (char name[] = "a"; *name <= 'z'; ++*name)
+                assert_int_equal(writer_put(writer, name, "text", on_written_and_asked, question), 0);
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 26);
+        assert_int_equal(b.n, 26);
+        sd_event_source_unref(question);
+}
+
+static int on_other_work(sd_event_source *source, void *userdata) {
+        assert_int_equal(a.n, 26);
+        b.n++;
+        return 0;
+}
+
+static void all_are_told_before_other_work_goes_on(void **state) {
+        sd_event_source *work;
+
+        close_gate();
+        put("first", "text", NULL);
+        wait_for_sync();
+        for (char name[] = "a"; *name <= 'z'; ++*name)
+                put(name, "text", &a);
+        open_gate();
+        writer_wait(writer, NULL);
+        assert_true(sd_event_add_defer(event, &work, on_other_work, NULL) >= 0);
+        hear();
+        assert_int_equal(b.n, 1);
+        sd_event_source_unref(work);
+}
+
 static void a_full_disk_leaves_the_old_file_and_nothing_else(void **state) {
         put("x", "old", NULL);
         writer_wait(writer, NULL);
@@ -361,6 +414,8 @@ int main(void) {
                 TEST(a_newer_text_follows_one_that_is_being_written),
                 TEST(what_has_gathered_is_made_durable_together),
                 TEST(more_than_can_be_open_at_once_is_written_all_the_same),
+                TEST(who_asks_is_answered_before_the_next_is_told),
+                TEST(all_are_told_before_other_work_goes_on),
                 TEST(a_full_disk_leaves_the_old_file_and_nothing_else),
                 TEST(a_full_disk_is_tried_again),
                 TEST(a_name_that_cannot_be_made_durable_is_told),
