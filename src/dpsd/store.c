@@ -42,14 +42,12 @@ static bool is_refusal(int r) {
         return r == -EROFS || r == -EACCES || r == -EPERM || r == -ENOSPC || r == -EDQUOT || r == -EIO;
 }
 
-static int open_lock(const Store *s) {
+static int open_lock(const Store *s, int access) {
         int fd;
 
-        fd = openat(s->directory_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 && is_refusal(-errno))
-                fd = openat(s->directory_fd, LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        fd = openat(s->directory_fd, LOCK_NAME, access | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         /* Where it cannot be made, the directory itself serves. */
-        if (fd < 0 && (is_refusal(-errno) || errno == ENOENT))
+        if (fd < 0 && is_refusal(-errno))
                 fd = openat(s->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
 }
@@ -65,13 +63,16 @@ static pid_t read_pid(int fd) {
 }
 
 /* For people; the lock itself does not need it. */
-static void write_pid(int fd) {
-        (void) !ftruncate(fd, 0);
-        (void) dprintf(fd, "%d\n", (int) getpid());
+static void write_pid(const Store *s) {
+        _cleanup_(closep) int fd =
+                openat(s->directory_fd, LOCK_NAME, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd >= 0)
+                (void) dprintf(fd, "%d\n", (int) getpid());
 }
 
-static int lock(Store *s, pid_t *ret_pid) {
-        _cleanup_(closep) int fd = open_lock(s);
+static int lock(Store *s, int access, pid_t *ret_pid) {
+        _cleanup_(closep) int fd = open_lock(s, access);
 
         if (fd < 0)
                 return fd;
@@ -82,9 +83,16 @@ static int lock(Store *s, pid_t *ret_pid) {
                         *ret_pid = read_pid(fd);
                 return r;
         }
-        write_pid(fd);
+        write_pid(s);
         s->lock_fd = TAKE_FD(fd);
         return 0;
+}
+
+/* What is held open for writing keeps a file system from being made read-only. */
+static int lock_read_only(Store *s, pid_t *ret_pid) {
+        int r = lock(s, O_RDONLY, ret_pid);
+
+        return r == -EBADF ? lock(s, O_RDWR, ret_pid) : r; /* NFS locks only what can be written */
 }
 
 static int open_directory(Store *s, pid_t *ret_pid) {
@@ -99,7 +107,7 @@ static int open_directory(Store *s, pid_t *ret_pid) {
                 return -errno;
 
         s->directory_fd = fd;
-        r = lock(s, ret_pid);
+        r = lock_read_only(s, ret_pid);
         if (r < 0) {
                 s->directory_fd = -1;
                 return r;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -71,6 +72,10 @@ static bool strike(void) {
 
 int fsync(int fd) {
         return is_due("fsync", fd) && strike() ? -1 : (int) syscall(SYS_fsync, fd);
+}
+
+int flock(int fd, int operation) {
+        return is_due("flock", fd) && strike() ? -1 : (int) syscall(SYS_flock, fd, operation);
 }
 
 int fchmod(int fd, mode_t mode) {

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import subprocess
 
 import pytest
 
@@ -120,6 +121,66 @@ def test_a_disk_that_fails_once_is_asked_again(gateway, clock, call):
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
 
 
+# ---- it turns read-only while it is written ----
+
+
+@pytest.fixture
+def ext4(gateway):
+    """A disk of its own for the state: the image, and as a shell has it, how it is mounted."""
+    image = gateway.directory / "disk.img"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, stdin=subprocess.DEVNULL)
+    gateway.wrapper = mounted(f"mount -o loop {image} {gateway.state}")
+    yield image
+    gateway.end()
+    wait_until_let_go(image)
+
+
+def wait_until_let_go(image):
+    """Two mounts of one image would tear it."""
+    def is_free():
+        return not subprocess.run(["losetup", "--associated", image], check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
+
+    eventually(is_free, what=f"{image} that nobody has mounted")
+
+
+def try_again(gateway, clock):
+    """Until it has asked the disk once more."""
+    before = gateway.properties("gateway")
+    clock.pass_by(3600)
+    gateway.wait_for(LastErrorId="disk", check=lambda p: p["LastErrorAt"] > before["LastErrorAt"])
+
+
+def assert_served_from_memory(gateway, emulator, hub):
+    """And says so, once."""
+    before = gateway.properties("gateway")
+    token = gateway.files()["token"]
+    assert move(gateway, emulator, hub).code == 0
+    properties = gateway.wait_for(AssignedHub=hub, LastErrorId="disk")
+    assert (properties["State"], properties["Healthy"], properties["LastErrorStep"]) == ("assigned", False, "store")
+    assert "Read-only file system" in properties["LastError"] and properties["Generation"] == before["Generation"] + 1
+    connection = gateway.connection()
+    assert (connection["hub"], connection["generation"]) == (hub, properties["Generation"])
+    assert gateway.files()["token"] != token and gateway.files()["token"].strip() == connection["password"]
+    assert "Read-only file system" in gateway.wait_for_log("serving from memory")
+
+
+@needs_root
+def test_a_disk_can_be_made_read_only_by_hand_and_writable_again(gateway, emulator, clock, ext4):
+    """As on images of which all is read-only but for an update: nothing is held open for writing."""
+    gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
+    gateway.start()
+    gateway.wait_for(Healthy=True)
+    inside(gateway, "mount", "-o", "remount,ro", gateway.state)
+    assert_served_from_memory(gateway, emulator, "hub-2.example")
+    assert remembered_hub(gateway) == "hub-1.example"
+    inside(gateway, "mount", "-o", "remount,rw", gateway.state)
+    clock.pass_by(PATIENCE)
+    gateway.wait_for(Healthy=True)
+    assert remembered_hub(gateway) == "hub-2.example"
+
+
 # ---- it is slow ----
 
 
@@ -183,6 +244,14 @@ def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
 
 
 # ---- it is another one ----
+
+
+def test_where_only_what_can_be_written_can_be_locked_it_is(gateway):
+    """As on NFS."""
+    fail(gateway, f"flock 1 {errno.EBADF}")
+    gateway.start()
+    second = gateway.run_once("--once")
+    assert second.code == 1 and f"process {gateway.pid}" in second.err
 
 
 def test_the_state_of_an_older_version_is_served(gateway, emulator):
