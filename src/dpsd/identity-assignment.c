@@ -176,7 +176,7 @@ static void set_disk_error(Identity *i, const char *what, int r) {
 
 /* What is on the disk is over only where all of it is. */
 static void clear_disk_error(Identity *i) {
-        if (i->memory->error.id == DPS_ERROR_DISK && !i->disk_refused && !i->outputs_refused)
+        if (i->memory->error.id == DPS_ERROR_DISK && !i->memory->is_refused && !i->outputs_refused)
                 identity_clear_error(i);
 }
 
@@ -230,9 +230,11 @@ static void publish(Identity *i) {
 /* ---- the disk ---- */
 
 static void tell_disk(Identity *i, int r) {
-        bool was_refused = i->disk_refused;
+        bool was_refused = i->memory->is_refused;
 
-        i->disk_refused = r < 0;
+        i->memory->is_refused = r < 0;
+        if (was_refused || r < 0)
+                store_note(i->manager->store, i->name, i->memory);
         if (r >= 0) {
                 if (was_refused) {
                         i->n_again = 0;
@@ -244,10 +246,10 @@ static void tell_disk(Identity *i, int r) {
 
         set_disk_error(i, "its state", r);
         if (!was_refused)
-                identity_log_error(
-                        i, LOG_ERR, NULL, &i->memory->error,
-                        "%s; serving from memory, and trying again. Until then a restart asks DPS anew",
-                        i->memory->error.message);
+                identity_log_error(i, LOG_ERR, NULL, &i->memory->error,
+                                   "%s; serving from memory, and trying again. A reboot before that goes "
+                                   "back to what the disk has",
+                                   i->memory->error.message);
 }
 
 static void on_counters_saved(int r, void *userdata) {

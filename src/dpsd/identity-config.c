@@ -280,7 +280,7 @@ void identity_reconsider(Identity *i) {
         bool was_to_resolve = i->is_to_resolve, was_troubled = i->trouble != WAITING_NOTHING;
         int r;
 
-        if (!i->disk_refused)
+        if (!i->memory->is_refused)
                 i->again_at_usec = 0;
         r = i->written ? resolve(i) : -EINVAL;
         (void) identity_prepare_outputs(i); /* for the group that it has now */

@@ -341,7 +341,7 @@ void identity_again(Identity *i) {
 }
 
 void identity_not_again(Identity *i) {
-        if (i->disk_refused)
+        if (i->memory->is_refused)
                 return;
 
         i->again_at_usec = 0;
@@ -389,7 +389,7 @@ void identity_clear_trouble(Identity *i) {
 
 static void look_again(Identity *i) {
         i->again_at_usec = 0;
-        if (i->disk_refused)
+        if (i->memory->is_refused)
                 identity_save(i);
         if (i->trouble != WAITING_NOTHING || i->is_to_resolve)
                 identity_reconsider(i);
@@ -470,6 +470,12 @@ Identity *identity_free(Identity *i) {
         return NULL;
 }
 
+static void remember(Identity *i, State *memory) {
+        state_free(i->memory);
+        i->memory = memory;
+        i->method = memory->assignment ? memory->assignment->method : _METHOD_MAX;
+}
+
 /* Whether there was something. */
 static bool load(Identity *i) {
         _cleanup_(freep) char *why = NULL;
@@ -487,9 +493,7 @@ static bool load(Identity *i) {
                 return false;
         }
 
-        state_free(i->memory);
-        i->memory = memory;
-        i->method = memory->assignment ? memory->assignment->method : _METHOD_MAX;
+        remember(i, memory);
         return true;
 }
 
@@ -501,6 +505,12 @@ static void recall(Identity *i, bool is_known) {
 
         if (store_recall(i->manager->store, i->name, &note) < 0)
                 return;
+        if (note->assignment && note->last_generation >= m->last_generation) { /* the disk has refused it */
+                note->is_refused = true;
+                i->again_at_usec = now_usec(CLOCK_BOOTTIME);
+                remember(i, TAKE_PTR(note));
+                return;
+        }
 
         m->not_before_usec = note->not_before_usec;
         m->last_poll_at_usec = note->last_poll_at_usec;
@@ -543,6 +553,6 @@ void identity_stop(Identity *i) {
         is_bound = m->attempts > 0 || m->not_before_usec > now ||
                    usec_add(m->last_poll_at_usec, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC) > now;
         identity_cancel(i);
-        if (is_bound || i->disk_refused)
+        if (is_bound || i->memory->is_refused)
                 identity_save(i);
 }

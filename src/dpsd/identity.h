@@ -82,7 +82,6 @@ typedef struct Identity {
         bool is_published;     /* the assignment is in /run/dps/NAME … */
         bool has_credential;   /* … with its token or certificate */
         bool is_unproven;      /* … which DPS has not seen yet */
-        bool disk_refused;     /* the newest state is only in memory */
         bool outputs_refused;  /* its files could not be written */
         uint64_t certificate_expires_at_usec;
         bool certificate_was_warned_of, group_was_warned_of;

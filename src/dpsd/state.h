@@ -3,6 +3,7 @@
 
 /* What an identity remembers over restarts, as NAME.json holds it. No secret is in it. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "basic/cleanup.h"
@@ -39,6 +40,7 @@ typedef struct State {
         uint64_t not_before_usec;      /* CLOCK_REALTIME; what DPS told; 0: nothing */
         uint64_t last_poll_at_usec;    /* CLOCK_REALTIME; 0: none … */
         uint32_t polls;                /* … and how many there were in the service's window up to then */
+        bool is_refused;               /* the disk does not take it; not in the file */
         uint64_t last_generation;      /* also of what was dropped */
         uint64_t last_success_at_usec;
         DpsError error; /* the last failure since the last success */

@@ -176,8 +176,10 @@ void store_note(Store *s, const char *name, const State *state) {
         _cleanup_(freep) char *file = NULL, *text = NULL;
         State waits = *state;
 
-        waits.assignment = NULL;
-        waits.n_transitions = 0;
+        if (!state->is_refused) {
+                waits.assignment = NULL;
+                waits.n_transitions = 0;
+        }
         if (s->notes_fd < 0 || file_name(name, "", &file) < 0)
                 return;
         /* One that is not true any more is worse than none. */

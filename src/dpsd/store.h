@@ -6,7 +6,8 @@
  * durable together, so that slow flash never stops the loop. A newer save of a name overtakes one that still waits.
  *
  * What an identity waits for changes far more often than flash should be written. It is noted at once in memory that
- * outlives us, $RUNTIME_DIRECTORY/.waits, so that who was killed does not come back sooner than DPS has told it to.
+ * outlives us, $RUNTIME_DIRECTORY/.waits, so that who was killed does not come back sooner than DPS has told it to;
+ * and so is all that the disk refuses: a restart forgets nothing, a reboot does.
  */
 
 #include <stdbool.h>
@@ -36,7 +37,8 @@ int store_list(Store *s, char ***ret);
 /* `handler` may be NULL. When it is called with 0 the state, or a newer one of the same name, is durable. What fails at
  * once, such as where there still is no directory, calls no handler. */
 int store_save(Store *s, const char *name, const State *state, store_handler_t handler, void *userdata);
-/* Only for who comes after us in this boot; no assignment, no history. Saving does it too. */
+/* Only for who comes after us in this boot: what the disk has refused, and of the rest no assignment and no history.
+ * Saving does it too. */
 void store_note(Store *s, const char *name, const State *state);
 /* What was noted last: at least as new as what is saved. Negative: nothing that can be used. */
 int store_recall(Store *s, const char *name, State **ret);

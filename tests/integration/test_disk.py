@@ -181,6 +181,54 @@ def test_a_disk_can_be_made_read_only_by_hand_and_writable_again(gateway, emulat
     assert remembered_hub(gateway) == "hub-2.example"
 
 
+@needs_root
+def test_a_disk_that_breaks_is_told_once_and_tried_again(gateway, emulator, clock, ext4):
+    gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
+    gateway.start()
+    gateway.wait_for(Healthy=True)
+    inside(gateway, "mount", "-o", "remount,abort", gateway.state)
+    assert_served_from_memory(gateway, emulator, "hub-2.example")
+    gateway.wait_for_log("has moved")
+    n_lines = len(gateway.err.lines)
+    for _ in range(3):
+        try_again(gateway, clock)
+    assert gateway.dpsctl("status", "gateway").code == 0
+    assert len(gateway.err.lines) == n_lines, gateway.log
+
+
+@needs_root
+def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4):
+    """It can be mounted afresh only when nobody holds it any more."""
+    gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
+    gateway.start()
+    gateway.wait_for(Healthy=True)
+    inside(gateway, "mount", "-o", "remount,abort", gateway.state)
+    assert_served_from_memory(gateway, emulator, "hub-2.example")
+    before = gateway.files()
+    gateway.stop()
+    wait_until_let_go(ext4)
+
+    gateway.start()
+    gateway.wait_for_log("the disk takes its state again")
+    properties = gateway.wait_for(AssignedHub="hub-2.example", Healthy=True)
+    assert properties["Generation"] == gateway.connection()["generation"] == 2
+    assert gateway.files() == before and remembered_hub(gateway) == "hub-2.example"
+    assert len(emulator.requests("register")) == 2
+
+
+@needs_root
+def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
+    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned", LastErrorId="disk")
+    files = gateway.files()
+    gateway.restart()
+    after = gateway.wait_for(State="assigned", LastErrorId="disk")
+    assert (after["AssignedHub"], after["Generation"]) == (before["AssignedHub"], before["Generation"])
+    assert gateway.files() == files and len(emulator.requests("register")) == 1
+
+
 # ---- it is slow ----
 
 

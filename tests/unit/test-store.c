@@ -222,6 +222,29 @@ static void what_is_noted_is_recalled_without_assignment_and_history(void **unus
         assert_int_equal(note->n_transitions, 0);
 }
 
+static void what_the_disk_refuses_is_noted_whole(void **unused) {
+        _cleanup_(state_freep) State *s = NULL;
+        const char *text =
+                "{\"version\":1,\"idScope\":\"0ne1\",\"registrationId\":\"gw\",\"endpoint\":\"dps.example\","
+                "\"method\":\"symmetric-key\",\"assignedHub\":\"hub.example\",\"deviceId\":\"gw\","
+                "\"generation\":2}";
+
+        assert_int_equal(state_from_json(text, strlen(text), &s, &(const char *){ NULL }), 0);
+        assert_int_equal(state_add_transition(s, 1, "assigned", NULL), 0);
+        store_note(store, "gw", s);
+        assert_int_equal(store_recall(store, "gw", &state), 0);
+        assert_null(state->assignment);
+        state = state_free(state);
+
+        s->is_refused = true;
+        store_note(store, "gw", s);
+        store = store_free(store);
+        open_store();
+        assert_int_equal(store_recall(store, "gw", &state), 0);
+        assert_string_equal(state->assignment->hub, "hub.example");
+        assert_int_equal(state->n_transitions, 1);
+}
+
 static void what_is_saved_is_noted_too(void **unused) {
         save("gw", 1);
         save("gw", 2);
@@ -364,6 +387,7 @@ int main(void) {
                 TEST(the_lock_ends_with_its_holder),
                 TEST(the_names_of_states_are_listed_sorted),
                 TEST(what_is_noted_is_recalled_without_assignment_and_history),
+                TEST(what_the_disk_refuses_is_noted_whole),
                 TEST(what_is_saved_is_noted_too),
                 TEST(a_note_that_cannot_be_replaced_goes),
                 TEST(without_a_runtime_directory_nothing_is_noted),
