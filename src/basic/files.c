@@ -163,23 +163,17 @@ void file_draft_discard(FileDraft *d, int dir_fd) {
         (void) unlinkat(dir_fd, d->temporary, 0);
 }
 
-int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid,
-                      FileWriteFlags flags) {
+int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid) {
         FileDraft d;
         int r;
 
         r = file_draft_write(&d, dir_fd, name, data, size, mode, gid);
         if (r < 0)
                 return r;
-        if (flags & FILE_WRITE_SYNC)
-                r = file_draft_sync(&d);
-        if (r >= 0)
-                r = file_draft_rename(&d, dir_fd, name);
-        if (r < 0) {
+        r = file_draft_rename(&d, dir_fd, name);
+        if (r < 0)
                 file_draft_discard(&d, dir_fd);
-                return r;
-        }
-        return flags & FILE_WRITE_SYNC ? directory_sync(dir_fd) : 0;
+        return r;
 }
 
 int directory_sync(int fd) {

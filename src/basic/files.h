@@ -15,14 +15,9 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
 /* The same from an open file, so that its owner and mode can be looked at first. */
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 
-typedef enum FileWriteFlags {
-        FILE_WRITE_SYNC = 1 << 0, /* survives a power cut: fsync of the file, then of its directory */
-} FileWriteFlags;
-
 /* Replaces `name` in the directory `dir_fd` by a temporary file beside it and rename(). `gid` of (gid_t) -1
  * leaves the group alone. On failure the old file is as it was and no temporary file is left. */
-int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid,
-                      FileWriteFlags flags);
+int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid);
 
 /* The same in steps, so that the slow ones of many files can be taken together. Nothing is allocated. After a failed
  * step the draft is to be discarded; that of file_draft_write() does so itself. */

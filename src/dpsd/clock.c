@@ -90,7 +90,7 @@ static void clock_write_floor(Clock *c) {
                 return;
 
         n = snprintf(text, sizeof(text), "%" PRIu64 "\n", c->floor_usec);
-        r = file_write_atomic(c->state_fd, FLOOR_FILE, text, (size_t) n, 0600, (gid_t) -1, 0);
+        r = file_write_atomic(c->state_fd, FLOOR_FILE, text, (size_t) n, 0600, (gid_t) -1);
         if (r < 0) {
                 log_debug("Clock: %s in the state directory cannot be written: %s; trying again when the "
                           "time is confirmed again",

@@ -336,7 +336,7 @@ static int write_contents(int fd, const Contents *c) {
 
                 if (!text || is_current(fd, file_names[i], text, st.st_gid))
                         continue;
-                r = file_write_atomic(fd, file_names[i], text, strlen(text), OUTPUT_MODE, st.st_gid, 0);
+                r = file_write_atomic(fd, file_names[i], text, strlen(text), OUTPUT_MODE, st.st_gid);
                 if (r < 0)
                         return r;
         }

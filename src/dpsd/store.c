@@ -184,7 +184,7 @@ void store_note(Store *s, const char *name, const State *state) {
                 return;
         /* One that is not true any more is worse than none. */
         if (state_to_json(&waits, &text) < 0 ||
-            file_write_atomic(s->notes_fd, file, text, strlen(text), 0600, (gid_t) -1, 0) < 0)
+            file_write_atomic(s->notes_fd, file, text, strlen(text), 0600, (gid_t) -1) < 0)
                 (void) unlinkat(s->notes_fd, file, 0);
 }
 

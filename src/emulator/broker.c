@@ -88,7 +88,7 @@ static int write_config(const char *plugin, const char *address, uint16_t port, 
         n = asprintf(&text, config_format, plugin, ready_fd, port, address);
         if (n < 0)
                 return -ENOMEM;
-        return file_write_atomic(AT_FDCWD, BROKER_CONFIG_FILE, text, (size_t) n, 0600, (gid_t) -1, 0);
+        return file_write_atomic(AT_FDCWD, BROKER_CONFIG_FILE, text, (size_t) n, 0600, (gid_t) -1);
 }
 
 /* In the child. Our standard output is for one line only; Mosquitto's belongs where people look. */

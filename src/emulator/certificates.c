@@ -94,8 +94,7 @@ static int write_pem(const char *directory, const char *name, const char *suffix
         if (asprintf(&file, "%s%s", name, suffix) < 0)
                 return -ENOMEM;
 
-        r = file_write_atomic(fd, file, data, (size_t) size, streq(suffix, ".key") ? 0600 : 0644, (gid_t) -1,
-                              0);
+        r = file_write_atomic(fd, file, data, (size_t) size, streq(suffix, ".key") ? 0600 : 0644, (gid_t) -1);
         return r < 0 ? complain(c, "%s/%s: %s", directory, file, strerror(-r)) : 0;
 }
 

@@ -37,7 +37,7 @@ static int make_key(char **ret) {
 }
 
 static int write_key(const char *name, const char *key, Complaint *c) {
-        int r = file_write_atomic(AT_FDCWD, name, key, strlen(key), 0600, (gid_t) -1, 0);
+        int r = file_write_atomic(AT_FDCWD, name, key, strlen(key), 0600, (gid_t) -1);
 
         return r < 0 ? complain(c, "%s: %s", name, strerror(-r)) : 0;
 }

@@ -98,7 +98,7 @@ static int store_enrollments(Launch *l, const char *name, Complaint *c) {
 
         text = json_object_to_json_string_ext(l->document,
                                               JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
-        r = file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1, 0);
+        r = file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1);
         return r < 0 ? complain(c, ENROLLMENTS_FILE ": %s", strerror(-r)) : 0;
 }
 

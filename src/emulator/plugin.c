@@ -305,7 +305,7 @@ static int save(void *userdata) {
                 return -ENOMEM;
 
         text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
-        return file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1, 0);
+        return file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1);
 }
 
 static int on_control(int event, void *data, void *userdata) {

@@ -68,7 +68,7 @@ static void on_clock(ClockEvent event, void *userdata) {
 }
 
 static void write_text(Fixture *f, const char *text) {
-        assert_int_equal(file_write_atomic(f->fd, ".clock", text, strlen(text), 0600, (gid_t) -1, 0), 0);
+        assert_int_equal(file_write_atomic(f->fd, ".clock", text, strlen(text), 0600, (gid_t) -1), 0);
 }
 
 /* The initial state is the text of a floor, or NULL. */

@@ -121,7 +121,7 @@ static void a_file_that_is_replaced_is_told(void **state) {
 
         write_file(f, "key", "old");
         start(f, "key");
-        assert_int_equal(file_write_atomic(f->fd, "key", "new", 3, 0600, (gid_t) -1, 0), 0);
+        assert_int_equal(file_write_atomic(f->fd, "key", "new", 3, 0600, (gid_t) -1), 0);
         await_call(f);
 }
 

@@ -62,8 +62,7 @@ static void save(const char *name, uint32_t attempts) {
 
 static void put(const char *file, const char *text) {
         assert_int_equal(
-                file_write_atomic(store_directory_fd(store), file, text, strlen(text), 0600, (gid_t) -1, 0),
-                0);
+                file_write_atomic(store_directory_fd(store), file, text, strlen(text), 0600, (gid_t) -1), 0);
 }
 
 static bool exists(const char *file) {
