@@ -218,8 +218,8 @@ static void pursue(Identity *i) {
         const Assignment *a = i->pending ?: i->memory->assignment;
 
         if (i->registration)
-                identity_begin(i, i->reason);
-        else if (!a)
+                return;
+        if (!a)
                 identity_begin(i, REASON_FIRST);
         else if (i->n_jobs > 0) /* what was asked for was cut off */
                 identity_begin(i, REASON_REQUEST);

@@ -116,6 +116,16 @@ def test_a_reload_in_the_middle_leaves_no_request_without_an_end(gateway, emulat
     assert (finished, ok) == (job, True)
 
 
+def test_a_reload_does_not_hurry_what_was_asked_for_once(gateway, emulator):
+    assign(gateway)
+    emulator.set("gateway", provisioningStatus="disabled")
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    planned = gateway.wait_for(Attempts=1)["NextAttemptAt"]
+    gateway.reload()
+    assert abs(gateway.properties("gateway")["NextAttemptAt"] - planned) < 1000000
+    assert len(emulator.requests("register")) == 2
+
+
 # ---- the loop ----
 
 
