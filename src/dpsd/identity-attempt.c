@@ -466,6 +466,7 @@ void identity_begin(Identity *i, IdentityReason reason) {
         }
 
         i->reason = reason;
+        i->is_cut_off = false;
         if (is_splayed(i, reason)) {
                 i->begin_at_usec =
                         i->begin_at_usec
@@ -479,6 +480,9 @@ void identity_begin(Identity *i, IdentityReason reason) {
 }
 
 void identity_cancel(Identity *i) {
+        if ((i->registration || i->begin_at_usec > 0) && i->reason >= REASON_RENEWAL)
+                i->is_cut_off = true;
+        i->begin_at_usec = 0;
         if (!i->registration)
                 return;
 

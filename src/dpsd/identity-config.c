@@ -99,7 +99,6 @@ static void watch_files(Identity *i) {
  * DPS told a device binds it as long as it is the same. */
 static void forget_failures(Identity *i, bool is_other) {
         identity_cancel(i);
-        i->begin_at_usec = 0;
         i->memory->attempts = i->memory->finals = 0;
         i->memory->next_attempt_at_usec = 0;
         if (is_other)
@@ -227,6 +226,8 @@ static void pursue(Identity *i) {
                 identity_begin(i, REASON_CONFIG);
         else if (i->begin_at_usec > 0)
                 return;
+        else if (i->is_cut_off)
+                identity_begin(i, i->reason);
         else if (i->is_unproven)
                 identity_begin(i, REASON_CREDENTIAL);
         else if (identity_renewal_is_due(i) || i->memory->attempts > 0)
@@ -264,12 +265,6 @@ int identity_prepare_outputs(Identity *i) {
         return r;
 }
 
-/* There is no one to be, or nothing to show. */
-static void give_up_asking(Identity *i) {
-        identity_cancel(i);
-        i->begin_at_usec = 0;
-}
-
 /* What is served goes on being served until DPS has seen the new one. */
 static void look_for_new_credential(Identity *i) {
         if (i->memory->assignment && !i->pending)
@@ -288,7 +283,7 @@ void identity_reconsider(Identity *i) {
         if (r < 0 || check_twin(i) < 0) {
                 if (!i->written)
                         i->trouble = WAITING_CONFIG;
-                give_up_asking(i);
+                identity_cancel(i);
                 identity_serve(i);
                 identity_update(i);
                 return;
@@ -304,7 +299,7 @@ void identity_reconsider(Identity *i) {
         if (choose_method(i) >= 0)
                 identity_clear_trouble(i);
         else
-                give_up_asking(i);
+                identity_cancel(i);
         identity_serve(i);
         if (i->trouble == WAITING_NOTHING) {
                 if (was_troubled)

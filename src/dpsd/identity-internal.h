@@ -49,6 +49,7 @@ int identity_prepare_outputs(Identity *i);
 /* identity-attempt.c */
 /* Something is to be got from DPS; joins what is under way. Splayed where many boxes would start together. */
 void identity_begin(Identity *i, IdentityReason reason);
+/* For now: what would not be begun again by itself goes on at the next look, if there is one. */
 void identity_cancel(Identity *i);
 /* Counters and waits, as they are now. */
 void identity_remember_wait(Identity *i);

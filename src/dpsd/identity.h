@@ -44,12 +44,14 @@ typedef enum IdentityWaiting {
 
 /* Why DPS is asked. */
 typedef enum IdentityReason {
+        /* These are seen again whenever it is looked at: */
         REASON_FIRST,      /* nothing is cached */
         REASON_CONFIG,     /* scope, endpoint or method changed */
-        REASON_RENEWAL,    /* the token is about to expire */
         REASON_CREDENTIAL, /* there is a new key or certificate, and it is to be proven */
-        REASON_HUB,        /* the hub refused a program of ours */
-        REASON_REQUEST,    /* somebody asked */
+        /* And these are not: */
+        REASON_RENEWAL, /* the token is about to expire */
+        REASON_HUB,     /* the hub refused a program of ours */
+        REASON_REQUEST, /* somebody asked */
 } IdentityReason;
 
 typedef struct Identity {
@@ -91,6 +93,7 @@ typedef struct Identity {
         IdentityReason reason;         /* of it, or of the splayed one */
         DpsRegistrationHistory last;   /* of the one before: its polls count on */
         bool is_begun;                 /* it was given its first event */
+        bool is_cut_off;               /* one for `reason` was, and goes on when it can */
         uint64_t wake_usec;            /* CLOCK_BOOTTIME; when it wants to be woken */
         Transport *transport;          /* only while it is connected, or connecting */
         bool has_slot, wants_slot;     /* of the manager's window … */

@@ -117,6 +117,16 @@ def test_a_token_is_never_expired_over_many_renewals(gateway, emulator):
     assert sorted(tokens, key=expiry) == tokens
 
 
+def test_a_renewal_in_trouble_goes_on_over_a_changed_configuration(gateway, emulator):
+    start(gateway)
+    emulator.script("gateway", *["register:503"] * 100)
+    after = gateway.wait_for(Generation=2, LastErrorId="service", timeout=LIFETIME)
+    asked = len(emulator.requests("register"))
+    gateway.identity(key=(gateway.credentials / "gateway.key").read_text().strip(), hub=SHORT, provisioning={"Splay": "1s"})
+    gateway.reload()
+    assert emulator.wait_for_requests(asked + 1, "register")[asked]["time"] < after["RenewAt"]
+
+
 def test_a_refused_renewal_is_not_hurried_as_the_end_comes_nearer(gateway, emulator):
     start(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
