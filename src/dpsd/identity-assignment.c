@@ -157,13 +157,14 @@ static void warn_of_expiry(Identity *i) {
                              format_duration(expires_at - now, left));
 }
 
-/* What an earlier run has published of this generation, and programs may be using. */
-static bool files_still_stand(const Identity *i, const Assignment *a) {
+/* What is published of this generation, perhaps by an earlier run, and programs may be using. */
+static bool files_still_stand(const Identity *i, const Assignment *a, bool with_credential) {
         uint64_t generation, expires_at;
 
-        if (outputs_published(i->manager->outputs, i->name, &generation, &expires_at) < 0)
+        if (outputs_published(i->manager->outputs, i->name, &generation, &expires_at) < 0 ||
+            generation != a->generation)
                 return false;
-        return generation == a->generation && (expires_at == 0 || expires_at > now_usec(CLOCK_REALTIME));
+        return expires_at > now_usec(CLOCK_REALTIME) || (!with_credential && expires_at == 0);
 }
 
 static void set_disk_error(Identity *i, const char *what, int r) {
@@ -214,7 +215,7 @@ static void publish(Identity *i) {
         /* Where another method is to be used, the old credential may be gone with the old configuration. */
         if (r < 0 && i->trouble == WAITING_NOTHING && a->method == i->method)
                 identity_set_trouble(i, &error);
-        if (!i->has_credential && files_still_stand(i, a)) {
+        if (!i->has_credential && files_still_stand(i, a, false)) {
                 i->is_published = true;
                 return;
         }
@@ -514,8 +515,11 @@ void identity_serve(Identity *i) {
 
         i->memory->last_generation = MAX(i->memory->last_generation, a->generation);
         i->is_unproven = identity_credential_has_changed(i);
-        if (i->is_unproven ||
-            (uses_tokens(a) && key_settings(i) && !waits_for_clock(i) && token_is_due(i, a)))
+        /* The old one may be good for long, and the new one be wrong. */
+        if (i->is_unproven && files_still_stand(i, a, true))
+                i->is_published = i->has_credential = true;
+        else if (i->is_unproven ||
+                 (uses_tokens(a) && key_settings(i) && !waits_for_clock(i) && token_is_due(i, a)))
                 mint_anew(i);
         else
                 publish(i);

@@ -9,6 +9,7 @@
 #include "basic/files.h"
 #include "basic/json.h"
 #include "basic/text.h"
+#include "basic/times.h"
 #include "dps/request.h"
 #include "dpsd/group.h"
 
@@ -420,6 +421,8 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         expiry = json_member(connection, "expiresAt");
         if (expiry && json_u64(expiry, INT64_MAX, &expires_at) < 0)
                 return -EBADMSG;
+        if (json_member(connection, "certificateFile"))
+                expires_at = USEC_INFINITY;
         wipe(json_string(json_member(connection, "password")));
 
         *ret_generation = generation;

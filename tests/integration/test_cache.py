@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from process import eventually
+from process import DEADLINE, eventually
 
 SEC = 1_000_000
 
@@ -252,6 +252,30 @@ def test_an_old_certificate_is_served_while_the_new_one_is_refused(gateway, emul
     properties = gateway.wait_for(State="assigned", LastErrorId="auth", Healthy=False)
     assert properties["Generation"] == before["Generation"] and properties["AssignedHub"] == before["AssignedHub"]
     assert gateway.files()["cert.pem"] == files["cert.pem"]
+
+
+@pytest.mark.parametrize("where", [{}, {"IdScope": "0ne00CCCCCC", "Splay": "0"}], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_an_old_token_is_served_while_a_new_key_is_refused(gateway, emulator, how, where):
+    assign(gateway)
+    files = gateway.files()
+    gateway.identity(key=a_key(), provisioning=where, attestation={"Key": gateway.write_key("new.key", a_key())})
+    getattr(gateway, how)()
+    gateway.wait_for(State="assigned", Healthy=False, check=lambda p: p["LastErrorId"] != "")
+    gateway.stop()
+    assert gateway.files() == files and gateway.remembered()["generation"] == 1
+
+
+def test_an_old_token_is_served_until_the_end_where_a_new_key_is_refused(gateway, emulator):
+    gateway.identity(hub={"TokenLifetime": "30s", "RenewBefore": "8s"})
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    gateway.write_key("gateway.key", a_key())
+    gateway.start()
+    assert gateway.wait_for(LastErrorId="auth")["TokenExpiresAt"] == before["TokenExpiresAt"]
+    after = gateway.wait_for(Generation=2, timeout=30 + DEADLINE)
+    assert after["StateSince"] == before["StateSince"] and after["TokenExpiresAt"] > before["TokenExpiresAt"]
 
 
 # ---- the state file ----

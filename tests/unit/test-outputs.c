@@ -15,6 +15,7 @@
 #include "basic/files.h"
 #include "basic/json.h"
 #include "basic/text.h"
+#include "basic/times.h"
 #include "dpsd/outputs.h"
 
 #define NOBODY 65534
@@ -469,8 +470,10 @@ static void a_certificate_has_no_password_and_no_expiry(void **state) {
 }
 
 static void what_is_published_can_be_asked_for(void **state) {
+        Connection without_credential = x509;
         uint64_t generation, expires_at;
 
+        without_credential.certificate_pem = NULL;
         assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), -ENOENT);
         publish(&sas);
         assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
@@ -479,6 +482,9 @@ static void what_is_published_can_be_asked_for(void **state) {
         publish(&x509);
         assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
         assert_int_equal(generation, 8);
+        assert_int_equal(expires_at, USEC_INFINITY);
+        publish(&without_credential);
+        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
         assert_int_equal(expires_at, 0);
 }
 
