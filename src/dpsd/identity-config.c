@@ -180,7 +180,7 @@ static int check_twin(Identity *i) {
 }
 
 static void drop_if_foreign(Identity *i) {
-        const Assignment *a = i->memory->assignment;
+        const Assignment *a = i->pending ?: i->memory->assignment;
 
         if (!a || is_same_device(i->settings, a))
                 return;

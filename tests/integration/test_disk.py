@@ -246,6 +246,18 @@ def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
     gateway.wait_for(State="assigned", Healthy=True)
 
 
+def test_what_was_another_devices_does_not_count_when_it_is_durable(gateway, emulator):
+    fail(gateway, "fsync 1 3000ms")
+    gateway.identity(registration_id="old")
+    gateway.start()
+    emulator.wait_for_requests(1, "poll")
+    eventually(lambda: list(gateway.state.glob(".#gateway.json*")), what="a file that is being written")
+    gateway.identity(registration_id="new")
+    gateway.reload()
+    assert gateway.wait_for(State="assigned")["DeviceId"] == "new"
+    assert gateway.connection()["deviceId"] == "new" and gateway.remembered()["deviceId"] == "new"
+
+
 # ---- it is gone in the middle ----
 
 
