@@ -21,8 +21,6 @@
 
 #define REGISTRATION_TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short session */
 #define CLOCK_TOLERANCE_SEC (10 * 60)
-#define HASTEN_BURST 3
-#define HASTEN_INTERVAL_USEC (20 * USEC_PER_MINUTE)
 #define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 #define COUNTERS_INTERVAL_USEC (15 * USEC_PER_MINUTE)
 #define PAYLOAD_SIZE_MAX (96U * 1024)
@@ -441,11 +439,30 @@ static void advance(Identity *i) {
         act(i, dps_registration_begin(i->registration, moment(i)), NULL);
 }
 
+/* Something has happened that may help: 0, or, where that was too often in the last hour, how long it has to wait. */
+static uint64_t take_event(Identity *i, uint64_t now) {
+        uint64_t *oldest = &i->events_usec[i->n_events % EVENTS_PER_HOUR_MAX];
+
+        if (*oldest > 0 && now < *oldest + USEC_PER_HOUR)
+                return *oldest + USEC_PER_HOUR - now;
+
+        *oldest = now;
+        i->n_events++;
+        return 0;
+}
+
 static void start(Identity *i) {
+        uint64_t now = now_usec(CLOCK_BOOTTIME), wait_usec;
+
         i->begin_at_usec = 0;
+        wait_usec = i->reason == REASON_CREDENTIAL ? take_event(i, now) : 0;
+        if (wait_usec > 0) {
+                i->begin_at_usec = now + wait_usec;
+                return;
+        }
         if (make_registration(i) < 0) {
                 identity_log(i, LOG_ERR, "there is no memory to ask DPS; trying again in a minute");
-                i->begin_at_usec = now_usec(CLOCK_BOOTTIME) + USEC_PER_MINUTE;
+                i->begin_at_usec = now + USEC_PER_MINUTE;
                 return;
         }
         advance(i);
@@ -493,7 +510,7 @@ void identity_cancel(Identity *i) {
 void identity_hasten(Identity *i) {
         if (!i->registration || !i->is_begun || dps_registration_in_flight(i->registration))
                 return;
-        if (!ratelimit_take(&i->events, HASTEN_BURST, HASTEN_INTERVAL_USEC, now_usec(CLOCK_BOOTTIME), NULL))
+        if (take_event(i, now_usec(CLOCK_BOOTTIME)) > 0)
                 return;
         act(i, dps_registration_hasten(i->registration, HASTEN_SPREAD_USEC, moment(i)), NULL);
 }

@@ -20,6 +20,9 @@
 #include "dpsd/state.h"
 #include "transport/transport.h"
 
+/* Of what happens on the box, and ends a wait or is a reason to ask DPS. */
+#define EVENTS_PER_HOUR_MAX 3
+
 typedef struct Manager Manager;
 
 typedef enum IdentityState {
@@ -108,7 +111,9 @@ typedef struct Identity {
 
         uint64_t *jobs; /* who asked for a reprovision and waits for the attempt to end */
         size_t n_jobs;
-        RateLimit requests, events;
+        RateLimit requests;
+        uint64_t events_usec[EVENTS_PER_HOUR_MAX]; /* CLOCK_BOOTTIME: the last ones acted on, in a ring */
+        unsigned n_events;
 
         uint64_t begin_at_usec; /* CLOCK_BOOTTIME: a splayed registration; 0: none */
         uint64_t

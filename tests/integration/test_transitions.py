@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What changes late, or in the middle of something: configuration, keys, twins, time."""
+import base64
 import grp
 import json
 import os
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from clock import Clock
 from gateway import can_change_user
 from test_cache import enroll_x509, renew_certificate
 
@@ -273,6 +275,26 @@ def test_a_certificate_that_gets_bad_is_told_at_once_and_a_good_one_is_proven(ga
     renew_certificate(emulator)
     gateway.wait_for(Healthy=True, check=lambda p: p["Generation"] > before["Generation"])
     assert good not in gateway.files()["cert.pem"] and len(emulator.requests("register")) == 2
+
+
+def test_keys_that_change_all_the_time_are_proven_three_times_an_hour(gateway, emulator, tmp_path):
+    clock = Clock(tmp_path).rule(gateway)
+    keys = [base64.b64encode(os.urandom(32)).decode() for _ in range(2)]
+    emulator.add({"individualEnrollments": [{"registrationId": "gateway", "attestation": {
+        "type": "symmetricKey", "symmetricKey": {"primaryKey": keys[0], "secondaryKey": keys[1]}}}]})
+    assign(gateway, key=keys[0])
+    for generation in (2, 3, 4):
+        gateway.write_key("gateway.key", keys[generation % 2 - 1])
+        gateway.wait_for(Generation=generation)
+    gateway.write_key("gateway.key", keys[0])
+    planned = gateway.wait_for(check=lambda p: 0 < p["NextAttemptAt"] < p["RenewAt"])["NextAttemptAt"]
+    assert planned > emulator.requests("register")[1]["time"] + 3599 * 1000000
+    assert len(emulator.requests("register")) == 4
+
+    clock.pass_by(3600)
+    gateway.properties("gateway")
+    gateway.wait_for(Generation=5, Healthy=True)
+    clock.close()
 
 
 def test_a_key_that_goes_is_told_and_one_that_comes_back_asks_nobody(gateway, emulator):
