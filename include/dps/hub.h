@@ -27,12 +27,13 @@ typedef struct DpsHubHealth {
         uint32_t failures; /* in a row */
         uint64_t failing_since_usec;
         uint32_t fruitless;       /* registrations in a row that gave the same hub, and it still refused */
+        bool is_asked_about;      /* such a registration is under way */
         uint64_t not_before_usec; /* no registration for the hub's sake sooner */
 } DpsHubHealth;
 
 /** A failure was reported: true if it is time to register again, which then counts as done. */
 bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now_usec);
-/** A program got through. */
+/** A program got through: this ends the row of failures, and no wait. */
 void dps_hub_health_on_connected(DpsHubHealth *h);
 /** DPS answered: with another hub all is forgotten, with the same one the next wait is twice as long. */
 void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec);

@@ -9,8 +9,8 @@
 #include "basic/times.h"
 
 /*
- * not_before_usec is 0 until a registration was made for the hub's sake. When DPS then answers with the same hub
- * while programs still complain, that one was fruitless.
+ * A registration for the hub's sake that DPS answers with the same hub was fruitless, and who gets through afterwards does
+ * not say that it was not: there are hubs that let in, and then refuse.
  */
 
 #define FAILURES_MAX 10 /* in a row … */
@@ -84,11 +84,12 @@ bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now
                 return false;
 
         h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
+        h->is_asked_about = true;
         return true;
 }
 
 void dps_hub_health_on_connected(DpsHubHealth *h) {
-        *h = (DpsHubHealth){ 0 };
+        h->failures = 0;
 }
 
 void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec) {
@@ -96,14 +97,12 @@ void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec) 
                 *h = (DpsHubHealth){ 0 };
                 return;
         }
-        if (h->failures == 0)
-                return;
 
         h->failures = 0;
-        h->failing_since_usec = 0;
-        if (h->not_before_usec == 0)
+        if (!h->is_asked_about)
                 return;
 
+        h->is_asked_about = false;
         count(&h->fruitless);
         h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
 }

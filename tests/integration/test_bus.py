@@ -389,6 +389,16 @@ def test_the_same_hub_again_is_no_loop(gateway, emulator):
     assert len(emulator.requests("register")) == 2
 
 
+def test_a_hub_that_lets_in_and_then_refuses_is_no_loop(gateway, emulator):
+    before = assign(gateway, provisioning={"Splay": "0"})
+    assert report(gateway, 1, "auth", 401)[0]
+    generation = gateway.wait_for(check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])["Generation"]
+    for _ in range(5):
+        gateway.call("gateway", "ReportHubConnected", "t", generation)
+        assert not report(gateway, generation, "auth", 401)[0]
+    assert len(emulator.requests("register")) == 2
+
+
 def test_a_hub_that_was_reached_is_remembered_with_its_time(gateway):
     assign(gateway)
     assert gateway.properties("gateway")["HubLastSeenAt"] == 0
