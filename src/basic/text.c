@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -187,6 +188,11 @@ char *text_for_people(const void *data, size_t size, size_t max) {
         return copy;
 }
 
+void bytes_to_hex(const void *data, size_t size, char *ret) {
+        for (size_t i = 0; i < size; i++)
+                (void) snprintf(ret + 2 * i, 3, "%02x", ((const uint8_t *) data)[i]);
+}
+
 size_t strv_length(char *const *l) {
         size_t n = 0;
 
@@ -223,6 +229,14 @@ int strv_push(char ***l, char *s) {
 
 int strv_append(char ***l, const char *s) {
         return strv_push(l, strdup(s));
+}
+
+int strv_extend(char ***l, char *const *more) {
+        int r = 0;
+
+        for (; r >= 0 && more && *more; more++)
+                r = strv_append(l, *more);
+        return r;
 }
 
 int strv_split(const char *text, const char *separators, char ***ret) {

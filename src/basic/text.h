@@ -51,12 +51,15 @@ int parse_boolean(const char *text);
 bool utf8_is_valid(const void *data, size_t size);
 /* A copy fit for a log line or a terminal: control characters and invalid bytes become '?', cut at `max`. */
 char *text_for_people(const void *data, size_t size, size_t max);
+/* Two digits, in lower case, for each byte, and a zero byte. */
+void bytes_to_hex(const void *data, size_t size, char *ret);
 
 /* Lists of strings that end with NULL; a NULL list is an empty one. */
 size_t strv_length(char *const *l);
 bool strv_contains(char *const *l, const char *s);
 int strv_push(char ***l, char *s); /* takes s, also on failure */
 int strv_append(char ***l, const char *s);
+int strv_extend(char ***l, char *const *more); /* by copies */
 int strv_split(const char *text, const char *separators, char ***ret);
 char **strv_free(char **l);
 DEFINE_FREEP(char *, strv_free)

@@ -128,11 +128,9 @@ static int store_words(char ***field, const char *value, char **ret_why) {
         if (strv_length(*field) + strv_length(words) > WORDS_MAX)
                 return why(ret_why, -EINVAL, "more than %d words", WORDS_MAX);
 
-        STRV_FOREACH(w, words) {
-                r = strv_append(field, *w);
-                if (r < 0)
-                        return r;
-        }
+        r = strv_extend(field, words);
+        if (r < 0)
+                return r;
         return 0;
 }
 

@@ -301,8 +301,7 @@ static int resolve_mac(const SpecifierContext *c, const char *interface, char **
         if (r < 0)
                 return why(ret_why, -ENOENT, "the network interface %s has no MAC address", interface);
 
-        for (size_t i = 0; i < MAC_SIZE; i++)
-                (void) snprintf(text + 2 * i, 3, "%02x", mac[i]);
+        bytes_to_hex(mac, MAC_SIZE, text);
         if (is_blank((Span){ text, strlen(text) }))
                 return why(ret_why, -ENOENT, "the MAC address of %s is all %c", interface, text[0]);
 

@@ -212,17 +212,12 @@ static uint64_t usec_from_asn1(const ASN1_TIME *t) {
 }
 
 static int set_id(const X509 *x, char ret[static 65]) {
-        static const char digits[] = "0123456789abcdef";
         unsigned char hash[EVP_MAX_MD_SIZE];
         unsigned n;
 
         if (!X509_digest(x, EVP_sha256(), hash, &n) || n != SHA256_SIZE)
                 return -ENOMEM;
-        for (unsigned i = 0; i < n; i++) {
-                ret[2 * i] = digits[hash[i] >> 4];
-                ret[2 * i + 1] = digits[hash[i] & 15];
-        }
-        ret[64] = 0;
+        bytes_to_hex(hash, n, ret);
         return 0;
 }
 

@@ -127,13 +127,12 @@ static int on_timeout(sd_event_source *s, uint64_t due_usec, void *userdata) {
 }
 
 static int prepare_once(Manager *m) {
-        m->once = true;
-        STRV_FOREACH(name, arg_names) {
-                int r = strv_append(&m->only, *name);
+        int r;
 
-                if (r < 0)
-                        return r;
-        }
+        m->once = true;
+        r = strv_extend(&m->only, arg_names);
+        if (r < 0)
+                return r;
         if (arg_timeout_usec == USEC_INFINITY)
                 return 0;
         return sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, arg_timeout_usec, 0, on_timeout, m);

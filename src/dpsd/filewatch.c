@@ -30,15 +30,10 @@
         (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
          IN_DELETE_SELF | IN_ONLYDIR)
 
-/* What can be seen of a file from outside; all zero: it is not there. */
+/* What can be seen of a file from outside; all zero: it is not there. Of one type, so that there are no gaps. */
 typedef struct Look {
-        dev_t device;
-        ino_t inode;
-        off_t size;
-        mode_t mode;
-        uid_t uid;
-        gid_t gid;
-        struct timespec modified, changed;
+        uint64_t device, inode, size, mode, uid, gid;
+        uint64_t modified_sec, modified_nsec, changed_sec, changed_nsec;
 } Look;
 
 struct FileWatch {
@@ -65,24 +60,18 @@ static void look_at(const char *path, Look *ret) {
         if (stat(path, &st) < 0)
                 return;
 
-        ret->device = st.st_dev;
-        ret->inode = st.st_ino;
-        ret->size = st.st_size;
-        ret->mode = st.st_mode;
-        ret->uid = st.st_uid;
-        ret->gid = st.st_gid;
-        ret->modified = st.st_mtim;
-        ret->changed = st.st_ctim;
-}
-
-static bool timespec_equal(const struct timespec *a, const struct timespec *b) {
-        return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
-static bool look_equal(const Look *a, const Look *b) {
-        return a->device == b->device && a->inode == b->inode && a->size == b->size && a->mode == b->mode &&
-               a->uid == b->uid && a->gid == b->gid && timespec_equal(&a->modified, &b->modified) &&
-               timespec_equal(&a->changed, &b->changed);
+        *ret = (Look){
+                .device = st.st_dev,
+                .inode = st.st_ino,
+                .size = (uint64_t) st.st_size,
+                .mode = st.st_mode,
+                .uid = st.st_uid,
+                .gid = st.st_gid,
+                .modified_sec = (uint64_t) st.st_mtim.tv_sec,
+                .modified_nsec = (uint64_t) st.st_mtim.tv_nsec,
+                .changed_sec = (uint64_t) st.st_ctim.tv_sec,
+                .changed_nsec = (uint64_t) st.st_ctim.tv_nsec,
+        };
 }
 
 /* "/a/b" → "/a", "/a" → "/", "a" → "." */
@@ -211,7 +200,7 @@ static bool file_watch_looks_changed(FileWatch *w) {
                 Look now;
 
                 look_at(*path, &now);
-                changed = changed || !look_equal(&now, &w->looks[i]);
+                changed = changed || memcmp(&now, &w->looks[i], sizeof(now)) != 0;
                 w->looks[i++] = now;
         }
         return changed;
@@ -276,11 +265,9 @@ int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t han
         w->event = event;
         w->handler = handler;
         w->userdata = userdata;
-        STRV_FOREACH(path, paths) {
-                r = strv_append(&w->paths, *path);
-                if (r < 0)
-                        return r;
-        }
+        r = strv_extend(&w->paths, paths);
+        if (r < 0)
+                return r;
         w->looks = calloc(strv_length(w->paths) + 1, sizeof(*w->looks));
         if (!w->looks)
                 return -ENOMEM;

@@ -44,8 +44,7 @@ static int digest_of(const char *text, char ret[static 65]) {
 
         if (EVP_Digest(text, strlen(text), digest, &size, EVP_sha256(), NULL) != 1)
                 return -EIO;
-        for (unsigned k = 0; k < 32; k++)
-                snprintf(ret + 2 * k, 3, "%02x", digest[k]);
+        bytes_to_hex(digest, size, ret);
         return 0;
 }
 
@@ -382,30 +381,6 @@ static void on_assignment_saved(int r, void *userdata) {
         identity_update(i);
 }
 
-static bool copy(const char *s, char **ret) {
-        *ret = s ? strdup(s) : NULL;
-        return !s || *ret;
-}
-
-static Assignment *copy_assignment(const Assignment *a) {
-        Assignment *c = calloc(1, sizeof(*c));
-        bool is_whole;
-
-        if (!c)
-                return NULL;
-        *c = *a;
-        is_whole = copy(a->id_scope, &c->id_scope);
-        is_whole = copy(a->registration_id, &c->registration_id) && is_whole;
-        is_whole = copy(a->endpoint, &c->endpoint) && is_whole;
-        is_whole = copy(a->hub, &c->hub) && is_whole;
-        is_whole = copy(a->device_id, &c->device_id) && is_whole;
-        is_whole = copy(a->substatus, &c->substatus) && is_whole;
-        is_whole = copy(a->payload, &c->payload) && is_whole;
-        is_whole = copy(a->registration_state, &c->registration_state) && is_whole;
-        is_whole = copy(a->credential_id, &c->credential_id) && is_whole;
-        return is_whole ? c : assignment_free(c);
-}
-
 static Assignment *assignment_from_reply(const Identity *i, const DpsReply *reply) {
         const Settings *s = i->settings;
         Assignment told = {
@@ -422,7 +397,7 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
                 .credential = dps_registration_credential(i->registration),
         };
 
-        return copy_assignment(&told);
+        return assignment_copy(&told);
 }
 
 void identity_adopt(Identity *i, const DpsReply *reply) {
@@ -454,7 +429,7 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
 
 /* Only a new token, of the same assignment. */
 static void mint_anew(Identity *i) {
-        Assignment *a = copy_assignment(i->memory->assignment);
+        Assignment *a = assignment_copy(i->memory->assignment);
 
         if (a)
                 settle(i, a, 0);

@@ -186,16 +186,12 @@ static int list_names(Manager *m, char ***ret) {
                 return r;
         }
 
-        STRV_FOREACH(name, m->only) {
+        STRV_FOREACH(name, m->only)
                 if (!strv_contains(names, *name)) {
                         log_error("%s: there is no %s.conf", *name, *name);
                         return -ENOENT;
                 }
-                r = strv_append(ret, *name);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        return strv_extend(ret, m->only);
 }
 
 static int load_all(Manager *m) {

@@ -161,16 +161,6 @@ static bool lists_equal(char *const *a, char *const *b) {
         return true;
 }
 
-static int copy_list(char *const *list, char ***ret) {
-        STRV_FOREACH(s, list) {
-                int r = strv_append(ret, *s);
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 static void shared_tls_done(struct SharedTls *t) {
         free(t->host);
         strv_free(t->ca_files);
@@ -193,7 +183,7 @@ int manager_tls_context(Manager *m, const char *host, char *const *ca_files, Tls
         if (r < 0)
                 return r;
         t.host = strdup(host);
-        r = copy_list(ca_files, &t.ca_files);
+        r = strv_extend(&t.ca_files, ca_files);
         tls = reallocarray(m->tls, m->n_tls + 1, sizeof(*tls));
         if (tls)
                 m->tls = tls;

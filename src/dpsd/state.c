@@ -20,21 +20,45 @@
 
 /* --- objects ------------------------------------------------------------------------------------------------ */
 
+/* Where an assignment has its texts. */
+static const uint8_t assignment_texts[] = {
+        offsetof(Assignment, id_scope),      offsetof(Assignment, registration_id),
+        offsetof(Assignment, endpoint),      offsetof(Assignment, hub),
+        offsetof(Assignment, device_id),     offsetof(Assignment, substatus),
+        offsetof(Assignment, payload),       offsetof(Assignment, registration_state),
+        offsetof(Assignment, credential_id),
+};
+
+static char **text_of(const Assignment *a, size_t k) {
+        return (char **) ((uintptr_t) a + assignment_texts[k]);
+}
+
 Assignment *assignment_free(Assignment *a) {
         if (!a)
                 return NULL;
 
-        free(a->id_scope);
-        free(a->registration_id);
-        free(a->endpoint);
-        free(a->hub);
-        free(a->device_id);
-        free(a->substatus);
-        free(a->payload);
-        free(a->registration_state);
-        free(a->credential_id);
+        for (size_t k = 0; k < ELEMENTSOF(assignment_texts); k++)
+                free(*text_of(a, k));
         free(a);
         return NULL;
+}
+
+Assignment *assignment_copy(const Assignment *a) {
+        Assignment *c = malloc(sizeof(*c));
+        bool is_whole = true;
+
+        if (!c)
+                return NULL;
+        *c = *a;
+        for (size_t k = 0; k < ELEMENTSOF(assignment_texts); k++) {
+                char **text = text_of(c, k);
+
+                if (!*text)
+                        continue;
+                *text = strdup(*text);
+                is_whole = *text && is_whole;
+        }
+        return is_whole ? c : assignment_free(c);
 }
 
 State *state_new(void) {

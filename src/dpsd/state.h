@@ -51,6 +51,8 @@ typedef struct State {
 
 Assignment *assignment_free(Assignment *a);
 DEFINE_FREEP(Assignment, assignment_free)
+/* NULL: there is no memory. */
+Assignment *assignment_copy(const Assignment *a);
 State *state_new(void);
 State *state_free(State *s);
 DEFINE_FREEP(State, state_free)

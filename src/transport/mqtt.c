@@ -368,23 +368,13 @@ static void connect_next(Mqtt *t) {
         fail(t, &t->error);
 }
 
-static int copy_addresses(Mqtt *t, char *const *addresses) {
-        STRV_FOREACH(a, addresses) {
-                int r = strv_append(&t->addresses, *a);
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 static void on_resolved(const ResolverAnswer *answer, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
 
         t->query = resolver_query_free(t->query);
         if (answer->error != 0)
                 return fail_by(t, failure_from_resolver(answer->error));
-        if (copy_addresses(t, answer->addresses) < 0)
+        if (strv_extend(&t->addresses, answer->addresses) < 0)
                 return fail_by_memory(t);
         connect_next(t);
 }
