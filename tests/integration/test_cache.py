@@ -218,8 +218,8 @@ def test_a_key_changed_while_the_daemon_was_down_is_proven_at_start(gateway, emu
     gateway.write_key("gateway.key", key)
     gateway.start()
     emulator.wait_for_requests(2, "register")
-    properties = gateway.wait_for(State="assigned", Healthy=True, NextAttemptAt=gateway.properties("gateway")["RenewAt"])
-    assert properties["Generation"] == 2
+    properties = gateway.wait_for(State="assigned", Healthy=True, Generation=2)
+    assert properties["NextAttemptAt"] == properties["RenewAt"]
 
 
 def test_a_key_written_again_as_it_was_is_no_change(gateway, emulator):
