@@ -505,24 +505,21 @@ static void recall(Identity *i, bool is_known) {
 
         if (store_recall(i->manager->store, i->name, &note) < 0)
                 return;
-        if (note->assignment && note->last_generation >= m->last_generation) { /* the disk has refused it */
+        if (note->assignment) { /* the disk has refused it */
                 note->is_refused = true;
                 i->again_at_usec = now_usec(CLOCK_BOOTTIME);
-                remember(i, TAKE_PTR(note));
+        } else if (is_known) {
+                note->assignment = TAKE_PTR(m->assignment);
+                note->transitions = TAKE_PTR(m->transitions);
+                note->n_transitions = m->n_transitions;
+                m->n_transitions = 0;
+        } else {
+                m->not_before_usec = note->not_before_usec;
+                m->last_poll_at_usec = note->last_poll_at_usec;
+                m->polls = note->polls;
                 return;
         }
-
-        m->not_before_usec = note->not_before_usec;
-        m->last_poll_at_usec = note->last_poll_at_usec;
-        m->polls = note->polls;
-        if (!is_known)
-                return;
-        m->attempts = note->attempts;
-        m->finals = note->finals;
-        m->next_attempt_at_usec = note->next_attempt_at_usec;
-        m->error = note->error;
-        m->error_at_usec = note->error_at_usec;
-        m->failing_since_usec = note->failing_since_usec;
+        remember(i, TAKE_PTR(note));
 }
 
 void identity_load(Identity *i) {
