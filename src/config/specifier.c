@@ -7,6 +7,8 @@
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
@@ -241,8 +243,9 @@ static int resolve_hostname(const SpecifierContext *c, const char *argument, cha
         return 0;
 }
 
-/* -ENODEV: no such interface; -ENODATA: it has no permanent address to tell. */
-static int permanent_address(const char *interface, uint8_t ret[static MAC_SIZE]) {
+/* The permanent address; virtual interfaces have none, and what they have now counts. -ENODEV: no such interface;
+ * -ENODATA: it has no such address. Asked is the kernel: /sys may be that of another network namespace. */
+static int interface_address(const char *interface, uint8_t ret[static MAC_SIZE]) {
         static const uint8_t nothing[MAC_SIZE] = { 0 };
         union {
                 struct ethtool_perm_addr address;
@@ -250,24 +253,27 @@ static int permanent_address(const char *interface, uint8_t ret[static MAC_SIZE]
         } request = { .address = { .cmd = ETHTOOL_GPERMADDR, .size = 32 } };
         struct ifreq ifr = { .ifr_data = (void *) &request };
         _cleanup_(closep) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        const void *address = request.address.data;
 
-        if (fd < 0)
-                return -ENODATA;
         (void) snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", interface);
-        if (ioctl(fd, SIOCETHTOOL, &ifr) < 0)
-                return errno == ENODEV ? -ENODEV : -ENODATA;
-        if (request.address.size != MAC_SIZE || memcmp(request.address.data, nothing, MAC_SIZE) == 0)
-                return -ENODATA;
+        if (ioctl(fd, SIOCETHTOOL, &ifr) < 0 || request.address.size != MAC_SIZE ||
+            memcmp(address, nothing, MAC_SIZE) == 0) {
+                if (ioctl(fd, SIOCGIFHWADDR, &ifr) < 0)
+                        return errno == ENODEV ? -ENODEV : -ENODATA;
+                if (ifr.ifr_hwaddr.sa_family != ARPHRD_ETHER && ifr.ifr_hwaddr.sa_family != ARPHRD_LOOPBACK)
+                        return -ENODATA;
+                address = ifr.ifr_hwaddr.sa_data;
+        }
 
-        memcpy(ret, request.address.data, MAC_SIZE);
+        memcpy(ret, address, MAC_SIZE);
         return 0;
 }
 
-/* The address it has now: virtual interfaces have no permanent one. */
-static int current_address(const SpecifierContext *c, const char *interface, uint8_t ret[static MAC_SIZE]) {
+/* The same of another system: what it has now. */
+static int address_below(const SpecifierContext *c, const char *interface, uint8_t ret[static MAC_SIZE]) {
         _cleanup_(freep) char *path = NULL, *text = NULL;
-        unsigned bytes[MAC_SIZE];
-        int n = 0, r;
+        size_t size;
+        int r;
 
         if (asprintf(&path, "/sys/class/net/%s/address", interface) < 0) {
                 path = NULL;
@@ -276,14 +282,9 @@ static int current_address(const SpecifierContext *c, const char *interface, uin
         r = read_below(c, path, VALUE_FILE_MAX, &text, NULL);
         if (r < 0)
                 return r == -ENOENT ? -ENODEV : r;
-        if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x\n%n", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
-                   &bytes[5], &n) != MAC_SIZE ||
-            text[n])
-                return -ENODATA;
 
-        for (size_t i = 0; i < MAC_SIZE; i++)
-                ret[i] = (uint8_t) bytes[i];
-        return 0;
+        text[strcspn(text, "\n")] = 0;
+        return OPENSSL_hexstr2buf_ex(ret, MAC_SIZE, &size, text, ':') && size == MAC_SIZE ? 0 : -ENODATA;
 }
 
 static int resolve_mac(const SpecifierContext *c, const char *interface, char **ret, char **ret_why) {
@@ -291,9 +292,7 @@ static int resolve_mac(const SpecifierContext *c, const char *interface, char **
         char text[2 * MAC_SIZE + 1];
         int r;
 
-        r = c->root ? -ENODATA : permanent_address(interface, mac);
-        if (r == -ENODATA)
-                r = current_address(c, interface, mac);
+        r = c->root ? address_below(c, interface, mac) : interface_address(interface, mac);
         if (r == -ENOMEM)
                 return r;
         if (r == -ENODEV)

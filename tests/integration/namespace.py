@@ -49,6 +49,17 @@ class Network:
     def set_up(self, on=True):
         subprocess.run([*self.wrapper, "/usr/bin/python3", "-c", SET_LOOPBACK, str(int(on))], check=True, stdin=subprocess.DEVNULL)
 
+    def ip(self, *words):
+        """As ip(8) has it."""
+        subprocess.run([*self.wrapper, "ip", *map(str, words)], check=True, stdin=subprocess.DEVNULL)
+
+    def add_link(self, name, address):
+        """An interface with a MAC address, which as a virtual one is not permanent; up, and with a carrier."""
+        peer = f"{name}-peer"
+        self.ip("link", "add", name, "address", address, "type", "veth", "peer", "name", peer)
+        for end in (name, peer):
+            self.ip("link", "set", end, "up")
+
     def close(self):
         self.holder.kill()
         self.holder.wait()
