@@ -508,9 +508,14 @@ void identity_cancel(Identity *i) {
 }
 
 void identity_hasten(Identity *i) {
-        if (!i->registration || !i->is_begun || dps_registration_in_flight(i->registration))
+        uint64_t now = now_usec(CLOCK_BOOTTIME);
+
+        if (!i->registration || !i->is_begun)
                 return;
-        if (take_event(i, now_usec(CLOCK_BOOTTIME)) > 0)
+        /* It is at it, or about to be: a network comes bit by bit, and the first bit has hastened it already. */
+        if (dps_registration_next_usec(i->registration) <= now + HASTEN_SPREAD_USEC)
+                return;
+        if (take_event(i, now) > 0)
                 return;
         act(i, dps_registration_hasten(i->registration, HASTEN_SPREAD_USEC, moment(i)), NULL);
 }

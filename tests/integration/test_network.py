@@ -137,6 +137,58 @@ def test_a_network_that_comes_late_is_used_at_once(gateway, network):
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
+def test_an_interface_that_comes_late_gives_its_address(gateway, emulator, network):
+    """At once, and not when it would be looked for again; /sys is that of another network here."""
+    gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
+    gateway.start()
+    properties = gateway.wait_for(State="unprovisioned", Waiting="network")
+    assert "late0" in properties["LastError"] and not emulator.requests()
+    planned = properties["NextAttemptAt"]
+    network.add_link("late0", "02:00:5e:10:00:07")
+    properties = gateway.wait_for(State="assigned", Healthy=True)
+    assert properties["RegistrationId"] == properties["DeviceId"] == "gw-02005e100007"
+    assert properties["LastSuccessAt"] < planned
+    assert gateway.connection()["deviceId"] == "gw-02005e100007"
+
+
+def test_an_interface_that_is_another_one_changes_nobody(gateway, emulator, network):
+    """While it runs: who an identity is, it is until a reload."""
+    network.add_link("late0", "02:00:5e:10:00:07")
+    gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    network.ip("link", "delete", "late0")
+    network.add_link("late0", "02:00:5e:10:00:08")
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    properties = gateway.properties("gateway")
+    assert properties["RegistrationId"] == "gw-02005e100007" and properties["Healthy"]
+
+
+@pytest.mark.parametrize("what", ["address", "route"])
+def test_what_appears_cuts_a_retry_short(gateway, emulator, network, what):
+    """Three times, and then the hour has had its share. What appears while it is about to be tried costs nothing."""
+    def appear(n):
+        network.ip(what, "add", f"192.0.2.{n}/32", "dev", "lo")
+
+    emulator.stop()
+    for name in ("gateway", "other"):
+        remember_failures(gateway, name)
+    gateway.identity(key=KEY)
+    gateway.start()
+    soon = gateway.wait_for(Waiting="retry", LastErrorId="refused", Attempts=9)["NextAttemptAt"]
+    for attempts in (10, 11, 12):
+        appear(2 * attempts)
+        gateway.wait_for(check=lambda p: p["NextAttemptAt"] < soon or p["Attempts"] >= attempts)
+        appear(2 * attempts + 1)
+        soon = gateway.wait_for(Waiting="retry", check=lambda p: p["Attempts"] >= attempts)["NextAttemptAt"]
+    gateway.identity("other", key=KEY)
+    gateway.reload()
+    gateway.wait_for("other", Waiting="retry", Attempts=9)
+    appear(1)
+    gateway.wait_for("other", Attempts=10)
+    assert gateway.properties("gateway")["Attempts"] == 12
+
+
 def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
     gateway.identity()
     gateway.start()
