@@ -25,7 +25,8 @@ struct Network {
         network_handler_t handler;
         void *userdata;
 
-        int fd; /* -1: nobody waits */
+        int fd;          /* -1: nobody waits */
+        bool is_refused; /* there could be none, and it was told */
         sd_event_source *io, *timer;
 };
 
@@ -204,7 +205,9 @@ void network_watch(Network *n, bool on) {
                 return;
         }
 
+        /* Asked for at each turn of the loop. */
         r = network_open(n);
-        if (r < 0)
+        if (r < 0 && !n->is_refused)
                 log_warning("The network cannot be watched: %s; waits end by their time alone", strerror(-r));
+        n->is_refused = r < 0;
 }

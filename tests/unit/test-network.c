@@ -9,10 +9,12 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <net/route.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "basic/cleanup.h"
@@ -205,6 +207,32 @@ static void there_is_no_socket_while_nobody_waits(void **state) {
 
 #define IN_NAMESPACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void a_socket_that_cannot_be_is_told_once(void **state) {
+        Fixture *f = *state;
+        struct rlimit files, none;
+        int fds[2], saved = dup(STDERR_FILENO);
+        char told[1024];
+        ssize_t n;
+
+        assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+        assert_true(dup2(fds[1], STDERR_FILENO) >= 0);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+        none = (struct rlimit){ .rlim_cur = STDERR_FILENO + 1, .rlim_max = files.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        for (unsigned turn = 0; turn < 3; turn++)
+                network_watch(f->network, true);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+        assert_true(dup2(saved, STDERR_FILENO) >= 0);
+
+        n = read(fds[0], told, sizeof(told) - 1);
+        assert_true(n > 0);
+        told[n] = 0;
+        assert_ptr_equal(strchr(told, '\n'), told + n - 1);
+        close(saved);
+        close(fds[0]);
+        close(fds[1]);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 IN_NAMESPACE(a_link_that_comes_up_is_told_once),
@@ -215,6 +243,7 @@ int main(void) {
                 IN_NAMESPACE(news_that_were_lost_are_told),
                 IN_NAMESPACE(nobody_who_does_not_wait_is_told),
                 IN_NAMESPACE(there_is_no_socket_while_nobody_waits),
+                IN_NAMESPACE(a_socket_that_cannot_be_is_told_once),
         };
 
         if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
