@@ -17,6 +17,8 @@
 
 #define TEXT_MAX 256
 #define USEC_MAX ((uint64_t) INT64_MAX)
+/* Of what is counted: there is always room for one more, or a failure would not be seen as a new one. */
+#define COUNT_MAX ((uint64_t) INT32_MAX)
 
 /* --- objects ------------------------------------------------------------------------------------------------ */
 
@@ -219,7 +221,7 @@ static int add_member(json_object *object, const Member *m, const void *thing) {
         case MEMBER_U64:
                 return json_add_u64(object, m->name, MIN(*(const uint64_t *) field, USEC_MAX));
         case MEMBER_U32:
-                return json_add_u64(object, m->name, *(const uint32_t *) field);
+                return json_add_u64(object, m->name, MIN(*(const uint32_t *) field, COUNT_MAX));
         }
         abort();
 }
@@ -334,7 +336,7 @@ static int read_value(json_object *o, const Member *m, void *field) {
         case MEMBER_U64:
                 return json_u64(o, USEC_MAX, field) < 0 ? -EINVAL : 0;
         case MEMBER_U32:
-                r = json_u64(o, UINT32_MAX, &number);
+                r = json_u64(o, COUNT_MAX, &number);
                 if (r < 0)
                         return -EINVAL;
                 *(uint32_t *) field = (uint32_t) number;
