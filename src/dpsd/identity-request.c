@@ -32,7 +32,7 @@ int identity_reprovision(Identity *i, uint64_t *ret_job, uint64_t *ret_retry_use
         if (i->trouble != WAITING_NOTHING)
                 identity_reconsider(i);
         if (i->trouble != WAITING_NOTHING)
-                return -ENOKEY;
+                return i->trouble == WAITING_KEY ? -ENOKEY : -EINVAL;
 
         jobs = reallocarray(i->jobs, i->n_jobs + 1, sizeof(*jobs));
         if (!jobs)

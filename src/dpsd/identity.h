@@ -150,7 +150,8 @@ const DpsError *identity_config_error(const Identity *i);
 bool identity_is_healthy(const Identity *i);
 
 /* Asks DPS again. An attempt in flight is joined. Gives the id that identity_on_job_finished() will name.
- * -EBUSY: too often; `ret_retry_usec` says how long to wait. -EINVAL: no usable configuration. */
+ * -EBUSY: too often; `ret_retry_usec` says how long to wait. -EINVAL: no usable configuration;
+ * -ENOKEY: no key. */
 int identity_reprovision(Identity *i, uint64_t *ret_job, uint64_t *ret_retry_usec);
 
 /* connection.json as of now, with a valid token. The caller erases and frees it. -ENODATA: not assigned. */

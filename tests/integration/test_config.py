@@ -479,6 +479,7 @@ def test_systemd_is_told_of_a_reload(gateway):
 @pytest.mark.parametrize("change, error, word", [
     ({"registration_id": "gw-%{mac:nope0}"}, "Config", "nope0"),
     ({"attestation": {"Key": "credential:absent.key"}}, "KeyUnavailable", "absent.key"),
+    ({"attestation": {"Key": "/etc/hostname"}}, "Config", "hostname"),
 ])
 def test_a_request_that_cannot_be_tells_what_is_missing(gateway, change, error, word):
     gateway.identity(key=a_key(), **change)
