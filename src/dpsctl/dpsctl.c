@@ -96,6 +96,8 @@ int main(int argc, char **argv) {
         code = options_parse(argc, argv, &options);
         if (code != 0)
                 return code;
+        if (options.redact)
+                redact_begin();
         code = run_verb(&options);
         options_done(&options);
         redact_forget();

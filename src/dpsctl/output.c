@@ -13,6 +13,7 @@
 
 #include "basic/json.h"
 #include "basic/text.h"
+#include "dpsctl/redact.h"
 #include "dpsctl/say.h"
 
 extern char **environ;
@@ -143,9 +144,11 @@ int output_json(const Options *o, json_object *object) {
         int flags = JSON_C_TO_STRING_NOSLASHESCAPE |
                     (o->json == JSON_SHORT ? JSON_C_TO_STRING_PLAIN
                                            : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
-        const char *text = object ? json_object_to_json_string_ext(object, flags) : NULL;
+        const char *text = NULL;
         int r;
 
+        if (object && (!o->redact || redact_json(object) >= 0))
+                text = json_object_to_json_string_ext(object, flags);
         r = text ? puts(text) : fail_memory();
         json_object_put(object);
         return text && r >= 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;

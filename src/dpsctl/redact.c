@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <json-c/json_visit.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -16,10 +17,15 @@ typedef struct Mask {
 } Mask;
 
 static struct {
+        bool is_wanted;
         Mask *items;
         size_t n;
         unsigned n_of[PRIVACY_HUB + 1];
 } masks;
+
+void redact_begin(void) {
+        masks.is_wanted = true;
+}
 
 static char *make_mask(Privacy privacy, const char *value) {
         static const char *const words[] = {
@@ -70,9 +76,13 @@ static const Mask *find_mask(const char *text, const char *p) {
         if (p > text && is_word_character(p[-1]))
                 return NULL;
         for (size_t k = 0; k < masks.n; k++) {
-                size_t n = strlen(masks.items[k].value);
+                const char *value = masks.items[k].value;
+                size_t n;
 
-                if (n > longest && strncasecmp(p, masks.items[k].value, n) == 0 && !is_word_character(p[n])) {
+                if (tolower((unsigned char) *p) != tolower((unsigned char) *value))
+                        continue;
+                n = strlen(value);
+                if (n > longest && strncasecmp(p, value, n) == 0 && !is_word_character(p[n])) {
                         found = &masks.items[k];
                         longest = n;
                 }
@@ -80,11 +90,42 @@ static const Mask *find_mask(const char *text, const char *p) {
         return found;
 }
 
+/* Complaints about the configuration quote ids that no identity has got yet. */
+static int learn_quoted(const char *text) {
+        static const struct {
+                const char *before, *behind;
+                Privacy privacy;
+        } quotes[] = {
+                { "RegistrationId=", ": ", PRIVACY_ID },
+                { "IdScope=", ": ", PRIVACY_SCOPE },
+                { "registration id ", " of ID scope ", PRIVACY_ID },
+                { " of ID scope ", ": ", PRIVACY_SCOPE },
+        };
+
+        for (size_t k = 0; k < ELEMENTSOF(quotes); k++)
+                for (const char *p = text; (p = strstr(p, quotes[k].before));) {
+                        _cleanup_(freep) char *value = NULL;
+                        const char *end;
+
+                        p += strlen(quotes[k].before);
+                        end = strstr(p, quotes[k].behind);
+                        if (!end || *p == ' ' || memchr(p, '\n', (size_t) (end - p)))
+                                continue; /* none is quoted here */
+                        value = strndup(p, (size_t) (end - p));
+                        if (!value || !redact_value(quotes[k].privacy, value))
+                                return -ENOMEM;
+                }
+        return 0;
+}
+
 char *redact_text(const char *text) {
         _cleanup_(freep) char *redacted = NULL;
         size_t size;
-        FILE *f = open_memstream(&redacted, &size);
+        FILE *f;
 
+        if (masks.is_wanted && learn_quoted(text) < 0)
+                return NULL;
+        f = open_memstream(&redacted, &size);
         if (!f)
                 return NULL;
         for (const char *p = text; *p;) {
@@ -99,6 +140,22 @@ char *redact_text(const char *text) {
         if (fclose(f) != 0)
                 return NULL;
         return TAKE_PTR(redacted);
+}
+
+static int redact_one(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
+                      void *userdata) {
+        _cleanup_(freep) char *text = NULL;
+
+        if (!json_object_is_type(o, json_type_string))
+                return JSON_C_VISIT_RETURN_CONTINUE;
+        text = redact_text(json_object_get_string(o));
+        if (!text || json_object_set_string(o, text) != 1)
+                return JSON_C_VISIT_RETURN_ERROR;
+        return JSON_C_VISIT_RETURN_CONTINUE;
+}
+
+int redact_json(json_object *o) {
+        return json_c_visit(o, 0, redact_one, NULL) < 0 ? -ENOMEM : 0;
 }
 
 static bool is_masked(const Property *p) {

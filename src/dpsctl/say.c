@@ -12,6 +12,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
+#include "dpsctl/redact.h"
 
 #define COLUMNS_DEFAULT 80
 
@@ -21,13 +22,14 @@ static struct {
 } look;
 
 int complain(Exit code, const char *format, ...) {
+        _cleanup_(freep) char *text = NULL, *redacted = NULL;
         va_list arguments;
 
-        fputs("dpsctl: ", stderr);
         va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
+        if (vasprintf(&text, format, arguments) >= 0)
+                redacted = redact_text(text);
         va_end(arguments);
-        fputc('\n', stderr);
+        fprintf(stderr, "dpsctl: %s\n", redacted ?: "out of memory");
         return (int) code;
 }
 

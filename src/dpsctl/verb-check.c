@@ -67,18 +67,25 @@ void check_identity(Checks *c, char *const *directories, const Conf *defaults, c
         *ret_settings = TAKE_PTR(expanded);
 }
 
-static int redact_rows(Checks *c, const Settings *s) {
-        if (!redact_value(PRIVACY_SCOPE, s->id_scope) || !redact_value(PRIVACY_ID, s->registration_id))
-                return -ENOMEM;
-        for (size_t k = 0; k < c->n; k++) {
-                char *text = redact_text(c->rows[k].text);
+static int redact_in_place(char **text) {
+        char *redacted = redact_text(*text);
 
-                if (!text)
-                        return -ENOMEM;
-                free(c->rows[k].text);
-                c->rows[k].text = text;
-        }
+        if (!redacted)
+                return -ENOMEM;
+        free(*text);
+        *text = redacted;
         return 0;
+}
+
+static int redact_rows(Checks *c) {
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < c->n; k++) {
+                r = redact_in_place(&c->rows[k].name);
+                if (r >= 0)
+                        r = redact_in_place(&c->rows[k].text);
+        }
+        return r;
 }
 
 /* Whom it trusts, and the way there. */
@@ -106,7 +113,8 @@ static void check_one(Checks *c, char *const *directories, const Conf *defaults,
                 return;
         check_keys(c, settings);
         check_way(c, settings, o->offline);
-        if (o->redact && redact_rows(c, settings) < 0)
+        if (o->redact && (!redact_value(PRIVACY_SCOPE, settings->id_scope) ||
+                          !redact_value(PRIVACY_ID, settings->registration_id)))
                 c->failed = true;
 }
 
@@ -193,6 +201,8 @@ int verb_check(const Options *o) {
         r = become_daemon();
         if (r >= 0)
                 r = check_all(&checks, o);
+        if (r >= 0 && o->redact)
+                r = redact_rows(&checks);
         if (r < 0 || checks.failed)
                 return complain(EXIT_FAILED, "the check could not be made: %s",
                                 strerror(checks.failed ? ENOMEM : -r));

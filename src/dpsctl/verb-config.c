@@ -21,10 +21,11 @@
 static void print_remarks(const ConfReport *report, FILE *f) {
         for (size_t k = 0; k < report->n_remarks; k++) {
                 const ConfRemark *remark = &report->remarks[k];
+                _cleanup_(freep) char *text = redact_text(remark->text);
                 bool is_error = remark->severity == CONF_ERROR;
 
                 fprintf(f, "%s%s:%s %s\n", style_begin(is_error ? STYLE_BAD : STYLE_BUSY),
-                        is_error ? "error" : "warning", style_end(STYLE_BAD), remark->text);
+                        is_error ? "error" : "warning", style_end(STYLE_BAD), text ?: "?");
         }
 }
 
@@ -157,33 +158,63 @@ static bool is_reference(const ConfLine *line) {
         return false;
 }
 
+/* For custom allocation a payload says who this is. */
 static const char *value_shown(const ConfLine *line, bool redact) {
-        if (isempty(line->value))
-                return "";
-        if (settings_key_is_secret(line->section, line->key) && !is_reference(line))
-                return "(not shown)";
-        if (redact && streq(line->key, "IdScope"))
-                return redact_value(PRIVACY_SCOPE, line->value) ?: "?";
-        if (redact && streq(line->key, "RegistrationId"))
-                return redact_value(PRIVACY_ID, line->value) ?: "?";
-        return line->value;
+        bool is_hidden = (settings_key_is_secret(line->section, line->key) && !is_reference(line)) ||
+                         (redact && streq(line->key, "Payload"));
+
+        return is_hidden && !isempty(line->value) ? "(not shown)" : line->value;
+}
+
+static int learn_ids(const Conf *c) {
+        const ConfLine *line;
+
+        for (size_t k = 0; k < c->n_lines; k++) {
+                line = &c->lines[k];
+                if ((streq(line->key, "IdScope") && !redact_value(PRIVACY_SCOPE, line->value)) ||
+                    (streq(line->key, "RegistrationId") && !redact_value(PRIVACY_ID, line->value)))
+                        return -ENOMEM;
+        }
+        return 0;
 }
 
 /* It can be read again: where a line is from stands in a comment above it. */
-static void print_conf(const Conf *c, bool redact) {
+static void print_lines(const Conf *c, bool redact, FILE *f) {
         const char *section = NULL, *file = NULL;
 
         for (size_t k = 0; k < c->n_lines; k++) {
                 const ConfLine *line = &c->lines[k];
 
                 if (!section || !streq(section, line->section))
-                        printf("\n%s[%s]%s\n", style_begin(STYLE_BOLD), line->section, style_end(STYLE_BOLD));
+                        fprintf(f, "\n%s[%s]%s\n", style_begin(STYLE_BOLD), line->section,
+                                style_end(STYLE_BOLD));
                 if (!section || !streq(section, line->section) || file != line->file)
-                        printf("%s# %s%s\n", style_begin(STYLE_DIM), line->file, style_end(STYLE_DIM));
-                printf("%s=%s\n", line->key, value_shown(line, redact));
+                        fprintf(f, "%s# %s%s\n", style_begin(STYLE_DIM), line->file, style_end(STYLE_DIM));
+                fprintf(f, "%s=%s\n", line->key, value_shown(line, redact) ?: "");
                 section = line->section;
                 file = line->file;
         }
+}
+
+static int print_conf(const Conf *c, bool redact) {
+        _cleanup_(freep) char *text = NULL, *redacted = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return -ENOMEM;
+        fprintf(f, "%s# %s%s%s\n", style_begin(STYLE_DIM),
+                streq(c->name, DAEMON_NAME) ? "defaults for all identities: " : "", c->name,
+                style_end(STYLE_DIM));
+        print_lines(c, redact, f);
+        fputc('\n', f);
+        if (fclose(f) != 0)
+                return -ENOMEM;
+        redacted = redact_text(text);
+        if (!redacted)
+                return -ENOMEM;
+        fputs(redacted, stdout);
+        return 0;
 }
 
 static json_object *conf_to_json(const Conf *c, bool redact) {
@@ -193,7 +224,7 @@ static json_object *conf_to_json(const Conf *c, bool redact) {
                 const ConfLine *line = &c->lines[k];
 
                 json_append(&rows, json_pack("sssst", "Section", line->section, "Key", line->key, "Value",
-                                             value_shown(line, redact), "File", line->file, "Line",
+                                             value_shown(line, redact) ?: "", "File", line->file, "Line",
                                              (uint64_t) line->line));
         }
         return rows;
@@ -208,14 +239,10 @@ static int show_conf(char *const *directories, const char *name, const Options *
         r = conf_load(directories, name, report, &conf);
         if (r < 0)
                 return r;
-        if (o->json == JSON_OFF) {
-                printf("%s# %s%s%s\n", style_begin(STYLE_DIM),
-                       streq(name, DAEMON_NAME) ? "defaults for all identities: " : "", name,
-                       style_end(STYLE_DIM));
-                print_conf(conf, o->redact);
-                printf("\n");
-                return 0;
-        }
+        if (o->redact && learn_ids(conf) < 0)
+                return -ENOMEM;
+        if (o->json == JSON_OFF)
+                return print_conf(conf, o->redact);
         json_append(rows, json_pack("so", "Name", name, "Lines", conf_to_json(conf, o->redact)));
         return 0;
 }
@@ -277,6 +304,8 @@ int verb_expand(const Options *o) {
         _cleanup_(freep) char *text = NULL, *reason = NULL;
         int r;
 
+        if (o->redact)
+                return complain(EXIT_USAGE, "--redact would leave nothing of an id");
         r = specifier_expand(o->arguments[0], &context, &text, &reason);
         if (r < 0)
                 return complain(EXIT_FAILED, "%s", reason ?: strerror(-r));

@@ -39,8 +39,10 @@ static int history_add(History *h, const Options *o, uint64_t at_usec, const cha
                 return fail_memory();
         h->items = grown;
         t = &h->items[h->n++];
-        *t = (Transition){ at_usec, strdup(name), strdup(state),
-                           o->redact ? redact_text(detail) : strdup(detail) };
+        /* What is not a failure tells of a hub, perhaps one of long ago. */
+        if (o->redact && !streq(state, "failed") && !redact_value(PRIVACY_HUB, detail))
+                return fail_memory();
+        *t = (Transition){ at_usec, strdup(name), strdup(state), redact_text(detail) };
         return t->name && t->state && t->detail ? 0 : fail_memory();
 }
 

@@ -17,7 +17,7 @@
 #define TIMEOUT_DEFAULT_USEC (90 * USEC_PER_SEC)
 
 typedef struct Job {
-        char *name, *path;
+        char *name, *path; /* the name as it is shown */
         uint64_t id;
         bool is_pending;
 } Job;
@@ -55,7 +55,7 @@ static int add_job(Jobs *jobs, const Identity *i, uint64_t id) {
         if (!grown)
                 return fail_memory();
         jobs->items = grown;
-        jobs->items[jobs->n] = (Job){ strdup(i->name), strdup(i->path), id, true };
+        jobs->items[jobs->n] = (Job){ redact_text(i->name), strdup(i->path), id, true };
         if (!jobs->items[jobs->n].name || !jobs->items[jobs->n].path) {
                 free(jobs->items[jobs->n].name);
                 free(jobs->items[jobs->n].path);
@@ -85,6 +85,8 @@ static void ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
 }
 
 static void ask_all(Jobs *jobs, sd_bus *bus, const IdentityList *l, const Options *o) {
+        for (size_t k = 0; o->redact && k < l->n; k++)
+                (void) redact_learn(&l->items[k]);
         for (size_t k = 0; k < l->n; k++)
                 if (o->n_arguments == 0 || strv_contains(o->arguments, l->items[k].name))
                         ask(jobs, bus, &l->items[k]);
@@ -120,8 +122,6 @@ static bool names_are_there(Watch *w) {
 static void on_list(Watch *w) {
         if (!names_are_there(w))
                 return;
-        for (size_t k = 0; w->options->redact && k < w->list.n; k++)
-                (void) redact_learn(&w->list.items[k]);
         ask_all(w->userdata, w->bus, &w->list, w->options);
         end_if_done(w);
 }
@@ -148,7 +148,6 @@ static void tell_failure(const Watch *w, const Job *job, const char *error) {
 
 static void on_finished(Watch *w, const char *path, uint64_t id, bool ok, const char *error) {
         Jobs *jobs = w->userdata;
-        _cleanup_(freep) char *text = w->options->redact ? redact_text(error) : strdup(error);
 
         for (size_t k = 0; k < jobs->n; k++) {
                 Job *job = &jobs->items[k];
@@ -157,11 +156,11 @@ static void on_finished(Watch *w, const char *path, uint64_t id, bool ok, const 
                         continue;
                 job->is_pending = false;
                 jobs->n_pending--;
-                note_report(jobs, job->name, ok, text ?: "");
+                note_report(jobs, job->name, ok, error);
                 if (ok)
                         tell_assigned(w, job);
                 else
-                        tell_failure(w, job, text ?: "");
+                        tell_failure(w, job, error);
                 note_code(jobs, ok ? EXIT_DONE : EXIT_FAILED);
         }
         end_if_done(w);
@@ -210,11 +209,13 @@ static int ask_and_wait(const Options *o, Jobs *jobs) {
 static int ask_only(const Options *o, Jobs *jobs) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(identity_list_done) IdentityList list = { 0 };
+        Options as_they_are = *o;
         int r;
 
+        as_they_are.redact = false; /* they are asked for by these names */
         r = bus_open(o, &bus);
         if (r == 0)
-                r = identity_list_fetch(&list, bus, o);
+                r = identity_list_fetch(&list, bus, &as_they_are);
         if (r != 0)
                 return r;
 

@@ -67,6 +67,7 @@ static int redact_connection(json_object *connection) {
                 { "clientId", PRIVACY_NONE },     { "username", PRIVACY_NONE },
                 { "password", PRIVACY_NONE },     { "proxy", PRIVACY_NONE },
                 { "payload", PRIVACY_NONE },      { "registrationState", PRIVACY_NONE },
+                { "keyUri", PRIVACY_NONE },
         };
 
         for (size_t k = 0; k < ELEMENTSOF(members); k++) {

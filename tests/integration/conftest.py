@@ -16,9 +16,10 @@ import pytest
 
 from certificates import Pki
 from emulator import Emulator
+from fakedpsd import FakeDpsd
 from gateway import Gateway
 from hostile import Acceptor, Peer
-from process import BUILD, DEADLINE, sanitizer_reports
+from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -65,6 +66,25 @@ class Bus:
     def close(self):
         self.stop()
         shutil.rmtree(self.socket_directory)
+
+
+class Dpsctl:
+    """The real dpsctl on the private bus, with a configuration of its own."""
+
+    def __init__(self, directory, address):
+        self.etc = directory / "etc"
+        self.etc.mkdir()
+        self.directory = directory
+        self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc)
+
+    def start(self, *arguments):
+        return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *arguments, stdin=""):
+        process = self.start(*arguments)
+        out, err = process.communicate(stdin, timeout=DEADLINE)
+        return process.returncode, out, err
 
 
 def pytest_addoption(parser):
@@ -180,3 +200,24 @@ def no_leftovers(request, tmp_path):
     yield
     if not getattr(request.node, "has_failed", False):
         shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def dpsctl(tmp_path, bus):
+    yield Dpsctl(tmp_path, bus.address)
+    reports = sanitizer_reports(tmp_path)
+    assert not reports, reports
+
+
+@pytest.fixture
+def serve(bus):
+    """serve(identity("gw"), ...): a fake dpsd that ends with the test."""
+    fakes = []
+
+    def start(*identities):
+        fakes.append(FakeDpsd(bus.address, *identities))
+        return fakes[-1]
+
+    yield start
+    for fake in fakes:
+        fake.stop()

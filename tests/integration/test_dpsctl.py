@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from fakedpsd import FakeDpsd, Refusal, identity
+from fakedpsd import Refusal, identity
 from gateway import Gateway
-from process import DEADLINE, clean_environment, program, sanitizer_reports
+from process import DEADLINE, program
 
 MINUTE = 60 * 1000000
 DAY = 24 * 60 * MINUTE
@@ -23,46 +23,6 @@ DAY = 24 * 60 * MINUTE
 
 def now():
     return time.time_ns() // 1000
-
-
-class Dpsctl:
-    """The real dpsctl on the private bus."""
-
-    def __init__(self, directory, address):
-        self.etc = directory / "etc"
-        self.etc.mkdir()
-        self.directory = directory
-        self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc)
-
-    def start(self, *arguments):
-        return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def __call__(self, *arguments, stdin=""):
-        process = self.start(*arguments)
-        out, err = process.communicate(stdin, timeout=DEADLINE)
-        return process.returncode, out, err
-
-
-@pytest.fixture
-def dpsctl(tmp_path, bus):
-    yield Dpsctl(tmp_path, bus.address)
-    reports = sanitizer_reports(tmp_path)
-    assert not reports, reports
-
-
-@pytest.fixture
-def serve(bus):
-    """serve(identity("gw"), ...): a fake dpsd that ends with the test."""
-    fakes = []
-
-    def start(*identities):
-        fakes.append(FakeDpsd(bus.address, *identities))
-        return fakes[-1]
-
-    yield start
-    for fake in fakes:
-        fake.stop()
 
 
 # Exit codes

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl --redact: what is shown for a forum post names nobody, whichever verb shows it."""
+import json
+
+import pytest
+
+from fakedpsd import Refusal, identity
+
+CONF = """[Provisioning]
+IdScope=0ne00AABBCC
+RegistrationId=reg-7
+Payload={"site":"malmo"}
+[Attestation]
+Key=/etc/dps/reg-7.key
+"""
+SECRETS = ("0ne00AABBCC", "reg-7", "contoso", "malmo", "old-hub", "bad/id")
+
+
+def assert_names_nobody(text):
+    assert not [secret for secret in SECRETS if secret.lower() in text.lower()], text
+
+
+@pytest.fixture(params=["off", "short"])
+def redacted(dpsctl, request):
+    """What a verb shows, as text and as JSON."""
+    def run(*arguments, code=0):
+        actual, out, err = dpsctl(*arguments, "--redact", f"--json={request.param}")
+        assert actual == code, out + err
+        return out + err
+    return run
+
+
+@pytest.mark.parametrize("verb", ["status", "show", "history", "wait", "reprovision"])
+def test_a_name_that_is_the_registration_id_is_not_shown(redacted, serve, verb):
+    serve(identity("reg-7", RegistrationId="reg-7", DeviceId="reg-7")).history = {"reg-7": [(1000000, "assigned", "contoso.example")]}
+    shown = redacted(verb, "reg-7")
+    assert "id-1" in shown
+    assert_names_nobody(shown)
+
+
+def test_reprovision_asks_for_those_whose_names_are_not_shown(dpsctl, serve):
+    fake = serve(identity("reg-7", RegistrationId="reg-7"))
+    assert dpsctl("reprovision", "--redact")[1] == "id-1: asking DPS; what becomes of it: dpsctl status id-1\n"
+    assert dpsctl("reprovision", "--redact", "reg-7")[0] == 0
+    assert fake.calls.count("Reprovision") == 2
+
+
+def test_reprovision_wait_names_nobody(redacted, serve):
+    fake = serve(identity("reg-7", RegistrationId="reg-7"))
+    fake.on_reprovision = lambda name, job: fake.finish(name, job, True)
+    assert_names_nobody(redacted("reprovision", "--wait"))
+    fake.on_reprovision = lambda name, job: fake.finish(name, job, False, "0ne00AABBCC has no reg-7")
+    assert_names_nobody(redacted("reprovision", "--wait", code=1))
+
+
+def test_a_refusal_names_nobody(redacted, serve):
+    serve(identity("a", RegistrationId="reg-7")).refuse["Reprovision"] = Refusal(
+        "Config", "a: a.conf and b.conf are both registration id REG-7 of ID scope 0ne00AABBCC: change one")
+    assert_names_nobody(redacted("reprovision", code=1))
+
+
+def test_history_does_not_tell_former_hubs(redacted, serve):
+    fake = serve(identity("a"))
+    fake.history = {"a": [(1, "assigned", "old-hub.azure-devices.net"), (2, "hub-changed", "contoso.azure-devices.net"),
+                          (3, "failed", "/etc/dps/a.conf:3: RegistrationId=bad/id: not a registration ID")]}
+    shown = redacted("history")
+    assert "hub-1.azure-devices.net" in shown and "hub-2.azure-devices.net" in shown
+    assert_names_nobody(shown)
+
+
+def test_reload_does_not_quote_ids(redacted, serve):
+    serve().refuse["Reload"] = Refusal("Config", "/etc/dps/a.conf:2: IdScope=0ne00AABBCC!: not an ID scope\n"
+                                                 "/etc/dps/a.conf:3: RegistrationId=bad/id: not a registration ID")
+    shown = redacted("reload", code=1)
+    assert "a.conf:2" in shown and "a.conf:3" in shown
+    assert_names_nobody(shown)
+
+
+def test_the_configuration_names_nobody(redacted, dpsctl):
+    (dpsctl.etc / "reg-7.conf").write_text(CONF)
+    for arguments, code in ((["cat-config"], 0), (["check", "--offline"], 1)):
+        shown = redacted(*arguments, code=code)
+        assert "id-1.conf" in shown
+        assert_names_nobody(shown)
+
+
+def test_what_is_wrong_in_the_configuration_names_nobody(redacted, dpsctl):
+    (dpsctl.etc / "a.conf").write_text(CONF.replace("reg-7\n", "bad/id\n").replace("reg-7.key", "a.key"))
+    for arguments, code in ((["verify-config"], 1), (["cat-config"], 0), (["check", "--offline"], 1)):
+        assert_names_nobody(redacted(*arguments, code=code))
+
+
+def test_connection_keeps_no_secret_and_no_name(dpsctl, serve):
+    serve(identity("reg-7", RegistrationId="reg-7"))
+    connection = json.loads(dpsctl("connection", "reg-7", "--redact")[1])
+    assert connection["password"] == "***"
+    assert_names_nobody(json.dumps(connection))
+
+
+@pytest.mark.parametrize("arguments", [["token", "gw"], ["expand", "%{hostname}"], ["derive-key", "gw"],
+                                       ["sas", "--hub=h", "--device-id=d"]])
+def test_of_what_is_nothing_but_private_nothing_is_shown(dpsctl, serve, arguments):
+    serve(identity("gw"))
+    code, out, err = dpsctl(*arguments, "--redact")
+    assert code == 2 and not out and "--redact" in err
