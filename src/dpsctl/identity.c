@@ -50,11 +50,19 @@ const Property *property_at(size_t index) {
         return index < ELEMENTSOF(properties) ? &properties[index] : NULL;
 }
 
-const Property *property_find(const char *name) {
-        for (size_t k = 0; k < ELEMENTSOF(properties); k++)
-                if (streq(properties[k].name, name))
-                        return &properties[k];
+/* From `first` on, and round. */
+static const Property *find_from(size_t first, const char *name) {
+        for (size_t k = 0; k < ELEMENTSOF(properties); k++) {
+                const Property *p = &properties[(first + k) % ELEMENTSOF(properties)];
+
+                if (streq(p->name, name))
+                        return p;
+        }
         return NULL;
+}
+
+const Property *property_find(const char *name) {
+        return find_from(0, name);
 }
 
 static char **text_of(const Property *p, const Identity *i) {
@@ -79,8 +87,11 @@ uint64_t property_number(const Property *p, const Identity *i) {
 }
 
 int property_set_text(const Property *p, Identity *i, const char *text) {
-        char *copy = strdup(text);
+        char *copy;
 
+        if (streq_ptr(*text_of(p, i), text)) /* most are empty, and stay so */
+                return 0;
+        copy = strdup(text);
         if (!copy)
                 return -ENOMEM;
         free(*text_of(p, i));
@@ -143,8 +154,9 @@ static int read_value(const Property *p, Identity *i, sd_bus_message *m) {
         }
 }
 
-/* One {sv}. What we do not know, or not so, is skipped. */
-static int read_property(Identity *i, sd_bus_message *m) {
+/* One {sv}. What we do not know, or not so, is skipped. `next`: the one that should come, and then the one behind what
+ * came: the daemon has them in our order, and a thousand identities have 31000. */
+static int read_property(Identity *i, sd_bus_message *m, size_t *next) {
         const char *name, *contents;
         const Property *p;
         char type;
@@ -156,7 +168,9 @@ static int read_property(Identity *i, sd_bus_message *m) {
         r = sd_bus_message_peek_type(m, &type, &contents);
         if (r < 0)
                 return r;
-        p = property_find(name);
+        p = find_from(*next, name);
+        if (p)
+                *next = (size_t) (p - properties) + 1;
         if (!p || contents[0] != p->type || contents[1] != '\0')
                 return sd_bus_message_skip(m, "v");
 
@@ -170,13 +184,14 @@ static int read_property(Identity *i, sd_bus_message *m) {
 }
 
 int identity_read(Identity *i, sd_bus_message *m) {
+        size_t next = 0;
         int r;
 
         r = sd_bus_message_enter_container(m, 'a', "{sv}");
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = read_property(i, m);
+                r = read_property(i, m, &next);
                 if (r < 0)
                         return r;
                 r = sd_bus_message_exit_container(m);
