@@ -3,21 +3,27 @@
 import base64
 import json
 import os
+import pathlib
 import re
+import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from urllib.parse import unquote
 
 from jeepney import DBusErrorResponse, HeaderFields
 
-from gateway import IDENTITY, MANAGER, ROOT, Gateway
+from gateway import IDENTITY, ROOT, Gateway
 from hostile import Acceptor, Peer
-from process import DEADLINE, SLOWER, eventually
+from process import DEADLINE, SLOWER, clean_environment, eventually, program
 
 SLACK = 10 * SLOWER  # what the latest time of the next attempt may be later on a busy machine
 TREMOR = 0.2  # times on the bus are reckoned from two clocks
 RETRY_AFTER_MAX = 24 * 3600
 TOKEN_LIFETIME = 30 * 24 * 3600  # the default
+CALLER = pathlib.Path(__file__).with_name("statuscaller.py")
 
 
 class Watch(threading.Thread):
@@ -29,14 +35,16 @@ class Watch(threading.Thread):
         self.client.listen()
         self.names, self.snapshots, self.changed = {}, {}, {}
         self.is_over = threading.Event()
-        for name in names:
-            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
-            properties = self.client.properties(path, IDENTITY)
-            while self.client.signals:  # they came before that answer
-                self.take(self.client.signals.popleft())
-            self.names[path] = name
-            self.changed[name] = threading.Condition()
-            self.snapshots[name] = [properties]
+        objects = self.client.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
+        self.client.signals.clear()  # they came before that answer
+        for path, interfaces in objects.items():
+            properties = {key: value for key, (_, value) in interfaces.get(IDENTITY, {}).items()}
+            if (name := properties.get("Name")) in names:
+                self.names[path] = name
+                self.changed[name] = threading.Condition()
+                self.snapshots[name] = [properties]
+        self.paths = {name: path for path, name in self.names.items()}
+        assert self.paths.keys() == set(names), "not all identities are there"
         self.start()
 
     def take(self, message):
@@ -290,29 +298,33 @@ class Run:
         assert self.outputs().keys() == files.keys()
 
 
-class StatusCaller(threading.Thread):
-    """Somebody who types `dpsctl status` all the time."""
+class StatusCaller:
+    """Somebody who types `dpsctl status` all the time: statuscaller.py."""
 
     def __init__(self, gateway):
-        super().__init__(daemon=True)
         self.gateway = gateway
-        self.is_over = threading.Event()
-        self.times, self.failures = [], []
+        self.process, self.calls = None, []
 
-    def run(self):
-        while not self.is_over.wait(0.5):
-            begin = time.monotonic()
-            try:
-                result = self.gateway.dpsctl("status", "--json=short", timeout=14)  # less than any deadline of the daemon
-                if result.code not in (0, 3) or not result.json["identities"]:
-                    self.failures.append(result)
-            except Exception as error:  # the test will tell
-                self.failures.append(error)
-            self.times.append(time.monotonic() - begin)
+    def start(self):
+        environment = clean_environment(self.gateway.directory, **self.gateway.environment())
+        self.process = subprocess.Popen([sys.executable, CALLER, program("dpsctl"), self.gateway.bus_address], env=environment,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def stop(self):
-        self.is_over.set()
-        self.join()
+        if self.process and not self.calls:
+            self.calls = json.loads(self.process.communicate()[0])
+
+    @property
+    def defects(self):
+        return [call["defect"] for call in self.calls if call["defect"]]
+
+    def describe(self):
+        slowest = max(self.calls, key=lambda call: call["wall"])
+        typical = {key: statistics.median(call[key] for call in self.calls) for key in ("wall", "cpu", "bare")}
+        return (f"dpsctl status: {len(self.calls)} calls, the slowest {slowest['wall'] * 1000:.0f} ms "
+                f"({slowest['cpu'] * 1000:.0f} ms of CPU), the median {typical['wall'] * 1000:.0f} ms ({typical['cpu'] * 1000:.0f}); "
+                f"beside each a bare call of the bus: the slowest {max(call['bare'] for call in self.calls) * 1000:.0f} ms, "
+                f"the median {typical['bare'] * 1000:.0f} ms")
 
 
 def cpu_seconds(pid):
@@ -330,11 +342,18 @@ def memory_peak_kb(pid):
         return int(re.search(r"VmHWM:\s*(\d+)", file.read())[1])
 
 
+def memory_directory():
+    """In memory, as /run is: files that are made and removed by the thousand cost a disk much more."""
+    return tempfile.TemporaryDirectory(prefix="dps-run-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 class Matrix:
     """start(), then each row's test waits for its Run."""
 
     def __init__(self, directory, bus, pki, rows):
         self.gateway = Gateway(directory, bus.address)
+        self.memory = memory_directory()
+        self.gateway.run = pathlib.Path(self.memory.name)
         self.acceptor = Acceptor()
         self.pki = pki
         self.gateway.write_conf("dpsd", f"[Daemon]\nMaxAttempts={len(rows) + 10}\n")
@@ -362,17 +381,15 @@ class Matrix:
 
     def reprovision(self, name):
         with self.client_lock:
-            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
             try:
-                self.client.call(path, IDENTITY, "Reprovision")
+                self.client.call(self.watch.paths[name], IDENTITY, "Reprovision")
             except DBusErrorResponse as error:
                 raise AssertionError(f"Reprovision: {error}") from None
 
     def is_at_rest(self, name):
         """Nothing is in flight, nor on its way to the disk. The watch may be a little behind. Tokens expire at whole seconds."""
         with self.client_lock:
-            path = self.client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
-            found = self.client.properties(path, IDENTITY)
+            found = self.client.properties(self.watch.paths[name], IDENTITY)
         return found["NextAttemptAt"] > 0 and found["TokenExpiresAt"] + 1e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
 
     def time_gained(self, at):
@@ -399,7 +416,7 @@ class Matrix:
         except Exception as error:  # the tests will tell
             self.failure = f"{type(error).__name__}: {error}"
         finally:
-            self.status.is_over.set()
+            self.status.stop()
             self.time_passed.set()
             for run in self.runs.values():
                 run.is_over.wait()
@@ -437,19 +454,22 @@ class Matrix:
         self.disturbed = [name for name, run in self.runs.items() if not run.failure and len(run.peer.contacts("open")) > seen[name]]
 
     def pass_time(self):
-        """As far as the state files know."""
+        """As far as the state files know, and the notes of the run before."""
         self.gained = 1.5 * RETRY_AFTER_MAX
         self.jumped_at = time.monotonic()
         for name, run in self.runs.items():
-            path = self.gateway.state / f"{name}.json"
-            if run.is_long and path.exists():
-                state = json.loads(path.read_text())
-                for key in ("nextAttemptAt", "notBefore"):
-                    if state.get(key):
-                        state[key] -= int(self.gained * 1e6)
-                path.write_text(json.dumps(state))
+            for path in (self.gateway.state / f"{name}.json", self.gateway.run / ".waits" / f"{name}.json"):
+                if run.is_long and path.exists():
+                    self.make_older(path)
         self.gateway.start()
         self.begin_anew()
+
+    def make_older(self, path):
+        state = json.loads(path.read_text())
+        for key in ("nextAttemptAt", "notBefore"):
+            if state.get(key):
+                state[key] -= int(self.gained * 1e6)
+        path.write_text(json.dumps(state))
 
     def close_watch(self):
         self.client.close()
@@ -461,4 +481,7 @@ class Matrix:
             run.peer.close()
         self.acceptor.close()
         self.close_watch()
-        self.gateway.close()
+        try:
+            self.gateway.close()
+        finally:
+            self.memory.cleanup()
