@@ -14,6 +14,7 @@
 #include "basic/cleanup.h"
 #include "basic/files.h"
 #include "basic/times.h"
+#include "calls.h"
 #include "dpsd/filewatch.h"
 
 /* Stands in front of libsystemd's: a watch's time runs ten times as fast. */
@@ -22,19 +23,12 @@ int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
 }
 
 typedef struct Fixture {
-        sd_event *event;
+        Calls calls;
         FileWatch *watch;
         char directory[64];
         char path[128]; /* of the watched file */
         int fd;
-        unsigned n_calls;
 } Fixture;
-
-static void on_change(void *userdata) {
-        Fixture *f = userdata;
-
-        f->n_calls++;
-}
 
 static void write_file(Fixture *f, const char *name, const char *text) {
         _cleanup_(closep) int fd = openat(f->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -59,7 +53,7 @@ static int setup(void **state) {
         assert_non_null(mkdtemp(f->directory));
         f->fd = open(f->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(f->fd >= 0);
-        assert_true(sd_event_new(&f->event) >= 0);
+        assert_true(sd_event_new(&f->calls.event) >= 0);
         *state = f;
         return 0;
 }
@@ -72,7 +66,7 @@ static int teardown(void **state) {
         Fixture *f = *state;
 
         file_watch_free(f->watch);
-        sd_event_unref(f->event);
+        sd_event_unref(f->calls.event);
         close(f->fd);
         assert_int_equal(nftw(f->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
         test_free(f);
@@ -83,28 +77,7 @@ static void start(Fixture *f, const char *name) {
         char *paths[] = { f->path, NULL };
 
         (void) snprintf(f->path, sizeof(f->path), "%s/%s", f->directory, name);
-        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &f->watch), 0);
-}
-
-/* Lets the loop run until the next call. */
-static void await_call(Fixture *f) {
-        uint64_t deadline = now_usec(CLOCK_MONOTONIC) + 20 * USEC_PER_SEC;
-        unsigned n_before = f->n_calls;
-
-        while (f->n_calls == n_before) {
-                assert_true(now_usec(CLOCK_MONOTONIC) < deadline);
-                assert_true(sd_event_run(f->event, USEC_PER_SEC) >= 0);
-        }
-        assert_int_equal(f->n_calls, n_before + 1);
-}
-
-/* Lets the loop run until nothing is due any more, timers included. */
-static void assert_quiet(Fixture *f) {
-        unsigned n_before = f->n_calls;
-
-        while (sd_event_run(f->event, 400 * USEC_PER_MSEC) > 0)
-                ;
-        assert_int_equal(f->n_calls, n_before);
+        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &f->watch), 0);
 }
 
 static void a_file_that_is_written_is_told(void **state) {
@@ -113,7 +86,7 @@ static void a_file_that_is_written_is_told(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         write_file(f, "key", "new");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_file_that_is_replaced_is_told(void **state) {
@@ -122,7 +95,7 @@ static void a_file_that_is_replaced_is_told(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         assert_int_equal(file_write_atomic(f->fd, "key", "new", 3, 0600, (gid_t) -1), 0);
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_file_that_appears_is_told(void **state) {
@@ -130,7 +103,7 @@ static void a_file_that_appears_is_told(void **state) {
 
         start(f, "key");
         write_file(f, "key", "new");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_file_that_is_removed_is_told(void **state) {
@@ -139,7 +112,7 @@ static void a_file_that_is_removed_is_told(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         assert_int_equal(unlinkat(f->fd, "key", 0), 0);
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_file_whose_mode_is_mended_is_told(void **state) {
@@ -148,7 +121,7 @@ static void a_file_whose_mode_is_mended_is_told(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         assert_int_equal(fchmodat(f->fd, "key", 0640, 0), 0);
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_burst_is_told_once(void **state) {
@@ -157,10 +130,10 @@ static void a_burst_is_told_once(void **state) {
         start(f, "key");
         for (unsigned i = 0; i < 10; i++) {
                 write_file(f, "key", "new");
-                assert_true(sd_event_run(f->event, 0) >= 0);
+                assert_true(sd_event_run(f->calls.event, 0) >= 0);
         }
-        await_call(f);
-        assert_quiet(f);
+        await_call(&f->calls);
+        assert_quiet(&f->calls);
 }
 
 static void each_of_two_changes_is_told(void **state) {
@@ -168,9 +141,9 @@ static void each_of_two_changes_is_told(void **state) {
 
         start(f, "key");
         write_file(f, "key", "one");
-        await_call(f);
+        await_call(&f->calls);
         write_file(f, "key", "two");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void other_files_of_the_directory_are_not_told(void **state) {
@@ -180,7 +153,7 @@ static void other_files_of_the_directory_are_not_told(void **state) {
         start(f, "key");
         write_file(f, "key.bak", "old");
         write_file(f, "ke", "old");
-        assert_quiet(f);
+        assert_quiet(&f->calls);
 }
 
 static void who_only_reads_is_not_told(void **state) {
@@ -190,7 +163,7 @@ static void who_only_reads_is_not_told(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         assert_int_equal(file_read_at(f->fd, "key", 16, &text, NULL), 0);
-        assert_quiet(f);
+        assert_quiet(&f->calls);
 }
 
 static void a_link_that_leads_elsewhere_is_told(void **state) {
@@ -201,7 +174,7 @@ static void a_link_that_leads_elsewhere_is_told(void **state) {
         replace_link(f, "key.1", "key");
         start(f, "key");
         replace_link(f, "key.2", "key");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 /* As Kubernetes mounts secrets: key -> ..data/key, ..data -> ..1 */
@@ -216,7 +189,7 @@ static void a_directory_swapped_under_its_link_is_told(void **state) {
         replace_link(f, "..data/key", "key");
         start(f, "key");
         replace_link(f, "..2", "..data");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 /* As certbot keeps certificates: a link of ours into live/, whose links lead into archive/. */
@@ -231,7 +204,7 @@ static void a_link_that_a_link_leads_to_is_told(void **state) {
         replace_link(f, "live/cert", "cert");
         start(f, "cert");
         replace_link(f, "../archive/cert2", "live/cert");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void where_a_new_link_leads_to_is_watched(void **state) {
@@ -244,9 +217,9 @@ static void where_a_new_link_leads_to_is_watched(void **state) {
         replace_link(f, "a/key", "key");
         start(f, "key");
         replace_link(f, "b/key", "key");
-        await_call(f);
+        await_call(&f->calls);
         write_file(f, "b/key", "three");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void links_in_a_circle_end(void **state) {
@@ -257,7 +230,7 @@ static void links_in_a_circle_end(void **state) {
         start(f, "a");
         replace_link(f, "c", "b");
         write_file(f, "c", "at last");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_directory_that_comes_later_is_watched(void **state) {
@@ -265,11 +238,11 @@ static void a_directory_that_comes_later_is_watched(void **state) {
 
         start(f, "certs/new/key");
         make_directory(f, "certs");
-        assert_quiet(f);
+        assert_quiet(&f->calls);
         make_directory(f, "certs/new");
-        assert_quiet(f);
+        assert_quiet(&f->calls);
         write_file(f, "certs/new/key", "one");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_directory_that_is_replaced_is_watched(void **state) {
@@ -282,9 +255,9 @@ static void a_directory_that_is_replaced_is_watched(void **state) {
         start(f, "certs/key");
         assert_int_equal(renameat(f->fd, "certs", f->fd, "certs.old"), 0);
         assert_int_equal(renameat(f->fd, "certs.new", f->fd, "certs"), 0);
-        await_call(f);
+        await_call(&f->calls);
         write_file(f, "certs/key", "three");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void each_of_several_files_is_watched(void **state) {
@@ -294,17 +267,17 @@ static void each_of_several_files_is_watched(void **state) {
         make_directory(f, "private");
         (void) snprintf(key, sizeof(key), "%s/private/key", f->directory);
         (void) snprintf(cert, sizeof(cert), "%s/cert", f->directory);
-        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &f->watch), 0);
+        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &f->watch), 0);
         write_file(f, "cert", "one");
-        await_call(f);
+        await_call(&f->calls);
         write_file(f, "private/key", "one");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void who_is_told_may_end_the_watch(void *userdata) {
         Fixture *f = userdata;
 
-        f->n_calls++;
+        f->calls.n++;
         f->watch = file_watch_free(f->watch);
 }
 
@@ -313,9 +286,10 @@ static void the_handler_may_end_the_watch(void **state) {
         Fixture *f = *state;
 
         (void) snprintf(path, sizeof(path), "%s/key", f->directory);
-        assert_int_equal(file_watch_new(f->event, paths, who_is_told_may_end_the_watch, f, &f->watch), 0);
+        assert_int_equal(file_watch_new(f->calls.event, paths, who_is_told_may_end_the_watch, f, &f->watch),
+                         0);
         write_file(f, "key", "one");
-        await_call(f);
+        await_call(&f->calls);
         assert_null(f->watch);
 }
 
@@ -324,7 +298,7 @@ static void no_paths_are_an_error(void **state) {
         char *paths[] = { NULL };
         Fixture *f = *state;
 
-        assert_int_equal(file_watch_new(f->event, paths, on_change, f, &w), -ENOENT);
+        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &w), -ENOENT);
         assert_ptr_equal(w, unset);
 }
 

@@ -19,6 +19,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/times.h"
+#include "calls.h"
 #include "dpsd/network.h"
 
 /* Stands in front of libsystemd's: a second passes ten times as fast. */
@@ -28,17 +29,10 @@ int sd_event_source_set_time_relative(sd_event_source *s, uint64_t usec) {
 
 /* A network namespace of our own for each test, in which there is nothing but a loopback that is down. */
 typedef struct Fixture {
-        sd_event *event;
+        Calls calls;
         Network *network;
         int control; /* a socket for ioctl() */
-        unsigned n_calls;
 } Fixture;
-
-static void on_network(void *userdata) {
-        Fixture *f = userdata;
-
-        f->n_calls++;
-}
 
 static int setup(void **state) {
         Fixture *f = test_calloc(1, sizeof(*f));
@@ -46,8 +40,8 @@ static int setup(void **state) {
         assert_int_equal(unshare(CLONE_NEWNET), 0);
         f->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         assert_true(f->control >= 0);
-        assert_true(sd_event_new(&f->event) >= 0);
-        assert_int_equal(network_new(f->event, on_network, f, &f->network), 0);
+        assert_true(sd_event_new(&f->calls.event) >= 0);
+        assert_int_equal(network_new(f->calls.event, count_call, &f->calls, &f->network), 0);
         *state = f;
         return 0;
 }
@@ -56,7 +50,7 @@ static int teardown(void **state) {
         Fixture *f = *state;
 
         network_free(f->network);
-        sd_event_unref(f->event);
+        sd_event_unref(f->calls.event);
         close(f->control);
         test_free(f);
         return 0;
@@ -90,33 +84,13 @@ static void change_route(Fixture *f, unsigned long how, unsigned short flags) {
         assert_int_equal(ioctl(f->control, how, &route), 0);
 }
 
-static void await_call(Fixture *f) {
-        uint64_t deadline = now_usec(CLOCK_MONOTONIC) + 20 * USEC_PER_SEC;
-        unsigned n_before = f->n_calls;
-
-        while (f->n_calls == n_before) {
-                assert_true(now_usec(CLOCK_MONOTONIC) < deadline);
-                assert_true(sd_event_run(f->event, USEC_PER_SEC) >= 0);
-        }
-        assert_int_equal(f->n_calls, n_before + 1);
-}
-
-/* Lets the loop run until nothing is due any more, timers included. */
-static void assert_quiet(Fixture *f) {
-        unsigned n_before = f->n_calls;
-
-        while (sd_event_run(f->event, 400 * USEC_PER_MSEC) > 0)
-                ;
-        assert_int_equal(f->n_calls, n_before);
-}
-
 static void a_link_that_comes_up_is_told_once(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
         set_link(f, true); /* brings addresses and routes too */
-        await_call(f);
-        assert_quiet(f);
+        await_call(&f->calls);
+        assert_quiet(&f->calls);
 }
 
 static void a_new_address_is_told(void **state) {
@@ -125,7 +99,7 @@ static void a_new_address_is_told(void **state) {
         set_link(f, true);
         network_watch(f->network, true);
         add_address(f, "lo:1", "198.51.100.7");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void a_new_route_is_told(void **state) {
@@ -134,7 +108,7 @@ static void a_new_route_is_told(void **state) {
         set_link(f, true);
         network_watch(f->network, true);
         change_route(f, SIOCADDRT, 0);
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static void what_goes_away_is_not_told(void **state) {
@@ -145,7 +119,7 @@ static void what_goes_away_is_not_told(void **state) {
         network_watch(f->network, true);
         change_route(f, SIOCDELRT, 0);
         set_link(f, false);
-        assert_quiet(f);
+        assert_quiet(&f->calls);
 }
 
 static void a_route_that_leads_nowhere_is_not_told(void **state) {
@@ -153,7 +127,7 @@ static void a_route_that_leads_nowhere_is_not_told(void **state) {
 
         network_watch(f->network, true);
         change_route(f, SIOCADDRT, RTF_REJECT);
-        assert_quiet(f);
+        assert_quiet(&f->calls);
 }
 
 static void news_that_were_lost_are_told(void **state) {
@@ -165,8 +139,8 @@ static void news_that_were_lost_are_told(void **state) {
                 change_route(f, SIOCADDRT, RTF_REJECT);
                 change_route(f, SIOCDELRT, RTF_REJECT);
         }
-        await_call(f);
-        assert_quiet(f);
+        await_call(&f->calls);
+        assert_quiet(&f->calls);
 }
 
 static void nobody_who_does_not_wait_is_told(void **state) {
@@ -174,12 +148,12 @@ static void nobody_who_does_not_wait_is_told(void **state) {
 
         network_watch(f->network, true);
         set_link(f, true);
-        assert_true(sd_event_run(f->event, USEC_PER_SEC) > 0); /* it is on its way */
+        assert_true(sd_event_run(f->calls.event, USEC_PER_SEC) > 0); /* it is on its way */
         network_watch(f->network, false);
-        assert_quiet(f);
+        assert_quiet(&f->calls);
         network_watch(f->network, true);
         add_address(f, "lo:1", "198.51.100.7");
-        await_call(f);
+        await_call(&f->calls);
 }
 
 static unsigned count_fds(void) {
