@@ -31,7 +31,7 @@ int dps_request_topic(const DpsRequest *request, char **ret);
 
 /**
  * The body of a register request: {"registrationId":…,"payload":…}. `payload` is the text of a JSON object, or
- * NULL. -EBADMSG: it is not one. A poll has no body.
+ * NULL. -EBADMSG: it is not one; -ENOMEM. A poll has no body.
  */
 int dps_register_body(const char *registration_id, const char *payload, char **ret);
 

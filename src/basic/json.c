@@ -27,35 +27,44 @@ static bool is_white(const char *p, const char *end) {
         return p == end;
 }
 
-const char *json_read_object(const char *text, size_t size, size_t size_max, json_object **ret) {
+static int fail(const char *defect, const char **ret_defect) {
+        *ret_defect = defect;
+        return -EBADMSG;
+}
+
+int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
+                     const char **ret_defect) {
         _cleanup_(tokener_freep) json_tokener *tokener = NULL;
         _cleanup_(json_freep) json_object *o = NULL;
 
         if (size == 0)
-                return "it is empty";
+                return fail("it is empty", ret_defect);
         if (size > size_max)
-                return "it is too long";
+                return fail("it is too long", ret_defect);
         /* json-c's own check lets overlong forms and surrogates pass, in nearly all versions. */
         if (!utf8_is_valid(text, size))
-                return "it is not UTF-8";
+                return fail("it is not UTF-8", ret_defect);
 
         tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
         if (!tokener)
-                return "there is no memory to read it";
+                return -ENOMEM;
         json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 
+        errno = 0;
         o = json_tokener_parse_ex(tokener, text, (int) size);
+        if (errno == ENOMEM) /* of which the tokener's own error tells nothing, or success */
+                return -ENOMEM;
         /* A NUL byte ends parsing with success and the rest unread, hence the look at the end. */
         if (json_tokener_get_error(tokener) != json_tokener_success ||
             !is_white(text + json_tokener_get_parse_end(tokener), text + size))
-                return "it is not JSON";
+                return fail("it is not JSON", ret_defect);
         if (!json_object_is_type(o, json_type_object))
-                return "it is not a JSON object";
+                return fail("it is not a JSON object", ret_defect);
         if (json_c_visit(o, 0, refuse_infinite, NULL) < 0)
-                return "it holds a number that is none";
+                return fail("it holds a number that is none", ret_defect);
 
         *ret = TAKE_PTR(o);
-        return NULL;
+        return 0;
 }
 
 json_object *json_member(json_object *object, const char *name) {

@@ -13,8 +13,10 @@ static inline void json_freep(json_object **o) {
         json_object_put(*o);
 }
 
-/* The one JSON object that the text is. Gives NULL, or what is wrong with it: "it is not JSON". */
-const char *json_read_object(const char *text, size_t size, size_t size_max, json_object **ret);
+/* The one JSON object that the text is. -EBADMSG: it is none, and `ret_defect` is what is wrong with it: "it is not JSON";
+ * -ENOMEM. */
+int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
+                     const char **ret_defect);
 
 /* NULL is as absent, whether the object is none or the member null. */
 json_object *json_member(json_object *object, const char *name);

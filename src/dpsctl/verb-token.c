@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsctl/verbs.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "basic/json.h"
@@ -89,7 +90,7 @@ int verb_connection(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         json_object *connection;
-        const char *text, *wrong;
+        const char *text, *defect;
         int r;
 
         r = call_identity(o, "GetConnection", &bus, &reply, false);
@@ -98,9 +99,11 @@ int verb_connection(const Options *o) {
         r = sd_bus_message_read(reply, "s", &text);
         if (r < 0)
                 return bus_fail_answer("GetConnection", r);
-        wrong = json_read_object(text, strlen(text), CONNECTION_SIZE_MAX, &connection);
-        if (wrong)
-                return complain(EXIT_FAILED, "the answer to GetConnection cannot be used: %s", wrong);
+        r = json_read_object(text, strlen(text), CONNECTION_SIZE_MAX, &connection, &defect);
+        if (r == -ENOMEM)
+                return fail_memory();
+        if (r < 0)
+                return complain(EXIT_FAILED, "the answer to GetConnection cannot be used: %s", defect);
 
         r = o->redact ? redact_connection(connection) : 0;
         if (r != 0) {

@@ -210,6 +210,8 @@ static int send_request(Identity *i, const DpsRequest *request, DpsError *error)
                 if (r == -EBADMSG)
                         dps_error_set(error, DPS_ERROR_CONFIG, step, "%s is not a JSON object",
                                       i->settings->payload_file ?: "Payload=");
+                else if (r < 0)
+                        dps_error_set(error, DPS_ERROR_MEMORY, step, "there is no memory for the request");
                 if (r < 0)
                         return r;
         }

@@ -407,6 +407,7 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         _cleanup_(closep) int fd = open_output(o, name);
         uint64_t generation, expires_at = 0;
         json_object *expiry;
+        const char *defect;
         size_t size;
         int r;
 
@@ -415,8 +416,10 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         r = file_read_at(fd, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, &text, &size);
         if (r < 0)
                 return r;
-        if (json_read_object(text, size, CONNECTION_SIZE_MAX, &connection) ||
-            json_u64(json_member(connection, "generation"), INT64_MAX, &generation) < 0)
+        r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &defect);
+        if (r < 0)
+                return r;
+        if (json_u64(json_member(connection, "generation"), INT64_MAX, &generation) < 0)
                 return -EBADMSG;
         expiry = json_member(connection, "expiresAt");
         if (expiry && json_u64(expiry, INT64_MAX, &expires_at) < 0)

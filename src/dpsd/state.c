@@ -469,14 +469,13 @@ int state_from_json(const char *text, size_t size, State **ret, const char **ret
         _cleanup_(state_freep) State *s = NULL;
         Reader reader = { 0 };
         uint64_t version;
-        const char *defect;
         int r;
 
-        defect = json_read_object(text, size, STATE_SIZE_MAX, &object);
-        if (!defect && (json_u64(json_member(object, "version"), INT32_MAX, &version) < 0 || version == 0))
-                defect = "it has no version";
-        if (defect) {
-                *ret_why = defect;
+        r = json_read_object(text, size, STATE_SIZE_MAX, &object, ret_why);
+        if (r < 0)
+                return r;
+        if (json_u64(json_member(object, "version"), INT32_MAX, &version) < 0 || version == 0) {
+                *ret_why = "it has no version";
                 return -EBADMSG;
         }
 

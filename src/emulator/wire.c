@@ -107,9 +107,12 @@ int request_parse(const char *topic, Request *ret) {
 int request_read_payload(Request *request, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         json_object *payload;
+        const char *defect;
+        int r;
 
-        if (json_read_object(body, size, size, &o))
-                return 0;
+        r = json_read_object(body, size, size, &o, &defect);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
         payload = json_member(o, "payload");
         return payload ? json_to_text(payload, &request->payload) : 0;
 }

@@ -273,9 +273,9 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         int r;
 
-        reply->defect = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o);
-        if (reply->defect)
-                return 0;
+        r = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o, &reply->defect);
+        if (r < 0)
+                return r == -EBADMSG ? 0 : r;
 
         get_code(o, &reply->error_code);
         r = get_text(o, "message", DPS_MESSAGE_MAX - 1, &reply->error_message);

@@ -36,6 +36,7 @@ int dps_request_topic(const DpsRequest *request, char **ret) {
 int dps_register_body(const char *registration_id, const char *payload, char **ret) {
         _cleanup_(json_freep) json_object *body = json_object_new_object();
         json_object *object = NULL;
+        const char *defect;
         int r;
 
         if (!body)
@@ -44,8 +45,9 @@ int dps_register_body(const char *registration_id, const char *payload, char **r
         if (r < 0)
                 return r;
         if (payload) {
-                if (json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object))
-                        return -EBADMSG;
+                r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &defect);
+                if (r < 0)
+                        return r;
                 r = json_add(body, "payload", object);
                 if (r < 0)
                         return r;

@@ -12,6 +12,7 @@ static void check_texts(const DpsReply *reply) {
                                       reply->assigned_hub,  reply->device_id,    reply->substatus,
                                       reply->error_message, reply->tracking_id };
         json_object *state = NULL;
+        const char *defect;
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
                 PROMISE(!texts[i] || is_one_line(texts[i]));
@@ -21,8 +22,8 @@ static void check_texts(const DpsReply *reply) {
                 return;
 
         /* What goes into files must be read back. */
-        PROMISE(!json_read_object(reply->registration_state, strlen(reply->registration_state), JSON_SIZE_MAX,
-                                  &state));
+        PROMISE(json_read_object(reply->registration_state, strlen(reply->registration_state), JSON_SIZE_MAX,
+                                 &state, &defect) == 0);
         json_object_put(state);
 }
 

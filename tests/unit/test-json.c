@@ -5,6 +5,7 @@
 #include <stdint.h>
 /* cmocka wants the above first. */
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <errno.h>
 
 #include "basic/json.h"
@@ -35,14 +36,54 @@ static const struct read_case {
 static void check_read(void **state) {
         const struct read_case *c = *state;
         _cleanup_(json_freep) json_object *o = NULL;
+        const char *defect = NULL;
+
+        assert_int_equal(json_read_object(c->text, c->size ?: strlen(c->text), SIZE_MAX_HERE, &o, &defect),
+                         c->defect ? -EBADMSG : 0);
+        assert_true(streq_ptr(defect, c->defect));
+        assert_int_equal(o == NULL, c->defect != NULL);
+}
+
+static json_object *read_object(const char *text) {
+        json_object *o = NULL;
         const char *defect;
 
-        defect = json_read_object(c->text, c->size ?: strlen(c->text), SIZE_MAX_HERE, &o);
-        if (c->defect)
-                assert_string_equal(defect, c->defect);
-        else
-                assert_null(defect);
-        assert_int_equal(o == NULL, c->defect != NULL);
+        assert_int_equal(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o, &defect), 0);
+        return o;
+}
+
+/* Stand in front of json-c's, for whom there may be no memory. */
+static bool no_tokener, no_objects;
+
+struct json_tokener *json_tokener_new_ex(int depth) {
+        typedef struct json_tokener *(*new_t)(int depth);
+        new_t next = (new_t) dlsym(RTLD_NEXT, "json_tokener_new_ex");
+
+        return no_tokener ? NULL : next(depth);
+}
+
+/* As json-c does it: no error of the tokener's. */
+struct json_object *json_tokener_parse_ex(struct json_tokener *tokener, const char *text, int size) {
+        typedef struct json_object *(*parse_t)(struct json_tokener * tokener, const char *text, int size);
+        parse_t next = (parse_t) dlsym(RTLD_NEXT, "json_tokener_parse_ex");
+
+        if (!no_objects)
+                return next(tokener, text, size);
+        errno = ENOMEM;
+        return NULL;
+}
+
+static void no_memory_is_no_defect(void **state) {
+        json_object *o = NULL;
+        const char *defect = NULL;
+
+        no_tokener = true;
+        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &defect), -ENOMEM);
+        no_tokener = false;
+        no_objects = true;
+        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &defect), -ENOMEM);
+        no_objects = false;
+        assert_null(defect);
 }
 
 static const struct number_case {
@@ -62,19 +103,17 @@ static const struct number_case {
 
 static void check_number(void **state) {
         const struct number_case *c = *state;
-        _cleanup_(json_freep) json_object *o = NULL;
+        _cleanup_(json_freep) json_object *o = read_object(c->text);
         uint64_t number = 0;
 
-        assert_null(json_read_object(c->text, strlen(c->text), SIZE_MAX_HERE, &o));
         assert_int_equal(json_u64(json_member(o, "a"), 100, &number), c->result);
         assert_int_equal(number, c->number);
 }
 
 static void a_string_with_a_zero_in_it_is_none(void **state) {
-        static const char text[] = "{\"good\":\"a\",\"bad\":\"a\\u0000b\",\"number\":1}";
-        _cleanup_(json_freep) json_object *o = NULL;
+        _cleanup_(json_freep) json_object *o =
+                read_object("{\"good\":\"a\",\"bad\":\"a\\u0000b\",\"number\":1}");
 
-        assert_null(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o));
         assert_string_equal(json_string(json_member(o, "good")), "a");
         assert_null(json_string(json_member(o, "bad")));
         assert_null(json_string(json_member(o, "number")));
@@ -96,11 +135,12 @@ static void what_is_built_reads_as_it_was_given(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 2] = {
+        struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 3] = {
                 cmocka_unit_test(a_string_with_a_zero_in_it_is_none),
                 cmocka_unit_test(what_is_built_reads_as_it_was_given),
+                cmocka_unit_test(no_memory_is_no_defect),
         };
-        size_t n = 2;
+        size_t n = 3;
 
         for (size_t i = 0; i < ELEMENTSOF(read_cases); i++)
                 tests[n++] = (struct CMUnitTest){ .name = read_cases[i].promise,
