@@ -51,11 +51,11 @@ Failure failure_from_resolver(int error) {
 Failure failure_from_connack(int code) {
         static const Failure failures[] = {
                 { DPS_ERROR_PROTOCOL, "answered the log-in with an unknown code", NULL },
-                { DPS_ERROR_PROTOCOL, "refused the version of MQTT (CONNACK 1)", NULL },
-                { DPS_ERROR_PROTOCOL, "refused the client id (CONNACK 2)", NULL },
-                { DPS_ERROR_SERVICE, "is not available at the moment (CONNACK 3)", NULL },
-                { DPS_ERROR_AUTH, "refused user name or password (CONNACK 4)", NULL },
-                { DPS_ERROR_AUTH, "refused to authorize us (CONNACK 5)", NULL },
+                { DPS_ERROR_PROTOCOL, "refused the version of MQTT", NULL },
+                { DPS_ERROR_PROTOCOL, "refused the client id", NULL },
+                { DPS_ERROR_SERVICE, "is not available at the moment", NULL },
+                { DPS_ERROR_AUTH, "refused user name or password", NULL },
+                { DPS_ERROR_AUTH, "refused to authorize us", NULL },
         };
 
         return failures[code > 0 && (size_t) code < ELEMENTSOF(failures) ? code : 0];

@@ -15,7 +15,7 @@ typedef struct Failure {
 Failure failure_from_errno(int error);
 /* An error of getaddrinfo(). */
 Failure failure_from_resolver(int error);
-/* The return code of CONNACK, not 0. */
+/* The return code of CONNACK, not 0; the number itself is the caller's to tell. */
 Failure failure_from_connack(int code);
 /* MOSQ_ERR_…, where nobody knows better; `lost`: what to say of a connection that broke. */
 Failure failure_from_library(int rc, const char *lost);

@@ -195,12 +195,20 @@ static void fail_by_memory(Mqtt *t) {
         fail_by(t, failure_from_errno(ENOMEM));
 }
 
+static void fail_by_connack(Mqtt *t) {
+        Failure f = failure_from_connack(t->connack);
+        DpsError error;
+
+        dps_error_set(&error, f.id, DPS_STEP_LOGIN, "%s %s (CONNACK %d)", t->peer, f.what, t->connack);
+        fail(t, &error);
+}
+
 /* The library failed with `rc`; what it said before, and OpenSSL, know better why. */
 static void fail_by_library(Mqtt *t, int rc) {
         DpsError cause, error;
 
         if (t->connack > 0)
-                return fail_by(t, failure_from_connack(t->connack));
+                return fail_by_connack(t);
 
         tls_context_blame(t->tls, &cause);
         if (cause.id == DPS_ERROR_NONE)
@@ -410,7 +418,7 @@ static void note_handshake(Mqtt *t) {
 /* Acts on what the library told. */
 static void proceed(Mqtt *t) {
         if (t->phase == PHASE_LOGGING_IN && t->connack > 0)
-                fail_by(t, failure_from_connack(t->connack));
+                fail_by_connack(t);
         if (t->phase == PHASE_LOGGING_IN && t->connack == 0)
                 log_in_done(t);
         if (t->is_broken)

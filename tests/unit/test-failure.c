@@ -43,15 +43,9 @@ static void says_what_connack_means(void **state) {
                 [1] = DPS_ERROR_PROTOCOL, [2] = DPS_ERROR_PROTOCOL, [3] = DPS_ERROR_SERVICE,
                 [4] = DPS_ERROR_AUTH,     [5] = DPS_ERROR_AUTH,     [6] = DPS_ERROR_PROTOCOL,
         };
-        char number[] = "CONNACK n";
 
-        for (int code = 1; code <= 6; code++) {
-                Failure f = failure_from_connack(code);
-
-                number[8] = (char) ('0' + code);
-                assert_int_equal(f.id, ids[code]);
-                assert_int_equal(!!strstr(f.what, number), code <= 5);
-        }
+        for (int code = 1; code <= 6; code++)
+                assert_int_equal(failure_from_connack(code).id, ids[code]);
         assert_int_equal(failure_from_connack(255).id, DPS_ERROR_PROTOCOL);
         assert_int_equal(failure_from_connack(-1).id, DPS_ERROR_PROTOCOL);
 }

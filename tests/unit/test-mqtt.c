@@ -462,7 +462,7 @@ static const struct failure_case {
           "CONNACK 4" },
         { "not authorized is auth", script_connack_5, NULL, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "CONNACK 5" },
         { "an unknown code is the protocol's trouble", script_connack_77, NULL, DPS_ERROR_PROTOCOL,
-          DPS_STEP_LOGIN, "dps.example" },
+          DPS_STEP_LOGIN, "CONNACK 77" },
         { "hanging up before TLS is a refusal", script_goes_at_once, NULL, DPS_ERROR_REFUSED,
           DPS_STEP_CONNECT, "the connection" },
         { "resetting before TLS is a refusal", script_resets, NULL, DPS_ERROR_REFUSED, DPS_STEP_CONNECT,
