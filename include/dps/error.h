@@ -77,7 +77,10 @@ typedef struct DpsError {
                 [DPS_MESSAGE_MAX]; /* cause, for people, one line, made safe for logs: what was refused, by whom */
 } DpsError;
 
-/** Sets a failure that is not an answer of DPS; printf-like message. */
+/**
+ * Sets a failure that is not an answer of DPS; printf-like message. Where it is too long, long words (paths) lose their
+ * middle first: the cause is at the end.
+ */
 void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 

@@ -12,11 +12,14 @@ static DpsErrorId id_from_errno(int r) {
 }
 
 int blame(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
-        char what[DPS_MESSAGE_MAX];
+        _cleanup_(freep) char *what = NULL;
         va_list ap;
 
         va_start(ap, format);
-        (void) vsnprintf(what, sizeof(what), format, ap);
+        if (vasprintf(&what, format, ap) < 0) {
+                what = NULL;
+                r = -ENOMEM;
+        }
         va_end(ap);
         if (r == -ENOMEM)
                 dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "out of memory");

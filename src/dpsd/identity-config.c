@@ -29,11 +29,13 @@ static void note_fault(Identity *i, DpsErrorId id, const char *fault) {
 
 /* `what` is wrong, if it was not told already. */
 static void set_fault(Identity *i, DpsErrorId id, const char *fault, const char *what) {
-        if (!i->config_is_faulty || !streq(identity_config_error(i)->message, fault))
+        DpsError before = *identity_config_error(i);
+
+        note_fault(i, id, fault);
+        if (!streq(identity_config_error(i)->message, before.message))
                 identity_log(i, LOG_ERR, "%s; %s", what,
                              i->settings || i->memory->assignment ? "going on with what was good before"
                                                                   : "not provisioned until that is mended");
-        note_fault(i, id, fault);
 }
 
 static void clear_fault(Identity *i) {
@@ -164,17 +166,15 @@ static int resolve(Identity *i) {
 /* Two of the same scope and registration id would displace each other at the service for ever. */
 static int check_twin(Identity *i) {
         const Identity *twin = manager_find_twin(i->manager, i);
-        char fault[DPS_MESSAGE_MAX];
         DpsError error;
 
         if (!twin)
                 return 0;
 
-        snprintf(fault, sizeof(fault),
-                 "%s.conf and %s.conf are both registration id %s of ID scope %s: change one", twin->name,
-                 i->name, i->settings->registration_id, i->settings->id_scope);
-        note_fault(i, DPS_ERROR_CONFIG, fault);
-        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", fault);
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+                      "%s.conf and %s.conf are both registration id %s of ID scope %s: change one",
+                      twin->name, i->name, i->settings->registration_id, i->settings->id_scope);
+        note_fault(i, error.id, error.message);
         identity_set_trouble(i, &error);
         return -EEXIST;
 }

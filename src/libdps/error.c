@@ -8,6 +8,10 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 
+#define WORD_MIN 32U    /* of a word, this much is kept */
+#define WORD_CUT_MIN 8U /* more than what stands for it, wherever characters begin */
+#define ELLIPSIS "..."
+
 /* The manual of errors: each id with what it means and what to do. Words never change; rows may be added. */
 static const struct {
         const char *word, *meaning, *advice;
@@ -247,17 +251,59 @@ const char *dps_error_advice(const DpsError *error) {
         return code.id == error->id ? code.advice : manual[error->id].advice;
 }
 
+static char *find_longest_word(char *text, size_t *ret_size) {
+        char *longest = text;
+
+        *ret_size = 0;
+        for (size_t n; *text; text += n) {
+                text += strspn(text, " ");
+                n = strcspn(text, " ");
+                if (n > *ret_size) {
+                        longest = text;
+                        *ret_size = n;
+                }
+        }
+        return longest;
+}
+
+static char *next_character(char *p) {
+        while ((*p & 0xc0) == 0x80)
+                p++;
+        return p;
+}
+
+/* Of long words, most likely paths, the middle goes: a file is known by its ends, and what is behind it is the cause. */
+static void shorten(char *text, size_t max) {
+        size_t size, n;
+
+        while ((size = strlen(text)) > max) {
+                char *word = find_longest_word(text, &n), *from, *to;
+
+                if (n < WORD_MIN + WORD_CUT_MIN)
+                        return;
+                to = word + n;
+                n -= MIN(size - max + WORD_CUT_MIN, n - WORD_MIN);
+                from = next_character(word + n / 2);
+                to = next_character(to - n / 2);
+                memcpy(from, ELLIPSIS, strlen(ELLIPSIS));
+                from += strlen(ELLIPSIS);
+                memmove(from, to, strlen(to) + 1);
+        }
+}
+
 void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *format, ...) {
-        /* Longer, so that the cut to size sees the last character whole. */
-        char message[DPS_MESSAGE_MAX + 3];
-        _cleanup_(freep) char *safe = NULL;
+        _cleanup_(freep) char *message = NULL, *safe = NULL;
         va_list ap;
 
         va_start(ap, format);
-        (void) vsnprintf(message, sizeof(message), format, ap);
+        if (vasprintf(&message, format, ap) < 0)
+                message = NULL;
         va_end(ap);
 
         *error = (DpsError){ .id = id, .step = step };
-        safe = text_for_people(message, strlen(message), sizeof(error->message) - 1);
-        (void) snprintf(error->message, sizeof(error->message), "%s", safe ?: manual[id].meaning);
+        if (message) {
+                shorten(message, DPS_MESSAGE_MAX - 1);
+                safe = text_for_people(message, strlen(message), DPS_MESSAGE_MAX - 1);
+        }
+        (void) strcpy(error->message, safe ?: manual[id].meaning);
 }

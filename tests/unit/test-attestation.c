@@ -130,6 +130,20 @@ static void check_key(void **state) {
                 assert_null(strstr(error.message, c->text));
 }
 
+static void the_cause_is_told_also_behind_a_long_path(void **state) {
+        char path[600], *token = NULL;
+
+        memset(path, 'a', sizeof(path));
+        for (size_t k = 0; k < sizeof(path); k += 100)
+                path[k] = '/';
+        strcpy(path + sizeof(path) - 8, "/gw.key");
+        add(&s->keys, path);
+        assert_true(attestation_mint(s, METHOD_SYMMETRIC_KEY, 0, "gw-1", RESOURCE, EXPIRY_SEC, NULL, &token,
+                                     &error) < 0);
+        assert_error(DPS_ERROR_KEY, "/etc/dps/gw.conf:7: Key=: /aaa");
+        assert_error(DPS_ERROR_KEY, "/gw.key: No such file or directory");
+}
+
 static void a_credential_that_is_not_there_is_waited_for(void **state) {
         char *token = NULL;
 
@@ -312,6 +326,7 @@ int main(void) {
                 TEST(each_key_of_the_list_can_sign),
                 TEST(a_key_that_left_the_list_is_replaced_by_the_first),
                 TEST(of_a_group_key_the_derived_one_signs),
+                TEST(the_cause_is_told_also_behind_a_long_path),
                 TEST(a_credential_that_is_not_there_is_waited_for),
                 TEST(a_key_with_a_zero_byte_is_refused),
                 TEST(each_pair_of_the_lists_can_be_used),

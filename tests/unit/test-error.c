@@ -200,22 +200,53 @@ static void test_a_message_is_one_line_without_controls(void **state) {
         assert_string_equal(error.message, "a??[31m???b");
 }
 
-static void test_a_long_message_is_cut_between_characters(void **state) {
-        char text[2 * DPS_MESSAGE_MAX + 1];
+static void check_cut(const char *unit) {
+        char text[DPS_MESSAGE_MAX * 4] = "";
         DpsError error;
 
-        for (size_t k = 0; k < DPS_MESSAGE_MAX; k++)
-                memcpy(text + 2 * k, "\xc3\xa9", 2);
-        text[sizeof(text) - 1] = 0;
-
+        for (size_t n = strlen(unit), k = 0; k + n < sizeof(text); k += n)
+                memcpy(text + k, unit, n);
         dps_error_set(&error, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "%s", text);
         assert_true(utf8_is_valid(error.message, strlen(error.message)));
-        assert_in_range(strlen(error.message), DPS_MESSAGE_MAX - 3, DPS_MESSAGE_MAX - 1);
+        assert_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
         assert_null(strchr(error.message, '?'));
 }
 
+static void test_a_long_message_is_cut_between_characters(void **state) {
+        check_cut("\xc3\xa9\xc3\xa9 ");
+        check_cut("\xe2\x82\xac ");
+}
+
+static void test_a_long_word_is_cut_between_characters(void **state) {
+        check_cut("\xc3\xa9");
+        check_cut("\xe2\x82\xac");
+        check_cut("\xf0\x9f\x94\x91");
+}
+
+#define PATH_32 "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define PATH_256 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32
+
+static void test_a_long_path_does_not_push_the_cause_out(void **state) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s/gw.conf:7: Key=: /run%s/gw.key: %s",
+                      PATH_256, PATH_256, "Permission denied");
+        assert_in_range(strlen(error.message), 1, DPS_MESSAGE_MAX - 1);
+        assert_true(startswith(error.message, "/etc/aa"));
+        assert_non_null(strstr(error.message, "..."));
+        assert_non_null(strstr(error.message, "/gw.conf:7: Key=: /run/aa"));
+        assert_true(endswith(error.message, "/gw.key: Permission denied"));
+}
+
+static void test_a_path_is_cut_no_more_than_it_must(void **state) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s: gone", PATH_256);
+        assert_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
+}
+
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 11] = {
+        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 14] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
                 cmocka_unit_test(test_every_word_leads_back_to_its_error),
                 cmocka_unit_test(test_other_words_are_no_error),
@@ -227,8 +258,11 @@ int main(void) {
                 cmocka_unit_test(test_a_message_may_quote_the_one_that_it_replaces),
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
+                cmocka_unit_test(test_a_long_word_is_cut_between_characters),
+                cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
+                cmocka_unit_test(test_a_path_is_cut_no_more_than_it_must),
         };
-        size_t n = 11;
+        size_t n = 14;
 
         ADD_ROWS(tests, n, code_cases, check_code);
         ADD_ROWS(tests, n, advice_cases, check_advice);
