@@ -377,7 +377,7 @@ static int resolve_file(const SpecifierContext *c, const char *path, char **ret,
                 r = first_line(text, size, ret);
         if (r >= 0 || r == -ENOMEM)
                 return r;
-        return why(ret_why, -ENOENT, "%s: %s", path, text_of_errno(r));
+        return why(ret_why, -ENOENT, "%s", text_of_errno(r));
 }
 
 static int read_credential(const SpecifierContext *c, const char *name, size_t max, char **ret,
@@ -399,8 +399,7 @@ static int resolve_credential(const SpecifierContext *c, const char *name, char 
                 r = first_line(text, size, ret);
         if (r >= 0 || r == -ENOMEM)
                 return r;
-        return why(ret_why, -ENOENT, "credential %s: %s", name,
-                   r == -ENOENT ? "there is none" : text_of_errno(r));
+        return why(ret_why, -ENOENT, "%s", r == -ENOENT ? "there is no such credential" : text_of_errno(r));
 }
 
 static void bio_freep(BIO **b) {
@@ -567,13 +566,13 @@ static int check_one(Span inside, char **ret_why) {
         return 0;
 }
 
-/* The first alternative that resolves; else all their reasons. */
+/* The first alternative that resolves; else all their reasons, each with the name of its own. */
 static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char **ret_why) {
         _cleanup_(freep) char *reasons = NULL;
-        Span rest = inside, alternative;
+        Span alternative;
         int result = -ENOENT, r;
 
-        while (next_alternative(&rest, &alternative)) {
+        while (next_alternative(&inside, &alternative)) {
                 _cleanup_(freep) char *reason = NULL, *before = TAKE_PTR(reasons);
 
                 r = resolve_alternative(alternative, c, ret, &reason);
@@ -581,9 +580,11 @@ static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char 
                         return r;
                 if (r == -EAGAIN)
                         result = -EAGAIN;
-                (void) why(&reasons, 0, "%s%s%s", before ?: "", before ? "; " : "", reason ?: strerror(-r));
+                (void) why(&reasons, 0, "%s%s%%{%.*s}: %s", before ?: "", before ? "; " : "",
+                           (int) alternative.size, alternative.start, reason ?: strerror(-r));
         }
-        return why(ret_why, result, "%%{%.*s}: %s", (int) inside.size, inside.start, reasons ?: "");
+        *ret_why = TAKE_PTR(reasons);
+        return result;
 }
 
 /* --- the whole text --------------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ typedef struct SpecifierContext {
 /*
  * -EINVAL: bad syntax, or an unknown specifier: final. -EAGAIN: nothing resolves yet, such as an interface that is
  * not there. -ENOENT: nothing resolves, and nothing that could appear by itself is concerned.
- * On failure `ret_why` says it for people: "%{mac:eth7}: there is no network interface eth7".
+ * On failure `ret_why` says it for people: "%{serial}: this hardware tells no serial number; %{mac:eth7}: there is …".
  * Hardware values are trimmed, lower-cased, and made fit for a registration id.
  */
 int specifier_expand(const char *text, const SpecifierContext *context, char **ret, char **ret_why);

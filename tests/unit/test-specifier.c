@@ -160,12 +160,12 @@ static void the_first_alternative_that_resolves_is_taken(void **state) {
 static void where_none_resolves_all_reasons_are_told(void **state) {
         assert_int_equal(expand("%{serial|hostname}"), -ENOENT);
         assert_reason(
-                "%{serial|hostname}: this hardware tells no serial number; there is no static host name");
+                "%{serial}: this hardware tells no serial number; %{hostname}: there is no static host name");
 }
 
 static void what_may_appear_is_waited_for(void **state) {
         assert_int_equal(expand("%{serial|mac:eth7}"), -EAGAIN);
-        assert_reason("this hardware tells no serial number; there is no network interface eth7");
+        assert_reason("; %{mac:eth7}: there is no network interface eth7");
 }
 
 /* --- hardware ----------------------------------------------------------------------------------------------------- */
@@ -326,12 +326,17 @@ static void a_file_gives_its_first_line(void **state) {
 static void an_empty_file_does_not_resolve(void **state) {
         put("/etc/factory", " \n");
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
-        assert_reason("/etc/factory: it is empty");
+        assert_reason("{file:/etc/factory}: it is empty");
 }
 
 static void a_missing_file_does_not_resolve(void **state) {
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
-        assert_reason("/etc/factory: No such file");
+        assert_reason("{file:/etc/factory}: No such file");
+}
+
+static void a_path_is_named_once(void **state) {
+        assert_int_equal(expand("gw-%{file:/etc/factory}"), -ENOENT);
+        assert_string_equal(reason, "%{file:/etc/factory}: No such file or directory");
 }
 
 static void a_large_file_does_not_resolve(void **state) {
@@ -366,7 +371,7 @@ static void a_credential_gives_its_first_line(void **state) {
 static void a_missing_credential_does_not_resolve(void **state) {
         context.credentials = root;
         assert_int_equal(expand("%{credential:site}"), -ENOENT);
-        assert_reason("credential site: there is none");
+        assert_reason("{credential:site}: there is no such credential");
 }
 
 static void put_certificate(const char *name) {
@@ -450,6 +455,7 @@ int main(void) {
                 WITH_ROOT(a_file_gives_its_first_line),
                 WITH_ROOT(an_empty_file_does_not_resolve),
                 WITH_ROOT(a_missing_file_does_not_resolve),
+                WITH_ROOT(a_path_is_named_once),
                 WITH_ROOT(a_large_file_does_not_resolve),
                 WITH_ROOT(a_binary_file_does_not_resolve),
                 WITH_ROOT(an_escape_sequence_does_not_resolve),
