@@ -71,6 +71,15 @@ bool key_may_be_shown(const Key *k, const char *value);
 /* Checks the value and stores it, or appends it to a list. Errors as …_check(). */
 int key_store(const Key *k, Settings *s, const char *value, char **ret_why);
 
+/* Which value of which key it was that had specifiers. */
+typedef struct ValuePlace {
+        const Key *key;
+        size_t index; /* of a list */
+        Place place;
+} ValuePlace;
+
+int place_set(Place *place, const char *file, unsigned line);
+
 #define LIST_LINES_MAX 64 /* of one key */
 
 /* The lines that count for one key: all that came since the last reset, or the last one. */

@@ -21,9 +21,24 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
                                 reason, k->flags & KEY_SECRET ? "" : hint);
 }
 
+/* For what is found wrong only when it is expanded. */
+static int remember_place(Settings *s, const Key *k, size_t index, const ConfLine *line) {
+        ValuePlace *grown;
+
+        if (!(k->flags & KEY_EXPANDED) || !strchr(line->value, '%'))
+                return 0;
+        grown = reallocarray(s->specifiers, s->n_specifiers + 1, sizeof(ValuePlace));
+        if (!grown)
+                return -ENOMEM;
+        s->specifiers = grown;
+        grown[s->n_specifiers] = (ValuePlace){ .key = k, .index = index };
+        return place_set(&grown[s->n_specifiers++].place, line->file, line->line);
+}
+
 int reading_store(Reading *reading) {
         for (size_t i = 0; i < N_KEYS; i++) {
                 const Choice *c = &reading->choices[i];
+                size_t n_stored = 0;
 
                 if (c->is_overfull)
                         conf_report_add(reading->report, CONF_ERROR, choice_last_line(c)->file,
@@ -33,6 +48,9 @@ int reading_store(Reading *reading) {
                         _cleanup_(freep) char *reason = NULL;
                         int r = key_store(&settings_keys[i], reading->settings, c->lines[j]->value, &reason);
 
+                        if (r >= 0)
+                                r = remember_place(reading->settings, &settings_keys[i], n_stored++,
+                                                   c->lines[j]);
                         if (r == -ENOMEM)
                                 return r;
                         if (r < 0)

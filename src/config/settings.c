@@ -26,6 +26,9 @@ Settings *settings_free(Settings *s) {
         }
         free(s->keys_place.file);
         free(s->certificates_place.file);
+        for (size_t i = 0; i < s->n_specifiers; i++)
+                free(s->specifiers[i].place.file);
+        free(s->specifiers);
         free(s->name);
         free(s);
         return NULL;
@@ -55,14 +58,15 @@ static int settings_new(const char *name, Settings **ret) {
         return 0;
 }
 
+int place_set(Place *place, const char *file, unsigned line) {
+        *place = (Place){ .file = strdup(file), .line = line };
+        return place->file ? 0 : -ENOMEM;
+}
+
 static int set_place(Place *place, const Choice *a, const Choice *b) {
         const ConfLine *line = choice_last_line(a) ?: choice_last_line(b);
 
-        if (!line)
-                return 0;
-        place->line = line->line;
-        place->file = strdup(line->file);
-        return place->file ? 0 : -ENOMEM;
+        return line ? place_set(place, line->file, line->line) : 0;
 }
 
 static int set_places(Reading *reading) {
@@ -186,11 +190,26 @@ bool settings_equal(const Settings *a, const Settings *b) {
                a->share_key == b->share_key;
 }
 
-static int expand_text(const Key *k, const char *text, const SpecifierContext *context, char **ret,
-                       char **ret_why) {
+/* From one to the other. */
+typedef struct Expansion {
+        const Settings *from;
+        Settings *to;
+        SpecifierContext context;
+        char **ret_why;
+} Expansion;
+
+static const Place *place_of(const Settings *s, const Key *k, size_t index) {
+        for (size_t i = 0; i < s->n_specifiers; i++)
+                if (s->specifiers[i].key == k && s->specifiers[i].index == index)
+                        return &s->specifiers[i].place;
+        abort();
+}
+
+static int expand_text(const Expansion *e, const Key *k, size_t index, const char *text, char **ret) {
         _cleanup_(erase_and_freep) char *value = NULL;
         _cleanup_(freep) char *reason = NULL;
         bool is_shown = key_may_be_shown(k, text);
+        const Place *place;
         int r;
 
         if (!(k->flags & KEY_EXPANDED) || private_key_is_uri(text) || !strchr(text, '%')) {
@@ -198,32 +217,32 @@ static int expand_text(const Key *k, const char *text, const SpecifierContext *c
                 return *ret ? 0 : -ENOMEM;
         }
 
-        r = specifier_expand(text, context, &value, &reason);
+        r = specifier_expand(text, &e->context, &value, &reason);
+        if (r >= 0 && k->check)
+                r = k->check(value, &reason);
         if (r == -ENOMEM)
                 return r;
-        if (r < 0)
-                return why(ret_why, r, "%s=%s: %s", k->name, is_shown ? text : "", reason ?: strerror(-r));
+        if (r >= 0) {
+                *ret = TAKE_PTR(value);
+                return 0;
+        }
 
-        r = k->check ? k->check(value, &reason) : 0;
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0)
-                return why(ret_why, r, "%s=%s gives \"%.128s\": %s", k->name, is_shown ? text : "",
-                           is_shown ? value : "...", reason ?: strerror(-r));
-
-        *ret = TAKE_PTR(value);
-        return 0;
+        place = place_of(e->from, k, index);
+        if (!value)
+                return why(e->ret_why, r, "%s:%u: %s=: %s", place->file, place->line, k->name,
+                           reason ?: strerror(-r));
+        return why(e->ret_why, r, "%s:%u: %s=%s gives \"%.128s\": %s", place->file, place->line, k->name,
+                   is_shown ? text : "", is_shown ? value : "...", reason ?: strerror(-r));
 }
 
-static int expand_texts(const Key *k, char *const *texts, const SpecifierContext *context, char ***ret,
-                        char **ret_why) {
+static int expand_texts(const Expansion *e, const Key *k, char *const *texts, char ***ret) {
         _cleanup_(strv_freep) char **expanded = NULL;
         int r;
 
         STRV_FOREACH(t, texts) {
                 char *value = NULL;
 
-                r = expand_text(k, *t, context, &value, ret_why);
+                r = expand_text(e, k, (size_t) (t - texts), *t, &value);
                 if (r >= 0)
                         r = strv_push(&expanded, value);
                 if (r < 0)
@@ -234,21 +253,18 @@ static int expand_texts(const Key *k, char *const *texts, const SpecifierContext
         return 0;
 }
 
-static int expand_key(const Settings *s, const Key *k, const SpecifierContext *context, Settings *ret,
-                      char **ret_why) {
+static int expand_key(const Expansion *e, const Key *k) {
+        void *from = key_field(k, e->from), *to = key_field(k, e->to);
+
         if (key_is_texts(k))
-                return expand_texts(k, *(char ***) key_field(k, s), context, key_field(k, ret), ret_why);
-        if (key_is_text(k) && *(char **) key_field(k, s))
-                return expand_text(k, *(char **) key_field(k, s), context, key_field(k, ret), ret_why);
+                return expand_texts(e, k, *(char ***) from, to);
+        if (key_is_text(k) && *(char **) from)
+                return expand_text(e, k, 0, *(char **) from, to);
         return 0;
 }
 
 static int copy_place(const Place *place, Place *ret) {
-        *ret = (Place){ .line = place->line };
-        if (!place->file)
-                return 0;
-        ret->file = strdup(place->file);
-        return ret->file ? 0 : -ENOMEM;
+        return place->file ? place_set(ret, place->file, place->line) : 0;
 }
 
 /* A copy without its texts. */
@@ -260,6 +276,8 @@ static int copy_plain(const Settings *s, Settings **ret) {
                 return -ENOMEM;
         *c = *s;
         c->keys_place = c->certificates_place = (Place){ 0 };
+        c->specifiers = NULL;
+        c->n_specifiers = 0;
         for (size_t i = 0; i < N_KEYS; i++) {
                 if (key_is_text(&settings_keys[i]))
                         *(char **) key_field(&settings_keys[i], c) = NULL;
@@ -281,24 +299,25 @@ static int copy_plain(const Settings *s, Settings **ret) {
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why) {
         _cleanup_(settings_freep) Settings *expanded = NULL;
         const Key *certificate = key_find("Attestation", "Certificate");
-        SpecifierContext with_certificate = *context;
+        Expansion e = { .from = s, .context = *context, .ret_why = ret_why };
         int r;
 
         r = copy_plain(s, &expanded);
         if (r < 0)
                 return r;
+        e.to = expanded;
 
         /* %{cert-cn} is of the first certificate, whose own path may have specifiers. */
-        r = expand_key(s, certificate, context, expanded, ret_why);
+        r = expand_key(&e, certificate);
         if (r < 0)
                 return r;
-        if (!with_certificate.certificate && expanded->certificates)
-                with_certificate.certificate = expanded->certificates[0];
+        if (!e.context.certificate && expanded->certificates)
+                e.context.certificate = expanded->certificates[0];
 
         for (size_t i = 0; i < N_KEYS; i++) {
                 if (&settings_keys[i] == certificate)
                         continue;
-                r = expand_key(s, &settings_keys[i], &with_certificate, expanded, ret_why);
+                r = expand_key(&e, &settings_keys[i]);
                 if (r < 0)
                         return r;
         }

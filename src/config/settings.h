@@ -76,6 +76,9 @@ typedef struct Settings {
         /* [Access] */
         char *group; /* no specifiers */
         bool share_key;
+
+        struct ValuePlace *specifiers; /* settings-internal.h's: where values with specifiers are from */
+        size_t n_specifiers;           /* 0: expanded */
 } Settings;
 
 /* `defaults` (of dpsd.conf, its sections for identities) may be NULL; what the identity assigns replaces them, lists
@@ -84,7 +87,7 @@ typedef struct Settings {
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
 Settings *settings_free(Settings *s);
 DEFINE_FREEP(Settings, settings_free)
-/* A copy with all specifiers expanded, and checked; errors as specifier_expand(), and `ret_why` names the key too.
+/* A copy with all specifiers expanded, and checked; errors as specifier_expand(), and `ret_why` names file, line and key too.
  * %{cert-cn} is of the first Certificate= where the context names none. */
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why);
 /* Whether a reload has to disturb the identity. */

@@ -55,15 +55,14 @@ void identity_configure(Identity *i, Settings *settings, const char *fault) {
 
         clear_fault(i);
         i->faulty = settings_free(i->faulty);
-        if (i->written && settings_equal(i->written, settings)) {
-                settings_free(settings);
-                return;
-        }
+        if (!i->written || !settings_equal(i->written, settings))
+                i->is_to_resolve = true;
+        else if (i->settings == i->written) /* the same but for the lines where it stands */
+                i->settings = settings;
 
         if (i->written != i->settings)
                 settings_free(i->written);
         i->written = settings;
-        i->is_to_resolve = true;
 }
 
 /* ---- who we are ---- */

@@ -231,11 +231,30 @@ def test_a_specifier_that_does_not_resolve_yet_waits_and_then_does(gateway, emul
     gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")
-    assert "RegistrationId=" in properties["LastError"] and str(path) in properties["LastError"]
+    assert "RegistrationId=" in properties["LastError"] and properties["LastError"].count(str(path)) == 1
     assert gateway.log.count("RegistrationId=") == 1 and "what was good before" not in gateway.log
     path.write_text("device-7\n")
     gateway.reload()
     assert gateway.wait_for(State="assigned", Healthy=True)["RegistrationId"] == "device-7"
+
+
+def test_a_specifier_that_does_not_resolve_is_told_with_the_line_where_it_is_now(gateway):
+    conf = gateway.identity(registration_id="%{file:/nosuch}", key=a_key())
+    gateway.start()
+    gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:3: RegistrationId="))
+    conf.write_text("# moved\n" + conf.read_text())
+    gateway.reload()
+    gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:4: RegistrationId="))
+
+
+def test_a_key_is_blamed_at_the_line_where_it_is_now(gateway):
+    conf = gateway.identity(attestation={"Key": "credential:none"})
+    line = conf.read_text().splitlines().index("Key=credential:none") + 1
+    gateway.start()
+    gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:{line}: Key="))
+    conf.write_text("# moved\n" + conf.read_text())
+    gateway.reload()
+    gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:{line + 1}: Key="))
 
 
 def test_a_specifier_that_does_not_resolve_any_more_leaves_what_is_served(gateway, emulator):

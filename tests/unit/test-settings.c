@@ -670,17 +670,42 @@ static void what_comes_out_is_checked(void **state) {
         assert_int_equal(report.n_remarks, 0);
         expand_in_root(-EINVAL, &expanded, &reason);
         assert_null(expanded);
-        assert_non_null(strstr(reason, "RegistrationId=%{hostname}. gives \"box7.\": not a registration ID"));
+        assert_non_null(
+                strstr(reason, ":7: RegistrationId=%{hostname}. gives \"box7.\": not a registration ID"));
 }
 
-static void what_cannot_be_resolved_is_told_with_its_key(void **state) {
+static void assert_unresolved(int expected, const char *words) {
         _cleanup_(settings_freep) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
+        expand_in_root(expected, &expanded, &reason);
+        if (!startswith(reason, "/tmp/test-settings-") || !endswith(reason, words))
+                fail_msg("\"%s\" is not \"FILE%s\"", reason, words);
+}
+
+static void what_cannot_be_resolved_is_told_with_its_line(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{mac:eth7}\n");
-        expand_in_root(-EAGAIN, &expanded, &reason);
-        assert_string_equal(reason,
-                            "RegistrationId=%{mac:eth7}: %{mac:eth7}: there is no network interface eth7");
+        assert_unresolved(-EAGAIN, ":7: RegistrationId=: %{mac:eth7}: there is no network interface eth7");
+}
+
+static void of_a_list_the_very_line_is_told(void **state) {
+        read_text(NULL, MINIMUM "[Attestation]\n"
+                                "Key=/etc/%%a.key\n"
+                                "Key=/etc/b.key\n"
+                                "Key=/etc/%{file:/c}.key\n"
+                                "Key=/etc/%{file:/d}.key\n");
+        assert_unresolved(-ENOENT, ":9: Key=: %{file:/c}: No such file or directory");
+}
+
+static void of_a_default_its_own_line_is_told(void **state) {
+        read_text("[Provisioning]\nEndpoint=%{file:/c}\n", MINIMUM);
+        assert_unresolved(-ENOENT, ":2: Endpoint=: %{file:/c}: No such file or directory");
+}
+
+static void of_a_path_of_a_certificate_its_own_line_is_told(void **state) {
+        read_text(NULL, WITHOUT_KEY "Method=x509\nCertificate=/etc/a.pem\nCertificate=/etc/%{file:/c}.pem\n"
+                                    "PrivateKey=/etc/a.key\nPrivateKey=/etc/b.key\n");
+        assert_unresolved(-ENOENT, ":7: Certificate=: %{file:/c}: No such file or directory");
 }
 
 static void names_of_methods_and_transports_are_those_of_the_manual(void **state) {
@@ -729,7 +754,10 @@ int main(void) {
                 PLAIN(expanding_changes_nothing_where_there_is_nothing),
                 PLAIN(specifiers_are_expanded_in_texts_and_lists),
                 PLAIN(what_comes_out_is_checked),
-                PLAIN(what_cannot_be_resolved_is_told_with_its_key),
+                PLAIN(what_cannot_be_resolved_is_told_with_its_line),
+                PLAIN(of_a_list_the_very_line_is_told),
+                PLAIN(of_a_default_its_own_line_is_told),
+                PLAIN(of_a_path_of_a_certificate_its_own_line_is_told),
                 PLAIN(names_of_methods_and_transports_are_those_of_the_manual),
         };
         struct CMUnitTest tests[ELEMENTSOF(cases) + ELEMENTSOF(accepted) + ELEMENTSOF(secrets) +
