@@ -243,24 +243,23 @@ static bool is_group_missing(const Identity *i) {
 
 /* Where programs find what they get. */
 int identity_prepare_outputs(Identity *i) {
-        const char *group = identity_group(i);
-        bool is_missing = is_group_missing(i);
+        const char *group = identity_group(i), *lack;
         int r;
 
         r = outputs_prepare(i->manager->outputs, i->name, group, NULL);
-        if (r < 0)
+        if (r < 0) {
                 identity_log(i, LOG_ERR, "its directory for programs cannot be made: %s", strerror(-r));
-        else if (r > 0 && !i->group_was_warned_of)
+                return r;
+        }
+
+        lack = r > 0                 ? "dpsd is no member of it: make it one and restart it"
+               : is_group_missing(i) ? "there is no such group: make it and reload"
+                                     : NULL;
+        if (manager_group_lacks(i->manager, group, lack))
                 identity_log(i, LOG_WARNING,
-                             "its files are for the daemon's own group only, since dpsd is no member of "
-                             "group %s: make it one, or change Group=",
-                             group);
-        else if (is_missing && !i->group_was_warned_of)
-                identity_log(i, LOG_WARNING,
-                             "its files are for the daemon's own group only, since there is no group %s: "
-                             "make it and reload, or change Group=",
-                             group);
-        i->group_was_warned_of = r > 0 || is_missing;
+                             "its files, as all with Group=%s, are for the daemon's own group only, since "
+                             "%s, or change Group=",
+                             group, lack);
         return r;
 }
 

@@ -89,7 +89,7 @@ typedef struct Identity {
         bool is_unproven;      /* … which DPS has not seen yet */
         bool outputs_refused;  /* its files could not be written */
         uint64_t certificate_expires_at_usec;
-        bool certificate_was_warned_of, group_was_warned_of;
+        bool certificate_was_warned_of;
 
         /* What we do about it */
         DpsRegistration *registration; /* only while there is something to get */

@@ -41,6 +41,40 @@ void manager_reconsider_twins(Manager *m, const Identity *i) {
                         identity_reconsider(m->identities[k - 1]);
 }
 
+static GroupLack *find_group(const Manager *m, const char *group) {
+        for (size_t k = 0; k < m->n_groups; k++)
+                if (streq(m->groups[k].group, group))
+                        return &m->groups[k];
+        return NULL;
+}
+
+static int add_group(Manager *m, const char *group, GroupLack **ret) {
+        GroupLack *groups = reallocarray(m->groups, m->n_groups + 1, sizeof(*groups));
+        char *copy = strdup(group);
+
+        if (groups)
+                m->groups = groups;
+        if (!groups || !copy) {
+                free(copy);
+                return -ENOMEM;
+        }
+        groups[m->n_groups] = (GroupLack){ .group = copy };
+        *ret = &groups[m->n_groups++];
+        return 0;
+}
+
+bool manager_group_lacks(Manager *m, const char *group, const char *lack) {
+        GroupLack *g = find_group(m, group);
+        const char *before;
+
+        if (!g && (!lack || add_group(m, group, &g) < 0))
+                return lack;
+
+        before = g->lack;
+        g->lack = lack;
+        return lack && lack != before;
+}
+
 /* ---- appearing and going ---- */
 
 static int add_identity(Manager *m, const char *name, Identity **ret) {

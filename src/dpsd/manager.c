@@ -370,6 +370,9 @@ Manager *manager_free(Manager *m) {
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_free(m->identities[k]);
         free(m->identities);
+        for (size_t k = 0; k < m->n_groups; k++)
+                free(m->groups[k].group);
+        free(m->groups);
         free(m->changed);
         manager_window_done(m);
         conf_report_done(&m->report);

@@ -35,6 +35,12 @@ typedef enum Bucket {
         _BUCKET_MAX,
 } Bucket;
 
+/* What is wrong with a group that identities name in Group=. */
+typedef struct GroupLack {
+        char *group;
+        const char *lack; /* a literal; NULL: nothing */
+} GroupLack;
+
 typedef struct Manager {
         sd_event *event;
         Store *store;
@@ -52,6 +58,8 @@ typedef struct Manager {
         DaemonSettings settings;
         Identity **identities; /* sorted by name */
         size_t n_identities;
+        GroupLack *groups; /* that once lacked something */
+        size_t n_groups;
         uint64_t last_job;
 
         /* manager-window.c's */
@@ -109,6 +117,8 @@ unsigned manager_n_assigned(const Manager *m);
 Identity *manager_find_twin(const Manager *m, const Identity *i);
 /* Those that come after i, and have i for a twin now. */
 void manager_reconsider_twins(Manager *m, const Identity *i);
+/* Whether it is news that the group lacks this (a literal; NULL: nothing): many identities may name it. */
+bool manager_group_lacks(Manager *m, const char *group, const char *lack);
 /* The clock is wrong, and not long enough has been waited for it. `ret_until_usec` (CLOCK_BOOTTIME) may be NULL. */
 bool manager_waits_for_clock(const Manager *m, uint64_t *ret_until_usec);
 /* Made when first needed: a cached start needs no network. */

@@ -407,6 +407,20 @@ def test_a_group_that_does_not_exist_is_the_daemons_own(gateway):
     assert gateway.wait_for_log("no-such-group").startswith("<4>")
 
 
+def test_of_a_group_that_many_name_is_warned_once(gateway):
+    key = a_key()
+    for name, group in (("a", "no-such-group"), ("b", "no-such-group"), ("c", "none-either")):
+        gateway.identity(name, key=key, access={"Group": group})
+    gateway.start()
+    assert gateway.log.count("Group=no-such-group") == 1 and gateway.log.count("Group=none-either") == 1
+    gateway.identity("d", key=key, access={"Group": "no-such-group"})
+    gateway.reload()
+    assert gateway.log.count("Group=no-such-group") == 1
+    gateway.identity("d", key=key, access={"Group": "none-at-all"})
+    gateway.reload()
+    assert gateway.log.count("Group=none-at-all") == 1
+
+
 @pytest.mark.parametrize("name", ["a.b:c-d_e", "_", "7", "x" * 64])
 def test_a_name_may_have_all_that_names_have(gateway, name):
     reference = gateway.write_key("device.key", gateway.emulator.enroll("device-1"))
