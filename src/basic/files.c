@@ -204,7 +204,7 @@ int directory_list(int fd, bool (*is_wanted)(const char *name), char ***ret) {
         return 0;
 }
 
-static bool is_temporary(const char *name) {
+bool file_is_temporary(const char *name) {
         return startswith(name, TEMPORARY_PREFIX);
 }
 
@@ -212,7 +212,7 @@ int directory_remove_temporaries(int fd) {
         _cleanup_(strv_freep) char **names = NULL;
         int r;
 
-        r = directory_list(fd, is_temporary, &names);
+        r = directory_list(fd, file_is_temporary, &names);
         if (r < 0)
                 return r;
         STRV_FOREACH(name, names)

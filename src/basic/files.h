@@ -37,6 +37,7 @@ int directory_sync(int fd);
 /* Names of its entries, in no order. */
 int directory_list(int fd, bool (*is_wanted)(const char *name), char ***ret);
 /* What a power cut, or being killed, left in the middle of file_write_atomic(). */
+bool file_is_temporary(const char *name);
 int directory_remove_temporaries(int fd);
 
 /* Makes one directory if it is not there, and opens it. Mode and group are set, umask or not, also where it

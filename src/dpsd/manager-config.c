@@ -118,14 +118,18 @@ static void remove_vanished(Manager *m, char *const *names) {
                         remove_identity(m, k - 1);
 }
 
-/* An identity that went while we were down has left its files behind; what is remembered tells its name. */
+/* An identity that went while we were down has left its files behind; what is remembered tells its name. Where nothing
+ * was, its directory does: one of whose maker we cannot be sure stays. */
 static void remove_leftovers(Manager *m) {
-        _cleanup_(strv_freep) char **remembered = NULL;
+        _cleanup_(strv_freep) char **remembered = NULL, **there = NULL;
 
-        if (m->only || store_list(m->store, &remembered) < 0)
+        if (m->only)
                 return;
-        STRV_FOREACH(name, remembered)
-                if (!manager_find(m, *name))
+        (void) store_list(m->store, &remembered);
+        (void) outputs_list(m->outputs, &there);
+        STRV_FOREACH(name, there)
+                if (!manager_find(m, *name) &&
+                    (strv_contains(remembered, *name) || outputs_is_ours(m->outputs, *name)))
                         (void) outputs_remove(m->outputs, *name);
 }
 

@@ -10,6 +10,7 @@
 #include "basic/json.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/conf.h"
 #include "dps/request.h"
 #include "dpsd/group.h"
 
@@ -439,7 +440,29 @@ int outputs_clear(Outputs *o, const char *name) {
 
         if (fd < 0)
                 return fd == -ENOENT ? 0 : fd;
+        (void) directory_remove_temporaries(fd);
         return remove_others(fd, &nothing);
+}
+
+static bool is_foreign(const char *name) {
+        for (size_t i = 0; i < _OUTPUT_MAX; i++)
+                if (streq(name, file_names[i]))
+                        return false;
+        return !streq(name, ".") && !streq(name, "..") && !file_is_temporary(name);
+}
+
+int outputs_list(const Outputs *o, char ***ret) {
+        return directory_list(o->fd, conf_name_is_valid, ret);
+}
+
+bool outputs_is_ours(const Outputs *o, const char *name) {
+        _cleanup_(strv_freep) char **foreign = NULL;
+        _cleanup_(closep) int fd = open_output(o, name);
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) >= 0 && st.st_uid == geteuid() &&
+               (st.st_mode & 07777) == DIRECTORY_MODE && directory_list(fd, is_foreign, &foreign) >= 0 &&
+               !foreign;
 }
 
 int outputs_remove(Outputs *o, const char *name) {

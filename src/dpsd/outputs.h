@@ -49,6 +49,10 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
 int outputs_clear(Outputs *o, const char *name);
 /* The directory goes too (retired identity). */
 int outputs_remove(Outputs *o, const char *name);
+/* What is there under names that identities may have, whosever it is. */
+int outputs_list(const Outputs *o, char ***ret);
+/* Whether it is a directory such as we make, and nobody else has put anything into it. */
+bool outputs_is_ours(const Outputs *o, const char *name);
 
 /* The text of connection.json, for GetConnection(). The caller erases and frees it. */
 int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret);

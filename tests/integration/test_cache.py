@@ -366,6 +366,37 @@ def test_a_conf_that_went_while_the_daemon_was_down_leaves_no_outputs(gateway):
     assert not (gateway.run / "gateway").exists() and gateway.remembered()
 
 
+def test_a_conf_that_went_before_it_was_assigned_leaves_no_directory(gateway):
+    gateway.identity("gone", attestation={"Key": "credential:none"})
+    gateway.identity("stays", attestation={"Key": "credential:none"})
+    gateway.start()
+    gateway.wait_for("gone", Waiting="key")
+    inode = (gateway.run / "stays").stat().st_ino
+    gateway.stop()
+    (gateway.configuration / "gone.conf").unlink()
+    (gateway.state / "gone.json").unlink(missing_ok=True)
+    gateway.start()
+    assert not (gateway.run / "gone").exists() and (gateway.run / "stays").stat().st_ino == inode
+
+
+def make_foreign(gateway, name, mode=0o750):
+    path = gateway.run / name
+    path.mkdir()
+    path.chmod(mode)
+    return path
+
+
+def test_what_others_put_beside_the_identities_stays(gateway):
+    with_file, of_other_mode = make_foreign(gateway, "with-file"), make_foreign(gateway, "of-other-mode", 0o755)
+    (with_file / "token").write_text("mine")
+    (with_file / "more").write_text("mine")
+    (gateway.run / "link").symlink_to(make_foreign(gateway, ".elsewhere"))
+    (gateway.run / "file").write_text("mine")
+    gateway.start()
+    assert {path.name for path in with_file.iterdir()} == {"token", "more"} and of_other_mode.exists()
+    assert (gateway.run / "link").exists() and (gateway.run / "file").exists()
+
+
 def test_forget_removes_all_of_an_identity_without_a_conf(gateway):
     assign(gateway)
     result = gateway.dpsctl("forget", "gateway")

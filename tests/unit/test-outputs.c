@@ -282,14 +282,59 @@ static void a_retired_identity_leaves_nothing(void **state) {
         assert_int_equal(access(path, F_OK), -1);
 }
 
-static void what_was_half_written_is_swept(void **state) {
+static void make_file(const char *name) {
         char buffer[256];
-        _cleanup_(closep) int fd =
-                open(file_path(".#token0123456789abcdef", buffer), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        _cleanup_(closep) int fd = open(file_path(name, buffer), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
         assert_true(fd >= 0);
+}
+
+static void a_retired_identity_leaves_nothing_half_written(void **state) {
+        publish(&sas);
+        make_file(".#token0123456789abcdef");
+        assert_int_equal(outputs_remove(outputs, "gw"), 0);
+        assert_int_equal(access(path, F_OK), -1);
+}
+
+static void what_we_made_is_ours(void **state) {
+        assert_true(outputs_is_ours(outputs, "gw"));
+        publish(&x509);
+        make_file(".#token0123456789abcdef");
+        assert_true(outputs_is_ours(outputs, "gw"));
+}
+
+static void with_a_file_of_others_it_is_not_ours(void **state) {
+        make_file("mine");
+        assert_false(outputs_is_ours(outputs, "gw"));
+}
+
+static void with_another_mode_it_is_not_ours(void **state) {
+        assert_int_equal(chmod(path, 0755), 0);
+        assert_false(outputs_is_ours(outputs, "gw"));
+}
+
+static void of_another_owner_it_is_not_ours(void **state) {
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(chown(path, NOBODY, (gid_t) -1), 0);
+        assert_false(outputs_is_ours(outputs, "gw"));
+}
+
+static void a_link_is_not_ours(void **state) {
+        char link[160];
+
+        (void) snprintf(link, sizeof(link), "%s/link", base);
+        assert_int_equal(symlink(path, link), 0);
+        assert_false(outputs_is_ours(outputs, "link"));
+        assert_false(outputs_is_ours(outputs, "none"));
+}
+
+static void what_was_half_written_is_swept(void **state) {
+        char buffer[256];
+
+        make_file(".#token0123456789abcdef");
         assert_int_equal(outputs_prepare(outputs, "gw", "no-such-group-here", NULL), 0);
-        assert_int_equal(access(buffer, F_OK), -1);
+        assert_int_equal(access(file_path(".#token0123456789abcdef", buffer), F_OK), -1);
 }
 
 /* --- contents ------------------------------------------------------------------------------------------------- */
@@ -518,6 +563,12 @@ int main(void) {
                 TEST(a_link_in_place_of_the_directory_is_refused),
                 TEST(a_directory_that_somebody_removed_is_told),
                 TEST(a_retired_identity_leaves_nothing),
+                TEST(a_retired_identity_leaves_nothing_half_written),
+                TEST(what_we_made_is_ours),
+                TEST(with_a_file_of_others_it_is_not_ours),
+                TEST(with_another_mode_it_is_not_ours),
+                TEST(of_another_owner_it_is_not_ours),
+                TEST(a_link_is_not_ours),
                 TEST(what_was_half_written_is_swept),
                 TEST(the_token_is_the_token),
                 TEST(the_environment_of_a_token),
