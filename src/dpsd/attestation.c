@@ -140,24 +140,28 @@ static int try_method(const Settings *s, Method method, const char *registration
         return r;
 }
 
-static bool is_wanted(const Settings *s, Method method) {
+/* A key that is away, or spoilt, makes no other device of us: only who changes the configuration does. */
+static bool is_kept(const Settings *s, Method method) {
         for (unsigned i = 0; i < s->n_methods; i++)
                 if (s->methods[i] == method)
-                        return true;
+                        return attestation_count(s, method) > 0;
         return false;
 }
 
 int attestation_choose(const Settings *s, const char *registration_id, Method kept, Method *ret,
                        DpsError *error) {
         DpsError first = { 0 };
-        int r = -EINVAL;
+        int r;
 
-        if (is_wanted(s, kept) && try_method(s, kept, registration_id, &first) >= 0) {
-                *ret = kept;
-                return 0;
+        if (is_kept(s, kept)) {
+                r = try_method(s, kept, registration_id, error);
+                if (r >= 0)
+                        *ret = kept;
+                if (r != -EOPNOTSUPP)
+                        return r;
         }
 
-        first = (DpsError){ 0 };
+        r = -EINVAL;
         for (unsigned i = 0; i < s->n_methods; i++) {
                 DpsError e = { 0 };
                 int k = try_method(s, s->methods[i], registration_id, &e);

@@ -16,8 +16,9 @@
  * because the list has become shorter, the first is meant. */
 unsigned attestation_count(const Settings *s, Method method);
 
-/* The method to use: `kept` if it is still possible, else the first possible one of Method=. Possible is one whose
- * keys this build can use and at least one credential of which can be loaded. Pass _METHOD_MAX for no `kept`. */
+/* The method to use: the first possible one of Method=, one whose keys this build can use and at least one credential of
+ * which can be loaded. But `kept` stays while it is in Method= and has keys in the configuration: where they cannot be
+ * loaded now, that is the failure. _METHOD_MAX: none is kept. */
 int attestation_choose(const Settings *s, const char *registration_id, Method kept, Method *ret,
                        DpsError *error);
 

@@ -100,6 +100,7 @@ static void watch_files(Identity *i) {
  * DPS told a device binds it as long as it is the same. */
 static void forget_failures(Identity *i, bool is_other) {
         identity_cancel(i);
+        i->method = i->memory->assignment ? i->method : _METHOD_MAX;
         i->memory->attempts = i->memory->finals = 0;
         i->memory->next_attempt_at_usec = 0;
         if (is_other)
@@ -189,6 +190,7 @@ static void drop_if_foreign(Identity *i) {
                      "and is dropped",
                      i->settings->registration_id, a->registration_id, a->hub);
         identity_drop_assignment(i);
+        i->method = _METHOD_MAX;
 }
 
 static int choose_method(Identity *i) {

@@ -310,6 +310,53 @@ def test_a_key_that_goes_is_told_and_one_that_comes_back_asks_nobody(gateway, em
     assert gateway.files() == published and len(emulator.requests("register")) == 1
 
 
+def configure_both_methods(gateway, emulator):
+    """A key, and a certificate as the second choice; gives the key and where it is."""
+    key = emulator.enroll("gateway")
+    attestation = enroll_x509(emulator) | {"Key": gateway.write_key("gateway.key", key)}
+    gateway.identity(method="symmetric-key x509", attestation=attestation, provisioning={"Splay": "0"})
+    return key, gateway.credentials / "gateway.key"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_key_that_goes_makes_no_other_method_of_ours(gateway, emulator, restarted):
+    key, path = configure_both_methods(gateway, emulator)
+    gateway.start()
+    before = gateway.wait_for(State="assigned", AttestationMethod="symmetric-key")
+    if restarted:
+        gateway.stop()
+    path.unlink()
+    if restarted:
+        gateway.start()
+    away = gateway.wait_for(State="assigned", Waiting="key", Healthy=False)
+    assert away["AttestationMethod"] == "symmetric-key" and "gateway.key" in away["LastError"]
+    gateway.write_key("gateway.key", key)
+    after = gateway.wait_for(State="assigned", Waiting="", Healthy=True)
+    assert after["AttestationMethod"] == "symmetric-key" and after["Generation"] == before["Generation"]
+    assert len(emulator.requests("register")) == 1
+
+
+def test_a_key_that_goes_before_the_assignment_is_waited_for(gateway, emulator):
+    key, path = configure_both_methods(gateway, emulator)
+    emulator.script("gateway", "register:503")
+    gateway.start()
+    gateway.wait_for(Waiting="retry", Attempts=1)
+    path.unlink()
+    gateway.wait_for(State="unprovisioned", Waiting="key")
+    gateway.write_key("gateway.key", key)
+    assert gateway.wait_for(State="assigned", Healthy=True)["AttestationMethod"] == "symmetric-key"
+
+
+def test_a_method_that_the_conf_has_no_key_of_any_more_gives_way(gateway, emulator):
+    configure_both_methods(gateway, emulator)
+    gateway.start()
+    gateway.wait_for(State="assigned", AttestationMethod="symmetric-key")
+    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    gateway.identity(method="symmetric-key x509", attestation=renew_certificate(emulator), provisioning={"Splay": "0"})
+    gateway.reload()
+    gateway.wait_for(State="assigned", Healthy=True, AttestationMethod="x509", check=lambda p: p["Generation"] > 1)
+
+
 @pytest.mark.skipif(not can_change_user(), reason="needs a group that is not ours")
 def test_a_changed_group_is_that_of_all_files_after_the_reload(gateway):
     assign(gateway)

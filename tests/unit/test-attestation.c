@@ -239,11 +239,42 @@ static void what_was_taken_and_is_wanted_no_more_is_not_kept(void **state) {
         assert_chosen(METHOD_SYMMETRIC_KEY, METHOD_X509);
 }
 
-static void what_was_taken_and_is_not_possible_now_is_not_kept(void **state) {
+static void assert_waits_for(Method kept, DpsErrorId id, const char *words) {
+        Method chosen = _METHOD_MAX;
+
+        assert_true(attestation_choose(s, "gw-1", kept, &chosen, &error) < 0);
+        assert_error(id, words);
+        assert_int_equal(chosen, _METHOD_MAX);
+}
+
+static void what_was_taken_is_waited_for(void **state) {
         set_methods(METHOD_SYMMETRIC_KEY, METHOD_X509);
         add_key();
         add_pair();
         assert_int_equal(unlink(s->certificates[0]), 0);
+        assert_waits_for(METHOD_X509, DPS_ERROR_KEY, "/cert.pem: No such file");
+}
+
+static void what_was_taken_and_is_spoilt_is_told(void **state) {
+        set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
+        add_pair();
+        put("gw.key", "half of i", 0600);
+        add_file(&s->keys, "gw.key");
+        assert_waits_for(METHOD_SYMMETRIC_KEY, DPS_ERROR_CONFIG, "not base64");
+}
+
+static void what_was_taken_and_has_no_key_in_the_conf_is_not_kept(void **state) {
+        set_methods(METHOD_SYMMETRIC_KEY, METHOD_X509);
+        add_key();
+        assert_chosen(METHOD_X509, METHOD_SYMMETRIC_KEY);
+}
+
+static void what_was_taken_and_this_build_cannot_is_not_kept(void **state) {
+        set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
+        put_certificate("cert.pem", ec_key, "gw-1");
+        add_file(&s->certificates, "cert.pem");
+        add(&s->private_keys, "pkcs11:token=gw");
+        add_key();
         assert_chosen(METHOD_X509, METHOD_SYMMETRIC_KEY);
 }
 
@@ -336,7 +367,10 @@ int main(void) {
                 TEST(a_method_that_this_build_cannot_is_passed_over),
                 TEST(what_was_taken_is_kept),
                 TEST(what_was_taken_and_is_wanted_no_more_is_not_kept),
-                TEST(what_was_taken_and_is_not_possible_now_is_not_kept),
+                TEST(what_was_taken_is_waited_for),
+                TEST(what_was_taken_and_is_spoilt_is_told),
+                TEST(what_was_taken_and_has_no_key_in_the_conf_is_not_kept),
+                TEST(what_was_taken_and_this_build_cannot_is_not_kept),
                 TEST(one_good_key_of_several_is_enough),
                 TEST(where_nothing_is_possible_the_preferred_method_tells_why),
                 TEST(what_this_build_cannot_hides_no_trouble_that_can_be_mended),
