@@ -12,6 +12,7 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 #include "dpsctl/table.h"
+#include "dpsctl/twins.h"
 
 /* What could be in the way of a registration, looked at from here, without the daemon. */
 
@@ -104,13 +105,24 @@ static void check_way(Checks *c, const Settings *s, bool offline) {
                 check_endpoint(c, s, tls);
 }
 
-static void check_one(Checks *c, char *const *directories, const Conf *defaults, const char *name,
-                      const Options *o) {
+/* DPS would give them the same place by turns; the daemon refuses all but the first. */
+static void check_twin(Checks *c, const Twins *twins, const Settings *s) {
+        const Twin *twin = twins_named(twins, s->name), *first = twin ? twins_first(twins, twin) : NULL;
+
+        if (first)
+                checks_add(c, s->name, "identity", CHECK_FAILURE,
+                           "%s.conf and %s.conf are both registration id %s of ID scope %s: change one",
+                           first->name, s->name, s->registration_id, s->id_scope);
+}
+
+static void check_one(Checks *c, char *const *directories, const Conf *defaults, const Twins *twins,
+                      const char *name, const Options *o) {
         _cleanup_(settings_freep) Settings *settings = NULL;
 
         check_identity(c, directories, defaults, name, &settings);
         if (!settings)
                 return;
+        check_twin(c, twins, settings);
         check_keys(c, settings);
         check_way(c, settings, o->offline);
         if (o->redact && (!redact_value(PRIVACY_SCOPE, settings->id_scope) ||
@@ -122,6 +134,7 @@ static int check_all(Checks *c, const Options *o) {
         _cleanup_(strv_freep) char **directories = NULL, **listed = NULL;
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(conf_freep) Conf *defaults = NULL;
+        _cleanup_(twins_done) Twins twins = { 0 };
         DaemonSettings daemon;
         int r;
 
@@ -146,8 +159,11 @@ static int check_all(Checks *c, const Options *o) {
                 checks_add(c, "", "configuration", CHECK_WARNING,
                            "no identity is configured: write /etc/dps/NAME.conf, see dps.conf(5)");
 
+        r = twins_add_installed(&twins, directories, defaults, listed);
+        if (r < 0)
+                return r;
         STRV_FOREACH(name, o->n_arguments > 0 ? o->arguments : listed)
-                check_one(c, directories, defaults, *name, o);
+                check_one(c, directories, defaults, &twins, *name, o);
         return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "config/specifier.h"
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
+#include "dpsctl/twins.h"
 
 /* The configuration as it lies on the disk; the daemon is not asked. */
 
@@ -41,15 +42,29 @@ static int remarks_to_json(const ConfReport *report, const Options *o) {
 
 /* --- verify-config ------------------------------------------------------------------------------------------------ */
 
+typedef struct Verification {
+        const Conf *defaults;
+        SpecifierContext context;
+        ConfReport *report;
+        Twins twins;
+} Verification;
+
+static void verification_done(Verification *v) {
+        twins_done(&v->twins);
+}
+
 /* What one file, or one identity, means. */
-static int verify_conf(const Conf *defaults, const Conf *conf, ConfReport *report) {
+static int verify_conf(Verification *v, const Conf *conf) {
         _cleanup_(settings_freep) Settings *settings = NULL;
         DaemonSettings daemon;
+        int r;
 
-        if (!streq(conf->name, DAEMON_NAME))
-                return settings_from_conf(defaults, conf, report, &settings);
-        daemon_settings_from_conf(conf, report, &daemon);
-        return 0;
+        if (streq(conf->name, DAEMON_NAME)) {
+                daemon_settings_from_conf(conf, v->report, &daemon);
+                return 0;
+        }
+        r = settings_from_conf(v->defaults, conf, v->report, &settings);
+        return r < 0 ? r : twins_add(&v->twins, conf, settings, &v->context);
 }
 
 static char *name_of_file(const char *path) {
@@ -58,7 +73,7 @@ static char *name_of_file(const char *path) {
         return strndup(base, strlen(base) - (endswith(base, ".conf") ? strlen(".conf") : 0));
 }
 
-static int verify_file(const char *path, const Conf *defaults, ConfReport *report) {
+static int verify_file(Verification *v, const char *path) {
         _cleanup_(freep) char *name = name_of_file(path);
         _cleanup_(conf_freep) Conf *conf = NULL;
         int r;
@@ -66,45 +81,68 @@ static int verify_file(const char *path, const Conf *defaults, ConfReport *repor
         if (!name)
                 return -ENOMEM;
         if (!endswith(path, ".conf"))
-                conf_report_add(report, CONF_WARNING, path, 0, "only files named NAME.conf are read");
+                conf_report_add(v->report, CONF_WARNING, path, 0, "only files named NAME.conf are read");
         else if (!streq(name, DAEMON_NAME) && !conf_name_is_valid(name))
-                conf_report_add(report, CONF_WARNING, path, 0,
+                conf_report_add(v->report, CONF_WARNING, path, 0,
                                 "this is no name for an identity, the file would be skipped: 1 to 64 of A-Z "
                                 "a-z 0-9 _ . : - are one, the first of them no . : or -");
 
-        r = conf_load_file(path, name, report, &conf);
+        r = conf_load_file(path, name, v->report, &conf);
         if (r < 0)
                 return r == -ENOMEM ? r : 0; /* the report has it */
-        return verify_conf(defaults, conf, report);
+        return verify_conf(v, conf);
 }
 
-static int verify_installed(char *const *directories, const Conf *defaults, ConfReport *report) {
-        _cleanup_(strv_freep) char **names = NULL;
-        int r;
+static int verify_files(Verification *v, char *const *paths) {
+        STRV_FOREACH(path, paths) {
+                int r = verify_file(v, *path);
 
-        if (defaults) {
-                r = verify_conf(NULL, defaults, report);
                 if (r < 0)
                         return r;
         }
-        r = conf_list(directories, report, &names);
+        return 0;
+}
+
+static int verify_installed(Verification *v, char *const *directories) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        if (v->defaults) {
+                r = verify_conf(v, v->defaults);
+                if (r < 0)
+                        return r;
+        }
+        r = conf_list(directories, v->report, &names);
         if (r < 0)
-                return r == -ENOMEM || !report->has_errors ? r : 0;
+                return r == -ENOMEM || !v->report->has_errors ? r : 0;
         STRV_FOREACH(name, names) {
                 _cleanup_(conf_freep) Conf *conf = NULL;
 
-                r = conf_load(directories, *name, report, &conf);
+                r = conf_load(directories, *name, v->report, &conf);
                 if (r >= 0)
-                        r = verify_conf(defaults, conf, report);
+                        r = verify_conf(v, conf);
                 if (r == -ENOMEM)
                         return r;
         }
         return 0;
 }
 
+static void report_twins(Verification *v) {
+        for (size_t k = 0; k < v->twins.n; k++) {
+                const Twin *twin = &v->twins.all[k], *first = twins_first(&v->twins, twin);
+
+                if (first)
+                        conf_report_add(v->report, CONF_ERROR, twin->file, twin->line,
+                                        "registration ID and ID scope are also those of %s (%s): DPS would "
+                                        "take both for one device; change one",
+                                        first->name, first->file);
+        }
+}
+
 static int verify(const Options *o, ConfReport *report) {
         _cleanup_(strv_freep) char **directories = NULL;
         _cleanup_(conf_freep) Conf *defaults = NULL;
+        _cleanup_(verification_done) Verification v = { .context.root = o->root, .report = report };
         /* Of files that were not asked for only what is read is wanted. */
         ConfReport aside = { 0 };
         int r;
@@ -117,14 +155,14 @@ static int verify(const Options *o, ConfReport *report) {
         if (r < 0 && r != -ENOENT)
                 return r;
 
+        v.defaults = defaults;
         if (o->n_arguments == 0)
-                return verify_installed(directories, defaults, report);
-        STRV_FOREACH(path, o->arguments) {
-                r = verify_file(*path, defaults, report);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+                r = verify_installed(&v, directories);
+        else
+                r = verify_files(&v, o->arguments);
+        if (r >= 0)
+                report_twins(&v);
+        return r;
 }
 
 int verb_verify_config(const Options *o) {

@@ -441,6 +441,54 @@ def test_verify_config_finds_the_images_files_below_its_root(dpsctl):
     assert code == 1 and f"{etc}/gw.conf" in out
 
 
+def write_twins(dpsctl, first="gw-1", second="GW-1"):
+    paths = [dpsctl.etc / f"{name}.conf" for name in ("a", "b")]
+    for path, registration_id in zip(paths, (first, second)):
+        path.write_text(GOOD.replace("gw-1", registration_id))
+    return paths
+
+
+def test_verify_config_tells_of_twins_among_the_files(dpsctl):
+    a, b = write_twins(dpsctl)
+    for files in ((a, b), (b, a), ()):
+        code, out, _ = dpsctl("verify-config", *map(str, files))
+        assert code == 1 and out.count("\n") == 1 and out.startswith(f"error: {b}:3: ") and f" a ({a})" in out
+    assert dpsctl("verify-config", str(b))[0] == 0
+
+
+@pytest.mark.parametrize(("first", "second", "are_twins"), [
+    ("%{file:%s/id}", "gw-1", True), ("x-%{mac:nope0}", "x-%{mac:nope0}", True), ("x-%{mac:nope0}", "y-%{mac:nope0}", False),
+    ("%{cert-cn}", "%{cert-cn}", False),
+])
+def test_twins_are_what_resolves_alike(dpsctl, first, second, are_twins):
+    (dpsctl.directory / "id").write_text("gw-1\n")
+    write_twins(dpsctl, first.replace("%s", str(dpsctl.directory)), second)
+    assert dpsctl("verify-config")[0] == (1 if are_twins else 0)
+
+
+def test_files_of_one_name_are_no_twins(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    other = dpsctl.directory / "gw.conf"
+    for one in (path, other):
+        one.write_text(GOOD)
+    assert dpsctl("verify-config", str(path), str(other))[0] == 0
+
+
+@pytest.mark.parametrize("asked", [(), ("b",)])
+def test_check_tells_of_twins_among_all_that_are_configured(dpsctl, asked):
+    write_twins(dpsctl)
+    code, out, _ = dpsctl("check", "--offline", "--json=short", *asked)
+    rows = [row for row in json.loads(out)["checks"] if "both registration id" in row["Text"]]
+    assert code == 1 and [(row["Name"], row["Result"]) for row in rows] == [("b", "failed")]
+    assert "a.conf and b.conf" in rows[0]["Text"]
+
+
+def test_check_masks_twins_too(dpsctl):
+    write_twins(dpsctl)
+    _, out, _ = dpsctl("check", "--offline", "--redact")
+    assert "both registration id" in out and "gw-1" not in out.lower() and "0ne00AABBCC" not in out
+
+
 def test_cat_config_names_files_and_hides_secrets(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", KEY))
     drop_in = dpsctl.etc / "gw.conf.d/10-site.conf"
