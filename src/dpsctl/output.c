@@ -60,7 +60,8 @@ void output_begin(const Options *o) {
         const char *command = pager_command();
         int ends[2];
 
-        if (o->no_pager || o->quiet || o->json != JSON_OFF || !command || style_columns() == 0)
+        if (o->no_pager || o->quiet || o->json != JSON_OFF || !command || style_columns() == 0 ||
+            style_is_dumb())
                 return;
 
         /* One screen needs no pager (F); colours (R); less in secure mode runs no commands, for

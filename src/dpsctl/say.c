@@ -51,14 +51,17 @@ static unsigned terminal_columns(void) {
         return size.ws_col;
 }
 
-void style_init(void) {
+bool style_is_dumb(void) {
         const char *terminal = getenv("TERM");
 
+        return isempty(terminal) || streq(terminal, "dumb");
+}
+
+void style_init(void) {
         (void) setlocale(LC_ALL, "");
         look.utf8 = streq(nl_langinfo(CODESET), "UTF-8");
         look.columns = terminal_columns();
-        look.colours = look.columns > 0 && isempty(getenv("NO_COLOR")) && !isempty(terminal) &&
-                       !streq(terminal, "dumb");
+        look.colours = look.columns > 0 && isempty(getenv("NO_COLOR")) && !style_is_dumb();
 }
 
 void style_set(bool colours, bool utf8, unsigned columns) {

@@ -42,6 +42,8 @@ const char *style_begin(Style s);
 const char *style_end(Style s);
 /* Whether standard output is a terminal, and its width; 0: it is none. */
 unsigned style_columns(void);
+/* A terminal that can do nothing but lines. */
+bool style_is_dumb(void);
 /* A bullet, a dash, an arrow, an ellipsis where the locale has them, and what stands for them where not. */
 const char *style_bullet(void);
 const char *style_arrow(void);

@@ -4,12 +4,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
-#include <termios.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/key.h"
+#include "dps/reply.h"
+#include "dps/request.h"
 #include "dps/sas.h"
 #include "dpsctl/output.h"
 
@@ -31,7 +33,7 @@ static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
                 if (n < 0)
                         return -errno;
                 size += (size_t) n;
-                if (n == 0 || (isatty(fd) && memchr(text, '\n', size)))
+                if (n == 0)
                         break;
         }
         if (size == KEY_TEXT_MAX)
@@ -40,21 +42,9 @@ static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
         return strlen(text) == size ? 0 : -EBADMSG;
 }
 
-/* From a person, who is not to see it either. */
+/* From a person, who is not to see it either, and whose terminal is put right again also when that is broken off. */
 static int read_terminal(char text[static KEY_TEXT_MAX]) {
-        struct termios before, silent;
-        int r;
-
-        if (tcgetattr(STDIN_FILENO, &before) < 0)
-                return -errno;
-        silent = before;
-        silent.c_lflag &= ~(tcflag_t) ECHO;
-        fprintf(stderr, "Key (base64, not shown): ");
-        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
-        r = read_text(STDIN_FILENO, text);
-        (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-        fputc('\n', stderr);
-        return r;
+        return EVP_read_pw_string(text, KEY_TEXT_MAX, "Key (base64, not shown): ", 0) == 0 ? 0 : -ECANCELED;
 }
 
 static int read_source(const char *source, char text[static KEY_TEXT_MAX]) {

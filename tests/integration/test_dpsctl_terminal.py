@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl at a terminal: colours, width, the pager, and a key that is typed."""
+import base64
+import fcntl
+import hashlib
+import hmac
+import os
+import pty
+import struct
+import subprocess
+import termios
+import threading
+
+import pytest
+
+from fakedpsd import identity
+from process import DEADLINE, Lines, eventually, program
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+DERIVED = base64.b64encode(hmac.digest(bytes(range(32)), b"gw-1", hashlib.sha256)).decode()
+
+
+class Terminal:
+    """dpsctl with a terminal of its own, which is its controlling one, so that ^C is a signal."""
+
+    def __init__(self, dpsctl, *arguments, columns=100, **environment):
+        self.fd, self.slave = pty.openpty()
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [program("dpsctl"), *arguments], env=dpsctl.environment | {"TERM": "xterm"} | environment, stdin=self.slave,
+            stdout=self.slave, stderr=self.slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.shown = Lines()  # of characters
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while True:
+            try:
+                text = os.read(self.fd, 4096).decode(errors="replace")
+            except OSError:
+                return
+            for character in text:
+                self.shown.add(character)
+
+    def text(self):
+        return "".join(self.shown.lines).replace("\r\n", "\n")
+
+    def wait_for(self, words):
+        self.shown.wait_for(lambda _: words in self.text(), DEADLINE, words)
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def wait_for_silence(self):
+        eventually(lambda: not self.echoes(), what="a terminal that does not echo")
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
+
+    def end(self):
+        """Its exit code, and all that was shown."""
+        code = self.process.wait(DEADLINE)
+        os.write(self.slave, b"\0")  # behind everything
+        self.wait_for("\0")
+        os.close(self.slave)
+        self.reader.join(DEADLINE)
+        os.close(self.fd)
+        return code, self.text().rstrip("\0")
+
+
+@pytest.fixture
+def terminal(dpsctl):
+    """terminal("status", ..., columns=80, VARIABLE="x"): exit code and text."""
+    return lambda *arguments, **more: Terminal(dpsctl, *arguments, **more).end()
+
+
+# Looks
+
+def test_at_a_terminal_there_are_colours(terminal, serve):
+    serve(identity("a"), identity("b", "failed"))
+    assert "\033[1;31mfailed\033[0m" in terminal("status", "--no-pager")[1]
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
+def test_colours_that_are_not_wanted_or_not_known_are_not_there(terminal, serve, environment):
+    serve(identity("a"), identity("b", "failed"))
+    code, out = terminal("status", "--no-pager", **environment)
+    assert code == 3 and "failed" in out and "\033" not in out
+
+
+@pytest.mark.parametrize("locale, bullet, dots", [("C.UTF-8", "●", "…"), ("C", "*", "...")])
+def test_a_table_fits_a_narrow_terminal(terminal, serve, locale, bullet, dots):
+    serve(identity("a", AssignedHub="h"), identity("b", "provisioning", Waiting="network"))
+    out = terminal("status", "--no-pager", "--no-legend", columns=60, NO_COLOR="1", LANG=locale)[1]
+    assert [line[0] for line in out.splitlines()] == [bullet, bullet]
+    assert max(map(len, out.splitlines())) <= 60
+    assert terminal("status", "--no-pager", "--no-legend", columns=40, NO_COLOR="1", LANG=locale)[1].count(dots) == 2
+
+
+def test_columns_stand_against_the_terminals_width(terminal, serve):
+    serve(identity("a"), identity("b"))
+    out = terminal("status", "--no-pager", "--no-legend", columns=200, NO_COLOR="1", COLUMNS="60")[1]
+    assert out.count("…") == 2
+
+
+# The pager
+
+@pytest.mark.parametrize("variable", ["SYSTEMD_PAGER", "PAGER"])
+def test_the_pager_gets_what_is_shown_and_the_exit_code_stays(terminal, serve, variable):
+    serve(identity("a"), identity("b", "failed"))
+    code, out = terminal("status", **{variable: "sed -n $="})
+    assert code == 3 and out == "6\n"
+
+
+def test_the_pager_may_run_no_commands(terminal, serve, tmp_path):
+    script = tmp_path / "pager"
+    script.write_text('#!/bin/sh\ncat >/dev/null; echo "$LESS $LESSSECURE"\n')
+    script.chmod(0o755)
+    serve(identity("a"))
+    assert terminal("status", PAGER=str(script))[1] == "FRXMK 1\n"
+    assert terminal("status", PAGER=str(script), SYSTEMD_LESS="S")[1] == "S 1\n"
+
+
+@pytest.mark.parametrize("arguments, environment", [
+    (["--no-pager"], {}), (["--json=short"], {}), ([], {"PAGER": "cat"}), ([], {"PAGER": ""}), ([], {"PAGER": "/nowhere/pager"}),
+    ([], {"TERM": "dumb"}), ([], {"SYSTEMD_PAGER": ""})])
+def test_without_a_pager_it_is_shown_as_it_is(terminal, serve, arguments, environment):
+    serve(identity("a"))
+    code, out = terminal("status", *arguments, **({"PAGER": "sed -n $="} | environment))
+    assert code == 0 and "contoso" in out
+
+
+def test_a_pager_that_ends_early_is_no_failure(terminal, serve):
+    serve(*(identity(f"dev-{k:04}") for k in range(1000)))
+    assert terminal("show", PAGER="head -n 1") == (0, "Name=dev-0000\n")
+
+
+# A key that is typed
+
+def test_a_key_that_is_typed_is_not_shown(dpsctl):
+    terminal = Terminal(dpsctl, "derive-key", "gw-1")
+    terminal.wait_for_silence()
+    terminal.type(KEY + "\n")
+    code, out = terminal.end()
+    assert code == 0 and out.endswith(f"\n{DERIVED}\n") and KEY not in out
+
+
+def test_the_terminal_is_as_before_when_nobody_wants_to_type_the_key(dpsctl):
+    terminal = Terminal(dpsctl, "derive-key", "gw-1")
+    terminal.wait_for_silence()
+    terminal.type("\x03")
+    assert terminal.process.wait(DEADLINE) != 0
+    assert terminal.echoes()
+    assert DERIVED not in terminal.end()[1]
