@@ -2,9 +2,11 @@
 #include "dpsctl/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stddef.h>
 
+#include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsctl/say.h"
@@ -15,7 +17,8 @@ typedef enum OptionType {
         OPTION_HOST,     /* const char *: for ssh */
         OPTION_LIST,     /* char **: words with commas between, collected */
         OPTION_DURATION, /* uint64_t, microseconds */
-        OPTION_NUMBER,   /* uint64_t, above 0 */
+        OPTION_MOMENT,   /* uint64_t, seconds since 1970 */
+        OPTION_ROOT,     /* const char *: a directory that is there */
         OPTION_JSON,     /* JsonMode */
         OPTION_VERB,     /* is a verb by itself */
 } OptionType;
@@ -44,13 +47,13 @@ static const struct Option {
         { "fresh", 0, OPTION_FLAG, offsetof(Options, fresh), "wait" },
         { "lifetime", 0, OPTION_DURATION, offsetof(Options, lifetime_usec), "token sas" },
         { "offline", 0, OPTION_FLAG, offsetof(Options, offline), "check" },
-        { "root", 0, OPTION_TEXT, offsetof(Options, root), "verify-config cat-config expand" },
+        { "root", 0, OPTION_ROOT, offsetof(Options, root), "verify-config cat-config expand" },
         { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
         { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },
         { "registration-id", 0, OPTION_TEXT, offsetof(Options, registration_id), "sas" },
         { "hub", 0, OPTION_TEXT, offsetof(Options, hub), "sas" },
         { "device-id", 0, OPTION_TEXT, offsetof(Options, device_id), "sas" },
-        { "expiry", 0, OPTION_NUMBER, offsetof(Options, expiry_sec), "sas" },
+        { "expiry", 0, OPTION_MOMENT, offsetof(Options, expiry_sec), "sas" },
 };
 
 /* getopt_long() gives this plus the row. */
@@ -92,6 +95,16 @@ static int store_host(const char **ret, const char *host) {
         return 0;
 }
 
+/* Nothing is wrong below a directory that is not there: better told than believed. */
+static int store_root(const char **ret, const char *path) {
+        _cleanup_(closep) int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return complain(EXIT_USAGE, "--root=%s: a directory is wanted: %s", path, strerror(errno));
+        *ret = path;
+        return 0;
+}
+
 static int store(Options *o, const struct Option *row, const char *value) {
         void *field = (char *) o + row->offset;
 
@@ -113,10 +126,14 @@ static int store(Options *o, const struct Option *row, const char *value) {
                                         row->name, value);
                 o->has_timeout = o->has_timeout || streq(row->name, "timeout");
                 return 0;
-        case OPTION_NUMBER:
-                if (parse_u64(value, field) < 0 || *(uint64_t *) field == 0)
-                        return complain(EXIT_USAGE, "--%s=%s: a number above 0 is wanted", row->name, value);
+        case OPTION_MOMENT:
+                if (parse_u64(value, field) < 0 || *(uint64_t *) field == 0 ||
+                    *(uint64_t *) field > UINT64_MAX / USEC_PER_SEC)
+                        return complain(EXIT_USAGE, "--%s=%s: seconds since 1970 are wanted", row->name,
+                                        value);
                 return 0;
+        case OPTION_ROOT:
+                return store_root(field, value);
         case OPTION_JSON:
                 return store_json(field, value);
         case OPTION_VERB:

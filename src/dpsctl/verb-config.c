@@ -115,6 +115,9 @@ static int verify_installed(Verification *v, char *const *directories) {
         r = conf_list(directories, v->report, &names);
         if (r < 0)
                 return r == -ENOMEM || !v->report->has_errors ? r : 0;
+        if (!names)
+                conf_report_add(v->report, CONF_WARNING, directories[0], 0,
+                                "no identity is configured, here and in the directories behind it");
         STRV_FOREACH(name, names) {
                 _cleanup_(conf_freep) Conf *conf = NULL;
 

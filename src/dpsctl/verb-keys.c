@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsctl/verbs.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -19,7 +18,6 @@
  * could be seen by everybody on the box, and would stay in the shell's history. */
 
 #define KEY_TEXT_MAX 256
-#define REGISTRATION_ID_MAX 128
 #define LIFETIME_DEFAULT_USEC USEC_PER_HOUR
 
 static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
@@ -85,17 +83,9 @@ static int output_secret(const Options *o, const char *member, const char *text,
                                         expiry_sec * USEC_PER_SEC));
 }
 
-static int check_registration_id(const char *id) {
-        size_t n = strlen(id);
-
-        if (n == 0 || n > REGISTRATION_ID_MAX)
-                return complain(EXIT_USAGE, "a registration id has 1 to %d characters", REGISTRATION_ID_MAX);
-        for (const char *p = id; *p; p++)
-                if (!isalnum((unsigned char) *p) && !strchr("-._:", *p))
-                        return complain(EXIT_USAGE,
-                                        "'%s' is no registration id: letters, digits and - . _ : are one",
-                                        id);
-        return 0;
+/* What DPS or the hub would not take gives no key and no token. */
+static int check_word(const char *what, const char *word, bool (*is_valid)(const char *)) {
+        return is_valid(word) ? 0 : complain(EXIT_USAGE, "'%s' is no %s", word, what);
 }
 
 int verb_derive_key(const Options *o) {
@@ -105,7 +95,7 @@ int verb_derive_key(const Options *o) {
 
         if (o->redact)
                 return complain(EXIT_USAGE, "--redact would leave nothing of a key");
-        r = check_registration_id(o->arguments[0]);
+        r = check_word("registration id", o->arguments[0], dps_registration_id_is_valid);
         if (r == 0)
                 r = read_key(o, &group);
         if (r != 0)
@@ -129,11 +119,15 @@ static int make_resource(const Options *o, char **ret, const char **ret_policy) 
                 return complain(EXIT_USAGE,
                                 "what is the token for? Either --id-scope= and --registration-id=, for DPS, "
                                 "or --hub= and --device-id=, for the hub");
-        if (is_dps) {
-                r = check_registration_id(o->registration_id);
-                if (r != 0)
-                        return r;
-        }
+        if (is_dps)
+                r = check_word("ID scope", o->id_scope, dps_id_scope_is_valid)
+                            ?: check_word("registration id", o->registration_id,
+                                          dps_registration_id_is_valid);
+        else
+                r = check_word("host name", o->hub, dps_host_name_is_valid)
+                            ?: check_word("device id", o->device_id, dps_device_id_is_valid);
+        if (r != 0)
+                return r;
 
         *ret_policy = is_dps ? DPS_SAS_POLICY_REGISTRATION : NULL;
         r = is_dps ? dps_sas_resource_registration(o->id_scope, o->registration_id, ret)

@@ -405,6 +405,17 @@ def test_sas_makes_tokens_for_dps_and_for_hubs(dpsctl):
     assert code == 0 and "sr=h.azure-devices.net%2Fdevices%2Fgw&" in token and "skn" not in token
 
 
+@pytest.mark.parametrize("arguments", [
+    ["sas", "--hub=", "--device-id=gw"], ["sas", "--hub=h.azure-devices.net", "--device-id="], ["sas", "--hub=h/x", "--device-id=gw"],
+    ["sas", "--id-scope=", "--registration-id=gw"], ["sas", "--id-scope=0ne", "--registration-id=gw."],
+    ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=18446744073709551615"],
+    ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=0"],
+    ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=1", "--lifetime=1h"], ["derive-key", ""], ["derive-key", "gw."]])
+def test_what_nobody_would_take_gives_no_key_and_no_token(dpsctl, arguments):
+    code, out, err = dpsctl(*arguments, stdin=KEY)
+    assert code == 2 and not out and "dpsctl: " in err
+
+
 def test_expand_tells_why_not(dpsctl):
     assert dpsctl("expand", "gw-%%")[1] == "gw-%\n"
     code, out, err = dpsctl("expand", "%{mac:nope0}")
@@ -487,6 +498,18 @@ def test_check_masks_twins_too(dpsctl):
     write_twins(dpsctl)
     _, out, _ = dpsctl("check", "--offline", "--redact")
     assert "both registration id" in out and "gw-1" not in out.lower() and "0ne00AABBCC" not in out
+
+
+@pytest.mark.parametrize("verb", [["verify-config"], ["cat-config"], ["expand", "x"]])
+@pytest.mark.parametrize("root", ["", "/nowhere/image", "/etc/passwd"])
+def test_a_root_that_is_no_directory_is_2(dpsctl, verb, root):
+    code, out, err = dpsctl(*verb, f"--root={root}")
+    assert code == 2 and not out and f"--root={root}: " in err
+
+
+def test_verify_config_does_not_praise_what_is_not_there(dpsctl):
+    code, out, _ = dpsctl("verify-config")
+    assert code == 0 and f"warning: {dpsctl.etc}: no identity is configured" in out
 
 
 def test_cat_config_names_files_and_hides_secrets(dpsctl):
