@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
         redact_forget();
 
         /* A full disk is no success. */
-        if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE)
-                code = complain(EXIT_FAILED, "standard output cannot be written");
+        if (fflush(stdout) != 0 || ferror(stdout))
+                code = complain(code ?: EXIT_FAILED, "standard output cannot be written");
         return code;
 }

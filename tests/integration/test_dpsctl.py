@@ -115,12 +115,15 @@ def test_a_wrong_command_line_is_2(dpsctl, serve, arguments):
     assert code == 2 and not out and "dpsctl: " in err
 
 
-def test_a_full_disk_is_no_success(dpsctl, serve):
-    serve(identity("gw"))
+@pytest.mark.parametrize("arguments, code", [
+    (["status"], 1), (["status", "--json=short"], 1), (["status", "north"], 3), (["connection", "gw"], 1), (["wait", "gw"], 1),
+    (["monitor"], 1), (["monitor", "--json=short"], 1), (["check", "--offline"], 1), (["--help"], 1)])
+def test_a_full_disk_is_no_success_and_told(dpsctl, serve, arguments, code):
+    serve(identity("gw"), *([identity("north", "failed")] if "north" in arguments else []))
     with open("/dev/full", "w", encoding="ascii") as full:
-        process = subprocess.run([program("dpsctl"), "status"], env=dpsctl.environment, stdout=full, stderr=subprocess.PIPE,
+        process = subprocess.run([program("dpsctl"), *arguments], env=dpsctl.environment, stdout=full, stderr=subprocess.PIPE,
                                  text=True, timeout=DEADLINE, check=False)
-    assert process.returncode == 1
+    assert process.returncode == code and "standard output cannot be written" in process.stderr
 
 
 # status, show
