@@ -90,17 +90,17 @@ static void print_error(const Identity *before, const Identity *now) {
 
 static void print_next(const Identity *before, const Identity *now) {
         uint64_t now_at = now_usec(CLOCK_REALTIME);
-        char next[NEXT_TEXT_MAX];
+        char next[NEXT_TEXT_MAX], was_next[NEXT_TEXT_MAX];
 
         /* It is about to begin, which is told then. */
         if (now->next_attempt_at > 0 && now->next_attempt_at <= now_at)
                 return;
 
-        if (before && before->next_attempt_at == now->next_attempt_at &&
-            streq(before->waiting, now->waiting) && before->renew_at == now->renew_at)
+        (void) identity_next(now, now_at, next);
+        if (before && streq(identity_next(before, now_at, was_next), next))
                 return;
         print_head(now);
-        printf("next: %s\n", identity_next(now, now_at, next));
+        printf("next: %s\n", next);
 }
 
 /* Copies, redacted where that is wanted, and printed. */
@@ -115,6 +115,10 @@ static int show_change(const Options *o, const Identity *before, const Identity 
                 return fflush(stdout) == 0 ? 0 : EXIT_FAILED;
         }
         changed = changed_properties(before, now);
+        if (changed && json_object_object_length(changed) == 0) { /* told, but as it was */
+                json_object_put(changed);
+                return 0;
+        }
         return changed ? output_event(o, before ? "changed" : "present", now, changed) : fail_memory();
 }
 

@@ -351,38 +351,6 @@ def test_history_is_in_order_of_time(dpsctl, serve):
     assert [row["Name"] for row in json.loads(dpsctl("history", "--json=short")[1])["transitions"]] == ["a", "b", "a"]
 
 
-def test_monitor_tells_changes_as_they_come(dpsctl, serve):
-    fake = serve(identity("gw", "provisioning"))
-    process = dpsctl.start("monitor", "--json=short")
-    try:
-        first = json.loads(process.stdout.readline())
-        assert (first["Event"], first["Name"]) == ("present", "gw")
-        fake.change("gw", State="assigned", AssignedHub="hub")
-        assert json.loads(process.stdout.readline())["Changed"] == {"State": "assigned", "AssignedHub": "hub"}
-        fake.add(identity("north"))
-        assert json.loads(process.stdout.readline())["Name"] == "north"
-        fake.remove("north")
-        assert json.loads(process.stdout.readline())["Event"] == "removed"
-        fake.stop()
-        assert json.loads(process.stdout.readline())["Event"] == "gone"
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_monitor_tells_that_nothing_but_the_confirmation_is_new(dpsctl, serve):
-    fake = serve(identity("gw", "assigned", AssignedHub="hub-1.example", Generation=3, LastSuccessAt=1000000))
-    process = dpsctl.start("monitor")
-    try:
-        while "next:" not in process.stdout.readline():
-            pass
-        fake.change("gw", LastSuccessAt=2000000)
-        assert "gw: DPS has confirmed hub-1.example" in process.stdout.readline()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 # Without the daemon
 
 KEY = base64.b64encode(bytes(range(32))).decode()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl monitor: what happens, as it happens."""
+import json
+import time
+
+import pytest
+
+from fakedpsd import identity
+from process import DEADLINE
+
+HOUR = 3600 * 1000000
+
+
+def now():
+    return time.time_ns() // 1000
+
+
+@pytest.fixture
+def monitor(dpsctl, bus):
+    """monitor(options): a running one, which ends when the bus does."""
+    processes = []
+
+    def start(*options):
+        processes.append(dpsctl.start("monitor", *options))
+        return processes[-1]
+
+    yield start
+    bus.stop()
+    for process in processes:
+        process.communicate(timeout=DEADLINE)
+
+
+def lines_of(process, n):
+    """The next lines, without the time."""
+    return [process.stdout.readline().rstrip("\n").split(" UTC ", 1)[-1] for _ in range(n)]
+
+
+def test_json_has_an_object_for_each_event(monitor, serve):
+    fake = serve(identity("gw", "provisioning"))
+    process = monitor("--json=short")
+    first = json.loads(process.stdout.readline())
+    assert (first["version"], first["Event"], first["Name"]) == (1, "present", "gw")
+    assert first["Changed"] == fake.identities["gw"]
+    fake.change("gw", State="assigned", AssignedHub="hub")
+    assert json.loads(process.stdout.readline())["Changed"] == {"State": "assigned", "AssignedHub": "hub"}
+    fake.add(identity("north"))
+    assert json.loads(process.stdout.readline())["Name"] == "north"
+    fake.remove("north")
+    assert json.loads(process.stdout.readline())["Event"] == "removed"
+    fake.stop()
+    assert json.loads(process.stdout.readline())["Event"] == "gone"
+    serve(identity("gw"))
+    assert json.loads(process.stdout.readline())["Event"] == "present"
+
+
+def test_what_is_told_again_as_it_was_is_no_event(monitor, serve):
+    fake = serve(identity("gw"))
+    process = monitor("--json=short")
+    process.stdout.readline()
+    fake.change("gw", State="assigned")
+    fake.change("gw", Healthy=False)
+    assert json.loads(process.stdout.readline())["Changed"] == {"Healthy": False}
+
+
+def test_a_life_reads_from_line_to_line(monitor, serve):
+    fake = serve(identity("gw", "provisioning"))
+    process = monitor()
+    assert lines_of(process, 2) == ["gw: provisioning", "gw: next: asking DPS now"]
+    fake.change("gw", Waiting="retry", LastError="DPS has trouble", LastErrorId="service", LastErrorStep="poll",
+                NextAttemptAt=now() + HOUR, Attempts=1)
+    assert lines_of(process, 2) == ["gw: DPS has trouble (service, at poll)", "gw: next: asks DPS again in 1 h"]
+    fake.change("gw", State="assigned", Waiting="", LastError="", LastErrorId="", LastErrorStep="", AssignedHub="hub-1",
+                DeviceId="dev", Generation=1, RenewAt=now() + HOUR, LastSuccessAt=now(), Attempts=0, NextAttemptAt=0)
+    assert lines_of(process, 4) == ["gw: provisioning → assigned", "gw: to hub-1 as dev (generation 1)", "gw: no error any more",
+                                    "gw: next: renews in 1 h"]
+    fake.change("gw", AssignedHub="hub-2", Generation=2, LastSuccessAt=now())
+    assert lines_of(process, 1) == ["gw: moved from hub-1 to hub-2 as dev (generation 2)"]
+    fake.change("gw", LastSuccessAt=now() + 1)
+    assert lines_of(process, 1) == ["gw: DPS has confirmed hub-2"]
+    fake.remove("gw")
+    assert lines_of(process, 1) == ["gw: not configured any more"]
+    fake.stop()
+    assert lines_of(process, 1) == ["dpsd: not running, waiting for it"]
+    serve()
+    assert lines_of(process, 1) == ["dpsd: running, no identity is configured"]
+
+
+def test_what_comes_next_is_not_told_twice(monitor, serve):
+    fake = serve(identity("gw", RenewAt=now() + 48 * HOUR, NextAttemptAt=now() + 48 * HOUR))
+    process = monitor()
+    assert lines_of(process, 3)[-1] == "gw: next: renews in 2 days"
+    fake.change("gw", NextAttemptAt=0)
+    fake.change("gw", NextAttemptAt=now() + 48 * HOUR)
+    fake.remove("gw")
+    assert lines_of(process, 1) == ["gw: not configured any more"]
+
+
+@pytest.mark.parametrize("options", [(), ("--json=short",)])
+def test_redacted_it_names_nobody(monitor, serve, options):
+    fake = serve(identity("reg-7", RegistrationId="reg-7", DeviceId="reg-7", AssignedHub="old.azure-devices.net"))
+    process = monitor("--redact", *options)
+    shown = process.stdout.readline()
+    fake.change("reg-7", AssignedHub="new.azure-devices.net", Generation=2, LastError="reg-7 is not known")
+    fake.remove("reg-7")
+    while "not configured any more" not in shown and "removed" not in shown:
+        shown += process.stdout.readline()
+    assert "id-1" in shown and "hub-2" in shown
+    assert not [secret for secret in ("reg-7", "old.azure", "new.azure", "0ne00AABBCC") if secret in shown]
+
+
+def test_it_is_6_when_the_bus_goes(dpsctl, bus, serve):
+    serve(identity("gw"))
+    process = dpsctl.start("monitor")
+    process.stdout.readline()
+    bus.stop()
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 6 and "the connection to the bus is lost" in err
