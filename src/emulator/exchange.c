@@ -81,7 +81,7 @@ static int deliver(Plugin *p, const struct mosquitto *client, const Session *s, 
         if (script && script->delay_usec > 0) {
                 char *body = strdup(a->body);
 
-                return body ? outbox_add(&p->outbox, client, now_usec(CLOCK_REALTIME) + script->delay_usec,
+                return body ? outbox_add(&p->outbox, client, now_usec(CLOCK_BOOTTIME) + script->delay_usec,
                                          TAKE_PTR(topic), body)
                             : -ENOMEM;
         }

@@ -8,7 +8,7 @@
 
 typedef struct Delayed {
         const void *client; /* the broker's handle */
-        uint64_t due_usec;
+        uint64_t due_usec;  /* CLOCK_BOOTTIME: whoever sets the clock moves no answer */
         char *topic, *body;
         struct Delayed *next;
 } Delayed;

@@ -260,7 +260,7 @@ static int on_tick(int event, void *data, void *userdata) {
                 p->ready_fd = -1;
         }
 
-        while ((d = outbox_take(&p->outbox, now_usec(CLOCK_REALTIME)))) {
+        while ((d = outbox_take(&p->outbox, now_usec(CLOCK_BOOTTIME)))) {
                 const Session *s = sessions_get(p->sessions, d->client);
 
                 if (s)

@@ -144,7 +144,7 @@ int record_count_poll(Record *record, uint64_t limit, uint64_t now_usec, uint64_
         uint64_t *grown;
 
         for (size_t i = 0; i < record->n_polls; i++)
-                if (usec_sub(now_usec, record->polls_usec[i]) < POLL_WINDOW_USEC)
+                if (now_usec >= record->polls_usec[i] && now_usec - record->polls_usec[i] < POLL_WINDOW_USEC)
                         record->polls_usec[kept++] = record->polls_usec[i];
         record->n_polls = kept;
 

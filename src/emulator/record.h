@@ -11,6 +11,7 @@ struct lh_table;
 
 typedef struct Operation {
         char *id;
+        uint64_t begun_usec;
         uint64_t done_usec;  /* SECONDS_FOREVER: never */
         uint32_t error_code; /* 0: it succeeds */
         char *error_message;

@@ -125,7 +125,8 @@ static int answer_disabled(const Caller *caller, Answer *ret) {
 }
 
 static bool is_done(const Operation *o, uint64_t now_usec) {
-        return o->done_usec != SECONDS_FOREVER && now_usec >= o->done_usec;
+        /* Earlier than its begin is a clock that was set back: who knows for how long. */
+        return o->done_usec != SECONDS_FOREVER && (now_usec < o->begun_usec || now_usec >= o->done_usec);
 }
 
 static int answer_state(const Service *s, const Record *record, const Operation *o, unsigned status,
@@ -193,6 +194,7 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
         if (r < 0)
                 return r;
 
+        o.begun_usec = now_usec;
         o.done_usec =
                 assigning_sec == SECONDS_FOREVER ? SECONDS_FOREVER : now_usec + assigning_sec * USEC_PER_SEC;
         if (e->failure_code > 0) {

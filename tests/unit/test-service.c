@@ -108,6 +108,27 @@ static void test_the_registers_of_a_minute_are_limited(void **state) {
         assert_int_equal(do_register(s, AFTER(60)), 202);
 }
 
+static void test_a_clock_that_is_set_back_ends_what_was_begun(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":30"));
+        _cleanup_(freep) char *operation_id = NULL;
+
+        (void) do_register(s, AFTER(86400));
+        operation_id = strdup(answer.operation_id);
+        assert_int_equal(do_poll(s, operation_id, T0), 200);
+}
+
+static void test_a_clock_that_is_set_back_forgets_polls(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":\"forever\""));
+        _cleanup_(freep) char *operation_id = NULL;
+
+        (void) do_register(s, AFTER(86400));
+        operation_id = strdup(answer.operation_id);
+        for (unsigned i = 0; i < 5; i++)
+                assert_int_equal(do_poll(s, operation_id, AFTER(86400)), 202);
+        assert_int_equal(do_poll(s, operation_id, AFTER(86400)), 429);
+        assert_int_equal(do_poll(s, operation_id, T0), 202);
+}
+
 static void test_the_last_operations_of_a_device_are_remembered(void **state) {
         _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":0"));
         char *ids[OPERATIONS_PER_DEVICE + 1] = { 0 };
@@ -158,6 +179,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_polls_are_counted_in_a_window_that_slides, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(test_the_registers_of_a_minute_are_limited, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_a_clock_that_is_set_back_ends_what_was_begun, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_a_clock_that_is_set_back_forgets_polls, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(test_the_last_operations_of_a_device_are_remembered, set_up,
                                                 tear_down),
