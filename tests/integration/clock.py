@@ -60,6 +60,11 @@ class Clock:
         self.boottime += seconds * SEC
         self.write()
 
+    def suspend(self, seconds):
+        """The machine sleeps so long. On waking the kernel tells what it tells of a clock that was set."""
+        self.pass_by(seconds)
+        os.write(self.fifo, b"j")
+
     def synchronize(self, on=True):
         """As the kernel sees it."""
         self.is_synchronized = on

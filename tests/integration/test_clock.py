@@ -192,6 +192,71 @@ def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, cloc
     assert len(emulator.requests("register")) == 2 and after["Generation"] == 2
 
 
+# ---- sleep: tests/vm has it on a machine that does ----
+
+
+@pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
+def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, clock, until):
+    before = assign(gateway)
+    clock.suspend((before[until] - clock.now()) // SEC + 1)
+    after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
+    # 3: the one that had expired was replaced without waiting for DPS.
+    assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Generation"] in (2, 3)
+    assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
+    assert after["NextAttemptAt"] == after["RenewAt"] > after["LastSuccessAt"] > before[until]
+    assert (after["AssignedAt"], after["StateSince"]) == (before["AssignedAt"], before["StateSince"])
+
+
+def test_a_token_that_expired_asleep_is_replaced_without_dps(gateway, emulator, clock):
+    before = assign(gateway)
+    emulator.stop()
+    clock.suspend((before["TokenExpiresAt"] - clock.now()) // SEC + 1)
+    gateway.wait_for(State="assigned", Generation=2, check=lambda p: p["TokenExpiresAt"] > clock.now())
+    assert expiry(gateway.connection()["password"]) * SEC > clock.now()
+
+
+@pytest.mark.parametrize("answer, step", [("202", "poll"), ("429", "register")])
+def test_a_wait_counts_the_time_asleep_and_is_not_shortened_by_waking(gateway, emulator, clock, answer, step):
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", f"register:{answer},retry-after=900")
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
+    clock.suspend(850)
+    gateway.reload()
+    planned = gateway.properties("gateway")["NextAttemptAt"]
+    assert planned > emulator.requests("register")[0]["time"] + 899 * SEC and len(emulator.requests("connect")) == 1
+    clock.suspend((planned - clock.now()) // SEC + 1)
+    assert gateway.wait_for(State="assigned")["LastSuccessAt"] > planned
+    assert len(emulator.requests(step)) == (1 if step == "poll" else 2) and len(emulator.requests("connect")) == 2
+
+
+def test_a_request_that_was_made_before_the_sleep_is_made_again(gateway, emulator, clock):
+    """Nobody answers it any more."""
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", "register:silent")
+    gateway.identity(key=key)
+    gateway.start()
+    emulator.wait_for_requests(1, "register")
+    clock.suspend(8 * 60 * MINUTE)
+    gateway.wait_for(State="assigned")
+    assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
+
+
+def test_waking_is_news_but_not_every_time(gateway, emulator, clock):
+    """The network may be another one then: DPS is asked, up to three times an hour."""
+    key = emulator.enroll("gateway")
+    remember_failures(gateway)
+    emulator.script("gateway", *["register:503"] * 9)
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(LastErrorId="service", check=lambda p: p["NextAttemptAt"] > 0)
+    for _ in range(6):
+        clock.suspend(3)  # longer than that is spread by
+        gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
+    assert 1 < len(emulator.requests("register")) <= 1 + 3
+
+
 # ---- a refusal that is the clock's fault ----
 
 
