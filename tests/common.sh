@@ -15,6 +15,9 @@ packages_to_fuzz=(clang libclang-rt-dev)
 packages_to_afl=(afl++ clang)
 packages_to_bench=(binutils)
 packages_to_interop=(ca-certificates mosquitto-clients) # and nodejs and npm, which may be there from elsewhere
+packages_to_vm=(cpio qemu-system-x86)
+packages_in_vm=(coreutils dash dbus-daemon iproute2 mosquitto mount python3-cffi-backend python3-cryptography
+	python3-jeepney python3-pytest python3-pytest-timeout)
 
 as_root() {
 	if ((EUID == 0)); then "$@"; else sudo "$@"; fi

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The machine sleeps, and wakes up: what fell due meanwhile is made good at once, and once.
+
+A timer that slept too would be late by more than what is waited for here.
+"""
+import json
+
+import pytest
+
+from machine import SEC, suspend, suspend_until
+
+SHORT = {"TokenLifetime": "40s", "RenewBefore": "15s"}  # renewed after 25 to 33 seconds
+
+
+def assign(gateway, **environment):
+    gateway.identity(hub=SHORT)
+    gateway.start(**environment)
+    return gateway.wait_for(State="assigned", Waiting="")
+
+
+@pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
+def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, until):
+    before = assign(gateway)
+    suspend_until(before[until])
+    after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
+    # 3: the one that had expired was replaced without waiting for DPS.
+    assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Generation"] in (2, 3)
+    assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
+    assert after["NextAttemptAt"] == after["RenewAt"] > after["LastSuccessAt"] > before[until]
+    assert [after[key] for key in ("AssignedHub", "AssignedAt", "StateSince")] == [
+        before[key] for key in ("AssignedHub", "AssignedAt", "StateSince")]
+    connection = gateway.connection()
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+
+
+def test_the_watchdog_is_told_in_time_over_a_sleep(gateway):
+    """For systemd the time asleep does not count."""
+    assign(gateway, WATCHDOG_USEC=16 * SEC)
+    told = gateway.notify.lines.count("WATCHDOG=1")
+    suspend(20)
+    gateway.notify.wait_for("WATCHDOG=1", told + 1, timeout=16)
+
+
+def test_a_wait_that_ends_asleep_is_over_on_waking(gateway, emulator):
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", "register:202,retry-after=42")
+    gateway.identity(key=key)
+    gateway.start()
+    planned = gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)["NextAttemptAt"]
+    suspend_until(planned)
+    assert gateway.wait_for(State="assigned")["LastSuccessAt"] > planned
+    register, poll = emulator.requests("register") + emulator.requests("poll")
+    assert poll["time"] - register["time"] >= 42 * SEC
+
+
+def test_waking_shortens_no_wait(gateway, emulator):
+    """It counts the time asleep, and nothing else."""
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", "register:429,retry-after=30")
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(Waiting="throttled")
+    suspend(15)
+    gateway.wait_for(State="assigned", timeout=35)
+    first, second = emulator.requests("register")
+    assert second["time"] - first["time"] >= 30 * SEC
+
+
+@pytest.mark.parametrize("step", ["register", "poll"])
+def test_a_request_that_was_asked_before_is_not_waited_for(gateway, emulator, step):
+    """Nobody answers it any more; it is asked again."""
+    key = emulator.enroll("gateway")
+    emulator.script("gateway", *(["register:202,retry-after=0"] if step == "poll" else []), f"{step}:silent")
+    gateway.identity(key=key)
+    gateway.start()
+    emulator.wait_for_requests(1, step)
+    assert gateway.properties("gateway")["NextAttemptAt"] == 0  # in flight
+    suspend(30)
+    gateway.wait_for(State="assigned")
+    assert len(emulator.requests(step)) == len(emulator.requests("connect")) == 2
+    assert len(emulator.requests("register")) == (2 if step == "register" else 1)
+
+
+def test_waking_is_news_but_not_every_time(gateway, emulator):
+    """The network may be another one then: DPS is asked, up to three times an hour."""
+    key = emulator.enroll("gateway")
+    (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": 8}))
+    emulator.script("gateway", *["register:503"] * 9)
+    gateway.identity(key=key)
+    gateway.start()
+    gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0 and p["LastErrorId"] == "service")
+    for _ in range(6):
+        suspend(2)  # as long as that is spread by
+        gateway.wait_for(State="provisioning", check=lambda p: p["NextAttemptAt"] > 0)
+    assert 1 < len(emulator.requests("register")) <= 1 + 3
