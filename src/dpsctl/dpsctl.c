@@ -40,7 +40,7 @@ static const struct {
         { "explain", 0, 1, verb_explain, "[ID]" },
         { "derive-key", 1, 1, verb_derive_key, "REGISTRATION_ID" },
         { "sas", 0, 0, verb_sas, "" },
-        { "help", 0, 0, verb_help, "" },
+        { "help", 0, ANY, verb_help, "" },
         { "version", 0, 0, verb_version, "" },
 };
 

@@ -23,6 +23,8 @@ typedef enum OptionType {
         OPTION_VERB,     /* is a verb by itself */
 } OptionType;
 
+#define OF_THE_DAEMON "status show reprovision wait token connection reload forget log-level monitor history"
+
 /* `verbs` NULL: all of them. */
 static const struct Option {
         const char *name;
@@ -36,7 +38,7 @@ static const struct Option {
         { "no-legend", 0, OPTION_FLAG, offsetof(Options, no_legend), NULL },
         { "quiet", 'q', OPTION_FLAG, offsetof(Options, quiet), NULL },
         { "redact", 0, OPTION_FLAG, offsetof(Options, redact), NULL },
-        { "host", 'H', OPTION_HOST, offsetof(Options, host), NULL },
+        { "host", 'H', OPTION_HOST, offsetof(Options, host), OF_THE_DAEMON },
         { "help", 'h', OPTION_VERB, 0, NULL },
         { "version", 0, OPTION_VERB, 0, NULL },
         { "strict", 0, OPTION_FLAG, offsetof(Options, strict), "status" },
@@ -213,10 +215,12 @@ int options_parse(int argc, char **argv, Options *ret) {
         int r;
 
         r = read_options(argc, argv, &o, given);
-        if (r == 0 && !o.verb)
+        if (r == 0 && o.verb) /* whatever stands beside --help */
+                optind = argc;
+        else if (r == 0) {
                 o.verb = optind < argc ? argv[optind++] : "status";
-        if (r == 0)
                 r = check_verbs(&o, given);
+        }
         if (r != 0) {
                 options_done(&o);
                 return r;

@@ -126,6 +126,18 @@ def test_a_full_disk_is_no_success_and_told(dpsctl, serve, arguments, code):
     assert process.returncode == code and "standard output cannot be written" in process.stderr
 
 
+@pytest.mark.parametrize("arguments", [["wait", "gw", "--timeout=5", "--help"], ["--help", "status"], ["help", "status"]])
+def test_help_is_there_wherever_it_is_wanted(dpsctl, arguments):
+    code, out, err = dpsctl(*arguments)
+    assert code == 0 and out.startswith("dpsctl [OPTION...]") and not err
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["verify-config"], ["cat-config"], ["expand", "x"], ["explain"], ["sas"]])
+def test_what_looks_here_does_not_take_a_host(dpsctl, arguments):
+    code, out, err = dpsctl(*arguments, "-H", "gw.example")
+    assert code == 2 and not out and "--host" in err
+
+
 # status, show
 
 def test_the_card_says_what_is_wrong_and_ends_with_what_comes(dpsctl, serve):

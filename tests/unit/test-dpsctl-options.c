@@ -79,6 +79,9 @@ static void help_and_version_are_verbs(void **state) {
         assert_string_equal(options.verb, "help");
         assert_int_equal(parse("--version"), 0);
         assert_string_equal(options.verb, "version");
+        assert_int_equal(parse("wait gw --timeout=5 --help --strict"), 0);
+        assert_string_equal(options.verb, "help");
+        assert_int_equal(options.n_arguments, 0);
 }
 
 #define TEST(f) cmocka_unit_test_teardown(f, tear_down)
