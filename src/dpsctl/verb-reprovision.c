@@ -66,8 +66,8 @@ static int add_job(Jobs *jobs, const Identity *i, uint64_t id) {
         return 0;
 }
 
-/* One question. That one is refused does not keep us from asking for the others. */
-static void ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
+/* One question. */
+static int ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         uint64_t id;
@@ -76,20 +76,26 @@ static void ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
         r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reprovision", &error, &reply, "s", i->name);
         if (r < 0) {
                 note_report(jobs, i->name, false, error.message ?: strerror(-r));
-                note_code(jobs, bus_fail(&error, r));
-                return;
+                return bus_fail(&error, r);
         }
         r = sd_bus_message_read(reply, "t", &id);
-        r = r < 0 ? bus_fail_answer("Reprovision", r) : add_job(jobs, i, id);
-        note_code(jobs, r);
+        return r < 0 ? bus_fail_answer("Reprovision", r) : add_job(jobs, i, id);
 }
 
+/* That one is refused does not keep us from asking for the others; but who may not is asked for a password once. */
 static void ask_all(Jobs *jobs, sd_bus *bus, const IdentityList *l, const Options *o) {
         for (size_t k = 0; o->redact && k < l->n; k++)
                 (void) redact_learn(&l->items[k]);
-        for (size_t k = 0; k < l->n; k++)
-                if (o->n_arguments == 0 || strv_contains(o->arguments, l->items[k].name))
-                        ask(jobs, bus, &l->items[k]);
+        for (size_t k = 0; k < l->n; k++) {
+                int code;
+
+                if (o->n_arguments > 0 && !strv_contains(o->arguments, l->items[k].name))
+                        continue;
+                code = ask(jobs, bus, &l->items[k]);
+                note_code(jobs, code);
+                if (code == EXIT_NO_DAEMON || (code == EXIT_NOT_PERMITTED && o->n_arguments == 0))
+                        break;
+        }
 }
 
 static int finish(Jobs *jobs, const Options *o) {
@@ -192,6 +198,7 @@ static void on_timeout(Watch *w) {
 
 static int ask_and_wait(const Options *o, Jobs *jobs) {
         static const WatchHandlers handlers = {
+                .wants_bus = true,
                 .on_list = on_list,
                 .on_gone = on_gone,
                 .on_finished = on_finished,

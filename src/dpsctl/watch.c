@@ -213,7 +213,7 @@ static int open_local(Watch *w) {
         r = sd_bus_set_bus_client(w->bus, true);
         if (r < 0)
                 return r;
-        r = sd_bus_set_watch_bind(w->bus, true);
+        r = sd_bus_set_watch_bind(w->bus, !w->handlers->wants_bus);
         if (r < 0)
                 return r;
         r = sd_bus_set_connected_signal(w->bus, true);

@@ -12,6 +12,8 @@ typedef struct Watch Watch;
 
 /* Any may be NULL. To end, a handler calls watch_end(). */
 typedef struct WatchHandlers {
+        /* A bus that is not there is a failure. */
+        bool wants_bus;
         /* The daemon is there, and w->list is complete: at the beginning, and after a restart. */
         void (*on_list)(Watch *w);
         /* One changed, or is new (`before` NULL). */

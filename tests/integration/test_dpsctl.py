@@ -69,9 +69,11 @@ def test_without_the_daemon_it_is_6_and_told_how_to_start_it(dpsctl, arguments):
     assert code == 6 and "systemctl start dpsd" in err
 
 
-def test_without_a_bus_it_is_6(dpsctl, bus):
+@pytest.mark.parametrize("arguments", [["status"], ["reload"], ["reprovision"], ["reprovision", "--wait"]])
+def test_without_a_bus_it_is_6(dpsctl, bus, arguments):
     bus.stop()
-    assert dpsctl("status")[0] == 6
+    code, _, err = dpsctl(*arguments)
+    assert code == 6 and "bus" in err
 
 
 @pytest.mark.parametrize("verb", ["status", "wait", "monitor"])
@@ -293,6 +295,16 @@ def test_reprovision_only_asks(dpsctl, serve):
     fake = serve(identity("a"), identity("b"))
     assert dpsctl("reprovision")[0] == 0
     assert fake.calls.count("Reprovision") == 2
+
+
+@pytest.mark.parametrize("wait", [[], ["--wait"]])
+def test_who_may_not_reprovision_is_told_once(dpsctl, serve, wait):
+    fake = serve(identity("a"), identity("b"))
+    fake.refuse["Reprovision"] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "the right of rights")
+    code, _, err = dpsctl("reprovision", *wait)
+    assert code == 5 and err.count("the right of rights") == fake.calls.count("Reprovision") == 1
+    dpsctl("reprovision", "a", "b")  # which polkit may see differently
+    assert fake.calls.count("Reprovision") == 3
 
 
 def test_reprovision_wait_is_0_when_dps_says_yes(dpsctl, serve):
