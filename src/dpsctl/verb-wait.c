@@ -142,7 +142,7 @@ static void on_timeout(Watch *w) {
 
         (void) complain(EXIT_TIMED_OUT, "timed out after %s%s",
                         format_duration(w->options->timeout_usec, duration),
-                        w->is_there ? "" : ": dpsd is not running; to start it: systemctl start dpsd");
+                        w->is_there ? "" : ": dpsd is not running, or does not answer: systemctl start dpsd");
         report(w, EXIT_TIMED_OUT);
 }
 
