@@ -112,6 +112,32 @@ bool identity_credential_has_changed(Identity *i) {
         return load_credential(i, a, &credential, &error) >= 0 && !streq_ptr(credential.id, a->credential_id);
 }
 
+/* An id of what is on disk, whatever tokens there are; "": there is no assignment to use it for, or it cannot be used. */
+static void identify_credential(const Identity *i, char ret[static 65]) {
+        _cleanup_(credential_done) Credential credential = { 0 };
+        Assignment a = { 0 };
+        DpsError error;
+
+        if (i->memory->assignment)
+                a = *i->memory->assignment;
+        a.token_expires_at_usec = 0;
+        *ret = 0;
+        if (a.hub && load_credential(i, &a, &credential, &error) >= 0)
+                memcpy(ret, credential.id, sizeof(credential.id));
+}
+
+void identity_note_credential(Identity *i) {
+        identify_credential(i, i->shown_id);
+}
+
+/* It has changed since DPS was shown the old one. */
+static bool is_credential_overtaken(const Identity *i) {
+        char id[65];
+
+        identify_credential(i, id);
+        return *id && *i->shown_id && !streq(id, i->shown_id);
+}
+
 /* ---- what programs get ---- */
 
 static void fill_connection(const Identity *i, const Assignment *a, const Credential *c, Connection *ret) {
@@ -163,7 +189,10 @@ static bool files_still_stand(const Identity *i, const Assignment *a, bool with_
         if (outputs_published(i->manager->outputs, i->name, &generation, &expires_at) < 0 ||
             generation != a->generation)
                 return false;
-        return expires_at > now_usec(CLOCK_REALTIME) || (!with_credential && expires_at == 0);
+        if (!with_credential && expires_at == 0)
+                return true;
+        return expires_at > now_usec(CLOCK_REALTIME) &&
+               (expires_at == a->token_expires_at_usec || expires_at == USEC_INFINITY || !with_credential);
 }
 
 static void set_disk_error(Identity *i, const char *what, int r) {
@@ -205,6 +234,12 @@ static void publish(Identity *i) {
         Connection connection;
         DpsError error;
         int r = 0;
+
+        /* The old one may be good for long, and the new one be wrong. */
+        if (i->is_unproven && files_still_stand(i, a, true)) {
+                i->is_published = i->has_credential = true;
+                return;
+        }
 
         if (a->method == METHOD_X509 || !waits_for_clock(i))
                 r = load_credential(i, a, &credential, &error);
@@ -312,18 +347,33 @@ static bool has_moved(const Assignment *a, const Assignment *before) {
         return !before || !streq(a->hub, before->hub) || !streq(a->device_id, before->device_id);
 }
 
-/* Takes `a`, and gives it what is ours: token, generation. It counts when it is durable. */
-static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
-        const Assignment *before = i->pending ?: i->memory->assignment;
+static void give_credential(const Identity *i, Assignment *a) {
         _cleanup_(credential_done) Credential credential = { 0 };
         DpsError error;
 
         if (a->method != METHOD_X509)
                 set_expiry(i, a);
-        if (load_credential(i, a, &credential, &error) >= 0) {
-                free(a->credential_id);
-                a->credential_id = strdup(credential.id);
-        }
+        if (load_credential(i, a, &credential, &error) < 0)
+                return;
+        free(a->credential_id);
+        a->credential_id = strdup(credential.id);
+}
+
+static void keep_credential(Assignment *a, const Assignment *before) {
+        a->token_expires_at_usec = before->token_expires_at_usec;
+        a->renew_at_usec = before->renew_at_usec;
+        a->credential = before->credential;
+        a->credential_id = before->credential_id ? strdup(before->credential_id) : NULL;
+}
+
+/* Takes `a`, and gives it what is ours: token, generation. It counts when it is durable. */
+static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
+        const Assignment *before = i->pending ?: i->memory->assignment;
+
+        if (success_at_usec > 0 && i->is_unproven)
+                keep_credential(a, before);
+        else
+                give_credential(i, a);
         a->generation = before ? before->generation : i->memory->last_generation;
         if (has_moved(a, before) || !streq_ptr(a->credential_id, before->credential_id))
                 a->generation++;
@@ -417,7 +467,7 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
         dps_hub_health_on_assigned(&i->hub, moved, now_usec(CLOCK_BOOTTIME));
-        i->is_unproven = false;
+        i->is_unproven = !moved && a->method == before->method && is_credential_overtaken(i);
         i->certificate_was_warned_of = false;
         (void) state_add_transition(i->memory, now,
                                     !before ? "assigned"
@@ -490,11 +540,8 @@ void identity_serve(Identity *i) {
 
         i->memory->last_generation = MAX(i->memory->last_generation, a->generation);
         i->is_unproven = identity_credential_has_changed(i);
-        /* The old one may be good for long, and the new one be wrong. */
-        if (i->is_unproven && files_still_stand(i, a, true))
-                i->is_published = i->has_credential = true;
-        else if (i->is_unproven ||
-                 (uses_tokens(a) && key_settings(i) && !waits_for_clock(i) && token_is_due(i, a)))
+        if (i->is_unproven ? !files_still_stand(i, a, true)
+                           : (uses_tokens(a) && key_settings(i) && !waits_for_clock(i) && token_is_due(i, a)))
                 mint_anew(i);
         else
                 publish(i);

@@ -155,6 +155,7 @@ static int connect_to_dps(Identity *i, DpsError *error) {
         int r;
 
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
+        identity_note_credential(i);
         r = get_credential(i, &credential, error);
         if (r < 0)
                 return r;
@@ -330,6 +331,8 @@ static void finish(Identity *i, const DpsReply *reply) {
         remember_polls(i);
         assigned(i, reply);
         end_registration(i);
+        if (i->is_unproven)
+                identity_begin(i, REASON_CREDENTIAL);
 }
 
 /* The machine's answer to an event, and to what becomes of its answer. */

@@ -66,6 +66,8 @@ void identity_serve(Identity *i);
 void identity_drop_assignment(Identity *i);
 /* Whether key or certificate on disk are others than DPS knows. */
 bool identity_credential_has_changed(Identity *i);
+/* What is on disk now is what DPS is shown. */
+void identity_note_credential(Identity *i);
 /* Mints a token where it is time to. */
 void identity_tend_token(Identity *i);
 /* CLOCK_BOOTTIME of the next thing to do for token or certificate; USEC_INFINITY: nothing. */

@@ -98,11 +98,12 @@ typedef struct Identity {
         bool is_begun;                 /* it was given its first event */
         bool is_cut_off;               /* one for `reason` was, and goes on when it can */
         uint64_t wake_usec;            /* CLOCK_BOOTTIME; when it wants to be woken */
-        Transport *transport;          /* only while it is connected, or connecting */
-        bool has_slot, wants_slot;     /* of the manager's window … */
-        const char *slot_scope;        /* … and whose: the scope that its slot is counted in */
-        bool waits_for_clock;          /* until it is right, or long enough was waited */
-        IdentityWaiting trouble;       /* at home: there is nothing to ask DPS before it is over */
+        char shown_id[65];         /* of the key or certificate on disk when it connected last; "": none */
+        Transport *transport;      /* only while it is connected, or connecting */
+        bool has_slot, wants_slot; /* of the manager's window … */
+        const char *slot_scope;    /* … and whose: the scope that its slot is counted in */
+        bool waits_for_clock;      /* until it is right, or long enough was waited */
+        IdentityWaiting trouble;   /* at home: there is nothing to ask DPS before it is over */
 
         uint64_t counters_saved_at_usec; /* CLOCK_BOOTTIME */
         DpsErrorId logged_error;         /* the same one is not logged again */

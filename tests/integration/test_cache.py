@@ -254,6 +254,22 @@ def test_an_old_certificate_is_served_while_the_new_one_is_refused(gateway, emul
     assert gateway.files()["cert.pem"] == files["cert.pem"]
 
 
+@pytest.mark.parametrize("method", ["x509", "symmetric-key"])
+def test_what_changes_during_a_registration_is_proven_by_the_next(gateway, emulator, method):
+    before = assign(gateway, **({"method": "x509", "attestation": enroll_x509(emulator)} if method == "x509" else {}))
+    files = gateway.files()
+    emulator.script("gateway", "register:202,retry-after=2", "register:401")
+    gateway.call("gateway", "Reprovision")
+    emulator.wait_for_requests(2, "register")
+    if method == "x509":
+        renew_certificate(emulator)
+    else:
+        gateway.write_key("gateway.key", a_key())
+    properties = gateway.wait_for(State="assigned", LastErrorId="auth")
+    assert properties["LastSuccessAt"] > before["LastSuccessAt"] and properties["Generation"] == before["Generation"]
+    assert properties["TokenExpiresAt"] == before["TokenExpiresAt"] and gateway.files() == files
+
+
 @pytest.mark.parametrize("where", [{}, {"IdScope": "0ne00CCCCCC", "Splay": "0"}], ids=["here", "elsewhere"])
 @pytest.mark.parametrize("how", ["reload", "restart"])
 def test_an_old_token_is_served_while_a_new_key_is_refused(gateway, emulator, how, where):
