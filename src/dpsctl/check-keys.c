@@ -98,10 +98,6 @@ static X509 *read_certificate(Checks *c, const Settings *s, const char *referenc
         return certificate;
 }
 
-static bool is_file(const char *reference) {
-        return *reference == '/' || startswith(reference, "credential:");
-}
-
 static void check_private_key(Checks *c, const Settings *s, const char *reference, X509 *certificate) {
         _cleanup_(erase_and_freep) char *text = NULL;
         _cleanup_(EVP_PKEY_freep) EVP_PKEY *key = NULL;
@@ -110,11 +106,6 @@ static void check_private_key(Checks *c, const Settings *s, const char *referenc
         size_t size;
         int r;
 
-        if (!is_file(reference)) { /* its URI may hold a PIN, and is not shown */
-                checks_add(c, s->name, "key", CHECK_SKIPPED,
-                           "PrivateKey= is in a device; dpsd's log tells of it");
-                return;
-        }
         r = secret_read(reference, &text, &size, &reason);
         if (r < 0) {
                 checks_add(c, s->name, "key", severity(r), "PrivateKey=%s", reason ?: strerror(-r));

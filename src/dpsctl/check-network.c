@@ -127,11 +127,6 @@ void check_endpoint(Checks *c, const Settings *s, TlsContext *tls) {
         char port[8];
         int r;
 
-        if (s->proxy) {
-                checks_add(c, s->name, "connection", CHECK_SKIPPED,
-                           "through a proxy; dpsd's log tells of it");
-                return;
-        }
         (void) snprintf(port, sizeof(port), "%u", s->mqtt_port);
         r = getaddrinfo(s->endpoint, port, &hints, &list);
         if (r != 0) {

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
 """dpsctl itself: exit codes, output, and what it says when things are not as they should be."""
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -289,6 +287,34 @@ def test_wait_without_a_daemon_is_7_and_says_so(dpsctl):
     assert code == 7 and "systemctl start dpsd" in err
 
 
+def test_wait_is_4_when_what_it_waits_for_is_not_configured_any_more(dpsctl, serve):
+    fake = serve(identity("gw", "provisioning"), identity("north", "provisioning"))
+    named, rest = dpsctl.start("wait", "gw"), dpsctl.start("wait")
+    while fake.calls.count("GetManagedObjects") < 2:
+        time.sleep(0.01)
+    fake.remove("gw")
+    assert "gw is not configured any more" in named.communicate(timeout=DEADLINE)[1] and named.returncode == 4
+    fake.change("north", State="assigned", AssignedHub="hub", DeviceId="dev")
+    assert rest.communicate(timeout=DEADLINE)[0] == "north: assigned to hub as dev\n" and rest.returncode == 0
+
+
+def test_wait_with_nothing_to_wait_for_is_0_and_says_so(dpsctl, serve):
+    serve(identity("gw", "provisioning", RequiredForProvisioned=False))
+    assert dpsctl("wait") == (0, "No identity is to be waited for.\n", "")
+
+
+def test_wait_for_many_counts_them(dpsctl, serve):
+    serve(*(identity(f"dev-{k:02}") for k in range(20)))
+    lines = dpsctl("wait")[1].splitlines()
+    assert len(lines) == 9 and lines[-1] == "20 of 20 identities assigned"
+
+
+def test_quiet_wait_tells_only_who_is_missing(dpsctl, serve):
+    serve(identity("a"), identity("b", "failed", LastError="disabled"))
+    code, out, err = dpsctl("wait", "-q")
+    assert code == 3 and not out and err.startswith("dpsctl: b: failed: disabled; next: ")
+
+
 # reprovision
 
 def test_reprovision_only_asks(dpsctl, serve):
@@ -365,6 +391,13 @@ def test_log_level_is_read_and_set(dpsctl, serve):
     assert dpsctl("log-level") == (0, "info\n", "")
     assert dpsctl("log-level", "debug")[0] == 0
     assert fake.log_level == "debug"
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["reload"], {"reloaded": "all"}), (["forget", "gw"], {"forgotten": "gw"}), (["log-level"], {"LogLevel": "info"})])
+def test_json_of_what_is_for_the_daemon_as_a_whole(dpsctl, serve, arguments, expected):
+    serve()
+    assert json.loads(dpsctl(*arguments, "--json=short")[1]) == {"version": 1} | expected
 
 
 def test_history_is_in_order_of_time(dpsctl, serve):
@@ -516,76 +549,6 @@ def test_cat_config_names_files_and_hides_secrets(dpsctl):
     assert code == 0 and f"# {drop_in}\nSplay=5min" in out
     assert KEY not in out + err and "pass" not in out + err and "Key=(not shown)" in out
     assert dpsctl("cat-config", "nope")[0] == 4
-
-
-def test_check_finds_what_is_in_the_way(dpsctl):
-    key = dpsctl.directory / "gw.key"
-    key.write_text(KEY)
-    key.chmod(0o644)
-    (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", str(key)))
-    code, out, _ = dpsctl("check", "--offline")
-    assert code == 1 and "chmod" in out
-    key.write_text("not a key")
-    key.chmod(0o600)
-    code, out, _ = dpsctl("check", "--offline", "gw", "--json=short")
-    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
-    assert rows["identity"]["Result"] == "ok" and rows["key"]["Result"] == "failed"
-    assert rows["connection"]["Result"] == "skipped"
-
-
-@pytest.fixture
-def tls_server(tmp_path):
-    """Port of a server that shakes hands, and its certificate, self-signed for localhost."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                    "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out",
-                    tmp_path / "cert.pem"], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
-                        tls.recv(1)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1], tmp_path / "cert.pem"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(DEADLINE)
-
-
-def test_check_goes_as_far_as_tls(dpsctl, tls_server):
-    port, certificate = tls_server
-    key = dpsctl.directory / "gw.key"
-    key.write_text(KEY)
-    key.chmod(0o600)
-    conf = GOOD.replace("/etc/dps/gw.key", str(key)).replace("[Att", f"Endpoint=localhost\nMqttPort={port}\n[Att")
-
-    (dpsctl.etc / "gw.conf").write_text(conf)
-    code, out, _ = dpsctl("check", "--json=short")
-    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
-    assert code == 1 and rows["connection"]["Result"] == "ok" and rows["TLS"]["Result"] == "failed"
-
-    (dpsctl.etc / "gw.conf").write_text(conf.replace("[Att", f"CaFile={certificate}\n[Att"))
-    code, out, _ = dpsctl("check", "--json=short")
-    rows = {row["Check"]: row for row in json.loads(out)["checks"]}
-    assert code == 0 and rows["TLS"]["Result"] == "ok"
-
-
-def test_check_finds_a_key_of_another_certificate(dpsctl, tls_server):
-    _, certificate = tls_server
-    other = dpsctl.directory / "other.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", other],
-                   check=True, capture_output=True)
-    for key, expected in ((certificate.with_name("key.pem"), 0), (other, 1)):
-        key.chmod(0o600)
-        (dpsctl.etc / "gw.conf").write_text(
-            "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n"
-            f"[Attestation]\nMethod=x509\nCertificate={certificate}\nPrivateKey={key}\n")
-        code, out, _ = dpsctl("check", "--offline")
-        assert code == expected, out
 
 
 def test_help_fits_on_a_screen(dpsctl):
