@@ -5,9 +5,6 @@ import json
 import os
 import pathlib
 import re
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,13 +14,13 @@ from jeepney import DBusErrorResponse, HeaderFields
 
 from gateway import IDENTITY, ROOT, Gateway
 from hostile import Acceptor, Peer
-from process import DEADLINE, SLOWER, clean_environment, eventually, program
+from process import DEADLINE, SLOWER, eventually
+from statuscaller import StatusCaller
 
 SLACK = 10 * SLOWER  # what the latest time of the next attempt may be later on a busy machine
 TREMOR = 0.2  # times on the bus are reckoned from two clocks
 RETRY_AFTER_MAX = 24 * 3600
 TOKEN_LIFETIME = 30 * 24 * 3600  # the default
-CALLER = pathlib.Path(__file__).with_name("statuscaller.py")
 
 
 class Watch(threading.Thread):
@@ -298,35 +295,6 @@ class Run:
         assert self.outputs().keys() == files.keys()
 
 
-class StatusCaller:
-    """Somebody who types `dpsctl status` all the time: statuscaller.py."""
-
-    def __init__(self, gateway):
-        self.gateway = gateway
-        self.process, self.calls = None, []
-
-    def start(self):
-        environment = clean_environment(self.gateway.directory, **self.gateway.environment())
-        self.process = subprocess.Popen([sys.executable, CALLER, program("dpsctl"), self.gateway.bus_address], env=environment,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def stop(self):
-        if self.process and not self.calls:
-            self.calls = json.loads(self.process.communicate()[0])
-
-    @property
-    def defects(self):
-        return [call["defect"] for call in self.calls if call["defect"]]
-
-    def describe(self):
-        slowest = max(self.calls, key=lambda call: call["wall"])
-        typical = {key: statistics.median(call[key] for call in self.calls) for key in ("wall", "cpu", "bare")}
-        return (f"dpsctl status: {len(self.calls)} calls, the slowest {slowest['wall'] * 1000:.0f} ms "
-                f"({slowest['cpu'] * 1000:.0f} ms of CPU), the median {typical['wall'] * 1000:.0f} ms ({typical['cpu'] * 1000:.0f}); "
-                f"beside each a bare call of the bus: the slowest {max(call['bare'] for call in self.calls) * 1000:.0f} ms, "
-                f"the median {typical['bare'] * 1000:.0f} ms")
-
-
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
@@ -367,7 +335,7 @@ class Matrix:
         self.failure = None
         self.cpu_share = self.memory_kb = self.n_fds = 0
         self.disturbed = []
-        self.status = StatusCaller(self.gateway)
+        self.status = StatusCaller(directory, self.gateway.environment())
 
     def start(self):
         self.started_at = time.time()

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""statuscaller DPSCTL BUS: somebody who types `dpsctl status` twice a second, until standard input ends.
+"""statuscaller INTERVAL DPSCTL BUS: somebody who types `dpsctl status` every INTERVAL seconds, until standard input ends.
 
 It is a process of its own, so that what it measures does not wait for the threads of a test. By turns with dpsctl a bare
 program asks the bus itself for its id: that takes as long as the machine lets anybody do anything. Prints a JSON array of
@@ -9,12 +9,52 @@ calls: the wall and CPU time of both, and what was wrong.
 import json
 import resource
 import select
+import statistics
 import subprocess
 import sys
 import time
 
-INTERVAL = 0.5
+from process import clean_environment, program
+
 PATIENCE = 14  # less than any deadline of the daemon
+
+
+class StatusCaller:
+    """start() … stop(), and then what was measured."""
+
+    def __init__(self, directory, environment, interval=0.5):
+        self.environment = clean_environment(directory, **environment)
+        self.interval = interval
+        self.process, self.calls = None, []
+
+    def start(self):
+        bus = self.environment["DBUS_SYSTEM_BUS_ADDRESS"]
+        self.process = subprocess.Popen([sys.executable, __file__, str(self.interval), program("dpsctl"), bus],
+                                        env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def stop(self):
+        if self.process and not self.calls:
+            self.calls = json.loads(self.process.communicate()[0])
+
+    @property
+    def defects(self):
+        return [call["defect"] for call in self.calls if call["defect"]]
+
+    @property
+    def slowest(self):
+        return max(self.calls, key=lambda call: call["wall"])
+
+    def slowest_ms(self, key):
+        return max(call[key] for call in self.calls) * 1e3
+
+    def median_ms(self, key):
+        return statistics.median(call[key] for call in self.calls) * 1e3
+
+    def describe(self):
+        return (f"dpsctl status: {len(self.calls)} calls, the slowest {self.slowest_ms('wall'):.0f} ms "
+                f"({self.slowest['cpu'] * 1e3:.0f} ms of CPU), the median {self.median_ms('wall'):.0f} ms "
+                f"({self.median_ms('cpu'):.0f}); beside each a bare call of the bus: "
+                f"the slowest {self.slowest_ms('bare'):.0f} ms, the median {self.median_ms('bare'):.0f} ms")
 
 
 def cpu_of_children():
@@ -22,7 +62,7 @@ def cpu_of_children():
     return usage.ru_utime + usage.ru_stime
 
 
-def run(command):
+def run(*command):
     """What came of it, and its seconds by the clock and of CPU."""
     cpu, begin = cpu_of_children(), time.monotonic()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
@@ -37,18 +77,19 @@ def defect_of(status):
 
 def call(dpsctl, bus):
     try:
-        status, wall, cpu = run([dpsctl, "status", "--json=short"])
-        _, bare, bare_cpu = run(["dbus-send", f"--bus={bus}", "--dest=org.freedesktop.DBus", "--print-reply=literal",
-                                 "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId"])
-        return {"wall": wall, "cpu": cpu, "bare": bare, "bare_cpu": bare_cpu, "defect": defect_of(status)}
+        status, wall, cpu = run(dpsctl, "status", "--json=short")
+        _, bare, _ = run("dbus-send", f"--bus={bus}", "--dest=org.freedesktop.DBus", "--print-reply=literal",
+                         "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId")
+        return {"wall": wall, "cpu": cpu, "bare": bare, "defect": defect_of(status)}
     except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        return {"wall": PATIENCE, "cpu": 0.0, "bare": 0.0, "bare_cpu": 0.0, "defect": str(error)}
+        return {"wall": PATIENCE, "cpu": 0.0, "bare": 0.0, "defect": repr(error)}
 
 
 def main():
+    interval, dpsctl, bus = sys.argv[1:]
     calls = []
-    while not select.select([sys.stdin], [], [], INTERVAL)[0]:
-        calls.append(call(*sys.argv[1:]))
+    while not select.select([sys.stdin], [], [], float(interval))[0]:
+        calls.append(call(dpsctl, bus))
     json.dump(calls, sys.stdout)
 
 
