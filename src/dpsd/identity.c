@@ -295,7 +295,7 @@ bool identity_waits_for_clock(const Identity *i) {
 
 bool identity_is_settled(const Identity *i) {
         return i->state == IDENTITY_FAILED ||
-               (i->state == IDENTITY_ASSIGNED && !i->pending && i->is_published);
+               (i->state == IDENTITY_ASSIGNED && !i->pending && i->is_published && !identity_awaits_token(i));
 }
 
 /* ---- what it says ---- */

@@ -8,6 +8,7 @@ import pytest
 from jeepney import DBusErrorResponse
 
 from clock import YEAR, Clock
+from process import DEADLINE, eventually
 
 SEC = 1_000_000
 MINUTE = 60
@@ -126,6 +127,19 @@ def test_the_token_follows_when_the_time_is_known(gateway, emulator, clock):
     assert after["Generation"] == before["Generation"] and after["TokenExpiresAt"] == before["TokenExpiresAt"]
     assert gateway.files() == files
     assert len(emulator.requests()) == asked
+
+
+def test_once_waits_for_the_token(gateway, clock):
+    assign(gateway)
+    gateway.stop()
+    (gateway.run / "gateway" / "connection.json").unlink()
+    clock.set(EPOCH)
+    gateway.spawn("--once", **gateway.environment())
+    eventually((gateway.run / "gateway" / "connection.json").exists)
+    clock.shift(0)
+    assert gateway.process.wait(DEADLINE) == 0
+    assert "password" in gateway.connection()
+    gateway.process = None
 
 
 def test_what_is_served_stays_while_the_time_is_not_known(gateway, clock):
