@@ -96,8 +96,13 @@ static void watch_files(Identity *i) {
         (void) file_watch_new(i->manager->event, paths, on_files_changed, i, &i->files);
 }
 
-/* An operator has mended something: what was counted against the old configuration does not delay the new one. But what
- * DPS told a device binds it as long as it is the same. */
+/* The same device asks the same service: what was told it binds it. */
+static bool is_same_peer(const Settings *a, const Settings *b) {
+        return streq(a->id_scope, b->id_scope) && strcasecmp(a->registration_id, b->registration_id) == 0 &&
+               strcasecmp(a->endpoint, b->endpoint) == 0 && a->mqtt_port == b->mqtt_port;
+}
+
+/* An operator has mended something: what was counted against the old configuration does not delay the new one. */
 static void forget_failures(Identity *i, bool is_other) {
         identity_cancel(i);
         i->method = i->memory->assignment ? i->method : _METHOD_MAX;
@@ -110,8 +115,7 @@ static void forget_failures(Identity *i, bool is_other) {
 }
 
 static void take_settings(Identity *i, Settings *expanded) {
-        uint64_t who = i->who_hash;
-        bool is_first = !i->settings;
+        bool is_first = !i->settings, is_other = !is_first && !is_same_peer(i->settings, expanded);
 
         i->is_to_resolve = false;
         if (i->settings && settings_equal(i->settings, expanded)) {
@@ -130,7 +134,7 @@ static void take_settings(Identity *i, Settings *expanded) {
         i->is_published = false; /* group, key sharing … may be others */
         watch_files(i);
         if (!is_first)
-                forget_failures(i, i->who_hash != who);
+                forget_failures(i, is_other);
 }
 
 /* 0: `settings` stand for what is written, or for what was before it; negative: they do not, and it is said why. */
