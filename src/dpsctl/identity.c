@@ -91,7 +91,7 @@ int property_set_text(const Property *p, Identity *i, const char *text) {
 
         if (streq_ptr(*text_of(p, i), text)) /* most are empty, and stay so */
                 return 0;
-        copy = strdup(text);
+        copy = text_for_people(text, strlen(text), strlen(text));
         if (!copy)
                 return -ENOMEM;
         free(*text_of(p, i));

@@ -49,6 +49,7 @@ const Property *property_at(size_t index);
 const Property *property_find(const char *name);
 const char *property_text(const Property *p, const Identity *i); /* of an s */
 uint64_t property_number(const Property *p, const Identity *i);  /* of all others */
+/* What a terminal would obey becomes '?'. */
 int property_set_text(const Property *p, Identity *i, const char *text);
 
 int identity_init(Identity *i);

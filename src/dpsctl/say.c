@@ -21,15 +21,23 @@ static struct {
         unsigned columns;
 } look;
 
+void quote(const char *text) {
+        _cleanup_(freep) char *plain = text_for_people(text, strlen(text), strlen(text));
+        _cleanup_(freep) char *redacted = plain ? redact_text(plain) : NULL;
+
+        fprintf(stderr, "%s\n", redacted ?: "?");
+}
+
 int complain(Exit code, const char *format, ...) {
-        _cleanup_(freep) char *text = NULL, *redacted = NULL;
+        _cleanup_(freep) char *text = NULL;
         va_list arguments;
 
         va_start(arguments, format);
-        if (vasprintf(&text, format, arguments) >= 0)
-                redacted = redact_text(text);
+        if (vasprintf(&text, format, arguments) < 0)
+                text = NULL;
         va_end(arguments);
-        fprintf(stderr, "dpsctl: %s\n", redacted ?: "out of memory");
+        fputs("dpsctl: ", stderr);
+        quote(text ?: "out of memory");
         return (int) code;
 }
 

@@ -19,7 +19,9 @@ typedef enum Exit {
         EXIT_RATE_LIMITED = 8,
 } Exit;
 
-/* "dpsctl: …" to standard error. Gives `code` back: `return complain(EXIT_FAILED, "…")`. */
+/* A line on standard error, redacted, and without what a terminal would obey. */
+void quote(const char *text);
+/* "dpsctl: …", quoted, to standard error. Gives `code` back: `return complain(EXIT_FAILED, "…")`. */
 int complain(Exit code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int fail_memory(void);
 

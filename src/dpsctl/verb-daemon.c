@@ -6,7 +6,6 @@
 #include "basic/text.h"
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
-#include "dpsctl/redact.h"
 
 /* What is for the daemon as a whole: reload, forget, log-level. */
 
@@ -29,7 +28,7 @@ static int tell_done(const Options *o, const char *key, const char *text, const 
 int verb_reload(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(freep) char *remarks = NULL;
+        _cleanup_(strv_freep) char **remarks = NULL;
         int r;
 
         r = bus_open(o, &bus);
@@ -41,8 +40,10 @@ int verb_reload(const Options *o) {
         if (!sd_bus_error_has_name(&error, DPS_BUS_ERROR_CONFIG))
                 return bus_fail(&error, r);
 
-        remarks = redact_text(error.message);
-        fprintf(stderr, "%s\n", remarks ?: "");
+        if (strv_split(error.message, "\n", &remarks) < 0)
+                return fail_memory();
+        STRV_FOREACH(remark, remarks)
+                quote(*remark);
         return complain(EXIT_FAILED,
                         "what is good is applied; identities with these errors go on as they were");
 }

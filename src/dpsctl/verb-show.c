@@ -19,13 +19,9 @@ static int check_properties(char *const *names) {
 }
 
 static void print_property(const Property *p, const Identity *i) {
-        _cleanup_(freep) char *text = NULL;
-
         switch (p->type) {
         case 's':
-                text = text_for_people(property_text(p, i), strlen(property_text(p, i)),
-                                       strlen(property_text(p, i)));
-                printf("%s=%s\n", p->name, text ?: "");
+                printf("%s=%s\n", p->name, property_text(p, i));
                 break;
         case 'b':
                 printf("%s=%s\n", p->name, property_number(p, i) ? "yes" : "no");

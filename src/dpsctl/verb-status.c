@@ -34,10 +34,8 @@ Exit status_code(const IdentityList *l, bool strict) {
 #define LABEL_WIDTH 12
 
 static void print_line(const char *label, const char *text) {
-        _cleanup_(freep) char *shown = text_for_people(text, strlen(text), strlen(text));
-
         if (!isempty(text))
-                printf("%*s%s %s\n", LABEL_WIDTH, label, isempty(label) ? " " : ":", shown ?: "?");
+                printf("%*s%s %s\n", LABEL_WIDTH, label, isempty(label) ? " " : ":", text);
 }
 
 static void print_moment(const char *label, const char *before, uint64_t at_usec, uint64_t now_usec) {

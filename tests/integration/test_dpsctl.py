@@ -162,6 +162,18 @@ def test_the_table_aligns_and_ends_with_what_comes(dpsctl, serve):
     assert lines[-1].startswith("next: gateway renews in 26 days")
 
 
+@pytest.mark.parametrize("arguments", [
+    ["status"], ["status", "gw"], ["show"], ["history"], ["wait"], ["reprovision", "--wait"], ["reload"], ["forget", "gw"]])
+def test_nothing_that_a_terminal_obeys_is_shown(dpsctl, serve, arguments):
+    evil = "\033]0;evil\007\033[2J"
+    fake = serve(identity("gw", "failed", LastError=evil, LastErrorId=evil, AssignedHub=evil), identity("north"))
+    fake.history = {"gw": [(1, "failed", evil)]}
+    fake.on_reprovision = lambda name, job: fake.finish(name, job, False, evil)
+    fake.refuse |= {"Reload": Refusal("Config", f"a{evil}\nb{evil}"), "Forget": Refusal("Config", evil)}
+    _, out, err = dpsctl(*arguments)
+    assert "evil" in out + err and not set(out + err) & {"\033", "\007"}
+
+
 def test_no_legend_leaves_the_rows(dpsctl, serve):
     serve(identity("a"), identity("b"))
     assert len(dpsctl("status", "--no-legend")[1].splitlines()) == 2

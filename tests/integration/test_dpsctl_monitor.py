@@ -85,6 +85,14 @@ def test_a_life_reads_from_line_to_line(monitor, serve):
     assert lines_of(process, 1) == ["dpsd: running, no identity is configured"]
 
 
+def test_nothing_that_a_terminal_obeys_is_told(monitor, serve):
+    fake = serve(identity("gw"))
+    process = monitor()
+    lines_of(process, 3)
+    fake.change("gw", LastError="\033[2Jevil", LastErrorId="service")
+    assert lines_of(process, 1) == ["gw: ?[2Jevil (service)"]
+
+
 def test_what_comes_next_is_not_told_twice(monitor, serve):
     fake = serve(identity("gw", RenewAt=now() + 48 * HOUR, NextAttemptAt=now() + 48 * HOUR))
     process = monitor()
