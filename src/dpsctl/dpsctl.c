@@ -82,7 +82,8 @@ static int run_verb(const Options *o) {
                 if (!streq(verbs[k].name, o->verb))
                         continue;
                 if (o->n_arguments < verbs[k].min || o->n_arguments > verbs[k].max)
-                        return complain(EXIT_USAGE, "it is: dpsctl %s %s", verbs[k].name, verbs[k].usage);
+                        return complain(EXIT_USAGE, "it is: dpsctl %s%s%s", verbs[k].name,
+                                        isempty(verbs[k].usage) ? "" : " ", verbs[k].usage);
                 return verbs[k].run(o);
         }
         return complain(EXIT_USAGE, "'%s' is no verb; dpsctl --help shows them", o->verb);

@@ -79,6 +79,8 @@ static int store_list(char ***list, const char *words) {
 
         if (strv_split(words, ",", &more) < 0)
                 return fail_memory();
+        if (!more)
+                return complain(EXIT_USAGE, "--property= wants a name, or some with commas between");
         STRV_FOREACH(w, more)
                 if (strv_append(list, *w) < 0)
                         return fail_memory();

@@ -107,7 +107,7 @@ def test_too_many_reprovisions_are_8(dpsctl, serve):
 
 @pytest.mark.parametrize("arguments", [
     ["nonsense"], ["--nonsense"], ["token"], ["token", "a", "b"], ["reload", "x"], ["status", "--lifetime=1"], ["--json=xml"],
-    ["explain", "nonsense"], ["show", "-p", "Nonsense"], ["sas", "--id-scope=0ne"], ["derive-key", "a b"],
+    ["explain", "nonsense"], ["show", "-p", "Nonsense"], ["show", "-p", ""], ["sas", "--id-scope=0ne"], ["derive-key", "a b"],
     ["token", "gw", "--redact"], ["reprovision", "--timeout=3"]])
 def test_a_wrong_command_line_is_2(dpsctl, serve, arguments):
     serve(identity("gw"))
