@@ -205,6 +205,20 @@ int reader_number(const Reader *r, const char *name, uint64_t max, uint64_t *ret
         return 1;
 }
 
+static int read_array(const Reader *r, const char *name, json_object *array, char ***list) {
+        for (size_t i = 0; i < json_object_array_length(array); i++) {
+                json_object *o = json_object_array_get_idx(array, i);
+                int k;
+
+                if (!json_object_is_type(o, json_type_string))
+                        return reader_complain(r, name, "must be a list of strings");
+                k = strv_append(list, json_object_get_string(o));
+                if (k < 0)
+                        return k;
+        }
+        return 0;
+}
+
 int reader_strings(const Reader *r, const char *name, char ***ret) {
         _cleanup_(strv_freep) char **list = NULL;
         json_object *value = NULL;
@@ -213,23 +227,14 @@ int reader_strings(const Reader *r, const char *name, char ***ret) {
         if (!reader_get(r, name, &value))
                 return 0;
 
-        if (json_object_is_type(value, json_type_string)) {
+        if (json_object_is_type(value, json_type_string))
                 k = strv_split(json_object_get_string(value), ",", &list);
-                if (k < 0)
-                        return k;
-        } else if (!json_object_is_type(value, json_type_array))
-                return reader_complain(r, name, "must be a list of strings");
-
-        for (size_t i = 0; !list && i < json_object_array_length(value); i++)
-                if (!json_object_is_type(json_object_array_get_idx(value, i), json_type_string))
-                        return reader_complain(r, name, "must be a list of strings");
-
-        if (json_object_is_type(value, json_type_array))
-                for (size_t i = 0; i < json_object_array_length(value); i++) {
-                        k = strv_append(&list, json_object_get_string(json_object_array_get_idx(value, i)));
-                        if (k < 0)
-                                return k;
-                }
+        else if (json_object_is_type(value, json_type_array))
+                k = read_array(r, name, value, &list);
+        else
+                k = reader_complain(r, name, "must be a list of strings");
+        if (k < 0)
+                return k;
 
         strv_free(*ret);
         *ret = TAKE_PTR(list);

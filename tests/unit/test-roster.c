@@ -46,6 +46,7 @@ static const struct fault_case {
         { "a negative delay is told", "{\"retryAfter\":-1}", "retryAfter: out of range" },
         { "the ID scope is checked", "{\"idScope\":\"a/b\"}", "idScope: not an ID scope" },
         { "hubs are host names", "{\"hubs\":[\"a b\"]}", "hubs: must be host names" },
+        { "a list is of strings", "{\"hubs\":[\"a\",1]}", "hubs: must be a list of strings" },
         { "a switch is told by its path", "{\"behaviour\":{\"badSignature\":\"never\"}}",
           "behaviour.badSignature: must be one of register, connect" },
         { "an enrollment is told by its place", "{\"individualEnrollments\":[" DEVICE ",{}]}",
@@ -99,6 +100,12 @@ static void test_what_azure_exports_and_we_need_not_is_taken(void **state) {
                 ",\"etag\":\"x\",\"initialTwin\":{},\"capabilities\":{\"iotEdge\":false},\"deviceId\":\"\""));
 
         assert_null(roster_individual(roster, "gw-1")->device_id);
+}
+
+static void test_an_empty_text_is_an_empty_list(void **state) {
+        _cleanup_(roster_freep) Roster *roster = roster_of("{\"hubs\":\"\"}");
+
+        assert_null(roster->behaviour.hubs);
 }
 
 static int set(Roster *roster, const char *id, const char *assignment, Complaint *c) {
@@ -198,6 +205,7 @@ int main(void) {
         struct CMUnitTest tests[32] = {
                 cmocka_unit_test(test_what_is_not_told_is_as_with_dps),
                 cmocka_unit_test(test_what_azure_exports_and_we_need_not_is_taken),
+                cmocka_unit_test(test_an_empty_text_is_an_empty_list),
                 cmocka_unit_test(test_setting_null_takes_a_member_away),
                 cmocka_unit_test(test_setting_leads_into_objects),
                 cmocka_unit_test(test_what_is_no_json_is_set_as_text),
