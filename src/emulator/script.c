@@ -5,6 +5,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "emulator/behaviour.h"
 #include "emulator/idtable.h"
 
 static const struct {
@@ -51,9 +52,11 @@ static int parse_option(Span name, Span value, ScriptAnswer *a, Complaint *c) {
                 a->has_code = true;
                 if (a->code > INT32_MAX)
                         r = -ERANGE;
-        } else if (span_is_exact(name, "delay"))
+        } else if (span_is_exact(name, "delay")) {
                 r = parse_duration(text, &a->delay_usec);
-        else if (span_is_exact(name, "status")) {
+                if (a->delay_usec > SECONDS_MAX * USEC_PER_SEC)
+                        r = -ERANGE;
+        } else if (span_is_exact(name, "status")) {
                 free(a->word);
                 a->word = TAKE_PTR(text);
         } else

@@ -70,6 +70,7 @@ static const struct fault_case {
         { "an unknown option is a fault", "429,retry=1" },
         { "an option has a value", "429,retry-after" },
         { "a delay is a number", "429,retry-after=x" },
+        { "a delay comes to an end", "429,delay=infinity" },
         { "a code fits into 31 bits", "429,code=2147483648" },
         { "CONNECT has no status", "connect:429" },
         { "only CONNECT can be refused", "poll:refuse" },
