@@ -12,7 +12,7 @@ typedef struct Answer {
         uint64_t retry_after_sec;
         char *body;
 
-        /* For the log; the words are static text. */
+        /* For the log; the words are static text, or the script's. */
         const char *word, *substatus;
         char *operation_id, *hub;
         uint32_t error_code;

@@ -333,8 +333,23 @@ static int replace_word(Answer *a, const char *word) {
             (state && json_object_object_add(state, "status", json_object_new_string(word)) < 0))
                 return -ENOMEM;
 
+        a->word = word;
         free(TAKE_PTR(a->body));
         return json_to_text(o, &a->body);
+}
+
+/* What the answer was to be is no longer true: nothing of it is left for the log. */
+static int replace_body(Answer *a, const char *text) {
+        Answer bare = { .status = a->status,
+                        .has_retry_after = a->has_retry_after,
+                        .retry_after_sec = a->retry_after_sec,
+                        .body = strdup(text) };
+
+        if (!bare.body)
+                return -ENOMEM;
+        answer_done(a);
+        *a = bare;
+        return 0;
 }
 
 int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
@@ -348,11 +363,8 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
                     : answer_error(script->status, code, status_message(script->status), now_usec, &a);
         if (r >= 0 && script->word)
                 r = replace_word(&a, script->word);
-        if (r >= 0 && script->body) {
-                free(a.body);
-                a.body = strdup(script->body);
-                r = a.body ? 0 : -ENOMEM;
-        }
+        if (r >= 0 && script->body)
+                r = replace_body(&a, script->body);
         if (r < 0) {
                 answer_done(&a);
                 return r;

@@ -96,6 +96,34 @@ static void test_polls_are_counted_in_a_window_that_slides(void **state) {
         assert_int_equal(answer.retry_after_sec, 1);
 }
 
+/* `word`: what the log gets, whose text may end with the script. */
+static void answer_as_scripted(Service *s, const char *text, const char *word) {
+        _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
+        Complaint c = { 0 };
+
+        assert_int_equal(script_answer_parse(text, &script, &c), 0);
+        assert_int_equal(service_scripted(s, &caller, script, NULL, T0, &answer), 0);
+        assert_true(streq_ptr(answer.word, word));
+        answer.word = NULL;
+}
+
+static void test_the_log_has_the_word_that_was_sent(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(""));
+
+        answer_as_scripted(s, "register:200,status=pondering", "pondering");
+        assert_non_null(strstr(answer.body, "\"status\":\"pondering\""));
+}
+
+static void test_the_log_has_nothing_of_an_answer_whose_body_is_another(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(""));
+
+        answer_as_scripted(s, "register:200,retry-after=7,body={}", NULL);
+        assert_string_equal(answer.body, "{}");
+        assert_true(answer.has_retry_after && answer.retry_after_sec == 7);
+        assert_null(answer.hub);
+        assert_null(answer.operation_id);
+}
+
 static void test_the_registers_of_a_minute_are_limited(void **state) {
         _cleanup_(service_freep) Service *s =
                 service_of(DOCUMENT(",\"quotas\":{\"registrationsPerMinute\":2}"));
@@ -178,6 +206,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_dates_have_seven_digits, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_polls_are_counted_in_a_window_that_slides, set_up,
                                                 tear_down),
+                cmocka_unit_test_setup_teardown(test_the_log_has_the_word_that_was_sent, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_the_log_has_nothing_of_an_answer_whose_body_is_another,
+                                                set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_the_registers_of_a_minute_are_limited, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(test_a_clock_that_is_set_back_ends_what_was_begun, set_up,
