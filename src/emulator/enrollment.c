@@ -39,6 +39,9 @@ static const char *const members[] = {
         "registrationState",
         NULL,
 };
+static const char *const key_members[] = { "primaryKey", "secondaryKey", NULL };
+static const char *const policy_members[] = { "updateHubAssignment", "migrateDeviceData", NULL };
+static const char *const failure_members[] = { "errorCode", "errorMessage", NULL };
 static const char *const attestation_types[] = { "symmetricKey", "x509", NULL };
 static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
 static const char *const allocation_words[] = { "hashed", "static", "geoLatency", "custom", NULL };
@@ -49,18 +52,20 @@ static inline void BIO_freep(BIO **b) {
 }
 
 static int read_keys(const Reader *attestation, Enrollment *e) {
-        static const char *const names[] = { "primaryKey", "secondaryKey" };
         Reader r;
         int k;
 
         k = reader_object(attestation, "symmetricKey", &r);
         if (k <= 0)
                 return k < 0 ? k : reader_complain(attestation, "symmetricKey", "is missing");
+        k = reader_allow(&r, key_members);
+        if (k < 0)
+                return k;
 
-        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+        for (size_t i = 0; key_members[i]; i++) {
                 const char *text = NULL;
 
-                k = reader_string(&r, names[i], &text);
+                k = reader_string(&r, key_members[i], &text);
                 if (k < 0)
                         return k;
                 if (k == 0)
@@ -68,7 +73,7 @@ static int read_keys(const Reader *attestation, Enrollment *e) {
 
                 k = dps_key_from_base64(text, &e->keys[e->n_credentials]);
                 if (k < 0)
-                        return reader_complain(&r, names[i], "not base64 of 16 to 64 bytes");
+                        return reader_complain(&r, key_members[i], "not base64 of 16 to 64 bytes");
                 e->n_credentials++;
         }
         return e->n_credentials > 0 ? 0 : reader_complain(&r, "primaryKey", "is missing");
@@ -195,7 +200,8 @@ static int read_reprovision_policy(const Reader *r, Enrollment *e) {
         if (k <= 0)
                 return k;
 
-        if ((k = reader_boolean(&policy, "updateHubAssignment", &e->updates_hub)) < 0 ||
+        if ((k = reader_allow(&policy, policy_members)) < 0 ||
+            (k = reader_boolean(&policy, "updateHubAssignment", &e->updates_hub)) < 0 ||
             (k = reader_boolean(&policy, "migrateDeviceData", &e->migrates_data)) < 0)
                 return k;
         return 0;
@@ -211,7 +217,8 @@ static int read_failure(const Reader *r, Enrollment *e) {
         if (k <= 0)
                 return k;
 
-        if ((k = reader_number(&failure, "errorCode", INT32_MAX, &code)) < 0 ||
+        if ((k = reader_allow(&failure, failure_members)) < 0 ||
+            (k = reader_number(&failure, "errorCode", INT32_MAX, &code)) < 0 ||
             (k = reader_string(&failure, "errorMessage", &message)) < 0)
                 return k;
         if (code == 0)

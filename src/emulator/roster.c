@@ -66,6 +66,11 @@ static int merge_list(struct lh_table *table, json_object *document, const char 
                 r = enrollment_new(json_object_array_get_idx(list, i), path, is_group, &e, c);
                 if (r < 0)
                         return r;
+                if (id_table_entry(table, e->id)) {
+                        r = complain(c, "%s: %s is there already", path, e->id);
+                        enrollment_free(e);
+                        return r;
+                }
                 r = put(table, e);
                 if (r < 0)
                         return r;
