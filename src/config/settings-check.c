@@ -79,10 +79,12 @@ static void json_tokener_freep(struct json_tokener **t) {
 }
 
 int payload_check(const char *value, char **ret_why) {
-        _cleanup_(json_tokener_freep) struct json_tokener *tokener = json_tokener_new_ex(32);
+        _cleanup_(json_tokener_freep) struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
         _cleanup_(json_freep) json_object *object = NULL;
         size_t size = strlen(value);
         enum json_tokener_error e;
+        const char *defect;
+        int r;
 
         if (!tokener)
                 return -ENOMEM;
@@ -98,7 +100,11 @@ int payload_check(const char *value, char **ret_why) {
                 return why(ret_why, -EINVAL, "not JSON: something is behind its end");
         if (!json_object_is_type(object, json_type_object))
                 return why(ret_why, -EINVAL, "DPS takes a JSON object, such as {\"site\":\"north\"}");
-        return 0;
+
+        /* As dps_register_body() will: it is stricter. */
+        json_object_put(TAKE_PTR(object));
+        r = json_read_object(value, size, size, &object, &defect);
+        return r == -EBADMSG ? why(ret_why, -EINVAL, "not JSON: %s", defect) : r;
 }
 
 int path_check(const char *value, char **ret_why) {
