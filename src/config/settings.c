@@ -209,6 +209,8 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         _cleanup_(erase_and_freep) char *value = NULL;
         _cleanup_(freep) char *reason = NULL;
         bool is_shown = key_may_be_shown(k, text);
+        /* The wrong credential is soon named, and is a key. */
+        bool is_value_shown = is_shown && !strstr(text, "credential:");
         const Place *place;
         int r;
 
@@ -232,7 +234,7 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
                 return why(e->ret_why, r, "%s:%u: %s=: %s", place->file, place->line, k->name,
                            reason ?: strerror(-r));
         return why(e->ret_why, r, "%s:%u: %s=%s gives \"%.128s\": %s", place->file, place->line, k->name,
-                   is_shown ? text : "", is_shown ? value : "...", reason ?: strerror(-r));
+                   is_shown ? text : "", is_value_shown ? value : "...", reason ?: strerror(-r));
 }
 
 static int expand_texts(const Expansion *e, const Key *k, char *const *texts, char ***ret) {

@@ -679,6 +679,23 @@ static void what_comes_out_is_checked(void **state) {
                 strstr(reason, ":7: RegistrationId=%{hostname}. gives \"box7.\": not a registration ID"));
 }
 
+static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
+        char root[] = "/tmp/test-settings-XXXXXX";
+        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL, *credentials = NULL;
+
+        read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{uuid|credential:hostname}.\n");
+        make_root(root);
+        assert_true(asprintf(&credentials, "%s/etc", root) > 0);
+        assert_int_equal(settings_expand(settings,
+                                         &(SpecifierContext){ .root = root, .credentials = credentials },
+                                         &expanded, &reason),
+                         -EINVAL);
+        remove_root(root);
+        assert_non_null(strstr(reason, "RegistrationId=%{uuid|credential:hostname}. gives \"...\": "));
+        assert_null(strstr(reason, "box7"));
+}
+
 static void assert_unresolved(int expected, const char *words) {
         _cleanup_(settings_freep) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
@@ -759,6 +776,7 @@ int main(void) {
                 PLAIN(expanding_changes_nothing_where_there_is_nothing),
                 PLAIN(specifiers_are_expanded_in_texts_and_lists),
                 PLAIN(what_comes_out_is_checked),
+                PLAIN(a_credential_is_not_shown_where_it_does_not_fit),
                 PLAIN(what_cannot_be_resolved_is_told_with_its_line),
                 PLAIN(of_a_list_the_very_line_is_told),
                 PLAIN(of_a_default_its_own_line_is_told),
