@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -175,7 +176,8 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
                 r = state_directory_open(a->state ?: default_state, &state);
         if (r < 0) {
                 (void) fprintf(stderr, "dps-emulator: state directory %s: %s\n", a->state ?: default_state ?: "",
-                               strerror(-r));
+                               r == -ENOTEMPTY ? "it is open to others and holds other things; name one of its own"
+                                               : strerror(-r));
                 return EXIT_FAILURE;
         }
 

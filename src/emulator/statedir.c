@@ -2,6 +2,7 @@
 #include "emulator/statedir.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -23,6 +24,24 @@ int state_directory_default(char **ret) {
         return 0;
 }
 
+static bool is_entry(const char *name) {
+        return !streq(name, ".") && !streq(name, "..");
+}
+
+/* What holds other things, /tmp perhaps, is not to be closed to those who use it. */
+static int check_holdings(const char *path) {
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = directory_list(fd, is_entry, &names);
+        if (r < 0)
+                return r;
+        return !names || strv_contains(names, LOCK_FILE) ? 0 : -ENOTEMPTY;
+}
+
 int state_directory_open(const char *path, char **ret) {
         struct stat st;
         char *absolute;
@@ -37,6 +56,9 @@ int state_directory_open(const char *path, char **ret) {
                 return -errno;
         if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
                 return -EPERM;
+        r = st.st_mode & 077 ? check_holdings(path) : 0;
+        if (r < 0)
+                return r;
         if (chmod(path, 0700) < 0)
                 return -errno;
 

@@ -18,5 +18,6 @@
 
 /* $XDG_RUNTIME_DIR/dps-emulator, or /tmp/dps-emulator-UID. */
 int state_directory_default(char **ret);
-/* Makes it where it is missing, and gives its absolute path. -EPERM: it is somebody else's. */
+/* Makes it where it is missing, and gives its absolute path. -EPERM: it is somebody else's; -ENOTEMPTY: it is open to
+ * others and holds what is not ours. */
 int state_directory_open(const char *path, char **ret);

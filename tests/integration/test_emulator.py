@@ -74,6 +74,17 @@ def test_state_directory_is_private(emulator):
     assert (emulator.state / "enrollments.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_directory_with_other_things_is_not_made_private(tmp_path):
+    (tmp_path / "other").touch()
+    tmp_path.chmod(0o1777)
+    done = subprocess.run([program("dps-emulator"), "certificate", f"--state={tmp_path}", "gw-1"], cwd=tmp_path,
+                          env=clean_environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=DEADLINE, check=False)
+    assert done.returncode == 1
+    assert "it is open to others and holds other things" in done.stderr
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_client_id_must_be_the_registration_id(emulator, key):
     with pytest.raises(Refused) as refused:
         Device(emulator, "gw-1", key, client_id="gw-2")
