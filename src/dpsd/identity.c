@@ -547,8 +547,10 @@ void identity_stop(Identity *i) {
         bool is_bound;
 
         identity_remember_wait(i);
+        /* The polls of a success are saved with it. */
         is_bound = m->attempts > 0 || m->not_before_usec > now ||
-                   usec_add(m->last_poll_at_usec, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC) > now;
+                   (i->registration &&
+                    usec_add(m->last_poll_at_usec, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC) > now);
         identity_cancel(i);
         if (is_bound || i->memory->is_refused)
                 identity_save(i);
