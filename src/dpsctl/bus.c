@@ -21,10 +21,9 @@ static const struct {
         const char *advice;
 } refusals[] = {
         { "io.dpsd.dps1.Error.NotAssigned", EXIT_NOT_ASSIGNED, true, NULL },
-        { "io.dpsd.dps1.Error.NoSuchIdentity", EXIT_NO_IDENTITY, true,
-          "dpsctl status shows which there are" },
+        { DPS_BUS_ERROR_NO_IDENTITY, EXIT_NO_IDENTITY, true, "dpsctl status shows which there are" },
         { "io.dpsd.dps1.Error.RateLimited", EXIT_RATE_LIMITED, true, NULL },
-        { "io.dpsd.dps1.Error.Config", EXIT_FAILED, true, NULL },
+        { DPS_BUS_ERROR_CONFIG, EXIT_FAILED, true, NULL },
         { SD_BUS_ERROR_UNKNOWN_OBJECT, EXIT_NO_IDENTITY, false,
           "the identity is gone; dpsctl status shows which there are" },
         { SD_BUS_ERROR_INVALID_ARGS, EXIT_USAGE, true, NULL },

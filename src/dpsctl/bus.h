@@ -14,6 +14,7 @@
 #define DPS_BUS_IDENTITY "io.dpsd.dps1.Identity"
 #define DPS_BUS_IDENTITY_PREFIX "/io/dpsd/dps1/identity"
 #define DPS_BUS_ERROR_CONFIG "io.dpsd.dps1.Error.Config"
+#define DPS_BUS_ERROR_NO_IDENTITY "io.dpsd.dps1.Error.NoSuchIdentity"
 
 /* Of an error's D-Bus name. */
 Exit exit_from_bus_error(const char *name);

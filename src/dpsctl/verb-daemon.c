@@ -59,6 +59,9 @@ int verb_forget(const Options *o) {
                 return r;
         r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Forget", &error, NULL, "s",
                              o->arguments[0]);
+        if (sd_bus_error_has_name(&error, DPS_BUS_ERROR_NO_IDENTITY))
+                return complain(EXIT_NO_IDENTITY, "%s; what is remembered lies in /var/lib/dps",
+                                error.message);
         if (r < 0)
                 return bus_fail(&error, r);
         if (asprintf(&message, "%s is forgotten: its state and its files in /run/dps are gone.",

@@ -398,6 +398,12 @@ def test_reload_tells_what_is_wrong_line_by_line(dpsctl, serve):
     assert code == 1 and err.startswith("/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse\n")
 
 
+def test_forget_does_not_send_to_status_for_what_that_does_not_show(dpsctl, serve):
+    serve().refuse["Forget"] = Refusal("NoSuchIdentity", "Nothing is remembered of an identity named 'gw'")
+    code, _, err = dpsctl("forget", "gw")
+    assert code == 4 and "dpsctl status" not in err and "/var/lib/dps" in err
+
+
 def test_log_level_is_read_and_set(dpsctl, serve):
     fake = serve()
     assert dpsctl("log-level") == (0, "info\n", "")
