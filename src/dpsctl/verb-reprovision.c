@@ -113,20 +113,8 @@ static void end_if_done(Watch *w) {
                 watch_end(w, finish(jobs, w->options));
 }
 
-static bool names_are_there(Watch *w) {
-        STRV_FOREACH(name, w->options->arguments)
-                if (!identity_list_find_name(&w->list, *name)) {
-                        watch_end(w, complain(EXIT_NO_IDENTITY,
-                                              "there is no identity named '%s'; dpsctl status shows which "
-                                              "there are",
-                                              *name));
-                        return false;
-                }
-        return true;
-}
-
 static void on_list(Watch *w) {
-        if (!names_are_there(w))
+        if (!watch_finds_names(w))
                 return;
         ask_all(w->userdata, w->bus, &w->list, w->options);
         end_if_done(w);

@@ -110,15 +110,8 @@ static void decide(Watch *w) {
 }
 
 static void on_list(Watch *w) {
-        STRV_FOREACH(name, w->options->arguments)
-                if (!identity_list_find_name(&w->list, *name)) {
-                        watch_end(w, complain(EXIT_NO_IDENTITY,
-                                              "there is no identity named '%s'; dpsctl status shows which "
-                                              "there are",
-                                              *name));
-                        return;
-                }
-        decide(w);
+        if (watch_finds_names(w))
+                decide(w);
 }
 
 static void on_changed(Watch *w, const Identity *before, const Identity *now) {

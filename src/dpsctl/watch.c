@@ -15,6 +15,18 @@ void watch_end(Watch *w, int code) {
         (void) sd_event_exit(w->event, code);
 }
 
+bool watch_finds_names(Watch *w) {
+        STRV_FOREACH(name, w->options->arguments)
+                if (!identity_list_find_name(&w->list, *name)) {
+                        watch_end(w, complain(EXIT_NO_IDENTITY,
+                                              "there is no identity named '%s'; dpsctl status shows which "
+                                              "there are",
+                                              *name));
+                        return false;
+                }
+        return true;
+}
+
 /* A handler that could not read, or memory that did not last. */
 static int give_up(Watch *w, const char *member, int r) {
         watch_end(w, r == -ENOMEM ? fail_memory() : bus_fail_answer(member, r));

@@ -39,3 +39,5 @@ struct Watch {
 /* Runs until watch_end(), or for options->timeout_usec. Gives the exit code. */
 int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata);
 void watch_end(Watch *w, int code);
+/* Whether all that the command line names are there; if not, it is told, and the watch ends. */
+bool watch_finds_names(Watch *w);
