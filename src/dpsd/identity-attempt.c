@@ -512,6 +512,15 @@ void identity_cancel(Identity *i) {
         end_registration(i);
 }
 
+/* What is under way has failed, so that a key that comes and goes is no flood. */
+void identity_give_up(Identity *i) {
+        DpsError error = i->memory->error;
+
+        if (i->registration && dps_registration_in_flight(i->registration))
+                act(i, dps_registration_on_lost(i->registration, &error, moment(i)), NULL);
+        identity_cancel(i);
+}
+
 void identity_hasten(Identity *i) {
         uint64_t now = now_usec(CLOCK_BOOTTIME);
 

@@ -287,7 +287,7 @@ void identity_reconsider(Identity *i) {
         if (r < 0 || check_twin(i) < 0) {
                 if (!i->written)
                         i->trouble = WAITING_CONFIG;
-                identity_cancel(i);
+                identity_give_up(i);
                 identity_serve(i);
                 identity_update(i);
                 return;
@@ -303,7 +303,7 @@ void identity_reconsider(Identity *i) {
         if (choose_method(i) >= 0)
                 identity_clear_trouble(i);
         else
-                identity_cancel(i);
+                identity_give_up(i);
         identity_serve(i);
         if (i->trouble == WAITING_NOTHING) {
                 if (was_troubled)

@@ -51,6 +51,8 @@ int identity_prepare_outputs(Identity *i);
 void identity_begin(Identity *i, IdentityReason reason);
 /* For now: what would not be begun again by itself goes on at the next look, if there is one. */
 void identity_cancel(Identity *i);
+/* There is no one to be, or nothing to show: an attempt under way fails of that. */
+void identity_give_up(Identity *i);
 /* Counters and waits, as they are now. */
 void identity_remember_wait(Identity *i);
 void identity_on_due(Identity *i, uint64_t now_usec);

@@ -397,6 +397,19 @@ def test_more_attempts_are_made_at_once_after_a_reload(gateway, emulator):
     gateway.wait_for("b", State="assigned", timeout=10)
 
 
+def test_a_key_that_comes_and_goes_is_no_flood(gateway, emulator):
+    key = emulator.enroll("gateway")
+    gateway.identity(key=key)
+    emulator.script("gateway", *["register:silent"] * 10)
+    gateway.start()
+    for attempts in (1, 2):
+        emulator.wait_for_requests(attempts, "register")
+        (gateway.credentials / "gateway.key").unlink()
+        gateway.wait_for(Waiting="key")
+        gateway.write_key("gateway.key", key)
+        gateway.wait_for(Attempts=attempts, check=lambda p: p["Waiting"] != "key" and p["NextAttemptAt"] > 0)
+
+
 def test_a_failing_renewal_is_not_healthy_because_a_key_came_back(gateway, emulator):
     assign(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
