@@ -108,7 +108,7 @@ def test_too_many_reprovisions_are_8(dpsctl, serve):
 @pytest.mark.parametrize("arguments", [
     ["nonsense"], ["--nonsense"], ["token"], ["token", "a", "b"], ["reload", "x"], ["status", "--lifetime=1"], ["--json=xml"],
     ["explain", "nonsense"], ["show", "-p", "Nonsense"], ["show", "-p", ""], ["sas", "--id-scope=0ne"], ["derive-key", "a b"],
-    ["token", "gw", "--redact"], ["reprovision", "--timeout=3"]])
+    ["token", "gw", "--redact"], ["token", "gw", "--lifetime=5ms"], ["reprovision", "--timeout=3"]])
 def test_a_wrong_command_line_is_2(dpsctl, serve, arguments):
     serve(identity("gw"))
     code, out, err = dpsctl(*arguments)
@@ -444,6 +444,15 @@ def test_a_key_that_is_none_is_not_shown(dpsctl):
     assert code == 1 and not out and "not-a-key" not in err
 
 
+@pytest.mark.parametrize("content, words", [
+    (KEY * 9, "base64 text"), ("", "16 to 64 bytes"), ("AAAA", "16 to 64 bytes"), (None, "directory")])
+def test_what_is_no_key_has_its_reason(dpsctl, content, words):
+    path = dpsctl.directory / "key"
+    path.mkdir() if content is None else path.write_text(content)
+    code, out, err = dpsctl("derive-key", "gw-1", f"--key={path}")
+    assert code == 1 and not out and words in err and f"{path}" in err
+
+
 def test_sas_makes_tokens_for_dps_and_for_hubs(dpsctl):
     code, token, _ = dpsctl("sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=1700000000", stdin=KEY)
     assert code == 0 and "sr=0ne%2Fregistrations%2Fgw&" in token and "se=1700000000&skn=registration" in token
@@ -452,7 +461,8 @@ def test_sas_makes_tokens_for_dps_and_for_hubs(dpsctl):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["sas", "--hub=", "--device-id=gw"], ["sas", "--hub=h.azure-devices.net", "--device-id="], ["sas", "--hub=h/x", "--device-id=gw"],
+    ["sas", "--hub=", "--device-id=gw"], ["sas", "--hub=h.azure-devices.net", "--device-id="],
+    ["sas", "--hub=h/x", "--device-id=gw"],
     ["sas", "--id-scope=", "--registration-id=gw"], ["sas", "--id-scope=0ne", "--registration-id=gw."],
     ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=18446744073709551615"],
     ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=0"],
@@ -468,105 +478,17 @@ def test_expand_tells_why_not(dpsctl):
     assert code == 1 and not out and "nope0" in err
 
 
+@pytest.mark.parametrize("word, members", [
+    ("throttled", {"Id": "throttled"}), ("401002", {"Id": "auth", "Code": 401002})])
+def test_explain_has_the_same_as_json(dpsctl, word, members):
+    errors = json.loads(dpsctl("explain", word, "--json=short")[1])["errors"]
+    assert len(errors) == 1 and members.items() <= errors[0].items() and errors[0].keys() - members == {"Meaning", "Advice"}
+
+
 def test_explain_knows_ids_and_codes(dpsctl):
     assert "What to do" in dpsctl("explain", "throttled")[1]
     assert dpsctl("explain", "401002")[1].startswith("auth (401002")
     assert len(dpsctl("explain")[1].splitlines()) > 20
-
-
-GOOD = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=/etc/dps/gw.key\n"
-
-
-def test_verify_config_is_1_with_errors_at_their_lines(dpsctl):
-    path = dpsctl.etc / "gw.conf"
-    path.write_text(GOOD)
-    assert dpsctl("verify-config", str(path))[0] == 0
-    path.write_text(GOOD + "[Hub]\nTokenLifetime=soon\n")
-    code, out, _ = dpsctl("verify-config", str(path))
-    assert code == 1 and f"error: {path}:7: " in out
-    path.write_text(GOOD + "[Hub]\nTokenLifetim=1d\n")
-    code, out, _ = dpsctl("verify-config")
-    assert code == 0 and f"warning: {path}:7: " in out
-
-
-def test_verify_config_finds_the_images_files_below_its_root(dpsctl):
-    del dpsctl.environment["CONFIGURATION_DIRECTORY"]
-    etc = dpsctl.directory / "image/etc/dps"
-    etc.mkdir(parents=True)
-    (etc / "gw.conf").write_text("[Provisioning]\nIdScope=\n")
-    code, out, _ = dpsctl("verify-config", f"--root={dpsctl.directory}/image")
-    assert code == 1 and f"{etc}/gw.conf" in out
-
-
-def write_twins(dpsctl, first="gw-1", second="GW-1"):
-    paths = [dpsctl.etc / f"{name}.conf" for name in ("a", "b")]
-    for path, registration_id in zip(paths, (first, second)):
-        path.write_text(GOOD.replace("gw-1", registration_id))
-    return paths
-
-
-def test_verify_config_tells_of_twins_among_the_files(dpsctl):
-    a, b = write_twins(dpsctl)
-    for files in ((a, b), (b, a), ()):
-        code, out, _ = dpsctl("verify-config", *map(str, files))
-        assert code == 1 and out.count("\n") == 1 and out.startswith(f"error: {b}:3: ") and f" a ({a})" in out
-    assert dpsctl("verify-config", str(b))[0] == 0
-
-
-@pytest.mark.parametrize(("first", "second", "are_twins"), [
-    ("%{file:%s/id}", "gw-1", True), ("x-%{mac:nope0}", "x-%{mac:nope0}", True), ("x-%{mac:nope0}", "y-%{mac:nope0}", False),
-    ("%{cert-cn}", "%{cert-cn}", False),
-])
-def test_twins_are_what_resolves_alike(dpsctl, first, second, are_twins):
-    (dpsctl.directory / "id").write_text("gw-1\n")
-    write_twins(dpsctl, first.replace("%s", str(dpsctl.directory)), second)
-    assert dpsctl("verify-config")[0] == (1 if are_twins else 0)
-
-
-def test_files_of_one_name_are_no_twins(dpsctl):
-    path = dpsctl.etc / "gw.conf"
-    other = dpsctl.directory / "gw.conf"
-    for one in (path, other):
-        one.write_text(GOOD)
-    assert dpsctl("verify-config", str(path), str(other))[0] == 0
-
-
-@pytest.mark.parametrize("asked", [(), ("b",)])
-def test_check_tells_of_twins_among_all_that_are_configured(dpsctl, asked):
-    write_twins(dpsctl)
-    code, out, _ = dpsctl("check", "--offline", "--json=short", *asked)
-    rows = [row for row in json.loads(out)["checks"] if "both registration id" in row["Text"]]
-    assert code == 1 and [(row["Name"], row["Result"]) for row in rows] == [("b", "failed")]
-    assert "a.conf and b.conf" in rows[0]["Text"]
-
-
-def test_check_masks_twins_too(dpsctl):
-    write_twins(dpsctl)
-    _, out, _ = dpsctl("check", "--offline", "--redact")
-    assert "both registration id" in out and "gw-1" not in out.lower() and "0ne00AABBCC" not in out
-
-
-@pytest.mark.parametrize("verb", [["verify-config"], ["cat-config"], ["expand", "x"]])
-@pytest.mark.parametrize("root", ["", "/nowhere/image", "/etc/passwd"])
-def test_a_root_that_is_no_directory_is_2(dpsctl, verb, root):
-    code, out, err = dpsctl(*verb, f"--root={root}")
-    assert code == 2 and not out and f"--root={root}: " in err
-
-
-def test_verify_config_does_not_praise_what_is_not_there(dpsctl):
-    code, out, _ = dpsctl("verify-config")
-    assert code == 0 and f"warning: {dpsctl.etc}: no identity is configured" in out
-
-
-def test_cat_config_names_files_and_hides_secrets(dpsctl):
-    (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", KEY))
-    drop_in = dpsctl.etc / "gw.conf.d/10-site.conf"
-    drop_in.parent.mkdir()
-    drop_in.write_text("[Provisioning]\nSplay=5min\nProxy=http://me:pass@proxy:1\n")
-    code, out, err = dpsctl("cat-config", "gw")
-    assert code == 0 and f"# {drop_in}\nSplay=5min" in out
-    assert KEY not in out + err and "pass" not in out + err and "Key=(not shown)" in out
-    assert dpsctl("cat-config", "nope")[0] == 4
 
 
 def test_help_fits_on_a_screen(dpsctl):

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl on the configuration as it lies on the disk: verify-config, cat-config, and the twins that check finds too."""
+import json
+
+import pytest
+
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+GOOD = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=/etc/dps/gw.key\n"
+
+
+def test_verify_config_is_1_with_errors_at_their_lines(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    path.write_text(GOOD)
+    assert dpsctl("verify-config", str(path))[0] == 0
+    path.write_text(GOOD + "[Hub]\nTokenLifetime=soon\n")
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 1 and f"error: {path}:7: " in out
+    path.write_text(GOOD + "[Hub]\nTokenLifetim=1d\n")
+    code, out, _ = dpsctl("verify-config")
+    assert code == 0 and f"warning: {path}:7: " in out
+
+
+def test_verify_config_finds_the_images_files_below_its_root(dpsctl):
+    del dpsctl.environment["CONFIGURATION_DIRECTORY"]
+    etc = dpsctl.directory / "image/etc/dps"
+    etc.mkdir(parents=True)
+    (etc / "gw.conf").write_text("[Provisioning]\nIdScope=\n")
+    code, out, _ = dpsctl("verify-config", f"--root={dpsctl.directory}/image")
+    assert code == 1 and f"{etc}/gw.conf" in out
+
+
+def write_twins(dpsctl, first="gw-1", second="GW-1"):
+    paths = [dpsctl.etc / f"{name}.conf" for name in ("a", "b")]
+    for path, registration_id in zip(paths, (first, second)):
+        path.write_text(GOOD.replace("gw-1", registration_id))
+    return paths
+
+
+def test_verify_config_tells_of_twins_among_the_files(dpsctl):
+    a, b = write_twins(dpsctl)
+    for files in ((a, b), (b, a), ()):
+        code, out, _ = dpsctl("verify-config", *map(str, files))
+        assert code == 1 and out.count("\n") == 1 and out.startswith(f"error: {b}:3: ") and f" a ({a})" in out
+    assert dpsctl("verify-config", str(b))[0] == 0
+
+
+@pytest.mark.parametrize(("first", "second", "are_twins"), [
+    ("%{file:%s/id}", "gw-1", True), ("x-%{mac:nope0}", "x-%{mac:nope0}", True), ("x-%{mac:nope0}", "y-%{mac:nope0}", False),
+    ("%{cert-cn}", "%{cert-cn}", False),
+])
+def test_twins_are_what_resolves_alike(dpsctl, first, second, are_twins):
+    (dpsctl.directory / "id").write_text("gw-1\n")
+    write_twins(dpsctl, first.replace("%s", str(dpsctl.directory)), second)
+    assert dpsctl("verify-config")[0] == (1 if are_twins else 0)
+
+
+def test_files_of_one_name_are_no_twins(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    other = dpsctl.directory / "gw.conf"
+    for one in (path, other):
+        one.write_text(GOOD)
+    assert dpsctl("verify-config", str(path), str(other))[0] == 0
+
+
+@pytest.mark.parametrize("asked", [(), ("b",)])
+def test_check_tells_of_twins_among_all_that_are_configured(dpsctl, asked):
+    write_twins(dpsctl)
+    code, out, _ = dpsctl("check", "--offline", "--json=short", *asked)
+    rows = [row for row in json.loads(out)["checks"] if "both registration id" in row["Text"]]
+    assert code == 1 and [(row["Name"], row["Result"]) for row in rows] == [("b", "failed")]
+    assert "a.conf and b.conf" in rows[0]["Text"]
+
+
+def test_check_masks_twins_too(dpsctl):
+    write_twins(dpsctl)
+    _, out, _ = dpsctl("check", "--offline", "--redact")
+    assert "both registration id" in out and "gw-1" not in out.lower() and "0ne00AABBCC" not in out
+
+
+@pytest.mark.parametrize("file, words", [
+    ("gw.txt", "only files named NAME.conf are read"), ("-gw.conf", "this is no name for an identity")])
+def test_verify_config_warns_of_a_name_that_is_not_read(dpsctl, file, words):
+    path = dpsctl.directory / file
+    path.write_text(GOOD)
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 0 and out.startswith(f"warning: {path}: {words}")
+
+
+def test_verify_config_has_the_same_as_json(dpsctl):
+    path = dpsctl.directory / "gw.conf"
+    path.write_text(GOOD + "[Hub]\nTokenLifetime=soon\nSpeed=1\n")
+    code, out, _ = dpsctl("verify-config", str(path), "--json=short")
+    remarks = json.loads(out)["remarks"]
+    assert code == 1 and sorted(row["Severity"] for row in remarks) == ["error", "warning"]
+    assert all(row["Text"].startswith(f"{path}:") for row in remarks)
+
+
+def test_cat_config_has_the_same_as_json(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    path.write_text(GOOD)
+    rows = json.loads(dpsctl("cat-config", "gw", "--json=short")[1])["configuration"]
+    assert [row["Name"] for row in rows] == ["gw"]
+    assert rows[0]["Lines"][1] == {"Section": "Provisioning", "Key": "RegistrationId", "Value": "gw-1", "File": str(path),
+                                   "Line": 3}
+
+
+@pytest.mark.parametrize("verb", [["verify-config"], ["cat-config"], ["expand", "x"]])
+@pytest.mark.parametrize("root", ["", "/nowhere/image", "/etc/passwd"])
+def test_a_root_that_is_no_directory_is_2(dpsctl, verb, root):
+    code, out, err = dpsctl(*verb, f"--root={root}")
+    assert code == 2 and not out and f"--root={root}: " in err
+
+
+def test_verify_config_does_not_praise_what_is_not_there(dpsctl):
+    code, out, _ = dpsctl("verify-config")
+    assert code == 0 and f"warning: {dpsctl.etc}: no identity is configured" in out
+
+
+def test_cat_config_names_files_and_hides_secrets(dpsctl):
+    (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", KEY))
+    drop_in = dpsctl.etc / "gw.conf.d/10-site.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Provisioning]\nSplay=5min\nProxy=http://me:pass@proxy:1\n")
+    code, out, err = dpsctl("cat-config", "gw")
+    assert code == 0 and f"# {drop_in}\nSplay=5min" in out
+    assert KEY not in out + err and "pass" not in out + err and "Key=(not shown)" in out
+    assert dpsctl("cat-config", "nope")[0] == 4
