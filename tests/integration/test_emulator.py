@@ -700,6 +700,15 @@ def test_hub_takes_a_certificate(emulator):
     hub_session(emulator, hub, "gw-1", None, certificate=certificate)
 
 
+def test_what_a_device_tells_its_hub_reaches_no_other(emulator):
+    talker, listener = (hub_session(emulator, Device(emulator, name, key).provision().body["registrationState"]["assignedHub"],
+                                    name, key) for name, key in [(n, emulator.enroll(n)) for n in ("gw-1", "gw-2")])
+    assert listener.subscribe("$iothub/#") == 1
+    talker.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", "{}", qos=1)
+    talker.expect(PUBACK)
+    assert listener.is_quiet()
+
+
 def test_hub_refuses_who_never_registered(emulator, key):
     with pytest.raises(Refused) as refused:
         hub_session(emulator, "hub-1.example", "gw-1", key)
