@@ -266,6 +266,19 @@ static int assign_all(json_object *original, char *const *assignments, json_obje
         return 0;
 }
 
+static int set_top(Roster *roster, char *const *assignments, Complaint *c) {
+        _cleanup_(json_freep) json_object *changed = NULL;
+        int r;
+
+        r = assign_all(roster->top, assignments, &changed, c);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < ELEMENTSOF(list_names); i++)
+                if (json_object_object_get_ex(changed, list_names[i], NULL))
+                        return complain(c, "%s: is changed by enroll and remove", list_names[i]);
+        return replace_top(roster, changed, c);
+}
+
 static struct lh_table *table_of(Roster *roster, const char *id) {
         if (id_table_entry(roster->individuals, id))
                 return roster->individuals;
@@ -279,10 +292,8 @@ int roster_set(Roster *roster, const char *id, char *const *assignments, Complai
         Enrollment *e;
         int r;
 
-        if (streq(id, "*")) {
-                r = assign_all(roster->top, assignments, &changed, c);
-                return r < 0 ? r : replace_top(roster, changed, c);
-        }
+        if (streq(id, "*"))
+                return set_top(roster, assignments, c);
 
         table = table_of(roster, id);
         if (!table)

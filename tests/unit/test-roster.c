@@ -163,6 +163,15 @@ static void test_a_faulty_change_changes_nothing(void **state) {
         assert_int_equal(roster_individual(roster, "gw-1")->assigning_sec, 9);
 }
 
+static void test_whole_lists_are_not_set(void **state) {
+        _cleanup_(roster_freep) Roster *roster = roster_of(INDIVIDUAL(""));
+        Complaint c = { 0 };
+
+        assert_int_equal(set(roster, "*", "individualEnrollments=[]", &c), -EBADMSG);
+        assert_string_equal(c.text, "individualEnrollments: is changed by enroll and remove");
+        assert_non_null(roster_individual(roster, "gw-1"));
+}
+
 static void test_an_enrollment_keeps_its_name(void **state) {
         _cleanup_(roster_freep) Roster *roster = roster_of(INDIVIDUAL(""));
         Complaint c = { 0 };
@@ -223,6 +232,7 @@ int main(void) {
                 cmocka_unit_test(test_setting_leads_into_objects),
                 cmocka_unit_test(test_what_is_no_json_is_set_as_text),
                 cmocka_unit_test(test_a_faulty_change_changes_nothing),
+                cmocka_unit_test(test_whole_lists_are_not_set),
                 cmocka_unit_test(test_an_enrollment_keeps_its_name),
                 cmocka_unit_test(test_merging_replaces_adds_and_leaves_the_rest),
                 cmocka_unit_test(test_one_enrollment_alone_is_a_document_too),
