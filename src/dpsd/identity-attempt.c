@@ -181,6 +181,7 @@ static int connect_to_dps(Identity *i, DpsError *error) {
 }
 
 static int read_payload(const Settings *s, char **ret, DpsError *error) {
+        _cleanup_(freep) char *text = NULL;
         size_t size;
         int r;
 
@@ -189,11 +190,17 @@ static int read_payload(const Settings *s, char **ret, DpsError *error) {
                 return s->payload && !*ret ? -ENOMEM : 0;
         }
 
-        r = file_read(s->payload_file, PAYLOAD_SIZE_MAX, ret, &size);
-        if (r < 0)
+        r = file_read(s->payload_file, PAYLOAD_SIZE_MAX, &text, &size);
+        if (r >= 0 && strlen(text) != size)
+                r = -EBADMSG;
+        if (r < 0) {
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "PayloadFile=%s cannot be read: %s",
-                              s->payload_file, strerror(-r));
-        return r;
+                              s->payload_file, r == -EBADMSG ? "it has a zero byte" : strerror(-r));
+                return r;
+        }
+
+        *ret = TAKE_PTR(text);
+        return 0;
 }
 
 /* Fills `error` on failure. */

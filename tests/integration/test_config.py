@@ -363,7 +363,7 @@ def test_a_pasted_key_is_never_shown(gateway, key_name, first):
 # ---- files that are named ----
 
 
-@pytest.mark.parametrize("content", [None, "not JSON", "[1, 2]"])
+@pytest.mark.parametrize("content", [None, "not JSON", "[1, 2]", "{}\0"])
 def test_a_payload_file_that_is_none_is_told(gateway, emulator, short_directory, content):
     path = short_directory / "payload.json"
     if content is not None:
