@@ -383,6 +383,7 @@ static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
         i->pending = a;
         if (success_at_usec > 0) {
                 i->pending_success_at_usec = success_at_usec;
+                i->answered_usec = now_usec(CLOCK_BOOTTIME);
                 i->has_failed_since = false;
         }
         i->n_saving++;

@@ -417,7 +417,16 @@ void identity_on_network(Identity *i) {
         identity_update(i);
 }
 
+/* On the clock of today: who asks whether that was since boot reckons with it. */
+static void move_success(Identity *i) {
+        uint64_t *then = &i->memory->last_success_at_usec, now = identity_realtime_of(i->answered_usec);
+
+        if (i->answered_usec > 0 && !i->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
+                *then = now;
+}
+
 void identity_on_clock(Identity *i) {
+        move_success(i);
         identity_tend_token(i);
         if (!i->waits_for_clock)
                 identity_hasten(i);

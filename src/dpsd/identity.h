@@ -82,6 +82,7 @@ typedef struct Identity {
         State *memory;                    /* what is persisted: assignment, counters, history; never NULL */
         Assignment *pending;              /* new, and not yet durable */
         uint64_t pending_success_at_usec; /* DPS has said so then; 0: only a new token */
+        uint64_t answered_usec;           /* CLOCK_BOOTTIME: when it said so last; 0: not in this run */
         bool has_failed_since; /* something has; the clock does not tell the order, it may be set */
         unsigned n_saving;     /* saves of it that are under way */
         bool is_published;     /* the assignment is in /run/dps/NAME … */

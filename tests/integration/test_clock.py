@@ -171,6 +171,15 @@ def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
 # ---- steps ----
 
 
+@pytest.mark.parametrize("hours", [2, -2])
+def test_an_answer_of_this_boot_stays_one_when_the_clock_is_set(gateway, clock, hours):
+    """`dpsctl wait --fresh` compares it with the time of the boot, which is reckoned back from the clock as it is."""
+    before = assign(gateway)["LastSuccessAt"]
+    clock.shift(hours * 3600)
+    after = gateway.wait_for(check=lambda p: p["LastSuccessAt"] != before)["LastSuccessAt"]
+    assert abs(after - before - hours * 3600 * SEC) < SEC
+
+
 @pytest.mark.parametrize("steps", [(2, 0), (-2, 0), (2, -2, 2, 0), (-2, 2, -2, 0)], ids=str)
 def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
     before = assign(gateway)
