@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "basic/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <json-c/json_visit.h>
 #include <math.h>
@@ -13,10 +14,21 @@ static void tokener_freep(json_tokener **t) {
                 json_tokener_free(*t);
 }
 
-/* json-c takes NaN and Infinity, and would hand them on. */
-static int refuse_infinite(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
-                           void *userdata) {
-        if (json_object_is_type(o, json_type_double) && !isfinite(json_object_get_double(o)))
+/* The text of a number with fraction or exponent, which json-c keeps and hands on; NULL: NaN or Infinity. json-c has
+ * looked at all but the digits around the point. */
+static bool is_number(const char *text) {
+        const char *point = text ? strchr(text, '.') : NULL;
+
+        if (!text || (point && !isdigit((unsigned char) point[1])))
+                return false;
+        text += *text == '-';
+        return isdigit((unsigned char) text[0]) && !(text[0] == '0' && isdigit((unsigned char) text[1]));
+}
+
+static int refuse_no_number(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
+                            void *userdata) {
+        if (json_object_is_type(o, json_type_double) &&
+            !(is_number(json_object_get_userdata(o)) && isfinite(json_object_get_double(o))))
                 return JSON_C_VISIT_RETURN_ERROR;
         return JSON_C_VISIT_RETURN_CONTINUE;
 }
@@ -60,7 +72,7 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
                 return fail("it is not JSON", ret_defect);
         if (!json_object_is_type(o, json_type_object))
                 return fail("it is not a JSON object", ret_defect);
-        if (json_c_visit(o, 0, refuse_infinite, NULL) < 0)
+        if (json_c_visit(o, 0, refuse_no_number, NULL) < 0)
                 return fail("it holds a number that is none", ret_defect);
 
         *ret = TAKE_PTR(o);

@@ -30,6 +30,14 @@ static const struct read_case {
         { "an overlong slash is no UTF-8", "{\"a\":\"\xc0\xaf\"}", 0, "it is not UTF-8" },
         { "a coded surrogate is no UTF-8", "{\"a\":\"\xed\xa0\x80\"}", 0, "it is not UTF-8" },
         { "infinity is no number", "{\"a\":[1e999]}", 0, "it holds a number that is none" },
+        { "numbers may have fractions and exponents", "{\"a\":[0.5,-0.0e+01,10.25E-3,-7]}", 0, NULL },
+        { "a point without digits behind it is no number", "{\"a\":1.}", 0,
+          "it holds a number that is none" },
+        { "a point without digits before it is no number", "{\"a\":[-.5]}", 0,
+          "it holds a number that is none" },
+        { "an exponent makes up for no digit", "{\"a\":1.e5}", 0, "it holds a number that is none" },
+        { "no number begins with a needless 0", "{\"a\":-01.5}", 0, "it holds a number that is none" },
+        { "NaN is no number", "{\"a\":NaN}", 0, "it holds a number that is none" },
         { "nesting ends at 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
 };
 
