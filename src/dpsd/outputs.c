@@ -401,20 +401,24 @@ int outputs_publish(Outputs *o, const char *name, const Connection *connection) 
         return remove_others(fd, &contents);
 }
 
+int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size) {
+        _cleanup_(closep) int fd = open_output(o, name);
+
+        return fd < 0 ? fd
+                      : file_read_at(fd, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, ret, ret_size);
+}
+
 int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
                       uint64_t *ret_expires_at_usec) {
         _cleanup_(erase_and_freep) char *text = NULL;
         _cleanup_(json_freep) json_object *connection = NULL;
-        _cleanup_(closep) int fd = open_output(o, name);
         uint64_t generation, expires_at = 0;
         json_object *expiry;
         const char *defect;
         size_t size;
         int r;
 
-        if (fd < 0)
-                return fd;
-        r = file_read_at(fd, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, &text, &size);
+        r = outputs_read_connection(o, name, &text, &size);
         if (r < 0)
                 return r;
         r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &defect);

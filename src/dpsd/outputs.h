@@ -40,6 +40,8 @@ DEFINE_FREEP(Outputs, outputs_free)
 int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid);
 /* -ENOENT: somebody removed the directory; to be prepared anew. */
 int outputs_publish(Outputs *o, const char *name, const Connection *connection);
+/* The published connection.json. The caller erases and frees it. -ENOENT: there is none. */
+int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size);
 /* What the published connection.json says, or an earlier run's: its generation, and when its credential expires
  * (USEC_INFINITY: not by what is written there, as a certificate's; 0: it has none).
  * -ENOENT: there is none; -EBADMSG: it is none of ours. */

@@ -278,6 +278,7 @@ def test_an_old_token_is_served_while_a_new_key_is_refused(gateway, emulator, ho
     gateway.identity(key=a_key(), provisioning=where, attestation={"Key": gateway.write_key("new.key", a_key())})
     getattr(gateway, how)()
     gateway.wait_for(State="assigned", Healthy=False, check=lambda p: p["LastErrorId"] != "")
+    assert gateway.call("gateway", "GetConnection")[0] == files["connection.json"]
     gateway.stop()
     assert gateway.files() == files and gateway.remembered()["generation"] == 1
 
