@@ -33,6 +33,10 @@ static int refuse_no_number(json_object *o, int flags, json_object *parent, cons
         return JSON_C_VISIT_RETURN_CONTINUE;
 }
 
+bool json_numbers_are_valid(json_object *o) {
+        return json_c_visit(o, 0, refuse_no_number, NULL) >= 0;
+}
+
 static bool is_white(const char *p, const char *end) {
         while (p < end && strchr(" \t\r\n", *p) && *p)
                 p++;
@@ -72,7 +76,7 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
                 return fail("it is not JSON", ret_defect);
         if (!json_object_is_type(o, json_type_object))
                 return fail("it is not a JSON object", ret_defect);
-        if (json_c_visit(o, 0, refuse_no_number, NULL) < 0)
+        if (!json_numbers_are_valid(o))
                 return fail("it holds a number that is none", ret_defect);
 
         *ret = TAKE_PTR(o);

@@ -4,6 +4,7 @@
 /* JSON that came from elsewhere. json-c takes more than is JSON, and converts types silently: here nothing does. */
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,9 @@ static inline void json_freep(json_object **o) {
  * -ENOMEM. */
 int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
                      const char **ret_defect);
+
+/* json-c takes NaN, Infinity and "1." for numbers, and hands them on. */
+bool json_numbers_are_valid(json_object *o);
 
 /* NULL is as absent, whether the object is none or the member null. */
 json_object *json_member(json_object *object, const char *name);

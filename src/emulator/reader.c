@@ -28,10 +28,22 @@ int complain(Complaint *c, const char *format, ...) {
         return -EBADMSG;
 }
 
+/* `size`: of what was read without complaint. */
+static int complain_of_syntax(const char *text, size_t size, json_tokener *tokener, Complaint *c) {
+        size_t line = 1;
+
+        for (size_t i = 0; i < size; i++)
+                line += text[i] == '\n';
+        return complain(c, "line %zu: not JSON: %s", line,
+                        json_tokener_get_error(tokener) == json_tokener_continue
+                                ? "it ends too early"
+                                : json_tokener_error_desc(json_tokener_get_error(tokener)));
+}
+
 int json_read(const char *text, size_t size, json_object **ret, Complaint *c) {
         _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
-        json_object *json;
-        size_t line = 1, end;
+        _cleanup_(json_freep) json_object *json = NULL;
+        size_t end;
 
         if (size > INT_MAX || !utf8_is_valid(text, size))
                 return complain(c, "not UTF-8 text, or too large");
@@ -46,18 +58,13 @@ int json_read(const char *text, size_t size, json_object **ret, Complaint *c) {
         /* A bare number might go on, had it not ended here. */
         if (json_tokener_get_error(tokener) == json_tokener_continue)
                 json = json_tokener_parse_ex(tokener, "", 1);
-        if (json_tokener_get_error(tokener) == json_tokener_success && end == size) {
-                *ret = json;
-                return 0;
-        }
+        if (json_tokener_get_error(tokener) != json_tokener_success || end != size)
+                return complain_of_syntax(text, MIN(end, size), tokener, c);
+        if (!json_numbers_are_valid(json))
+                return complain(c, "it holds a number that is none");
 
-        json_object_put(json);
-        for (size_t i = 0; i < end && i < size; i++)
-                line += text[i] == '\n';
-        return complain(c, "line %zu: not JSON: %s", line,
-                        json_tokener_get_error(tokener) == json_tokener_continue
-                                ? "it ends too early"
-                                : json_tokener_error_desc(json_tokener_get_error(tokener)));
+        *ret = TAKE_PTR(json);
+        return 0;
 }
 
 static int stdin_read(char **ret, size_t *ret_size) {

@@ -40,6 +40,7 @@ static const struct fault_case {
 } fault_cases[] = {
         { "a fault in the syntax is told by its line", "{\n\"hubs\":[],\n}", "line 3: not JSON: " },
         { "text behind the document is a fault", "{} {}", "line 1: not JSON: " },
+        { "a number is one", INDIVIDUAL(",\"payload\":[1.]"), "it holds a number that is none" },
         { "a slip of the pen is told", "{\"retry\":3}", "retry: no such member" },
         { "a member of the wrong type is told", "{\"retryAfter\":\"3\"}",
           "retryAfter: must be a whole number" },
