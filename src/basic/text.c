@@ -227,6 +227,14 @@ int strv_push(char ***l, char *s) {
         return 0;
 }
 
+bool strv_equal(char *const *a, char *const *b) {
+        while (a && *a && b && *b && streq(*a, *b)) {
+                a++;
+                b++;
+        }
+        return (!a || !*a) && (!b || !*b);
+}
+
 int strv_append(char ***l, const char *s) {
         return strv_push(l, strdup(s));
 }

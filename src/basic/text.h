@@ -57,6 +57,7 @@ void bytes_to_hex(const void *data, size_t size, char *ret);
 /* Lists of strings that end with NULL; a NULL list is an empty one. */
 size_t strv_length(char *const *l);
 bool strv_contains(char *const *l, const char *s);
+bool strv_equal(char *const *a, char *const *b);
 int strv_push(char ***l, char *s); /* takes s, also on failure */
 int strv_append(char ***l, const char *s);
 int strv_extend(char ***l, char *const *more); /* by copies */

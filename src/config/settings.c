@@ -150,17 +150,6 @@ void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSetti
         read_max_attempts(&reading, ret);
 }
 
-static bool texts_equal(char *const *a, char *const *b) {
-        size_t n = strv_length(a);
-
-        if (strv_length(b) != n)
-                return false;
-        for (size_t i = 0; i < n; i++)
-                if (!streq(a[i], b[i]))
-                        return false;
-        return true;
-}
-
 static bool methods_equal(const Settings *a, const Settings *b) {
         if (a->n_methods != b->n_methods)
                 return false;
@@ -177,7 +166,7 @@ bool settings_equal(const Settings *a, const Settings *b) {
                 if (key_is_text(&settings_keys[i]) && !streq_ptr(*(char *const *) x, *(char *const *) y))
                         return false;
                 if (key_is_texts(&settings_keys[i]) &&
-                    !texts_equal(*(char *const *const *) x, *(char *const *const *) y))
+                    !strv_equal(*(char *const *const *) x, *(char *const *const *) y))
                         return false;
         }
 

@@ -150,17 +150,6 @@ int manager_resolver(Manager *m, Resolver **ret) {
         return 0;
 }
 
-static bool lists_equal(char *const *a, char *const *b) {
-        size_t n = strv_length(a);
-
-        if (n != strv_length(b))
-                return false;
-        for (size_t k = 0; k < n; k++)
-                if (!streq(a[k], b[k]))
-                        return false;
-        return true;
-}
-
 static void shared_tls_done(struct SharedTls *t) {
         free(t->host);
         strv_free(t->ca_files);
@@ -174,7 +163,7 @@ int manager_tls_context(Manager *m, const char *host, char *const *ca_files, Tls
         int r;
 
         for (size_t k = 0; k < m->n_tls; k++)
-                if (streq(m->tls[k].host, host) && lists_equal(m->tls[k].ca_files, ca_files)) {
+                if (streq(m->tls[k].host, host) && strv_equal(m->tls[k].ca_files, ca_files)) {
                         *ret = tls_context_ref(m->tls[k].context);
                         return 0;
                 }

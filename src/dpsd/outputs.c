@@ -281,29 +281,23 @@ static void contents_done(Contents *c) {
                 c->texts[i] = erase_and_free(c->texts[i]);
 }
 
-static int copy_text(const char *text, char **ret) {
-        if (!text)
-                return 0;
-        *ret = strdup(text);
-        return *ret ? 0 : -ENOMEM;
-}
-
 static int make_contents(const Outputs *o, const char *name, const Connection *c, Contents *ret) {
+        const char *const texts[] = {
+                [OUTPUT_TOKEN] = c->token,
+                [OUTPUT_CERTIFICATE] = c->certificate_pem,
+                [OUTPUT_KEY] = c->key_pem,
+        };
         _cleanup_(derived_done) Derived derived = { 0 };
         int r;
 
         r = derive(o, name, c, &derived);
         if (r < 0)
                 return r;
-        r = copy_text(c->token, &ret->texts[OUTPUT_TOKEN]);
-        if (r < 0)
-                return r;
-        r = copy_text(c->certificate_pem, &ret->texts[OUTPUT_CERTIFICATE]);
-        if (r < 0)
-                return r;
-        r = copy_text(c->key_pem, &ret->texts[OUTPUT_KEY]);
-        if (r < 0)
-                return r;
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                ret->texts[i] = texts[i] ? strdup(texts[i]) : NULL;
+                if (texts[i] && !ret->texts[i])
+                        return -ENOMEM;
+        }
         r = environment_to_text(c, &derived, &ret->texts[OUTPUT_ENVIRONMENT]);
         if (r < 0)
                 return r;
