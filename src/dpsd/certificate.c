@@ -174,20 +174,13 @@ static int load_private_key(const Loading *l, ClientCertificate *c) {
 
 /* --- what it must be ------------------------------------------------------------------------------------------ */
 
-static int copy_text(const char *text, char **ret) {
-        char *copy = strdup(text);
-
-        if (!copy)
-                return -ENOMEM;
-        *ret = copy;
-        return 0;
-}
-
 /* -ENODATA: none that is text. */
 static int common_name(const X509 *x, char **ret) {
         const X509_NAME *subject = X509_get_subject_name(x);
-        int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n, r;
+        int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
         unsigned char *text = NULL;
+        bool is_text;
+        char *copy;
 
         if (i < 0)
                 return -ENODATA;
@@ -195,10 +188,13 @@ static int common_name(const X509 *x, char **ret) {
         if (n < 0)
                 return -ENODATA;
 
-        r = n > 0 && strlen((const char *) text) == (size_t) n ? copy_text((const char *) text, ret)
-                                                               : -ENODATA;
+        is_text = n > 0 && strlen((const char *) text) == (size_t) n;
+        copy = is_text ? strdup((const char *) text) : NULL;
         OPENSSL_free(text);
-        return r;
+        if (!copy)
+                return is_text ? -ENOMEM : -ENODATA;
+        *ret = copy;
+        return 0;
 }
 
 static uint64_t usec_from_asn1(const ASN1_TIME *t) {
