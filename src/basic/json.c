@@ -114,12 +114,18 @@ int json_u64(json_object *o, uint64_t max, uint64_t *ret) {
         return 0;
 }
 
-int json_to_text(json_object *o, char **ret) {
+const char *json_render(json_object *o, int flags) {
         const char *text;
-        char *copy;
 
-        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-        copy = text ? strdup(text) : NULL;
+        errno = 0;
+        text = json_object_to_json_string_ext(o, flags);
+        return errno == ENOMEM ? NULL : text; /* json-c leaves out what it has no room for */
+}
+
+int json_to_text(json_object *o, char **ret) {
+        const char *text = json_render(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+        char *copy = text ? strdup(text) : NULL;
+
         if (!copy)
                 return -ENOMEM;
 

@@ -28,6 +28,8 @@ json_object *json_member(json_object *object, const char *name);
 const char *json_string(json_object *o);
 /* A whole number from 0 to `max`, which is at most INT64_MAX. -EINVAL: something else; -ERANGE: another number. */
 int json_u64(json_object *o, uint64_t max, uint64_t *ret);
+/* json_object_to_json_string_ext() that gives all of the text or NULL: there is no memory. */
+const char *json_render(json_object *o, int flags);
 /* The object as text, in one line. */
 int json_to_text(json_object *o, char **ret);
 

@@ -159,13 +159,9 @@ bool utf8_is_valid(const void *data, size_t size) {
         return true;
 }
 
-char *text_for_people(const void *data, size_t size, size_t max) {
+void text_make_presentable(const void *data, size_t size, size_t max, char *ret) {
         const uint8_t *p = data;
-        char *copy = malloc(MIN(size, max) + 1);
         size_t used = 0;
-
-        if (!copy)
-                return NULL;
 
         for (size_t i = 0, n; i < size; i += n) {
                 bool plain;
@@ -178,13 +174,20 @@ char *text_for_people(const void *data, size_t size, size_t max) {
                 if (used + n > max)
                         break;
                 if (plain)
-                        memcpy(copy + used, p + i, n);
+                        memmove(ret + used, p + i, n);
                 else
-                        copy[used] = '?';
+                        ret[used] = '?';
                 used += n;
         }
 
-        copy[used] = 0;
+        ret[used] = 0;
+}
+
+char *text_for_people(const void *data, size_t size, size_t max) {
+        char *copy = malloc(MIN(size, max) + 1);
+
+        if (copy)
+                text_make_presentable(data, size, max, copy);
         return copy;
 }
 

@@ -51,6 +51,8 @@ int parse_boolean(const char *text);
 bool utf8_is_valid(const void *data, size_t size);
 /* A copy fit for a log line or a terminal: control characters and invalid bytes become '?', cut at `max`. */
 char *text_for_people(const void *data, size_t size, size_t max);
+/* The same into `ret`, which may be where `data` is. */
+void text_make_presentable(const void *data, size_t size, size_t max, char *ret);
 /* Two digits, in lower case, for each byte, and a zero byte. */
 void bytes_to_hex(const void *data, size_t size, char *ret);
 

@@ -62,7 +62,7 @@ void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file
 
         grown = text ? reallocarray(report->remarks, report->n_remarks + 1, sizeof(ConfRemark)) : NULL;
         if (!grown) {
-                report->has_errors = true;
+                report->has_errors = report->is_incomplete = true;
                 return;
         }
 

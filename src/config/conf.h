@@ -26,9 +26,10 @@ typedef struct ConfReport {
         ConfRemark *remarks;
         size_t n_remarks;
         bool has_errors;
+        bool is_incomplete; /* there was no memory for a remark, which then counts as an error */
 } ConfReport;
 
-/* `line` 0: the file as a whole; `file` NULL: no file. Out of memory is kept as has_errors. */
+/* `line` 0: the file as a whole; `file` NULL: no file. */
 void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
                      const char *format, ...) __attribute__((format(printf, 5, 6)));
 void conf_report_done(ConfReport *report);

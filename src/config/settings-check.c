@@ -87,7 +87,10 @@ int payload_check(const char *value, char **ret_why) {
         if (!tokener)
                 return -ENOMEM;
         json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+        errno = 0;
         object = json_tokener_parse_ex(tokener, value, (int) size);
+        if (errno == ENOMEM)
+                return -ENOMEM;
         e = json_tokener_get_error(tokener);
         if (e == json_tokener_continue)
                 return why(ret_why, -EINVAL, "not JSON: it ends too early");

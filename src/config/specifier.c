@@ -678,7 +678,7 @@ int specifier_expand(const char *text, const SpecifierContext *context, char **r
         }
         if (r < 0)
                 return r;
-        if (fclose(TAKE_PTR(out)) != 0)
+        if (fclose(TAKE_PTR(out)) != 0 || !expanded)
                 return -ENOMEM;
 
         *ret = TAKE_PTR(expanded);

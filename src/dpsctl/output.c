@@ -149,7 +149,7 @@ int output_json(const Options *o, json_object *object) {
         int r;
 
         if (object && (!o->redact || redact_json(object) >= 0))
-                text = json_object_to_json_string_ext(object, flags);
+                text = json_render(object, flags);
         r = text ? puts(text) : fail_memory();
         json_object_put(object);
         return text && r >= 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;

@@ -175,6 +175,8 @@ int verb_verify_config(const Options *o) {
         r = verify(o, &report);
         if (r < 0 && !report.has_errors)
                 return complain(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
+        if (report.is_incomplete)
+                return fail_memory();
         if (o->json != JSON_OFF)
                 r = remarks_to_json(&report, o);
         else {
@@ -249,7 +251,7 @@ static int print_conf(const Conf *c, bool redact) {
                 style_end(STYLE_DIM));
         print_lines(c, redact, f);
         fputc('\n', f);
-        if (fclose(f) != 0)
+        if (fclose(f) != 0 || !text)
                 return -ENOMEM;
         redacted = redact_text(text);
         if (!redacted)

@@ -84,6 +84,10 @@ static int load_one(const Settings *s, const Assignment *a, unsigned index, Cred
         return r < 0 ? r : digest_of(ret->token, ret->id);
 }
 
+static const DpsError no_memory = { .id = DPS_ERROR_MEMORY,
+                                    .step = DPS_STEP_CONFIG,
+                                    .message = "out of memory" };
+
 /* The one that DPS took; where that is gone, another one of ours. Fills `error` on failure. */
 static int load_credential(const Identity *i, const Assignment *a, Credential *ret, DpsError *error) {
         const Settings *s = key_settings(i);
@@ -98,6 +102,10 @@ static int load_credential(const Identity *i, const Assignment *a, Credential *r
                 r = load_one(s, a, (taken + k) % n, ret, &trouble);
                 if (r >= 0)
                         return 0;
+                if (r == -ENOMEM) { /* which says nothing of the credential */
+                        *error = no_memory;
+                        break;
+                }
                 if (k == 0)
                         *error = trouble;
         }
@@ -347,33 +355,32 @@ static bool has_moved(const Assignment *a, const Assignment *before) {
         return !before || !streq(a->hub, before->hub) || !streq(a->device_id, before->device_id);
 }
 
-static void give_credential(const Identity *i, Assignment *a) {
+/* As far as one can be had now: it fails only for want of memory. */
+static int give_credential(const Identity *i, Assignment *a) {
         _cleanup_(credential_done) Credential credential = { 0 };
         DpsError error;
+        int r;
 
         if (a->method != METHOD_X509)
                 set_expiry(i, a);
-        if (load_credential(i, a, &credential, &error) < 0)
-                return;
+        r = load_credential(i, a, &credential, &error);
+        if (r < 0)
+                return r == -ENOMEM ? r : 0;
         free(a->credential_id);
         a->credential_id = strdup(credential.id);
+        return a->credential_id ? 0 : -ENOMEM;
 }
 
 static void keep_credential(Assignment *a, const Assignment *before) {
         a->token_expires_at_usec = before->token_expires_at_usec;
         a->renew_at_usec = before->renew_at_usec;
         a->credential = before->credential;
-        a->credential_id = before->credential_id ? strdup(before->credential_id) : NULL;
 }
 
-/* Takes `a`, and gives it what is ours: token, generation. It counts when it is durable. */
+/* Takes `a`, and gives it its generation. It counts when it is durable. */
 static void settle(Identity *i, Assignment *a, uint64_t success_at_usec) {
         const Assignment *before = i->pending ?: i->memory->assignment;
 
-        if (success_at_usec > 0 && i->is_unproven)
-                keep_credential(a, before);
-        else
-                give_credential(i, a);
         a->generation = before ? before->generation : i->memory->last_generation;
         if (has_moved(a, before) || !streq_ptr(a->credential_id, before->credential_id))
                 a->generation++;
@@ -433,6 +440,7 @@ static void on_assignment_saved(int r, void *userdata) {
 }
 
 static Assignment *assignment_from_reply(const Identity *i, const DpsReply *reply) {
+        const Assignment *before = i->pending ?: i->memory->assignment;
         const Settings *s = i->settings;
         Assignment told = {
                 .id_scope = s->id_scope,
@@ -446,6 +454,7 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
                 .registration_state = reply->registration_state,
                 .assigned_at_usec = now_usec(CLOCK_REALTIME),
                 .credential = dps_registration_credential(i->registration),
+                .credential_id = before ? before->credential_id : NULL,
         };
 
         return assignment_copy(&told);
@@ -455,20 +464,23 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
         const Assignment *before = i->memory->assignment;
         uint64_t now = now_usec(CLOCK_REALTIME);
         Assignment *a = assignment_from_reply(i, reply);
-        bool moved;
+        bool moved = a && has_moved(a, before);
+        bool is_unproven = a && !moved && a->method == before->method && is_credential_overtaken(i);
 
-        if (!a) {
+        if (is_unproven)
+                keep_credential(a, i->pending ?: before);
+        if (!a || (!is_unproven && give_credential(i, a) < 0)) {
+                assignment_free(a);
                 identity_log(i, LOG_ERR,
                              "there is no memory for what DPS has assigned; asking again in a minute");
                 i->begin_at_usec = now_usec(CLOCK_BOOTTIME) + USEC_PER_MINUTE;
                 return;
         }
 
-        moved = has_moved(a, before);
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
         dps_hub_health_on_assigned(&i->hub, moved, now_usec(CLOCK_BOOTTIME));
-        i->is_unproven = !moved && a->method == before->method && is_credential_overtaken(i);
+        i->is_unproven = is_unproven;
         i->certificate_was_warned_of = false;
         (void) state_add_transition(i->memory, now,
                                     !before ? "assigned"
@@ -482,8 +494,14 @@ void identity_adopt(Identity *i, const DpsReply *reply) {
 static void mint_anew(Identity *i) {
         Assignment *a = assignment_copy(i->memory->assignment);
 
-        if (a)
+        if (a && give_credential(i, a) >= 0) {
                 settle(i, a, 0);
+                return;
+        }
+
+        assignment_free(a);
+        i->has_credential = false; /* so that it is looked for again */
+        identity_set_trouble(i, &no_memory);
 }
 
 void identity_drop_assignment(Identity *i) {

@@ -154,7 +154,9 @@ static int resolve(Identity *i) {
                 return 0;
         }
 
-        id = r == -EAGAIN ? DPS_ERROR_UNREACHABLE : DPS_ERROR_CONFIG; /* only an interface can appear */
+        id = r == -EAGAIN   ? DPS_ERROR_UNREACHABLE /* only an interface can appear */
+             : r == -ENOMEM ? DPS_ERROR_MEMORY
+                            : DPS_ERROR_CONFIG;
         if (i->settings) {
                 set_fault(i, id, why ?: strerror(-r), why ?: strerror(-r));
                 return 0;

@@ -113,6 +113,7 @@ static bool is_between_attempts(const Identity *i) {
 
 static IdentityWaiting waiting_from_error(DpsErrorId id) {
         return id == DPS_ERROR_KEY           ? WAITING_KEY
+               : id == DPS_ERROR_MEMORY      ? WAITING_RETRY
                : id == DPS_ERROR_UNREACHABLE ? WAITING_NETWORK
                                              : WAITING_CONFIG;
 }
@@ -295,7 +296,8 @@ bool identity_waits_for_clock(const Identity *i) {
 
 bool identity_is_settled(const Identity *i) {
         return i->state == IDENTITY_FAILED ||
-               (i->state == IDENTITY_ASSIGNED && !i->pending && i->is_published && !identity_awaits_token(i));
+               (i->state == IDENTITY_ASSIGNED && !i->pending && i->is_published &&
+                !identity_awaits_token(i) && i->trouble != WAITING_RETRY);
 }
 
 /* ---- what it says ---- */
@@ -485,35 +487,39 @@ static void remember(Identity *i, State *memory) {
         i->method = memory->assignment ? memory->assignment->method : _METHOD_MAX;
 }
 
-/* Whether there was something. */
-static bool load(Identity *i) {
+/* 1: there was something. Fails only where that cannot be told: it is not to be written over then. */
+static int load(Identity *i) {
         _cleanup_(freep) char *why = NULL;
         State *memory = NULL;
         int r;
 
         r = store_load(i->manager->store, i->name, &memory, &why);
         if (r == -ENOENT)
-                return false;
+                return 0;
+        if (store_is_our_trouble(r))
+                return r;
         if (r < 0) {
                 identity_log(i, LOG_ERR,
                              "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and "
                              "DPS is asked anew",
                              why ?: strerror(-r), i->name);
-                return false;
+                return 0;
         }
 
         remember(i, memory);
-        return true;
+        return 1;
 }
 
 /* A run that was killed has not written all that binds us. What DPS has told does so also where the file is gone; who
  * removes it has the rest forgotten. */
-static void recall(Identity *i, bool is_known) {
+static int recall(Identity *i, bool is_known) {
         _cleanup_(state_freep) State *note = NULL;
         State *m = i->memory;
+        int r;
 
-        if (store_recall(i->manager->store, i->name, &note) < 0)
-                return;
+        r = store_recall(i->manager->store, i->name, &note);
+        if (r < 0)
+                return store_is_our_trouble(r) ? r : 0;
         if (note->assignment) { /* the disk has refused it */
                 note->is_refused = true;
                 i->again_at_usec = now_usec(CLOCK_BOOTTIME);
@@ -526,19 +532,27 @@ static void recall(Identity *i, bool is_known) {
                 m->not_before_usec = note->not_before_usec;
                 m->last_poll_at_usec = note->last_poll_at_usec;
                 m->polls = note->polls;
-                return;
+                return 0;
         }
         remember(i, TAKE_PTR(note));
+        return 0;
 }
 
-void identity_load(Identity *i) {
-        recall(i, load(i));
+int identity_load(Identity *i) {
+        int r;
+
+        r = load(i);
+        if (r >= 0)
+                r = recall(i, r > 0);
+        if (r < 0)
+                return r;
         if (i->memory->attempts == 0)
                 identity_clear_error(i); /* it was local trouble, and is looked at anew */
         i->last.n_polls = MIN(i->memory->polls, (uint32_t) DPS_POLLS_MAX);
         for (unsigned k = 0; k < i->last.n_polls; k++)
                 i->last.polls_usec[k] =
                         MIN(identity_boottime_of(i->memory->last_poll_at_usec), now_usec(CLOCK_BOOTTIME));
+        return 0;
 }
 
 void identity_retire(Identity *i) {

@@ -123,8 +123,9 @@ typedef struct Identity {
         unsigned n_again;
         sd_event_source *wakeup; /* the only timer: whatever is due next */
 
-        bool is_changed; /* the bus is told at the end of this turn of the loop */
-        unsigned bucket; /* manager.c's: as what it is counted … */
+        bool is_changed;               /* the bus is told at the end of this turn of the loop … */
+        struct Identity *next_changed; /* … after these */
+        unsigned bucket;               /* manager.c's: as what it is counted … */
         bool is_counted_for_network, is_counted_for_clock;
         void *bus_slot; /* identity-bus.c's */
 } Identity;
@@ -174,7 +175,8 @@ int identity_new(Manager *m, const char *name, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_FREEP(Identity, identity_free)
 /* What is remembered from before. Comes first. */
-void identity_load(Identity *i);
+/* Fails only where that cannot be told: it is not to be written over then. */
+int identity_load(Identity *i);
 /* What NAME.conf says now. Takes the settings; if `fault` is set they are not good, and `fault` says why. Disturbs
  * nothing where nothing changed. What follows from it comes with identity_reconsider(). */
 void identity_configure(Identity *i, Settings *settings, const char *fault);

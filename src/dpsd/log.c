@@ -123,56 +123,39 @@ static void write_to_stderr(int level, const char *text) {
                 return;
 }
 
-#define JOURNAL_FIELDS_MAX 9
-
-typedef struct JournalEntry {
-        struct iovec fields[JOURNAL_FIELDS_MAX];
-        int n_fields;
-} JournalEntry;
-
-/* A field that there is no memory for is left out. */
-static void entry_add(JournalEntry *e, const char *name, const char *value) {
-        char *field;
-        int n;
-
-        if (!value)
-                return;
-
-        n = asprintf(&field, "%s=%s", name, value);
-        if (n < 0)
-                return;
-        assert(e->n_fields < JOURNAL_FIELDS_MAX);
-        e->fields[e->n_fields++] = (struct iovec){ field, (size_t) n };
-}
-
-static void entry_done(JournalEntry *e) {
-        for (int i = 0; i < e->n_fields; i++)
-                free(e->fields[i].iov_base);
-}
+static const char *const journal_fields[] = { "MESSAGE",      "PRIORITY",       "SYSLOG_IDENTIFIER",
+                                              "MESSAGE_ID",   "DPS_IDENTITY",   "DPS_HUB",
+                                              "DPS_ERROR_ID", "DPS_ERROR_CODE", "DPS_TRACKING_ID" };
 
 static int write_to_journal(int level, const LogFields *fields, const char *text) {
-        _cleanup_(entry_done) JournalEntry e = { 0 };
+        static const LogFields none;
+        const LogFields *f = fields ?: &none;
         char priority[] = { (char) ('0' + level), 0 }, error_code[11];
+        const char *const values[ELEMENTSOF(journal_fields)] = {
+                text,           priority, "dpsd",      f->message_id,
+                f->identity,    f->hub,   f->error_id, f->error_code > 0 ? error_code : NULL,
+                f->tracking_id,
+        };
+        struct iovec entry[ELEMENTSOF(values)];
+        int n_fields = 0, r;
 
-        entry_add(&e, "MESSAGE", text);
-        entry_add(&e, "PRIORITY", priority);
-        entry_add(&e, "SYSLOG_IDENTIFIER", "dpsd");
-        if (fields) {
-                (void) snprintf(error_code, sizeof(error_code), "%" PRIu32, fields->error_code);
-                entry_add(&e, "MESSAGE_ID", fields->message_id);
-                entry_add(&e, "DPS_IDENTITY", fields->identity);
-                entry_add(&e, "DPS_HUB", fields->hub);
-                entry_add(&e, "DPS_ERROR_ID", fields->error_id);
-                entry_add(&e, "DPS_ERROR_CODE", fields->error_code > 0 ? error_code : NULL);
-                entry_add(&e, "DPS_TRACKING_ID", fields->tracking_id);
+        (void) snprintf(error_code, sizeof(error_code), "%" PRIu32, f->error_code);
+        for (size_t k = 0; k < ELEMENTSOF(values); k++) {
+                char *field = NULL;
+                int n = values[k] ? asprintf(&field, "%s=%s", journal_fields[k], values[k]) : -1;
+
+                if (n >= 0) /* a field that there is no memory for is left out */
+                        entry[n_fields++] = (struct iovec){ field, (size_t) n };
         }
-        return sd_journal_sendv(e.fields, e.n_fields);
+        r = sd_journal_sendv(entry, n_fields);
+        while (n_fields > 0)
+                free(entry[--n_fields].iov_base);
+        return r;
 }
 
 void log_messagev(int level, const LogFields *fields, const char *format, va_list ap) {
-        _cleanup_(freep) char *text = NULL;
         char message[MESSAGE_MAX + 1];
-        int saved_errno = errno, n = 0, m;
+        int saved_errno = errno, n = 0;
 
         assert(level >= LOG_EMERG && level <= LOG_DEBUG);
 
@@ -182,14 +165,13 @@ void log_messagev(int level, const LogFields *fields, const char *format, va_lis
         if (fields && fields->identity)
                 n = snprintf(message, sizeof(message), "%.64s: ", fields->identity);
         errno = saved_errno; /* for %m */
-        m = vsnprintf(message + n, sizeof(message) - (size_t) n, format, ap);
-        if (m < 0)
+        if (vsnprintf(message + n, sizeof(message) - (size_t) n, format, ap) < 0)
                 return;
 
         /* One line, whatever the network put into it. */
-        text = text_for_people(message, MIN((size_t) n + (size_t) m, sizeof(message) - 1), MESSAGE_MAX);
-        if (text && (!log_state.is_journal || write_to_journal(level, fields, text) < 0))
-                write_to_stderr(level, text);
+        text_make_presentable(message, strlen(message), MESSAGE_MAX, message);
+        if (!log_state.is_journal || write_to_journal(level, fields, message) < 0)
+                write_to_stderr(level, message);
         errno = saved_errno;
 }
 

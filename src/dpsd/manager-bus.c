@@ -165,7 +165,7 @@ static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
         for (size_t k = 0; k < report->n_remarks; k++)
                 if (report->remarks[k].severity == CONF_ERROR)
                         fprintf(f, "%s%s", ftell(f) > 0 ? "\n" : "", report->remarks[k].text);
-        if (fclose(f) != 0)
+        if (fclose(f) != 0 || !text)
                 return -ENOMEM;
 
         /* A path that is no UTF-8 would not get through. */

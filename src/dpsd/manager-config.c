@@ -89,12 +89,16 @@ static int add_identity(Manager *m, const char *name, Identity **ret) {
         r = identity_new(m, name, &i);
         if (r < 0)
                 return r;
+        r = identity_load(i);
+        if (r < 0) {
+                identity_free(i);
+                return r;
+        }
 
         for (k = m->n_identities; k > 0 && strcmp(m->identities[k - 1]->name, name) > 0; k--)
                 m->identities[k] = m->identities[k - 1];
         m->identities[k] = i;
         m->n_identities++;
-        identity_load(i);
         bus_identity_added(m, i);
 
         *ret = i;
@@ -185,8 +189,12 @@ static int configure(Manager *m, const Conf *defaults, const char *name) {
                 return 0; /* masked, or gone in this moment */
         if (r >= 0)
                 r = settings_from_conf(defaults, conf, &report, &settings);
-        if (r < 0)
+        if (r >= 0 && report.is_incomplete)
+                r = -ENOMEM;
+        if (r < 0) {
+                settings_free(settings);
                 return r;
+        }
 
         i = manager_find(m, name);
         if (!i) {

@@ -82,16 +82,11 @@ void manager_changed(Manager *m) {
 }
 
 void manager_identity_changed(Manager *m, Identity *i) {
-        Identity **changed;
-
         if (i->is_changed)
                 return;
 
-        changed = reallocarray(m->changed, m->n_changed + 1, sizeof(*changed));
-        if (!changed)
-                return;
-        m->changed = changed;
-        m->changed[m->n_changed++] = i;
+        i->next_changed = m->changed;
+        m->changed = i;
         i->is_changed = true;
         manager_changed(m);
 }
@@ -110,9 +105,9 @@ static void count(Manager *m, Identity *i, Bucket bucket, bool for_network, bool
 
 void manager_identity_gone(Manager *m, Identity *i) {
         count(m, i, BUCKET_NONE, false, false);
-        for (size_t k = 0; k < m->n_changed; k++)
-                if (m->changed[k] == i) {
-                        m->changed[k] = m->changed[--m->n_changed];
+        for (Identity **c = &m->changed; *c; c = &(*c)->next_changed)
+                if (*c == i) {
+                        *c = i->next_changed;
                         break;
                 }
         manager_changed(m);
@@ -158,16 +153,15 @@ bool manager_is_done(const Manager *m, bool *ret_assigned) {
 
 static int on_turn(sd_event_source *s, void *userdata) {
         Manager *m = userdata;
+        Identity *i;
         bool is_assigned;
 
-        for (size_t k = 0; k < m->n_changed; k++) {
-                Identity *i = m->changed[k];
-
+        while ((i = m->changed)) {
+                m->changed = i->next_changed;
                 i->is_changed = false;
                 count(m, i, bucket_of(i), identity_waits_for_network(i), identity_waits_for_clock(i));
                 bus_identity_changed(m, i);
         }
-        m->n_changed = 0;
         bus_manager_changed(m);
         tell_status(m);
         look_if_ready(m);
@@ -373,7 +367,6 @@ Manager *manager_free(Manager *m) {
         for (size_t k = 0; k < m->n_groups; k++)
                 free(m->groups[k].group);
         free(m->groups);
-        free(m->changed);
         manager_window_done(m);
         conf_report_done(&m->report);
         strv_free(m->directories);

@@ -75,8 +75,7 @@ typedef struct Manager {
 
         /* The end of a turn of the loop: what changed in it is counted, and told. */
         sd_event_source *turn;
-        Identity **changed;
-        size_t n_changed;
+        Identity *changed; /* a list, so that there is always room */
         unsigned counts[_BUCKET_MAX];
         unsigned n_waiting_for_network, n_waiting_for_clock;
 

@@ -180,7 +180,7 @@ static int environment_to_text(const Connection *c, const Derived *d, char **ret
                 return -ENOMEM;
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(variables); i++)
                 r = write_variable(f, variables[i].name, variables[i].value);
-        if (fclose(f) != 0)
+        if (fclose(f) != 0 || !text)
                 return -ENOMEM;
         if (r < 0)
                 return r;
@@ -252,7 +252,7 @@ static int derived_to_json(const Connection *c, const Derived *d, char **ret) {
         if (r < 0)
                 return r;
 
-        text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+        text = json_render(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
         r = text ? copy_line(text, ret) : -ENOMEM;
         wipe(text);
         wipe(json_string(json_member(o, "password")));

@@ -266,8 +266,7 @@ static int set_aside(Store *s, const char *name, const char *defect, char **ret_
                    defect);
 }
 
-/* Trouble of ours, which says nothing about the file. */
-static bool is_our_trouble(int r) {
+bool store_is_our_trouble(int r) {
         return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
 }
 
@@ -285,7 +284,7 @@ int store_load(Store *s, const char *name, State **ret, char **ret_why) {
 
         wait_for(s, file);
         r = file_read_at(s->directory_fd, file, STATE_SIZE_MAX, &text, &size);
-        if (r == -ENOENT || is_our_trouble(r))
+        if (r == -ENOENT || store_is_our_trouble(r))
                 return r;
         if (r < 0)
                 return set_aside(s, name, r == -EFBIG ? "it is too long" : strerror(-r), ret_why);

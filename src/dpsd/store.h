@@ -32,6 +32,8 @@ int store_directory_fd(const Store *s);
 
 /* 0; -ENOENT: none; -EBADMSG: there was one, unreadable or foreign, and is now NAME.json.corrupt: `ret_why`. */
 int store_load(Store *s, const char *name, State **ret, char **ret_why);
+/* A failure that is ours, and says nothing about the file: no memory, no file descriptor. */
+bool store_is_our_trouble(int r);
 /* Names that have a state file, sorted. */
 int store_list(Store *s, char ***ret);
 /* `handler` may be NULL. When it is called with 0 the state, or a newer one of the same name, is durable. What fails at

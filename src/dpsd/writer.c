@@ -113,7 +113,7 @@ static int job_new(const char *file, const char *text, writer_handler_t handler,
                 return -ENOMEM;
         j->file = strdup(file);
         j->text = strdup(text);
-        j->waiters = handler ? malloc(sizeof(Waiter)) : NULL;
+        j->waiters = handler ? calloc(1, sizeof(Waiter)) : NULL;
         if (!j->file || !j->text || (handler && !j->waiters))
                 return -ENOMEM;
         if (handler)

@@ -248,10 +248,8 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
         if (reply.request_id != t->request_id)
                 return;
 
-        if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0) {
-                dps_reply_done(&reply);
-                return;
-        }
+        if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0)
+                reply.defect = "there is no memory to read it";
         t->replies[t->n_replies++] = reply;
 }
 

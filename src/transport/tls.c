@@ -164,11 +164,12 @@ static const char *openssl_reason(unsigned long error) {
 static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {
         STRV_FOREACH(file, files) {
                 ERR_clear_error();
+                errno = 0;
                 if (SSL_CTX_load_verify_file(ssl, *file) == 1)
                         continue;
 
-                dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "CaFile=%s cannot be used: %s", *file,
-                              openssl_reason(ERR_peek_error()));
+                dps_error_set(error, errno == ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+                              "CaFile=%s cannot be used: %s", *file, openssl_reason(ERR_peek_error()));
                 ERR_clear_error();
                 return -EINVAL;
         }

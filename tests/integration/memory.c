@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Loaded before a program (LD_PRELOAD), this makes its memory run out when the test wants it to: memory.py is the other
+ * half, and shares the file $DPS_TEST_MEMORY with it. What is not given is as in a real shortage: NULL and ENOMEM; who
+ * asked for it is told on stderr if there is $DPS_TEST_MEMORY_TRACE. The real functions are those of whatever comes next,
+ * which may be a sanitizer's.
+ */
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What everything else of this repository is built to hide is to be seen here. */
+#pragma GCC visibility push(default)
+
+#define TRACE_MAX 24
+
+typedef struct Shared {
+        _Atomic int64_t first;      /* the call that fails first, counted from 1 on; 0: none */
+        _Atomic int64_t n_failures; /* in all */
+        _Atomic int64_t own;        /* only calls of the program and of libc count */
+        _Atomic int64_t n_calls, n_failed;
+} Shared;
+
+typedef struct Range {
+        uintptr_t start, end;
+} Range;
+
+static Shared private;
+static Shared *shared = &private;
+static Range own_ranges[2]; /* the program, and libc */
+static bool is_traced;
+static _Thread_local bool is_inside;
+
+static Range range_of(const struct dl_phdr_info *info) {
+        Range range = { UINTPTR_MAX, 0 };
+
+        for (int k = 0; k < info->dlpi_phnum; k++) {
+                uintptr_t start = info->dlpi_addr + info->dlpi_phdr[k].p_vaddr;
+                uintptr_t end = start + info->dlpi_phdr[k].p_memsz;
+
+                if (info->dlpi_phdr[k].p_type != PT_LOAD)
+                        continue;
+                range.start = start < range.start ? start : range.start;
+                range.end = end > range.end ? end : range.end;
+        }
+        return range;
+}
+
+/* The program is the first. */
+static int note_range(struct dl_phdr_info *info, size_t size, void *userdata) {
+        if (own_ranges[0].end == 0)
+                own_ranges[0] = range_of(info);
+        else if (strstr(info->dlpi_name, "/libc.so."))
+                own_ranges[1] = range_of(info);
+        return 0;
+}
+
+__attribute__((constructor)) static void set_up(void) {
+        const char *path = getenv("DPS_TEST_MEMORY");
+        int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        void *p;
+
+        (void) dl_iterate_phdr(note_range, NULL);
+        if (fd < 0)
+                return;
+        p = mmap(NULL, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        if (p == MAP_FAILED)
+                abort();
+        is_traced = getenv("DPS_TEST_MEMORY_TRACE");
+        if (is_traced)
+                (void) backtrace((void *[1]){ 0 }, 1); /* asks for memory, the first time */
+        shared = p;
+}
+
+static void trace(int64_t call) {
+        void *frames[TRACE_MAX];
+        int n;
+
+        is_inside = true;
+        n = backtrace(frames, TRACE_MAX);
+        backtrace_symbols_fd(frames + 2, n - 2, STDERR_FILENO);
+        is_inside = false;
+}
+
+static bool is_own(uintptr_t caller) {
+        for (size_t k = 0; k < 2; k++)
+                if (caller >= own_ranges[k].start && caller < own_ranges[k].end)
+                        return true;
+        return false;
+}
+
+static bool is_refused(const void *caller) {
+        int64_t first = shared->first, call;
+
+        if (first == 0 || is_inside || (shared->own && !is_own((uintptr_t) caller)))
+                return false;
+        call = ++shared->n_calls;
+        if (call < first || call - first >= shared->n_failures)
+                return false;
+
+        shared->n_failed++;
+        if (is_traced)
+                trace(call);
+        errno = ENOMEM;
+        return true;
+}
+
+/* ---- the calls ---- */
+
+static void *real(const char *name, _Atomic(void *) *known) {
+        if (!*known)
+                *known = dlsym(RTLD_NEXT, name);
+        return *known;
+}
+
+void *malloc(size_t size) {
+        static _Atomic(void *) known;
+
+        if (is_refused(__builtin_return_address(0)))
+                return NULL;
+        return ((void *(*) (size_t)) real("malloc", &known))(size);
+}
+
+void *calloc(size_t n, size_t size) {
+        static _Atomic(void *) known;
+
+        if (is_refused(__builtin_return_address(0)))
+                return NULL;
+        return ((void *(*) (size_t, size_t)) real("calloc", &known))(n, size);
+}
+
+void *realloc(void *p, size_t size) {
+        static _Atomic(void *) known;
+
+        if (size > 0 && is_refused(__builtin_return_address(0)))
+                return NULL;
+        return ((void *(*) (void *, size_t)) real("realloc", &known))(p, size);
+}
+
+void *reallocarray(void *p, size_t n, size_t size) {
+        static _Atomic(void *) known;
+
+        if (n > 0 && size > 0 && is_refused(__builtin_return_address(0)))
+                return NULL;
+        return ((void *(*) (void *, size_t, size_t)) real("reallocarray", &known))(p, n, size);
+}
+
+/* A sanitizer's would not ask us. */
+static char *duplicate(const char *text, size_t size, const void *caller) {
+        char *copy;
+
+        if (is_refused(caller))
+                return NULL;
+        is_inside = true;
+        copy = malloc(size + 1);
+        is_inside = false;
+        if (copy) {
+                memcpy(copy, text, size);
+                copy[size] = 0;
+        }
+        return copy;
+}
+
+char *strdup(const char *text) {
+        return duplicate(text, strlen(text), __builtin_return_address(0));
+}
+
+char *strndup(const char *text, size_t max) {
+        return duplicate(text, strnlen(text, max), __builtin_return_address(0));
+}
+
+/* ---- what ends the program where there is no memory, whoever calls it: glibc's lookup in databases, and a sanitizer ---- */
+
+int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size, struct group **ret) {
+        static _Atomic(void *) known;
+        int r;
+
+        is_inside = true;
+        r = ((int (*)(const char *, struct group *, char *, size_t, struct group **)) real(
+                "getgrnam_r", &known))(name, group, buffer, size, ret);
+        is_inside = false;
+        return r;
+}
+
+int pthread_getattr_np(pthread_t thread, pthread_attr_t *ret) {
+        static _Atomic(void *) known;
+        int r;
+
+        is_inside = true;
+        r = ((int (*)(pthread_t, pthread_attr_t *)) real("pthread_getattr_np", &known))(thread, ret);
+        is_inside = false;
+        return r;
+}

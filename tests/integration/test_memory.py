@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Memory that runs out at the first, the second … call that asks for it. Some calls of each row are tried; all of them with
+$DPS_MEMORY_SWEEP=1. Then either it does not matter, or it is told, and tried again."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from clock import Clock
+from memory import Memory
+from process import SLOWER, UNDER, Lines
+
+pytestmark = [pytest.mark.skipif(bool(UNDER), reason="what dpsd is run in would run out of memory"),
+              pytest.mark.timeout(900 * SLOWER)]
+STEP = 1 if os.environ.get("DPS_MEMORY_SWEEP") else 11
+PATIENCE = 60  # seconds until what there was no memory for is tried again, at the latest
+TOLD = ("memory", "allocate")
+
+
+@pytest.fixture
+def clock(tmp_path, gateway):
+    clock = Clock(tmp_path)
+    yield clock.rule(gateway)
+    clock.close()
+
+
+@pytest.fixture
+def memory(tmp_path, gateway, clock):
+    memory = Memory(tmp_path)
+    yield memory.rule(gateway)
+    memory.close()
+
+
+def is_told(text):
+    return any(word in text.lower() for word in TOLD)
+
+
+def run_once(gateway, clock):
+    """dpsd --once to its end, the code of which it gives; where it waits to try again, time goes by."""
+    gateway.err = Lines()
+    gateway.spawn("--once", **gateway.environment())
+    while True:
+        try:
+            gateway.process.wait(0.5)
+            return gateway.end()
+        except subprocess.TimeoutExpired:
+            clock.pass_by(PATIENCE)
+            gateway.process.send_signal(signal.SIGHUP)  # so that it looks
+
+
+def empty(directory):
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sweep(memory, start):
+    """The number of each call that is to fail, until there is none."""
+    n = start
+    while True:
+        memory.fail(n)
+        yield n
+        if memory.heal() == 0:
+            return
+        n += STEP
+
+
+def assert_whole(gateway, names, n):
+    """What was written is all of it."""
+    files, state = gateway.files(), gateway.remembered()
+    assert sorted(files) == names, n
+    connection = json.loads(files["connection.json"])
+    assert (connection["hub"], connection["generation"]) == (state["assignedHub"], state["generation"]), n
+    assert connection["registrationState"]["status"] == "assigned" and state["credentialId"], n
+    assert f"IOTHUB_GENERATION={state['generation']}\n" in files["hub.env"], n
+
+
+def configure(gateway, emulator, method):
+    emulator.set("*", quotas={"pollsPerTenSeconds": 1000000})
+    if method == "x509":
+        certificate, key = emulator.certificate("gateway")
+        primary = {"certificate": certificate.read_text()}
+        emulator.add({"individualEnrollments": [{
+            "registrationId": "gateway",
+            "attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": primary}}}}]})
+        gateway.identity(method="x509", attestation={"Certificate": certificate, "PrivateKey": key})
+        return ["cert.pem", "connection.json", "hub.env"]
+    group_key = emulator.enroll_group("line-1")
+    attestation = {"GroupKey": gateway.write_key("group.key", group_key), "Key": None} if method == "group-key" else {}
+    gateway.identity(attestation=attestation, provisioning={"Payload": '{"site":"north","floors":[1,2]}'})
+    return ["connection.json", "hub.env", "token"]
+
+
+@pytest.mark.parametrize("method", ["symmetric-key", "group-key", "x509"])
+def test_a_first_start_without_memory_provisions_or_says_so(gateway, emulator, clock, memory, method):
+    names = configure(gateway, emulator, method)
+    for n in sweep(memory, 1 + ("symmetric-key", "group-key", "x509").index(method)):
+        empty(gateway.state)
+        empty(gateway.run)
+        code = run_once(gateway, clock)
+        assert code in (0, 1), (n, gateway.log)
+        assert not list(gateway.state.glob(".#*")), n
+        if code == 0:
+            assert_whole(gateway, names, n)
+        else:
+            assert is_told(gateway.log), (n, gateway.log)
+    assert n > 100
+
+
+def test_a_cached_assignment_survives_a_start_without_memory(gateway, emulator, clock, memory):
+    names = configure(gateway, emulator, "symmetric-key")
+    assert run_once(gateway, clock) == 0
+    before, files = gateway.remembered(), gateway.files()
+    for n in sweep(memory, 1):
+        empty(gateway.run)
+        code = run_once(gateway, clock)
+        assert code in (0, 1), (n, gateway.log)
+        assert gateway.remembered()["assignedHub"] == before["assignedHub"], n
+        assert not list(gateway.state.glob("*.corrupt")), (n, gateway.log)
+        if code == 0:
+            assert_whole(gateway, names, n)
+            assert gateway.files() == files, n
+        else:
+            assert is_told(gateway.log), (n, gateway.log)
+    assert n > 100 and len(emulator.requests("register")) == 1
+
+
+def is_good_again(gateway, clock):
+    """Asks, as often as it fails for what failed before."""
+    for _ in range(4):
+        clock.pass_by(4 * PATIENCE)
+        if gateway.dpsctl("reprovision", "gateway", "--wait").code == 0:
+            return True
+    return False
+
+
+def test_a_running_daemon_outlives_a_shortage(gateway, emulator, clock, memory):
+    names = configure(gateway, emulator, "symmetric-key")
+    gateway.start()
+    before = gateway.wait_for(State="assigned", Healthy=True)
+    for n in sweep(memory, 1):
+        clock.pass_by(4 * PATIENCE)  # requests are limited
+        result = gateway.dpsctl("reprovision", "gateway", "--wait", "--timeout=3")
+        assert gateway.is_running(), (n, gateway.log)
+        assert result.code in (0, 1, 7), (n, result)
+        assert gateway.remembered()["assignedHub"] == before["AssignedHub"], n
+        if result.code != 0:
+            memory_was_out = memory.heal()
+            assert memory_was_out and is_good_again(gateway, clock), (n, gateway.log)
+            memory.words[4] = memory_was_out
+    properties = gateway.wait_for(State="assigned", Healthy=True)
+    assert n > 50 and properties["AssignedHub"] == before["AssignedHub"]
+    assert_whole(gateway, names, n)
+
+
+@pytest.mark.parametrize("verb", ["status --json=short", "status", "show gateway", "cat-config gateway", "verify-config"])
+def test_a_dpsctl_without_memory_answers_right_or_says_so(gateway, emulator, memory, verb):
+    configure(gateway, emulator, "symmetric-key")
+    gateway.start()
+    gateway.wait_for(State="assigned", Healthy=True)
+    arguments = verb.split() + ([gateway.configuration / "gateway.conf"] if verb == "verify-config" else [])
+    right = gateway.dpsctl(*arguments)
+    assert right.code == 0
+    for n in sweep(memory, 1):
+        result = gateway.dpsctl(*arguments, **memory.environment())
+        is_right = result.code == 0 and len(result.out.splitlines()) == len(right.out.splitlines())
+        assert is_right or is_told(result.err + result.out), (n, result)
+        assert result.code in (0, 1), (n, result)
+    assert n > 10
