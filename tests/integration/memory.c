@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <link.h>
+#include <locale.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -183,7 +184,10 @@ char *strndup(const char *text, size_t max) {
         return duplicate(text, strnlen(text, max), __builtin_return_address(0));
 }
 
-/* ---- what ends the program where there is no memory, whoever calls it: glibc's lookup in databases, and a sanitizer ---- */
+/*
+ * ---- for these there is always enough: without, glibc ends the program (databases) or leaks (locale), and so does a
+ * sanitizer (threads), whoever calls it ----
+ */
 
 int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size, struct group **ret) {
         static _Atomic(void *) known;
@@ -204,4 +208,14 @@ int pthread_getattr_np(pthread_t thread, pthread_attr_t *ret) {
         r = ((int (*)(pthread_t, pthread_attr_t *)) real("pthread_getattr_np", &known))(thread, ret);
         is_inside = false;
         return r;
+}
+
+char *setlocale(int category, const char *locale) {
+        static _Atomic(void *) known;
+        char *name;
+
+        is_inside = true;
+        name = ((char *(*) (int, const char *) ) real("setlocale", &known))(category, locale);
+        is_inside = false;
+        return name;
 }
