@@ -228,11 +228,15 @@ static int send_request(Identity *i, const DpsRequest *request, DpsError *error)
 
 /* ---- the end of an attempt ---- */
 
+static uint64_t realtime_of(uint64_t boottime_usec) {
+        return boottime_usec > 0 ? identity_realtime_of(boottime_usec) : 0;
+}
+
 static void remember_polls(Identity *i) {
         DpsRegistrationHistory h = dps_registration_history(i->registration);
         uint64_t last = h.n_polls > 0 ? h.polls_usec[h.n_polls - 1] : 0;
 
-        i->memory->last_poll_at_usec = last > 0 ? identity_realtime_of(last) : 0;
+        i->memory->last_poll_at_usec = realtime_of(last);
         i->memory->polls = 0;
         for (unsigned k = 0; k < h.n_polls; k++)
                 i->memory->polls += usec_add(h.polls_usec[k], POLLS_WINDOW_USEC) > last;
@@ -247,8 +251,8 @@ void identity_remember_wait(Identity *i) {
         h = dps_registration_history(i->registration);
         i->memory->attempts = h.attempts;
         i->memory->finals = h.finals;
-        i->memory->next_attempt_at_usec = h.next_usec > 0 ? identity_realtime_of(h.next_usec) : 0;
-        i->memory->not_before_usec = h.not_before_usec > 0 ? identity_realtime_of(h.not_before_usec) : 0;
+        i->memory->next_attempt_at_usec = realtime_of(h.next_usec);
+        i->memory->not_before_usec = realtime_of(h.not_before_usec);
         remember_polls(i);
 }
 

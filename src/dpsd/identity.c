@@ -566,14 +566,12 @@ void identity_retire(Identity *i) {
 
 void identity_stop(Identity *i) {
         const State *m = i->memory;
-        uint64_t now = now_usec(CLOCK_REALTIME);
         bool is_bound;
 
         identity_remember_wait(i);
         /* The polls of a success are saved with it. */
-        is_bound = m->attempts > 0 || m->not_before_usec > now ||
-                   (i->registration &&
-                    usec_add(m->last_poll_at_usec, DPS_POLLS_WINDOW_SEC * USEC_PER_SEC) > now);
+        is_bound = m->attempts > 0 || m->not_before_usec > now_usec(CLOCK_REALTIME) ||
+                   (i->registration && m->polls > 0);
         identity_cancel(i);
         if (is_bound || i->memory->is_refused)
                 identity_save(i);

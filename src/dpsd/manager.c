@@ -160,6 +160,9 @@ static int on_turn(sd_event_source *s, void *userdata) {
                 m->changed = i->next_changed;
                 i->is_changed = false;
                 count(m, i, bucket_of(i), identity_waits_for_network(i), identity_waits_for_clock(i));
+                /* Who is told that it waits may bring what it waits for. */
+                if (m->n_waiting_for_network > 0)
+                        network_watch(m->network, true);
                 bus_identity_changed(m, i);
         }
         bus_manager_changed(m);
