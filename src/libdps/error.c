@@ -305,5 +305,5 @@ void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *for
                 shorten(message, DPS_MESSAGE_MAX - 1);
                 safe = text_for_people(message, strlen(message), DPS_MESSAGE_MAX - 1);
         }
-        (void) strcpy(error->message, safe ?: manual[id].meaning);
+        (void) snprintf(error->message, sizeof(error->message), "%s", safe ?: manual[id].meaning);
 }
