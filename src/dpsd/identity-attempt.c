@@ -236,6 +236,7 @@ static void remember_polls(Identity *i) {
         DpsRegistrationHistory h = dps_registration_history(i->registration);
         uint64_t last = h.n_polls > 0 ? h.polls_usec[h.n_polls - 1] : 0;
 
+        i->last_poll_usec = last;
         i->memory->last_poll_at_usec = realtime_of(last);
         i->memory->polls = 0;
         for (unsigned k = 0; k < h.n_polls; k++)
@@ -333,7 +334,7 @@ static bool has_failed(const Identity *i) {
 
 static void end_registration(Identity *i) {
         hang_up(i);
-        i->last = dps_registration_history(i->registration);
+        remember_polls(i);
         i->registration = dps_registration_free(i->registration);
 }
 
@@ -403,13 +404,18 @@ static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
 
 static int make_registration(Identity *i) {
         const Assignment *a = i->memory->assignment;
-        DpsRegistrationHistory history = i->last;
+        DpsRegistrationHistory history = {
+                .attempts = i->memory->attempts,
+                .finals = i->memory->finals,
+                .next_usec = wait_until(i, i->memory->next_attempt_at_usec),
+                .not_before_usec = wait_until(i, i->memory->not_before_usec),
+                .credential = a && a->method == i->method ? a->credential : 0,
+                .n_polls = MIN(i->memory->polls, (uint32_t) DPS_POLLS_MAX),
+        };
 
-        history.attempts = i->memory->attempts;
-        history.finals = i->memory->finals;
-        history.next_usec = wait_until(i, i->memory->next_attempt_at_usec);
-        history.not_before_usec = wait_until(i, i->memory->not_before_usec);
-        history.credential = a && a->method == i->method ? a->credential : 0;
+        /* As if all had been with the last: no sooner than the service may count them. */
+        for (unsigned k = 0; k < history.n_polls; k++)
+                history.polls_usec[k] = i->last_poll_usec;
         i->is_begun = false;
         return dps_registration_new(MAX(attestation_count(i->settings, i->method), 1U), &history,
                                     &i->registration);

@@ -548,10 +548,7 @@ int identity_load(Identity *i) {
                 return r;
         if (i->memory->attempts == 0)
                 identity_clear_error(i); /* it was local trouble, and is looked at anew */
-        i->last.n_polls = MIN(i->memory->polls, (uint32_t) DPS_POLLS_MAX);
-        for (unsigned k = 0; k < i->last.n_polls; k++)
-                i->last.polls_usec[k] =
-                        MIN(identity_boottime_of(i->memory->last_poll_at_usec), now_usec(CLOCK_BOOTTIME));
+        i->last_poll_usec = MIN(identity_boottime_of(i->memory->last_poll_at_usec), now_usec(CLOCK_BOOTTIME));
         return 0;
 }
 

@@ -95,7 +95,7 @@ typedef struct Identity {
         /* What we do about it */
         DpsRegistration *registration; /* only while there is something to get */
         IdentityReason reason;         /* of it, or of the splayed one */
-        DpsRegistrationHistory last;   /* of the one before: its polls count on */
+        uint64_t last_poll_usec;       /* CLOCK_BOOTTIME; 0: none. Polls count on from one to the next */
         bool is_begun;                 /* it was given its first event */
         bool is_cut_off;               /* one for `reason` was, and goes on when it can */
         uint64_t wake_usec;            /* CLOCK_BOOTTIME; when it wants to be woken */
