@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
-/* dpsctl: what there is to say to dpsd, and about it. */
+/*
+ * dpsctl: what there is to say to dpsd, and about it. What needs no daemon but keys, TLS or the configuration is in
+ * a program of its own, dpsctl-local, so that nobody loads OpenSSL for a status.
+ */
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "basic/text.h"
 #include "build-config.h"
-#include "dpsctl/redact.h"
-#include "dpsctl/say.h"
+#include "dpsctl/program.h"
 #include "dpsctl/verbs.h"
 
 static int verb_help(const Options *o);
@@ -18,8 +22,8 @@ static int verb_version(const Options *o);
 
 static const struct {
         const char *name;
-        unsigned min, max; /* arguments */
-        int (*run)(const Options *o);
+        unsigned min, max;            /* arguments */
+        int (*run)(const Options *o); /* NULL: dpsctl-local's */
         const char *usage;
 } verbs[] = {
         { "status", 0, ANY, verb_status, "[NAME...]" },
@@ -33,13 +37,13 @@ static const struct {
         { "log-level", 0, 1, verb_log_level, "[LEVEL]" },
         { "monitor", 0, 0, verb_monitor, "" },
         { "history", 0, ANY, verb_history, "[NAME...]" },
-        { "check", 0, ANY, verb_check, "[NAME...]" },
-        { "cat-config", 0, ANY, verb_cat_config, "[NAME...]" },
-        { "verify-config", 0, ANY, verb_verify_config, "[FILE...]" },
-        { "expand", 1, 1, verb_expand, "STRING" },
+        { "check", 0, ANY, NULL, "[NAME...]" },
+        { "cat-config", 0, ANY, NULL, "[NAME...]" },
+        { "verify-config", 0, ANY, NULL, "[FILE...]" },
+        { "expand", 1, 1, NULL, "STRING" },
         { "explain", 0, 1, verb_explain, "[ID]" },
-        { "derive-key", 1, 1, verb_derive_key, "REGISTRATION_ID" },
-        { "sas", 0, 0, verb_sas, "" },
+        { "derive-key", 1, 1, NULL, "REGISTRATION_ID" },
+        { "sas", 0, 0, NULL, "" },
         { "help", 0, ANY, verb_help, "" },
         { "version", 0, 0, verb_version, "" },
 };
@@ -77,34 +81,33 @@ static int verb_version(const Options *o) {
         return EXIT_DONE;
 }
 
-static int run_verb(const Options *o) {
+/* That of the same build or package: beside us, or where it is installed. */
+static int run_local(char **argv) {
+        static const char suffix[] = "-local", installed[] = DPS_PLUGIN_DIR "/dpsctl-local";
+        char path[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof(suffix));
+
+        if (n > 0) {
+                memcpy(path + n, suffix, sizeof(suffix));
+                execv(path, argv);
+        }
+        execv(installed, argv);
+        return complain(EXIT_FAILED, "%s cannot be run: %s; it is of the same package", installed,
+                        strerror(errno));
+}
+
+static int run_verb(const Options *o, char **argv) {
         for (size_t k = 0; k < ELEMENTSOF(verbs); k++) {
                 if (!streq(verbs[k].name, o->verb))
                         continue;
                 if (o->n_arguments < verbs[k].min || o->n_arguments > verbs[k].max)
                         return complain(EXIT_USAGE, "it is: dpsctl %s%s%s", verbs[k].name,
                                         isempty(verbs[k].usage) ? "" : " ", verbs[k].usage);
-                return verbs[k].run(o);
+                return verbs[k].run ? verbs[k].run(o) : run_local(argv);
         }
         return complain(EXIT_USAGE, "'%s' is no verb; dpsctl --help shows them", o->verb);
 }
 
 int main(int argc, char **argv) {
-        Options options;
-        int code;
-
-        style_init();
-        code = options_parse(argc, argv, &options);
-        if (code != 0)
-                return code;
-        if (options.redact)
-                redact_begin();
-        code = run_verb(&options);
-        options_done(&options);
-        redact_forget();
-
-        /* A full disk is no success. */
-        if (fflush(stdout) != 0 || ferror(stdout))
-                code = complain(code ?: EXIT_FAILED, "standard output cannot be written");
-        return code;
+        return program_run(argc, argv, run_verb);
 }

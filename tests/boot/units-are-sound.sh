@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# systemd finds nothing to complain about in our units, nor sysusers and tmpfiles in theirs.
+# systemd finds nothing to complain about in our units, nor sysusers and tmpfiles in theirs; and all is where it is looked for.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -9,3 +9,4 @@ systemd-analyze verify --man=no dpsd.service dps-wait-provisioned.service dps-pr
 ! grep -i dps /run/verify || fail 'see above'
 id dpsd | grep -q '(dps)'
 [ "$(stat -c '%a %U %G' /etc/dps)" = '750 root dpsd' ]
+[ "$(dpsctl expand 100%%)" = 100% ]

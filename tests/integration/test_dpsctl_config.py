@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: MIT
 """dpsctl on the configuration as it lies on the disk: verify-config, cat-config, and the twins that check finds too."""
 import json
+import re
+import shutil
+import subprocess
 
 import pytest
+
+from process import program
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 GOOD = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=/etc/dps/gw.key\n"
@@ -125,3 +130,16 @@ def test_cat_config_names_files_and_hides_secrets(dpsctl):
     assert code == 0 and f"# {drop_in}\nSplay=5min" in out
     assert KEY not in out + err and "pass" not in out + err and "Key=(not shown)" in out
     assert dpsctl("cat-config", "nope")[0] == 4
+
+
+def test_a_dpsctl_without_its_other_half_says_what_is_missing(dpsctl, tmp_path):
+    """It is installed in part only; or is another one, whose other half is not beside it."""
+    alone = tmp_path / "bin/dpsctl"
+    alone.parent.mkdir()
+    shutil.copy(program("dpsctl"), alone)
+    ended = subprocess.run([alone, "expand", "x"], env=dpsctl.environment, capture_output=True, text=True)
+    if (ended.returncode, ended.stdout) != (0, "x\n"):  # dps is installed on this machine
+        assert ended.returncode == 1 and re.fullmatch(r"dpsctl: /\S+/dpsctl-local cannot be run: .*\n", ended.stderr)
+    shutil.copy(f"{program('dpsctl')}-local", alone.with_name("dpsctl-local"))
+    ended = subprocess.run([alone, "expand", "--", "-x%%"], env=dpsctl.environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "-x%\n")
