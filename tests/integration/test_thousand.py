@@ -6,12 +6,15 @@ import os
 
 import pytest
 
+from clock import Clock
 from conftest import Emulator
-from process import DEADLINE
+from process import DEADLINE, eventually
 
 N = 1000
 NAMES = [f"device-{k:04}" for k in range(N)]
 PATIENCE = 3 * DEADLINE
+DAY = 86400
+SEC = 1_000_000
 
 
 @pytest.fixture
@@ -37,6 +40,13 @@ def fleet(gateway, emulator):
         reference = gateway.write_key(f"{name}.key", emulator.keys[name])
         gateway.write_conf(name, f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey={reference}\n")
     return gateway
+
+
+@pytest.fixture
+def clock(tmp_path, gateway):
+    clock = Clock(tmp_path)
+    yield clock.rule(gateway)
+    clock.close()
 
 
 def n_in_flight(requests, registration_ids):
@@ -102,3 +112,43 @@ def test_a_thousand_survive_restart_and_reload_without_asking_dps(fleet, emulato
     fleet.wait_for("another", State="provisioning", Waiting="retry")
     assert {name: since_usec for name, since_usec in states_since(fleet).items() if name != "another"} == since
     assert {name: fleet.connection(name) for name in NAMES} == before
+
+
+def test_a_thousand_renewals_that_are_due_together_are_made_once_each(clock, fleet, emulator):
+    """As after a long sleep: the window holds, and nobody is forgotten."""
+    most = 20
+    fleet.write_conf("dpsd.conf.d/limit", f"[Daemon]\nMaxAttempts={most}\n")
+    fleet.start()
+    fleet.notify.wait_for_status(f"{N} of {N} identities assigned", PATIENCE)
+    before = {name: fleet.connection(name) for name in NAMES}
+    asked = len(emulator.requests())
+
+    clock.suspend(29 * DAY)
+    eventually(lambda: all(fleet.connection(name)["expiresAt"] > before[name]["expiresAt"] + 28 * DAY * SEC for name in NAMES), PATIENCE)
+    requests = emulator.requests()
+    assert len(emulator.requests("register")) == 2 * N
+    assert 1 < n_in_flight(requests[asked:], set(NAMES)) <= most
+    assert {fleet.connection(name)["generation"] for name in NAMES} == {2}
+
+
+def test_a_thousand_that_are_throttled_ask_seldom_and_are_assigned_in_the_end(clock, fleet, emulator):
+    most, per_minute = 20, 100
+    fleet.write_conf("dpsd.conf.d/limit", f"[Daemon]\nMaxAttempts={most}\n")
+    emulator.ctl("set", "*", f"quotas.registrationsPerMinute={per_minute}")
+    fleet.start()
+    fleet.notify.wait_for_status("throttled", PATIENCE)
+    eventually(lambda: fleet.properties()["NAssigned"] == per_minute)
+    registers = emulator.requests("register")
+    refusals = [r for r in registers if r["status"] == 429]
+    # Those that were on their way when the first was refused.
+    assert 1 <= len(refusals) <= most and len(registers) == per_minute + len(refusals)
+
+    emulator.ctl("set", "*", f"quotas.registrationsPerMinute={100 * N}")
+    assert all(identity["State"] == "assigned" or identity["NextAttemptAt"] > clock.now()
+               for identity in fleet.dpsctl("status", "--json=short").json["identities"])
+    assert len(emulator.requests("register")) == len(registers)
+
+    # The window was halved, and opens by one with each success.
+    clock.suspend(max(r["retryAfter"] for r in refusals) * 2)
+    fleet.notify.wait_for_status(f"{N} of {N} identities assigned", PATIENCE)
+    assert len(emulator.requests("register")) == N + len(refusals)
