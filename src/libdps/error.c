@@ -292,7 +292,7 @@ static void shorten(char *text, size_t max) {
 }
 
 void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *format, ...) {
-        _cleanup_(freep) char *message = NULL, *safe = NULL;
+        _cleanup_(freep) char *message = NULL;
         va_list ap;
 
         va_start(ap, format);
@@ -301,9 +301,13 @@ void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *for
         va_end(ap);
 
         *error = (DpsError){ .id = id, .step = step };
-        if (message) {
-                shorten(message, DPS_MESSAGE_MAX - 1);
-                safe = text_for_people(message, strlen(message), DPS_MESSAGE_MAX - 1);
+        if (!message) {
+                (void) snprintf(error->message, sizeof(error->message), "%s", manual[id].meaning);
+                return;
         }
-        (void) snprintf(error->message, sizeof(error->message), "%s", safe ?: manual[id].meaning);
+
+        /* First, as only characters can be cut between. */
+        text_make_presentable(message, strlen(message), strlen(message), message);
+        shorten(message, DPS_MESSAGE_MAX - 1);
+        text_make_presentable(message, strlen(message), DPS_MESSAGE_MAX - 1, error->message);
 }

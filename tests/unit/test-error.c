@@ -226,6 +226,18 @@ static void test_a_long_word_is_cut_between_characters(void **state) {
 #define PATH_32 "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define PATH_256 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32
 
+static void test_a_long_word_that_is_no_utf_8_is_cut_too(void **state) {
+        char word[2 * DPS_MESSAGE_MAX];
+        DpsError error;
+
+        memset(word, 0x80, sizeof(word));
+        word[sizeof(word) - 1] = 0;
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", word);
+        assert_true(strlen(error.message) < DPS_MESSAGE_MAX);
+        assert_int_equal(strspn(error.message, "?."), strlen(error.message));
+        assert_non_null(strstr(error.message, "..."));
+}
+
 static void test_a_long_path_does_not_push_the_cause_out(void **state) {
         DpsError error;
 
@@ -259,6 +271,7 @@ int main(void) {
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
                 cmocka_unit_test(test_a_long_word_is_cut_between_characters),
+                cmocka_unit_test(test_a_long_word_that_is_no_utf_8_is_cut_too),
                 cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
                 cmocka_unit_test(test_a_path_is_cut_no_more_than_it_must),
         };
