@@ -40,6 +40,11 @@ def fill(directory):
                 filler.write(bytes(512))
 
 
+def make_read_only(gateway):
+    """Its disk, from its next start on."""
+    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+
+
 def remembered_hub(gateway):
     return json.loads((seen_by(gateway, gateway.state) / "gateway.json").read_text())["assignedHub"]
 
@@ -88,7 +93,7 @@ def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
     gateway.start()
     before = gateway.wait_for(State="assigned")
     gateway.stop()
-    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    make_read_only(gateway)
     gateway.start()
     after = gateway.properties("gateway")
     assert (after["State"], after["Healthy"], after["AssignedHub"]) == ("assigned", True, before["AssignedHub"])
@@ -97,7 +102,7 @@ def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
 
 @needs_root
 def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock):
-    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    make_read_only(gateway)
     gateway.identity()
     gateway.start()
     properties = gateway.wait_for(State="assigned", LastErrorId="disk")
@@ -220,7 +225,7 @@ def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4
 
 @needs_root
 def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
-    gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
+    make_read_only(gateway)
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned", LastErrorId="disk")
