@@ -258,7 +258,7 @@ static void test_a_path_is_cut_no_more_than_it_must(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 14] = {
+        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 15] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
                 cmocka_unit_test(test_every_word_leads_back_to_its_error),
                 cmocka_unit_test(test_other_words_are_no_error),
@@ -275,7 +275,7 @@ int main(void) {
                 cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
                 cmocka_unit_test(test_a_path_is_cut_no_more_than_it_must),
         };
-        size_t n = 14;
+        size_t n = 15;
 
         ADD_ROWS(tests, n, code_cases, check_code);
         ADD_ROWS(tests, n, advice_cases, check_advice);
