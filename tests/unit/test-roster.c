@@ -225,7 +225,7 @@ static void test_what_is_written_can_be_read_again(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[32] = {
+        struct CMUnitTest tests[ELEMENTSOF(fault_cases) + 12] = {
                 cmocka_unit_test(test_what_is_not_told_is_as_with_dps),
                 cmocka_unit_test(test_what_azure_exports_and_we_need_not_is_taken),
                 cmocka_unit_test(test_an_empty_text_is_an_empty_list),
@@ -239,7 +239,7 @@ int main(void) {
                 cmocka_unit_test(test_one_enrollment_alone_is_a_document_too),
                 cmocka_unit_test(test_what_is_written_can_be_read_again),
         };
-        size_t n = 10;
+        size_t n = 12;
 
         ADD_ROWS(tests, n, fault_cases, check_fault);
         return _cmocka_run_group_tests("roster", tests, n, NULL, NULL);
