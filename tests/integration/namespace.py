@@ -33,7 +33,7 @@ def mounted(script):
 
 def inside(program, *command):
     """Runs a command in the namespaces of a program that runs."""
-    subprocess.run(["nsenter", f"--target={program.pid}", "--mount", "--net", *map(str, command)], check=True,
+    subprocess.run(["nsenter", f"--target={program.pid}", "--mount", "--net", "--root", *map(str, command)], check=True,
                    stdin=subprocess.DEVNULL)
 
 
