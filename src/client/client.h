@@ -4,7 +4,7 @@
 /*
  * Carries out one registration: the machine of libdps says what to do next, and the client does it with a credential, a
  * transport and a slot of the window. It knows no identity, no disk and no bus. Its owner decides when an attempt may
- * begin; what an attempt does, the machine decides.
+ * begin; what happens in an attempt, the machine decides.
  */
 
 #include <stdbool.h>
@@ -21,15 +21,16 @@
 typedef struct Client Client;
 
 typedef enum ClientState {
-        CLIENT_IDLE,      /* nothing was begun, or all is done */
-        CLIENT_WAITING,   /* for client_attempt(): before the first attempt, or between two */
-        CLIENT_PARKED,    /* the same, in the middle of an attempt: DPS said to come back later */
-        CLIENT_QUEUED,    /* for a slot */
-        CLIENT_IN_FLIGHT, /* loading its credential, connecting, asking, polling */
+        CLIENT_IDLE,      /* there is nothing to get */
+        CLIENT_BEGUN,     /* the first attempt waits for client_attempt() */
+        CLIENT_QUEUED,    /* an attempt waits for its slot */
+        CLIENT_IN_FLIGHT, /* it loads its credential, connects, asks, polls */
+        CLIENT_PARKED, /* DPS said in the middle of an attempt to come back later; waits for client_attempt() */
+        CLIENT_BETWEEN, /* an attempt failed, here or in an earlier run; the next one waits for client_attempt() */
         _CLIENT_STATE_MAX,
 } ClientState;
 
-/* Who waits for the end of an attempt. */
+/* Who waits for the end of an attempt. A plain list; end it with jobs_done(). */
 typedef struct Jobs {
         uint64_t *ids;
         size_t n;
@@ -37,62 +38,60 @@ typedef struct Jobs {
 
 void jobs_done(Jobs *j);
 
-/* What happens to a registration. All are called from the loop, never from within a call of the client. */
+/* What happens to a registration. They are called from the loop, or from within the functions below. */
 typedef struct ClientHandlers {
-        /* DPS has assigned. The client is idle. The handler may take the jobs (and leave them empty): they end when the
-         * assignment counts. `credential` is the one that DPS took. */
-        void (*on_assigned)(const DpsReply *reply, Credential *credential, Jobs *jobs, void *userdata);
-        /* An attempt has failed; the registration goes on with the next one. The jobs end with this error. */
-        void (*on_failed)(const DpsError *error, Jobs *jobs, void *userdata);
-        /* State, next time, or what is to be remembered has changed otherwise. `is_told`: DPS said how long to wait. */
+        /* DPS has assigned; the client is idle. `credential` is the one that DPS took. The jobs belong to the handler, and
+         * end when the assignment counts. */
+        void (*on_assigned)(const DpsReply *reply, Credential *credential, Jobs jobs, void *userdata);
+        /* An attempt has failed, and the registration goes on with the next one. The jobs belong to the handler, and end
+         * with this error. */
+        void (*on_failed)(const DpsError *error, Jobs jobs, void *userdata);
+        /* The state, the time of the next attempt, or what is to be remembered has changed in another way. */
         void (*on_changed)(void *userdata);
         /* DPS has answered, over verified TLS. */
         void (*on_answer)(void *userdata);
+        /* What it does, for debug messages. */
+        void (*on_step)(const char *text, void *userdata);
+        /* Whether the time of day is good enough to tell a wrong key from a wrong clock. */
+        bool (*is_clock_right)(void *userdata);
 } ClientHandlers;
 
-/* Everything is borrowed, and outlives the client. */
-typedef struct ClientParts {
-        World *world;
-        Window *window;
-        TransportClass *transport;
-        const char *name; /* of the identity, for debug messages */
-} ClientParts;
-
-int client_new(const ClientParts *parts, const ClientHandlers *handlers, void *userdata, Client **ret);
+/* All that it works with is borrowed, and outlives the client. */
+int client_new(World *world, Window *window, TransportClass *transport, const ClientHandlers *handlers,
+               void *userdata, Client **ret);
 Client *client_free(Client *c);
 DEFINE_FREEP(Client, client_free)
 
-/* Begins a registration, in state WAITING: nothing is sent before client_attempt(). `history` is what binds us from
- * before. A reference of the settings is taken. */
+/* Begins a registration; nothing is sent before client_attempt(). `history` is what binds us from before. A reference of
+ * the settings is taken. A registration that was begun before is cancelled. */
 int client_begin(Client *c, Settings *settings, Method method, const DpsRegistrationHistory *history);
-/* Begins the next attempt, or goes on with a parked one, as soon as a slot is free. `credential` (NULL: it is loaded) is
- * used where it is the one that is to be tried. What DPS told us to wait holds: then the client stays as it is, and
- * client_next_usec() tells. */
+/* Begins the next attempt, or goes on with a parked one, as soon as there is a slot. `credential` (NULL: none) is used if
+ * it is the one that is to be tried; otherwise the right one is loaded. What DPS told us to wait holds whatever the owner
+ * asks: then nothing happens, and client_next_usec() tells the time. */
 void client_attempt(Client *c, Credential *credential);
-/* Something happened that may help: the wait between two attempts ends in half of `spread_usec` to all of it, though not
+/* Something happened that may help: the wait between two attempts ends after half of `spread_usec` to all of it, but not
  * before the time that DPS told. */
 void client_hasten(Client *c, uint64_t spread_usec);
-/* The attempt in flight, if there is one, fails of this. */
+/* An attempt in flight fails of this. */
 void client_fail(Client *c, const DpsError *error);
-/* Ends the registration, if there is one. Jobs are kept for the next one. */
+/* Ends the registration, if there is one. Its jobs wait for the next one. */
 void client_cancel(Client *c);
 
 /* The job ends with the attempt in flight, or else with the next one. */
 int client_add_job(Client *c, uint64_t id);
 size_t client_n_jobs(const Client *c);
-/* The caller frees them. */
 Jobs client_take_jobs(Client *c);
 
 ClientState client_state(const Client *c);
-/* CLOCK_BOOTTIME: when client_attempt() will have an effect; 0: at once, or there is nothing to wait for. */
+/* CLOCK_BOOTTIME: when client_attempt() can do something. 0: at once. USEC_INFINITY: it has nothing to do. */
 uint64_t client_next_usec(const Client *c);
-/* CLOCK_BOOTTIME: DPS told us, or a neighbour, not to come before; 0: it did not. */
+/* CLOCK_BOOTTIME: the last answer, or one to a neighbour, told us not to come sooner. 0: nothing was told. */
 uint64_t client_told_usec(const Client *c);
-/* The last failure of this registration; id NONE: none. */
+/* The last failure of this registration; id NONE: there was none. */
 const DpsError *client_error(const Client *c);
-/* What is to be remembered of it; all 0 where nothing was begun. */
-DpsRegistrationHistory client_history(const Client *c);
+/* What is to be remembered of this registration, or of the last one. */
+const DpsRegistrationHistory *client_history(Client *c);
 /* The fingerprint of the credential that was shown to DPS last; "": none was. */
 const char *client_fingerprint(const Client *c);
-/* What an attempt in flight waits for. */
-DpsStep client_step(const Client *c);
+/* The class that carries the attempt, or the last one. */
+const char *client_transport(const Client *c);
