@@ -56,7 +56,8 @@ static inline int folder_read(Folder *f, const char *name, size_t max, char **re
         return f->operations->read(f, name, max, ret, ret_size);
 }
 
-/* Replaces a file, so that readers see the old or the new one. Not durable. A `gid` of (gid_t) -1 leaves the group alone. */
+/* Replaces a file, so that readers see the old or the new one. Not durable. A `gid` of (gid_t) -1 leaves the group alone.
+ * May be called from another thread. */
 static inline int folder_write(Folder *f, const char *name, const char *text, size_t size, mode_t mode,
                                gid_t gid) {
         return f->operations->write(f, name, text, size, mode, gid);

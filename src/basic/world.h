@@ -22,21 +22,28 @@ typedef void (*timer_handler_t)(void *userdata);
 /* Work of one queue is begun in the order in which it was asked for. The queues do not wait for each other, so that a
  * name server that does not answer holds up no disk. */
 typedef enum WorkQueue {
-        WORK_DISK,  /* one at a time: what is written later ends later */
+        WORK_DISK, /* one at a time, so that what is written later ends later; always finished, also at exit */
         WORK_NAMES, /* names to addresses; several at a time */
         WORK_KEYS, /* keys and certificates, and the files of an identity's configuration; several at a time */
         WORK_GROUPS, /* the system's database of groups; one at a time */
         _WORK_QUEUE_MAX,
 } WorkQueue;
 
-/* One kind of work. `task` holds all that it needs and all that comes of it. */
+/* One kind of work. `task` holds all that it needs and all that comes of it.
+ *
+ *      run    in another thread: touches nothing but the task
+ *      tell   NULL, or called in the loop before done(), once in each turn until it returns false: for an answer that many
+ *             wait for, so that the loop serves others in between
+ *      done   in the loop: owns the task from here on
+ *      free   in place of done() where the work was forgotten; perhaps in the other thread
+ *
+ * Neither tell() nor done() is called from within work_begin(). Both may begin and forget work, tell() its own too. */
 typedef struct WorkClass {
         WorkQueue queue;
-        void (*run)(void *task); /* in another thread: touches nothing but the task */
-        void (*done)(
-                void *task); /* in the loop, never from within work_begin(): owns the task from here on */
-        void (*free)(
-                void *task); /* in place of done() where the work was forgotten; perhaps in the other thread */
+        void (*run)(void *task);
+        bool (*tell)(void *task);
+        void (*done)(void *task);
+        void (*free)(void *task);
 } WorkClass;
 
 typedef struct WorldOperations {
@@ -49,6 +56,7 @@ typedef struct WorldOperations {
         int (*work_begin)(World *w, const WorkClass *class, void *task, Work **ret);
         Work *(*work_forget)(Work *work);
         void (*work_wait)(World *w, WorkQueue queue);
+        World *(*free)(World *w);
 } WorldOperations;
 
 /* The first member of every World. */
@@ -103,16 +111,22 @@ static inline int work_begin(World *w, const WorkClass *class, void *task, Work 
         return w->operations->work_begin(w, class, task, ret);
 }
 
-/* done() is not called any more; run() may be under way and goes on. */
+/* Neither tell() nor done() is called any more. What has not begun to run does not run, but for WORK_DISK, which does. */
 static inline Work *work_forget(Work *work) {
         return work ? work->world->operations->work_forget(work) : NULL;
 }
 DEFINE_FREEP(Work, work_forget)
 
-/* Blocks until all work of the queue has run; done() is called from the loop as ever. For the very end. */
+/* Blocks until all work of the queue has run; done() is called from the loop as ever. */
 static inline void work_wait(World *w, WorkQueue queue) {
         w->operations->work_wait(w, queue);
 }
+
+/* Waits for work of WORK_DISK, and for no other. All timers are freed before, and all work that has a Work is forgotten. */
+static inline World *world_free(World *w) {
+        return w ? w->operations->free(w) : NULL;
+}
+DEFINE_FREEP(World, world_free)
 
 /* A moment of one clock as the other would show it; what does not fit is 0 or USEC_INFINITY. */
 uint64_t world_boottime_of(const World *w, uint64_t realtime_usec);
