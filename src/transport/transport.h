@@ -4,7 +4,7 @@
 /*
  * A transport carries one request at a time to DPS and brings its reply. It renders requests and parses replies with
  * libdps and knows nothing else of what they mean: when to send what is the registration's business. Each way to DPS is a
- * class; who uses one knows no class by name.
+ * class, which transports.h opens by name.
  */
 
 #include <openssl/evp.h>
@@ -36,7 +36,7 @@ typedef struct TransportTarget {
 typedef struct TransportHandlers {
         void (*on_ready)(void *userdata); /* logged in: requests can be sent */
         void (*on_reply)(const DpsReply *reply, void *userdata);
-        void (*on_closed)(const DpsError *error, void *userdata); /* failed or broke */
+        void (*on_closed)(const DpsError *error, void *userdata); /* the connection failed */
 } TransportHandlers;
 
 typedef enum TransportAbility {
@@ -48,13 +48,13 @@ typedef enum TransportAbility {
 struct TransportClass {
         const char *name; /* "mqtt", as the property Transport has it */
         unsigned abilities;
-        /* `class` is the very object that was given to transport_connect(): a class may carry what its connections
-         * share behind it. Fills `error` on failure. */
+        /* `class` is the object that was given to transport_connect(), the first member of a larger one where connections
+         * share something. Fills `error` on failure. */
         int (*connect)(TransportClass *class, const TransportTarget *target,
                        const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error);
         int (*send)(Transport *t, const DpsRequest *request, const char *body);
         Transport *(*free)(Transport *t);
-        /* Nobody is connected, or wants to be: what connections share can go. */
+        /* Nobody is connected or wants to be: frees what connections share and the next one can make again. */
         void (*rest)(TransportClass *class);
         TransportClass *(*close)(TransportClass *class);
 };
@@ -64,7 +64,7 @@ struct Transport {
         TransportClass *class;
 };
 
-/* Begins to connect; returns at once. */
+/* Begins to resolve and connect; returns at once. */
 static inline int transport_connect(TransportClass *class, const TransportTarget *target,
                                     const TransportHandlers *handlers, void *userdata, Transport **ret,
                                     DpsError *error) {
