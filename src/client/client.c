@@ -72,6 +72,23 @@ void jobs_done(Jobs *j) {
         *j = (Jobs){ 0 };
 }
 
+void jobs_join(Jobs *j, Jobs others) {
+        uint64_t *ids;
+
+        if (j->n == 0) {
+                jobs_done(j);
+                *j = others;
+                return;
+        }
+        ids = others.n > 0 ? reallocarray(j->ids, j->n + others.n, sizeof(*ids)) : NULL;
+        if (ids) {
+                memcpy(ids + j->n, others.ids, others.n * sizeof(*ids));
+                j->ids = ids;
+                j->n += others.n;
+        }
+        jobs_done(&others);
+}
+
 /* ---- the world ---- */
 
 static uint64_t now(const Client *c) {
@@ -244,7 +261,7 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
         Client *c = userdata;
         _cleanup_(erase_and_freep) char *owned = token;
 
-        c->signing = credential_query_free(c->signing);
+        c->signing = NULL;
         if (error)
                 prepare_failed(c, error);
         else
@@ -329,7 +346,7 @@ static int read_payload(Client *c) {
 static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
         Client *c = userdata;
 
-        c->loading = credential_query_free(c->loading);
+        c->loading = NULL;
         if (error) {
                 prepare_failed(c, error);
                 return;
@@ -589,6 +606,8 @@ void client_fail(Client *c, const DpsError *error) {
 }
 
 void client_cancel(Client *c) {
+        if (!c->registration)
+                return;
         timer_set(c->timer, USEC_INFINITY, 0);
         end_registration(c);
 }

@@ -37,6 +37,8 @@ typedef struct Jobs {
 } Jobs;
 
 void jobs_done(Jobs *j);
+/* Takes the others; without memory for all, those that were there stay. */
+void jobs_join(Jobs *j, Jobs others);
 
 /* What happens to a registration. They are called from the loop, or from within the functions below. */
 typedef struct ClientHandlers {

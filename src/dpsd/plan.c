@@ -90,6 +90,8 @@ static bool wants_new_token(const Facts *f) {
 }
 
 static bool wants_hub_credential(const Facts *f) {
+        if (f->is_durable && f->n_waiters > 0)
+                return true;
         if (!can_serve(f) || clock_hinders_token(f))
                 return false;
         return ((outputs_are_stale(f) || f->outputs == OUTPUTS_BARE) && !old_credential_stands(f)) ||
@@ -124,6 +126,7 @@ static uint64_t begin_at(const Facts *f, IdentityReason reason) {
                 at = usec_add(since, f->splay_usec);
         else if (reason == REASON_CREDENTIAL)
                 at = MAX(since, f->event_at_usec);
+        at = MAX(at, f->begin_not_before_usec);
         return f->clock == CLOCK_WAITED_FOR ? MAX(at, f->clock_until_usec) : at;
 }
 
@@ -343,8 +346,9 @@ static bool clock_hinders_attempt(const Facts *f, IdentityReason reason) {
                                              f->now_usec >= f->client_next_usec);
 }
 
+/* It counts when it is on disk, and programs have it. */
 static bool saves_first_assignment(const Facts *f) {
-        return f->saving == SAVING_ANSWER && !f->is_durable;
+        return f->is_durable ? !f->is_announced : f->saving == SAVING_ANSWER;
 }
 
 static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
@@ -362,10 +366,10 @@ static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
 }
 
 static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
-        if (f->is_durable)
-                return IDENTITY_ASSIGNED;
         if (saves_first_assignment(f))
                 return IDENTITY_PROVISIONING;
+        if (f->is_durable)
+                return IDENTITY_ASSIGNED;
         if (waiting == WAITING_CONFIG)
                 return IDENTITY_FAILED;
         if (waiting == WAITING_KEY)
@@ -420,7 +424,8 @@ static void describe(const Facts *f, Plan *p) {
                                f->configuration == CONFIGURATION_UNRESOLVED ||
                                (f->client == CLIENT_BETWEEN && p->state != IDENTITY_FAILED &&
                                 p->waiting != WAITING_THROTTLED);
-        p->is_serving = !f->is_durable || (f->outputs != OUTPUTS_STALE && f->saving != SAVING_TOKEN);
+        p->is_serving = !f->is_durable || (f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING &&
+                                           f->saving != SAVING_TOKEN);
         p->is_settled = p->state == IDENTITY_FAILED ||
                         (f->is_durable && f->saving == SAVING_NOTHING &&
                          (f->outputs == OUTPUTS_BARE || f->outputs == OUTPUTS_COMPLETE) &&

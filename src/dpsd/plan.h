@@ -99,6 +99,7 @@ typedef enum FolderState {
 /* The files in it, of the assignment that is durable. */
 typedef enum OutputsState {
         OUTPUTS_STALE,    /* not looked at since something changed */
+        OUTPUTS_SIGNING,  /* a slow key signs the token for them */
         OUTPUTS_BARE,     /* without a credential */
         OUTPUTS_COMPLETE, /* with it */
         OUTPUTS_REFUSED,  /* they could not be written */
@@ -156,7 +157,8 @@ typedef struct Facts {
         uint64_t for_dps_at_usec, for_hub_at_usec; /* when a failed one is looked at again */
 
         AssignmentState assignment;
-        bool is_durable; /* one is, perhaps an older one than `assignment` is about */
+        bool is_durable;   /* one is, perhaps an older one than `assignment` is about */
+        bool is_announced; /* and programs have had it, or could not */
         SavingState saving;
         DiskState disk;
         uint64_t save_at_usec; /* when a disk that refused is tried again */
@@ -180,7 +182,9 @@ typedef struct Facts {
         uint32_t attempts, finals; /* failures in a row, of them final answers */
 
         size_t n_jobs;
-        IdentityReason asked; /* RENEWAL, HUB or REQUEST: begun or wanted, and not answered yet */
+        size_t n_waiters;               /* for a look at the credential */
+        uint64_t begin_not_before_usec; /* there was no memory to begin a registration */
+        IdentityReason asked;           /* RENEWAL, HUB or REQUEST: begun or wanted, and not answered yet */
         uint64_t
                 wanted_since_usec; /* since when DPS is to be asked for the reason that is found now; 0: not yet */
         uint64_t event_at_usec; /* when something that happens on this machine may be acted on again */
