@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <mosquitto.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -580,7 +581,7 @@ static const struct failure_case {
           DPS_STEP_CONNECT, "the connection" },
         { "resetting before TLS is a refusal", script_resets, NULL, DPS_ERROR_REFUSED, DPS_STEP_CONNECT,
           "the connection" },
-        { "what is not TLS is told so", script_speaks_no_tls, NULL, DPS_ERROR_TLS, DPS_STEP_TLS,
+        { "a server that does not speak TLS", script_speaks_no_tls, NULL, DPS_ERROR_TLS, DPS_STEP_TLS,
           "wrong version number" },
         { "a certificate for another name", script_accepts, "DNS:evil.example", DPS_ERROR_TLS_NAME,
           DPS_STEP_TLS, "(dps.example): the certificate is for evil.example" },
@@ -949,14 +950,15 @@ int main(void) {
                 { "a request follows the subscription in one flight, and brings its reply",
                   carries_request_and_reply },
                 { "the end is a DISCONNECT", says_goodbye },
-                { "what answers no request of ours is dropped", drops_foreign_topics },
-                { "a body that is too long is handed on as defective", hands_on_defects },
-                { "a reply is heard though the peer hangs up", last_words_are_heard },
+                { "messages that answer no request of ours are dropped", drops_foreign_topics },
+                { "a reply with too long a body is handed on, and says so", hands_on_defects },
+                { "a reply is read though the peer hangs up after it", last_words_are_heard },
                 { "a name that is not known is dns", unresolved_is_dns },
                 { "a refused port is told, without a spin", refused_port_is_refused },
                 { "a refused address is passed over", refused_address_is_passed_over },
                 { "a silent address is passed over, without a spin", silent_address_is_passed_over },
-                { "of two failures, the more telling is told", refusal_tells_more_than_no_route },
+                { "of two failures, the one nearest to an answer is reported",
+                  refusal_tells_more_than_no_route },
                 { "it may be freed after any step", may_be_freed_after_any_step },
                 { "it may be freed in any handler", may_be_freed_in_handlers },
                 { "no request can be sent before it is ready", refuses_requests_too_early },
