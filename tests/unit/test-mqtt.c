@@ -191,7 +191,7 @@ typedef enum FreeAt { FREE_AT_END, FREE_AT_READY, FREE_AT_REPLY, FREE_AT_CLOSED 
 
 typedef struct Scene {
         sd_event *event;
-        Credential authority, server_credential;
+        CertifiedKey authority, server_credential;
         char *ca_file;
         TlsContext *tls;
         Server server;
@@ -246,7 +246,7 @@ static void scene_begin(Scene *s, script_t script, const char *names) {
         DpsError error;
 
         *s = (Scene){ .authority = authority_new("Root", NULL), .server = { .script = script, .fd = -1 } };
-        s->server_credential = credential_new(&s->authority, "server", names, -DAY, DAY);
+        s->server_credential = certified_key_new(&s->authority, "server", names, -DAY, DAY);
         s->ca_file = certificate_file(&s->authority);
         s->server.ctx = server_context(&s->server_credential, NULL);
         s->server.listen_fd = listen_at("127.0.0.1", &s->server.port, 10);
@@ -296,8 +296,8 @@ static void scene_end(Scene *s) {
         sd_event_unref(s->event);
         tls_context_unref(s->tls);
         SSL_CTX_free(s->server.ctx);
-        credential_done(&s->server_credential);
-        credential_done(&s->authority);
+        certified_key_done(&s->server_credential);
+        certified_key_done(&s->authority);
         unlink(s->ca_file);
         free(s->ca_file);
         free(s->operation_id);

@@ -106,12 +106,12 @@ static const struct trust_case {
 
 static void check_trust(void **state) {
         const struct trust_case *c = *state;
-        Credential trusted = authority_new("Our Root", NULL);
-        Credential issuer = c->authority == TRUSTED   ? authority_new("Unused", NULL)
-                            : c->authority == UNKNOWN ? authority_new("Other Root", "Corporate Proxy")
-                                                      : authority_new("Azure-like Root", "DigiCert Inc");
-        Credential server = credential_new(c->authority == TRUSTED ? &trusted : &issuer, "server", c->names,
-                                           c->from_sec, c->until_sec);
+        CertifiedKey trusted = authority_new("Our Root", NULL);
+        CertifiedKey issuer = c->authority == TRUSTED   ? authority_new("Unused", NULL)
+                              : c->authority == UNKNOWN ? authority_new("Other Root", "Corporate Proxy")
+                                                        : authority_new("Azure-like Root", "DigiCert Inc");
+        CertifiedKey server = certified_key_new(c->authority == TRUSTED ? &trusted : &issuer, "server",
+                                                c->names, c->from_sec, c->until_sec);
         _cleanup_(tls_context_unrefp) TlsContext *context = NULL;
         _cleanup_(freep) char *ca_file = certificate_file(&trusted);
         SSL_CTX *server_ctx = server_context(&server, NULL);
@@ -130,15 +130,15 @@ static void check_trust(void **state) {
         unlink(ca_file);
         free(o.server_name);
         SSL_CTX_free(server_ctx);
-        credential_done(&server);
-        credential_done(&issuer);
-        credential_done(&trusted);
+        certified_key_done(&server);
+        certified_key_done(&issuer);
+        certified_key_done(&trusted);
 }
 
 /* ---- the rest, with a server that is good ---- */
 
 typedef struct Scene {
-        Credential authority, server, client;
+        CertifiedKey authority, server, client;
         SSL_CTX *server_ctx;
         char *ca_file;
         TlsContext *context;
@@ -150,8 +150,8 @@ static void scene_begin(Scene *s, const char *host, bool asks_client, bool shows
         DpsError error;
 
         *s = (Scene){ .authority = authority_new("Our Root", NULL) };
-        s->server = credential_new(&s->authority, "server", "DNS:dps.example,IP:192.0.2.7", -DAY, DAY);
-        s->client = credential_new(&s->authority, "gateway", NULL, -DAY, DAY);
+        s->server = certified_key_new(&s->authority, "server", "DNS:dps.example,IP:192.0.2.7", -DAY, DAY);
+        s->client = certified_key_new(&s->authority, "gateway", NULL, -DAY, DAY);
         s->server_ctx = server_context(&s->server, asks_client ? &s->authority : NULL);
         s->ca_file = certificate_file(&s->authority);
         assert_int_not_equal(sk_X509_push(chain, s->client.certificate), 0);
@@ -167,9 +167,9 @@ static void scene_end(Scene *s) {
         free(s->outcome.server_name);
         tls_context_unref(s->context);
         SSL_CTX_free(s->server_ctx);
-        credential_done(&s->client);
-        credential_done(&s->server);
-        credential_done(&s->authority);
+        certified_key_done(&s->client);
+        certified_key_done(&s->server);
+        certified_key_done(&s->authority);
 }
 
 static void sends_server_name(void **state) {
@@ -232,11 +232,11 @@ static void check_refused_client(bool shows_client, int version) {
 
         scene_begin(&s, "dps.example", true, shows_client);
         if (shows_client) {
-                Credential other = authority_new("Their Root", NULL);
+                CertifiedKey other = authority_new("Their Root", NULL);
 
                 SSL_CTX_free(s.server_ctx);
                 s.server_ctx = server_context(&s.server, &other);
-                credential_done(&other);
+                certified_key_done(&other);
         }
         assert_int_equal(SSL_CTX_set_max_proto_version(s.server_ctx, version), 1);
         handshake(s.context, s.server_ctx, &s.outcome);
@@ -258,8 +258,8 @@ static void missing_client_is_auth(void **state) {
 
 static void watching_forgets(void **state) {
         Scene s;
-        Credential other = authority_new("Other", NULL);
-        Credential stranger = credential_new(&other, "x", "DNS:dps.example", -DAY, DAY);
+        CertifiedKey other = authority_new("Other", NULL);
+        CertifiedKey stranger = certified_key_new(&other, "x", "DNS:dps.example", -DAY, DAY);
         SSL_CTX *strange_ctx = server_context(&stranger, NULL);
         DpsError error;
 
@@ -270,8 +270,8 @@ static void watching_forgets(void **state) {
         tls_context_blame(s.context, &error);
         assert_int_equal(error.id, DPS_ERROR_NONE);
         SSL_CTX_free(strange_ctx);
-        credential_done(&stranger);
-        credential_done(&other);
+        certified_key_done(&stranger);
+        certified_key_done(&other);
         scene_end(&s);
 }
 
@@ -293,8 +293,8 @@ static void names_unusable_ca_file(void **state) {
 }
 
 static void refuses_foreign_key(void **state) {
-        Credential authority = authority_new("Our Root", NULL);
-        Credential a = credential_new(&authority, "a", NULL, -DAY, DAY);
+        CertifiedKey authority = authority_new("Our Root", NULL);
+        CertifiedKey a = certified_key_new(&authority, "a", NULL, -DAY, DAY);
         STACK_OF(X509) *chain = sk_X509_new_null();
         _cleanup_(freep) char *ca_file = certificate_file(&authority);
         TlsContext *context = NULL;
@@ -307,8 +307,8 @@ static void refuses_foreign_key(void **state) {
         assert_non_null(strstr(error.message, "mismatch"));
         unlink(ca_file);
         sk_X509_free(chain);
-        credential_done(&a);
-        credential_done(&authority);
+        certified_key_done(&a);
+        certified_key_done(&authority);
 }
 
 /* ---- the system's store ---- */
