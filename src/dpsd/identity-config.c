@@ -48,20 +48,20 @@ static void clear_fault(Identity *i) {
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
         if (fault) {
                 set_fault(i, DPS_ERROR_CONFIG, fault, "its configuration cannot be used");
-                settings_free(i->faulty);
+                settings_unref(i->faulty);
                 i->faulty = settings;
                 return;
         }
 
         clear_fault(i);
-        i->faulty = settings_free(i->faulty);
+        i->faulty = settings_unref(i->faulty);
         if (!i->written || !settings_equal(i->written, settings))
                 i->is_to_resolve = true;
         else if (i->settings == i->written) /* the same but for the lines where it stands */
                 i->settings = settings;
 
         if (i->written != i->settings)
-                settings_free(i->written);
+                settings_unref(i->written);
         i->written = settings;
 }
 
@@ -119,16 +119,16 @@ static void take_settings(Identity *i, Settings *expanded) {
 
         i->is_to_resolve = false;
         if (i->settings && settings_equal(i->settings, expanded)) {
-                settings_free(expanded);
+                settings_unref(expanded);
                 return;
         }
         if (settings_equal(i->written, expanded)) { /* no specifiers: once is enough */
-                settings_free(expanded);
+                settings_unref(expanded);
                 expanded = i->written;
         }
 
         if (i->settings != i->written)
-                settings_free(i->settings);
+                settings_unref(i->settings);
         i->settings = expanded;
         i->who_hash = hash_who(expanded);
         i->is_published = false; /* group, key sharing … may be others */

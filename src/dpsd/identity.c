@@ -471,9 +471,9 @@ Identity *identity_free(Identity *i) {
         assignment_free(i->pending);
         state_free(i->memory);
         if (i->settings != i->written)
-                settings_free(i->settings);
-        settings_free(i->written);
-        settings_free(i->faulty);
+                settings_unref(i->settings);
+        settings_unref(i->written);
+        settings_unref(i->faulty);
         free(i->config_error);
         free(i->jobs);
         free(i->name);

@@ -192,7 +192,7 @@ static int configure(Manager *m, const Conf *defaults, const char *name) {
         if (r >= 0 && report.is_incomplete)
                 r = -ENOMEM;
         if (r < 0) {
-                settings_free(settings);
+                settings_unref(settings);
                 return r;
         }
 
@@ -200,7 +200,7 @@ static int configure(Manager *m, const Conf *defaults, const char *name) {
         if (!i) {
                 r = add_identity(m, name, &i);
                 if (r < 0) {
-                        settings_free(settings);
+                        settings_unref(settings);
                         return r;
                 }
         }

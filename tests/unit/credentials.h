@@ -132,7 +132,7 @@ static inline int remove_one(const char *name, const struct stat *st, int flag, 
 }
 
 static inline int tear_down_files(void) {
-        s = settings_free(s);
+        s = settings_unref(s);
         unsetenv("CREDENTIALS_DIRECTORY");
         return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
