@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <assert.h>
 #include <errno.h>
 
 #include "credential/credential-error.h"
@@ -7,18 +8,19 @@
 static const Place nowhere;
 
 /* What came of one method. */
-typedef struct Attempt {
+typedef struct Outcome {
         int r;
         DpsError error;
-} Attempt;
+} Outcome;
 
-static int refuse_method(Method method, DpsError *error) {
+static int unsupported_method(Method method, DpsError *error) {
         return credential_error(error, -EOPNOTSUPP, &nowhere, "Method",
                                 "%s: this version of dpsd has no such attestation: use symmetric-key or x509",
                                 method_to_string(method));
 }
 
-/* Starts with the index that is wished for. The first failure is the one that is told. */
+/* Starts with the index that is wished for. The first failure is the one that is told. Without memory nothing is known about
+ * a key: another one must not take its place. */
 static int try_method(const CredentialWish *wish, Method method, Credential **ret, DpsError *error) {
         bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
         const CredentialClass *class = credential_class(method);
@@ -27,13 +29,13 @@ static int try_method(const CredentialWish *wish, Method method, Credential **re
         int r;
 
         if (!class)
-                return refuse_method(method, error);
+                return unsupported_method(method, error);
         n = class->count(wish->settings);
         first = is_wished && wish->index < n ? wish->index : 0;
 
         source.index = first;
         r = credential_new(class, &source, ret, error);
-        if (r >= 0 || (is_wished && wish->only))
+        if (r >= 0 || r == -ENOMEM || (is_wished && wish->only))
                 return r;
         for (source.index = 0; source.index < n; source.index++) {
                 DpsError ignored = { 0 };
@@ -54,8 +56,9 @@ static bool is_kept(const Settings *s, Method method) {
 
 int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error) {
         bool is_tried = is_kept(wish->settings, wish->kept);
-        Attempt told = { .r = -EINVAL }, kept = { 0 };
+        Outcome told = { .r = -EINVAL }, kept = { 0 };
 
+        assert(wish->settings->n_methods > 0);
         if (is_tried) {
                 kept.r = try_method(wish, wish->kept, ret, &kept.error);
                 if (kept.r >= 0)
@@ -68,7 +71,7 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
 
         for (unsigned i = 0; i < wish->settings->n_methods; i++) {
                 Method method = wish->settings->methods[i];
-                Attempt a = { 0 };
+                Outcome a = { 0 };
 
                 /* Its files have been read already. */
                 if (is_tried && method == wish->kept)
@@ -77,9 +80,11 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
                         a.r = try_method(wish, method, ret, &a.error);
                 if (a.r >= 0)
                         return 0;
-                /* That this build does not support a method matters only where no other method can be mended. */
-                if (i == 0 || told.r == -EOPNOTSUPP)
+                /* That this build does not support a method is told only where there is nothing else to tell. */
+                if (i == 0 || told.r == -EOPNOTSUPP || a.r == -ENOMEM)
                         told = a;
+                if (a.r == -ENOMEM)
+                        break;
         }
 
         *error = told.error;

@@ -19,6 +19,7 @@
 #define RESOURCE "0ne00AABBCC%2Fregistrations%2Fgw-1"
 #define EXPIRY_SEC 1700000000
 
+static bool has_no_memory; /* for slow keys */
 static SmallWorld world;
 static World *w = &world.world;
 
@@ -108,6 +109,7 @@ static int set_up_threads(void **state) {
 
 static int tear_down(void **state) {
         credential_set_class(METHOD_TPM, NULL);
+        has_no_memory = false;
         small_world_done(&world);
         forget_answer();
         return tear_down_files();
@@ -448,7 +450,7 @@ static void where_nothing_is_possible_the_preferred_method_tells_why(void **stat
         assert_load_fails(DPS_ERROR_CONFIG, "not the key of the first certificate");
 }
 
-static void an_unsupported_method_hides_no_error_that_can_be_mended(void **state) {
+static void an_unsupported_method_hides_no_error_of_another_method(void **state) {
         set_methods(METHOD_TPM, METHOD_SYMMETRIC_KEY);
         add_file(&s->keys, "not-there.key");
         assert_load_fails(DPS_ERROR_KEY, "not-there.key");
@@ -771,6 +773,10 @@ static unsigned count_slow_keys(const Settings *settings) {
 }
 
 static int load_slow_key(Credential *c, const CredentialSource *source, DpsError *e) {
+        if (has_no_memory) {
+                dps_error_set(e, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+                return -ENOMEM;
+        }
         assert_string_equal(source->registration_id, "gw-1");
         ((SlowKey *) c)->key = key_of(KEY_2);
         strcpy(c->fingerprint, "f00d");
@@ -811,6 +817,19 @@ static Credential *load_slow(void) {
         assert_string_equal(credential_fingerprint(answer.credential), "f00d");
         assert_int_equal(credential_count(s, METHOD_TPM), 1);
         return credential_ref(answer.credential);
+}
+
+static void without_memory_no_other_method_is_taken(void **state) {
+        credential_set_class(METHOD_TPM, &slow_class);
+        set_methods(METHOD_SYMMETRIC_KEY, METHOD_TPM);
+        add_file(&s->keys, "not-there.key");
+        has_no_memory = true;
+        assert_load_fails(DPS_ERROR_MEMORY, "out of memory");
+        set_methods(METHOD_TPM, METHOD_SYMMETRIC_KEY);
+        add_key();
+        assert_load_fails(DPS_ERROR_MEMORY, "out of memory");
+        has_no_memory = false;
+        assert_chosen(_METHOD_MAX, METHOD_TPM);
 }
 
 static CredentialQuery *begin_signing(Credential *c) {
@@ -969,7 +988,7 @@ int main(void) {
                 TEST(only_the_wished_index_is_tried_where_that_is_asked_for),
                 TEST(an_index_of_the_kept_method_says_nothing_about_another),
                 TEST(where_nothing_is_possible_the_preferred_method_tells_why),
-                TEST(an_unsupported_method_hides_no_error_that_can_be_mended),
+                TEST(an_unsupported_method_hides_no_error_of_another_method),
                 TEST(nor_does_a_kept_method_that_this_build_does_not_support),
                 TEST(an_unsupported_method_is_told_where_there_is_no_other),
                 TEST(the_fingerprint_of_a_key_never_changes),
@@ -992,6 +1011,7 @@ int main(void) {
                 TEST(a_world_that_takes_no_work_gets_no_query),
                 TEST(the_wish_may_go_while_a_query_runs),
                 TEST(a_credential_lives_until_its_last_reference_goes),
+                TEST(without_memory_no_other_method_is_taken),
                 TEST(a_slow_key_signs_on_the_worker),
                 TEST(an_error_of_a_slow_key_reaches_the_handler),
                 TEST(a_credential_may_go_while_it_signs),
