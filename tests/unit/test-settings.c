@@ -622,6 +622,20 @@ static void expanding_changes_nothing_where_there_is_nothing(void **state) {
         assert_string_equal(expanded->keys_place.file, settings->keys_place.file);
 }
 
+static void settings_last_until_their_last_reference_goes(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL, *other = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM);
+        other = settings_ref(settings);
+        assert_ptr_equal(other, settings);
+        assert_int_equal(settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason), 0);
+        settings = settings_unref(settings);
+        assert_true(settings_equal(expanded, other));
+        /* A copy has one reference, however many the original has. */
+        assert_int_equal(expanded->n_more_references, 0);
+}
+
 /* A root with a host name only. */
 static void make_root(char *root) {
         _cleanup_(freep) char *etc = NULL, *name = NULL;
@@ -774,6 +788,7 @@ int main(void) {
                 PLAIN(each_key_counts_in_a_comparison),
                 PLAIN(lists_of_different_length_differ),
                 PLAIN(expanding_changes_nothing_where_there_is_nothing),
+                PLAIN(settings_last_until_their_last_reference_goes),
                 PLAIN(specifiers_are_expanded_in_texts_and_lists),
                 PLAIN(what_comes_out_is_checked),
                 PLAIN(a_credential_is_not_shown_where_it_does_not_fit),
