@@ -69,17 +69,19 @@ static int read_key(const CredentialSource *source, DpsKey *ret, DpsError *error
                         "%s: the key is not 16 to 64 bytes long: copy the enrollment's primary or "
                         "secondary key from the portal again",
                         reference);
-        if (r < 0)
+        if (r == -EBADMSG)
                 return credential_error(
                         error, r, &s->keys_place, name,
                         "%s: not base64: copy the enrollment's primary or secondary key from the "
                         "portal again",
                         reference);
+        if (r < 0)
+                return credential_error(error, r, &s->keys_place, name, "%s: %s", reference, strerror(-r));
         return 0;
 }
 
-/* A signature reveals nothing about its key. The text can be no resource of a token, nor a registration id, so that neither
- * a token nor a derived key can be had from it. The case of a registration id makes no other device. */
+/* An HMAC reveals nothing about its key. This text is neither the resource of a token nor a registration id, so the result is
+ * neither a token's signature nor a derived key. DPS ignores the case of registration ids, hence lower case. */
 static int set_fingerprint(SymmetricKey *k, const char *registration_id) {
         _cleanup_(freep) char *text = NULL;
         uint8_t signature[DPS_HMAC_SIZE];
