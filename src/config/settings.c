@@ -14,8 +14,13 @@
 #define MAX_ATTEMPTS_DEFAULT 50
 #define MAX_ATTEMPTS_MAX 10000
 
-Settings *settings_free(Settings *s) {
-        if (!s)
+Settings *settings_ref(Settings *s) {
+        __atomic_add_fetch(&s->n_more_references, 1, __ATOMIC_RELAXED);
+        return s;
+}
+
+Settings *settings_unref(Settings *s) {
+        if (!s || __atomic_fetch_sub(&s->n_more_references, 1, __ATOMIC_ACQ_REL) > 0)
                 return NULL;
 
         for (size_t i = 0; i < N_KEYS; i++) {
@@ -35,7 +40,7 @@ Settings *settings_free(Settings *s) {
 }
 
 static int settings_new(const char *name, Settings **ret) {
-        _cleanup_(settings_freep) Settings *s = malloc(sizeof(Settings));
+        _cleanup_(settings_unrefp) Settings *s = malloc(sizeof(Settings));
 
         if (!s)
                 return -ENOMEM;
@@ -101,7 +106,7 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
 }
 
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret) {
-        _cleanup_(settings_freep) Settings *s = NULL;
+        _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = own, .report = report };
         int r;
 
@@ -132,7 +137,7 @@ static void read_max_attempts(Reading *reading, DaemonSettings *ret) {
 }
 
 void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret) {
-        _cleanup_(settings_freep) Settings *s = NULL;
+        _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = conf, .report = report };
 
         *ret = (DaemonSettings){ .max_attempts = MAX_ATTEMPTS_DEFAULT };
@@ -260,12 +265,15 @@ static int copy_place(const Place *place, Place *ret) {
 
 /* A copy without its texts. */
 static int copy_plain(const Settings *s, Settings **ret) {
-        _cleanup_(settings_freep) Settings *c = malloc(sizeof(Settings));
+        _cleanup_(settings_unrefp) Settings *c = malloc(sizeof(Settings));
         int r;
 
         if (!c)
                 return -ENOMEM;
-        *c = *s;
+        /* Without the count of references, which other threads may change meanwhile. */
+        c->n_more_references = 0;
+        memcpy((char *) c + sizeof(c->n_more_references), (const char *) s + sizeof(s->n_more_references),
+               sizeof(*s) - sizeof(s->n_more_references));
         c->keys_place = c->certificates_place = (Place){ 0 };
         c->specifiers = NULL;
         c->n_specifiers = 0;
@@ -288,7 +296,7 @@ static int copy_plain(const Settings *s, Settings **ret) {
 }
 
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         const Key *certificate = key_find("Attestation", "Certificate");
         Expansion e = { .from = s, .context = *context, .ret_why = ret_why };
         int r;

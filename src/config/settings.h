@@ -38,7 +38,9 @@ typedef struct Place {
         unsigned line;
 } Place;
 
+/* They do not change after they are made, so that several threads may read them. */
 typedef struct Settings {
+        unsigned n_more_references; /* beside the first, so that zeroed settings have one */
         char *name;
 
         /* [Provisioning] */
@@ -85,8 +87,10 @@ typedef struct Settings {
  * too. Always gives settings where memory lasts: with errors in the report they are not to be used. What this version
  * cannot do is an error as well. */
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
-Settings *settings_free(Settings *s);
-DEFINE_FREEP(Settings, settings_free)
+/* In any thread. */
+Settings *settings_ref(Settings *s);
+Settings *settings_unref(Settings *s);
+DEFINE_FREEP(Settings, settings_unref)
 /* A copy with all specifiers expanded, and checked; errors as specifier_expand(), and `ret_why` names file, line and key too.
  * %{cert-cn} is of the first Certificate= where the context names none. */
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why);

@@ -28,7 +28,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
         conf_report_done(&report);
-        settings = settings_free(settings);
+        settings = settings_unref(settings);
         return 0;
 }
 
@@ -581,7 +581,7 @@ static const char *const changes[] = {
 };
 
 static void the_same_text_gives_equal_settings(void **state) {
-        _cleanup_(settings_freep) Settings *other = NULL;
+        _cleanup_(settings_unrefp) Settings *other = NULL;
 
         read_text(NULL, MINIMUM "Key=/b\n[Provisioning]\nNoProxy=a b\nPayload={}\n");
         other = settings_from_text(NULL,
@@ -593,7 +593,7 @@ static void each_key_counts_in_a_comparison(void **state) {
         read_text(NULL, MINIMUM);
         for (size_t i = 0; i < ELEMENTSOF(changes); i++) {
                 _cleanup_(freep) char *text = NULL;
-                _cleanup_(settings_freep) Settings *other = NULL;
+                _cleanup_(settings_unrefp) Settings *other = NULL;
 
                 assert_true(asprintf(&text, "%s%s\n", MINIMUM, changes[i]) > 0);
                 other = settings_from_text(NULL, text);
@@ -603,7 +603,7 @@ static void each_key_counts_in_a_comparison(void **state) {
 }
 
 static void lists_of_different_length_differ(void **state) {
-        _cleanup_(settings_freep) Settings *other = NULL;
+        _cleanup_(settings_unrefp) Settings *other = NULL;
 
         read_text(NULL, MINIMUM "Key=/b\n");
         other = settings_from_text(NULL, MINIMUM);
@@ -612,7 +612,7 @@ static void lists_of_different_length_differ(void **state) {
 }
 
 static void expanding_changes_nothing_where_there_is_nothing(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nNoProxy=a b\nCaFile=/c\nPayload={}\n[Hub]\nRenew=token\n");
@@ -620,6 +620,20 @@ static void expanding_changes_nothing_where_there_is_nothing(void **state) {
         assert_true(settings_equal(settings, expanded));
         assert_int_equal(expanded->keys_place.line, settings->keys_place.line);
         assert_string_equal(expanded->keys_place.file, settings->keys_place.file);
+}
+
+static void settings_last_until_their_last_reference_goes(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL, *other = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM);
+        other = settings_ref(settings);
+        assert_ptr_equal(other, settings);
+        assert_int_equal(settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason), 0);
+        settings = settings_unref(settings);
+        assert_true(settings_equal(expanded, other));
+        /* A copy has one reference, however many the original has. */
+        assert_int_equal(expanded->n_more_references, 0);
 }
 
 /* A root with a host name only. */
@@ -655,7 +669,7 @@ static void expand_in_root(int expected, Settings **ret, char **ret_why) {
 }
 
 static void specifiers_are_expanded_in_texts_and_lists(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, WITHOUT_KEY "Key=/etc/%{hostname}.key\nKey=credential:%{hostname}\n[Provisioning]\n"
@@ -668,7 +682,7 @@ static void specifiers_are_expanded_in_texts_and_lists(void **state) {
 }
 
 static void what_comes_out_is_checked(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{hostname}.\n");
@@ -681,7 +695,7 @@ static void what_comes_out_is_checked(void **state) {
 
 static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
         char root[] = "/tmp/test-settings-XXXXXX";
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL, *credentials = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{uuid|credential:hostname}.\n");
@@ -697,7 +711,7 @@ static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
 }
 
 static void assert_unresolved(int expected, const char *words) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         expand_in_root(expected, &expanded, &reason);
@@ -774,6 +788,7 @@ int main(void) {
                 PLAIN(each_key_counts_in_a_comparison),
                 PLAIN(lists_of_different_length_differ),
                 PLAIN(expanding_changes_nothing_where_there_is_nothing),
+                PLAIN(settings_last_until_their_last_reference_goes),
                 PLAIN(specifiers_are_expanded_in_texts_and_lists),
                 PLAIN(what_comes_out_is_checked),
                 PLAIN(a_credential_is_not_shown_where_it_does_not_fit),

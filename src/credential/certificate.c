@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/certificate.h"
+#include "credential/certificate.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -10,13 +10,12 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "config/secret.h"
-#include "dpsd/blame.h"
+#include "credential/credential-error.h"
 
 #define CERTIFICATE_FILE_MAX (256U * 1024)
 #define CHAIN_MAX 16
-#define SHA256_SIZE 32
 
-/* One attempt, and where to look for the blame. */
+/* What is loaded, and where its errors go. */
 typedef struct Loading {
         const Settings *settings;
         const char *certificate, *private_key; /* references */
@@ -33,18 +32,20 @@ static void x509p(X509 **x) {
 
 /* --- certificates --------------------------------------------------------------------------------------------- */
 
-static int blame_certificate(const Loading *l, int r, const char *what) {
-        return blame(l->error, r, &l->settings->certificates_place, "Certificate", "%s: %s", l->certificate,
-                     what);
+static int certificate_error(const Loading *l, int r, const char *what) {
+        return credential_error(l->error, r, &l->settings->certificates_place, "Certificate", "%s: %s",
+                                l->certificate, what);
 }
 
-static int blame_private_key(const Loading *l, int r, const char *what) {
-        return blame(l->error, r, &l->settings->certificates_place, "PrivateKey", "%s: %s", l->private_key,
-                     what);
+static int private_key_error(const Loading *l, int r, const char *what) {
+        return credential_error(l->error, r, &l->settings->certificates_place, "PrivateKey", "%s: %s",
+                                l->private_key, what);
 }
 
-static int blame_reason(const Loading *l, int r, const char *key, const char *reason) {
-        return blame(l->error, r, &l->settings->certificates_place, key, "%s", reason ?: strerror(-r));
+/* With a reason that names the file already. */
+static int reason_error(const Loading *l, int r, const char *key, const char *reason) {
+        return credential_error(l->error, r, &l->settings->certificates_place, key, "%s",
+                                reason ?: strerror(-r));
 }
 
 static int read_certificate_file(const Loading *l, char **ret, size_t *ret_size) {
@@ -53,10 +54,10 @@ static int read_certificate_file(const Loading *l, char **ret, size_t *ret_size)
 
         r = secret_path(l->certificate, &path, &reason);
         if (r < 0)
-                return blame_reason(l, r, "Certificate", reason);
+                return reason_error(l, r, "Certificate", reason);
         r = file_read(path, CERTIFICATE_FILE_MAX, ret, ret_size);
         if (r < 0)
-                return blame_certificate(l, r, r == -EFBIG ? "larger than 256 kB" : strerror(-r));
+                return certificate_error(l, r, r == -EFBIG ? "larger than 256 kB" : strerror(-r));
         return 0;
 }
 
@@ -97,31 +98,23 @@ static int read_chain(BIO *bio, STACK_OF(X509) * chain) {
         return r;
 }
 
-static int load_chain(const Loading *l, ClientCertificate *c) {
-        _cleanup_(freep) char *text = NULL;
-        _cleanup_(biop) BIO *bio = NULL;
-        size_t size;
+static int parse_chain(const Loading *l, const char *text, size_t size, ClientCertificate *c) {
+        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
         int r;
 
-        r = read_certificate_file(l, &text, &size);
-        if (r < 0)
-                return r;
-        bio = BIO_new_mem_buf(text, (int) size);
         c->chain = sk_X509_new_null();
         r = bio && c->chain ? read_chain(bio, c->chain) : -ENOMEM;
-        /* There may be a key in the file. */
-        explicit_bzero(text, size);
-
         if (r == -ENODATA)
-                return blame_certificate(l, r, "there is no PEM certificate in it");
+                return certificate_error(
+                        l, r, "there is no PEM certificate in it: name the device's certificate here");
         if (r == -E2BIG)
-                return blame_certificate(l, r, "a chain of more than 16 certificates");
-        return r < 0 ? blame_certificate(l, r, "a certificate in it is damaged") : 0;
+                return certificate_error(l, r, "it has a chain of more than 16 certificates");
+        return r < 0 ? certificate_error(l, r, "a certificate in it is damaged: copy it again") : 0;
 }
 
 /* --- private keys --------------------------------------------------------------------------------------------- */
 
-/* Asking a person for a passphrase would stop a daemon for ever. */
+/* OpenSSL would ask on the terminal, and wait for ever. */
 static int refuse_passphrase(char *buffer, int size, int is_writing, void *userdata) {
         bool *was_asked = userdata;
 
@@ -134,8 +127,8 @@ static const char *explain_key(const char *text, bool was_asked) {
                 return "the key is encrypted, and nobody is there to type its passphrase: store it without "
                        "(openssl pkey -in OLD -out NEW), with mode 0600";
         if (strstr(text, "-----BEGIN TSS2 PRIVATE KEY-----"))
-                return "a key of a TPM; this version of dpsd takes key files only";
-        return "there is no PEM private key in it";
+                return "a key of a TPM: this version of dpsd takes only PEM private keys";
+        return "there is no PEM private key in it: name the file of the certificate's key";
 }
 
 static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY **ret) {
@@ -144,37 +137,65 @@ static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY *
         EVP_PKEY *key;
 
         if (!bio)
-                return blame_private_key(l, -ENOMEM, "");
+                return private_key_error(l, -ENOMEM, "");
         key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &was_asked);
         if (!key)
-                return blame_private_key(l, -EBADMSG, explain_key(text, was_asked));
+                return private_key_error(l, -EBADMSG, explain_key(text, was_asked));
 
         *ret = key;
         return 0;
 }
 
-static int load_private_key(const Loading *l, ClientCertificate *c) {
-        _cleanup_(freep) char *text = NULL, *reason = NULL;
-        size_t size;
+static int read_private_key_file(const Loading *l, char **ret_path, char **ret, size_t *ret_size) {
+        _cleanup_(freep) char *path = NULL, *reason = NULL;
         int r;
 
         if (private_key_is_uri(l->private_key))
-                return blame(l->error, -EOPNOTSUPP, &l->settings->certificates_place, "PrivateKey",
-                             "a key in hardware; this version of dpsd takes key files only");
-        r = secret_path(l->private_key, &c->key_reference, &reason);
+                return credential_error(l->error, -EOPNOTSUPP, &l->settings->certificates_place, "PrivateKey",
+                                        "a key in hardware: this version of dpsd takes only key files");
+        r = secret_path(l->private_key, &path, &reason);
         if (r >= 0)
-                r = secret_read(l->private_key, &text, &size, &reason);
+                r = secret_read(l->private_key, ret, ret_size, &reason);
         if (r < 0)
-                return blame_reason(l, r, "PrivateKey", reason);
-
-        r = parse_key(l, text, size, &c->key);
-        explicit_bzero(text, size);
-        return r;
+                return reason_error(l, r, "PrivateKey", reason);
+        *ret_path = TAKE_PTR(path);
+        return 0;
 }
 
-/* --- what it must be ------------------------------------------------------------------------------------------ */
+/* There may be a key in a file of certificates, too. */
+typedef struct SecretText {
+        char *text;
+        size_t size;
+} SecretText;
 
-/* -ENODATA: none that is text. */
+static void secret_text_done(SecretText *t) {
+        if (t->text)
+                explicit_bzero(t->text, t->size);
+        free(t->text);
+}
+
+/* One read gives both where they are in one file, which then has to be as secret as a key is. */
+static int load_files(const Loading *l, ClientCertificate *c) {
+        bool is_one_file = streq(l->certificate, l->private_key);
+        _cleanup_(secret_text_done) SecretText chain = { 0 }, key = { 0 };
+        int r;
+
+        if (!is_one_file) {
+                r = read_certificate_file(l, &chain.text, &chain.size);
+                if (r >= 0)
+                        r = parse_chain(l, chain.text, chain.size, c);
+                if (r < 0)
+                        return r;
+        }
+        r = read_private_key_file(l, &c->key_reference, &key.text, &key.size);
+        if (r >= 0 && is_one_file)
+                r = parse_chain(l, key.text, key.size, c);
+        return r < 0 ? r : parse_key(l, key.text, key.size, &c->key);
+}
+
+/* --- checks --------------------------------------------------------------------------------------------------- */
+
+/* -ENODATA: there is none, or it is not text. */
 static int common_name(const X509 *x, char **ret) {
         const X509_NAME *subject = X509_get_subject_name(x);
         int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
@@ -207,42 +228,34 @@ static uint64_t usec_from_asn1(const ASN1_TIME *t) {
         return sec > 0 ? (uint64_t) sec * USEC_PER_SEC : 0;
 }
 
-static int set_id(const X509 *x, char ret[static 65]) {
-        unsigned char hash[EVP_MAX_MD_SIZE];
-        unsigned n;
-
-        if (!X509_digest(x, EVP_sha256(), hash, &n) || n != SHA256_SIZE)
-                return -ENOMEM;
-        bytes_to_hex(hash, n, ret);
-        return 0;
-}
-
 static int check_leaf(const Loading *l, const char *registration_id, ClientCertificate *c) {
         X509 *leaf = sk_X509_value(c->chain, 0);
         int r;
 
         if (X509_check_private_key(leaf, c->key) != 1)
-                return blame_private_key(l, -EINVAL,
-                                         "not the key of the first certificate in the file of Certificate=");
+                return private_key_error(l, -EINVAL,
+                                         "not the key of the first certificate in Certificate=: "
+                                         "the device's certificate comes first, and its key goes here");
 
         r = common_name(leaf, &c->common_name);
         if (r == -ENODATA)
-                return blame_certificate(l, r,
-                                         "its subject has no common name, which must be the registration ID");
+                return certificate_error(l, r,
+                                         "its subject has no common name: request one whose common name is "
+                                         "the registration ID");
         if (r < 0)
-                return blame_certificate(l, r, "");
+                return certificate_error(l, r, "");
         if (strcasecmp(c->common_name, registration_id) != 0) {
                 _cleanup_(freep) char *name = text_for_people(c->common_name, strlen(c->common_name), 64);
 
-                return blame(l->error, -EINVAL, &l->settings->certificates_place, "Certificate",
-                             "%s: its common name is \"%s\", and must be the registration ID, \"%s\"",
-                             l->certificate, name ?: "", registration_id);
+                return credential_error(
+                        l->error, -EINVAL, &l->settings->certificates_place, "Certificate",
+                        "%s: its common name is \"%s\", but must be the registration ID, \"%s\"",
+                        l->certificate, name ?: "", registration_id);
         }
 
         c->not_before_usec = usec_from_asn1(X509_get0_notBefore(leaf));
         c->not_after_usec = usec_from_asn1(X509_get0_notAfter(leaf));
-        r = set_id(leaf, c->id);
-        return r < 0 ? blame_certificate(l, r, "") : 0;
+        return 0;
 }
 
 /* --- as text -------------------------------------------------------------------------------------------------- */
@@ -257,7 +270,7 @@ static int bio_to_text(BIO *bio, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-/* Written anew, so that nothing else of the files gets out: not the key that somebody keeps beside the chain. */
+/* Encoded again, so that nothing else in the files is published, such as a key that somebody keeps beside the chain. */
 static int set_texts(const Loading *l, ClientCertificate *c) {
         _cleanup_(biop) BIO *chain = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_mem());
 
@@ -278,17 +291,14 @@ static int set_texts(const Loading *l, ClientCertificate *c) {
 static int load(const Loading *l, const char *registration_id, ClientCertificate *c) {
         int r;
 
-        r = load_chain(l, c);
-        if (r < 0)
-                return r;
-        r = load_private_key(l, c);
+        r = load_files(l, c);
         if (r < 0)
                 return r;
         r = check_leaf(l, registration_id, c);
         if (r < 0)
                 return r;
         r = set_texts(l, c);
-        return r < 0 ? blame_certificate(l, r, "") : 0;
+        return r < 0 ? certificate_error(l, r, "") : 0;
 }
 
 int client_certificate_load(const Settings *s, const char *certificate, const char *private_key,
@@ -298,7 +308,7 @@ int client_certificate_load(const Settings *s, const char *certificate, const ch
         int r;
 
         r = load(&l, registration_id, &c);
-        /* Whoever else uses OpenSSL in this thread must not find our failures. */
+        /* Other users of OpenSSL in this thread must not find our failures. */
         ERR_clear_error();
         if (r < 0)
                 return r;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/blame.h"
+#include "credential/credential-error.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+
+#include "basic/cleanup.h"
 
 static DpsErrorId id_from_errno(int r) {
         if (r == -ENOMEM)
@@ -11,7 +13,7 @@ static DpsErrorId id_from_errno(int r) {
         return r == -EAGAIN || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY : DPS_ERROR_CONFIG;
 }
 
-int blame(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
+int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
         _cleanup_(freep) char *what = NULL;
         va_list ap;
 
