@@ -3,24 +3,21 @@
 cannot be brought to do at will."""
 import contextlib
 import threading
+import xml.etree.ElementTree
 
 import jeepney
 from jeepney import HeaderFields, MessageType
 from jeepney.io.blocking import open_dbus_connection
+
+from process import REPOSITORY
 
 NAME = "io.dpsd.dps1"
 ROOT = "/io/dpsd/dps1"
 MANAGER = f"{NAME}.Manager"
 IDENTITY = f"{NAME}.Identity"
 
-SIGNATURES = {
-    "Name": "s", "State": "s", "Waiting": "s", "Healthy": "b", "Configured": "b", "RequiredForProvisioned": "b",
-    "IdScope": "s", "RegistrationId": "s", "Endpoint": "s", "AttestationMethod": "s", "Transport": "s",
-    "AssignedHub": "s", "DeviceId": "s", "Substatus": "s", "Generation": "t", "AssignedAt": "t", "StateSince": "t",
-    "TokenExpiresAt": "t", "CertificateExpiresAt": "t", "RenewAt": "t", "NextAttemptAt": "t", "LastSuccessAt": "t",
-    "HubLastSeenAt": "t", "Attempts": "u", "FailingSince": "t", "LastErrorAt": "t", "LastError": "s",
-    "LastErrorId": "s", "LastErrorStep": "s", "LastErrorCode": "u", "LastTrackingId": "s",
-}
+SIGNATURES = {p.get("name"): p.get("type")
+              for p in xml.etree.ElementTree.parse(REPOSITORY / f"data/{IDENTITY}.xml").iterfind("interface/property")}
 EMPTY = {"s": "", "b": False, "t": 0, "u": 0}
 
 
@@ -38,7 +35,7 @@ def identity(name, state="assigned", **properties):
                "Endpoint": "global.azure-devices-provisioning.net", "AttestationMethod": "symmetric-key"}
     if state == "assigned":
         values |= {"AssignedHub": "contoso.azure-devices.net", "DeviceId": f"reg-{name}", "Generation": 1,
-                   "Transport": "mqtt"}
+                   "Transport": "mqtt", "HubAuthentication": "sas"}
     return values | properties
 
 

@@ -149,7 +149,7 @@ def test_the_card_says_what_is_wrong_and_ends_with_what_comes(dpsctl, serve):
                   "What to do: ", "3 in a row, the first 9 min ago"):
         assert words in out
     assert out.splitlines()[-1].strip().startswith("next: throttled, asks DPS again in ")
-    assert "because it said retry-after" in out.splitlines()[-1]
+    assert "DPS said to wait that long" in out.splitlines()[-1]
 
 
 def test_the_table_aligns_and_ends_with_what_comes(dpsctl, serve):
@@ -312,7 +312,7 @@ def test_wait_is_4_when_what_it_waits_for_is_not_configured_any_more(dpsctl, ser
 
 def test_wait_with_nothing_to_wait_for_is_0_and_says_so(dpsctl, serve):
     serve(identity("gw", "provisioning", RequiredForProvisioned=False))
-    assert dpsctl("wait") == (0, "No identity is to be waited for.\n", "")
+    assert dpsctl("wait") == (0, "There is no identity to wait for.\n", "")
 
 
 def test_wait_for_many_counts_them(dpsctl, serve):

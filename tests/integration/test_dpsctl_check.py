@@ -121,22 +121,22 @@ def pair(dpsctl):
 
 @pytest.mark.parametrize("validity, result, words", [
     ({"not_after": 90}, "ok", "expires in"), ({"not_after": 20}, "warning", "expires in"),
-    ({"not_before": -9, "not_after": -1}, "failed", "put a new one in its place"), ({"not_before": 1}, "failed", "is the clock right?")])
+    ({"not_before": -9, "not_after": -1}, "failed", "replace it"), ({"not_before": 1}, "failed", "is the clock right?")])
 def test_the_days_of_a_certificate(dpsctl, pair, validity, result, words):
     pair(**validity)
     code, rows = rows_of(dpsctl, "--offline")
     assert code == (1 if result == "failed" else 0) and rows["certificate"][0] == result and words in rows["certificate"][1]
-    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem can be read, and fits its certificate")
+    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem can be read and belongs to its certificate")
 
 
 @pytest.mark.parametrize("spoil, about, words", [
-    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "holds no certificate in PEM"),
+    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "does not contain a certificate in PEM format"),
     (lambda certificate, key, _: certificate.unlink(), "certificate", "No such file"),
     (lambda certificate, key, _: key.unlink(), "key", "No such file"),
     (lambda certificate, key, _: key.chmod(0o644), "key", "chmod"),
     (lambda certificate, key, secret: key.write_bytes(secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x"))),
-     "key", "nobody is there to type it")])
+     "key", "nobody is there to type")])
 def test_a_pair_that_cannot_be_used(dpsctl, pair, spoil, about, words):
     spoil(*pair())
     code, rows = rows_of(dpsctl, "--offline")
@@ -197,8 +197,8 @@ def test_azures_root_that_is_missing_is_found_before_azure_is_asked(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(
         GOOD.replace("/etc/dps/gw.key", str(write_key(dpsctl))).replace("[Att", f"CaFile={ca_file}\n[Att"))
     code, out, _ = dpsctl("check", "--offline")
-    assert code == 1 and "DigiCert Global Root G2 is missing, and Azure cannot be trusted without it: add it to CaFile=" in out
-    assert "Microsoft RSA Root Certificate Authority 2017 is missing, and Azure may change to it" in out
+    assert code == 1 and "DigiCert Global Root G2 is not trusted, but Azure needs it: add it to CaFile=" in out
+    assert "Microsoft RSA Root Certificate Authority 2017 is not trusted, but Azure may switch to it" in out
 
 
 def test_a_ca_file_that_is_none(dpsctl):
