@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A dpsd that only speaks D-Bus: it shows the identities it is given, and answers as it is told. For what the real one
-cannot be brought to do at will."""
+"""A dpsd with a bus and nothing else: it shows the identities it is given, and answers as the test wants. For behaviour
+that a test cannot easily get from the real dpsd."""
 import contextlib
 import threading
 import xml.etree.ElementTree
@@ -28,7 +28,7 @@ class Refusal(Exception):
 
 
 def identity(name, state="assigned", **properties):
-    """The properties of one identity, sensible for its state."""
+    """The properties of one identity, as they usually are in its state."""
     values = {key: EMPTY[signature] for key, signature in SIGNATURES.items()}
     values |= {"Name": name, "State": state, "Configured": True, "RequiredForProvisioned": True,
                "IdScope": "0ne00AABBCC", "RegistrationId": f"reg-{name}", "Healthy": state == "assigned",
@@ -49,7 +49,7 @@ def variants(values):
 
 
 class FakeDpsd:
-    """`refuse`: method to Refusal. `calls`: what was called, in order. on_reprovision(name, id) may answer later."""
+    """`refuse`: method to Refusal. `calls`: the methods called, in order. on_reprovision(name, id) may answer later."""
 
     def __init__(self, address, *identities):
         self.identities = {i["Name"]: i for i in identities}
@@ -113,7 +113,7 @@ class FakeDpsd:
         emitter = jeepney.DBusAddress(path, interface=interface)
         self.send(jeepney.new_signal(emitter, member, signature, body))
 
-    # What it does by itself
+    # Signals
 
     def change(self, name, **properties):
         self.identities[name] |= properties
@@ -132,7 +132,7 @@ class FakeDpsd:
     def finish(self, name, job, ok, error=""):
         self.signal(path_of(name), IDENTITY, "ReprovisionFinished", "tbs", (job, ok, error))
 
-    # What it is asked
+    # Methods
 
     def call_GetManagedObjects(self, _):
         return "a{oa{sa{sv}}}", ({path_of(name): {IDENTITY: variants(values), "org.freedesktop.DBus.Peer": {}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl --redact: what is shown for a forum post names nobody, whichever verb shows it."""
+"""dpsctl --redact: no verb shows a private value."""
 import json
 
 import pytest
@@ -16,13 +16,13 @@ Key=/etc/dps/reg-7.key
 SECRETS = ("0ne00AABBCC", "reg-7", "contoso", "malmo", "old-hub", "bad/id", "0neMINE")
 
 
-def assert_names_nobody(text):
+def assert_no_private_value(text):
     assert not [secret for secret in SECRETS if secret.lower() in text.lower()], text
 
 
 @pytest.fixture(params=["off", "short"])
 def redacted(dpsctl, request):
-    """What a verb shows, as text and as JSON."""
+    """The output of a verb, as text and as JSON."""
     def run(*arguments, code=0):
         actual, out, err = dpsctl(*arguments, "--redact", f"--json={request.param}")
         assert actual == code, out + err
@@ -35,53 +35,53 @@ def test_a_name_that_is_the_registration_id_is_not_shown(redacted, serve, verb):
     serve(identity("reg-7", RegistrationId="reg-7", DeviceId="reg-7")).history = {"reg-7": [(1000000, "assigned", "contoso.example")]}
     shown = redacted(verb, "reg-7")
     assert "id-1" in shown
-    assert_names_nobody(shown)
+    assert_no_private_value(shown)
 
 
-def test_reprovision_asks_for_those_whose_names_are_not_shown(dpsctl, serve):
+def test_reprovision_uses_the_real_names_and_shows_masked_ones(dpsctl, serve):
     fake = serve(identity("reg-7", RegistrationId="reg-7"))
     assert dpsctl("reprovision", "--redact")[1] == "id-1: asking DPS; to see the result: dpsctl status id-1\n"
     assert dpsctl("reprovision", "--redact", "reg-7")[0] == 0
     assert fake.calls.count("Reprovision") == 2
 
 
-def test_reprovision_wait_names_nobody(redacted, serve):
+def test_reprovision_wait_shows_no_private_value(redacted, serve):
     fake = serve(identity("reg-7", RegistrationId="reg-7"))
     fake.on_reprovision = lambda name, job: fake.finish(name, job, True)
-    assert_names_nobody(redacted("reprovision", "--wait"))
+    assert_no_private_value(redacted("reprovision", "--wait"))
     fake.on_reprovision = lambda name, job: fake.finish(name, job, False, "0ne00AABBCC has no reg-7")
-    assert_names_nobody(redacted("reprovision", "--wait", code=1))
+    assert_no_private_value(redacted("reprovision", "--wait", code=1))
 
 
-def test_a_refusal_names_nobody(redacted, serve):
+def test_a_refused_reprovision_shows_no_private_value(redacted, serve):
     serve(identity("a", RegistrationId="reg-7")).refuse["Reprovision"] = Refusal(
         "Config", "a: a.conf and b.conf both have registration id \"REG-7\" and ID scope \"0ne00AABBCC\": change one")
-    assert_names_nobody(redacted("reprovision", code=1))
+    assert_no_private_value(redacted("reprovision", code=1))
 
 
-def test_history_does_not_tell_former_hubs(redacted, serve):
+def test_history_masks_former_hubs(redacted, serve):
     fake = serve(identity("a"))
     fake.history = {"a": [(1, "assigned", "old-hub.azure-devices.net"), (2, "hub-changed", "contoso.azure-devices.net"),
                           (3, "failed", '/etc/dps/a.conf:3: RegistrationId="bad/id": not a registration ID')]}
     shown = redacted("history")
     assert "hub-1.azure-devices.net" in shown and "hub-2.azure-devices.net" in shown
-    assert_names_nobody(shown)
+    assert_no_private_value(shown)
 
 
-def test_reload_does_not_quote_ids(redacted, serve):
+def test_reload_masks_the_ids_in_errors(redacted, serve):
     serve().refuse["Reload"] = Refusal("Config", '/etc/dps/a.conf:2: IdScope="0ne00AABBCC!": not an ID scope\n'
                                                  '/etc/dps/a.conf:3: RegistrationId="bad/id": not a registration ID')
     shown = redacted("reload", code=1)
     assert 'a.conf:2: IdScope="value-1": not an ID scope' in shown
     assert 'a.conf:3: RegistrationId="value-2": not a registration ID' in shown
-    assert_names_nobody(shown)
+    assert_no_private_value(shown)
 
 
 def test_reload_does_not_show_a_file_that_is_named_like_its_id(redacted, serve):
     serve(identity("reg-7", RegistrationId="reg-7")).refuse["Reload"] = Refusal("Config", "/etc/dps/reg-7.conf:2: no such key")
     shown = redacted("reload", code=1)
     assert "/etc/dps/id-1.conf:2" in shown
-    assert_names_nobody(shown)
+    assert_no_private_value(shown)
 
 
 @pytest.mark.parametrize("error, shown", [
@@ -102,12 +102,12 @@ def test_what_stands_in_double_quotes_is_private(dpsctl, serve, error, shown):
     assert dpsctl("show", "-p", "LastError")[1] == f"LastError={error}\n"
 
 
-def test_the_configuration_names_nobody(redacted, dpsctl):
+def test_the_configuration_is_shown_without_private_values(redacted, dpsctl):
     (dpsctl.etc / "reg-7.conf").write_text(CONF)
     for arguments, code in ((["cat-config"], 0), (["check", "--offline"], 1)):
         shown = redacted(*arguments, code=code)
         assert "id-1.conf" in shown
-        assert_names_nobody(shown)
+        assert_no_private_value(shown)
 
 
 @pytest.mark.parametrize("conf, code", [
@@ -115,29 +115,29 @@ def test_the_configuration_names_nobody(redacted, dpsctl):
     (CONF.replace("0ne00AABBCC", "0neMINE!"), 1), (CONF.replace('"malmo"}', '"malmo"'), 1),
     (CONF.replace("reg-7\n", "bad/id%{hostname}\n"), 0),  # which only check expands
 ], ids=["id", "quoted-id", "scope", "payload", "expanded-id"])
-def test_what_is_wrong_in_the_configuration_names_nobody(redacted, dpsctl, conf, code):
+def test_errors_of_the_configuration_show_no_private_value(redacted, dpsctl, conf, code):
     (dpsctl.etc / "a.conf").write_text(conf.replace("reg-7.key", "a.key"))
     for arguments, expected in ((["verify-config"], code), (["cat-config"], 0), (["check", "--offline"], 1)):
-        assert_names_nobody(redacted(*arguments, code=expected).replace("such as 0ne00AABBCC", "such as this"))
+        assert_no_private_value(redacted(*arguments, code=expected).replace("such as 0ne00AABBCC", "such as this"))
 
 
 def test_verify_config_does_not_show_a_file_that_is_named_like_its_id(redacted, dpsctl):
     (dpsctl.etc / "reg-7.conf").write_text(CONF + "NoSuchKey=1\n")
     shown = redacted("verify-config")
     assert "/id-1.conf:" in shown
-    assert_names_nobody(shown)
+    assert_no_private_value(shown)
 
 
-def test_connection_keeps_no_secret_and_no_name(dpsctl, serve):
+def test_connection_masks_secrets_and_ids(dpsctl, serve):
     serve(identity("reg-7", RegistrationId="reg-7"))
     connection = json.loads(dpsctl("connection", "reg-7", "--redact")[1])
     assert connection["password"] == "***"
-    assert_names_nobody(json.dumps(connection))
+    assert_no_private_value(json.dumps(connection))
 
 
 @pytest.mark.parametrize("arguments", [["token", "gw"], ["expand", "%{hostname}"], ["derive-key", "gw"],
                                        ["sas", "--hub=h", "--device-id=d"]])
-def test_of_what_is_nothing_but_private_nothing_is_shown(dpsctl, serve, arguments):
+def test_verbs_that_print_only_private_data_refuse_redact(dpsctl, serve, arguments):
     serve(identity("gw"))
     code, out, err = dpsctl(*arguments, "--redact")
     assert code == 2 and not out and "--redact" in err
