@@ -48,6 +48,8 @@ typedef enum KeyFlags {
         KEY_CHECKED = 1 << 3,  /* `check` bears specifiers */
         KEY_SYSTEM = 1 << 4,   /* "system" is the default */
         KEY_DAEMON = 1 << 5,   /* dpsd.conf only */
+        /* The value tells which device this is. Messages put it in double quotes, and `dpsctl --redact` masks it there. */
+        KEY_PRIVATE = 1 << 6,
 } KeyFlags;
 
 typedef struct Key {

@@ -61,8 +61,8 @@ const char *transport_choice_to_string(TransportChoice t) {
 
 /* clang-format off */
 static const Key keys[] = {
-        { "Provisioning", "IdScope",                AT(id_scope),                 FIELD_TEXT,         id_scope_check,        KEY_EXPANDED },
-        { "Provisioning", "RegistrationId",         AT(registration_id),          FIELD_TEXT,         registration_id_check, KEY_EXPANDED },
+        { "Provisioning", "IdScope",                AT(id_scope),                 FIELD_TEXT,         id_scope_check,        KEY_EXPANDED | KEY_PRIVATE },
+        { "Provisioning", "RegistrationId",         AT(registration_id),          FIELD_TEXT,         registration_id_check, KEY_EXPANDED | KEY_PRIVATE },
         { "Provisioning", "Endpoint",               AT(endpoint),                 FIELD_TEXT,         endpoint_check,        KEY_EXPANDED },
         { "Provisioning", "MqttPort",               AT(mqtt_port),                FIELD_PORT,         NULL,                  0 },
         { "Provisioning", "HttpsPort",              AT(https_port),               FIELD_PORT,         NULL,                  0 },

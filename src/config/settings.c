@@ -205,6 +205,7 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         bool is_shown = key_may_be_shown(k, text);
         /* The wrong credential is soon named, and is a key. */
         bool is_value_shown = is_shown && !strstr(text, "credential:");
+        const char *quote = k->flags & KEY_PRIVATE ? "\"" : "";
         const Place *place;
         int r;
 
@@ -227,8 +228,9 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         if (!value)
                 return why(e->ret_why, r, "%s:%u: %s=: %s", place->file, place->line, k->name,
                            reason ?: strerror(-r));
-        return why(e->ret_why, r, "%s:%u: %s=%s gives \"%.128s\": %s", place->file, place->line, k->name,
-                   is_shown ? text : "", is_value_shown ? value : "...", reason ?: strerror(-r));
+        return why(e->ret_why, r, "%s:%u: %s=%s%s%s gives \"%.128s\": %s", place->file, place->line, k->name,
+                   quote, is_shown ? text : "", quote, is_value_shown ? value : "...",
+                   reason ?: strerror(-r));
 }
 
 static int expand_texts(const Expansion *e, const Key *k, char *const *texts, char ***ret) {

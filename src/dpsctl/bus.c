@@ -10,46 +10,46 @@
 #include "basic/times.h"
 
 #define CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
-/* A person looks for a password. */
+/* Time to type a password. */
 #define GUARDED_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
 
-/* `says_it`: the error's own message tells what is wrong, and the advice follows it. */
+/* `has_message`: the daemon's own message says what is wrong, and the advice follows it; otherwise the advice says it. */
 static const struct {
         const char *name;
         Exit code;
-        bool says_it;
+        bool has_message;
         const char *advice;
-} refusals[] = {
-        { "io.dpsd.dps1.Error.NotAssigned", EXIT_NOT_ASSIGNED, true, NULL },
-        { DPS_BUS_ERROR_NO_IDENTITY, EXIT_NO_IDENTITY, true, "dpsctl status shows which there are" },
-        { "io.dpsd.dps1.Error.RateLimited", EXIT_RATE_LIMITED, true, NULL },
+} bus_errors[] = {
+        { DPS_BUS_ERROR_NOT_ASSIGNED, EXIT_NOT_ASSIGNED, true, NULL },
+        { DPS_BUS_ERROR_NO_SUCH_IDENTITY, EXIT_NO_IDENTITY, true, "dpsctl status lists the identities" },
+        { DPS_BUS_ERROR_RATE_LIMITED, EXIT_RATE_LIMITED, true, NULL },
         { DPS_BUS_ERROR_CONFIG, EXIT_FAILED, true, NULL },
         { SD_BUS_ERROR_UNKNOWN_OBJECT, EXIT_NO_IDENTITY, false,
-          "the identity is gone; dpsctl status shows which there are" },
+          "the identity is gone; dpsctl status lists the identities" },
         { SD_BUS_ERROR_INVALID_ARGS, EXIT_USAGE, true, NULL },
-        { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, true, "as root: sudo dpsctl ..." },
+        { SD_BUS_ERROR_ACCESS_DENIED, EXIT_NOT_PERMITTED, true, "try it as root: sudo dpsctl ..." },
         { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, EXIT_NOT_PERMITTED, false,
-          "not permitted without a password: do it as root (sudo dpsctl ...), or at a terminal" },
+          "not permitted without a password: run it as root (sudo dpsctl ...) or at a terminal" },
         { SD_BUS_ERROR_SERVICE_UNKNOWN, EXIT_NO_DAEMON, false,
           "dpsd is not running; to start it: systemctl start dpsd" },
         { SD_BUS_ERROR_NAME_HAS_NO_OWNER, EXIT_NO_DAEMON, false,
           "dpsd is not running; to start it: systemctl start dpsd" },
         { SD_BUS_ERROR_NO_REPLY, EXIT_NO_DAEMON, false,
-          "dpsd went away before it answered; what happened: journalctl -u dpsd" },
+          "dpsd stopped before it answered; to see why: journalctl -u dpsd" },
         { SD_BUS_ERROR_TIMEOUT, EXIT_TIMED_OUT, false,
-          "dpsd does not answer; what it does: systemctl status dpsd" },
-        { SD_BUS_ERROR_UNKNOWN_METHOD, EXIT_FAILED, true, "dpsd and dpsctl are of different versions" },
-        { SD_BUS_ERROR_UNKNOWN_INTERFACE, EXIT_FAILED, true, "dpsd and dpsctl are of different versions" },
+          "dpsd does not answer; to see what it does: systemctl status dpsd" },
+        { SD_BUS_ERROR_UNKNOWN_METHOD, EXIT_FAILED, true, "dpsd and dpsctl are different versions" },
+        { SD_BUS_ERROR_UNKNOWN_INTERFACE, EXIT_FAILED, true, "dpsd and dpsctl are different versions" },
 };
 
 Exit exit_from_bus_error(const char *name) {
-        for (size_t k = 0; k < ELEMENTSOF(refusals); k++)
-                if (streq(refusals[k].name, name))
-                        return refusals[k].code;
+        for (size_t k = 0; k < ELEMENTSOF(bus_errors); k++)
+                if (streq(bus_errors[k].name, name))
+                        return bus_errors[k].code;
         return EXIT_FAILED;
 }
 
-/* Over ssh a connection that cannot be made ends like one that broke. */
+/* Over ssh, a connection that could not be made fails like one that broke. */
 static bool is_lost(const sd_bus_error *error, int r) {
         int e = error && error->name ? sd_bus_error_get_errno(error) : -r;
 
@@ -58,25 +58,25 @@ static bool is_lost(const sd_bus_error *error, int r) {
 
 int bus_fail(const sd_bus_error *error, int r) {
         if (is_lost(error, r))
-                return complain(EXIT_NO_DAEMON, "the connection to the bus is lost");
+                return fail_with(EXIT_NO_DAEMON, "the connection to the bus is lost");
         if (!error || !error->name)
-                return complain(EXIT_FAILED, "D-Bus: %s", strerror(r < 0 ? -r : EIO));
+                return fail_with(EXIT_FAILED, "D-Bus: %s", strerror(r < 0 ? -r : EIO));
 
-        for (size_t k = 0; k < ELEMENTSOF(refusals); k++) {
-                if (!streq(refusals[k].name, error->name))
+        for (size_t k = 0; k < ELEMENTSOF(bus_errors); k++) {
+                if (!streq(bus_errors[k].name, error->name))
                         continue;
-                if (!refusals[k].says_it)
-                        return complain(refusals[k].code, "%s", refusals[k].advice);
-                return complain(refusals[k].code, "%s%s%s", error->message ?: error->name,
-                                refusals[k].advice ? "; " : "", refusals[k].advice ?: "");
+                if (!bus_errors[k].has_message)
+                        return fail_with(bus_errors[k].code, "%s", bus_errors[k].advice);
+                return fail_with(bus_errors[k].code, "%s%s%s", error->message ?: error->name,
+                                 bus_errors[k].advice ? "; " : "", bus_errors[k].advice ?: "");
         }
-        return complain(EXIT_FAILED, "%s", error->message ?: error->name);
+        return fail_with(EXIT_FAILED, "%s", error->message ?: error->name);
 }
 
 int bus_fail_answer(const char *member, int r) {
-        return complain(
+        return fail_with(
                 EXIT_FAILED,
-                "the answer to %s is not what it should be (%s): dpsd and dpsctl are of different versions",
+                "the answer to %s has an unexpected form (%s): dpsd and dpsctl are different versions",
                 member, strerror(-r));
 }
 
@@ -87,21 +87,23 @@ int bus_open(const Options *o, sd_bus **ret) {
         if (o->host) {
                 r = sd_bus_open_system_remote(ret, o->host);
                 if (r >= 0)
-                        r = sd_bus_get_bus_id(*ret, &id); /* waits until we are let in */
+                        r = sd_bus_get_bus_id(*ret, &id); /* waits for the login to finish */
                 if (r < 0)
-                        return complain(EXIT_NO_DAEMON, "%s cannot be reached over ssh: %s", o->host,
-                                        strerror(-r));
+                        return fail_with(EXIT_NO_DAEMON, "%s cannot be reached over ssh: %s", o->host,
+                                         strerror(-r));
                 return 0;
         }
 
         r = sd_bus_open_system(ret);
         if (r == -EACCES || r == -EPERM)
-                return complain(EXIT_NOT_PERMITTED, "the system bus lets us not in: %s", strerror(-r));
+                return fail_with(EXIT_NOT_PERMITTED, "the system bus refuses the connection: %s",
+                                 strerror(-r));
         if (r < 0)
-                return complain(EXIT_NO_DAEMON,
-                                "there is no system bus to reach dpsd by (%s); what dpsd does: systemctl "
-                                "status dpsd, and what it gives: /run/dps",
-                                strerror(-r));
+                return fail_with(
+                        EXIT_NO_DAEMON,
+                        "dpsd cannot be reached because there is no system bus (%s); its state: systemctl "
+                        "status dpsd, its files: /run/dps",
+                        strerror(-r));
         return 0;
 }
 

@@ -10,7 +10,7 @@
 #include "dps/key.h"
 #include "dpsctl/check.h"
 
-/* Keys and certificates, read as the daemon reads them. */
+/* The key and certificate files of an identity, read with the same rules as in the daemon. */
 
 #define CERTIFICATE_SIZE_MAX (256U * 1024)
 #define EXPIRY_WARNING_USEC (30 * USEC_PER_DAY)
@@ -19,7 +19,7 @@ DEFINE_FREEP(BIO, BIO_free)
 DEFINE_FREEP(X509, X509_free)
 DEFINE_FREEP(EVP_PKEY, EVP_PKEY_free)
 
-/* A credential is there for the unit only; from here its absence says little. */
+/* A systemd credential exists only for the unit: we cannot see it, and that is not an error. */
 static CheckResult severity(int r) {
         return r == -EAGAIN ? CHECK_WARNING : CHECK_FAILURE;
 }
@@ -38,11 +38,12 @@ static void check_symmetric_key(Checks *c, const Settings *s, const char *refere
         }
         if (dps_key_from_base64(text, &key) < 0)
                 checks_add(c, s->name, "key", CHECK_FAILURE,
-                           "%s=%s holds no key: the base64 text of the portal is wanted, and nothing else",
+                           "%s=%s does not contain a key: it must contain the base64 text from the portal "
+                           "and nothing else",
                            what, reference);
         else
-                checks_add(c, s->name, "key", CHECK_OK, "%s=%s can be read, and by nobody else", what,
-                           reference);
+                checks_add(c, s->name, "key", CHECK_OK, "%s=%s can be read by the daemon and by nobody else",
+                           what, reference);
 }
 
 static void check_expiry(Checks *c, const Settings *s, const char *path, const X509 *certificate) {
@@ -60,8 +61,8 @@ static void check_expiry(Checks *c, const Settings *s, const char *path, const X
                 checks_add(c, s->name, "certificate", CHECK_FAILURE,
                            "%s is not valid yet: is the clock right?", path);
         else if (expires_at <= now)
-                checks_add(c, s->name, "certificate", CHECK_FAILURE,
-                           "%s expired at %s: put a new one in its place", path, timestamp);
+                checks_add(c, s->name, "certificate", CHECK_FAILURE, "%s expired at %s: replace it", path,
+                           timestamp);
         else
                 checks_add(c, s->name, "certificate",
                            expires_at - now < EXPIRY_WARNING_USEC ? CHECK_WARNING : CHECK_OK,
@@ -69,7 +70,7 @@ static void check_expiry(Checks *c, const Settings *s, const char *path, const X
                            timestamp);
 }
 
-/* No key has a pass phrase: nobody is there to type it. */
+/* Keys with a pass phrase are refused: nobody is there to type it. */
 static int no_pass_phrase(char *buffer, int size, int is_writing, void *userdata) {
         return 0;
 }
@@ -92,7 +93,8 @@ static X509 *read_certificate(Checks *c, const Settings *s, const char *referenc
         bio = BIO_new_mem_buf(text, (int) size);
         certificate = bio ? PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL) : NULL;
         if (!certificate)
-                checks_add(c, s->name, "certificate", CHECK_FAILURE, "%s holds no certificate in PEM", path);
+                checks_add(c, s->name, "certificate", CHECK_FAILURE,
+                           "%s does not contain a certificate in PEM format", path);
         else
                 check_expiry(c, s, path, certificate);
         return certificate;
@@ -115,16 +117,17 @@ static void check_private_key(Checks *c, const Settings *s, const char *referenc
         key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_pass_phrase, NULL) : NULL;
         if (!key)
                 checks_add(c, s->name, "key", CHECK_FAILURE,
-                           "PrivateKey=%s holds no key in PEM, or one with a pass phrase: nobody is there to "
-                           "type it",
+                           "PrivateKey=%s does not contain a key in PEM format, or the key has a pass "
+                           "phrase, which nobody is there to type",
                            reference);
         else if (certificate && X509_check_private_key(certificate, key) != 1)
                 checks_add(c, s->name, "key", CHECK_FAILURE,
-                           "PrivateKey=%s is not the key of its certificate: do they come from one request?",
+                           "PrivateKey=%s does not belong to its certificate: do both come from the same "
+                           "request?",
                            reference);
         else
                 checks_add(c, s->name, "key", CHECK_OK, "PrivateKey=%s can be read%s", reference,
-                           certificate ? ", and fits its certificate" : "");
+                           certificate ? " and belongs to its certificate" : "");
 }
 
 static void check_certificates(Checks *c, const Settings *s) {

@@ -11,7 +11,7 @@
 #include "dps/error.h"
 #include "dpsctl/check.h"
 
-/* The way to the endpoint: its name, a connection, and TLS. */
+/* Whether the endpoint can be reached: name, connection, TLS. */
 
 #define STEP_TIMEOUT_MSEC 5000
 #define ADDRESS_TEXT_MAX 80
@@ -58,7 +58,7 @@ static const char *address_text(const struct addrinfo *a, char buffer[static ADD
         return buffer;
 }
 
-/* The first address that answers; those that do not are worth a warning. */
+/* Connects to the first address that answers. The addresses before it get a warning. */
 static int connect_any(Checks *c, const Settings *s, const struct addrinfo *list) {
         char address[ADDRESS_TEXT_MAX];
         bool is_last;
@@ -68,7 +68,7 @@ static int connect_any(Checks *c, const Settings *s, const struct addrinfo *list
                 r = connect_to(a, &fd);
                 is_last = !a->ai_next;
                 if (r >= 0) {
-                        checks_add(c, s->name, "connection", CHECK_OK, "%s takes connections at port %u",
+                        checks_add(c, s->name, "connection", CHECK_OK, "%s accepts connections at port %u",
                                    address_text(a, address), s->mqtt_port);
                         return fd;
                 }
@@ -79,7 +79,7 @@ static int connect_any(Checks *c, const Settings *s, const struct addrinfo *list
         return -1;
 }
 
-/* -EPROTO: TLS failed, the context knows why. */
+/* -EPROTO: the handshake failed, and the TLS context knows why. */
 static int shake_hands(SSL *ssl, int fd) {
         if (SSL_set_fd(ssl, fd) != 1)
                 return -ENOMEM;
@@ -109,15 +109,14 @@ static void check_tls(Checks *c, const Settings *s, TlsContext *tls, int fd) {
         if (ssl)
                 tls_connection_error(ssl, &error);
         if (r >= 0)
-                checks_add(c, s->name, "TLS", CHECK_OK, "%s shows a certificate that is trusted, %s",
-                           s->endpoint, SSL_get_version(ssl));
+                checks_add(c, s->name, "TLS", CHECK_OK, "%s has a trusted certificate, %s", s->endpoint,
+                           SSL_get_version(ssl));
         else if (error.id != DPS_ERROR_NONE)
                 checks_add(c, s->name, "TLS", CHECK_FAILURE, "%s; %s", error.message,
                            dps_error_id_advice(error.id));
         else
                 checks_add(c, s->name, "TLS", CHECK_FAILURE,
-                           "%s: %s; is it DPS that is there, or a firewall in between?", s->endpoint,
-                           strerror(-r));
+                           "%s: %s; is DPS there, or a firewall that blocks TLS?", s->endpoint, strerror(-r));
 }
 
 void check_endpoint(Checks *c, const Settings *s, TlsContext *tls) {
@@ -131,7 +130,7 @@ void check_endpoint(Checks *c, const Settings *s, TlsContext *tls) {
         r = getaddrinfo(s->endpoint, port, &hints, &list);
         if (r != 0) {
                 checks_add(c, s->name, "name", CHECK_FAILURE,
-                           "%s: %s; is there a network, and DNS? resolvectl query %s", s->endpoint,
+                           "%s: %s; do the network and DNS work? resolvectl query %s", s->endpoint,
                            r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r), s->endpoint);
                 return;
         }

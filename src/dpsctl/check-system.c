@@ -7,7 +7,7 @@
 #include "build-config.h"
 #include "dpsctl/check.h"
 
-/* The box: its clock, and whom it trusts. */
+/* This device: its clock, and the CAs that it trusts. */
 
 #define AZURE_DOMAIN ".azure-devices-provisioning.net"
 #define BUILD_TIME_USEC (DPS_BUILD_TIME_SEC * USEC_PER_SEC)
@@ -24,19 +24,19 @@ void check_clock(Checks *c) {
 
         if (now < BUILD_TIME_USEC)
                 checks_add(c, "", "clock", CHECK_FAILURE,
-                           "%s: at least %s behind, DPS will refuse us; time synchronisation sets it: "
-                           "timedatectl",
+                           "%s: at least %s behind, so DPS will refuse this device; is time synchronisation "
+                           "on? timedatectl",
                            format_timestamp(now, timestamp),
                            format_duration(BUILD_TIME_USEC - now, duration));
         else if (!is_synchronized)
                 checks_add(c, "", "clock", CHECK_WARNING,
-                           "%s: not synchronised, and if it is wrong DPS will refuse us: timedatectl",
+                           "%s: not synchronised; if it is wrong, DPS will refuse this device: timedatectl",
                            format_timestamp(now, timestamp));
         else
                 checks_add(c, "", "clock", CHECK_OK, "%s, synchronised", format_timestamp(now, timestamp));
 }
 
-/* "C=US/O=…", in the order of the certificate. */
+/* "C=US/O=…", in the order in which the certificate has them. */
 static X509_NAME *make_name(const char *const (*parts)[2], size_t n) {
         _cleanup_(X509_NAME_freep) X509_NAME *name = X509_NAME_new();
 
@@ -82,18 +82,17 @@ void check_roots(Checks *c, const Settings *s, TlsContext *tls) {
 
         if (!endswith(s->endpoint, AZURE_DOMAIN)) {
                 checks_add(c, s->name, "trust", CHECK_SKIPPED,
-                           "%s is not Azure's: whom it needs is not known here", s->endpoint);
+                           "%s does not belong to Azure, so it is not known which CA it needs", s->endpoint);
                 return;
         }
 
         for (size_t k = 0; k < ELEMENTSOF(roots); k++)
                 if (store_has(store, roots[k].parts, PARTS_MAX))
-                        checks_add(c, s->name, "trust", CHECK_OK, "%s is there", roots[k].name);
+                        checks_add(c, s->name, "trust", CHECK_OK, "%s is trusted", roots[k].name);
                 else
-                        checks_add(c, s->name, "trust", roots[k].without, "%s is missing, and Azure %s: %s",
-                                   roots[k].name,
-                                   roots[k].without == CHECK_FAILURE ? "cannot be trusted without it"
-                                                                     : "may change to it",
-                                   s->ca_files ? "add it to CaFile=, or leave CaFile= away"
-                                               : "install ca-certificates, and run update-ca-certificates");
+                        checks_add(c, s->name, "trust", roots[k].without,
+                                   "%s is not trusted, but Azure %s: %s", roots[k].name,
+                                   roots[k].without == CHECK_FAILURE ? "needs it" : "may switch to it",
+                                   s->ca_files ? "add it to CaFile=, or remove CaFile="
+                                               : "install ca-certificates and run update-ca-certificates");
 }

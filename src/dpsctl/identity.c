@@ -9,42 +9,10 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
-#define PROPERTY(name, type, privacy, member)                                                                \
-        { name, type, PRIVACY_##privacy, offsetof(Identity, member) }
+#define PROPERTY(name, type, member, emits, privacy)                                                         \
+        { name, #type[0], PRIVACY_##privacy, offsetof(Identity, member) },
 
-static const Property properties[] = {
-        PROPERTY("Name", 's', FREE, name),
-        PROPERTY("State", 's', NONE, state),
-        PROPERTY("Waiting", 's', NONE, waiting),
-        PROPERTY("Healthy", 'b', NONE, healthy),
-        PROPERTY("Configured", 'b', NONE, configured),
-        PROPERTY("RequiredForProvisioned", 'b', NONE, required_for_provisioned),
-        PROPERTY("IdScope", 's', SCOPE, id_scope),
-        PROPERTY("RegistrationId", 's', ID, registration_id),
-        PROPERTY("Endpoint", 's', NONE, endpoint),
-        PROPERTY("AttestationMethod", 's', NONE, attestation_method),
-        PROPERTY("Transport", 's', NONE, transport),
-        PROPERTY("AssignedHub", 's', HUB, assigned_hub),
-        PROPERTY("DeviceId", 's', ID, device_id),
-        PROPERTY("Substatus", 's', NONE, substatus),
-        PROPERTY("Generation", 't', NONE, generation),
-        PROPERTY("AssignedAt", 't', NONE, assigned_at),
-        PROPERTY("StateSince", 't', NONE, state_since),
-        PROPERTY("TokenExpiresAt", 't', NONE, token_expires_at),
-        PROPERTY("CertificateExpiresAt", 't', NONE, certificate_expires_at),
-        PROPERTY("RenewAt", 't', NONE, renew_at),
-        PROPERTY("NextAttemptAt", 't', NONE, next_attempt_at),
-        PROPERTY("LastSuccessAt", 't', NONE, last_success_at),
-        PROPERTY("HubLastSeenAt", 't', NONE, hub_last_seen_at),
-        PROPERTY("Attempts", 'u', NONE, attempts),
-        PROPERTY("FailingSince", 't', NONE, failing_since),
-        PROPERTY("LastErrorAt", 't', NONE, last_error_at),
-        PROPERTY("LastError", 's', FREE, last_error),
-        PROPERTY("LastErrorId", 's', NONE, last_error_id),
-        PROPERTY("LastErrorStep", 's', NONE, last_error_step),
-        PROPERTY("LastErrorCode", 'u', NONE, last_error_code),
-        PROPERTY("LastTrackingId", 's', NONE, last_tracking_id),
-};
+static const Property properties[] = { IDENTITY_PROPERTIES(PROPERTY) };
 
 const Property *property_at(size_t index) {
         return index < ELEMENTSOF(properties) ? &properties[index] : NULL;
@@ -154,8 +122,8 @@ static int read_value(const Property *p, Identity *i, sd_bus_message *m) {
         }
 }
 
-/* One {sv}. What we do not know, or not so, is skipped. `next`: the one that should come, and then the one behind what
- * came: the daemon has them in our order, and a thousand identities have 31000. */
+/* One {sv}. A property that we do not know, or of another type, is skipped. `next` is the property that we expect: the
+ * daemon sends them in our order, and of a thousand identities there are 32000, too many to search for each. */
 static int read_property(Identity *i, sd_bus_message *m, size_t *next) {
         const char *name, *contents;
         const Property *p;

@@ -14,18 +14,18 @@
 typedef enum OptionType {
         OPTION_FLAG,     /* bool */
         OPTION_TEXT,     /* const char * */
-        OPTION_HOST,     /* const char *: for ssh */
-        OPTION_LIST,     /* char **: words with commas between, collected */
+        OPTION_HOST,     /* const char *, passed to ssh */
+        OPTION_LIST,     /* char **: words separated by commas; may be repeated */
         OPTION_DURATION, /* uint64_t, microseconds */
         OPTION_MOMENT,   /* uint64_t, seconds since 1970 */
-        OPTION_ROOT,     /* const char *: a directory that is there */
+        OPTION_ROOT,     /* const char *: a directory that exists */
         OPTION_JSON,     /* JsonMode */
-        OPTION_VERB,     /* is a verb by itself */
+        OPTION_VERB,     /* stands for the verb of this name */
 } OptionType;
 
 #define OF_THE_DAEMON "status show reprovision wait token connection reload forget log-level monitor history"
 
-/* `verbs` NULL: all of them. */
+/* `verbs`: those that take the option; NULL: all. */
 static const struct Option {
         const char *name;
         char letter;
@@ -58,7 +58,7 @@ static const struct Option {
         { "expiry", 0, OPTION_MOMENT, offsetof(Options, expiry_sec), "sas" },
 };
 
-/* getopt_long() gives this plus the row. */
+/* getopt_long() returns this plus the number of the row. */
 #define OPTION_FIRST 256
 
 static int store_json(JsonMode *ret, const char *word) {
@@ -71,7 +71,7 @@ static int store_json(JsonMode *ret, const char *word) {
                         *ret = (JsonMode) k;
                         return 0;
                 }
-        return complain(EXIT_USAGE, "--json= is pretty, short or off, not '%s'", word);
+        return fail_with(EXIT_USAGE, "--json=%s: must be pretty, short or off", word);
 }
 
 static int store_list(char ***list, const char *words) {
@@ -80,31 +80,31 @@ static int store_list(char ***list, const char *words) {
         if (strv_split(words, ",", &more) < 0)
                 return fail_memory();
         if (!more)
-                return complain(EXIT_USAGE, "--property= wants a name, or some with commas between");
+                return fail_with(EXIT_USAGE, "--property=: must be one or more names, separated by commas");
         STRV_FOREACH(w, more)
                 if (strv_append(list, *w) < 0)
                         return fail_memory();
         return 0;
 }
 
-/* ssh has options that run a command: nothing may be taken for one, wherever sd-bus puts it. */
+/* Some options of ssh run commands, so neither part may look like an option, wherever sd-bus puts it. */
 static int store_host(const char **ret, const char *host) {
         const char *at = strrchr(host, '@');
         const char *name = at ? at + 1 : host;
 
         if (isempty(name) || *name == '-' || *host == '-' || *host == '@')
-                return complain(EXIT_USAGE,
-                                "--host=%s: HOST or USER@HOST is wanted, neither beginning with '-'", host);
+                return fail_with(EXIT_USAGE,
+                                 "--host=%s: must be HOST or USER@HOST; neither may begin with '-'", host);
         *ret = host;
         return 0;
 }
 
-/* Nothing is wrong below a directory that is not there: better told than believed. */
+/* Without this check, verify-config would find nothing wrong below a directory that does not exist. */
 static int store_root(const char **ret, const char *path) {
         _cleanup_(closep) int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         if (fd < 0)
-                return complain(EXIT_USAGE, "--root=%s: a directory is wanted: %s", path, strerror(errno));
+                return fail_with(EXIT_USAGE, "--root=%s: must be a directory: %s", path, strerror(errno));
         *ret = path;
         return 0;
 }
@@ -125,16 +125,15 @@ static int store(Options *o, const struct Option *row, const char *value) {
                 return store_list(field, value);
         case OPTION_DURATION:
                 if (parse_duration(value, field) < 0)
-                        return complain(EXIT_USAGE,
-                                        "--%s=%s: a duration is wanted, such as 90, 5min or 2h 30min",
-                                        row->name, value);
+                        return fail_with(EXIT_USAGE,
+                                         "--%s=%s: must be a duration, such as 90, 5min or 2h 30min",
+                                         row->name, value);
                 o->has_timeout = o->has_timeout || streq(row->name, "timeout");
                 return 0;
         case OPTION_MOMENT:
                 if (parse_u64(value, field) < 0 || *(uint64_t *) field == 0 ||
                     *(uint64_t *) field > UINT64_MAX / USEC_PER_SEC)
-                        return complain(EXIT_USAGE, "--%s=%s: seconds since 1970 are wanted", row->name,
-                                        value);
+                        return fail_with(EXIT_USAGE, "--%s=%s: must be seconds since 1970", row->name, value);
                 return 0;
         case OPTION_ROOT:
                 return store_root(field, value);
@@ -156,12 +155,12 @@ static bool has_word(const char *words, const char *word) {
         return false;
 }
 
-/* An option that does nothing is a misunderstanding, and that is better told. */
+/* An option that would have no effect is an error. */
 static int check_verbs(const Options *o, const bool *given) {
         for (size_t k = 0; k < ELEMENTSOF(options); k++)
                 if (given[k] && options[k].verbs && !has_word(options[k].verbs, o->verb))
-                        return complain(EXIT_USAGE, "%s knows no --%s; it is for: %s", o->verb,
-                                        options[k].name, options[k].verbs);
+                        return fail_with(EXIT_USAGE, "%s does not take --%s; it is for: %s", o->verb,
+                                         options[k].name, options[k].verbs);
         return 0;
 }
 
@@ -197,12 +196,12 @@ static int read_options(int argc, char **argv, Options *o, bool *given) {
         int c, r;
 
         fill_getopt(longs, shorts);
-        optind = 0; /* begin anew: tests parse many times */
+        optind = 0; /* start again: tests parse many times */
         while ((c = getopt_long(argc, argv, shorts, longs, NULL)) >= 0) {
                 const struct Option *row = find_row(c);
 
-                if (!row) /* getopt_long() has said what is wrong */
-                        return complain(EXIT_USAGE, "dpsctl --help shows what there is");
+                if (!row) /* getopt_long() has said why */
+                        return fail_with(EXIT_USAGE, "dpsctl --help lists the options");
                 r = store(o, row, optarg);
                 if (r != 0)
                         return r;
@@ -217,7 +216,7 @@ int options_parse(int argc, char **argv, Options *ret) {
         int r;
 
         r = read_options(argc, argv, &o, given);
-        if (r == 0 && o.verb) /* whatever stands beside --help */
+        if (r == 0 && o.verb) /* --help wins over everything else */
                 optind = argc;
         else if (r == 0) {
                 o.verb = optind < argc ? argv[optind++] : "status";

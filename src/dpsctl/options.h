@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The command line: one verb, its arguments, and options, each of which says which verbs know it. */
+/* The command line: one verb, its arguments, and options. Each option says which verbs take it. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,13 +13,13 @@ typedef enum JsonMode {
 } JsonMode;
 
 typedef struct Options {
-        const char *verb; /* "status" where none was given; "help" and "version" for these options */
-        char **arguments; /* ends with NULL; argv's */
+        const char *verb; /* "status" if none was given; "help" for --help, "version" for --version */
+        char **arguments; /* part of argv, ends with NULL */
         unsigned n_arguments;
 
         JsonMode json;
         bool no_pager, no_legend, quiet, redact;
-        const char *host; /* of -H; NULL: here */
+        const char *host; /* -H; NULL: this host */
 
         bool strict;           /* status */
         char **properties;     /* show; owned */
@@ -35,6 +35,6 @@ typedef struct Options {
         uint64_t expiry_sec;                                      /* sas; 0: lifetime_usec counts */
 } Options;
 
-/* 0, or EXIT_USAGE and told why. */
+/* 0, or EXIT_USAGE after it has said why. */
 int options_parse(int argc, char **argv, Options *ret);
 void options_done(Options *o);

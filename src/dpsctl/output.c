@@ -20,10 +20,10 @@ extern char **environ;
 
 static struct {
         pid_t pid;
-        int terminal_fd; /* standard output, as it was */
+        int terminal_fd; /* the original standard output */
 } pager = { 0, -1 };
 
-/* As systemd's tools choose; "" and cat: none. */
+/* Chosen as systemd's tools do. "" and "cat" mean no pager. */
 static const char *pager_command(void) {
         static const char *const variables[] = { "SYSTEMD_PAGER", "PAGER" };
 
@@ -64,8 +64,7 @@ void output_begin(const Options *o) {
             style_is_dumb())
                 return;
 
-        /* One screen needs no pager (F); colours (R); less in secure mode runs no commands, for
-         * we may be root. */
+        /* F: no pager for what fits a screen; R: colours. In secure mode less runs no commands: we may be root. */
         (void) setenv("LESS", getenv("SYSTEMD_LESS") ?: "FRXMK", true);
         (void) setenv("LESSSECURE", "1", true);
         if (pipe2(ends, O_CLOEXEC) < 0)
@@ -73,7 +72,7 @@ void output_begin(const Options *o) {
         pager.terminal_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
         if (pager.terminal_fd >= 0 && spawn_pager(command, ends[0], ends[1]) >= 0) {
                 (void) dup2(ends[1], STDOUT_FILENO);
-                (void) signal(SIGPIPE, SIG_IGN); /* a pager that is quit early is no failure */
+                (void) signal(SIGPIPE, SIG_IGN); /* leaving the pager early is not an error */
         }
         close(ends[0]);
         close(ends[1]);
@@ -84,12 +83,12 @@ void output_end(void) {
         if (pager.pid <= 0)
                 return;
 
-        (void) dup2(pager.terminal_fd, STDOUT_FILENO); /* the pager sees the end */
+        (void) dup2(pager.terminal_fd, STDOUT_FILENO); /* closes the pager's input */
         close(pager.terminal_fd);
         while (waitpid(pager.pid, NULL, 0) < 0 && errno == EINTR)
                 ;
         pager.pid = 0;
-        clearerr(stdout); /* what the pager did not want to read */
+        clearerr(stdout); /* the pager may have ended before it read everything */
 }
 
 static json_object *pack_value(char type, va_list *values) {

@@ -9,10 +9,21 @@
 
 #include "basic/text.h"
 
+/*
+ * How we know what is private:
+ *
+ * - Values of properties: by their privacy in basic/contract.h. Each such value gets a mask, and is masked wherever it
+ *   stands as a word in a text for people, such as the error of another identity.
+ * - Values that no identity has, such as a registration id with a fault, or a common name that is not the registration
+ *   id: whoever writes the message puts the value in double quotes, as in `RegistrationId="gw/1": not a registration ID`.
+ *   Over D-Bus only the text of an error travels, so the mark has to be part of the text; and a person reads it as what
+ *   it is, a quotation. Here everything in double quotes is masked. Messages use single quotes for words that are not
+ *   private.
+ */
+
 #define AZURE_DOMAIN ".azure-devices.net"
 
 typedef struct Mask {
-        Privacy privacy;
         char *value, *mask;
 } Mask;
 
@@ -20,7 +31,7 @@ static struct {
         bool is_wanted;
         Mask *items;
         size_t n;
-        unsigned n_of[PRIVACY_HUB + 1];
+        unsigned n_of[_PRIVACY_MAX];
 } masks;
 
 void redact_begin(void) {
@@ -28,9 +39,10 @@ void redact_begin(void) {
 }
 
 static char *make_mask(Privacy privacy, const char *value) {
-        static const char *const words[] = {
-                [PRIVACY_SCOPE] = "scope", [PRIVACY_ID] = "id", [PRIVACY_HUB] = "hub"
-        };
+        static const char *const words[_PRIVACY_MAX] = { [PRIVACY_SCOPE] = "scope",
+                                                         [PRIVACY_ID] = "id",
+                                                         [PRIVACY_HUB] = "hub",
+                                                         [PRIVACY_OTHER] = "value" };
         bool is_azure = privacy == PRIVACY_HUB && endswith(value, AZURE_DOMAIN);
         char *mask;
 
@@ -41,20 +53,19 @@ static char *make_mask(Privacy privacy, const char *value) {
 }
 
 const char *redact_value(Privacy privacy, const char *value) {
-        Mask *grown, new = { .privacy = privacy };
+        Mask *grown, new;
 
         if (isempty(value))
                 return "";
         for (size_t k = 0; k < masks.n; k++)
-                if (masks.items[k].privacy == privacy && strcasecmp(masks.items[k].value, value) == 0)
+                if (strcasecmp(masks.items[k].value, value) == 0 || streq(masks.items[k].mask, value))
                         return masks.items[k].mask;
 
         grown = reallocarray(masks.items, masks.n + 1, sizeof(Mask));
         if (!grown)
                 return NULL;
         masks.items = grown;
-        new.value = strdup(value);
-        new.mask = make_mask(privacy, value);
+        new = (Mask){ strdup(value), make_mask(privacy, value) };
         if (!new.value || !new.mask) {
                 free(new.value);
                 free(new.mask);
@@ -90,31 +101,44 @@ static const Mask *find_mask(const char *text, const char *p) {
         return found;
 }
 
-/* Complaints about the configuration quote ids that no identity has got yet. */
-static int learn_quoted(const char *text) {
-        static const struct {
-                const char *before, *behind;
-                Privacy privacy;
-        } quotes[] = {
-                { "RegistrationId=", ": ", PRIVACY_ID },
-                { "IdScope=", ": ", PRIVACY_SCOPE },
-                { "registration id ", " of ID scope ", PRIVACY_ID },
-                { " of ID scope ", ": ", PRIVACY_SCOPE },
-        };
+static bool stands_in(char c, const char *characters) {
+        return c == '\0' || strchr(characters, c);
+}
 
-        for (size_t k = 0; k < ELEMENTSOF(quotes); k++)
-                for (const char *p = text; (p = strstr(p, quotes[k].before));) {
-                        _cleanup_(freep) char *value = NULL;
-                        const char *end;
+/* What is quoted at `p`, without the quotes; empty: nothing. A value may have quotes inside, as in RegistrationId=""gw"":
+ * so the closing one is the first with an end of a word behind it. Without a closing quote, because the message was cut,
+ * all of the line is quoted. */
+static Span find_quoted(const char *text, const char *p) {
+        const char *start = p + 1, *end;
 
-                        p += strlen(quotes[k].before);
-                        end = strstr(p, quotes[k].behind);
-                        if (!end || *p == ' ' || memchr(p, '\n', (size_t) (end - p)))
-                                continue; /* none is quoted here */
-                        value = strndup(p, (size_t) (end - p));
-                        if (!value || !redact_value(quotes[k].privacy, value))
+        if (*p != '"' || !stands_in(p > text ? p[-1] : '\0', " =(\n"))
+                return (Span){ p, 0 };
+        for (end = start; *end && *end != '\n'; end++)
+                if (*end == '"' && stands_in(end[1], " ,;:)\n"))
+                        break;
+        return (Span){ start, (size_t) (end - start) };
+}
+
+static int print_redacted(const char *text, FILE *f) {
+        for (const char *p = text; *p;) {
+                Span quoted = masks.is_wanted ? find_quoted(text, p) : (Span){ p, 0 };
+                const Mask *known = quoted.size > 0 ? NULL : find_mask(text, p);
+
+                if (quoted.size > 0) {
+                        _cleanup_(freep) char *value = span_dup(quoted);
+                        const char *mask = value ? redact_value(PRIVACY_OTHER, value) : NULL;
+
+                        if (!mask)
                                 return -ENOMEM;
-                }
+                        p = quoted.start + quoted.size;
+                        fprintf(f, "\"%s%s", mask, *p == '"' ? "\"" : "");
+                        p += *p == '"';
+                } else if (known) {
+                        fputs(known->mask, f);
+                        p += strlen(known->value);
+                } else
+                        fputc(*p++, f);
+        }
         return 0;
 }
 
@@ -122,22 +146,13 @@ char *redact_text(const char *text) {
         _cleanup_(freep) char *redacted = NULL;
         size_t size;
         FILE *f;
+        int r;
 
-        if (masks.is_wanted && learn_quoted(text) < 0)
-                return NULL;
         f = open_memstream(&redacted, &size);
         if (!f)
                 return NULL;
-        for (const char *p = text; *p;) {
-                const Mask *mask = find_mask(text, p);
-
-                if (mask) {
-                        fputs(mask->mask, f);
-                        p += strlen(mask->value);
-                } else
-                        fputc(*p++, f);
-        }
-        if (fclose(f) != 0)
+        r = print_redacted(text, f);
+        if (fclose(f) != 0 || r < 0)
                 return NULL;
         return TAKE_PTR(redacted);
 }
@@ -159,7 +174,7 @@ int redact_json(json_object *o) {
 }
 
 static bool is_masked(const Property *p) {
-        return p->type == 's' && p->privacy >= PRIVACY_SCOPE;
+        return p->type == 's' && p->privacy > PRIVACY_TEXT;
 }
 
 int redact_learn(const Identity *i) {
@@ -189,7 +204,7 @@ static int mask_texts(Identity *i) {
         for (size_t k = 0; (p = property_at(k)); k++) {
                 _cleanup_(freep) char *text = NULL;
 
-                if (p->type != 's' || p->privacy != PRIVACY_FREE)
+                if (p->type != 's' || p->privacy != PRIVACY_TEXT)
                         continue;
                 text = redact_text(property_text(p, i));
                 if (!text || property_set_text(p, i, text) < 0)
@@ -204,7 +219,7 @@ int redact_identity(Identity *i) {
         return r < 0 ? r : mask_texts(i);
 }
 
-/* The error of one may name another. */
+/* All values before the texts: the error of one identity may name another one. */
 int redact_list(IdentityList *l) {
         int r = 0;
 

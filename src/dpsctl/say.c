@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <wchar.h>
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
@@ -21,14 +20,14 @@ static struct {
         unsigned columns;
 } look;
 
-void quote(const char *text) {
+void say_error(const char *text) {
         _cleanup_(freep) char *plain = text_for_people(text, strlen(text), strlen(text));
         _cleanup_(freep) char *redacted = plain ? redact_text(plain) : NULL;
 
         fprintf(stderr, "%s\n", redacted ?: "?");
 }
 
-int complain(Exit code, const char *format, ...) {
+int fail_with(Exit code, const char *format, ...) {
         _cleanup_(freep) char *text = NULL;
         va_list arguments;
 
@@ -37,22 +36,22 @@ int complain(Exit code, const char *format, ...) {
                 text = NULL;
         va_end(arguments);
         fputs("dpsctl: ", stderr);
-        quote(text ?: "out of memory");
+        say_error(text ?: "out of memory");
         return (int) code;
 }
 
 int fail_memory(void) {
-        return complain(EXIT_FAILED, "out of memory");
+        return fail_with(EXIT_FAILED, "out of memory");
 }
 
 static unsigned terminal_columns(void) {
-        const char *told = getenv("COLUMNS");
+        const char *given = getenv("COLUMNS");
         struct winsize size;
         uint64_t columns;
 
         if (!isatty(STDOUT_FILENO))
                 return 0;
-        if (told && parse_u64(told, &columns) >= 0 && columns > 0 && columns < 10000)
+        if (given && parse_u64(given, &columns) >= 0 && columns > 0 && columns < 10000)
                 return (unsigned) columns;
         if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
                 return COLUMNS_DEFAULT;
@@ -105,49 +104,4 @@ const char *style_arrow(void) {
 
 const char *style_ellipsis(void) {
         return look.utf8 ? "…" : "...";
-}
-
-/* The next character: its bytes, and the columns it takes. Where the locale cannot read it, a character is a column. */
-static size_t next_character(const char *p, mbstate_t *state, size_t *ret_columns) {
-        wchar_t c;
-        size_t n = mbrtowc(&c, p, strlen(p), state);
-        int columns;
-
-        if (n == (size_t) -1 || n == (size_t) -2 || n == 0) {
-                *state = (mbstate_t){ 0 };
-                for (n = 1; ((unsigned char) p[n] & 0xc0) == 0x80; n++)
-                        ;
-                *ret_columns = 1;
-                return n;
-        }
-
-        columns = wcwidth(c);
-        *ret_columns = columns < 0 ? 1 : (size_t) columns;
-        return n;
-}
-
-size_t text_width(const char *text) {
-        mbstate_t state = { 0 };
-        size_t width = 0, columns;
-
-        while (*text) {
-                text += next_character(text, &state, &columns);
-                width += columns;
-        }
-        return width;
-}
-
-size_t text_fit(const char *text, size_t max) {
-        mbstate_t state = { 0 };
-        size_t width = 0, used = 0;
-
-        while (text[used]) {
-                size_t columns, n = next_character(text + used, &state, &columns);
-
-                if (width + columns > max)
-                        break;
-                width += columns;
-                used += n;
-        }
-        return used;
 }

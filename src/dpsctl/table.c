@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <wchar.h>
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
@@ -26,7 +27,7 @@ void table_add(Table *t, Style style, const char *text) {
         TableCell *grown;
         char *copy;
 
-        text = text ?: "-"; /* "" is a header without a title, or a cell that is meant to be empty */
+        text = text ?: "-"; /* but "" stays empty: a column without a title */
         copy = text_for_people(text, strlen(text), strlen(text));
         grown = reallocarray(t->cells, t->n_cells + 1, sizeof(TableCell));
         if (grown)
@@ -37,6 +38,53 @@ void table_add(Table *t, Style style, const char *text) {
                 return;
         }
         t->cells[t->n_cells++] = (TableCell){ copy, style };
+}
+
+/* Returns the bytes of the next character, and the columns that it takes on a terminal: one where the locale cannot say. */
+static size_t next_character(const char *p, mbstate_t *state, size_t *ret_columns) {
+        wchar_t c;
+        size_t n = mbrtowc(&c, p, strlen(p), state);
+        int columns;
+
+        if (n == (size_t) -1 || n == (size_t) -2 || n == 0) {
+                *state = (mbstate_t){ 0 };
+                for (n = 1; ((unsigned char) p[n] & 0xc0) == 0x80; n++)
+                        ;
+                *ret_columns = 1;
+                return n;
+        }
+
+        columns = wcwidth(c);
+        *ret_columns = columns < 0 ? 1 : (size_t) columns;
+        return n;
+}
+
+/* In columns of a terminal. */
+static size_t text_width(const char *text) {
+        mbstate_t state = { 0 };
+        size_t width = 0, columns;
+
+        while (*text) {
+                text += next_character(text, &state, &columns);
+                width += columns;
+        }
+        return width;
+}
+
+/* How many bytes of the text fit into `max` columns. */
+static size_t text_fit(const char *text, size_t max) {
+        mbstate_t state = { 0 };
+        size_t width = 0, used = 0;
+
+        while (text[used]) {
+                size_t columns, n = next_character(text + used, &state, &columns);
+
+                if (width + columns > max)
+                        break;
+                width += columns;
+                used += n;
+        }
+        return used;
 }
 
 static void measure(const Table *t, bool with_header, size_t *ret_widths) {
@@ -64,7 +112,7 @@ static void print_row(const Table *t, const TableCell *row, const size_t *widths
         for (unsigned c = 0; c + 1 < t->n_columns; c++) {
                 size_t padding = widths[c] - text_width(row[c].text) + (widths[c] > 0 ? GAP : 0);
 
-                /* Behind a bullet one space is enough. */
+                /* After a bullet one space is enough. */
                 if (widths[c] == 1)
                         padding--;
                 fprintf(f, "%s%s%s%*s", style_begin(row[c].style), row[c].text, style_end(row[c].style),

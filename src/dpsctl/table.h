@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Aligned columns. On a terminal the last column is cut at its edge, elsewhere nothing is. */
+/* Aligned columns. On a terminal, the last column is cut where a line would not fit; elsewhere nothing is cut. */
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,13 +20,13 @@ typedef struct Table {
         TableCell *cells; /* row by row; the first row is the header */
         size_t n_cells;
         bool is_whole; /* the last column is not cut */
-        bool failed;   /* memory did not last */
+        bool failed;   /* out of memory in table_add() */
 } Table;
 
 /* `header`: n_columns titles. */
 void table_init(Table *t, const char *const *header, unsigned n_columns);
 void table_done(Table *t);
-/* Cells come from left to right. Text that is none is shown as "-". */
+/* Adds the next cell, from left to right and row by row. NULL is shown as "-". */
 void table_add(Table *t, Style style, const char *text);
-/* -ENOMEM, also if a table_add() failed. */
+/* -ENOMEM if a table_add() failed. */
 int table_print(const Table *t, bool with_header, FILE *f);

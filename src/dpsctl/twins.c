@@ -30,7 +30,7 @@ static const ConfLine *find_line(const Conf *conf, const char *key) {
         return found;
 }
 
-/* 1: as it is written. */
+/* 1: it did not resolve, and *ret is a copy of `text`. */
 static int resolve(const char *text, const SpecifierContext *context, char **ret) {
         _cleanup_(freep) char *reason = NULL;
         int r;
@@ -60,7 +60,7 @@ static int twin_init(Twin *twin, const Conf *conf, const Settings *s, const Spec
         if (r < 0)
                 return r;
         r = resolve(s->registration_id, &c, &twin->registration_id);
-        /* Written alike, certificates of several names are still several. */
+        /* Certificates differ although %{cert-cn} is written the same. */
         return r > 0 && strstr(s->registration_id, "cert-cn") ? -ENOENT : r;
 }
 

@@ -14,12 +14,12 @@
 #include "dpsctl/table.h"
 #include "dpsctl/twins.h"
 
-/* What could be in the way of a registration, looked at from here, without the daemon. */
+/* Looks for anything that would make a registration fail, without asking the daemon. */
 
 #define DAEMON_NAME "dpsd"
 #define DAEMON_CREDENTIALS "/run/credentials/dpsd.service"
 
-/* What root can read says nothing: all is looked at as the daemon, where there is its user. */
+/* Root can read everything, so all files are read as the daemon's user, if that user exists. */
 static int become_daemon(void) {
         const struct passwd *user = geteuid() == 0 ? getpwnam(DAEMON_NAME) : NULL;
 
@@ -31,15 +31,16 @@ static int become_daemon(void) {
         return 0;
 }
 
-static void check_remarks(Checks *c, const char *name, const ConfReport *report) {
+static void add_faults(Checks *c, const char *name, const ConfReport *report) {
         for (size_t k = 0; k < report->n_remarks; k++)
                 checks_add(c, name, "configuration",
                            report->remarks[k].severity == CONF_ERROR ? CHECK_FAILURE : CHECK_WARNING, "%s",
                            report->remarks[k].text);
 }
 
-void check_identity(Checks *c, char *const *directories, const Conf *defaults, const char *name,
-                    Settings **ret_settings) {
+/* Reads NAME.conf and expands its settings. `ret_settings` is NULL if they have errors. */
+static void check_identity(Checks *c, char *const *directories, const Conf *defaults, const char *name,
+                           Settings **ret_settings) {
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(settings_unrefp) Settings *settings = NULL, *expanded = NULL;
         _cleanup_(conf_freep) Conf *conf = NULL;
@@ -50,13 +51,13 @@ void check_identity(Checks *c, char *const *directories, const Conf *defaults, c
         r = conf_load(directories, name, &report, &conf);
         if (r >= 0)
                 r = settings_from_conf(defaults, conf, &report, &settings);
-        check_remarks(c, name, &report);
+        add_faults(c, name, &report);
         if (r < 0 && !report.has_errors)
                 checks_add(c, name, "configuration", CHECK_FAILURE, "%s.conf: %s", name, strerror(-r));
         if (r < 0 || report.has_errors)
                 return;
         if (report.n_remarks == 0)
-                checks_add(c, name, "configuration", CHECK_OK, "%s is fine", conf->files[0]);
+                checks_add(c, name, "configuration", CHECK_OK, "%s has no errors", conf->files[0]);
 
         r = settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason);
         if (r < 0) {
@@ -68,29 +69,8 @@ void check_identity(Checks *c, char *const *directories, const Conf *defaults, c
         *ret_settings = TAKE_PTR(expanded);
 }
 
-static int redact_in_place(char **text) {
-        char *redacted = redact_text(*text);
-
-        if (!redacted)
-                return -ENOMEM;
-        free(*text);
-        *text = redacted;
-        return 0;
-}
-
-static int redact_rows(Checks *c) {
-        int r = 0;
-
-        for (size_t k = 0; r >= 0 && k < c->n; k++) {
-                r = redact_in_place(&c->rows[k].name);
-                if (r >= 0)
-                        r = redact_in_place(&c->rows[k].text);
-        }
-        return r;
-}
-
-/* Whom it trusts, and the way there. */
-static void check_way(Checks *c, const Settings *s, bool offline) {
+/* CAs, network and TLS. */
+static void check_server(Checks *c, const Settings *s, bool offline) {
         _cleanup_(tls_context_unrefp) TlsContext *tls = NULL;
         DpsError error;
 
@@ -105,13 +85,13 @@ static void check_way(Checks *c, const Settings *s, bool offline) {
                 check_endpoint(c, s, tls);
 }
 
-/* DPS would give them the same place by turns; the daemon refuses all but the first. */
 static void check_twin(Checks *c, const Twins *twins, const Settings *s) {
         const Twin *twin = twins_named(twins, s->name), *first = twin ? twins_first(twins, twin) : NULL;
 
         if (first)
                 checks_add(c, s->name, "identity", CHECK_FAILURE,
-                           "%s.conf and %s.conf are both registration id %s of ID scope %s: change one",
+                           "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": change "
+                           "one",
                            first->name, s->name, s->registration_id, s->id_scope);
 }
 
@@ -124,7 +104,7 @@ static void check_one(Checks *c, char *const *directories, const Conf *defaults,
                 return;
         check_twin(c, twins, settings);
         check_keys(c, settings);
-        check_way(c, settings, o->offline);
+        check_server(c, settings, o->offline);
         if (o->redact && (!redact_value(PRIVACY_SCOPE, settings->id_scope) ||
                           !redact_value(PRIVACY_ID, settings->registration_id)))
                 c->failed = true;
@@ -147,7 +127,7 @@ static int check_all(Checks *c, const Options *o) {
                 return r;
         daemon_settings_from_conf(defaults, &report, &daemon);
         r = conf_list(directories, &report, &listed);
-        check_remarks(c, "", &report);
+        add_faults(c, "", &report);
         if (r < 0)
                 return report.has_errors ? 0 : r;
         for (unsigned k = 0; k < o->n_arguments; k++)
@@ -186,13 +166,15 @@ static int print_rows(const Checks *c) {
         table_init(&t, header, ELEMENTSOF(header));
         for (size_t k = 0; k < c->n; k++) {
                 const CheckRow *row = &c->rows[k];
+                _cleanup_(freep) char *name = redact_text(row->name), *text = redact_text(row->text);
 
                 table_add(&t, style_of(row->result), check_result_to_string(row->result));
-                table_add(&t, STYLE_PLAIN, isempty(row->name) ? NULL : row->name);
+                table_add(&t, STYLE_PLAIN, isempty(name) ? NULL : name);
                 table_add(&t, STYLE_PLAIN, row->subject);
-                table_add(&t, row->result >= CHECK_WARNING ? style_of(row->result) : STYLE_PLAIN, row->text);
+                table_add(&t, row->result >= CHECK_WARNING ? style_of(row->result) : STYLE_PLAIN,
+                          text ?: "?");
         }
-        t.is_whole = true; /* what to do stands at the end */
+        t.is_whole = true; /* the end of the text says what to do */
         r = table_print(&t, false, stdout);
         table_done(&t);
         return r < 0 ? fail_memory() : 0;
@@ -217,16 +199,15 @@ int verb_check(const Options *o) {
         r = become_daemon();
         if (r >= 0)
                 r = check_all(&checks, o);
-        if (r >= 0 && o->redact)
-                r = redact_rows(&checks);
         if (r < 0 || checks.failed)
-                return complain(EXIT_FAILED, "the check could not be made: %s",
-                                strerror(checks.failed ? ENOMEM : -r));
+                return fail_with(EXIT_FAILED, "the check cannot be run: %s",
+                                 strerror(checks.failed ? ENOMEM : -r));
 
         if (checks.missing)
-                return complain(EXIT_NO_IDENTITY,
-                                "there is no %s.conf, or it is masked; where it is searched: dps.conf(5)",
-                                checks.missing);
+                return fail_with(
+                        EXIT_NO_IDENTITY,
+                        "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched",
+                        checks.missing);
 
         if (o->json != JSON_OFF)
                 r = rows_to_json(&checks, o);

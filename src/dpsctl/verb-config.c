@@ -13,24 +13,24 @@
 #include "dpsctl/redact.h"
 #include "dpsctl/twins.h"
 
-/* The configuration as it lies on the disk; the daemon is not asked. */
+/* Verbs about the configuration files. They do not ask the daemon. */
 
 #define DAEMON_NAME "dpsd"
 
-/* --- remarks ---------------------------------------------------------------------------------------------------- */
+/* --- faults ---------------------------------------------------------------------------------------------------- */
 
-static void print_remarks(const ConfReport *report, FILE *f) {
+static void print_faults(const ConfReport *report, FILE *f) {
         for (size_t k = 0; k < report->n_remarks; k++) {
-                const ConfRemark *remark = &report->remarks[k];
-                _cleanup_(freep) char *text = redact_text(remark->text);
-                bool is_error = remark->severity == CONF_ERROR;
+                const ConfRemark *fault = &report->remarks[k];
+                _cleanup_(freep) char *text = redact_text(fault->text);
+                bool is_error = fault->severity == CONF_ERROR;
 
                 fprintf(f, "%s%s:%s %s\n", style_begin(is_error ? STYLE_BAD : STYLE_BUSY),
                         is_error ? "error" : "warning", style_end(STYLE_BAD), text ?: "?");
         }
 }
 
-static int remarks_to_json(const ConfReport *report, const Options *o) {
+static int faults_to_json(const ConfReport *report, const Options *o) {
         json_object *rows = json_object_new_array();
 
         for (size_t k = 0; k < report->n_remarks; k++)
@@ -53,7 +53,7 @@ static void verification_done(Verification *v) {
         twins_done(&v->twins);
 }
 
-/* What one file, or one identity, means. */
+/* One file, or one identity with its drop-ins. */
 static int verify_conf(Verification *v, const Conf *conf) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         DaemonSettings daemon;
@@ -81,15 +81,15 @@ static int verify_file(Verification *v, const char *path) {
         if (!name)
                 return -ENOMEM;
         if (!endswith(path, ".conf"))
-                conf_report_add(v->report, CONF_WARNING, path, 0, "only files named NAME.conf are read");
+                conf_report_add(v->report, CONF_WARNING, path, 0, "dpsd reads only files named NAME.conf");
         else if (!streq(name, DAEMON_NAME) && !conf_name_is_valid(name))
                 conf_report_add(v->report, CONF_WARNING, path, 0,
-                                "this is no name for an identity, the file would be skipped: 1 to 64 of A-Z "
-                                "a-z 0-9 _ . : - are one, the first of them no . : or -");
+                                "dpsd skips this file, because its name is not a valid name of an identity: "
+                                "1 to 64 of A-Z a-z 0-9 _ . : -, beginning with a letter, a digit or _");
 
         r = conf_load_file(path, name, v->report, &conf);
         if (r < 0)
-                return r == -ENOMEM ? r : 0; /* the report has it */
+                return r == -ENOMEM ? r : 0; /* the report says why */
         return verify_conf(v, conf);
 }
 
@@ -117,7 +117,8 @@ static int verify_installed(Verification *v, char *const *directories) {
                 return r == -ENOMEM || !v->report->has_errors ? r : 0;
         if (!names)
                 conf_report_add(v->report, CONF_WARNING, directories[0], 0,
-                                "no identity is configured, here and in the directories behind it");
+                                "no identity is configured, neither here nor in the directories that are "
+                                "searched next");
         STRV_FOREACH(name, names) {
                 _cleanup_(conf_freep) Conf *conf = NULL;
 
@@ -130,14 +131,22 @@ static int verify_installed(Verification *v, char *const *directories) {
         return 0;
 }
 
+static int learn_twins(const Twins *twins) {
+        for (size_t k = 0; k < twins->n; k++)
+                if (!redact_value(PRIVACY_SCOPE, twins->all[k].id_scope) ||
+                    !redact_value(PRIVACY_ID, twins->all[k].registration_id))
+                        return -ENOMEM;
+        return 0;
+}
+
 static void report_twins(Verification *v) {
         for (size_t k = 0; k < v->twins.n; k++) {
                 const Twin *twin = &v->twins.all[k], *first = twins_first(&v->twins, twin);
 
                 if (first)
                         conf_report_add(v->report, CONF_ERROR, twin->file, twin->line,
-                                        "registration ID and ID scope are also those of %s (%s): DPS would "
-                                        "take both for one device; change one",
+                                        "%s (%s) has the same registration id and ID scope: DPS would take "
+                                        "both for one device; change one",
                                         first->name, first->file);
         }
 }
@@ -146,15 +155,15 @@ static int verify(const Options *o, ConfReport *report) {
         _cleanup_(strv_freep) char **directories = NULL;
         _cleanup_(conf_freep) Conf *defaults = NULL;
         _cleanup_(verification_done) Verification v = { .context.root = o->root, .report = report };
-        /* Of files that were not asked for only what is read is wanted. */
-        ConfReport aside = { 0 };
+        /* Faults of dpsd.conf do not count if only other files are to be verified. */
+        ConfReport ignored = { 0 };
         int r;
 
         r = conf_directories(o->root, &directories);
         if (r < 0)
                 return r;
-        r = conf_load(directories, DAEMON_NAME, o->n_arguments > 0 ? &aside : report, &defaults);
-        conf_report_done(&aside);
+        r = conf_load(directories, DAEMON_NAME, o->n_arguments > 0 ? &ignored : report, &defaults);
+        conf_report_done(&ignored);
         if (r < 0 && r != -ENOENT)
                 return r;
 
@@ -163,9 +172,10 @@ static int verify(const Options *o, ConfReport *report) {
                 r = verify_installed(&v, directories);
         else
                 r = verify_files(&v, o->arguments);
-        if (r >= 0)
-                report_twins(&v);
-        return r;
+        if (r < 0)
+                return r;
+        report_twins(&v);
+        return o->redact ? learn_twins(&v.twins) : 0;
 }
 
 int verb_verify_config(const Options *o) {
@@ -174,23 +184,23 @@ int verb_verify_config(const Options *o) {
 
         r = verify(o, &report);
         if (r < 0 && !report.has_errors)
-                return complain(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
+                return fail_with(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
         if (report.is_incomplete)
                 return fail_memory();
         if (o->json != JSON_OFF)
-                r = remarks_to_json(&report, o);
+                r = faults_to_json(&report, o);
         else {
                 r = 0;
-                print_remarks(&report, stdout);
+                print_faults(&report, stdout);
                 if (report.n_remarks == 0 && !o->quiet)
-                        printf("Nothing is wrong with the configuration.\n");
+                        printf("The configuration has no errors.\n");
         }
         return r != 0 ? r : report.has_errors ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* --- cat-config --------------------------------------------------------------------------------------------------- */
 
-/* These hold references, which are no secret; a key that was pasted here instead is none. */
+/* Whether the value is a reference to a secret, which may be shown. A key that was pasted into the file is not. */
 static bool is_reference(const ConfLine *line) {
         static const char *const keys[] = { "Key", "GroupKey", "PrivateKey", "ProxyPassword" };
         _cleanup_(freep) char *reason = NULL;
@@ -201,7 +211,7 @@ static bool is_reference(const ConfLine *line) {
         return false;
 }
 
-/* For custom allocation a payload says who this is. */
+/* A payload often tells which device this is. */
 static const char *value_shown(const ConfLine *line, bool redact) {
         bool is_hidden = (settings_key_is_secret(line->section, line->key) && !is_reference(line)) ||
                          (redact && streq(line->key, "Payload"));
@@ -221,7 +231,7 @@ static int learn_ids(const Conf *c) {
         return 0;
 }
 
-/* It can be read again: where a line is from stands in a comment above it. */
+/* The output is a valid configuration file: the file that a line comes from is named in a comment above it. */
 static void print_lines(const Conf *c, bool redact, FILE *f) {
         const char *section = NULL, *file = NULL;
 
@@ -273,7 +283,7 @@ static json_object *conf_to_json(const Conf *c, bool redact) {
         return rows;
 }
 
-/* Printed at once, or collected in `rows`. */
+/* Prints the configuration of one identity, or appends it to `rows` for JSON. */
 static int show_conf(char *const *directories, const char *name, const Options *o, json_object **rows,
                      ConfReport *report) {
         _cleanup_(conf_freep) Conf *conf = NULL;
@@ -301,7 +311,7 @@ static int show_confs(const Options *o, json_object **rows, ConfReport *report) 
                 names = listed;
         }
         if (r < 0)
-                return complain(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
+                return fail_with(EXIT_FAILED, "the configuration cannot be read: %s", strerror(-r));
 
         if (!strv_contains(names, DAEMON_NAME)) {
                 r = show_conf(directories, DAEMON_NAME, o, rows, report);
@@ -311,12 +321,12 @@ static int show_confs(const Options *o, json_object **rows, ConfReport *report) 
         STRV_FOREACH(name, names) {
                 r = show_conf(directories, *name, o, rows, report);
                 if (r == -ENOENT)
-                        return complain(
+                        return fail_with(
                                 EXIT_NO_IDENTITY,
-                                "there is no %s.conf, or it is masked; where it is searched: dps.conf(5)",
+                                "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched",
                                 *name);
                 if (r < 0)
-                        return complain(EXIT_FAILED, "%s.conf cannot be read: %s", *name, strerror(-r));
+                        return fail_with(EXIT_FAILED, "%s.conf cannot be read: %s", *name, strerror(-r));
         }
         return 0;
 }
@@ -333,7 +343,7 @@ int verb_cat_config(const Options *o) {
         r = show_confs(o, &rows, &report);
         output_end();
         if (!o->quiet)
-                print_remarks(&report, stderr);
+                print_faults(&report, stderr);
         if (r == 0 && o->json != JSON_OFF)
                 return output_json(o, json_document("configuration", rows));
         json_object_put(rows);
@@ -348,10 +358,10 @@ int verb_expand(const Options *o) {
         int r;
 
         if (o->redact)
-                return complain(EXIT_USAGE, "--redact would leave nothing of an id");
+                return fail_with(EXIT_USAGE, "expand does not take --redact: its output is an id");
         r = specifier_expand(o->arguments[0], &context, &text, &reason);
         if (r < 0)
-                return complain(EXIT_FAILED, "%s", reason ?: strerror(-r));
+                return fail_with(EXIT_FAILED, "%s", reason ?: strerror(-r));
         if (o->json == JSON_OFF)
                 return puts(text) < 0 ? EXIT_FAILED : 0;
 

@@ -7,7 +7,7 @@
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
 
-/* What is for the daemon as a whole: reload, forget, log-level. */
+/* Verbs for the daemon as a whole: reload, forget, log-level. */
 
 #define LOG_CONTROL "org.freedesktop.LogControl1"
 #define LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
@@ -17,7 +17,7 @@ static int output_pair(const Options *o, const char *key, const char *text) {
         return output_json(o, json_document(key, json_object_new_string(text)));
 }
 
-static int tell_done(const Options *o, const char *key, const char *text, const char *message) {
+static int output_done(const Options *o, const char *key, const char *text, const char *message) {
         if (o->json != JSON_OFF)
                 return output_pair(o, key, text);
         if (!o->quiet)
@@ -25,10 +25,18 @@ static int tell_done(const Options *o, const char *key, const char *text, const 
         return 0;
 }
 
+/* The names of faulty files may be registration ids, which get their masks here. */
+static void learn_ids(sd_bus *bus, const Options *o) {
+        _cleanup_(identity_list_done) IdentityList list = { 0 };
+
+        if (o->redact)
+                (void) identity_list_fetch(&list, bus, o);
+}
+
 int verb_reload(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(strv_freep) char **remarks = NULL;
+        _cleanup_(strv_freep) char **faults = NULL;
         int r;
 
         r = bus_open(o, &bus);
@@ -36,16 +44,18 @@ int verb_reload(const Options *o) {
                 return r;
         r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reload", &error, NULL, NULL);
         if (r >= 0)
-                return tell_done(o, "reloaded", "all", "Configuration reloaded.");
+                return output_done(o, "reloaded", "all", "Configuration reloaded.");
         if (!sd_bus_error_has_name(&error, DPS_BUS_ERROR_CONFIG))
                 return bus_fail(&error, r);
 
-        if (strv_split(error.message, "\n", &remarks) < 0)
+        learn_ids(bus, o);
+        if (strv_split(error.message, "\n", &faults) < 0)
                 return fail_memory();
-        STRV_FOREACH(remark, remarks)
-                quote(*remark);
-        return complain(EXIT_FAILED,
-                        "what is good is applied; identities with these errors go on as they were");
+        STRV_FOREACH(fault, faults)
+                say_error(*fault);
+        return fail_with(
+                EXIT_FAILED,
+                "everything without errors is applied; identities with these errors continue as before");
 }
 
 int verb_forget(const Options *o) {
@@ -59,15 +69,14 @@ int verb_forget(const Options *o) {
                 return r;
         r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Forget", &error, NULL, "s",
                              o->arguments[0]);
-        if (sd_bus_error_has_name(&error, DPS_BUS_ERROR_NO_IDENTITY))
-                return complain(EXIT_NO_IDENTITY, "%s; what is remembered lies in /var/lib/dps",
-                                error.message);
+        if (sd_bus_error_has_name(&error, DPS_BUS_ERROR_NO_SUCH_IDENTITY))
+                return fail_with(EXIT_NO_IDENTITY, "%s; records are kept in /var/lib/dps", error.message);
         if (r < 0)
                 return bus_fail(&error, r);
-        if (asprintf(&message, "%s is forgotten: its state and its files in /run/dps are gone.",
+        if (asprintf(&message, "%s is forgotten: its record and its files in /run/dps are deleted.",
                      o->arguments[0]) < 0)
                 return fail_memory();
-        return tell_done(o, "forgotten", o->arguments[0], message);
+        return output_done(o, "forgotten", o->arguments[0], message);
 }
 
 static int print_log_level(const Options *o, sd_bus *bus) {

@@ -9,7 +9,7 @@
 #include "dpsctl/output.h"
 #include "dpsctl/table.h"
 
-/* The manual of errors: an id such as "throttled", or a code of DPS such as 401002. */
+/* Explains an error id such as "throttled", or an error code of DPS such as 401002. */
 
 #define CODE_MIN 100
 #define CODE_MAX 999999
@@ -37,7 +37,7 @@ static int explain_all(const Options *o) {
                 output_begin(o);
                 r = table_print(&t, !o->no_legend, stdout) < 0 ? fail_memory() : 0;
                 if (!o->no_legend)
-                        printf("\nWhat to do about one, or about a code of DPS such as 401002: dpsctl "
+                        printf("\nWhat to do about an error, or about a code of DPS such as 401002: dpsctl "
                                "explain ID\n");
                 output_end();
         }
@@ -59,7 +59,7 @@ static int explain_one(const Options *o, const char *id, uint64_t code, bool is_
         printf("%s%s%s", style_begin(STYLE_BOLD), id, style_end(STYLE_BOLD));
         if (code > 0)
                 printf(" (%" PRIu64 "%s)", code,
-                       is_final ? ", final: asked again after an hour, then ever more rarely" : "");
+                       is_final ? ", final: dpsd asks again more and more rarely" : "");
         printf("\n     Meaning: %s\n  What to do: %s\n", meaning, advice);
         return 0;
 }
@@ -75,9 +75,9 @@ int verb_explain(const Options *o) {
         if (dps_error_id_from_string(word, &id) >= 0 && id != DPS_ERROR_NONE)
                 return explain_one(o, word, 0, false, dps_error_id_meaning(id), dps_error_id_advice(id));
         if (parse_u64(word, &code) < 0 || code < CODE_MIN || code > CODE_MAX)
-                return complain(EXIT_USAGE,
-                                "'%s' is neither an error id nor a code of DPS; dpsctl explain lists the ids",
-                                word);
+                return fail_with(
+                        EXIT_USAGE,
+                        "'%s' is neither an error id nor a code of DPS; dpsctl explain lists the ids", word);
 
         row = dps_code_lookup((uint32_t) code);
         return explain_one(o, dps_error_id_to_string(row.id), code, row.verdict == DPS_VERDICT_FINAL,

@@ -10,7 +10,7 @@
 #include "dpsctl/redact.h"
 #include "dpsctl/table.h"
 
-/* The last transitions of one identity, or of all, oldest first. */
+/* The last changes of state of one identity or of all, oldest first. */
 
 typedef struct Transition {
         uint64_t at_usec;
@@ -39,7 +39,7 @@ static int history_add(History *h, const Options *o, uint64_t at_usec, const cha
                 return fail_memory();
         h->items = grown;
         t = &h->items[h->n++];
-        /* What is not a failure tells of a hub, perhaps one of long ago. */
+        /* The detail of a failure is an error. Every other detail is a hub, which may be a former one. */
         if (o->redact && !streq(state, "failed") && !redact_value(PRIVACY_HUB, detail))
                 return fail_memory();
         *t = (Transition){ at_usec, strdup(name), strdup(state), redact_text(detail) };

@@ -14,8 +14,8 @@
 #include "dps/sas.h"
 #include "dpsctl/output.h"
 
-/* Derived keys and SAS tokens, made here. The key that makes them comes from a file or from standard input: an argument
- * could be seen by everybody on the box, and would stay in the shell's history. */
+/* Derives keys and makes SAS tokens without the daemon. The key comes from a file or from standard input: an argument could
+ * be seen by everybody on this device, and would stay in the history of the shell. */
 
 #define KEY_TEXT_MAX 256
 #define LIFETIME_DEFAULT_USEC USEC_PER_HOUR
@@ -40,7 +40,7 @@ static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
         return strlen(text) == size ? 0 : -EBADMSG;
 }
 
-/* From a person, who is not to see it either, and whose terminal is put right again also when that is broken off. */
+/* OpenSSL reads it without an echo, and resets the terminal even after ^C. */
 static int read_terminal(char text[static KEY_TEXT_MAX]) {
         return EVP_read_pw_string(text, KEY_TEXT_MAX, "Key (base64, not shown): ", 0) == 0 ? 0 : -ECANCELED;
 }
@@ -61,17 +61,18 @@ static int read_key(const Options *o, DpsKey *ret) {
 
         r = read_source(source, text);
         if (r < 0 && r != -EFBIG && r != -EBADMSG)
-                return complain(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
+                return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
         if (r >= 0)
                 r = dps_key_from_base64(text, ret);
         explicit_bzero(text, sizeof(text));
         if (r == -ERANGE)
-                return complain(EXIT_FAILED, "the key from %s is none: DPS takes keys of 16 to 64 bytes",
-                                shown);
+                return fail_with(EXIT_FAILED,
+                                 "the key from %s is not valid: a key for DPS has 16 to 64 bytes", shown);
         if (r < 0)
-                return complain(
+                return fail_with(
                         EXIT_FAILED,
-                        "the key from %s is none: the base64 text of the portal is wanted, and nothing else",
+                        "the key from %s is not valid: it must be the base64 text from the portal and "
+                        "nothing else",
                         shown);
         return 0;
 }
@@ -83,9 +84,9 @@ static int output_secret(const Options *o, const char *member, const char *text,
                                         expiry_sec * USEC_PER_SEC));
 }
 
-/* What DPS or the hub would not take gives no key and no token. */
+/* Refuses what DPS or the hub would refuse anyway. */
 static int check_word(const char *what, const char *word, bool (*is_valid)(const char *)) {
-        return is_valid(word) ? 0 : complain(EXIT_USAGE, "'%s' is no %s", word, what);
+        return is_valid(word) ? 0 : fail_with(EXIT_USAGE, "'%s' is not a valid %s", word, what);
 }
 
 int verb_derive_key(const Options *o) {
@@ -94,7 +95,7 @@ int verb_derive_key(const Options *o) {
         int r;
 
         if (o->redact)
-                return complain(EXIT_USAGE, "--redact would leave nothing of a key");
+                return fail_with(EXIT_USAGE, "derive-key does not take --redact: its output is a secret");
         r = check_word("registration id", o->arguments[0], dps_registration_id_is_valid);
         if (r == 0)
                 r = read_key(o, &group);
@@ -105,20 +106,20 @@ int verb_derive_key(const Options *o) {
         if (r >= 0)
                 r = dps_key_to_base64(&device, &text);
         if (r < 0)
-                return complain(EXIT_FAILED, "the key cannot be derived: %s", strerror(-r));
+                return fail_with(EXIT_FAILED, "the key cannot be derived: %s", strerror(-r));
         return output_secret(o, "Key", text, 0);
 }
 
-/* What the token is for; a device at DPS, or one at its hub. */
+/* The token is for a device at DPS, or for a device at its hub. */
 static int make_resource(const Options *o, char **ret, const char **ret_policy) {
         bool is_dps = o->id_scope || o->registration_id, is_hub = o->hub || o->device_id;
         int r;
 
         if (is_dps == is_hub || (is_dps && !(o->id_scope && o->registration_id)) ||
             (is_hub && !(o->hub && o->device_id)))
-                return complain(EXIT_USAGE,
-                                "what is the token for? Either --id-scope= and --registration-id=, for DPS, "
-                                "or --hub= and --device-id=, for the hub");
+                return fail_with(EXIT_USAGE,
+                                 "sas needs either --id-scope= and --registration-id=, for DPS, or "
+                                 "--hub= and --device-id=, for a hub");
         if (is_dps)
                 r = check_word("ID scope", o->id_scope, dps_id_scope_is_valid)
                             ?: check_word("registration id", o->registration_id,
@@ -132,16 +133,16 @@ static int make_resource(const Options *o, char **ret, const char **ret_policy) 
         *ret_policy = is_dps ? DPS_SAS_POLICY_REGISTRATION : NULL;
         r = is_dps ? dps_sas_resource_registration(o->id_scope, o->registration_id, ret)
                    : dps_sas_resource_hub(o->hub, o->device_id, ret);
-        return r < 0 ? complain(EXIT_FAILED, "no token can be made: %s", strerror(-r)) : 0;
+        return r < 0 ? fail_with(EXIT_FAILED, "the token cannot be made: %s", strerror(-r)) : 0;
 }
 
 static int choose_expiry(const Options *o, uint64_t *ret_sec) {
         uint64_t lifetime_usec = o->lifetime_usec ?: LIFETIME_DEFAULT_USEC;
 
         if (o->expiry_sec > 0 && o->lifetime_usec > 0)
-                return complain(EXIT_USAGE, "either --expiry= or --lifetime=");
+                return fail_with(EXIT_USAGE, "--expiry= and --lifetime= exclude each other");
         if (lifetime_usec < USEC_PER_SEC || lifetime_usec > 100 * USEC_PER_YEAR)
-                return complain(EXIT_USAGE, "--lifetime= is at least a second, and at most 100 years");
+                return fail_with(EXIT_USAGE, "--lifetime= must be from 1 second to 100 years");
         *ret_sec = o->expiry_sec ?: (now_usec(CLOCK_REALTIME) + lifetime_usec) / USEC_PER_SEC;
         return 0;
 }
@@ -155,7 +156,7 @@ int verb_sas(const Options *o) {
         int r;
 
         if (o->redact)
-                return complain(EXIT_USAGE, "--redact would leave nothing of a token");
+                return fail_with(EXIT_USAGE, "sas does not take --redact: its output is a secret");
         r = make_resource(o, &resource, &policy);
         if (r == 0)
                 r = choose_expiry(o, &expiry_sec);
@@ -166,6 +167,6 @@ int verb_sas(const Options *o) {
 
         r = dps_sas_new(&key, resource, expiry_sec, policy, &token);
         if (r < 0)
-                return complain(EXIT_FAILED, "no token can be made: %s", strerror(-r));
+                return fail_with(EXIT_FAILED, "the token cannot be made: %s", strerror(-r));
         return output_secret(o, "Token", token, expiry_sec);
 }

@@ -12,9 +12,9 @@
 #include "dpsctl/watch.h"
 #include "dpsctl/when.h"
 
-/* A line for each change, as it comes; or a JSON object on a line, with the properties that changed. */
+/* Follows changes: a line for people, or a JSON object with the properties that changed. */
 
-/* The time and the name, in front of what happened. */
+/* The time and the name, at the beginning of each line. */
 static void print_head(const Identity *i) {
         char timestamp[TIMESTAMP_TEXT_MAX];
 
@@ -73,7 +73,7 @@ static void print_assignment(const Identity *before, const Identity *now) {
 }
 
 static void print_error(const Identity *before, const Identity *now) {
-        /* The same once more is told by what comes next. */
+        /* The same error again: print_next() tells about the next attempt. */
         if (before && streq(before->last_error_id, now->last_error_id) &&
             streq(before->last_error, now->last_error))
                 return;
@@ -92,7 +92,7 @@ static void print_next(const Identity *before, const Identity *now) {
         uint64_t now_at = now_usec(CLOCK_REALTIME);
         char next[NEXT_TEXT_MAX], was_next[NEXT_TEXT_MAX];
 
-        /* It is about to begin, which is told then. */
+        /* It is about to begin, and that will be a change of its own. */
         if (now->next_attempt_at > 0 && now->next_attempt_at <= now_at)
                 return;
 
@@ -103,7 +103,7 @@ static void print_next(const Identity *before, const Identity *now) {
         printf("next: %s\n", next);
 }
 
-/* Copies, redacted where that is wanted, and printed. */
+/* `before` and `now` are copies, already redacted if that is wanted. */
 static int show_change(const Options *o, const Identity *before, const Identity *now) {
         json_object *changed;
 
@@ -115,7 +115,8 @@ static int show_change(const Options *o, const Identity *before, const Identity 
                 return fflush(stdout) == 0 ? 0 : EXIT_FAILED;
         }
         changed = changed_properties(before, now);
-        if (changed && json_object_object_length(changed) == 0) { /* told, but as it was */
+        if (changed &&
+            json_object_object_length(changed) == 0) { /* the daemon sent a property that has not changed */
                 json_object_put(changed);
                 return 0;
         }

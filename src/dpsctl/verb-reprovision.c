@@ -12,12 +12,12 @@
 #include "dpsctl/watch.h"
 #include "dpsctl/when.h"
 
-/* Asks the daemon to ask DPS. With --wait, its answer is listened for before the question is put. */
+/* Requests reprovisions. With --wait, we listen for the end of a job before we request it. */
 
 #define TIMEOUT_DEFAULT_USEC (90 * USEC_PER_SEC)
 
 typedef struct Job {
-        char *name, *path; /* the name as it is shown */
+        char *name, *path; /* the name may be redacted */
         uint64_t id;
         bool is_pending;
 } Job;
@@ -27,7 +27,7 @@ typedef struct Jobs {
         size_t n, n_pending;
         bool is_json;
         json_object *report;
-        int code; /* the first that was not EXIT_DONE */
+        int code; /* the first one that was not EXIT_DONE */
 } Jobs;
 
 static void jobs_done(Jobs *jobs) {
@@ -66,7 +66,6 @@ static int add_job(Jobs *jobs, const Identity *i, uint64_t id) {
         return 0;
 }
 
-/* One question. */
 static int ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -82,7 +81,7 @@ static int ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
         return r < 0 ? bus_fail_answer("Reprovision", r) : add_job(jobs, i, id);
 }
 
-/* That one is refused does not keep us from asking for the others; but who may not is asked for a password once. */
+/* If one is refused, the others are requested all the same, except that nobody is asked for a password again and again. */
 static void ask_all(Jobs *jobs, sd_bus *bus, const IdentityList *l, const Options *o) {
         for (size_t k = 0; o->redact && k < l->n; k++)
                 (void) redact_learn(&l->items[k]);
@@ -137,7 +136,7 @@ static void tell_failure(const Watch *w, const Job *job, const char *error) {
 
         if (i)
                 (void) identity_next(i, now_usec(CLOCK_REALTIME), next);
-        (void) complain(EXIT_FAILED, "%s: %s%s%s", job->name, error, i ? "; next: " : "", next);
+        (void) fail_with(EXIT_FAILED, "%s: %s%s%s", job->name, error, i ? "; next: " : "", next);
 }
 
 static void on_finished(Watch *w, const char *path, uint64_t id, bool ok, const char *error) {
@@ -163,10 +162,10 @@ static void on_finished(Watch *w, const char *path, uint64_t id, bool ok, const 
 static void on_gone(Watch *w) {
         const Jobs *jobs = w->userdata;
 
-        watch_end(w, complain(EXIT_NO_DAEMON, "%s",
-                              jobs->n > 0 ? "dpsd went away before it was done; it goes on when it is back. "
-                                            "What happened: journalctl -u dpsd"
-                                          : "dpsd is not running; to start it: systemctl start dpsd"));
+        watch_end(w, fail_with(EXIT_NO_DAEMON, "%s",
+                               jobs->n > 0 ? "dpsd stopped before the answer came; it continues when it runs "
+                                             "again. To see why: journalctl -u dpsd"
+                                           : "dpsd is not running; to start it: systemctl start dpsd"));
 }
 
 static void on_timeout(Watch *w) {
@@ -175,13 +174,14 @@ static void on_timeout(Watch *w) {
 
         for (size_t k = 0; k < jobs->n; k++)
                 if (jobs->items[k].is_pending)
-                        (void) complain(EXIT_TIMED_OUT,
-                                        "%s: no answer after %s; dpsd goes on asking: dpsctl status %s",
-                                        jobs->items[k].name,
-                                        format_duration(w->options->timeout_usec, duration),
-                                        jobs->items[k].name);
+                        (void) fail_with(
+                                EXIT_TIMED_OUT,
+                                "%s: no answer after %s; dpsd continues to ask DPS: dpsctl status %s",
+                                jobs->items[k].name, format_duration(w->options->timeout_usec, duration),
+                                jobs->items[k].name);
         if (jobs->n == 0)
-                (void) complain(EXIT_TIMED_OUT, "dpsd does not answer; what it does: systemctl status dpsd");
+                (void) fail_with(EXIT_TIMED_OUT,
+                                 "dpsd does not answer; to see what it does: systemctl status dpsd");
 }
 
 static int ask_and_wait(const Options *o, Jobs *jobs) {
@@ -199,7 +199,7 @@ static int ask_and_wait(const Options *o, Jobs *jobs) {
         return watch_run(&with_timeout, &handlers, jobs);
 }
 
-/* --- and without -------------------------------------------------------------------------------------------------- */
+/* --- without --wait -------------------------------------------------------------------------------------------------- */
 
 static int ask_only(const Options *o, Jobs *jobs) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
@@ -207,7 +207,7 @@ static int ask_only(const Options *o, Jobs *jobs) {
         Options as_they_are = *o;
         int r;
 
-        as_they_are.redact = false; /* they are asked for by these names */
+        as_they_are.redact = false; /* the requests need the real names */
         r = bus_open(o, &bus);
         if (r == 0)
                 r = identity_list_fetch(&list, bus, &as_they_are);
@@ -218,7 +218,7 @@ static int ask_only(const Options *o, Jobs *jobs) {
         for (size_t k = 0; k < jobs->n; k++) {
                 note_report(jobs, jobs->items[k].name, true, "");
                 if (!o->quiet && !jobs->is_json)
-                        printf("%s: asking DPS; what becomes of it: dpsctl status %s\n", jobs->items[k].name,
+                        printf("%s: asking DPS; to see the result: dpsctl status %s\n", jobs->items[k].name,
                                jobs->items[k].name);
         }
         return finish(jobs, o);
@@ -228,7 +228,7 @@ int verb_reprovision(const Options *o) {
         _cleanup_(jobs_done) Jobs jobs = { 0 };
 
         if (o->has_timeout && !o->wait)
-                return complain(EXIT_USAGE, "--timeout= is for reprovision --wait");
+                return fail_with(EXIT_USAGE, "reprovision takes --timeout= only with --wait");
         jobs.is_json = o->json != JSON_OFF;
         if (jobs.is_json)
                 jobs.report = json_object_new_array();

@@ -8,13 +8,13 @@
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
 
-/* Properties as Key=Value, for scripts: numbers as they are, one line each. */
+/* Properties as Key=Value for scripts: one line each, numbers without units. */
 
 static int check_properties(char *const *names) {
         STRV_FOREACH(n, names)
                 if (!property_find(*n))
-                        return complain(EXIT_USAGE, "there is no property %s; dpsctl show lists them all",
-                                        *n);
+                        return fail_with(EXIT_USAGE, "there is no property '%s'; dpsctl show lists them all",
+                                         *n);
         return 0;
 }
 
@@ -40,7 +40,7 @@ static void print_properties(const Identity *i, char *const *names) {
                 print_property(p, i);
 }
 
-/* Only those that were asked for. */
+/* Removes the properties that were not asked for. */
 static json_object *select_json(json_object *list, char *const *names) {
         json_object *items = NULL;
 

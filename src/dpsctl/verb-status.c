@@ -12,7 +12,7 @@
 #include "dpsctl/table.h"
 #include "dpsctl/when.h"
 
-/* A card for one identity, a table for many. Both end with what happens next. */
+/* A card for one identity, a table for several. Both end with what happens next. */
 
 static Style style_of(const Identity *i) {
         if (identity_is(i, "assigned"))
@@ -51,14 +51,13 @@ static const char *expires(uint64_t at_usec, uint64_t now_usec) {
         return at_usec > now_usec ? "expires " : "expired ";
 }
 
-static const char *trouble_of(const Identity *i) {
+static const char *problem_of(const Identity *i) {
         if (!identity_is(i, "assigned") || i->healthy)
                 return "";
         if (!i->configured)
-                return ", but its configuration cannot be used";
-        return streq(i->last_error_id, "disk") || streq(i->last_error_id, "key")
-                       ? ", but not all is well"
-                       : ", but its renewal is in trouble";
+                return ", but its configuration has errors";
+        return streq(i->last_error_id, "disk") || streq(i->last_error_id, "key") ? ", but with an error"
+                                                                                 : ", but its renewal fails";
 }
 
 static void print_title(const Identity *i, uint64_t now_usec) {
@@ -70,7 +69,7 @@ static void print_title(const Identity *i, uint64_t now_usec) {
                 (void) snprintf(since, sizeof(since), " for %s", format_duration(apart_usec, duration));
         printf("%s%s%s %s%s%s - %s%s%s%s%s\n", style_begin(style_of(i)), style_bullet(),
                style_end(style_of(i)), style_begin(STYLE_BOLD), i->name, style_end(STYLE_BOLD),
-               style_begin(style_of(i)), i->state, style_end(style_of(i)), since, trouble_of(i));
+               style_begin(style_of(i)), i->state, style_end(style_of(i)), since, problem_of(i));
 }
 
 static void print_who(const Identity *i) {
@@ -144,8 +143,8 @@ static void print_card(const Identity *i, uint64_t now_usec) {
                      now_usec);
         print_error(i, now_usec);
         if (!i->configured && !identity_is(i, "failed"))
-                print_line("Configured",
-                           "no: what was there before goes on; what is wrong: dpsctl verify-config");
+                print_line("Configured", "no: it continues with its former configuration; to see what is "
+                                         "wrong: dpsctl verify-config");
 
         (void) snprintf(line, sizeof(line), "%s", identity_next(i, now_usec, next));
         if (next_at > now_usec)
@@ -179,7 +178,7 @@ static void add_row(Table *t, const Identity *i, uint64_t now_usec) {
         table_add(t, STYLE_PLAIN, cell);
 }
 
-/* The one that acts first. */
+/* The identity that acts first. */
 static const Identity *find_next(const IdentityList *l) {
         const Identity *first = NULL;
 
@@ -210,7 +209,7 @@ static void print_summary(const IdentityList *l, uint64_t now_usec) {
                 if (count(l, others[k]) > 0)
                         printf(", %zu %s", count(l, others[k]), others[k]);
         if (count(l, "assigned") < l->n)
-                printf("; more of one: dpsctl status NAME");
+                printf("; for details: dpsctl status NAME");
         printf("\n%snext: ", style_begin(STYLE_BOLD));
         if (first)
                 printf("%s %s", first->name, identity_next(first, now_usec, next));
@@ -236,7 +235,7 @@ static int print_table(const IdentityList *l, const Options *o, uint64_t now_use
         return 0;
 }
 
-int status_print(const IdentityList *l, const Options *o, uint64_t now_usec) {
+static int print_status(const IdentityList *l, const Options *o, uint64_t now_usec) {
         int r = 0;
 
         if (o->json != JSON_OFF)
@@ -246,8 +245,8 @@ int status_print(const IdentityList *l, const Options *o, uint64_t now_usec) {
 
         output_begin(o);
         if (l->n == 0)
-                printf("No identity is configured. To have one: write /etc/dps/NAME.conf, see dps.conf(5), "
-                       "then: dpsctl reload\n");
+                printf("No identity is configured. Write /etc/dps/NAME.conf, see dps.conf(5), then: dpsctl "
+                       "reload\n");
         else if (l->n == 1)
                 print_card(&l->items[0], now_usec);
         else
@@ -265,6 +264,6 @@ int verb_status(const Options *o) {
         if (r == 0)
                 r = identity_list_fetch(&list, bus, o);
         if (r == 0)
-                r = status_print(&list, o, now_usec(CLOCK_REALTIME));
+                r = print_status(&list, o, now_usec(CLOCK_REALTIME));
         return r != 0 ? r : (int) status_code(&list, o->strict);
 }

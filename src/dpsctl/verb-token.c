@@ -11,11 +11,11 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
-/* What programs need to connect: `token` for a SAS token, `connection` for everything. */
+/* What programs need to connect to the hub: `token` prints a SAS token, `connection` everything. */
 
 #define CONNECTION_SIZE_MAX (256U * 1024)
 
-/* The identity's object, then a method that needs the right to use it. */
+/* Calls a method of the identity that needs a right. */
 static int call_identity(const Options *o, const char *member, sd_bus **bus, sd_bus_message **ret_reply,
                          bool with_lifetime) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -40,9 +40,9 @@ int verb_token(const Options *o) {
         int r;
 
         if (o->lifetime_usec > 0 && o->lifetime_usec < USEC_PER_SEC)
-                return complain(EXIT_USAGE, "--lifetime= is at least a second");
+                return fail_with(EXIT_USAGE, "--lifetime= must be at least 1 second");
         if (o->redact)
-                return complain(EXIT_USAGE, "--redact would leave nothing of a token");
+                return fail_with(EXIT_USAGE, "token does not take --redact: its output is a secret");
 
         r = call_identity(o, "GetToken", &bus, &reply, true);
         if (r != 0)
@@ -57,11 +57,11 @@ int verb_token(const Options *o) {
                                         token, "ExpiresAt", expires_at_usec));
 }
 
-/* Secrets go as well: this is for a forum post. */
+/* Masks secrets as well as ids. */
 static int redact_connection(json_object *connection) {
         static const struct {
                 const char *key;
-                Privacy privacy; /* PRIVACY_NONE: all of it */
+                Privacy privacy; /* PRIVACY_NONE: shown as *** */
         } members[] = {
                 { "hub", PRIVACY_HUB },           { "deviceId", PRIVACY_ID },
                 { "registrationId", PRIVACY_ID }, { "idScope", PRIVACY_SCOPE },
@@ -90,7 +90,7 @@ int verb_connection(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         json_object *connection;
-        const char *text, *defect;
+        const char *text, *reason;
         int r;
 
         r = call_identity(o, "GetConnection", &bus, &reply, false);
@@ -99,11 +99,11 @@ int verb_connection(const Options *o) {
         r = sd_bus_message_read(reply, "s", &text);
         if (r < 0)
                 return bus_fail_answer("GetConnection", r);
-        r = json_read_object(text, strlen(text), CONNECTION_SIZE_MAX, &connection, &defect);
+        r = json_read_object(text, strlen(text), CONNECTION_SIZE_MAX, &connection, &reason);
         if (r == -ENOMEM)
                 return fail_memory();
         if (r < 0)
-                return complain(EXIT_FAILED, "the answer to GetConnection cannot be used: %s", defect);
+                return fail_with(EXIT_FAILED, "the answer to GetConnection is not valid: %s", reason);
 
         r = o->redact ? redact_connection(connection) : 0;
         if (r != 0) {

@@ -10,7 +10,7 @@
 #include "dpsctl/watch.h"
 #include "dpsctl/when.h"
 
-/* Until each identity that counts is assigned or failed. The daemon, too, is waited for. */
+/* Waits until each identity that counts is assigned or failed. Waits for the daemon, too. */
 
 #define LINES_MAX 8
 
@@ -22,7 +22,7 @@ static bool counts(const Identity *i, const Options *o) {
         return o->n_arguments > 0 ? strv_contains(o->arguments, i->name) : i->required_for_provisioned;
 }
 
-/* Not what was remembered from before the boot, where --fresh says so. */
+/* With --fresh, an assignment from before the boot does not count. */
 static bool is_satisfying(const Identity *i, const Options *o, uint64_t booted_at_usec) {
         return identity_is(i, "assigned") && (!o->fresh || i->last_success_at >= booted_at_usec);
 }
@@ -60,13 +60,13 @@ static void drop_others(Watch *w) {
 static void report_missing(const Identity *i) {
         char next[NEXT_TEXT_MAX];
 
-        (void) complain(EXIT_NOT_ASSIGNED, "%s: %s%s%s%s; next: %s", i->name, i->state,
-                        identity_is(i, "assigned") ? ", but DPS has not answered since the boot" : "",
-                        isempty(i->last_error) ? "" : ": ", i->last_error,
-                        identity_next(i, now_usec(CLOCK_REALTIME), next));
+        (void) fail_with(EXIT_NOT_ASSIGNED, "%s: %s%s%s%s; next: %s", i->name, i->state,
+                         identity_is(i, "assigned") ? ", but DPS has not answered since the boot" : "",
+                         isempty(i->last_error) ? "" : ": ", i->last_error,
+                         identity_next(i, now_usec(CLOCK_REALTIME), next));
 }
 
-/* Those that are assigned, but not a thousand lines of them; where that is no success, those that are not. */
+/* Lists the assigned identities, or only their number if they are many; after a failure also those that are missing. */
 static void report_list(const IdentityList *l, const Options *o, int code) {
         size_t n_assigned = 0;
 
@@ -84,11 +84,11 @@ static void report_list(const IdentityList *l, const Options *o, int code) {
         if (n_assigned > LINES_MAX && !o->quiet)
                 printf("%zu of %zu identities assigned\n", n_assigned, l->n);
         if (l->n == 0 && code == EXIT_DONE && !o->quiet)
-                printf("No identity is to be waited for.\n");
+                printf("There is no identity to wait for.\n");
 }
 
-/* What was waited for, as it is now; ends the wait. */
-static void report(Watch *w, int code) {
+/* Reports the identities that count, and ends the wait. */
+static void finish(Watch *w, int code) {
         const Options *o = w->options;
         int r = 0;
 
@@ -106,7 +106,7 @@ static void decide(Watch *w) {
         int code = wait_verdict(&w->list, w->options, booted_at());
 
         if (code != WAIT_ON)
-                report(w, code);
+                finish(w, code);
 }
 
 static void on_list(Watch *w) {
@@ -120,7 +120,7 @@ static void on_changed(Watch *w, const Identity *before, const Identity *now) {
 
 static void on_removed(Watch *w, const Identity *i) {
         if (strv_contains(w->options->arguments, i->name))
-                watch_end(w, complain(EXIT_NO_IDENTITY, "%s is not configured any more", i->name));
+                watch_end(w, fail_with(EXIT_NO_IDENTITY, "%s is not configured any more", i->name));
         else
                 decide(w);
 }
@@ -133,10 +133,10 @@ static void on_gone(Watch *w) {
 static void on_timeout(Watch *w) {
         char duration[DURATION_TEXT_MAX];
 
-        (void) complain(EXIT_TIMED_OUT, "timed out after %s%s",
-                        format_duration(w->options->timeout_usec, duration),
-                        w->is_there ? "" : ": dpsd is not running, or does not answer: systemctl start dpsd");
-        report(w, EXIT_TIMED_OUT);
+        (void) fail_with(
+                EXIT_TIMED_OUT, "timed out after %s%s", format_duration(w->options->timeout_usec, duration),
+                w->is_there ? "" : ": dpsd is not running, or does not answer: systemctl start dpsd");
+        finish(w, EXIT_TIMED_OUT);
 }
 
 int verb_wait(const Options *o) {

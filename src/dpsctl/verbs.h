@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One function for each verb. They give the exit code and have told what went wrong. */
+/* One function for each verb. It gives the exit code, after it has said what went wrong. */
 
 #include "dpsctl/identity.h"
 #include "dpsctl/options.h"
@@ -27,9 +27,8 @@ int verb_derive_key(const Options *o);
 int verb_sas(const Options *o);
 
 #define WAIT_ON (-1)
-/* The exit code of `wait` as things stand, or WAIT_ON. `booted_at_usec`: CLOCK_REALTIME, for --fresh. */
+/* The exit code of `wait` in the present state, or WAIT_ON. `booted_at_usec`: CLOCK_REALTIME, for --fresh. */
 int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_usec);
 
-/* What `status` shows of them, and its exit code. Also for `wait`. */
-int status_print(const IdentityList *l, const Options *o, uint64_t now_usec);
+/* The exit code of `status`. */
 Exit status_code(const IdentityList *l, bool strict);

@@ -18,16 +18,18 @@ void watch_end(Watch *w, int code) {
 bool watch_finds_names(Watch *w) {
         STRV_FOREACH(name, w->options->arguments)
                 if (!identity_list_find_name(&w->list, *name)) {
-                        watch_end(w, complain(EXIT_NO_IDENTITY,
-                                              "there is no identity named '%s'; dpsctl status shows which "
-                                              "there are",
-                                              *name));
+                        watch_end(
+                                w,
+                                fail_with(
+                                        EXIT_NO_IDENTITY,
+                                        "there is no identity named '%s'; dpsctl status lists the identities",
+                                        *name));
                         return false;
                 }
         return true;
 }
 
-/* A handler that could not read, or memory that did not last. */
+/* After a handler failed: a message could not be read, or we are out of memory. */
 static int give_up(Watch *w, const char *member, int r) {
         watch_end(w, r == -ENOMEM ? fail_memory() : bus_fail_answer(member, r));
         return 0;
@@ -49,7 +51,7 @@ static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unuse
                 enter_gone(w);
                 return 0;
         }
-        /* It went while we asked: that its name has no owner, or that there is no bus, comes behind this. */
+        /* The daemon stopped before it answered. Another message follows: its name has no owner, or the bus is gone. */
         if (sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY))
                 return 0;
         if (error) {
@@ -67,7 +69,7 @@ static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unuse
         return 0;
 }
 
-/* What comes before the answer is older than it, and is not looked at. */
+/* Signals that come before the answer are older than it, and are ignored. */
 static int ask_for_objects(Watch *w) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
         int r;
@@ -198,7 +200,8 @@ static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *error) 
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Watch *w = userdata;
 
-        watch_end(w, complain(EXIT_NO_DAEMON, "the connection to %s is lost", w->options->host ?: "the bus"));
+        watch_end(w,
+                  fail_with(EXIT_NO_DAEMON, "the connection to %s is lost", w->options->host ?: "the bus"));
         return 0;
 }
 
@@ -211,7 +214,7 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* Not sd_bus_open_system(): early in the boot the bus may be still to come. */
+/* Not sd_bus_open_system(), because early in the boot the bus may not be there yet. */
 static int open_local(Watch *w) {
         const char *address = secure_getenv("DBUS_SYSTEM_BUS_ADDRESS");
         int r;
@@ -268,13 +271,13 @@ int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata) {
 
         r = set_up(&w);
         if (r < 0)
-                r = complain(EXIT_NO_DAEMON, "the bus cannot be reached: %s", strerror(-r));
+                r = fail_with(EXIT_NO_DAEMON, "the bus cannot be reached: %s", strerror(-r));
         else {
                 if (o->host)
                         (void) on_connected(NULL, &w, NULL);
                 r = sd_event_loop(w.event);
                 if (r < 0)
-                        r = complain(EXIT_FAILED, "the event loop failed: %s", strerror(-r));
+                        r = fail_with(EXIT_FAILED, "the event loop failed: %s", strerror(-r));
         }
 
         identity_list_done(&w.list);

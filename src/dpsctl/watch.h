@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Follows the daemon and its identities by their signals: nothing is asked twice, nothing is polled. Waits for a bus
- * and for a daemon that are not there yet, and survives a restart of the daemon. */
+/* Follows the daemon and its identities by their signals, without polling. Waits for the bus and for the daemon if they do
+ * not run yet, and continues after a restart of the daemon. */
 
 #include <systemd/sd-event.h>
 
@@ -12,15 +12,15 @@ typedef struct Watch Watch;
 
 /* Any may be NULL. To end, a handler calls watch_end(). */
 typedef struct WatchHandlers {
-        /* A bus that is not there is a failure. */
+        /* Fail if there is no bus, instead of waiting for it. */
         bool wants_bus;
-        /* The daemon is there, and w->list is complete: at the beginning, and after a restart. */
+        /* The daemon runs, and w->list is complete: at the beginning, and after each restart of the daemon. */
         void (*on_list)(Watch *w);
-        /* One changed, or is new (`before` NULL). */
+        /* An identity changed, or is new (`before` is NULL). */
         void (*on_changed)(Watch *w, const Identity *before, const Identity *now);
-        /* Its configuration vanished; it is no longer in w->list. */
+        /* The configuration of an identity was removed; it is no longer in w->list. */
         void (*on_removed)(Watch *w, const Identity *i);
-        /* There is no daemon, or not any more; w->list is empty. */
+        /* The daemon does not run; w->list is empty. */
         void (*on_gone)(Watch *w);
         void (*on_finished)(Watch *w, const char *path, uint64_t job, bool ok, const char *error);
         void (*on_timeout)(Watch *w);
@@ -36,8 +36,8 @@ struct Watch {
         bool is_there;
 };
 
-/* Runs until watch_end(), or for options->timeout_usec. Gives the exit code. */
+/* Runs until watch_end(), or until options->timeout_usec is over. Gives the exit code. */
 int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata);
 void watch_end(Watch *w, int code);
-/* Whether all that the command line names are there; if not, it is told, and the watch ends. */
+/* Whether all identities that the command line names exist. If not, says so and ends the watch. */
 bool watch_finds_names(Watch *w);

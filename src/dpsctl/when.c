@@ -9,7 +9,7 @@ const char *format_when(uint64_t at_usec, uint64_t now_usec, char buffer[static 
         uint64_t apart_usec = at_usec > now_usec ? at_usec - now_usec : now_usec - at_usec;
         char duration[DURATION_TEXT_MAX];
 
-        /* "4 min", also when a message took its time. */
+        /* Rounded, because a message takes some time to get here: "4 min", not "3 min 59 s". */
         apart_usec = (apart_usec + USEC_PER_SEC / 2) / USEC_PER_SEC * USEC_PER_SEC;
         if (at_usec == 0)
                 (void) snprintf(buffer, WHEN_TEXT_MAX, "-");
@@ -45,14 +45,14 @@ static void describe_attempt(const Identity *i, uint64_t now_usec, char *buffer,
         if (i->next_attempt_at == 0)
                 (void) snprintf(buffer, size, "asking DPS now");
         else if (i->next_attempt_at <= now_usec)
-                (void) snprintf(buffer, size, "asks DPS%s any moment", again);
+                (void) snprintf(buffer, size, "asks DPS%s at any moment", again);
         else
                 (void) snprintf(buffer, size, "asks DPS%s %s", again,
                                 format_when(i->next_attempt_at, now_usec, when));
 }
 
-/* Waits for something to appear; what is planned all the same comes behind it. A key is looked for here, DPS does not
- * notice. */
+/* Waiting for `what`; if dpsd acts at some time even without it, the text ends with that. is_local: dpsd looks for
+ * `what` on this device, without asking DPS. */
 static void describe_wait(const Identity *i, const char *what, bool is_local, uint64_t now_usec, char *buffer,
                           size_t size) {
         char attempt[NEXT_TEXT_MAX / 2];
@@ -60,7 +60,7 @@ static void describe_wait(const Identity *i, const char *what, bool is_local, ui
         if (i->next_attempt_at <= now_usec)
                 (void) snprintf(buffer, size, "waits for %s", what);
         else if (is_local)
-                (void) snprintf(buffer, size, "waits for %s, looks again %s", what,
+                (void) snprintf(buffer, size, "waits for %s, checks again %s", what,
                                 format_when(i->next_attempt_at, now_usec, attempt));
         else {
                 describe_attempt(i, now_usec, attempt, sizeof(attempt));
@@ -68,33 +68,27 @@ static void describe_wait(const Identity *i, const char *what, bool is_local, ui
         }
 }
 
-static void describe_renewal(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+/* Waiting is empty: what comes next is planned by time. */
+static void describe_plan(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+        bool is_attempt_next =
+                i->next_attempt_at > now_usec && (i->renew_at == 0 || i->next_attempt_at < i->renew_at);
         char when[WHEN_TEXT_MAX];
 
-        if (i->renew_at > now_usec)
+        if (!identity_is(i, "assigned") || is_attempt_next)
+                describe_attempt(i, now_usec, buffer, size);
+        else if (i->renew_at > now_usec)
                 (void) snprintf(buffer, size, "renews %s", format_when(i->renew_at, now_usec, when));
         else if (i->renew_at > 0 || i->next_attempt_at > 0)
                 describe_attempt(i, now_usec, buffer, size);
         else if (i->certificate_expires_at > now_usec)
                 (void) snprintf(buffer, size,
-                                "nothing is due; put a new certificate in place %s at the latest",
+                                "nothing is due; the certificate must be replaced %s at the latest",
                                 format_when(i->certificate_expires_at, now_usec, when));
         else if (i->certificate_expires_at > 0)
                 (void) snprintf(buffer, size, "waits for a new certificate: this one expired %s",
                                 format_when(i->certificate_expires_at, now_usec, when));
         else
                 (void) snprintf(buffer, size, "nothing is due");
-}
-
-/* Waiting "": nothing is in the way. */
-static void describe_free(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
-        bool is_attempt_next =
-                i->next_attempt_at > now_usec && (i->renew_at == 0 || i->next_attempt_at < i->renew_at);
-
-        if (!identity_is(i, "assigned") || is_attempt_next)
-                describe_attempt(i, now_usec, buffer, size);
-        else
-                describe_renewal(i, now_usec, buffer, size);
 }
 
 const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[static NEXT_TEXT_MAX]) {
@@ -116,22 +110,22 @@ const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[stat
                 }
 
         if (streq(i->waiting, "throttled"))
-                (void) snprintf(buffer, NEXT_TEXT_MAX, "throttled, %s because it said retry-after", attempt);
+                (void) snprintf(buffer, NEXT_TEXT_MAX, "throttled, %s: DPS said to wait that long", attempt);
         else if (streq(i->waiting, "config") && !identity_is(i, "assigned") && i->next_attempt_at > now_usec)
                 (void) snprintf(buffer, NEXT_TEXT_MAX,
-                                "looks again %s at what its configuration names; if that itself is mended: "
-                                "dpsctl reload",
+                                "looks at the files named in its configuration again %s; after a change of "
+                                "the configuration itself: dpsctl reload",
                                 format_when(i->next_attempt_at, now_usec, attempt));
         else if (streq(i->waiting, "config"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX,
-                                "%s until its configuration is mended, then: dpsctl reload",
-                                identity_is(i, "assigned") ? "goes on as before" : "nothing");
+                                "%s until its configuration is corrected, then: dpsctl reload",
+                                identity_is(i, "assigned") ? "continues as before" : "nothing");
         else if (streq(i->waiting, "retry") && identity_is(i, "failed"))
-                (void) snprintf(buffer, NEXT_TEXT_MAX, "%s, unless told sooner: dpsctl reprovision %s",
-                                attempt, i->name);
+                (void) snprintf(buffer, NEXT_TEXT_MAX, "%s; to ask sooner: dpsctl reprovision %s", attempt,
+                                i->name);
         else if (streq(i->waiting, "retry"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX, "%s", attempt);
         else
-                describe_free(i, now_usec, buffer, NEXT_TEXT_MAX);
+                describe_plan(i, now_usec, buffer, NEXT_TEXT_MAX);
         return buffer;
 }

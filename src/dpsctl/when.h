@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Times as people say them, and what happens next. All pure: now is an argument. */
+/* Times in words, and what happens next to an identity. Pure functions: the current time is an argument. */
 
 #include <stdbool.h>
 
@@ -16,7 +16,7 @@ const char *format_when(uint64_t at_usec, uint64_t now_usec, char buffer[static 
 const char *format_moment(uint64_t at_usec, uint64_t now_usec, char buffer[static MOMENT_TEXT_MAX]);
 
 #define NEXT_TEXT_MAX 256
-/* What happens next, without anybody doing anything: "renews in 26 days". */
+/* What dpsd does next by itself: "renews in 26 days". */
 const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[static NEXT_TEXT_MAX]);
-/* When that is; 0: unknown, or never. */
+/* When; 0: not known, or never. */
 uint64_t identity_next_at(const Identity *i);

@@ -8,12 +8,6 @@
 
 #include "dpsd/manager.h"
 
-#define DPS_BUS_NAME "io.dpsd.dps1"
-#define DPS_BUS_PATH "/io/dpsd/dps1"
-#define DPS_BUS_MANAGER "io.dpsd.dps1.Manager"
-#define DPS_BUS_IDENTITY "io.dpsd.dps1.Identity"
-#define DPS_BUS_IDENTITY_PREFIX "/io/dpsd/dps1/identity"
-
 /* Connects now, or when a bus appears, asynchronously; calls manager_bus_settled() when the name is owned. */
 int bus_start(Manager *m);
 void bus_stop(Manager *m);

@@ -9,21 +9,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "basic/contract.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "build-config.h"
 #include "dpsd/log.h"
 #include "dpsd/manager.h"
-
-/* As dpsctl has them. */
-enum {
-        EXIT_DONE = 0,
-        EXIT_FAILED = 1,
-        EXIT_USAGE = 2,
-        EXIT_NOT_ASSIGNED = 3,
-        EXIT_NO_SUCH_IDENTITY = 4,
-        EXIT_TIMED_OUT = 7,
-};
 
 static bool arg_once;
 static uint64_t arg_timeout_usec = USEC_INFINITY;
@@ -146,7 +137,7 @@ static int run(Manager *m) {
         if (r >= 0)
                 r = manager_start(m);
         if (r == -ENOENT && m->only)
-                return EXIT_NO_SUCH_IDENTITY;
+                return EXIT_NO_IDENTITY;
         if (r < 0) {
                 log_error("cannot start: %s", strerror(-r));
                 return EXIT_FAILED;

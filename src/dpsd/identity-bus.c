@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsd/identity-bus.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <systemd/sd-bus.h>
@@ -10,8 +11,8 @@
 #include "dpsd/manager-bus.h"
 
 /*
- * Properties are members of an IdentityView, which sd-bus reads in place; the vtable is the only list of them.
- * Listeners are told of those alone that have changed: for each identity the digests of what was told last are kept.
+ * The properties are listed in basic/contract.h; sd-bus reads them in place, as members of an IdentityView. Listeners
+ * are told only of those that have changed: for each identity we keep the digests of what was told last.
  * Methods that need a right all begin in method_guarded(), which looks the right up by the method's name.
  */
 
@@ -68,6 +69,7 @@ static void view_assignment(IdentityView *v, const Assignment *a) {
         v->assigned_at = a->assigned_at_usec;
         v->token_expires_at = a->token_expires_at_usec;
         v->renew_at = a->renew_at_usec;
+        v->hub_authentication = !a->hub ? "" : a->method == METHOD_X509 ? "x509" : "sas";
 }
 
 static void view_error(IdentityView *v, const DpsError *e, uint64_t at_usec) {
@@ -81,12 +83,11 @@ static void view_error(IdentityView *v, const DpsError *e, uint64_t at_usec) {
         v->last_error_at = at_usec;
 }
 
-static void view_fill(IdentityView *v, Identity *i) {
+static void view_fill(const Identity *i, IdentityView *ret) {
         const Assignment *a = i->memory->assignment;
         const Settings *s = identity_settings(i);
 
-        *v = (IdentityView){
-                .identity = i,
+        *ret = (IdentityView){
                 .name = i->name,
                 .state = identity_state_to_string(i->state),
                 .waiting = identity_waiting_to_string(i->waiting),
@@ -102,9 +103,9 @@ static void view_fill(IdentityView *v, Identity *i) {
                 .hub_last_seen_at = i->hub_last_seen_at_usec,
                 .attempts = i->memory->attempts,
         };
-        view_who(v, i->settings, a, i->method);
-        view_assignment(v, a);
-        view_error(v, error_shown(i),
+        view_who(ret, i->settings, a, i->method);
+        view_assignment(ret, a);
+        view_error(ret, error_shown(i),
                    shows_config_error(i) ? i->config_error_at_usec : i->memory->error_at_usec);
 }
 
@@ -330,8 +331,7 @@ static const struct guarded {
 };
 
 static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        const IdentityView *v = userdata;
-        const Identity *i = v->identity;
+        const Identity *i = ((BusIdentity *) userdata)->identity;
         const char *member = sd_bus_message_get_member(request);
 
         for (size_t k = 0; k < ELEMENTSOF(guarded); k++)
@@ -343,8 +343,7 @@ static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error 
 
 static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        const IdentityView *v = userdata;
-        const State *s = v->identity->memory;
+        const State *s = ((BusIdentity *) userdata)->identity->memory;
         int r;
 
         r = sd_bus_message_new_method_return(request, &reply);
@@ -367,43 +366,12 @@ static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_er
         return sd_bus_send(NULL, reply, NULL);
 }
 
-#define PROPERTY(name, type, member)                                                                         \
-        SD_BUS_PROPERTY(name, type, NULL, offsetof(IdentityView, member), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
+#define PROPERTY(name, type, member, emits, privacy)                                                         \
+        SD_BUS_PROPERTY(name, #type, NULL, offsetof(BusIdentity, view.member),                               \
+                        SD_BUS_VTABLE_PROPERTY_##emits),
 
 static const sd_bus_vtable identity_vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Name", "s", NULL, offsetof(IdentityView, name), SD_BUS_VTABLE_PROPERTY_CONST),
-        PROPERTY("State", "s", state),
-        PROPERTY("Waiting", "s", waiting),
-        PROPERTY("Healthy", "b", healthy),
-        PROPERTY("Configured", "b", configured),
-        PROPERTY("RequiredForProvisioned", "b", required_for_provisioned),
-        PROPERTY("IdScope", "s", id_scope),
-        PROPERTY("RegistrationId", "s", registration_id),
-        PROPERTY("Endpoint", "s", endpoint),
-        PROPERTY("AttestationMethod", "s", attestation_method),
-        PROPERTY("Transport", "s", transport),
-        PROPERTY("AssignedHub", "s", assigned_hub),
-        PROPERTY("DeviceId", "s", device_id),
-        PROPERTY("Substatus", "s", substatus),
-        PROPERTY("Generation", "t", generation),
-        PROPERTY("AssignedAt", "t", assigned_at),
-        PROPERTY("StateSince", "t", state_since),
-        PROPERTY("TokenExpiresAt", "t", token_expires_at),
-        PROPERTY("CertificateExpiresAt", "t", certificate_expires_at),
-        PROPERTY("RenewAt", "t", renew_at),
-        PROPERTY("NextAttemptAt", "t", next_attempt_at),
-        PROPERTY("LastSuccessAt", "t", last_success_at),
-        PROPERTY("HubLastSeenAt", "t", hub_last_seen_at),
-        PROPERTY("Attempts", "u", attempts),
-        PROPERTY("FailingSince", "t", failing_since),
-        PROPERTY("LastErrorAt", "t", last_error_at),
-        PROPERTY("LastError", "s", last_error),
-        PROPERTY("LastErrorId", "s", last_error_id),
-        PROPERTY("LastErrorStep", "s", last_error_step),
-        PROPERTY("LastErrorCode", "u", last_error_code),
-        PROPERTY("LastTrackingId", "s", last_tracking_id),
-
         SD_BUS_METHOD_WITH_ARGS("Reprovision", SD_BUS_NO_ARGS, SD_BUS_RESULT("t", id), method_guarded,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetConnection", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_guarded,
@@ -421,7 +389,7 @@ static const sd_bus_vtable identity_vtable[] = {
                                 method_get_history, SD_BUS_VTABLE_UNPRIVILEGED),
 
         SD_BUS_SIGNAL_WITH_ARGS("ReprovisionFinished", SD_BUS_ARGS("t", id, "b", ok, "s", error), 0),
-        SD_BUS_VTABLE_END
+        IDENTITY_PROPERTIES(PROPERTY) SD_BUS_VTABLE_END
 };
 
 /* 1: found, 0: no such object. */
@@ -439,8 +407,9 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         if (!i)
                 return 0;
 
-        view_fill(&b->view, i);
-        *ret_found = &b->view;
+        view_fill(i, &b->found.view);
+        b->found.identity = i;
+        *ret_found = &b->found;
         return 1;
 }
 
@@ -481,6 +450,8 @@ static uint32_t digest(const void *data, size_t size) {
         return hash;
 }
 
+static_assert(offsetof(BusIdentity, view) == 0, "the offsets of the vtable are those of an IdentityView too");
+
 static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
         const uint8_t *value = (const uint8_t *) v + property->x.property.offset;
         uint64_t number;
@@ -514,7 +485,7 @@ void bus_identity_changed(Manager *m, Identity *i) {
         if (!told)
                 return;
 
-        view_fill(&v, i);
+        view_fill(i, &v);
         for (size_t k = 0; k < ELEMENTSOF(identity_vtable); k++) {
                 const sd_bus_vtable *property = &identity_vtable[k];
                 uint32_t now;

@@ -6,32 +6,19 @@
 #include <stdint.h>
 #include <systemd/sd-bus.h>
 
+#include "dpsd/identity-view.h"
 #include "dpsd/identity.h"
 
 typedef struct Bus Bus;
 
 /*
- * An identity as the bus shows it: what the properties say, in the types they have. sd-bus looks an object up right
- * before it reads it, and reads it to the end; so one view, filled by each lookup, is enough for all identities.
+ * What sd-bus is given for an object: the view, in which it reads the properties, and whose it is. sd-bus looks an object
+ * up right before it reads it, and reads it to the end, so one of these is enough for all identities.
  */
-typedef struct IdentityView {
+typedef struct BusIdentity {
+        IdentityView view;
         Identity *identity;
-
-        const char *name, *state, *waiting;
-        const char *id_scope, *registration_id, *endpoint;
-        const char *assigned_hub, *device_id, *substatus;
-        const char *attestation_method, *transport;
-        uint64_t generation;
-        int healthy, configured, required_for_provisioned; /* D-Bus booleans */
-
-        uint64_t assigned_at, state_since, token_expires_at, certificate_expires_at,
-                renew_at; /* CLOCK_REALTIME */
-        uint64_t next_attempt_at, last_success_at, last_error_at, failing_since, hub_last_seen_at;
-
-        uint32_t attempts;
-        const char *last_error, *last_error_id, *last_error_step, *last_tracking_id;
-        uint32_t last_error_code;
-} IdentityView;
+} BusIdentity;
 
 /* Puts the objects on a new connection. */
 int identity_bus_add(Bus *b);

@@ -1,9 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What an identity shows: on the bus, in STATUS=, in messages. */
+/* What an identity shows to others: on the bus, in STATUS=, in messages. */
 
+#include <stdint.h>
+
+#include "basic/contract.h"
 #include "dpsd/identity.h"
+
+#define VIEW_TYPE_s const char *
+#define VIEW_TYPE_b int /* sd-bus reads a boolean as an int */
+#define VIEW_TYPE_u uint32_t
+#define VIEW_TYPE_t uint64_t
+#define VIEW_MEMBER(name, type, member, emits, privacy) VIEW_TYPE_##type member;
+
+/* The value of each property of io.dpsd.dps1.Identity (basic/contract.h), in the C type that sd-bus reads in place. Texts
+ * are valid UTF-8, never NULL, and the identity's own: a view is of use until the identity changes. */
+typedef struct IdentityView {
+        IDENTITY_PROPERTIES(VIEW_MEMBER)
+} IdentityView;
+
+void identity_view(const Identity *i, IdentityView *ret);
 
 /* When it contacts DPS next, for any reason (CLOCK_REALTIME); 0: in flight, or never by itself. */
 uint64_t identity_next_attempt_at_usec(const Identity *i);
@@ -18,3 +35,6 @@ const DpsError *identity_error_at_home(const Identity *i);
 void identity_describe(const Identity *i, bool lasting, char *buffer, size_t size);
 /* Only "next try in 4 min". */
 void identity_describe_next(const Identity *i, bool lasting, char *buffer, size_t size);
+
+/* Text as it can be shown: NULL is empty, and what is not UTF-8 is a question mark. */
+const char *text_or_nothing(const char *s);

@@ -6,17 +6,10 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "basic/contract.h"
 #include "dpsd/access.h"
 #include "dpsd/bus.h"
 #include "dpsd/identity-bus.h"
-
-#define DPS_BUS_ERROR_NOT_ASSIGNED "io.dpsd.dps1.Error.NotAssigned"
-#define DPS_BUS_ERROR_NO_SUCH_IDENTITY "io.dpsd.dps1.Error.NoSuchIdentity"
-#define DPS_BUS_ERROR_CLOCK_NOT_TRUSTED "io.dpsd.dps1.Error.ClockNotTrusted"
-#define DPS_BUS_ERROR_RATE_LIMITED "io.dpsd.dps1.Error.RateLimited"
-#define DPS_BUS_ERROR_NOT_SUPPORTED "io.dpsd.dps1.Error.NotSupported"
-#define DPS_BUS_ERROR_KEY_UNAVAILABLE "io.dpsd.dps1.Error.KeyUnavailable"
-#define DPS_BUS_ERROR_CONFIG "io.dpsd.dps1.Error.Config"
 
 /* A ReprovisionFinished that waits for the end of the turn. */
 typedef struct BusJob {
@@ -34,8 +27,8 @@ struct Bus {
         bool owns_name;
         bool trouble_is_logged; /* since we owned the name last */
 
-        Access *access; /* of this connection */
-        IdentityView view;
+        Access *access;    /* of this connection */
+        BusIdentity found; /* by the last lookup of an object */
 
         BusJob *jobs;
         size_t n_jobs;

@@ -108,7 +108,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def pytest_collection_modifyitems(items):
     """So that a build without them says so once, instead of failing everywhere in its own way."""
-    programs = ("dpsd/dpsd", "dpsctl/dpsctl", "dpsctl/dpsctl-local", "emulator/dps-emulator")
+    programs = ("dpsd/dpsd", "dpsctl/dpsctl", "emulator/dps-emulator")
     missing = [name for name in programs if not (BUILD / "src" / name).exists()]
     if missing and items:
         raise pytest.UsageError(f"not in {BUILD}/src: {', '.join(missing)}; build, or set DPS_BUILD")

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""A dpsd that only speaks D-Bus: it shows the identities it is given, and answers as it is told. For what the real one
-cannot be brought to do at will."""
+"""A dpsd with a bus and nothing else: it shows the identities it is given, and answers as the test wants. For behaviour
+that a test cannot easily get from the real dpsd."""
 import contextlib
 import threading
+import xml.etree.ElementTree
 
 import jeepney
 from jeepney import HeaderFields, MessageType
 from jeepney.io.blocking import open_dbus_connection
+
+from process import REPOSITORY
 
 NAME = "io.dpsd.dps1"
 ROOT = "/io/dpsd/dps1"
 MANAGER = f"{NAME}.Manager"
 IDENTITY = f"{NAME}.Identity"
 
-SIGNATURES = {
-    "Name": "s", "State": "s", "Waiting": "s", "Healthy": "b", "Configured": "b", "RequiredForProvisioned": "b",
-    "IdScope": "s", "RegistrationId": "s", "Endpoint": "s", "AttestationMethod": "s", "Transport": "s",
-    "AssignedHub": "s", "DeviceId": "s", "Substatus": "s", "Generation": "t", "AssignedAt": "t", "StateSince": "t",
-    "TokenExpiresAt": "t", "CertificateExpiresAt": "t", "RenewAt": "t", "NextAttemptAt": "t", "LastSuccessAt": "t",
-    "HubLastSeenAt": "t", "Attempts": "u", "FailingSince": "t", "LastErrorAt": "t", "LastError": "s",
-    "LastErrorId": "s", "LastErrorStep": "s", "LastErrorCode": "u", "LastTrackingId": "s",
-}
+SIGNATURES = {p.get("name"): p.get("type")
+              for p in xml.etree.ElementTree.parse(REPOSITORY / f"data/{IDENTITY}.xml").iterfind("interface/property")}
 EMPTY = {"s": "", "b": False, "t": 0, "u": 0}
 
 
@@ -31,14 +28,14 @@ class Refusal(Exception):
 
 
 def identity(name, state="assigned", **properties):
-    """The properties of one identity, sensible for its state."""
+    """The properties of one identity, as they usually are in its state."""
     values = {key: EMPTY[signature] for key, signature in SIGNATURES.items()}
     values |= {"Name": name, "State": state, "Configured": True, "RequiredForProvisioned": True,
                "IdScope": "0ne00AABBCC", "RegistrationId": f"reg-{name}", "Healthy": state == "assigned",
                "Endpoint": "global.azure-devices-provisioning.net", "AttestationMethod": "symmetric-key"}
     if state == "assigned":
         values |= {"AssignedHub": "contoso.azure-devices.net", "DeviceId": f"reg-{name}", "Generation": 1,
-                   "Transport": "mqtt"}
+                   "Transport": "mqtt", "HubAuthentication": "sas"}
     return values | properties
 
 
@@ -52,7 +49,7 @@ def variants(values):
 
 
 class FakeDpsd:
-    """`refuse`: method to Refusal. `calls`: what was called, in order. on_reprovision(name, id) may answer later."""
+    """`refuse`: method to Refusal. `calls`: the methods called, in order. on_reprovision(name, id) may answer later."""
 
     def __init__(self, address, *identities):
         self.identities = {i["Name"]: i for i in identities}
@@ -116,7 +113,7 @@ class FakeDpsd:
         emitter = jeepney.DBusAddress(path, interface=interface)
         self.send(jeepney.new_signal(emitter, member, signature, body))
 
-    # What it does by itself
+    # Signals
 
     def change(self, name, **properties):
         self.identities[name] |= properties
@@ -135,7 +132,7 @@ class FakeDpsd:
     def finish(self, name, job, ok, error=""):
         self.signal(path_of(name), IDENTITY, "ReprovisionFinished", "tbs", (job, ok, error))
 
-    # What it is asked
+    # Methods
 
     def call_GetManagedObjects(self, _):
         return "a{oa{sa{sv}}}", ({path_of(name): {IDENTITY: variants(values), "org.freedesktop.DBus.Peer": {}}

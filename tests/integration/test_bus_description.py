@@ -5,6 +5,7 @@ import xml.etree.ElementTree
 
 import pytest
 
+from fakedpsd import identity
 from gateway import IDENTITY, MANAGER, ROOT
 from process import REPOSITORY
 
@@ -45,3 +46,37 @@ def test_the_manual_names_every_member(name):
     described = {word for line in re.findall(r"^\.It (?:Va|Fn) (.*)", section, re.MULTILINE) for word in re.findall(r"[A-Z]\w+", line)}
     installed = xml.etree.ElementTree.parse(REPOSITORY / "data" / f"{name}.xml").find("interface")
     assert {member.get("name") for member in installed} <= described
+
+
+# contract.h, from which dpsd and dpsctl are made
+
+def contract():
+    return (REPOSITORY / "src/basic/contract.h").read_text(encoding="utf-8")
+
+
+def test_the_contract_lists_the_properties_of_the_description():
+    rows = re.findall(r'\bX\("(\w+)", +(\w), +\w+, +(\w+), +\w+\)', contract())
+    described = [(p.get("name"), p.get("type"), "CONST" if p.find("annotation[@value='const']") is not None else "EMITS_CHANGE")
+                 for p in xml.etree.ElementTree.parse(REPOSITORY / f"data/{IDENTITY}.xml").iterfind("interface/property")]
+    assert rows == described
+
+
+def test_dpsctl_shows_the_properties_of_the_description(dpsctl, serve):
+    serve(identity("gw"))
+    shown = [line.split("=")[0] for line in dpsctl("show", "gw")[1].splitlines()]
+    assert shown == [p.get("name") for p in
+                     xml.etree.ElementTree.parse(REPOSITORY / f"data/{IDENTITY}.xml").iterfind("interface/property")]
+
+
+def test_the_manual_and_the_help_have_every_exit_code(dpsctl):
+    codes = re.findall(r"^ +EXIT_\w+ = (\d+),", contract(), re.MULTILINE)
+    manual = (REPOSITORY / "man/dpsctl.1").read_text(encoding="utf-8")
+    section = manual[manual.index(".Sh EXIT STATUS"):manual.index(".Sh EXAMPLES")]
+    assert codes == re.findall(r"^\.It (\d+)$", section, re.MULTILINE)
+    assert codes == re.findall(r"(\d) [a-z]", dpsctl("--help")[1].split("Exit codes: ")[1])
+
+
+def test_the_manual_has_every_error():
+    manual = (REPOSITORY / "man/io.dpsd.dps1.5").read_text(encoding="utf-8")
+    errors = re.findall(r'#define DPS_BUS_ERROR_\w+ "io\.dpsd\.dps1\.Error\.(\w+)"', contract())
+    assert len(errors) == 7 and set(errors) <= set(re.findall(r"^\.It Ql (\w+)$", manual, re.MULTILINE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl itself: exit codes, output, and what it says when things are not as they should be."""
+"""dpsctl: exit codes, output, and messages when something is wrong."""
 import base64
 import hashlib
 import hmac
@@ -38,7 +38,7 @@ def test_status_is_3_when_one_is_not(dpsctl, serve):
     assert dpsctl("--json=short")[0] == 3
 
 
-def test_strict_status_is_3_for_one_in_trouble(dpsctl, serve):
+def test_strict_status_is_3_if_an_assigned_identity_has_an_error(dpsctl, serve):
     serve(identity("gw", Healthy=False))
     assert dpsctl("status")[0] == 0
     assert dpsctl("status", "--strict")[0] == 3
@@ -62,13 +62,13 @@ def test_an_unknown_name_is_4(dpsctl, serve, arguments):
 @pytest.mark.parametrize("arguments", [
     ["status"], ["show"], ["token", "gw"], ["connection", "gw"], ["history"], ["reload"], ["forget", "gw"], ["log-level"],
     ["reprovision"], ["reprovision", "--wait"]])
-def test_without_the_daemon_it_is_6_and_told_how_to_start_it(dpsctl, arguments):
+def test_without_the_daemon_the_code_is_6_and_the_message_says_how_to_start_it(dpsctl, arguments):
     code, _, err = dpsctl(*arguments)
     assert code == 6 and "systemctl start dpsd" in err
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["reload"], ["reprovision"], ["reprovision", "--wait"]])
-def test_without_a_bus_it_is_6(dpsctl, bus, arguments):
+def test_without_a_bus_the_code_is_6(dpsctl, bus, arguments):
     bus.stop()
     code, _, err = dpsctl(*arguments)
     assert code == 6 and "bus" in err
@@ -84,7 +84,7 @@ def test_a_host_that_cannot_be_reached_is_6(dpsctl, verb):
     (["reload"], "Reload"), (["forget", "gw"], "Forget"), (["reprovision", "gw"], "Reprovision"),
     (["reprovision", "--wait", "gw"], "Reprovision"), (["token", "gw"], "GetToken"), (["connection", "gw"], "GetConnection"),
     (["log-level", "debug"], "Set")])
-def test_what_is_not_permitted_is_5_and_told_how_to_be(dpsctl, serve, arguments, method):
+def test_without_permission_the_code_is_5_and_the_message_says_what_to_do(dpsctl, serve, arguments, method):
     fake = serve(identity("gw"))
     fake.refuse[method] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "This needs the right of rights")
     code, _, err = dpsctl(*arguments)
@@ -93,7 +93,7 @@ def test_what_is_not_permitted_is_5_and_told_how_to_be(dpsctl, serve, arguments,
 
 @pytest.mark.parametrize("name, expected", [
     ("NotAssigned", 3), ("ClockNotTrusted", 1), ("NotSupported", 1), ("KeyUnavailable", 1)])
-def test_a_token_that_there_is_not_has_its_reason(dpsctl, serve, name, expected):
+def test_if_there_is_no_token_the_message_says_why(dpsctl, serve, name, expected):
     serve(identity("gw")).refuse["GetToken"] = Refusal(name, "gw: for this reason")
     code, out, err = dpsctl("token", "gw")
     assert code == expected and not out and "gw: for this reason" in err
@@ -118,7 +118,7 @@ def test_a_wrong_command_line_is_2(dpsctl, serve, arguments):
 @pytest.mark.parametrize("arguments, code", [
     (["status"], 1), (["status", "--json=short"], 1), (["status", "north"], 3), (["connection", "gw"], 1), (["wait", "gw"], 1),
     (["monitor"], 1), (["monitor", "--json=short"], 1), (["check", "--offline"], 1), (["--help"], 1)])
-def test_a_full_disk_is_no_success_and_told(dpsctl, serve, arguments, code):
+def test_a_full_disk_is_a_failure_with_a_message(dpsctl, serve, arguments, code):
     serve(identity("gw"), *([identity("north", "failed")] if "north" in arguments else []))
     with open("/dev/full", "w", encoding="ascii") as full:
         process = subprocess.run([program("dpsctl"), *arguments], env=dpsctl.environment, stdout=full, stderr=subprocess.PIPE,
@@ -127,20 +127,20 @@ def test_a_full_disk_is_no_success_and_told(dpsctl, serve, arguments, code):
 
 
 @pytest.mark.parametrize("arguments", [["wait", "gw", "--timeout=5", "--help"], ["--help", "status"], ["help", "status"]])
-def test_help_is_there_wherever_it_is_wanted(dpsctl, arguments):
+def test_help_works_anywhere_on_the_command_line(dpsctl, arguments):
     code, out, err = dpsctl(*arguments)
     assert code == 0 and out.startswith("dpsctl [OPTION...]") and not err
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["verify-config"], ["cat-config"], ["expand", "x"], ["explain"], ["sas"]])
-def test_what_looks_here_does_not_take_a_host(dpsctl, arguments):
+def test_verbs_without_the_daemon_take_no_host(dpsctl, arguments):
     code, out, err = dpsctl(*arguments, "-H", "gw.example")
     assert code == 2 and not out and "--host" in err
 
 
 # status, show
 
-def test_the_card_says_what_is_wrong_and_ends_with_what_comes(dpsctl, serve):
+def test_the_card_shows_the_error_and_ends_with_the_next_step(dpsctl, serve):
     serve(identity("gw", "provisioning", Waiting="throttled", NextAttemptAt=now() + 4 * MINUTE, Attempts=3,
                    LastError="DPS has too much to do (429001)", LastErrorId="throttled", LastErrorStep="register",
                    LastErrorCode=429001, LastErrorAt=now() - MINUTE, LastTrackingId="track-1", FailingSince=now() - 9 * MINUTE))
@@ -149,10 +149,10 @@ def test_the_card_says_what_is_wrong_and_ends_with_what_comes(dpsctl, serve):
                   "What to do: ", "3 in a row, the first 9 min ago"):
         assert words in out
     assert out.splitlines()[-1].strip().startswith("next: throttled, asks DPS again in ")
-    assert "because it said retry-after" in out.splitlines()[-1]
+    assert "DPS said to wait that long" in out.splitlines()[-1]
 
 
-def test_the_table_aligns_and_ends_with_what_comes(dpsctl, serve):
+def test_the_table_is_aligned_and_ends_with_the_next_step(dpsctl, serve):
     serve(identity("gateway", RenewAt=now() + 26 * DAY + MINUTE, NextAttemptAt=now() + 26 * DAY + MINUTE),
           identity("n", "provisioning"))
     lines = dpsctl("status")[1].splitlines()
@@ -164,7 +164,7 @@ def test_the_table_aligns_and_ends_with_what_comes(dpsctl, serve):
 
 @pytest.mark.parametrize("arguments", [
     ["status"], ["status", "gw"], ["show"], ["history"], ["wait"], ["reprovision", "--wait"], ["reload"], ["forget", "gw"]])
-def test_nothing_that_a_terminal_obeys_is_shown(dpsctl, serve, arguments):
+def test_control_characters_are_not_shown(dpsctl, serve, arguments):
     evil = "\033]0;evil\007\033[2J"
     fake = serve(identity("gw", "failed", LastError=evil, LastErrorId=evil, AssignedHub=evil), identity("north"))
     fake.history = {"gw": [(1, "failed", evil)]}
@@ -174,22 +174,22 @@ def test_nothing_that_a_terminal_obeys_is_shown(dpsctl, serve, arguments):
     assert "evil" in out + err and not set(out + err) & {"\033", "\007"}
 
 
-def test_no_legend_leaves_the_rows(dpsctl, serve):
+def test_no_legend_prints_only_the_rows(dpsctl, serve):
     serve(identity("a"), identity("b"))
     assert len(dpsctl("status", "--no-legend")[1].splitlines()) == 2
 
 
-def test_off_a_terminal_there_are_no_colours(dpsctl, serve):
+def test_without_a_terminal_there_are_no_colours(dpsctl, serve):
     serve(identity("a"), identity("b", "failed"))
     assert "\033" not in dpsctl("status")[1]
 
 
-def test_quiet_status_is_its_exit_code(dpsctl, serve):
+def test_quiet_status_prints_nothing(dpsctl, serve):
     serve(identity("a", "failed"))
     assert dpsctl("status", "-q") == (3, "", "")
 
 
-def test_json_has_the_properties_as_they_are(dpsctl, serve):
+def test_json_has_the_properties_unchanged(dpsctl, serve):
     gw = identity("gw", TokenExpiresAt=now() + DAY)
     serve(gw)
     for mode in ("pretty", "short"):
@@ -197,7 +197,7 @@ def test_json_has_the_properties_as_they_are(dpsctl, serve):
     assert dpsctl("status", "--json=short")[1].count("\n") == 1
 
 
-def test_a_thousand_identities_are_one_call(dpsctl, serve):
+def test_status_of_a_thousand_identities_takes_one_call(dpsctl, serve):
     fake = serve(*(identity(f"dev-{k:04}") for k in range(1000)))
     code, out, _ = dpsctl("status", "--json=short")
     assert code == 0 and len(json.loads(out)["identities"]) == 1000
@@ -217,7 +217,7 @@ def test_show_is_for_scripts(dpsctl, serve):
     assert json.loads(dpsctl("show", "-p", "State", "--json=short")[1])["identities"] == [{"State": "assigned"}]
 
 
-def test_redacted_output_names_nobody(dpsctl, serve):
+def test_redacted_output_shows_no_private_value(dpsctl, serve):
     serve(identity("a", "failed", LastError="0ne00AABBCC does not know reg-a"), identity("b"))
     for arguments in (["status"], ["status", "a"], ["--json=short"], ["show"], ["connection", "b"], ["wait"]):
         _, out, err = dpsctl(*arguments, "--redact")
@@ -234,7 +234,7 @@ def test_wait_goes_on_until_all_are_assigned(dpsctl, serve):
     fake.change("gw", State="assigned", AssignedHub="hub", DeviceId="gw")
     out, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0 and out == "gw: assigned to hub as gw\n"
-    assert fake.calls == ["GetManagedObjects"]  # nothing was polled
+    assert fake.calls == ["GetManagedObjects"]  # it does not poll
 
 
 def wait_for_call(fake, member):
@@ -252,18 +252,18 @@ def test_wait_is_3_when_one_has_failed(dpsctl, serve):
     assert dpsctl("wait", "--any")[0] == 0
 
 
-def test_wait_is_7_when_time_is_up_and_says_for_whom(dpsctl, serve):
+def test_wait_is_7_after_the_timeout_and_names_the_identity(dpsctl, serve):
     serve(identity("gw", "provisioning", Waiting="network"))
     code, _, err = dpsctl("wait", "--timeout=200ms")
     assert code == 7 and "gw: provisioning" in err and "waits for the network" in err
 
 
-def test_wait_leaves_out_who_is_not_required(dpsctl, serve):
+def test_wait_ignores_identities_that_are_not_required(dpsctl, serve):
     serve(identity("gw"), identity("extra", "provisioning", RequiredForProvisioned=False))
     assert dpsctl("wait", "--timeout=60")[0] == 0
 
 
-def test_wait_fresh_wants_an_answer_of_this_boot(dpsctl, serve):
+def test_wait_fresh_needs_an_answer_since_the_boot(dpsctl, serve):
     fake = serve(identity("gw", LastSuccessAt=1))
     assert dpsctl("wait")[0] == 0
     code, _, err = dpsctl("wait", "--fresh", "--timeout=200ms")
@@ -294,12 +294,12 @@ def test_wait_waits_for_the_bus(dpsctl, bus, serve):
     assert process.returncode == 0
 
 
-def test_wait_without_a_daemon_is_7_and_says_so(dpsctl):
+def test_wait_without_the_daemon_is_7_and_says_so(dpsctl):
     code, _, err = dpsctl("wait", "--timeout=200ms")
     assert code == 7 and "systemctl start dpsd" in err
 
 
-def test_wait_is_4_when_what_it_waits_for_is_not_configured_any_more(dpsctl, serve):
+def test_wait_is_4_if_its_identity_is_not_configured_any_more(dpsctl, serve):
     fake = serve(identity("gw", "provisioning"), identity("north", "provisioning"))
     named, rest = dpsctl.start("wait", "gw"), dpsctl.start("wait")
     while fake.calls.count("GetManagedObjects") < 2:
@@ -312,7 +312,7 @@ def test_wait_is_4_when_what_it_waits_for_is_not_configured_any_more(dpsctl, ser
 
 def test_wait_with_nothing_to_wait_for_is_0_and_says_so(dpsctl, serve):
     serve(identity("gw", "provisioning", RequiredForProvisioned=False))
-    assert dpsctl("wait") == (0, "No identity is to be waited for.\n", "")
+    assert dpsctl("wait") == (0, "There is no identity to wait for.\n", "")
 
 
 def test_wait_for_many_counts_them(dpsctl, serve):
@@ -321,7 +321,7 @@ def test_wait_for_many_counts_them(dpsctl, serve):
     assert len(lines) == 9 and lines[-1] == "20 of 20 identities assigned"
 
 
-def test_quiet_wait_tells_only_who_is_missing(dpsctl, serve):
+def test_quiet_wait_prints_only_identities_that_are_not_assigned(dpsctl, serve):
     serve(identity("a"), identity("b", "failed", LastError="disabled"))
     code, out, err = dpsctl("wait", "-q")
     assert code == 3 and not out and err.startswith("dpsctl: b: failed: disabled; next: ")
@@ -329,14 +329,14 @@ def test_quiet_wait_tells_only_who_is_missing(dpsctl, serve):
 
 # reprovision
 
-def test_reprovision_only_asks(dpsctl, serve):
+def test_reprovision_does_not_wait(dpsctl, serve):
     fake = serve(identity("a"), identity("b"))
     assert dpsctl("reprovision")[0] == 0
     assert fake.calls.count("Reprovision") == 2
 
 
 @pytest.mark.parametrize("wait", [[], ["--wait"]])
-def test_who_may_not_reprovision_is_told_once(dpsctl, serve, wait):
+def test_without_permission_to_reprovision_there_is_one_message(dpsctl, serve, wait):
     fake = serve(identity("a"), identity("b"))
     fake.refuse["Reprovision"] = Refusal("org.freedesktop.DBus.Error.AccessDenied", "the right of rights")
     code, _, err = dpsctl("reprovision", *wait)
@@ -345,7 +345,7 @@ def test_who_may_not_reprovision_is_told_once(dpsctl, serve, wait):
     assert fake.calls.count("Reprovision") == 3
 
 
-def test_reprovision_wait_is_0_when_dps_says_yes(dpsctl, serve):
+def test_reprovision_wait_is_0_if_dps_assigns(dpsctl, serve):
     fake = serve(identity("gw"))
 
     def answer(name, job):
@@ -358,7 +358,7 @@ def test_reprovision_wait_is_0_when_dps_says_yes(dpsctl, serve):
     assert code == 0 and out == "gw: assigned to new-hub as reg-gw\n"
 
 
-def test_reprovision_wait_is_1_with_the_reason_when_dps_says_no(dpsctl, serve):
+def test_reprovision_wait_is_1_with_the_reason_if_dps_refuses(dpsctl, serve):
     fake = serve(identity("gw"), identity("north"))
     fake.on_reprovision = lambda name, job: fake.finish(name, job, name == "gw", "" if name == "gw" else "DPS refused the token")
     code, out, err = dpsctl("reprovision", "--wait")
@@ -368,13 +368,13 @@ def test_reprovision_wait_is_1_with_the_reason_when_dps_says_no(dpsctl, serve):
                                       {"Name": "north", "Ok": False, "Error": "DPS refused the token"}]
 
 
-def test_reprovision_wait_is_7_when_nothing_comes(dpsctl, serve):
+def test_reprovision_wait_is_7_if_no_answer_comes(dpsctl, serve):
     serve(identity("gw"))
     code, _, err = dpsctl("reprovision", "--wait", "--timeout=200ms", "gw")
     assert code == 7 and "gw: no answer" in err
 
 
-def test_reprovision_wait_is_6_when_the_daemon_goes(dpsctl, serve):
+def test_reprovision_wait_is_6_if_the_daemon_stops(dpsctl, serve):
     fake = serve(identity("gw"))
     fake.on_reprovision = lambda name, job: threading.Thread(target=fake.stop).start()
     assert dpsctl("reprovision", "--wait", "gw")[0] == 6
@@ -382,7 +382,7 @@ def test_reprovision_wait_is_6_when_the_daemon_goes(dpsctl, serve):
 
 # The other verbs
 
-def test_token_and_connection_are_alone_on_standard_output(dpsctl, serve):
+def test_token_and_connection_print_nothing_else_on_standard_output(dpsctl, serve):
     serve(identity("gw"))
     assert dpsctl("token", "gw", "--lifetime=2h") == (0, "SharedAccessSignature sr=gw&se=7200\n", "")
     assert json.loads(dpsctl("token", "gw", "--json=short")[1])["ExpiresAt"] == 1700000000000000
@@ -390,7 +390,7 @@ def test_token_and_connection_are_alone_on_standard_output(dpsctl, serve):
     assert json.loads(dpsctl("connection", "gw", "--redact")[1])["password"] == "***"
 
 
-def test_reload_tells_what_is_wrong_line_by_line(dpsctl, serve):
+def test_reload_prints_a_line_for_each_error(dpsctl, serve):
     fake = serve(identity("gw"))
     assert dpsctl("reload")[0] == 0
     fake.refuse["Reload"] = Refusal("Config", "/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse")
@@ -398,7 +398,7 @@ def test_reload_tells_what_is_wrong_line_by_line(dpsctl, serve):
     assert code == 1 and err.startswith("/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse\n")
 
 
-def test_forget_does_not_send_to_status_for_what_that_does_not_show(dpsctl, serve):
+def test_forget_of_an_unknown_name_says_where_records_are(dpsctl, serve):
     serve().refuse["Forget"] = Refusal("NoSuchIdentity", "Nothing is remembered of an identity named 'gw'")
     code, _, err = dpsctl("forget", "gw")
     assert code == 4 and "dpsctl status" not in err and "/var/lib/dps" in err
@@ -413,12 +413,12 @@ def test_log_level_is_read_and_set(dpsctl, serve):
 
 @pytest.mark.parametrize("arguments, expected", [
     (["reload"], {"reloaded": "all"}), (["forget", "gw"], {"forgotten": "gw"}), (["log-level"], {"LogLevel": "info"})])
-def test_json_of_what_is_for_the_daemon_as_a_whole(dpsctl, serve, arguments, expected):
+def test_verbs_for_the_daemon_as_a_whole_print_json(dpsctl, serve, arguments, expected):
     serve()
     assert json.loads(dpsctl(*arguments, "--json=short")[1]) == {"version": 1} | expected
 
 
-def test_history_is_in_order_of_time(dpsctl, serve):
+def test_history_is_sorted_by_time(dpsctl, serve):
     fake = serve(identity("a"), identity("b"))
     fake.history = {"a": [(1000000, "provisioning", "first"), (3000000, "assigned", "third")], "b": [(2000000, "failed", "second")]}
     rows = dpsctl("history")[1].splitlines()[1:]
@@ -439,14 +439,14 @@ def test_a_derived_key_is_the_hmac_of_the_registration_id(dpsctl):
     assert dpsctl("derive-key", "gw-1", f"--key={key}")[1] == expected + "\n"
 
 
-def test_a_key_that_is_none_is_not_shown(dpsctl):
+def test_a_key_that_is_not_valid_is_not_shown(dpsctl):
     code, out, err = dpsctl("derive-key", "gw-1", stdin="not-a-key")
     assert code == 1 and not out and "not-a-key" not in err
 
 
 @pytest.mark.parametrize("content, words", [
     (KEY * 9, "base64 text"), ("", "16 to 64 bytes"), ("AAAA", "16 to 64 bytes"), (None, "directory")])
-def test_what_is_no_key_has_its_reason(dpsctl, content, words):
+def test_the_message_says_why_a_key_is_not_valid(dpsctl, content, words):
     path = dpsctl.directory / "key"
     path.mkdir() if content is None else path.write_text(content)
     code, out, err = dpsctl("derive-key", "gw-1", f"--key={path}")
@@ -467,12 +467,12 @@ def test_sas_makes_tokens_for_dps_and_for_hubs(dpsctl):
     ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=18446744073709551615"],
     ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=0"],
     ["sas", "--id-scope=0ne", "--registration-id=gw", "--expiry=1", "--lifetime=1h"], ["derive-key", ""], ["derive-key", "gw."]])
-def test_what_nobody_would_take_gives_no_key_and_no_token(dpsctl, arguments):
+def test_ids_that_are_not_valid_give_no_key_and_no_token(dpsctl, arguments):
     code, out, err = dpsctl(*arguments, stdin=KEY)
     assert code == 2 and not out and "dpsctl: " in err
 
 
-def test_expand_tells_why_not(dpsctl):
+def test_expand_says_why_it_fails(dpsctl):
     assert dpsctl("expand", "gw-%%")[1] == "gw-%\n"
     code, out, err = dpsctl("expand", "%{mac:nope0}")
     assert code == 1 and not out and "nope0" in err
@@ -480,7 +480,7 @@ def test_expand_tells_why_not(dpsctl):
 
 @pytest.mark.parametrize("word, members", [
     ("throttled", {"Id": "throttled"}), ("401002", {"Id": "auth", "Code": 401002})])
-def test_explain_has_the_same_as_json(dpsctl, word, members):
+def test_explain_prints_json(dpsctl, word, members):
     errors = json.loads(dpsctl("explain", word, "--json=short")[1])["errors"]
     assert len(errors) == 1 and members.items() <= errors[0].items() and errors[0].keys() - members == {"Meaning", "Advice"}
 
@@ -528,7 +528,7 @@ def test_the_real_daemon_and_dpsctl_understand_each_other(offline):
     assert offline.dpsctl("log-level").out == "debug\n"
 
 
-def test_the_real_daemon_ends_a_reprovision_with_its_reason(offline):
+def test_a_failed_reprovision_of_the_real_daemon_has_its_reason(offline):
     result = offline.dpsctl("reprovision", "--wait", "gw")
     assert result.code == 1 and "refused" in result.err
 
@@ -538,7 +538,7 @@ def test_the_real_daemon_limits_reprovisions(offline):
     assert codes == [0, 0, 0, 0, 0, 8]
 
 
-def test_the_real_daemon_tells_what_is_wrong_at_reload(offline):
+def test_reload_of_the_real_daemon_lists_the_errors(offline):
     conf = offline.configuration / "gw.conf"
     good = conf.read_text()
     conf.write_text(good + "nonsense\n")

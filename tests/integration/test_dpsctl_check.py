@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl check: what could be in the way of a registration, found without the daemon and without DPS."""
+"""dpsctl check: finds what would make a registration fail, without the daemon and without DPS."""
 import base64
 import contextlib
 import json
@@ -21,7 +21,7 @@ X509 = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\
 
 
 def rows_of(dpsctl, *options):
-    """Exit code, and about what what was found."""
+    """The exit code, and result and text by what was checked."""
     code, out, _ = dpsctl("check", "gw", "--json=short", *options)
     return code, {row["Check"]: (row["Result"], row["Text"]) for row in json.loads(out)["checks"]}
 
@@ -33,7 +33,7 @@ def write_key(dpsctl):
     return key
 
 
-def test_check_finds_what_is_in_the_way(dpsctl):
+def test_check_finds_an_unsafe_key_file_and_a_key_that_is_not_valid(dpsctl):
     key = dpsctl.directory / "gw.key"
     key.write_text(KEY)
     key.chmod(0o644)
@@ -50,7 +50,7 @@ def test_check_finds_what_is_in_the_way(dpsctl):
 
 @pytest.fixture
 def tls_server(tmp_path):
-    """Port of a server that shakes hands, and its certificate, self-signed for localhost."""
+    """The port of a TLS server, and its certificate, self-signed for localhost."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
                     "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out",
                     tmp_path / "cert.pem"], check=True, capture_output=True)
@@ -107,7 +107,7 @@ def test_check_finds_a_key_of_another_certificate(dpsctl, tls_server):
 
 @pytest.fixture
 def pair(dpsctl):
-    """pair(not_after=…): configures the certificate and its key, and gives both paths and the key."""
+    """pair(not_after=…): configures a certificate and its key; returns both paths and the key."""
     def make(**validity):
         key = ec.generate_private_key(ec.SECP256R1())
         paths = [dpsctl.directory / "gw.pem", dpsctl.directory / "gw-key.pem"]
@@ -121,48 +121,48 @@ def pair(dpsctl):
 
 @pytest.mark.parametrize("validity, result, words", [
     ({"not_after": 90}, "ok", "expires in"), ({"not_after": 20}, "warning", "expires in"),
-    ({"not_before": -9, "not_after": -1}, "failed", "put a new one in its place"), ({"not_before": 1}, "failed", "is the clock right?")])
-def test_the_days_of_a_certificate(dpsctl, pair, validity, result, words):
+    ({"not_before": -9, "not_after": -1}, "failed", "replace it"), ({"not_before": 1}, "failed", "is the clock right?")])
+def test_check_says_when_a_certificate_expires(dpsctl, pair, validity, result, words):
     pair(**validity)
     code, rows = rows_of(dpsctl, "--offline")
     assert code == (1 if result == "failed" else 0) and rows["certificate"][0] == result and words in rows["certificate"][1]
-    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem can be read, and fits its certificate")
+    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem can be read and belongs to its certificate")
 
 
 @pytest.mark.parametrize("spoil, about, words", [
-    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "holds no certificate in PEM"),
+    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "does not contain a certificate in PEM format"),
     (lambda certificate, key, _: certificate.unlink(), "certificate", "No such file"),
     (lambda certificate, key, _: key.unlink(), "key", "No such file"),
     (lambda certificate, key, _: key.chmod(0o644), "key", "chmod"),
     (lambda certificate, key, secret: key.write_bytes(secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x"))),
-     "key", "nobody is there to type it")])
-def test_a_pair_that_cannot_be_used(dpsctl, pair, spoil, about, words):
+     "key", "nobody is there to type")])
+def test_check_finds_a_certificate_or_key_that_cannot_be_used(dpsctl, pair, spoil, about, words):
     spoil(*pair())
     code, rows = rows_of(dpsctl, "--offline")
     assert code == 1 and rows[about][0] == "failed" and words in rows[about][1]
 
 
-def test_a_credential_that_is_the_units_alone_is_a_warning(dpsctl):
+def test_a_systemd_credential_that_only_the_unit_has_is_a_warning(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", "credential:gw.key"))
     code, rows = rows_of(dpsctl, "--offline")
     assert code == 0 and rows["key"][0] == "warning"
 
 
-# The way to DPS
+# Name, connection, TLS
 
 def configure_endpoint(dpsctl, endpoint, port):
     (dpsctl.etc / "gw.conf").write_text(GOOD.replace("/etc/dps/gw.key", str(write_key(dpsctl))).replace(
         "[Att", f"Endpoint={endpoint}\nMqttPort={port}\n[Att"))
 
 
-def test_a_name_that_does_not_resolve(dpsctl):
+def test_check_finds_a_name_that_does_not_resolve(dpsctl):
     configure_endpoint(dpsctl, "dps.invalid", 8883)
     code, rows = rows_of(dpsctl)
     assert code == 1 and rows["name"][0] == "failed" and "resolvectl query dps.invalid" in rows["name"][1]
 
 
-def test_a_port_that_takes_no_connections(dpsctl):
+def test_check_finds_a_port_that_refuses_connections(dpsctl):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     configure_endpoint(dpsctl, "127.0.0.1", port)
@@ -171,7 +171,7 @@ def test_a_port_that_takes_no_connections(dpsctl):
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_what_does_not_speak_tls(dpsctl, answer):
+def test_check_finds_a_server_without_tls(dpsctl, answer):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         def serve():
             connection, _ = listener.accept()
@@ -189,26 +189,26 @@ def test_what_does_not_speak_tls(dpsctl, answer):
     assert code == 1 and rows["connection"][0] == "ok" and rows["TLS"][0] == "failed"
 
 
-# Whom it trusts
+# CAs
 
-def test_azures_root_that_is_missing_is_found_before_azure_is_asked(dpsctl):
+def test_check_finds_that_a_ca_of_azure_is_missing_without_the_network(dpsctl):
     ca_file = dpsctl.directory / "ca.pem"
     ca_file.write_bytes(pem(Issuer("another").certificate))
     (dpsctl.etc / "gw.conf").write_text(
         GOOD.replace("/etc/dps/gw.key", str(write_key(dpsctl))).replace("[Att", f"CaFile={ca_file}\n[Att"))
     code, out, _ = dpsctl("check", "--offline")
-    assert code == 1 and "DigiCert Global Root G2 is missing, and Azure cannot be trusted without it: add it to CaFile=" in out
-    assert "Microsoft RSA Root Certificate Authority 2017 is missing, and Azure may change to it" in out
+    assert code == 1 and "DigiCert Global Root G2 is not trusted, but Azure needs it: add it to CaFile=" in out
+    assert "Microsoft RSA Root Certificate Authority 2017 is not trusted, but Azure may switch to it" in out
 
 
-def test_a_ca_file_that_is_none(dpsctl):
+def test_check_finds_a_ca_file_that_does_not_exist(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(
         GOOD.replace("/etc/dps/gw.key", str(write_key(dpsctl))).replace("[Att", "CaFile=/nowhere/ca.pem\n[Att"))
     code, rows = rows_of(dpsctl, "--offline")
     assert code == 1 and rows["trust"][0] == "failed" and "/nowhere/ca.pem" in rows["trust"][1]
 
 
-# What is looked at
+# Which identities
 
 def test_nothing_configured_is_a_warning_that_says_where(dpsctl):
     code, out, _ = dpsctl("check", "--offline")
@@ -220,12 +220,12 @@ def test_a_name_that_is_not_configured_is_4(dpsctl):
     assert code == 4 and "there is no nope.conf" in err
 
 
-def test_quiet_it_is_its_exit_code(dpsctl):
+def test_quiet_check_prints_nothing(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(GOOD)
     assert dpsctl("check", "--offline", "-q") == (1, "", "")
 
 
-def test_a_registration_id_that_does_not_resolve_ends_it(dpsctl):
+def test_check_of_an_identity_ends_if_its_registration_id_does_not_resolve(dpsctl):
     (dpsctl.etc / "gw.conf").write_text(GOOD.replace("=gw-1", "=%{mac:nope0}"))
     code, rows = rows_of(dpsctl, "--offline")
     assert code == 1 and rows["identity"][0] == "failed" and "nope0" in rows["identity"][1] and "key" not in rows

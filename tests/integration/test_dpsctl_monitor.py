@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl monitor: what happens, as it happens."""
+"""dpsctl monitor: follows changes."""
 import json
 import time
 
@@ -17,7 +17,7 @@ def now():
 
 @pytest.fixture
 def monitor(dpsctl, bus):
-    """monitor(options): a running one, which ends when the bus does."""
+    """monitor(options): a running monitor, which ends with the bus."""
     processes = []
 
     def start(*options):
@@ -53,7 +53,7 @@ def test_json_has_an_object_for_each_event(monitor, serve):
     assert json.loads(process.stdout.readline())["Event"] == "present"
 
 
-def test_what_is_told_again_as_it_was_is_no_event(monitor, serve):
+def test_a_property_that_has_not_changed_is_not_an_event(monitor, serve):
     fake = serve(identity("gw"))
     process = monitor("--json=short")
     process.stdout.readline()
@@ -62,7 +62,7 @@ def test_what_is_told_again_as_it_was_is_no_event(monitor, serve):
     assert json.loads(process.stdout.readline())["Changed"] == {"Healthy": False}
 
 
-def test_a_life_reads_from_line_to_line(monitor, serve):
+def test_monitor_prints_the_life_of_an_identity(monitor, serve):
     fake = serve(identity("gw", "provisioning"))
     process = monitor()
     assert lines_of(process, 2) == ["gw: provisioning", "gw: next: asking DPS now"]
@@ -85,7 +85,7 @@ def test_a_life_reads_from_line_to_line(monitor, serve):
     assert lines_of(process, 1) == ["dpsd: running, no identity is configured"]
 
 
-def test_nothing_that_a_terminal_obeys_is_told(monitor, serve):
+def test_control_characters_are_not_printed(monitor, serve):
     fake = serve(identity("gw"))
     process = monitor()
     lines_of(process, 3)
@@ -93,7 +93,7 @@ def test_nothing_that_a_terminal_obeys_is_told(monitor, serve):
     assert lines_of(process, 1) == ["gw: ?[2Jevil (service)"]
 
 
-def test_what_comes_next_is_not_told_twice(monitor, serve):
+def test_the_same_next_step_is_not_printed_twice(monitor, serve):
     fake = serve(identity("gw", RenewAt=now() + 48 * HOUR, NextAttemptAt=now() + 48 * HOUR))
     process = monitor()
     assert lines_of(process, 3)[-1] == "gw: next: renews in 2 days"
@@ -104,7 +104,7 @@ def test_what_comes_next_is_not_told_twice(monitor, serve):
 
 
 @pytest.mark.parametrize("options", [(), ("--json=short",)])
-def test_redacted_it_names_nobody(monitor, serve, options):
+def test_redacted_events_show_no_private_value(monitor, serve, options):
     fake = serve(identity("reg-7", RegistrationId="reg-7", DeviceId="reg-7", AssignedHub="old.azure-devices.net"))
     process = monitor("--redact", *options)
     shown = process.stdout.readline()
@@ -116,7 +116,7 @@ def test_redacted_it_names_nobody(monitor, serve, options):
     assert not [secret for secret in ("reg-7", "old.azure", "new.azure", "0ne00AABBCC") if secret in shown]
 
 
-def test_it_is_6_when_the_bus_goes(dpsctl, bus, serve):
+def test_monitor_is_6_if_the_bus_goes_away(dpsctl, bus, serve):
     serve(identity("gw"))
     process = dpsctl.start("monitor")
     process.stdout.readline()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl against the real daemon: each verb once, for what the two have to agree on."""
+"""dpsctl with the real daemon: each verb once."""
 import json
 import subprocess
 import time
@@ -18,12 +18,12 @@ def assign(gateway, **options):
 
 
 def fail(gateway, emulator, name):
-    """An identity that DPS has refused for good."""
+    """An identity to which DPS gives a final answer."""
     gateway.identity(name, key=emulator.enroll(name, provisioningStatus="disabled"))
 
 
 class Background:
-    """dpsctl that runs on."""
+    """dpsctl in the background."""
 
     def __init__(self, gateway, *arguments):
         environment = clean_environment(gateway.directory, **gateway.environment())
@@ -31,7 +31,7 @@ class Background:
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def result(self):
-        """Its exit status and what it said."""
+        """Its exit code and its output."""
         out, err = self.process.communicate(timeout=DEADLINE)
         return self.process.returncode, out + err
 
@@ -51,7 +51,7 @@ def test_status_in_json_is_what_the_bus_says(gateway):
     assert {key: value for key, value in shown["identities"][0].items() if key in properties} == properties
 
 
-def test_status_tells_why_one_is_not_assigned(gateway, emulator):
+def test_status_says_why_an_identity_is_not_assigned(gateway, emulator):
     fail(gateway, emulator, "gateway")
     gateway.start()
     gateway.wait_for(State="failed")
@@ -87,14 +87,14 @@ def test_wait_any_is_0_with_the_first(gateway, emulator):
     assert gateway.dpsctl("wait", "--any").code == 0
 
 
-def test_wait_is_7_when_the_time_is_up(gateway, emulator):
+def test_wait_is_7_after_its_timeout(gateway, emulator):
     gateway.identity(key=emulator.enroll("gateway", assigningTime=600, retryAfter=60))
     gateway.start()
     result = gateway.dpsctl("wait", "--timeout=1s")
     assert result.code == 7 and "gateway" in result.err
 
 
-def test_wait_for_an_identity_that_is_not_required_is_not_done(gateway, emulator):
+def test_wait_does_not_wait_for_an_identity_that_is_not_required(gateway, emulator):
     gateway.identity("good")
     gateway.identity("optional", key=emulator.enroll("optional", provisioningStatus="disabled"),
                      provisioning={"RequiredForProvisioned": "no"})
@@ -128,7 +128,7 @@ def test_reprovision_without_a_name_is_for_all(gateway, emulator):
     assert {len(emulator.requests("register", name)) for name in ("one", "two")} == {2}
 
 
-def test_token_is_one_that_the_hub_takes(gateway, emulator):
+def test_the_hub_accepts_the_token(gateway, emulator):
     assign(gateway)
     result = gateway.dpsctl("token", "gateway", "--lifetime=5min")
     assert result.code == 0
@@ -138,20 +138,20 @@ def test_token_is_one_that_the_hub_takes(gateway, emulator):
     assert abs(expires_at - time.time() - 300) < DEADLINE
 
 
-def test_connection_is_that_of_the_files(gateway):
+def test_connection_is_the_same_as_in_the_file(gateway):
     assign(gateway)
     assert gateway.dpsctl("connection", "gateway").json == gateway.connection()
 
 
 @pytest.mark.parametrize("verb", ["token", "connection"])
-def test_what_is_not_assigned_is_3(gateway, emulator, verb):
+def test_token_and_connection_of_an_unassigned_identity_are_3(gateway, emulator, verb):
     fail(gateway, emulator, "gateway")
     gateway.start()
     gateway.wait_for(State="failed")
     assert gateway.dpsctl(verb, "gateway").code == 3
 
 
-def test_history_has_the_way_there(gateway, emulator):
+def test_history_has_each_change_of_state(gateway, emulator):
     fail(gateway, emulator, "gateway")
     gateway.start()
     gateway.wait_for(State="failed")
@@ -169,12 +169,12 @@ def test_history_lasts_over_a_restart(gateway):
     assert gateway.dpsctl("history", "gateway").out == before
 
 
-def test_monitor_tells_an_assignment(gateway):
+def test_monitor_shows_an_assignment(gateway):
     gateway.start()
     monitor = Background(gateway, "monitor")
     try:
         gateway.identity()
-        # It says nothing of when it listens; so it gets something to tell more than once.
+        # It does not say when it listens, so it gets more than one change to show.
         for _ in range(3):
             gateway.reload()
             gateway.wait_for(State="assigned")
@@ -212,7 +212,7 @@ def test_every_error_id_that_the_daemon_shows_is_explained(gateway, emulator):
     assert result.code == 0 and "enrollment" in result.out
 
 
-def test_redacted_output_of_the_real_daemon_names_nobody(gateway):
+def test_redacted_output_of_the_real_daemon_shows_no_private_value(gateway):
     properties = assign(gateway, registration_id="sn-4711")
     shown = gateway.dpsctl("--redact", "status", "gateway").out + gateway.dpsctl("--redact", "--json=short", "status").out
     assert "assigned" in shown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl at a terminal: colours, width, the pager, and a key that is typed."""
+"""dpsctl at a terminal: colours, width, pager, and typing a key."""
 import base64
 import fcntl
 import hashlib
@@ -21,7 +21,7 @@ DERIVED = base64.b64encode(hmac.digest(bytes(range(32)), b"gw-1", hashlib.sha256
 
 
 class Terminal:
-    """dpsctl with a terminal of its own, which is its controlling one, so that ^C is a signal."""
+    """dpsctl with a controlling terminal of its own, so that ^C is a signal."""
 
     def __init__(self, dpsctl, *arguments, columns=100, **environment):
         self.fd, self.slave = pty.openpty()
@@ -77,13 +77,13 @@ def terminal(dpsctl):
 
 # Looks
 
-def test_at_a_terminal_there_are_colours(terminal, serve):
+def test_a_terminal_gets_colours(terminal, serve):
     serve(identity("a"), identity("b", "failed"))
     assert "\033[1;31mfailed\033[0m" in terminal("status", "--no-pager")[1]
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
-def test_colours_that_are_not_wanted_or_not_known_are_not_there(terminal, serve, environment):
+def test_no_color_and_a_dumb_terminal_turn_colours_off(terminal, serve, environment):
     serve(identity("a"), identity("b", "failed"))
     code, out = terminal("status", "--no-pager", **environment)
     assert code == 3 and "failed" in out and "\033" not in out
@@ -98,7 +98,7 @@ def test_a_table_fits_a_narrow_terminal(terminal, serve, locale, bullet, dots):
     assert terminal("status", "--no-pager", "--no-legend", columns=40, NO_COLOR="1", LANG=locale)[1].count(dots) == 2
 
 
-def test_columns_stand_against_the_terminals_width(terminal, serve):
+def test_columns_overrides_the_width_of_the_terminal(terminal, serve):
     serve(identity("a"), identity("b"))
     out = terminal("status", "--no-pager", "--no-legend", columns=200, NO_COLOR="1", COLUMNS="60")[1]
     assert out.count("…") == 2
@@ -107,7 +107,7 @@ def test_columns_stand_against_the_terminals_width(terminal, serve):
 # The pager
 
 @pytest.mark.parametrize("variable", ["SYSTEMD_PAGER", "PAGER"])
-def test_the_pager_gets_what_is_shown_and_the_exit_code_stays(terminal, serve, variable):
+def test_the_pager_gets_the_output_and_the_exit_code_stays(terminal, serve, variable):
     serve(identity("a"), identity("b", "failed"))
     code, out = terminal("status", **{variable: "sed -n $="})
     assert code == 3 and out == "6\n"
@@ -125,13 +125,13 @@ def test_the_pager_may_run_no_commands(terminal, serve, tmp_path):
 @pytest.mark.parametrize("arguments, environment", [
     (["--no-pager"], {}), (["--json=short"], {}), ([], {"PAGER": "cat"}), ([], {"PAGER": ""}), ([], {"PAGER": "/nowhere/pager"}),
     ([], {"TERM": "dumb"}), ([], {"SYSTEMD_PAGER": ""})])
-def test_without_a_pager_it_is_shown_as_it_is(terminal, serve, arguments, environment):
+def test_without_a_pager_the_output_is_printed_directly(terminal, serve, arguments, environment):
     serve(identity("a"))
     code, out = terminal("status", *arguments, **({"PAGER": "sed -n $="} | environment))
     assert code == 0 and "contoso" in out
 
 
-def test_a_pager_that_ends_early_is_no_failure(terminal, serve):
+def test_a_pager_that_ends_early_is_not_an_error(terminal, serve):
     serve(*(identity(f"dev-{k:04}") for k in range(1000)))
     assert terminal("show", PAGER="head -n 1") == (0, "Name=dev-0000\n")
 
@@ -146,7 +146,7 @@ def test_a_key_that_is_typed_is_not_shown(dpsctl):
     assert code == 0 and out.endswith(f"\n{DERIVED}\n") and KEY not in out
 
 
-def test_the_terminal_is_as_before_when_nobody_wants_to_type_the_key(dpsctl):
+def test_ctrl_c_at_the_key_prompt_resets_the_terminal(dpsctl):
     terminal = Terminal(dpsctl, "derive-key", "gw-1")
     terminal.wait_for_silence()
     terminal.type("\x03")

@@ -381,7 +381,7 @@ def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
     gateway.identity(key="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", provisioning={"IdScope": "?"})
     gateway.reload()
     gateway.wait_for(State="assigned", Waiting="config")
-    assert "but its configuration cannot be used" in gateway.dpsctl("status", "gateway").out
+    assert "but its configuration has errors" in gateway.dpsctl("status", "gateway").out
 
 
 def test_more_attempts_are_made_at_once_after_a_reload(gateway, emulator):

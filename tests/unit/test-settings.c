@@ -299,14 +299,14 @@ static const struct remark_case {
         { "no RegistrationId= is an error", CONF_ERROR, "[Provisioning]\nIdScope=a\n[Attestation]\nKey=/k\n",
           "RegistrationId= in [Provisioning] is missing" },
         { "an ID scope has no slash", CONF_ERROR, AFTER("[Provisioning]\nIdScope=a/b\n"),
-          ":7: IdScope=a/b: not an ID scope" },
+          ":7: IdScope=\"a/b\": not an ID scope" },
         { "a registration ID has no space", CONF_ERROR, AFTER("[Provisioning]\nRegistrationId=a b\n"),
-          ":7: RegistrationId=a b: not a registration ID" },
+          ":7: RegistrationId=\"a b\": not a registration ID" },
         { "a registration ID does not end with a dot", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a.\n"), "not a registration ID" },
         { "an unknown specifier is an error at once", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a-%{foo}\n"),
-          ":7: RegistrationId=a-%{foo}: there is no specifier \"foo\"" },
+          ":7: RegistrationId=\"a-%{foo}\": there is no specifier \"foo\"" },
         { "a lone percent sign is an error", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":\"5%\"}\n"),
           "a percent sign is written %%" },
         { "an endpoint has no scheme", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=https://a.b\n"),
@@ -690,7 +690,7 @@ static void what_comes_out_is_checked(void **state) {
         expand_in_root(-EINVAL, &expanded, &reason);
         assert_null(expanded);
         assert_non_null(
-                strstr(reason, ":7: RegistrationId=%{hostname}. gives \"box7.\": not a registration ID"));
+                strstr(reason, ":7: RegistrationId=\"%{hostname}.\" gives \"box7.\": not a registration ID"));
 }
 
 static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
@@ -706,7 +706,7 @@ static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
                                          &expanded, &reason),
                          -EINVAL);
         remove_root(root);
-        assert_non_null(strstr(reason, "RegistrationId=%{uuid|credential:hostname}. gives \"...\": "));
+        assert_non_null(strstr(reason, "RegistrationId=\"%{uuid|credential:hostname}.\" gives \"...\": "));
         assert_null(strstr(reason, "box7"));
 }
 
