@@ -34,9 +34,11 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
             !ratelimit_take(&i->requests, REQUEST_BURST, REQUEST_INTERVAL_USEC, now, ret_retry_usec))
                 return -EBUSY;
         r = find_obstacle(i);
-        if (r < 0 && !has_looked && i->configuration.settings) {
+        if (r < 0 && !has_looked) {
                 identity_look_again(i);
-                return -EAGAIN;
+                r = find_obstacle(i);
+                if (r < 0 && i->for_dps.state == CREDENTIAL_LOADING)
+                        return -EAGAIN;
         }
         if (r < 0)
                 return r;

@@ -59,7 +59,8 @@ void identity_view(const Identity *i, IdentityView *ret) {
                 .name = i->name,
                 .state = identity_state_to_string(i->state),
                 .waiting = identity_waiting_to_string(i->plan.waiting),
-                .transport = client_state(i->client) == CLIENT_IN_FLIGHT || a ? client_transport(i->client) : "",
+                .transport =
+                        client_state(i->client) == CLIENT_IN_FLIGHT || a ? client_transport(i->client) : "",
                 .healthy = identity_is_healthy(i),
                 .configured = i->configuration.written && !i->configuration.is_faulty,
                 .required_for_provisioned = !s || s->required_for_provisioned,

@@ -105,17 +105,16 @@ static void tell_waiters(Identity *i, Waiter **list, Credential *credential, con
         }
 }
 
-static void on_loaded(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
+static void care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
         c->query = NULL;
         if (credential) {
                 care_loaded(c, credential);
-                tell_waiters(i, &i->waiters, credential, NULL);
                 return;
         }
+        c->credential = credential_unref(c->credential);
         c->state = CREDENTIAL_FAILED;
         c->error = *error;
         retry_failed(&c->retry, now(i));
-        tell_waiters(i, &i->waiters, NULL, error);
 }
 
 /* The key or certificate on disk is not the one that DPS took. */
@@ -148,7 +147,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
         Identity *i = userdata;
         bool had_failed = i->for_dps.error.id != DPS_ERROR_NONE;
 
-        on_loaded(i, &i->for_dps, credential, error);
+        care_ended(i, &i->for_dps, credential, error);
         if (credential) {
                 if (had_failed)
                         clear_error(i);
@@ -156,13 +155,15 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
                 look_if_changed(i);
         } else
                 fail_at_home(i, &i->for_dps.error);
+        tell_waiters(i, &i->waiters, credential, error);
         identity_advance(i);
 }
 
 static void on_loaded_for_hub(Credential *credential, const DpsError *error, void *userdata) {
         Identity *i = userdata;
 
-        on_loaded(i, &i->for_hub, credential, error);
+        care_ended(i, &i->for_hub, credential, error);
+        tell_waiters(i, &i->waiters, credential, error);
         identity_advance(i);
 }
 
@@ -170,7 +171,8 @@ static void care_fail(Identity *i, CredentialCare *c, DpsErrorId id, const char 
         DpsError error;
 
         dps_error_set(&error, id, DPS_STEP_CONFIG, "%s", why);
-        on_loaded(i, c, NULL, &error);
+        care_ended(i, c, NULL, &error);
+        tell_waiters(i, &i->waiters, NULL, &error);
 }
 
 static void load_for_dps(Identity *i) {
@@ -474,7 +476,7 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
         i->signing = NULL;
         i->outputs = OUTPUTS_STALE;
         if (error)
-                on_loaded(i, c, NULL, error);
+                care_ended(i, c, NULL, error);
         else if (c->credential)
                 publish_with(i, c->credential, owned);
         identity_advance(i);
@@ -498,7 +500,7 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
         else if (r == 0)
                 i->outputs = OUTPUTS_SIGNING;
         else
-                on_loaded(i, c, NULL, &error);
+                care_ended(i, c, NULL, &error);
 }
 
 /* What is there already is not made worse: the files of an earlier run may hold a credential that is still good. */
