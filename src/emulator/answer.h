@@ -4,7 +4,14 @@
 /* What the service says: an operation's state, or an error document. */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+/* Fills `ret` with random bytes: 0, or a negative errno. A simulation hands in one that repeats itself. */
+typedef struct RandomSource {
+        int (*fill)(void *ret, size_t size, void *userdata);
+        void *userdata;
+} RandomSource;
 
 typedef struct Answer {
         unsigned status; /* 200, 202, 401 … */
@@ -21,7 +28,8 @@ typedef struct Answer {
 void answer_done(Answer *a);
 
 /* {"errorCode":…,"trackingId":…,"message":…,"timestampUtc":…} */
-int answer_error(unsigned status, uint32_t code, const char *message, uint64_t now_usec, Answer *ret);
+int answer_error(const RandomSource *random, unsigned status, uint32_t code, const char *message,
+                 uint64_t now_usec, Answer *ret);
 
 typedef struct Result {
         const char *operation_id;
@@ -40,8 +48,5 @@ typedef struct Result {
 /* {"operationId":…,"status":…,"registrationState":{…}} */
 int answer_result(unsigned status, const Result *result, Answer *ret);
 
-/* Random, lower-case. */
-#define GUID_TEXT_SIZE 37
-int guid_make(char ret[static GUID_TEXT_SIZE]);
-/* 5.{16 hex digits}.{guid}, the digits being the same for one service. */
-int operation_id_make(uint64_t service, char **ret);
+/* "5.{16 hex digits}.{guid}": the digits are the service's number, the GUID is random. */
+int operation_id_make(const RandomSource *random, uint64_t service, char **ret);

@@ -37,7 +37,7 @@ static bool has_common_name(X509 *certificate, const char *id) {
 }
 
 /* The length of the chain from the device's certificate up to `anchor`, which need not be a root; 0: there is none. */
-static int chain_length(const Credentials *credentials, X509 *anchor) {
+static int chain_length(const Credentials *credentials, X509 *anchor, uint64_t now_usec) {
         _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
         _cleanup_(X509_STORE_freep) X509_STORE *store = X509_STORE_new();
         int length = 0;
@@ -47,6 +47,7 @@ static int chain_length(const Credentials *credentials, X509 *anchor) {
                 return 0;
 
         X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+        X509_STORE_CTX_set_time(ctx, 0, (time_t) (now_usec / USEC_PER_SEC));
         if (X509_verify_cert(ctx) == 1)
                 length = sk_X509_num(X509_STORE_CTX_get0_chain(ctx));
         ERR_clear_error();
@@ -54,7 +55,8 @@ static int chain_length(const Credentials *credentials, X509 *anchor) {
 }
 
 /* The group whose certificate is nearest above the device's decides, be it disabled. */
-static const Enrollment *nearest_group(const Roster *roster, const Credentials *credentials) {
+static const Enrollment *nearest_group(const Roster *roster, const Credentials *credentials,
+                                       uint64_t now_usec) {
         const Enrollment *nearest = NULL;
         int shortest = 0;
 
@@ -62,7 +64,7 @@ static const Enrollment *nearest_group(const Roster *roster, const Credentials *
                 if (e->attestation != ATTESTATION_X509)
                         continue;
                 for (size_t i = 0; i < e->n_credentials; i++) {
-                        int length = chain_length(credentials, e->certificates[i]);
+                        int length = chain_length(credentials, e->certificates[i], now_usec);
 
                         if (length > 0 && (!nearest || length < shortest)) {
                                 nearest = e;
@@ -83,7 +85,7 @@ static bool is_enrolled_certificate(const Enrollment *e, X509 *certificate) {
 /* `individual`: the enrollment of that very id, which wins over groups; or NULL. NULL is returned with a reason. */
 static const Enrollment *find_by_certificate(const Roster *roster, const Enrollment *individual,
                                              const char *id, const Credentials *credentials,
-                                             const char **ret_why) {
+                                             uint64_t now_usec, const char **ret_why) {
         const Enrollment *group;
 
         if (!has_common_name(credentials->certificate, id)) {
@@ -99,7 +101,7 @@ static const Enrollment *find_by_certificate(const Roster *roster, const Enrollm
                 return is_enrolled_certificate(individual, credentials->certificate) ? individual : NULL;
         }
 
-        group = nearest_group(roster, credentials);
+        group = nearest_group(roster, credentials, now_usec);
         *ret_why = "no enrollment group signed the certificate, or certificates between are missing, or one "
                    "is expired";
         return group;
@@ -210,9 +212,11 @@ static int attest_by_token(const Service *s, const Login *login, const char *tok
 }
 
 static int attest_by_certificate(const Service *s, const Login *login, const Credentials *credentials,
-                                 Caller *caller, const Enrollment **ret, const char **ret_why) {
+                                 uint64_t now_usec, Caller *caller, const Enrollment **ret,
+                                 const char **ret_why) {
         const Enrollment *individual = roster_individual(s->roster, login->id);
-        const Enrollment *e = find_by_certificate(s->roster, individual, login->id, credentials, ret_why);
+        const Enrollment *e =
+                find_by_certificate(s->roster, individual, login->id, credentials, now_usec, ret_why);
 
         if (!e)
                 return 0;
@@ -251,7 +255,7 @@ int attest_device(const Service *s, const Login *login, const Credentials *crede
         else if (!isempty(credentials->password))
                 r = attest_by_token(s, login, credentials->password, now_usec, &caller, &e, ret_why);
         else if (credentials->certificate)
-                r = attest_by_certificate(s, login, credentials, &caller, &e, ret_why);
+                r = attest_by_certificate(s, login, credentials, now_usec, &caller, &e, ret_why);
         else
                 *ret_why = "neither a token nor a certificate";
         if (r <= 0)
@@ -294,7 +298,7 @@ int attest_hub(const Service *s, const Login *login, const Credentials *credenti
         else if (!credentials->certificate)
                 why = "neither a token nor a certificate";
         else if (find_by_certificate(s->roster, e->is_group ? NULL : e, record->registration_id, credentials,
-                                     &why))
+                                     now_usec, &why))
                 why = NULL;
 
         *ret_why = why;

@@ -13,6 +13,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "emulator/control.h"
+#include "emulator/enrollment-files.h"
 #include "emulator/statedir.h"
 
 #define PATIENCE_USEC (20 * USEC_PER_SEC)
@@ -92,7 +93,7 @@ static int add_document(json_object *request, const char *path, const char *stat
         r = json_add(request, "document", document);
         if (r < 0)
                 return r;
-        return document_include_files(document, streq(path, "-") ? "." : dirname(copy), state_directory, c);
+        return enrollment_files_include(document, streq(path, "-") ? "." : dirname(copy), state_directory, c);
 }
 
 static int make_request(char *const *words, const char *state_directory, char **ret, Complaint *c) {

@@ -10,6 +10,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "dps/key.h"
+#include "emulator/enrollment-files.h"
 #include "emulator/statedir.h"
 
 #define DEVICE_ID "gateway"
@@ -60,7 +61,7 @@ int defaults_make(const char *state_directory, json_object **ret, Complaint *c) 
         if ((r = write_key(DEVICE_ID ".key", keys[0], c)) < 0 ||
             (r = write_key(GROUP_ID ".key", keys[2], c)) < 0 ||
             (r = json_read(text, strlen(text), &document, c)) < 0 ||
-            (r = document_include_files(document, ".", state_directory, c)) < 0)
+            (r = enrollment_files_include(document, ".", state_directory, c)) < 0)
                 return r;
 
         *ret = TAKE_PTR(document);

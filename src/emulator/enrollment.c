@@ -4,15 +4,11 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <stdio.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "dps/reply.h"
 #include "dps/request.h"
 #include "emulator/behaviour.h"
-
-#define PEM_SIZE_MAX (64U * 1024)
 
 static const char *const members[] = {
         "registrationId",
@@ -45,7 +41,8 @@ static const char *const failure_members[] = { "errorCode", "errorMessage", NULL
 static const char *const attestation_types[] = { "symmetricKey", "x509", NULL };
 static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
 static const char *const allocation_words[] = { "hashed", "static", "geoLatency", "custom", NULL };
-static const char *const credential_names[] = { "primary", "secondary" };
+
+const char *const enrollment_certificate_names[2] = { "primary", "secondary" };
 
 static inline void BIO_freep(BIO **b) {
         BIO_free(*b);
@@ -110,12 +107,12 @@ static int certificate_text(const Reader *r, const char *name, const char **ret)
         return k < 0 ? k : reader_string(&inner, "certificate", ret);
 }
 
-static const char *certificates_name(bool is_group) {
+const char *enrollment_certificates_member(bool is_group) {
         return is_group ? "signingCertificates" : "clientCertificates";
 }
 
 static int read_certificates(const Reader *attestation, Enrollment *e) {
-        const char *name = certificates_name(e->is_group);
+        const char *name = enrollment_certificates_member(e->is_group);
         Reader x509, r;
         int k;
 
@@ -126,16 +123,17 @@ static int read_certificates(const Reader *attestation, Enrollment *e) {
         if (k <= 0)
                 return k < 0 ? k : reader_complain(&x509, name, "is missing");
 
-        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(enrollment_certificate_names); i++) {
                 const char *pem = NULL;
 
-                k = certificate_text(&r, credential_names[i], &pem);
+                k = certificate_text(&r, enrollment_certificate_names[i], &pem);
                 if (k < 0)
                         return k;
                 if (k == 0)
                         continue;
 
-                k = certificate_from_pem(&r, credential_names[i], pem, &e->certificates[e->n_credentials]);
+                k = certificate_from_pem(&r, enrollment_certificate_names[i], pem,
+                                         &e->certificates[e->n_credentials]);
                 if (k < 0)
                         return k;
                 e->n_credentials++;
@@ -311,60 +309,6 @@ Enrollment *enrollment_free(Enrollment *e) {
         json_object_put(e->json);
         free(e);
         return NULL;
-}
-
-static int include_file(const Reader *r, const char *name, const char *text, const char *directory,
-                        const char *state_directory) {
-        _cleanup_(freep) char *path = NULL, *pem = NULL;
-        json_object *value;
-        char reason[400];
-        int k;
-
-        if (streq(text, "device-ca"))
-                k = asprintf(&path, "%s/device-ca.pem", state_directory);
-        else
-                k = *text == '/' ? asprintf(&path, "%s", text) : asprintf(&path, "%s/%s", directory, text);
-        if (k < 0)
-                return -ENOMEM;
-
-        k = file_read(path, PEM_SIZE_MAX, &pem, NULL);
-        if (k < 0) {
-                (void) snprintf(reason, sizeof(reason), "neither PEM nor a file: %s: %s", path, strerror(-k));
-                return reader_complain(r, name, reason);
-        }
-
-        value = json_object_new_string(pem);
-        return value && json_object_object_add(r->object, name, value) == 0 ? 0 : -ENOMEM;
-}
-
-int enrollment_include_files(json_object *json, const char *path, const char *directory,
-                             const char *state_directory, Complaint *c) {
-        Reader reader, attestation, x509, r;
-        int k;
-
-        k = reader_init(json, path, c, &reader);
-        if (k < 0)
-                return k;
-        if ((k = reader_object(&reader, "attestation", &attestation)) <= 0 ||
-            (k = reader_object(&attestation, "x509", &x509)) <= 0 ||
-            (k = reader_object(&x509,
-                               certificates_name(json_object_object_get_ex(json, "enrollmentGroupId", NULL)),
-                               &r)) <= 0)
-                return k;
-
-        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
-                json_object *value;
-
-                if (!reader_get(&r, credential_names[i], &value) ||
-                    !json_object_is_type(value, json_type_string) ||
-                    strstr(json_object_get_string(value), "-----BEGIN"))
-                        continue;
-                k = include_file(&r, credential_names[i], json_object_get_string(value), directory,
-                                 state_directory);
-                if (k < 0)
-                        return k;
-        }
-        return 0;
 }
 
 bool enrollment_is_one(json_object *json) {

@@ -45,12 +45,9 @@ int enrollment_new(json_object *json, const char *path, bool is_group, Enrollmen
 Enrollment *enrollment_free(Enrollment *e);
 DEFINE_FREEP(Enrollment, enrollment_free)
 
-/*
- * Replaces in an enrollment the paths of certificates by what is in the files, relative paths being under
- * `directory`, and "device-ca" by the certificate of that name in `state_directory`.
- */
-int enrollment_include_files(json_object *json, const char *path, const char *directory,
-                             const char *state_directory, Complaint *c);
+/* Where its certificates are: attestation.x509.clientCertificates.primary, or signingCertificates for a group. */
+const char *enrollment_certificates_member(bool is_group);
+extern const char *const enrollment_certificate_names[2];
 
 /* Whether an object is one enrollment rather than a document of many. */
 bool enrollment_is_one(json_object *json);

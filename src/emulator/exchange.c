@@ -54,12 +54,12 @@ static int compute(Plugin *p, const Session *s, const Request *request, const Sc
 }
 
 /* An error under a request id that the client has not used: one who does not compare them will fall for it. */
-static void publish_foreign(const Session *s) {
+static void publish_foreign(const Plugin *p, const Session *s) {
         _cleanup_(answer_done) Answer a = { 0 };
         _cleanup_(freep) char *topic = NULL;
 
-        if (answer_error(401, 401000, "An answer to somebody else's request.", now_usec(CLOCK_REALTIME),
-                         &a) >= 0 &&
+        if (answer_error(&p->service->random, 401, 401000, "An answer to somebody else's request.",
+                         now_usec(CLOCK_REALTIME), &a) >= 0 &&
             response_topic(401, "4294967295", false, 0, &topic) >= 0)
                 exchange_publish(s, topic, a.body);
 }
@@ -77,7 +77,7 @@ static int deliver(Plugin *p, const struct mosquitto *client, const Session *s, 
         if (act == SCRIPT_ACT_MALFORMED)
                 a->body[strlen(a->body) / 2] = 0;
         if (act == SCRIPT_ACT_FOREIGN_RID)
-                publish_foreign(s);
+                publish_foreign(p, s);
         if (script && script->delay_usec > 0) {
                 char *body = strdup(a->body);
 

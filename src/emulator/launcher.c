@@ -16,6 +16,8 @@
 #include "emulator/broker.h"
 #include "emulator/certificates.h"
 #include "emulator/defaults.h"
+#include "emulator/enrollment-files.h"
+#include "emulator/roster.h"
 #include "emulator/statedir.h"
 
 #define PORT_TRIES 5
@@ -66,7 +68,7 @@ static int read_enrollments(const char *path, const char *state_directory, json_
         r = json_read_file(path, &document, c);
         if (r < 0)
                 return r;
-        r = document_include_files(document, dirname(copy), state_directory, &inner);
+        r = enrollment_files_include(document, dirname(copy), state_directory, &inner);
         if (r < 0)
                 return r == -EBADMSG ? complain(c, "%s: %.300s", path, inner.text) : r;
 

@@ -12,6 +12,7 @@
 #include <mosquitto.h>
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
+#include <openssl/rand.h>
 #include <stdint.h>
 
 #include "basic/files.h"
@@ -360,6 +361,10 @@ static Plugin *plugin_free(Plugin *p) {
 }
 DEFINE_FREEP(Plugin, plugin_free)
 
+static int fill_random(void *ret, size_t size, void *userdata) {
+        return RAND_bytes(ret, (int) size) == 1 ? 0 : -EIO;
+}
+
 /* The broker's working directory is the state directory. */
 static int plugin_new(Plugin **ret, Complaint *c) {
         _cleanup_(plugin_freep) Plugin *p = NULL;
@@ -372,8 +377,8 @@ static int plugin_new(Plugin **ret, Complaint *c) {
         *p = (Plugin){ .journal.fd = -1, .ready_fd = -1 };
 
         if ((r = json_read_file(ENROLLMENTS_FILE, &document, c)) < 0 ||
-            (r = service_new(document, &p->service, c)) < 0 || (r = sessions_new(&p->sessions)) < 0 ||
-            (r = journal_init(JOURNAL_FILE, &p->journal)) < 0)
+            (r = service_new(document, &(RandomSource){ .fill = fill_random }, &p->service, c)) < 0 ||
+            (r = sessions_new(&p->sessions)) < 0 || (r = journal_init(JOURNAL_FILE, &p->journal)) < 0)
                 return r;
 
         *ret = TAKE_PTR(p);

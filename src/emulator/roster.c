@@ -7,7 +7,7 @@
 #include "basic/text.h"
 #include "emulator/idtable.h"
 
-static const char *const list_names[] = { "individualEnrollments", "enrollmentGroups" };
+const char *const roster_list_names[2] = { "individualEnrollments", "enrollmentGroups" };
 
 static void entry_free(struct lh_entry *entry) {
         free(lh_entry_k(entry));
@@ -94,7 +94,7 @@ static int copy_top(json_object *document, json_object **ret) {
                 return -ENOMEM;
 
         json_object_object_foreach(document, name, value) {
-                if (streq(name, list_names[0]) || streq(name, list_names[1]))
+                if (streq(name, roster_list_names[0]) || streq(name, roster_list_names[1]))
                         continue;
                 json_object_object_add(top, name, json_object_get(value));
         }
@@ -117,8 +117,8 @@ int roster_new(json_object *document, Roster **ret, Complaint *c) {
 
         if ((r = read_behaviour(document, &roster->behaviour, c)) < 0 ||
             (r = copy_top(document, &roster->top)) < 0 ||
-            (r = merge_list(roster->individuals, document, list_names[0], false, c)) < 0 ||
-            (r = merge_list(roster->groups, document, list_names[1], true, c)) < 0)
+            (r = merge_list(roster->individuals, document, roster_list_names[0], false, c)) < 0 ||
+            (r = merge_list(roster->groups, document, roster_list_names[1], true, c)) < 0)
                 return r;
 
         *ret = TAKE_PTR(roster);
@@ -273,9 +273,9 @@ static int set_top(Roster *roster, char *const *assignments, Complaint *c) {
         r = assign_all(roster->top, assignments, &changed, c);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < ELEMENTSOF(list_names); i++)
-                if (json_object_object_get_ex(changed, list_names[i], NULL))
-                        return complain(c, "%s: is changed by enroll and remove", list_names[i]);
+        for (size_t i = 0; i < ELEMENTSOF(roster_list_names); i++)
+                if (json_object_object_get_ex(changed, roster_list_names[i], NULL))
+                        return complain(c, "%s: is changed by enroll and remove", roster_list_names[i]);
         return replace_top(roster, changed, c);
 }
 
@@ -341,32 +341,7 @@ json_object *roster_to_json(const Roster *roster) {
         if (copy_top(roster->top, &document) < 0)
                 return NULL;
 
-        json_object_object_add(document, list_names[0], table_to_json(roster->individuals));
-        json_object_object_add(document, list_names[1], table_to_json(roster->groups));
+        json_object_object_add(document, roster_list_names[0], table_to_json(roster->individuals));
+        json_object_object_add(document, roster_list_names[1], table_to_json(roster->groups));
         return document;
-}
-
-int document_include_files(json_object *document, const char *directory, const char *state_directory,
-                           Complaint *c) {
-        if (enrollment_is_one(document))
-                return enrollment_include_files(document, "the enrollment", directory, state_directory, c);
-
-        for (size_t k = 0; k < ELEMENTSOF(list_names); k++) {
-                json_object *list;
-
-                if (!json_object_object_get_ex(document, list_names[k], &list) ||
-                    !json_object_is_type(list, json_type_array))
-                        continue;
-                for (size_t i = 0; i < json_object_array_length(list); i++) {
-                        char path[64];
-                        int r;
-
-                        (void) snprintf(path, sizeof(path), "%s[%zu]", list_names[k], i);
-                        r = enrollment_include_files(json_object_array_get_idx(list, i), path, directory,
-                                                     state_directory, c);
-                        if (r < 0)
-                                return r;
-                }
-        }
-        return 0;
 }

@@ -15,6 +15,9 @@ typedef struct Roster {
         struct lh_table *groups;      /* enrollment group id in lower case → Enrollment */
 } Roster;
 
+/* The members of a document that list its enrollments: individuals, groups. */
+extern const char *const roster_list_names[2];
+
 int roster_new(json_object *document, Roster **ret, Complaint *c);
 Roster *roster_free(Roster *roster);
 DEFINE_FREEP(Roster, roster_free)
@@ -36,7 +39,3 @@ int roster_remove(Roster *roster, const char *id, Complaint *c);
 
 /* The document as it is now; the caller puts it. */
 json_object *roster_to_json(const Roster *roster);
-
-/* Walks over every enrollment of a document, one enrollment also being one. */
-int document_include_files(json_object *document, const char *directory, const char *state_directory,
-                           Complaint *c);

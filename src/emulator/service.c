@@ -2,7 +2,6 @@
 #include "emulator/service.h"
 
 #include <errno.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 
 #include "basic/text.h"
@@ -10,7 +9,7 @@
 #include "emulator/idtable.h"
 #include "emulator/record.h"
 
-int service_new(json_object *document, Service **ret, Complaint *c) {
+int service_new(json_object *document, const RandomSource *random, Service **ret, Complaint *c) {
         _cleanup_(service_freep) Service *s = NULL;
         int r;
 
@@ -18,17 +17,11 @@ int service_new(json_object *document, Service **ret, Complaint *c) {
         if (!s)
                 return -ENOMEM;
 
-        r = roster_new(document, &s->roster, c);
-        if (r < 0)
+        s->random = *random;
+        if ((r = roster_new(document, &s->roster, c)) < 0 || (r = scripts_init(&s->scripts)) < 0 ||
+            (r = records_new(&s->records)) < 0 ||
+            (r = random->fill(&s->number, sizeof(s->number), random->userdata)) < 0)
                 return r;
-        r = scripts_init(&s->scripts);
-        if (r < 0)
-                return r;
-        r = records_new(&s->records);
-        if (r < 0)
-                return r;
-        if (RAND_bytes((unsigned char *) &s->number, sizeof(s->number)) != 1)
-                return -EIO;
 
         *ret = TAKE_PTR(s);
         return 0;
@@ -63,10 +56,10 @@ static uint64_t seconds_until(uint64_t then_usec, uint64_t now_usec) {
         return MAX(usec_sub(then_usec, now_usec) + USEC_PER_SEC - 1, USEC_PER_SEC) / USEC_PER_SEC;
 }
 
-static int answer_throttled(uint64_t until_usec, uint64_t now_usec, Answer *ret) {
+static int answer_throttled(const Service *s, uint64_t until_usec, uint64_t now_usec, Answer *ret) {
         int r;
 
-        r = answer_error(429, 429001, "Too many requests.", now_usec, ret);
+        r = answer_error(&s->random, 429, 429001, "Too many requests.", now_usec, ret);
         if (r < 0)
                 return r;
         ret->has_retry_after = true;
@@ -93,9 +86,9 @@ static int answer_stranger(const Service *s, const Caller *caller, uint64_t now_
         if (strv_contains(s->roster->behaviour.refused_api_versions, caller->api_version)) {
                 (void) snprintf(message, sizeof(message), "Unsupported API version %.64s.",
                                 caller->api_version);
-                r = answer_error(400, 400004, message, now_usec, ret);
+                r = answer_error(&s->random, 400, 400004, message, now_usec, ret);
         } else if (caller->is_unauthorized)
-                r = answer_error(401, 401000, "Unauthorized", now_usec, ret);
+                r = answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
         else
                 return 0;
         return r < 0 ? r : 1;
@@ -190,7 +183,7 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
         r = record_enroll(record, e, caller->is_x509);
         if (r < 0)
                 return r;
-        r = operation_id_make(s->number, &o.id);
+        r = operation_id_make(&s->random, s->number, &o.id);
         if (r < 0)
                 return r;
 
@@ -222,19 +215,19 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         int r;
 
         if (is_register_throttled(s, now_usec))
-                return answer_throttled(s->minute_usec + USEC_PER_MINUTE, now_usec, ret);
+                return answer_throttled(s, s->minute_usec + USEC_PER_MINUTE, now_usec, ret);
         r = answer_stranger(s, caller, now_usec, ret);
         if (r != 0)
                 return MIN(r, 0);
         if (!is_body_good(caller, body, size))
-                return answer_error(400, 400000, "The body is not JSON, or for another registration id.",
-                                    now_usec, ret);
+                return answer_error(&s->random, 400, 400000,
+                                    "The body is not JSON, or for another registration id.", now_usec, ret);
         if (!e)
-                return answer_error(404, 404201, "Registration not found.", now_usec, ret);
+                return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
         if (!e->is_enabled)
                 return answer_disabled(caller, ret);
         if (b->conflict && record && record->operations[0].id && !is_done(&record->operations[0], now_usec))
-                return answer_error(409, 409203, "Precondition failed.", now_usec, ret);
+                return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
         r = begin(s, caller, e, now_usec, &record);
         if (r < 0)
@@ -255,18 +248,18 @@ int service_poll(Service *s, const Caller *caller, const char *operation_id, uin
         if (r != 0)
                 return MIN(r, 0);
         if (!operation_id)
-                return answer_error(400, 400000, "The operation id is missing.", now_usec, ret);
+                return answer_error(&s->random, 400, 400000, "The operation id is missing.", now_usec, ret);
 
         /* Another device's operation is as unknown as none. */
         o = record ? record_operation(record, operation_id) : NULL;
         if (!o)
-                return answer_error(404, 404000, "Operation not found.", now_usec, ret);
+                return answer_error(&s->random, 404, 404000, "Operation not found.", now_usec, ret);
 
         r = record_count_poll(record, limit, now_usec, &free_usec);
         if (r < 0)
                 return r;
         if (r == 0)
-                return answer_throttled(free_usec, now_usec, ret);
+                return answer_throttled(s, free_usec, now_usec, ret);
 
         record->polls++;
         return answer_operation(s, record, o, now_usec, ret);
@@ -303,7 +296,8 @@ static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *
 
         if (!o) {
                 if (!e)
-                        return answer_error(404, 404201, "Registration not found.", now_usec, ret);
+                        return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec,
+                                            ret);
                 r = begin(s, caller, e, now_usec, &record);
                 if (r < 0)
                         return r;
@@ -358,9 +352,9 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
         Answer a = { 0 };
         int r;
 
-        r = script->status < 300
-                    ? scripted_state(s, caller, script, operation_id, now_usec, &a)
-                    : answer_error(script->status, code, status_message(script->status), now_usec, &a);
+        r = script->status < 300 ? scripted_state(s, caller, script, operation_id, now_usec, &a)
+                                 : answer_error(&s->random, script->status, code,
+                                                status_message(script->status), now_usec, &a);
         if (r >= 0 && script->word)
                 r = replace_word(&a, script->word);
         if (r >= 0 && script->body)

@@ -15,11 +15,12 @@ typedef struct Service {
         Roster *roster;
         Scripts scripts;
         struct lh_table *records; /* by registration id */
-        uint64_t number;          /* in all its operation ids */
+        RandomSource random;
+        uint64_t number; /* random, and in all its operation ids */
         uint64_t minute_usec, registers_this_minute;
 } Service;
 
-int service_new(json_object *document, Service **ret, Complaint *c);
+int service_new(json_object *document, const RandomSource *random, Service **ret, Complaint *c);
 Service *service_free(Service *s);
 DEFINE_FREEP(Service, service_free)
 
