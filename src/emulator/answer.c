@@ -53,7 +53,7 @@ int operation_id_make(const RandomSource *random, uint64_t service, char **ret) 
         return 0;
 }
 
-/* Seven digits of a second, as .NET prints them. */
+/* "2023-11-14T22:13:20.1234560Z": .NET prints seven digits of a second. */
 static const char *format_stamp(uint64_t usec, char buffer[static STAMP_TEXT_SIZE]) {
         time_t sec = (time_t) (usec / USEC_PER_SEC);
         char day[24];
@@ -64,7 +64,8 @@ static const char *format_stamp(uint64_t usec, char buffer[static STAMP_TEXT_SIZ
         return buffer;
 }
 
-/* DPS's are base64 of a quoted text that looks like a GUID. It moves whenever the record does. */
+/* The etags of DPS are base64 of a quoted text that looks like a GUID. They change when the registration
+ * does. */
 static int make_etag(uint64_t updated_usec, char **ret) {
         char text[48];
         int n;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the service says: an operation's state, or an error document. */
+/* What the service answers: the state of an operation, or an error document. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@ typedef struct Answer {
         uint64_t retry_after_sec;
         char *body;
 
-        /* For the log; the words are static text, or the script's. */
+        /* The following are for the log. The words are static text, or belong to the script. */
         const char *word, *substatus;
         char *operation_id, *hub;
         uint32_t error_code;
@@ -33,16 +33,16 @@ int answer_error(const RandomSource *random, unsigned status, uint32_t code, con
 
 typedef struct Result {
         const char *operation_id;
-        const char *word; /* status */
+        const char *word; /* the member "status" */
         const char *registration_id;
-        /* The following may be missing. */
+        /* The following may be NULL or 0. */
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
         bool is_x509;
         uint64_t created_usec, updated_usec;
         uint32_t error_code;
         const char *error_message;
-        bool extra_members; /* with members that no documentation has, and nulls */
+        bool extra_members; /* adds members that DPS does not document, and members that are null */
 } Result;
 
 /* {"operationId":…,"status":…,"registrationState":{…}} */

@@ -29,8 +29,9 @@ static int include_file(const Reader *r, const char *name, const char *text, con
 
         k = file_read(path, PEM_SIZE_MAX, &pem, NULL);
         if (k < 0) {
-                (void) snprintf(reason, sizeof(reason), "neither PEM nor a file: %s: %s", path, strerror(-k));
-                return reader_complain(r, name, reason);
+                (void) snprintf(reason, sizeof(reason), "is neither PEM nor a readable file: %s: %s", path,
+                                strerror(-k));
+                return reader_error(r, name, reason);
         }
 
         value = json_object_new_string(pem);
@@ -38,12 +39,13 @@ static int include_file(const Reader *r, const char *name, const char *text, con
 }
 
 /* `path`: where the enrollment is in the document. */
-static int include_in_enrollment(json_object *json, const char *path, const Directories *d, Complaint *c) {
+static int include_in_enrollment(json_object *json, const char *path, const Directories *d,
+                                 ErrorText *error) {
         Reader reader, attestation, x509, r;
         const char *member;
         int k;
 
-        k = reader_init(json, path, c, &reader);
+        k = reader_init(json, path, error, &reader);
         if (k < 0)
                 return k;
         member = enrollment_certificates_member(json_object_object_get_ex(json, "enrollmentGroupId", NULL));
@@ -67,11 +69,11 @@ static int include_in_enrollment(json_object *json, const char *path, const Dire
 }
 
 int enrollment_files_include(json_object *document, const char *directory, const char *state_directory,
-                             Complaint *c) {
+                             ErrorText *error) {
         const Directories d = { directory, state_directory };
 
         if (enrollment_is_one(document))
-                return include_in_enrollment(document, "the enrollment", &d, c);
+                return include_in_enrollment(document, "the enrollment", &d, error);
 
         for (size_t k = 0; k < ELEMENTSOF(roster_list_names); k++) {
                 json_object *list;
@@ -84,7 +86,7 @@ int enrollment_files_include(json_object *document, const char *directory, const
                         int r;
 
                         (void) snprintf(path, sizeof(path), "%s[%zu]", roster_list_names[k], i);
-                        r = include_in_enrollment(json_object_array_get_idx(list, i), path, &d, c);
+                        r = include_in_enrollment(json_object_array_get_idx(list, i), path, &d, error);
                         if (r < 0)
                                 return r;
                 }

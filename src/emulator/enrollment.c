@@ -23,7 +23,7 @@ static const char *const members[] = {
         "payload",
         "reprovisionPolicy",
         "failure",
-        /* What Azure tells of an enrollment, and means nothing here. */
+        /* Azure exports these members as well. They are ignored. */
         "etag",
         "createdDateTimeUtc",
         "lastUpdatedDateTimeUtc",
@@ -54,7 +54,7 @@ static int read_keys(const Reader *attestation, Enrollment *e) {
 
         k = reader_object(attestation, "symmetricKey", &r);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(attestation, "symmetricKey", "is missing");
+                return k < 0 ? k : reader_error(attestation, "symmetricKey", "is missing");
         k = reader_allow(&r, key_members);
         if (k < 0)
                 return k;
@@ -70,10 +70,10 @@ static int read_keys(const Reader *attestation, Enrollment *e) {
 
                 k = dps_key_from_base64(text, &e->keys[e->n_credentials]);
                 if (k < 0)
-                        return reader_complain(&r, key_members[i], "not base64 of 16 to 64 bytes");
+                        return reader_error(&r, key_members[i], "must be base64 of 16 to 64 bytes");
                 e->n_credentials++;
         }
-        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primaryKey", "is missing");
+        return e->n_credentials > 0 ? 0 : reader_error(&r, "primaryKey", "is missing");
 }
 
 static int certificate_from_pem(const Reader *r, const char *name, const char *pem, X509 **ret) {
@@ -86,7 +86,7 @@ static int certificate_from_pem(const Reader *r, const char *name, const char *p
         certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
         if (!certificate) {
                 ERR_clear_error();
-                return reader_complain(r, name, "not a certificate in PEM");
+                return reader_error(r, name, "is not a certificate in PEM");
         }
 
         *ret = certificate;
@@ -118,10 +118,10 @@ static int read_certificates(const Reader *attestation, Enrollment *e) {
 
         k = reader_object(attestation, "x509", &x509);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(attestation, "x509", "is missing");
+                return k < 0 ? k : reader_error(attestation, "x509", "is missing");
         k = reader_object(&x509, name, &r);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(&x509, name, "is missing");
+                return k < 0 ? k : reader_error(&x509, name, "is missing");
 
         for (size_t i = 0; i < ELEMENTSOF(enrollment_certificate_names); i++) {
                 const char *pem = NULL;
@@ -138,7 +138,7 @@ static int read_certificates(const Reader *attestation, Enrollment *e) {
                         return k;
                 e->n_credentials++;
         }
-        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primary", "is missing");
+        return e->n_credentials > 0 ? 0 : reader_error(&r, "primary", "is missing");
 }
 
 static int read_attestation(const Reader *r, Enrollment *e) {
@@ -148,11 +148,11 @@ static int read_attestation(const Reader *r, Enrollment *e) {
 
         k = reader_object(r, "attestation", &attestation);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(r, "attestation", "is missing");
+                return k < 0 ? k : reader_error(r, "attestation", "is missing");
 
         k = reader_word(&attestation, "type", attestation_types, &type);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(&attestation, "type", "is missing");
+                return k < 0 ? k : reader_error(&attestation, "type", "is missing");
 
         e->attestation = type;
         return e->attestation == ATTESTATION_SYMMETRIC_KEY ? read_keys(&attestation, e)
@@ -166,9 +166,9 @@ static int read_id(const Reader *r, Enrollment *e) {
 
         k = reader_string(r, name, &id);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(r, name, "is missing");
+                return k < 0 ? k : reader_error(r, name, "is missing");
         if (!dps_registration_id_is_valid(id))
-                return reader_complain(r, name, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+                return reader_error(r, name, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
 
         e->id = strdup(id);
         return e->id ? 0 : -ENOMEM;
@@ -182,9 +182,10 @@ static int read_device_id(const Reader *r, Enrollment *e) {
         if (k <= 0 || !*id)
                 return k < 0 ? k : 0;
         if (e->is_group)
-                return reader_complain(r, "deviceId", "in a group it is the registration id, always");
+                return reader_error(r, "deviceId",
+                                    "must not be set for a group, whose devices have the registration id");
         if (!dps_device_id_is_valid(id))
-                return reader_complain(r, "deviceId", "not a device id");
+                return reader_error(r, "deviceId", "is not a device id");
 
         e->device_id = strdup(id);
         return e->device_id ? 0 : -ENOMEM;
@@ -220,7 +221,7 @@ static int read_failure(const Reader *r, Enrollment *e) {
             (k = reader_string(&failure, "errorMessage", &message)) < 0)
                 return k;
         if (code == 0)
-                return reader_complain(&failure, "errorCode", "is missing");
+                return reader_error(&failure, "errorCode", "is missing");
 
         e->failure_code = (uint32_t) code;
         if (!message)
@@ -243,7 +244,7 @@ static int read_allocation(const Reader *r, Enrollment *e) {
                 return k;
         STRV_FOREACH(hub, e->hubs)
                 if (!dps_host_name_is_valid(*hub))
-                        return reader_complain(r, "iotHubs", "must be host names");
+                        return reader_error(r, "iotHubs", "must be host names");
         return 0;
 }
 
@@ -271,12 +272,12 @@ static int read_members(const Reader *r, Enrollment *e) {
         return 0;
 }
 
-int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, Complaint *c) {
+int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, ErrorText *error) {
         _cleanup_(enrollment_freep) Enrollment *e = NULL;
         Reader reader;
         int r;
 
-        r = reader_init(json, path, c, &reader);
+        r = reader_init(json, path, error, &reader);
         if (r < 0)
                 return r;
 

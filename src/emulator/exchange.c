@@ -16,7 +16,7 @@ void exchange_publish(const Session *s, const char *topic, const char *body) {
 }
 
 static void log_request(Plugin *p, const Session *s, const Request *request, const Answer *a,
-                        const char *script, const char *remark) {
+                        const char *script, const char *reason) {
         JournalEntry entry = {
                 .event = request->kind == REQUEST_REGISTER ? "register" : "poll",
                 .registration_id = session_id(s),
@@ -24,7 +24,7 @@ static void log_request(Plugin *p, const Session *s, const Request *request, con
                 .operation_id = request->operation_id,
                 .payload = request->payload,
                 .script = script,
-                .remark = remark,
+                .reason = reason,
         };
 
         if (a) {
@@ -53,12 +53,12 @@ static int compute(Plugin *p, const Session *s, const Request *request, const Sc
                                 now_usec(CLOCK_REALTIME), ret);
 }
 
-/* An error under a request id that the client has not used: one who does not compare them will fall for it. */
+/* An error under a request id that the client has not used. A client must compare the ids and ignore it. */
 static void publish_foreign(const Plugin *p, const Session *s) {
         _cleanup_(answer_done) Answer a = { 0 };
         _cleanup_(freep) char *topic = NULL;
 
-        if (answer_error(&p->service->random, 401, 401000, "An answer to somebody else's request.",
+        if (answer_error(&p->service->random, 401, 401000, "An answer to another client's request.",
                          now_usec(CLOCK_REALTIME), &a) >= 0 &&
             response_topic(401, "4294967295", false, 0, &topic) >= 0)
                 exchange_publish(s, topic, a.body);
@@ -110,7 +110,7 @@ static int answer_request(Plugin *p, const struct mosquitto_evt_message *message
         }
 
         log_request(p, s, request, &a, name,
-                    s->is_subscribed ? NULL : "not told: the client has not subscribed");
+                    s->is_subscribed ? NULL : "not sent: the client has not subscribed");
         if (s->is_subscribed)
                 (void) deliver(p, message->client, s, request, script, &a);
         return MOSQ_ERR_SUCCESS;
@@ -124,7 +124,7 @@ int exchange_on_message(Plugin *p, const Session *s, const struct mosquitto_evt_
                 return MOSQ_ERR_SUCCESS;
 
         if (!request.request_id) {
-                log_request(p, s, &request, NULL, NULL, "not answered: it has no $rid");
+                log_request(p, s, &request, NULL, NULL, "not answered: the request has no $rid");
                 return p->service->roster->behaviour.missing_request_id == MISBEHAVED_CLOSE
                                ? MOSQ_ERR_UNKNOWN
                                : MOSQ_ERR_SUCCESS;

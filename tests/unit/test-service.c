@@ -53,7 +53,7 @@ static Service *service_of(const char *text) {
         const RandomSource random = { fill_counting, &next_byte };
         _cleanup_(json_freep) json_object *document = NULL;
         Service *s = NULL;
-        Complaint error = { 0 };
+        ErrorText error = { 0 };
 
         next_byte = 0;
         assert_int_equal(json_read(text, strlen(text), &document, &error), 0);
@@ -115,7 +115,7 @@ static void test_polls_are_counted_in_a_window_that_slides(void **state) {
 /* `word`: what the log gets. It may point into the script, which ends here. */
 static void answer_as_scripted(Service *s, const char *text, const char *word) {
         _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
-        Complaint error = { 0 };
+        ErrorText error = { 0 };
 
         assert_int_equal(script_answer_parse(text, &script, &error), 0);
         assert_int_equal(service_scripted(s, &caller, script, NULL, T0, &answer), 0);
@@ -236,7 +236,7 @@ static void test_the_same_random_bytes_give_the_same_tracking_id(void **state) {
 static void test_without_random_bytes_there_is_no_service(void **state) {
         _cleanup_(json_freep) json_object *document = json_object_new_object();
         const RandomSource random = { .fill = fill_nothing };
-        Complaint error = { 0 };
+        ErrorText error = { 0 };
         Service *s = NULL;
 
         assert_int_equal(service_new(document, &random, &s, &error), -EIO);
@@ -252,7 +252,7 @@ static int log_in_by_certificate(uint64_t now_usec, const char **ret_why) {
         Login login = { LOGIN_DEVICE, (char *) "0ne00AABBCC", (char *) "gw-9", (char *) "2019-03-31" };
         Credentials credentials = { .client_id = "gw-9", .certificate = device.certificate };
         Caller attested = { 0 };
-        Complaint error = { 0 };
+        ErrorText error = { 0 };
         BIO *pem = BIO_new(BIO_s_mem());
         char *text;
         size_t n;
