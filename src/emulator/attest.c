@@ -126,7 +126,8 @@ static int is_signed(const DpsSas *sas, const Enrollment *e, const char *registr
         return 0;
 }
 
-/* Who signed it: the enrollment, or NULL. An individual enrollment leaves no choice. */
+/* Sets the enrollment whose key signed the token, or NULL. If the device has an individual enrollment, no
+ * other is tried. `ret_any`: whether the device has one, or there are groups with keys. */
 static int find_by_signature(const Roster *roster, const Enrollment *individual, const DpsSas *sas,
                              const char *id, const Enrollment **ret, bool *ret_any) {
         const Enrollment *e = individual ?: roster_next_group(roster, NULL);
@@ -166,8 +167,8 @@ static const char *token_error(const DpsSas *sas, const char *resource, uint64_t
                        : NULL;
 }
 
-/* Sets the enrollment whose key signed the token, and what is wrong with the token. Both are NULL if no
- * enrollment could have signed it. */
+/* Sets the enrollment whose key signed the token, and what is wrong with the token. Both are NULL if there is
+ * no enrollment that such a token could belong to: then register is answered with 404. */
 static int check_token(const Service *s, const Login *login, const char *token, uint64_t now_usec,
                        const Enrollment **ret, const char **ret_why) {
         const Enrollment *individual = roster_individual(s->roster, login->id), *found = NULL;

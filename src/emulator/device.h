@@ -20,7 +20,8 @@ typedef struct Operation {
 
 /* Made at the first registration, and kept until the emulator ends. */
 typedef struct Device {
-        /* As in the enrollment; in a group as the device spells it, because its derived key depends on that. */
+        /* As in the enrollment; in a group as the device spells it, because its derived key depends on
+         * that. */
         char *registration_id;
         char *device_id;
         char *hub;        /* NULL: never assigned */

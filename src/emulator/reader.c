@@ -61,7 +61,7 @@ int json_read(const char *text, size_t size, json_object **ret, ErrorText *error
         if (json_tokener_get_error(tokener) != json_tokener_success || end != size)
                 return syntax_error(text, MIN(end, size), tokener, error);
         if (!json_numbers_are_valid(json))
-                return error_set(error, "a number in it is not valid JSON");
+                return error_set(error, "not JSON: a number in it is not valid");
 
         *ret = TAKE_PTR(json);
         return 0;

@@ -36,9 +36,9 @@ typedef struct Service {
         uint64_t minute_usec, registers_this_minute;
 } Service;
 
-/* `document`: the enrollments file, with certificates as PEM text. The userdata of the random source must outlive
- * the service. -EBADMSG: the document is faulty, and `error` says how; else what the random source returned, or
- * -ENOMEM. */
+/* `document`: the enrollments file, with certificates as PEM text. The userdata of the random source must
+ * outlive the service. -EBADMSG: the document is faulty, and `error` says how; else what the random source
+ * returned, or -ENOMEM. */
 int service_new(json_object *document, const RandomSource *random, Service **ret, ErrorText *error);
 Service *service_free(Service *s);
 DEFINE_FREEP(Service, service_free)

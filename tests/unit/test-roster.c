@@ -41,7 +41,7 @@ static const struct error_case {
         { "a syntax error names the line", "{\n\"hubs\":[],\n}", "line 3: not JSON: " },
         { "text after the document is an error", "{} {}", "line 1: not JSON: " },
         { "a number must be valid JSON", INDIVIDUAL(",\"payload\":[1.]"),
-          "a number in it is not valid JSON" },
+          "not JSON: a number in it is not valid" },
         { "an unknown member is an error", "{\"retry\":3}", "retry: there is no such member" },
         { "a member of the wrong type is an error", "{\"retryAfter\":\"3\"}",
           "retryAfter: must be a whole number" },

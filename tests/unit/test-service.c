@@ -11,6 +11,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "certificates.h"
+#include "dps/sas.h"
 #include "emulator/attest.h"
 
 /* Time is an argument, so no test waits. tests/integration/test_emulator.py tests the same over the wire. */
@@ -287,6 +288,65 @@ static void test_a_certificate_is_judged_by_the_time_that_is_handed_in(void **st
         assert_int_equal(log_in_by_certificate(now - 2 * USEC_PER_HOUR, &why), 0);
 }
 
+/* Logs in with a token for `resource`, which is percent-encoded. */
+static int log_in_by_token(const Service *s, const char *user_name, const char *resource, uint64_t now_usec,
+                           Caller *ret) {
+        _cleanup_(dps_key_done) DpsKey key = { 0 };
+        _cleanup_(login_done) Login login = { 0 };
+        _cleanup_(freep) char *token = NULL;
+        Credentials credentials = { .client_id = "gw-1" };
+        const char *why = NULL;
+
+        assert_int_equal(dps_key_from_base64("AAECAwQFBgcICQoLDA0ODw==", &key), 0);
+        assert_int_equal(dps_sas_new(&key, resource, now_usec / USEC_PER_SEC + 3600, NULL, &token), 0);
+        credentials.password = token;
+        assert_int_equal(login_parse(user_name, &login), 0);
+        if (login.kind == LOGIN_HUB)
+                return attest_hub(s, &login, &credentials, now_usec, &why);
+        return attest_device(s, &login, &credentials, now_usec, ret, &why);
+}
+
+/* Sends one request, as the plugin does, and checks the topic of the answer. */
+static void exchange(Service *s, const Caller *from, const char *topic, uint64_t now_usec,
+                     const char *expected) {
+        _cleanup_(request_done) Request request = { 0 };
+        _cleanup_(freep) char *response = NULL;
+
+        answer_done(&answer);
+        assert_int_equal(request_parse(topic, &request), 0);
+        if (request.kind == REQUEST_REGISTER)
+                assert_int_equal(service_register(s, from, "", 0, now_usec, &answer), 0);
+        else
+                assert_int_equal(service_poll(s, from, request.operation_id, now_usec, &answer), 0);
+        assert_int_equal(response_topic(answer.status, request.request_id, answer.has_retry_after,
+                                        answer.retry_after_sec, &response),
+                         0);
+        assert_string_equal(response, expected);
+}
+
+static void test_a_program_can_drive_it_from_the_login_to_the_hub(void **state) {
+        _cleanup_(service_freep) Service *s = service_of(DOCUMENT(",\"assigningTime\":2,\"retryAfter\":2"));
+        const char hub_user[] = "hub-1.example/gw-1/?api-version=2021-04-12";
+        const char hub_resource[] = "hub-1.example%2Fdevices%2Fgw-1";
+        _cleanup_(caller_done) Caller gateway = { 0 };
+        _cleanup_(freep) char *poll_topic = NULL;
+
+        assert_int_equal(log_in_by_token(s, "0ne00AABBCC/registrations/gw-1/api-version=2019-03-31",
+                                         "0ne00AABBCC%2Fregistrations%2Fgw-1", T0, &gateway),
+                         1);
+        assert_false(gateway.is_unauthorized);
+        assert_int_equal(log_in_by_token(s, hub_user, hub_resource, T0, NULL), 0);
+
+        exchange(s, &gateway, "$dps/registrations/PUT/iotdps-register/?$rid=1", T0,
+                 "$dps/registrations/res/202/?$rid=1&retry-after=2");
+        assert_true(asprintf(&poll_topic,
+                             "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=%s",
+                             answer.operation_id) > 0);
+        exchange(s, &gateway, poll_topic, AFTER(2), "$dps/registrations/res/200/?$rid=2");
+        assert_string_equal(answer.hub, "hub-1.example");
+        assert_int_equal(log_in_by_token(s, hub_user, hub_resource, AFTER(2), NULL), 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_assigning_lasts_for_the_assigning_time, set_up,
@@ -314,6 +374,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_the_same_random_bytes_give_the_same_tracking_id, set_up,
                                                 tear_down),
                 cmocka_unit_test(test_without_random_bytes_there_is_no_service),
+                cmocka_unit_test_setup_teardown(test_a_program_can_drive_it_from_the_login_to_the_hub, set_up,
+                                                tear_down),
                 cmocka_unit_test(test_a_certificate_is_judged_by_the_time_that_is_handed_in),
         };
 
