@@ -6,7 +6,6 @@
 #include <openssl/x509.h>
 
 #include "emulator/service.h"
-#include "emulator/wire.h"
 
 /* What came with a CONNECT. TLS has proven that the client has the certificate's key, and nothing more. */
 typedef struct Credentials {

@@ -41,18 +41,6 @@ static void log_request(Plugin *p, const Session *s, const Request *request, con
         journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
-static int compute(Plugin *p, const Session *s, const Request *request, const ScriptAnswer *script,
-                   const struct mosquitto_evt_message *message, Answer *ret) {
-        if (script && script->act == SCRIPT_ACT_STATUS)
-                return service_scripted(p->service, &s->caller, script, request->operation_id,
-                                        now_usec(CLOCK_REALTIME), ret);
-        if (request->kind == REQUEST_POLL)
-                return service_poll(p->service, &s->caller, request->operation_id, now_usec(CLOCK_REALTIME),
-                                    ret);
-        return service_register(p->service, &s->caller, message->payload, message->payloadlen,
-                                now_usec(CLOCK_REALTIME), ret);
-}
-
 /* An error under a request id that the client has not used. A client must compare the ids and ignore it. */
 static void publish_foreign(const Plugin *p, const Session *s) {
         _cleanup_(answer_done) Answer a = { 0 };
@@ -103,7 +91,8 @@ static int answer_request(Plugin *p, const struct mosquitto_evt_message *message
                 return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_SUCCESS;
         }
 
-        r = compute(p, s, request, script, message, &a);
+        r = service_answer(p->service, &s->caller, request, script, message->payload, message->payloadlen,
+                           now_usec(CLOCK_REALTIME), &a);
         if (r < 0) {
                 log_request(p, s, request, NULL, name, strerror(-r));
                 return MOSQ_ERR_UNKNOWN;

@@ -374,6 +374,15 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
         return 0;
 }
 
+int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
+                   const void *body, size_t size, uint64_t now_usec, Answer *ret) {
+        if (script && script->act == SCRIPT_ACT_STATUS)
+                return service_scripted(s, caller, script, request->operation_id, now_usec, ret);
+        if (request->kind == REQUEST_POLL)
+                return service_poll(s, caller, request->operation_id, now_usec, ret);
+        return service_register(s, caller, body, size, now_usec, ret);
+}
+
 const Device *service_find_device(const Service *s, const char *hub, const char *device_id) {
         struct lh_entry *entry;
 

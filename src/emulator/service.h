@@ -14,9 +14,9 @@
  *      subscribe   The service does not know who has subscribed. DPS has one filter, DPS_RESPONSE_FILTER, and
  *                  the user drops the answers of a session that has not subscribed to it.
  *      request     request_parse() the topic (wire.h). scripts_take() gives the answer that an operator has
- *                  dictated, if there is one: the user itself carries out every act but SCRIPT_ACT_STATUS,
- *                  for which it calls service_scripted(). Without a script, or for the acts that change the
- *                  right answer, it calls service_register() or service_poll().
+ *                  dictated, or NULL. service_answer() computes the answer. The user itself carries out the
+ *                  acts of the script that need the connection: it closes it, stays silent, delays the
+ *                  answer, sends half of it, sends it twice, or sends another one before.
  *      reply       response_topic() of the answer's status, the request's $rid and retry-after; then the
  *                  body. answer_done() ends the answer.
  *      change      roster_set(s->roster, …), roster_merge(), roster_remove(), scripts_add(), at any time
@@ -26,6 +26,7 @@
 #include "emulator/device.h"
 #include "emulator/roster.h"
 #include "emulator/script.h"
+#include "emulator/wire.h"
 
 typedef struct Service {
         Roster *roster;
@@ -54,8 +55,8 @@ typedef struct Caller {
 
 void caller_done(Caller *caller);
 
-/* Answer a request. A refusal is an answer, too; the only failures are -ENOMEM, and what the random source
- * returned. The body may be empty. */
+/* Answer a register or a poll. A refusal is an answer, too; the only failures are -ENOMEM, and what the
+ * random source returned. The body may be empty. */
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret);
 int service_poll(Service *s, const Caller *caller, const char *operation_id, uint64_t now_usec, Answer *ret);
@@ -63,6 +64,10 @@ int service_poll(Service *s, const Caller *caller, const char *operation_id, uin
  * answer. `operation_id`: of the request, or NULL. The answer's `word` may belong to the script. */
 int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
                      uint64_t now_usec, Answer *ret);
+/* Answers any request by the one of these three that fits. `script` may be NULL. The body is of a
+ * register. */
+int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
+                   const void *body, size_t size, uint64_t now_usec, Answer *ret);
 
 /* The device that is assigned to this hub with this device id; NULL: there is none. Looks at all devices in
  * turn. */

@@ -314,10 +314,7 @@ static void exchange(Service *s, const Caller *from, const char *topic, uint64_t
 
         answer_done(&answer);
         assert_int_equal(request_parse(topic, &request), 0);
-        if (request.kind == REQUEST_REGISTER)
-                assert_int_equal(service_register(s, from, "", 0, now_usec, &answer), 0);
-        else
-                assert_int_equal(service_poll(s, from, request.operation_id, now_usec, &answer), 0);
+        assert_int_equal(service_answer(s, from, &request, NULL, "", 0, now_usec, &answer), 0);
         assert_int_equal(response_topic(answer.status, request.request_id, answer.has_retry_after,
                                         answer.retry_after_sec, &response),
                          0);
@@ -342,6 +339,7 @@ static void test_a_program_can_drive_it_from_the_login_to_the_hub(void **state) 
         assert_true(asprintf(&poll_topic,
                              "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=%s",
                              answer.operation_id) > 0);
+        exchange(s, &gateway, poll_topic, AFTER(2) - 1, "$dps/registrations/res/202/?$rid=2&retry-after=2");
         exchange(s, &gateway, poll_topic, AFTER(2), "$dps/registrations/res/200/?$rid=2");
         assert_string_equal(answer.hub, "hub-1.example");
         assert_int_equal(log_in_by_token(s, hub_user, hub_resource, AFTER(2), NULL), 1);
