@@ -406,7 +406,7 @@ static int read_header(Reader *reader, Span line) {
 
         reader->skip_section = line.size < 3 || line.start[line.size - 1] != ']';
         if (reader->skip_section) {
-                reader_fault(reader, "a section begins with a line [Name] that has nothing after the ]");
+                reader_fault(reader, "a section header must be [Name], with nothing after the ]");
                 return 0;
         }
 

@@ -293,9 +293,9 @@ int attest_hub(const Service *s, const Login *login, const Credentials *credenti
         const char *why = NULL;
 
         if (!device)
-                why = "that device is not assigned to that hub";
+                why = "the device is not assigned to this hub";
         else if (!e)
-                why = "its enrollment was removed";
+                why = "the device's enrollment was removed";
         else if (!streq(login->id, credentials->client_id))
                 why = "the client id is not the device id";
         else if (!isempty(credentials->password))
