@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -27,7 +26,7 @@
 
 #define UTF8_BYTE_ORDER_MARK "\xef\xbb\xbf"
 
-/* --- the report ------------------------------------------------------------------------------------------- */
+/* --- the report ----------------------------------------------------------------------------------------- */
 
 static char *message_text(const char *file, unsigned line, const char *format, va_list arguments) {
         _cleanup_(freep) char *message = NULL, *whole = NULL;
@@ -86,7 +85,7 @@ const char *conf_report_first_error(const ConfReport *report) {
         return "";
 }
 
-/* --- directories and names -------------------------------------------------------------------------------- */
+/* --- directories and names ------------------------------------------------------------------------------ */
 
 int conf_directories(const char *root, char ***ret) {
         static const char *const usual[] = { DPS_SYSCONF_DIR, "/run/dps.d", DPS_VENDOR_CONF_DIR, NULL };
@@ -134,7 +133,7 @@ static int join(const char *directory, const char *name, char **ret) {
         return 0;
 }
 
-/* --- which of the files count ----------------------------------------------------------------------------- */
+/* --- which of the files count --------------------------------------------------------------------------- */
 
 typedef enum FileKind {
         FILE_NONE,    /* it does not exist: the next directory is searched */
@@ -143,23 +142,21 @@ typedef enum FileKind {
         FILE_FOREIGN, /* it is something else: as FILE_NONE, with a warning */
 } FileKind;
 
-static FileKind file_kind(const struct stat *st) {
-        if (S_ISREG(st->st_mode))
-                return st->st_size > 0 ? FILE_REGULAR : FILE_MASKED;
-        if (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3))
-                return FILE_MASKED;
-        return FILE_FOREIGN;
-}
-
 /* If stat() is not permitted, the file counts as regular: reading it fails, and the report tells why. */
-static FileKind file_kind_at(int dir_fd, const char *path) {
+static FileKind file_kind(const char *path) {
         struct stat st;
 
-        if (fstatat(dir_fd, path, &st, 0) >= 0)
-                return file_kind(&st);
-        if (errno == ENOENT || errno == ENOTDIR)
-                return fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) >= 0 ? FILE_FOREIGN : FILE_NONE;
-        return FILE_REGULAR;
+        if (stat(path, &st) < 0) {
+                if (errno != ENOENT && errno != ENOTDIR)
+                        return FILE_REGULAR;
+                return lstat(path, &st) < 0 ? FILE_NONE : FILE_FOREIGN;
+        }
+
+        if (S_ISREG(st.st_mode))
+                return st.st_size > 0 ? FILE_REGULAR : FILE_MASKED;
+        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
+                return FILE_MASKED;
+        return FILE_FOREIGN;
 }
 
 /* A file name, and the index of its directory in the search path. */
@@ -260,7 +257,7 @@ static int choose_file(char *const *directories, const Entry *entries, size_t n,
                 if (r < 0)
                         return r;
 
-                kind = file_kind_at(AT_FDCWD, path);
+                kind = file_kind(path);
                 if (kind == FILE_FOREIGN && report)
                         conf_report_add(report, CONF_WARNING, path, 0,
                                         "neither a regular file nor a link to one, skipping");
@@ -371,7 +368,7 @@ int conf_list(char *const *directories, ConfReport *report, char ***ret) {
         return 0;
 }
 
-/* --- the lines of a file ---------------------------------------------------------------------------------- */
+/* --- the lines of a file -------------------------------------------------------------------------------- */
 
 /* One file while it is read. Lines that continue in the next one are joined in place, so that there is no
  * copy to wipe. */
@@ -468,8 +465,12 @@ static int read_assignment(Reader *reader, Span line) {
         return add_line(reader, key, value);
 }
 
-static int read_logical_line(Reader *reader, Span line) {
-        line = span_strip(line);
+/* Reads the line that is complete now, if there is one. */
+static int read_joined(Reader *reader) {
+        Span line = span_strip((Span){ reader->joined, reader->joined_size });
+
+        reader->joined = NULL;
+        reader->joined_size = 0;
         if (line.size == 0)
                 return 0;
         if (line.size > LINE_SIZE_MAX) {
@@ -477,14 +478,6 @@ static int read_logical_line(Reader *reader, Span line) {
                 return 0;
         }
         return line.start[0] == '[' ? read_header(reader, line) : read_assignment(reader, line);
-}
-
-static int read_joined(Reader *reader) {
-        Span line = { reader->joined, reader->joined_size };
-
-        reader->joined = NULL;
-        reader->joined_size = 0;
-        return line.start ? read_logical_line(reader, line) : 0;
 }
 
 static bool is_continued(const char *line, size_t size) {
@@ -562,7 +555,7 @@ static int read_text(Reader *reader, char *text, size_t size) {
         return read_joined(reader);
 }
 
-/* --- one identity ----------------------------------------------------------------------------------------- */
+/* --- one identity --------------------------------------------------------------------------------------- */
 
 Conf *conf_free(Conf *c) {
         if (!c)

@@ -22,7 +22,7 @@ static const char no_reference[] = "must be credential:NAME or the absolute path
                                    "shown); to use this secret, "
                                    "write it to a file with mode 0600 and give the path of that file";
 
-/* --- references --------------------------------------------------------------------------------------------- */
+/* --- references ----------------------------------------------------------------------------------------- */
 
 bool credential_name_is_valid(const char *name) {
         if (isempty(name) || strlen(name) > NAME_MAX || streq(name, ".") || streq(name, ".."))
@@ -102,7 +102,7 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
         return 0;
 }
 
-/* --- who may read the file ---------------------------------------------------------------------------------- */
+/* --- who may read the file ------------------------------------------------------------------------------ */
 
 #define OWNER_TEXT_MAX 64
 

@@ -33,7 +33,7 @@
 /* Makes %{machine-id} differ from the machine ids of other applications, which cannot be computed from it. */
 #define DPS_APPLICATION_ID SD_ID128_MAKE(6b, 1f, 0e, 5d, 8a, 27, 4c, 93, b4, 5e, d1, 70, 2c, 96, 3f, a8)
 
-/* --- values ----------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 /* What firmware reports if the vendor has set no value. In lower case. */
 static const char *const placeholders[] = {
@@ -164,7 +164,7 @@ static const char *text_of_errno(int r) {
         }
 }
 
-/* --- where values come from ------------------------------------------------------------------------------- */
+/* --- where values come from ----------------------------------------------------------------------------- */
 
 /* As sd_id128_get_machine_app_specific(), which works for the running system only. */
 static int machine_id_below(const SpecifierContext *c, sd_id128_t *ret) {
@@ -459,7 +459,7 @@ static int resolve_certificate_name(const SpecifierContext *c, const char *argum
                                  : "the certificate's subject has no common name");
 }
 
-/* --- the specifiers --------------------------------------------------------------------------------------- */
+/* --- the specifiers ------------------------------------------------------------------------------------- */
 
 static bool is_interface(Span s) {
         if (s.size == 0 || s.size >= IFNAMSIZ || span_is_exact(s, ".") || span_is_exact(s, ".."))
@@ -535,16 +535,6 @@ static int check_alternative(Span s, char **ret_why) {
         return 0;
 }
 
-static int resolve_alternative(Span s, const SpecifierContext *c, char **ret, char **ret_why) {
-        Span span;
-        const struct source *source = find_source(s, &span);
-        _cleanup_(freep) char *argument = span_dup(span);
-
-        if (!argument)
-                return -ENOMEM;
-        return source->resolve(c, argument, ret, ret_why);
-}
-
 /* Moves *rest past the next alternative of "a|b". There is always at least one, which may be empty. */
 static bool next_alternative(Span *rest, Span *ret) {
         const char *bar;
@@ -572,13 +562,14 @@ static int check_one(Span inside, char **ret_why) {
 /* The value of the first alternative that has one; else the reasons of all, each with its alternative. */
 static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char **ret_why) {
         _cleanup_(freep) char *reasons = NULL;
-        Span alternative;
+        Span alternative, span;
         int result = -ENOENT, r;
 
         while (next_alternative(&inside, &alternative)) {
-                _cleanup_(freep) char *reason = NULL, *before = TAKE_PTR(reasons);
+                const struct source *source = find_source(alternative, &span);
+                _cleanup_(freep) char *argument = span_dup(span), *reason = NULL, *before = TAKE_PTR(reasons);
 
-                r = resolve_alternative(alternative, c, ret, &reason);
+                r = argument ? source->resolve(c, argument, ret, &reason) : -ENOMEM;
                 if (r >= 0 || r == -ENOMEM)
                         return r;
                 if (r == -EAGAIN)
@@ -590,7 +581,7 @@ static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char 
         return result;
 }
 
-/* --- the whole text --------------------------------------------------------------------------------------- */
+/* --- the whole text ------------------------------------------------------------------------------------- */
 
 typedef enum PieceType {
         PIECE_TEXT,

@@ -152,19 +152,15 @@ static int find_by_signature(const Roster *roster, const Enrollment *individual,
         return 0;
 }
 
-static bool is_expired(const DpsSas *sas, uint64_t tolerance_sec, uint64_t now_usec) {
-        uint64_t now_sec = now_usec / USEC_PER_SEC;
-
-        return sas->expiry_sec < now_sec && now_sec - sas->expiry_sec > tolerance_sec;
-}
-
 static const char *token_error(const DpsSas *sas, const char *resource, uint64_t tolerance_sec,
                                uint64_t now_usec) {
+        uint64_t now_sec = now_usec / USEC_PER_SEC;
+
         if (!dps_sas_is_for(sas, resource))
                 return "the token is for another resource";
-        return is_expired(sas, tolerance_sec, now_usec)
-                       ? "the token is expired: is the device's clock behind?"
-                       : NULL;
+        if (sas->expiry_sec < now_sec && now_sec - sas->expiry_sec > tolerance_sec)
+                return "the token is expired: is the device's clock behind?";
+        return NULL;
 }
 
 /* Sets the enrollment whose key signed the token, and what is wrong with the token. Both are NULL if there is

@@ -50,16 +50,14 @@ static int openssl_failed(ErrorText *error, const char *what) {
         return error_set(error, "%s: %s", what, reason);
 }
 
-static char *path_of(const char *directory, const char *name, const char *suffix) {
-        char *path;
-
-        return asprintf(&path, "%s/%s%s", directory, name, suffix) < 0 ? NULL : path;
-}
-
 static BIO *open_pem(const char *directory, const char *name, const char *suffix) {
-        _cleanup_(freep) char *path = path_of(directory, name, suffix);
+        _cleanup_(freep) char *path = NULL;
 
-        return path ? BIO_new_file(path, "r") : NULL;
+        if (asprintf(&path, "%s/%s%s", directory, name, suffix) < 0) {
+                path = NULL;
+                return NULL;
+        }
+        return BIO_new_file(path, "r");
 }
 
 /* False: a file is missing or damaged, or the two do not belong together. */

@@ -98,17 +98,14 @@ static uint64_t hash(const char *id) {
         return h ^ h >> 32;
 }
 
-static const char *choose(const Device *device, const Enrollment *e, char *const *hubs) {
-        return hubs[e->allocation == ALLOCATION_HASHED ? hash(device->registration_id) % strv_length(hubs)
-                                                       : 0];
-}
-
 int device_assign(Device *device, const Enrollment *e, char *const *hubs, uint64_t now_usec) {
-        bool stays = device->hub && (strv_contains(hubs, device->hub) || !e->updates_hub);
+        size_t chosen = 0;
         int r;
 
-        if (stays)
+        if (device->hub && (strv_contains(hubs, device->hub) || !e->updates_hub))
                 return 0;
+        if (e->allocation == ALLOCATION_HASHED)
+                chosen = hash(device->registration_id) % strv_length(hubs);
 
         /* A device that was assigned before keeps its device id. */
         if (!device->device_id) {
@@ -122,7 +119,7 @@ int device_assign(Device *device, const Enrollment *e, char *const *hubs, uint64
         else
                 device->substatus = e->migrates_data ? "deviceDataMigrated" : "deviceDataReset";
         device->updated_usec = now_usec;
-        return replace(&device->hub, choose(device, e, hubs));
+        return replace(&device->hub, hubs[chosen]);
 }
 
 void device_push(Device *device, Operation *o) {

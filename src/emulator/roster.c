@@ -154,15 +154,6 @@ static int replace_top(Roster *roster, json_object *top, ErrorText *error) {
         return 0;
 }
 
-static int merge_one(Roster *roster, json_object *json, ErrorText *error) {
-        bool is_group = json_object_object_get_ex(json, "enrollmentGroupId", NULL);
-        Enrollment *e;
-        int r;
-
-        r = enrollment_new(json, is_group ? "the group" : "the enrollment", is_group, &e, error);
-        return r < 0 ? r : put(is_group ? roster->groups : roster->individuals, e);
-}
-
 static void move_entries(struct lh_table *from, struct lh_table *to) {
         struct lh_entry *entry, *next;
 
@@ -175,12 +166,16 @@ static void move_entries(struct lh_table *from, struct lh_table *to) {
 }
 
 int roster_merge(Roster *roster, json_object *json, size_t *ret_n, ErrorText *error) {
+        bool is_group = json_object_object_get_ex(json, "enrollmentGroupId", NULL);
         _cleanup_(roster_freep) Roster *added = NULL;
+        Enrollment *e;
         size_t n;
         int r;
 
         if (enrollment_is_one(json)) {
-                r = merge_one(roster, json, error);
+                r = enrollment_new(json, is_group ? "the group" : "the enrollment", is_group, &e, error);
+                if (r >= 0)
+                        r = put(is_group ? roster->groups : roster->individuals, e);
                 if (r >= 0)
                         *ret_n = 1;
                 return r;

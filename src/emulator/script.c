@@ -221,15 +221,12 @@ void scripts_clear(Scripts *s, const char *id) {
                 (void) lh_table_delete_entry(s->queues, entry);
 }
 
-static bool is_for(const ScriptAnswer *a, ScriptStep step) {
-        return a->step == step || (a->step == SCRIPT_STEP_ANY && step != SCRIPT_STEP_CONNECT);
-}
-
 static ScriptAnswer *take_from(Scripts *s, const char *id, ScriptStep step) {
         struct lh_entry *entry = id_table_entry(s->queues, id);
         ScriptAnswer *first = entry ? lh_entry_v(entry) : NULL;
 
-        if (!first || !is_for(first, step))
+        if (!first ||
+            (first->step != step && (first->step != SCRIPT_STEP_ANY || step == SCRIPT_STEP_CONNECT)))
                 return NULL;
 
         lh_entry_set_val(entry, first->next);

@@ -51,18 +51,15 @@ const Enrollment *service_enrollment(const Service *s, const char *id, bool is_g
         return is_group ? roster_group(s->roster, id) : roster_individual(s->roster, id);
 }
 
-static uint64_t seconds_until(uint64_t then_usec, uint64_t now_usec) {
-        return MAX(usec_sub(then_usec, now_usec) + USEC_PER_SEC - 1, USEC_PER_SEC) / USEC_PER_SEC;
-}
-
 static int answer_throttled(const Service *s, uint64_t until_usec, uint64_t now_usec, Answer *ret) {
+        uint64_t wait_usec = MAX(usec_sub(until_usec, now_usec), 1);
         int r;
 
         r = answer_error(&s->random, 429, 429001, "Too many requests.", now_usec, ret);
         if (r < 0)
                 return r;
         ret->has_retry_after = true;
-        ret->retry_after_sec = seconds_until(until_usec, now_usec);
+        ret->retry_after_sec = (wait_usec + USEC_PER_SEC - 1) / USEC_PER_SEC;
         return 0;
 }
 

@@ -121,7 +121,7 @@ static void assert_message(const Tree *t, ConfSeverity severity, const char *wor
                  t->report.n_remarks > 0 ? t->report.remarks[0].text : "-");
 }
 
-/* --- syntax ------------------------------------------------------------------------------------------------ */
+/* --- syntax --------------------------------------------------------------------------------------------- */
 
 static const struct syntax_case {
         const char *promise, *text, *lines; /* lines as assert_lines() writes them */
@@ -288,7 +288,7 @@ static void a_message_is_one_printable_line(void **state) {
         assert_string_equal(conf_report_first_error(&t->report), "");
 }
 
-/* --- search path --------------------------------------------------------------------------------------------- */
+/* --- search path ---------------------------------------------------------------------------------------- */
 
 static void an_earlier_directory_replaces_the_file(void **state) {
         Tree *t = *state;
@@ -522,7 +522,7 @@ static void the_search_path_is_etc_run_usr_lib(void **state) {
         assert_true(endswith(directories[2], "lib/dps"));
 }
 
-/* --- names ---------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static const struct name_case {
         const char *promise, *name;

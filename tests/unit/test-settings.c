@@ -82,7 +82,7 @@ static void assert_texts(char *const *texts, const char *expected) {
         assert_string_equal(joined, expected);
 }
 
-/* --- values --------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
 static void defaults_are_those_of_the_manual(void **state) {
         read_text(NULL, MINIMUM);
@@ -187,7 +187,7 @@ static void methods_may_be_in_one_line_or_in_several(void **state) {
         assert_int_equal(settings->methods[1], METHOD_SYMMETRIC_KEY);
 }
 
-/* --- dpsd.conf ------------------------------------------------------------------------------------------------- */
+/* --- dpsd.conf ------------------------------------------------------------------------------------------ */
 
 static void dpsd_conf_gives_defaults(void **state) {
         read_text("[Provisioning]\nIdScope=0neX\nMqttPort=7\n[Hub]\nRenew=token\n",
@@ -273,7 +273,7 @@ static void the_section_Daemon_belongs_in_dpsd_conf(void **state) {
         assert_int_equal(report.n_remarks, 1);
 }
 
-/* --- faults and warnings ----------------------------------------------------------------------------------------- */
+/* --- faults and warnings -------------------------------------------------------------------------------- */
 
 #define AFTER(lines) MINIMUM lines
 /* The first line after MINIMUM is the sixth of the file. */
@@ -461,7 +461,7 @@ static void check_accepted(void **state) {
         tear_down(NULL);
 }
 
-/* --- secrets ----------------------------------------------------------------------------------------------------- */
+/* --- secrets -------------------------------------------------------------------------------------------- */
 
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
@@ -512,7 +512,7 @@ static void cat_config_hides_what_may_be_a_secret(void **state) {
         assert_false(settings_key_is_secret("Daemon", "MaxAttempts"));
 }
 
-/* --- limits ------------------------------------------------------------------------------------------------------ */
+/* --- limits --------------------------------------------------------------------------------------------- */
 
 static char *repeated(const char *head, const char *line, unsigned n) {
         char *text = NULL;
@@ -547,7 +547,7 @@ static void of_many_unknown_keys_the_first_20_are_reported(void **state) {
         assert_int_equal(report.n_remarks, 20);
 }
 
-/* --- equality, expansion ----------------------------------------------------------------------------------------- */
+/* --- equality, expansion -------------------------------------------------------------------------------- */
 
 /* One line for each key. A new key needs a line here. */
 static const char *const changes[] = {

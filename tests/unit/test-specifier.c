@@ -81,7 +81,7 @@ static void assert_reason(const char *words) {
 #define PRODUCT_SERIAL "/sys/class/dmi/id/product_serial"
 #define DEVICE_TREE_SERIAL "/proc/device-tree/serial-number"
 
-/* --- syntax ------------------------------------------------------------------------------------------------------ */
+/* --- syntax --------------------------------------------------------------------------------------------- */
 
 static const struct syntax_case {
         const char *promise, *text;
@@ -172,7 +172,7 @@ static void an_alternative_that_may_appear_is_waited_for(void **state) {
         assert_reason("; %{mac:eth7}: there is no network interface eth7");
 }
 
-/* --- hardware ----------------------------------------------------------------------------------------------------- */
+/* --- hardware ------------------------------------------------------------------------------------------- */
 
 static const struct hardware_case {
         const char *promise, *content, *expected; /* NULL: a placeholder */
@@ -286,7 +286,7 @@ static void the_running_systems_loopback_has_no_mac(void **state) {
         assert_reason("the MAC address of lo is all 0");
 }
 
-/* --- software ---------------------------------------------------------------------------------------------------- */
+/* --- software ------------------------------------------------------------------------------------------- */
 
 /* HMAC-SHA256 of our application id with the machine id as key, its first 16 bytes made a UUID of version 4; what
  * systemd-id128 machine-id --app-specific=6b1f0e5d8a274c93b45ed1702c963fa8 says on such a machine. */
