@@ -11,7 +11,7 @@
 
 void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *line, const char *reason) {
         bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;");
-        const char *hint = has_comment ? " (a comment needs a line of its own)" : "";
+        const char *hint = has_comment ? " (a comment begins at the start of a line)" : "";
 
         if (key_may_be_shown(k, line->value))
                 conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s=%.80s: %s%s",

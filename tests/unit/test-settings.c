@@ -322,7 +322,7 @@ static const struct remark_case {
         { "65536 is not a port", CONF_ERROR, AFTER("[Provisioning]\nHttpsPort=65536\n"), "must be a port" },
         { "a port is a number", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=-1\n"), "must be a port" },
         { "a comment after a value is explained", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=8883  # TLS\n"),
-          "(a comment needs a line of its own)" },
+          "(a comment begins at the start of a line)" },
         { "a transport is one of three", CONF_ERROR, AFTER("[Provisioning]\nTransport=amqp\n"),
           "auto, mqtt or https" },
         { "HTTPS is not supported yet", CONF_ERROR, AFTER("[Provisioning]\nTransport=https\n"),
