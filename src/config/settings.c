@@ -68,21 +68,25 @@ int place_set(Place *place, const char *file, unsigned line) {
         return place->file ? 0 : -ENOMEM;
 }
 
-static int set_place(Place *place, const Choice *a, const Choice *b) {
-        const ConfLine *line = choice_last_line(a) ?: choice_last_line(b);
-
-        return line ? place_set(place, line->file, line->line) : 0;
-}
-
 static int set_places(Reading *reading) {
-        Settings *s = reading->settings;
-        int r;
+        const struct {
+                Place *place;
+                const char *key, *other_key;
+        } places[] = {
+                { &reading->settings->keys_place, "Key", "GroupKey" },
+                { &reading->settings->certificates_place, "Certificate", "PrivateKey" },
+        };
 
-        r = set_place(&s->keys_place, reading_choice(reading, "Key"), reading_choice(reading, "GroupKey"));
-        if (r < 0)
-                return r;
-        return set_place(&s->certificates_place, reading_choice(reading, "Certificate"),
-                         reading_choice(reading, "PrivateKey"));
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                const ConfLine *line =
+                        choice_last_line(reading_choice(reading, places[i].key))
+                                ?: choice_last_line(reading_choice(reading, places[i].other_key));
+                int r = line ? place_set(places[i].place, line->file, line->line) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
@@ -133,7 +137,7 @@ static void read_max_attempts(Reading *reading, DaemonSettings *ret) {
                 ret->max_attempts = (unsigned) n;
         else
                 reading_report_bad_value(reading, key_find("Daemon", "MaxAttempts"), line,
-                                         "1 to 10000 is wanted");
+                                         "must be 1 to 10000");
 }
 
 void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret) {
@@ -144,7 +148,8 @@ void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSetti
         if (!conf)
                 return;
 
-        /* The defaults for identities are checked here too, so that what is wrong is told where nobody uses them. */
+        /* The defaults for identities are checked here, too, so that faults are reported even if no identity
+         * uses them. */
         if (settings_new(conf->name, &s) < 0) {
                 conf_report_add(report, CONF_ERROR, NULL, 0, "out of memory");
                 return;
@@ -184,7 +189,7 @@ bool settings_equal(const Settings *a, const Settings *b) {
                a->share_key == b->share_key;
 }
 
-/* From one to the other. */
+/* Settings with specifiers, and the copy in which they are expanded. */
 typedef struct Expansion {
         const Settings *from;
         Settings *to;
@@ -203,7 +208,7 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         _cleanup_(erase_and_freep) char *value = NULL;
         _cleanup_(freep) char *reason = NULL;
         bool is_shown = key_may_be_shown(k, text);
-        /* The wrong credential is soon named, and is a key. */
+        /* Somebody may name the wrong credential, and its value may be a key. */
         bool is_value_shown = is_shown && !strstr(text, "credential:");
         const char *quote = k->flags & KEY_PRIVATE ? "\"" : "";
         const Place *place;
@@ -265,7 +270,7 @@ static int copy_place(const Place *place, Place *ret) {
         return place->file ? place_set(ret, place->file, place->line) : 0;
 }
 
-/* A copy without its texts. */
+/* A copy of everything but the texts. */
 static int copy_plain(const Settings *s, Settings **ret) {
         _cleanup_(settings_unrefp) Settings *c = malloc(sizeof(Settings));
         int r;
@@ -308,7 +313,8 @@ int settings_expand(const Settings *s, const SpecifierContext *context, Settings
                 return r;
         e.to = expanded;
 
-        /* %{cert-cn} is of the first certificate, whose own path may have specifiers. */
+        /* The certificates come first: %{cert-cn} needs the path of the first one, which may have specifiers
+         * itself. */
         r = expand_key(&e, certificate);
         if (r < 0)
                 return r;
