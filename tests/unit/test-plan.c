@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "basic/cleanup.h"
+#include "basic/times.h"
+#include "dpsd/plan.h"
+
+/*
+ * Each row is one situation of an identity's life (design section 4) and what follows from it. A row says only how its facts
+ * differ from those of a healthy identity that is assigned and has nothing to do.
+ */
+
+#define NOW (1000 * USEC_PER_SEC)
+#define TODAY (UINT64_C(1800000000) * USEC_PER_SEC)
+#define LATER (NOW + USEC_PER_HOUR)
+
+/* A symmetric key, a token of 30 days that is renewed on day 27. */
+static Facts healthy(void) {
+        return (Facts){
+                .now_usec = NOW,
+                .realtime_usec = TODAY,
+                .clock_is_plausible = true,
+                .configuration = CONFIGURATION_GOOD,
+                .has_settings = true,
+                .for_dps = CREDENTIAL_KNOWN,
+                .for_hub = CREDENTIAL_KNOWN,
+                .assignment = ASSIGNMENT_OURS,
+                .is_durable = true,
+                .is_announced = true,
+                .is_recorded = true,
+                .has_token = true,
+                .lifetime_usec = 30 * USEC_PER_DAY,
+                .renew_before_usec = 3 * USEC_PER_DAY,
+                .expires_realtime_usec = TODAY + 20 * USEC_PER_DAY,
+                .renew_realtime_usec = TODAY + 17 * USEC_PER_DAY,
+                .folder = FOLDER_READY,
+                .outputs = OUTPUTS_COMPLETE,
+                .client_next_usec = USEC_INFINITY,
+        };
+}
+
+/* Nothing is cached, and all else is well. */
+static Facts fresh(void) {
+        Facts f = healthy();
+
+        f.assignment = ASSIGNMENT_NONE;
+        f.is_durable = f.is_recorded = f.has_token = false;
+        f.outputs = OUTPUTS_STALE;
+        f.expires_realtime_usec = f.renew_realtime_usec = 0;
+        return f;
+}
+
+static Facts fresh_between(DpsErrorId error) {
+        Facts f = fresh();
+
+        f.client = CLIENT_BETWEEN;
+        f.client_error = error;
+        f.client_next_usec = LATER;
+        f.attempts = 1;
+        return f;
+}
+
+static Facts starting(void) {
+        Facts f = healthy();
+
+        f.for_dps = f.for_hub = CREDENTIAL_UNKNOWN;
+        f.folder = FOLDER_UNPREPARED;
+        f.outputs = OUTPUTS_STALE;
+        return f;
+}
+
+#define WITH(base, ...)                                                                                      \
+        ({                                                                                                   \
+                Facts f = (base);                                                                            \
+                __VA_ARGS__;                                                                                 \
+                f;                                                                                           \
+        })
+
+typedef struct Row {
+        const char *promise;
+        Facts facts;
+        Action action;
+        IdentityState state;
+        IdentityWaiting waiting;
+        uint64_t wake_usec; /* 0: whatever it is */
+} Row;
+
+static Row rows[128];
+static size_t n_rows;
+
+static void row(const char *promise, Facts facts, Action action, IdentityState state, IdentityWaiting waiting,
+                uint64_t wake_usec) {
+        assert_true(n_rows < ELEMENTSOF(rows));
+        rows[n_rows++] = (Row){ promise, facts, action, state, waiting, wake_usec };
+}
+
+static void rows_about_the_configuration(void) {
+        row("without a file that can be used it has failed, and waits for one",
+            WITH(fresh(), f.configuration = CONFIGURATION_NONE, f.has_settings = false, f.is_faulty = true,
+                 f.configuration_error = DPS_ERROR_CONFIG),
+            ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, USEC_INFINITY);
+        row("a faulty file does not take a cached assignment away",
+            WITH(healthy(), f.configuration = CONFIGURATION_NONE, f.has_settings = false, f.is_faulty = true,
+                 f.configuration_error = DPS_ERROR_CONFIG),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_CONFIG, 0);
+        row("a faulty file beside older settings is told, and changes nothing",
+            WITH(healthy(), f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_CONFIG, NOW + 17 * USEC_PER_DAY);
+        row("specifiers are expanded first",
+            WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false), ACTION_RESOLVE,
+            IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
+        row("an interface that is missing is waited for, and looked for again",
+            WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false,
+                 f.configuration_error = DPS_ERROR_UNREACHABLE, f.resolve_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_NETWORK, LATER);
+        row("a value that cannot be is a fault",
+            WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false,
+                 f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG, f.resolve_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, LATER);
+        row("a twin has failed and asks nobody",
+            WITH(fresh(), f.configuration = CONFIGURATION_TWIN, f.is_faulty = true,
+                 f.configuration_error = DPS_ERROR_CONFIG),
+            ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, USEC_INFINITY);
+        row("a twin that was registering gives up",
+            WITH(fresh(), f.configuration = CONFIGURATION_TWIN, f.client = CLIENT_IN_FLIGHT), ACTION_GIVE_UP,
+            IDENTITY_FAILED, WAITING_CONFIG, 0);
+        row("another device's assignment is dropped", WITH(healthy(), f.assignment = ASSIGNMENT_FOREIGN),
+            ACTION_DROP_ASSIGNMENT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+}
+
+static void rows_about_credentials(void) {
+        row("the credential is looked at before anything else is done with it",
+            WITH(fresh(), f.for_dps = CREDENTIAL_UNKNOWN), ACTION_LOAD_FOR_DPS, IDENTITY_UNPROVISIONED,
+            WAITING_NOTHING, 0);
+        row("while the credential is loaded nothing else is done",
+            WITH(fresh(), f.for_dps = CREDENTIAL_LOADING), ACTION_WAIT, IDENTITY_UNPROVISIONED,
+            WAITING_NOTHING, USEC_INFINITY);
+        row("a key that is not there yet is waited for, and looked for again",
+            WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
+                 f.for_dps_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_KEY, LATER);
+        row("a key that is looked at again is still not there",
+            WITH(fresh(), f.for_dps = CREDENTIAL_LOADING, f.for_dps_error = DPS_ERROR_KEY), ACTION_WAIT,
+            IDENTITY_UNPROVISIONED, WAITING_KEY, USEC_INFINITY);
+        row("a key file that is wrong is a fault of the configuration",
+            WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_CONFIG,
+                 f.for_dps_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, LATER);
+        row("a failed look is tried again when it is time",
+            WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
+                 f.for_dps_at_usec = NOW),
+            ACTION_LOAD_FOR_DPS, IDENTITY_UNPROVISIONED, WAITING_KEY, 0);
+        row("a key that goes away does not take the assignment away",
+            WITH(healthy(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
+                 f.for_dps_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_KEY, LATER);
+        row("a registration whose key goes away is given up",
+            WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
+                 f.for_dps_at_usec = LATER, f.client = CLIENT_IN_FLIGHT),
+            ACTION_GIVE_UP, IDENTITY_UNPROVISIONED, WAITING_KEY, 0);
+        row("no key stays in memory when all is done",
+            WITH(healthy(), f.for_dps = f.for_hub = CREDENTIAL_LOADED), ACTION_WIPE_CREDENTIALS,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("the key stays while the assignment that needs it is saved",
+            WITH(fresh(), f.for_dps = f.for_hub = CREDENTIAL_LOADED, f.assignment = ASSIGNMENT_OURS,
+                 f.saving = SAVING_ANSWER),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
+}
+
+static void rows_about_the_first_assignment(void) {
+        row("with nothing cached DPS is asked", fresh(), ACTION_BEGIN, IDENTITY_UNPROVISIONED,
+            WAITING_NOTHING, 0);
+        row("what was begun is attempted", WITH(fresh(), f.client = CLIENT_BEGUN, f.client_next_usec = 0),
+            ACTION_ATTEMPT, IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
+        row("in flight it is provisioning and waits for nothing", WITH(fresh(), f.client = CLIENT_IN_FLIGHT),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
+        row("an attempt that waits for a slot is provisioning", WITH(fresh(), f.client = CLIENT_QUEUED),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
+        row("a wait that DPS told in the middle of an attempt is kept",
+            WITH(fresh(), f.client = CLIENT_PARKED, f.client_next_usec = LATER), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_NOTHING, LATER);
+        row("after a failure that may pass it waits to try again", fresh_between(DPS_ERROR_REFUSED),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_RETRY, LATER);
+        row("throttled, it says so", fresh_between(DPS_ERROR_THROTTLED), ACTION_WAIT, IDENTITY_PROVISIONING,
+            WAITING_THROTTLED, LATER);
+        row("without a route it waits for the network", fresh_between(DPS_ERROR_UNREACHABLE), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
+        row("without names it waits for the network", fresh_between(DPS_ERROR_DNS), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
+        row("a refusal that the clock may be at fault for waits for the clock",
+            fresh_between(DPS_ERROR_CLOCK), ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_CLOCK, LATER);
+        row("a neighbour's throttling holds it back too",
+            WITH(fresh_between(DPS_ERROR_NONE), f.client_told_usec = LATER), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
+        row("a final answer is a failure that is tried again rarely",
+            WITH(fresh_between(DPS_ERROR_ENROLLMENT_DISABLED), f.finals = 1), ACTION_WAIT, IDENTITY_FAILED,
+            WAITING_RETRY, LATER);
+        row("the next attempt comes when it is time",
+            WITH(fresh_between(DPS_ERROR_REFUSED), f.client_next_usec = NOW), ACTION_ATTEMPT,
+            IDENTITY_PROVISIONING, WAITING_RETRY, 0);
+        row("what an earlier run failed at goes on", WITH(fresh(), f.attempts = 3), ACTION_BEGIN,
+            IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+        row("an assignment that is being saved outranks a fault of the configuration",
+            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER,
+                 f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_CONFIG,
+                 f.for_dps_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, LATER);
+        row("an assignment that is being saved outranks a failed attempt",
+            WITH(fresh_between(DPS_ERROR_AUTH), f.finals = 2, f.assignment = ASSIGNMENT_OURS,
+                 f.saving = SAVING_ANSWER),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, LATER);
+        row("what is durable is published at once",
+            WITH(healthy(), f.is_announced = false, f.outputs = OUTPUTS_STALE,
+                 f.for_dps = f.for_hub = CREDENTIAL_LOADED),
+            ACTION_PUBLISH, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+        row("while an assignment is saved, another one is asked for only on request",
+            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.attempts = 1),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
+        row("a request during that time gets a registration of its own",
+            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.n_jobs = 1),
+            ACTION_BEGIN, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+}
+
+static void rows_about_a_start_from_cache(void) {
+        row("the directory for programs is made first", starting(), ACTION_PREPARE_FOLDER, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("then the credential is loaded", WITH(starting(), f.folder = FOLDER_READY), ACTION_LOAD_FOR_DPS,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("then the cached assignment is served",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("and DPS is not asked", healthy(), ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING,
+            NOW + 17 * USEC_PER_DAY);
+        row("nothing is written while the group is looked up",
+            WITH(starting(), f.folder = FOLDER_ASKS_GROUP, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("without its key the hub is served all the same",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_FAILED,
+                 f.for_dps_error = DPS_ERROR_KEY, f.for_dps_at_usec = LATER, f.for_hub_at_usec = LATER),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_KEY, 0);
+        row("with a wrong clock the hub is served without a token",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_KNOWN,
+                 f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
+        row("when the clock is right, the key for the token is loaded",
+            WITH(healthy(), f.outputs = OUTPUTS_BARE), ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("and the token follows",
+            WITH(healthy(), f.outputs = OUTPUTS_BARE, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a certificate needs no clock",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
+                 f.has_token = false, f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a token that expired meanwhile: DPS is asked first",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
+                 f.expires_realtime_usec = TODAY - USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY - 4 * USEC_PER_DAY),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("and a new token is minted, whatever DPS says",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
+                 f.client = CLIENT_IN_FLIGHT, f.expires_realtime_usec = TODAY - USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY - 4 * USEC_PER_DAY),
+            ACTION_MINT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("what an earlier run did not get done goes on", WITH(healthy(), f.attempts = 2), ACTION_BEGIN,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("another scope, endpoint or method: DPS is asked, and the old assignment is served meanwhile",
+            WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE), ACTION_BEGIN, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("of a fleet that was reconfigured, each machine has its own moment",
+            WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE, f.splay_usec = USEC_PER_MINUTE), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
+        row("and begins when it has come",
+            WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE, f.splay_usec = USEC_PER_MINUTE,
+                 f.wanted_since_usec = NOW - USEC_PER_MINUTE),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a first registration is never put off", WITH(fresh(), f.splay_usec = USEC_PER_HOUR),
+            ACTION_BEGIN, IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
+}
+
+static void rows_about_renewal(void) {
+        row("DPS is asked again when the token is to be renewed",
+            WITH(healthy(), f.renew_realtime_usec = TODAY), ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING,
+            0);
+        row("a renewal that fails takes nothing away",
+            WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_error = DPS_ERROR_TIMEOUT,
+                 f.client_next_usec = LATER, f.attempts = 4, f.renew_realtime_usec = TODAY - USEC_PER_HOUR),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_RETRY, LATER);
+        row("a renewal that DPS refuses takes nothing away",
+            WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_error = DPS_ERROR_ENROLLMENT_DISABLED,
+                 f.finals = 3, f.client_next_usec = LATER, f.attempts = 4),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_RETRY, LATER);
+        row("before the old token expires the key for a new one is loaded",
+            WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_next_usec = LATER, f.attempts = 9,
+                 f.renew_realtime_usec = TODAY - 2 * USEC_PER_DAY,
+                 f.expires_realtime_usec = TODAY + USEC_PER_HOUR),
+            ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_RETRY, 0);
+        row("and the new one is minted",
+            WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_next_usec = LATER, f.attempts = 9,
+                 f.for_dps = f.for_hub = CREDENTIAL_LOADED, f.renew_realtime_usec = TODAY - 2 * USEC_PER_DAY,
+                 f.expires_realtime_usec = TODAY + USEC_PER_HOUR),
+            ACTION_MINT, IDENTITY_ASSIGNED, WAITING_RETRY, 0);
+        row("with Renew=token DPS is not asked",
+            WITH(healthy(), f.renew = RENEW_TOKEN, f.renew_realtime_usec = TODAY), ACTION_LOAD_FOR_HUB,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a token of a time when the clock was ahead is minted anew",
+            WITH(healthy(), f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),
+            ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("but not while the clock may be behind",
+            WITH(healthy(), f.clock_is_plausible = false, f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 47 * USEC_PER_DAY);
+        row("with a certificate nothing is renewed by time",
+            WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, USEC_INFINITY);
+        row("a certificate that expires soon is warned of",
+            WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0,
+                 f.certificate_expires_realtime_usec = TODAY + 29 * USEC_PER_DAY),
+            ACTION_WARN_OF_EXPIRY, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("once, and 30 days before",
+            WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0,
+                 f.certificate_expires_realtime_usec = TODAY + 31 * USEC_PER_DAY),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_DAY);
+        row("a changed certificate is proven by a registration",
+            WITH(healthy(), f.has_token = false, f.proof = PROOF_WANTED, f.is_recorded = false), ACTION_BEGIN,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("and the old one is served until DPS has seen the new one",
+            WITH(healthy(), f.has_token = false, f.proof = PROOF_WANTED, f.is_recorded = false,
+                 f.client = CLIENT_IN_FLIGHT, f.outputs = OUTPUTS_STALE, f.standing = STANDING_COMPLETE,
+                 f.for_dps = f.for_hub = CREDENTIAL_LOADED),
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("keys that change all the time are no flood",
+            WITH(healthy(), f.proof = PROOF_WANTED, f.is_recorded = false, f.event_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+}
+
+static void rows_about_requests_and_events(void) {
+        row("somebody asks: DPS is asked at once", WITH(healthy(), f.n_jobs = 1), ACTION_BEGIN,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a request joins the attempt in flight",
+            WITH(healthy(), f.n_jobs = 1, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("a request ends a wait between attempts",
+            WITH(fresh_between(DPS_ERROR_REFUSED), f.n_jobs = 1, f.news = NEWS_REQUEST), ACTION_HASTEN_NOW,
+            IDENTITY_PROVISIONING, WAITING_RETRY, 0);
+        row("a network that appears ends a wait",
+            WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK), ACTION_HASTEN,
+            IDENTITY_PROVISIONING, WAITING_NETWORK, 0);
+        row("but not what DPS has refused for good",
+            WITH(fresh_between(DPS_ERROR_ENROLLMENT_DISABLED), f.finals = 1, f.news = NEWS_NETWORK),
+            ACTION_WAIT, IDENTITY_FAILED, WAITING_RETRY, LATER);
+        row("nor a wait that DPS told", WITH(fresh_between(DPS_ERROR_THROTTLED), f.news = NEWS_NETWORK),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
+        row("at most three times an hour",
+            WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK, f.event_at_usec = LATER),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
+        row("an attempt that comes in a moment is not hastened",
+            WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK,
+                 f.client_next_usec = NOW + USEC_PER_SEC),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NETWORK, NOW + USEC_PER_SEC);
+        row("a clock that is set ends a wait", WITH(fresh_between(DPS_ERROR_CLOCK), f.news = NEWS_CLOCK),
+            ACTION_HASTEN, IDENTITY_PROVISIONING, WAITING_CLOCK, 0);
+        row("the hub refused: DPS is asked", WITH(healthy(), f.asked = REASON_HUB), ACTION_BEGIN,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("each machine at its own time, since the hub may refuse them all",
+            WITH(healthy(), f.asked = REASON_HUB, f.splay_usec = USEC_PER_MINUTE), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
+        row("a program that waits for a credential has it loaded", WITH(healthy(), f.n_waiters = 1),
+            ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+}
+
+static void rows_about_clock_and_disk(void) {
+        row("a clock that is behind is waited for before DPS is asked",
+            WITH(fresh(), f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER), ACTION_WAIT,
+            IDENTITY_UNPROVISIONED, WAITING_CLOCK, LATER);
+        row("an attempt whose time has come waits for the clock too",
+            WITH(fresh_between(DPS_ERROR_REFUSED), f.client_next_usec = NOW, f.clock = CLOCK_WAITED_FOR,
+                 f.clock_until_usec = LATER),
+            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_CLOCK, LATER);
+        row("a disk that refuses is tried again",
+            WITH(healthy(), f.disk = DISK_REFUSES, f.save_at_usec = NOW), ACTION_SAVE, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("when it is time", WITH(healthy(), f.disk = DISK_REFUSES, f.save_at_usec = LATER), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("files that could not be written are tried again",
+            WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = LATER), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("with the credential that they need",
+            WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = NOW), ACTION_LOAD_FOR_HUB,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a directory that could not be made is tried again",
+            WITH(healthy(), f.folder = FOLDER_REFUSED, f.publish_at_usec = NOW), ACTION_PREPARE_FOLDER,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+}
+
+static void check(void **state) {
+        const Row *row = *state;
+        Plan p;
+
+        plan_make(&row->facts, &p);
+        assert_string_equal(action_to_string(p.action), action_to_string(row->action));
+        assert_string_equal(identity_state_to_string(p.state), identity_state_to_string(row->state));
+        assert_string_equal(identity_waiting_to_string(p.waiting), identity_waiting_to_string(row->waiting));
+        if (row->wake_usec > 0)
+                assert_true(p.wake_usec == row->wake_usec);
+}
+
+static Plan plan_of(Facts f) {
+        Plan p;
+
+        plan_make(&f, &p);
+        return p;
+}
+
+/* ---- what is shown of the time ---- */
+
+static void in_flight_no_time_is_told(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.client = CLIENT_IN_FLIGHT));
+        assert_true(p.next_attempt_usec == 0);
+}
+
+static void the_next_contact_is_the_renewal(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.news = 0));
+        assert_true(p.next_attempt_usec == NOW + 17 * USEC_PER_DAY);
+        p = plan_of(WITH(healthy(), f.renew = RENEW_TOKEN));
+        assert_true(p.next_attempt_usec == 0);
+}
+
+static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
+                         f.for_dps_at_usec = LATER));
+        assert_true(p.next_attempt_usec == LATER);
+}
+
+static void what_is_cached_is_served_before_it_is_ready(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.outputs = OUTPUTS_STALE));
+        assert_false(p.is_serving);
+        p = plan_of(WITH(healthy(), f.outputs = OUTPUTS_SIGNING));
+        assert_false(p.is_serving);
+        p = plan_of(WITH(healthy(), f.outputs = OUTPUTS_BARE));
+        assert_true(p.is_serving);
+        p = plan_of(WITH(fresh(), f.client = CLIENT_IN_FLIGHT));
+        assert_true(p.is_serving);
+}
+
+static void once_ends_when_all_is_served_or_failed(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.news = 0));
+        assert_true(p.is_settled);
+        p = plan_of(WITH(healthy(), f.outputs = OUTPUTS_BARE, f.clock = CLOCK_WAITED_FOR,
+                         f.clock_until_usec = LATER));
+        assert_false(p.is_settled);
+        p = plan_of(WITH(healthy(), f.saving = SAVING_TOKEN));
+        assert_false(p.is_settled);
+        p = plan_of(WITH(fresh_between(DPS_ERROR_AUTH), f.finals = 1));
+        assert_true(p.is_settled);
+        p = plan_of(WITH(fresh_between(DPS_ERROR_DNS), f.news = 0));
+        assert_false(p.is_settled);
+}
+
+int main(void) {
+        static const struct CMUnitTest others[] = {
+                cmocka_unit_test(in_flight_no_time_is_told),
+                cmocka_unit_test(the_next_contact_is_the_renewal),
+                cmocka_unit_test(what_is_looked_at_again_here_is_the_next_contact),
+                cmocka_unit_test(what_is_cached_is_served_before_it_is_ready),
+                cmocka_unit_test(once_ends_when_all_is_served_or_failed),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(rows) + ELEMENTSOF(others)] = { 0 };
+
+        rows_about_the_configuration();
+        rows_about_credentials();
+        rows_about_the_first_assignment();
+        rows_about_a_start_from_cache();
+        rows_about_renewal();
+        rows_about_requests_and_events();
+        rows_about_clock_and_disk();
+        for (size_t k = 0; k < n_rows; k++)
+                tests[k] = (struct CMUnitTest){ .name = rows[k].promise,
+                                                .test_func = check,
+                                                .initial_state = &rows[k] };
+        memcpy(tests + n_rows, others, sizeof(others));
+        return _cmocka_run_group_tests("plan", tests, n_rows + ELEMENTSOF(others), NULL, NULL);
+}
