@@ -666,15 +666,15 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         identity_advance(i);
 }
 
-/* Programs have it now, or cannot: it is told, and the jobs that waited for it end. */
-static void announce(Identity *i) {
+/* Once programs have it, or cannot, it is told, and the jobs that waited for it end. True: so it was. */
+static bool announce(Identity *i) {
         Announcement n = i->announcement;
         const Assignment *a = identity_assignment(i);
         LogFields fields = { .identity = i->name, .hub = a ? a->hub : NULL };
 
         if ((n.state == ANNOUNCEMENT_NONE && n.jobs.n == 0) || i->outputs == OUTPUTS_STALE ||
             i->outputs == OUTPUTS_SIGNING)
-                return;
+                return false;
 
         i->announcement = (Announcement){ 0 };
         switch (n.state) {
@@ -698,6 +698,7 @@ static void announce(Identity *i) {
         end_jobs(i, n.jobs, true, NULL);
         n.jobs = (Jobs){ 0 };
         announcement_done(&n);
+        return true;
 }
 
 static void on_disk(int r, bool is_news, void *userdata) {
@@ -1018,10 +1019,8 @@ void identity_advance(Identity *i) {
 
         do {
                 i->advance = ADVANCE_NOW;
-                if (advance_once(i))
+                if (advance_once(i) || announce(i))
                         i->advance = ADVANCE_AGAIN;
-                else
-                        announce(i);
         } while (i->advance == ADVANCE_AGAIN && n++ < ACTIONS_MAX);
         i->advance = ADVANCE_NOT;
         if (n > ACTIONS_MAX) {
