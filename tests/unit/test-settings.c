@@ -276,6 +276,8 @@ static void the_daemons_section_belongs_into_dpsd_conf(void **state) {
 /* --- what is wrong ----------------------------------------------------------------------------------------------- */
 
 #define AFTER(lines) MINIMUM lines
+#define TEXT_32 "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+#define TEXT_129 TEXT_32 TEXT_32 TEXT_32 TEXT_32 "z"
 /* The sixth line is the first one behind MINIMUM. */
 static const struct remark_case {
         const char *promise;
@@ -302,6 +304,11 @@ static const struct remark_case {
           ":7: IdScope=\"a/b\": not an ID scope" },
         { "a registration ID has no space", CONF_ERROR, AFTER("[Provisioning]\nRegistrationId=a b\n"),
           ":7: RegistrationId=\"a b\": not a registration ID" },
+        { "quotes in a private value become single ones", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=\"a\" b\"\n"),
+          ":7: RegistrationId=\"'a' b'\": not a registration ID" },
+        { "a private value that is cut is still in quotes", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=" TEXT_129 "\n"), "y\": not a registration ID" },
         { "a registration ID does not end with a dot", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a.\n"), "not a registration ID" },
         { "an unknown specifier is an error at once", CONF_ERROR,
