@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Ownership by scope: a local that owns something says so with _cleanup_(), and TAKE_PTR() hands it on. */
+/* Ownership by scope: _cleanup_() frees what a local variable owns, and TAKE_PTR() hands the ownership on. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
                 f(*p);                                                                                       \
         }
 
-/* Hands a pointer over and leaves NULL behind, so that its guard finds nothing to free. */
+/* Returns the pointer and sets the variable to NULL, so that its _cleanup_() frees nothing. */
 #define TAKE_PTR(p)                                                                                          \
         ({                                                                                                   \
                 __auto_type _taken = (p);                                                                    \
@@ -39,7 +39,7 @@ static inline void freep(void *p) {
         free(*(void **) p);
 }
 
-/* For text that is a secret: wiped before it is freed. */
+/* For text that is a secret: it is wiped before it is freed. */
 static inline char *erase_and_free(char *s) {
         if (s)
                 explicit_bzero(s, strlen(s));

@@ -18,7 +18,7 @@ static void closedirp(DIR **d) {
                 closedir(*d);
 }
 
-/* What is read may be a secret: nothing of it stays behind, as realloc() would leave it. */
+/* The content may be a secret. realloc() could leave a copy of it in freed memory. */
 static int grow(char **data, size_t size, size_t *room, size_t max) {
         size_t wider = MIN(*room * 2, max);
         char *copy = malloc(wider + 1);
@@ -34,7 +34,8 @@ static int grow(char **data, size_t size, size_t *room, size_t max) {
         return 0;
 }
 
-/* At most `max` and one more byte, which tells that it is too much. `expected`: as much will do, most likely. */
+/* Reads at most `max` bytes and one more, which shows that the file is too large. `expected`: the likely
+ * size. */
 static int read_whole(int fd, size_t expected, size_t max, char **data, size_t *size) {
         size_t room = MIN(expected, max) + 1;
 
@@ -71,7 +72,7 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size) {
         if (st.st_size > 0 && (uint64_t) st.st_size > max)
                 return -EFBIG;
 
-        /* Files of /proc and /sys do not know their size. */
+        /* In /proc and /sys the size is 0 or wrong. */
         r = read_whole(fd, st.st_size > 0 ? (size_t) st.st_size : 4096, max, &data, &size);
         if (r < 0) {
                 if (data)
@@ -177,7 +178,7 @@ int file_write_atomic(int dir_fd, const char *name, const void *data, size_t siz
 }
 
 int directory_sync(int fd) {
-        /* Some network filesystems cannot, and have no need to. */
+        /* Some network file systems do not support this, and do not need it. */
         if (fsync(fd) < 0 && errno != EINVAL)
                 return -errno;
         return 0;

@@ -14,8 +14,8 @@ static void tokener_freep(json_tokener **t) {
                 json_tokener_free(*t);
 }
 
-/* The text of a number with fraction or exponent, which json-c keeps and hands on; NULL: NaN or Infinity. json-c has
- * looked at all but the digits around the point. */
+/* `text`: of a number with fraction or exponent, as json-c keeps it; NULL for NaN and Infinity. json-c has
+ * not checked the digits before and after the point. */
 static bool is_number(const char *text) {
         const char *point = text ? strchr(text, '.') : NULL;
 
@@ -25,8 +25,8 @@ static bool is_number(const char *text) {
         return isdigit((unsigned char) text[0]) && !(text[0] == '0' && isdigit((unsigned char) text[1]));
 }
 
-static int refuse_no_number(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
-                            void *userdata) {
+static int check_number(json_object *o, int flags, json_object *parent, const char *key, size_t *index,
+                        void *userdata) {
         if (json_object_is_type(o, json_type_double) &&
             !(is_number(json_object_get_userdata(o)) && isfinite(json_object_get_double(o))))
                 return JSON_C_VISIT_RETURN_ERROR;
@@ -34,7 +34,7 @@ static int refuse_no_number(json_object *o, int flags, json_object *parent, cons
 }
 
 bool json_numbers_are_valid(json_object *o) {
-        return json_c_visit(o, 0, refuse_no_number, NULL) >= 0;
+        return json_c_visit(o, 0, check_number, NULL) >= 0;
 }
 
 static bool is_white(const char *p, const char *end) {
@@ -43,23 +43,23 @@ static bool is_white(const char *p, const char *end) {
         return p == end;
 }
 
-static int fail(const char *defect, const char **ret_defect) {
-        *ret_defect = defect;
+static int fail(const char *reason, const char **ret_why) {
+        *ret_why = reason;
         return -EBADMSG;
 }
 
 int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
-                     const char **ret_defect) {
+                     const char **ret_why) {
         _cleanup_(tokener_freep) json_tokener *tokener = NULL;
         _cleanup_(json_freep) json_object *o = NULL;
 
         if (size == 0)
-                return fail("it is empty", ret_defect);
+                return fail("it is empty", ret_why);
         if (size > size_max)
-                return fail("it is too long", ret_defect);
-        /* json-c's own check lets overlong forms and surrogates pass, in nearly all versions. */
+                return fail("it is too long", ret_why);
+        /* In nearly all versions, json-c's own check accepts overlong forms and surrogates. */
         if (!utf8_is_valid(text, size))
-                return fail("it is not UTF-8", ret_defect);
+                return fail("it is not UTF-8", ret_why);
 
         tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
         if (!tokener)
@@ -68,16 +68,16 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
 
         errno = 0;
         o = json_tokener_parse_ex(tokener, text, (int) size);
-        if (errno == ENOMEM) /* of which the tokener's own error tells nothing, or success */
+        if (errno == ENOMEM) /* the tokener's own error would be another one, or success */
                 return -ENOMEM;
-        /* A NUL byte ends parsing with success and the rest unread, hence the look at the end. */
+        /* A zero byte ends parsing with success, so the text after it must be checked. */
         if (json_tokener_get_error(tokener) != json_tokener_success ||
             !is_white(text + json_tokener_get_parse_end(tokener), text + size))
-                return fail("it is not JSON", ret_defect);
+                return fail("it is not JSON", ret_why);
         if (!json_object_is_type(o, json_type_object))
-                return fail("it is not a JSON object", ret_defect);
+                return fail("it is not a JSON object", ret_why);
         if (!json_numbers_are_valid(o))
-                return fail("it holds a number that is none", ret_defect);
+                return fail("a number in it is not valid", ret_why);
 
         *ret = TAKE_PTR(o);
         return 0;
@@ -106,7 +106,7 @@ int json_u64(json_object *o, uint64_t max, uint64_t *ret) {
         if (!json_object_is_type(o, json_type_int))
                 return -EINVAL;
 
-        /* What does not fit saturates, in some versions. */
+        /* Some versions of json-c saturate a number that does not fit. */
         value = json_object_get_int64(o);
         if (value < 0 || (uint64_t) value > max)
                 return -ERANGE;
@@ -119,7 +119,7 @@ const char *json_render(json_object *o, int flags) {
 
         errno = 0;
         text = json_object_to_json_string_ext(o, flags);
-        return errno == ENOMEM ? NULL : text; /* json-c leaves out what it has no room for */
+        return errno == ENOMEM ? NULL : text; /* json-c has left parts out */
 }
 
 int json_to_text(json_object *o, char **ret) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* JSON that came from elsewhere. json-c takes more than is JSON, and converts types silently: here nothing does. */
+/* Strict JSON, for text from outside: json-c alone accepts more than JSON, and converts types silently. */
 
 #include <json-c/json.h>
 #include <stdbool.h>
@@ -14,28 +14,28 @@ static inline void json_freep(json_object **o) {
         json_object_put(*o);
 }
 
-/* The one JSON object that the text is. -EBADMSG: it is none, and `ret_defect` is what is wrong with it: "it is not JSON";
+/* Reads a text that is one JSON object. -EBADMSG: it is not, and `ret_why` says why: "it is not JSON".
  * -ENOMEM. */
-int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
-                     const char **ret_defect);
+int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret, const char **ret_why);
 
-/* json-c takes NaN, Infinity and "1." for numbers, and hands them on. */
+/* Whether all numbers are valid JSON: json-c also accepts NaN, Infinity and "1.". */
 bool json_numbers_are_valid(json_object *o);
 
-/* NULL is as absent, whether the object is none or the member null. */
+/* NULL: the member is missing or null, or `object` is not an object. */
 json_object *json_member(json_object *object, const char *name);
-/* The text of a string without embedded NULs; NULL for anything else. */
+/* The text of a string. NULL: this is not a string, or it has zero bytes in it. */
 const char *json_string(json_object *o);
-/* A whole number from 0 to `max`, which is at most INT64_MAX. -EINVAL: something else; -ERANGE: another number. */
+/* A whole number from 0 to `max`, which is at most INT64_MAX. -EINVAL: not a whole number; -ERANGE: out of
+ * range. */
 int json_u64(json_object *o, uint64_t max, uint64_t *ret);
-/* json_object_to_json_string_ext() that gives all of the text or NULL: there is no memory. */
+/* As json_object_to_json_string_ext(), but NULL if memory runs out, where json-c would leave parts out. */
 const char *json_render(json_object *o, int flags);
-/* The object as text, in one line. */
+/* The object as text in one line. */
 int json_to_text(json_object *o, char **ret);
 
-/* Building: `name` must be a literal, as it is not copied. -ENOMEM. */
-int json_add(json_object *object, const char *name, json_object *value); /* takes value; NULL: no memory */
-int json_add_string(json_object *object, const char *name, const char *text); /* NULL is left out */
+/* Add a member to an object. `name` must be a literal, because it is not copied. -ENOMEM. */
+int json_add(json_object *object, const char *name, json_object *value); /* owns `value`; NULL is -ENOMEM */
+int json_add_string(json_object *object, const char *name, const char *text); /* NULL: adds nothing */
 int json_add_u64(json_object *object, const char *name, uint64_t value);
-/* Text that is JSON already, as it is; NULL is left out. */
+/* `json` is JSON text, which is added unchanged. NULL: adds nothing. */
 int json_add_text(json_object *object, const char *name, const char *json);

@@ -116,7 +116,7 @@ int parse_boolean(const char *text) {
         return -EINVAL;
 }
 
-/* The length of the character that begins at p, 0 where there is none. */
+/* The length of the UTF-8 character at p. 0: there is no valid one. */
 static size_t utf8_sequence(const uint8_t *p, size_t size) {
         uint32_t c;
         size_t n;
@@ -167,7 +167,7 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
                 bool plain;
 
                 n = utf8_sequence(p + i, size - i);
-                /* C1 controls are two bytes in UTF-8, and terminals obey them. */
+                /* The C1 controls, which terminals obey, have two bytes in UTF-8. */
                 plain = n > 0 && p[i] >= 0x20 && p[i] != 0x7f && !(p[i] == 0xc2 && p[i + 1] < 0xa0);
                 if (!plain)
                         n = 1;

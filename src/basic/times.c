@@ -72,7 +72,7 @@ static uint64_t unit_from_span(Span s) {
         return 0;
 }
 
-/* The digits behind the point, in units of `unit`; more than six are beyond a microsecond of a second. */
+/* The value of the digits after a point, in a time of `unit` µs. Digits below a microsecond are ignored. */
 static uint64_t scan_fraction(const char **text, uint64_t unit) {
         uint64_t value = 0;
 
@@ -164,7 +164,7 @@ const char *format_duration(uint64_t usec, char buffer[static DURATION_TEXT_MAX]
         while (usec < steps[i].usec)
                 i++;
         first = usec / steps[i].usec;
-        /* Beyond nine of the first unit nobody wants to know the second. */
+        /* From ten of the first unit on, the second unit is not shown. */
         if (first < 10 && i + 1 < ELEMENTSOF(steps))
                 second = usec % steps[i].usec / steps[i + 1].usec;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Time in microseconds, as systemd counts it, and durations as people write and read them. */
+/* Time in microseconds, as in systemd, and durations as people write and read them. */
 
 #include <stdint.h>
 #include <time.h>
@@ -16,16 +16,16 @@
 #define USEC_PER_YEAR (UINT64_C(31557600) * USEC_PER_SEC) /* 365.25 days */
 #define USEC_INFINITY UINT64_MAX
 
-/* CLOCK_REALTIME, CLOCK_BOOTTIME … in microseconds. */
+/* The time of CLOCK_REALTIME, CLOCK_BOOTTIME … in microseconds. */
 uint64_t now_usec(clockid_t clock);
 
-/* A sum that stops at USEC_INFINITY. */
+/* The sum, but at most USEC_INFINITY. */
 uint64_t usec_add(uint64_t a, uint64_t b);
-/* A difference that stops at 0. */
+/* The difference, but at least 0. */
 uint64_t usec_sub(uint64_t a, uint64_t b);
 
 /* Durations as in systemd.time(7): "90", "2min", "1h 30m", "5.5s", "infinity"; a bare number is seconds.
- * -EINVAL: not a duration; -ERANGE: does not fit. */
+ * -EINVAL: not a duration; -ERANGE: too long. */
 int parse_duration(const char *text, uint64_t *ret_usec);
 
 #define DURATION_TEXT_MAX 48

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -13,23 +12,23 @@
 #include "build-config.h"
 
 /*
- * The syntax is that of systemd.syntax(7). What is in a faulty line is never repeated in a remark: it may be a key
- * that was pasted into the wrong place. Hostile input costs time and memory in proportion to its size, which is
- * limited.
+ * The syntax is that of systemd.syntax(7). A message never repeats the text of a faulty line, which may be a
+ * key that was pasted into the wrong place. Hostile input costs time and memory in proportion to its size,
+ * which is limited.
  */
 
 #define FILE_SIZE_MAX (1024U * 1024)
 #define LINE_SIZE_MAX (64U * 1024)
-#define FAULTY_LINES_MAX 20 /* a file with more of them is not meant for us */
+#define FAULTY_LINES_MAX 20 /* a file with more is probably not a configuration file */
 #define NAME_SIZE_MAX 64
-#define REMARK_SIZE_MAX 1024
+#define MESSAGE_SIZE_MAX 1024
 #define DAEMON_NAME "dpsd"
 
 #define UTF8_BYTE_ORDER_MARK "\xef\xbb\xbf"
 
-/* --- remarks ---------------------------------------------------------------------------------------------- */
+/* --- the report ----------------------------------------------------------------------------------------- */
 
-static char *remark_text(const char *file, unsigned line, const char *format, va_list arguments) {
+static char *message_text(const char *file, unsigned line, const char *format, va_list arguments) {
         _cleanup_(freep) char *message = NULL, *whole = NULL;
         int n;
 
@@ -47,7 +46,7 @@ static char *remark_text(const char *file, unsigned line, const char *format, va
                 return NULL;
         }
 
-        return text_for_people(whole, (size_t) n, REMARK_SIZE_MAX);
+        return text_for_people(whole, (size_t) n, MESSAGE_SIZE_MAX);
 }
 
 void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
@@ -57,7 +56,7 @@ void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file
         va_list arguments;
 
         va_start(arguments, format);
-        text = remark_text(file, line, format, arguments);
+        text = message_text(file, line, format, arguments);
         va_end(arguments);
 
         grown = text ? reallocarray(report->remarks, report->n_remarks + 1, sizeof(ConfRemark)) : NULL;
@@ -86,7 +85,7 @@ const char *conf_report_first_error(const ConfReport *report) {
         return "";
 }
 
-/* --- where ------------------------------------------------------------------------------------------------ */
+/* --- directories and names ------------------------------------------------------------------------------ */
 
 int conf_directories(const char *root, char ***ret) {
         static const char *const usual[] = { DPS_SYSCONF_DIR, "/run/dps.d", DPS_VENDOR_CONF_DIR, NULL };
@@ -134,35 +133,33 @@ static int join(const char *directory, const char *name, char **ret) {
         return 0;
 }
 
-/* --- which files ------------------------------------------------------------------------------------------ */
+/* --- which of the files count --------------------------------------------------------------------------- */
 
 typedef enum FileKind {
-        FILE_NONE,    /* not there, or nothing that counts: the next directory may have it */
-        FILE_MASKED,  /* empty, or a link to /dev/null: nobody has it */
-        FILE_REGULAR, /* to be read */
-        FILE_FOREIGN, /* there, and neither: as FILE_NONE, but worth a remark */
+        FILE_NONE,    /* it does not exist: the next directory is searched */
+        FILE_MASKED,  /* it is empty, or a link to /dev/null: no other directory is searched */
+        FILE_REGULAR, /* it is read */
+        FILE_FOREIGN, /* it is something else: as FILE_NONE, with a warning */
 } FileKind;
 
-static FileKind file_kind(const struct stat *st) {
-        if (S_ISREG(st->st_mode))
-                return st->st_size > 0 ? FILE_REGULAR : FILE_MASKED;
-        if (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3))
+/* If stat() is not permitted, the file counts as regular: reading it fails, and the report tells why. */
+static FileKind file_kind(const char *path) {
+        struct stat st;
+
+        if (stat(path, &st) < 0) {
+                if (errno != ENOENT && errno != ENOTDIR)
+                        return FILE_REGULAR;
+                return lstat(path, &st) < 0 ? FILE_NONE : FILE_FOREIGN;
+        }
+
+        if (S_ISREG(st.st_mode))
+                return st.st_size > 0 ? FILE_REGULAR : FILE_MASKED;
+        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
                 return FILE_MASKED;
         return FILE_FOREIGN;
 }
 
-/* A file that we may not even look at is there all the same: reading it will tell why. */
-static FileKind file_kind_at(int dir_fd, const char *path) {
-        struct stat st;
-
-        if (fstatat(dir_fd, path, &st, 0) >= 0)
-                return file_kind(&st);
-        if (errno == ENOENT || errno == ENOTDIR)
-                return fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) >= 0 ? FILE_FOREIGN : FILE_NONE;
-        return FILE_REGULAR;
-}
-
-/* A file name and how early its directory comes in the search path. */
+/* A file name, and the index of its directory in the search path. */
 typedef struct Entry {
         char *name;
         unsigned rank;
@@ -206,7 +203,7 @@ static int compare_entries(const void *a, const void *b) {
         return r != 0 ? r : (int) x->rank - (int) y->rank;
 }
 
-/* All that ends with ".conf" or ".conf.d". Lock files of editors (".#x.conf") are nobody's business. */
+/* Adds all names that end with ".conf" or ".conf.d", except lock files of editors (".#x.conf"). */
 static int listing_scan(Listing *l, DIR *d, unsigned rank) {
         int r;
 
@@ -227,7 +224,7 @@ static int listing_scan(Listing *l, DIR *d, unsigned rank) {
         }
 }
 
-/* A directory that is not there is an empty one; one that cannot be read is not. */
+/* A directory that does not exist counts as empty. One that cannot be read is an error. */
 static int listing_read(Listing *l, const char *directory, unsigned rank, ConfReport *report) {
         DIR *d = opendir(directory);
         int r;
@@ -247,8 +244,8 @@ static void listing_sort(Listing *l) {
                 qsort(l->entries, l->n_entries, sizeof(Entry), compare_entries);
 }
 
-/* Decides between the files of one name, best rank first, and gives the path of the one to read. `report` may be
- * NULL. */
+/* Chooses between the files of one name, which are sorted by rank, and returns the path of the first that
+ * counts. If there is none, `ret_kind` is FILE_NONE and `ret` untouched. `report` may be NULL. */
 static int choose_file(char *const *directories, const Entry *entries, size_t n, ConfReport *report,
                        char **ret, FileKind *ret_kind) {
         for (size_t i = 0; i < n; i++) {
@@ -260,7 +257,7 @@ static int choose_file(char *const *directories, const Entry *entries, size_t n,
                 if (r < 0)
                         return r;
 
-                kind = file_kind_at(AT_FDCWD, path);
+                kind = file_kind(path);
                 if (kind == FILE_FOREIGN && report)
                         conf_report_add(report, CONF_WARNING, path, 0,
                                         "neither a regular file nor a link to one, skipping");
@@ -276,7 +273,7 @@ static int choose_file(char *const *directories, const Entry *entries, size_t n,
         return 0;
 }
 
-/* How many entries from the i-th on have its name. */
+/* The number of entries, from the i-th on, that have the name of the i-th. */
 static size_t same_name(const Listing *l, size_t i) {
         size_t n = 1;
 
@@ -302,16 +299,16 @@ static bool has_entry(const Listing *l, const char *name) {
         return false;
 }
 
-/* NAME.conf.d without any NAME.conf makes no identity, and somebody may wonder why. */
-static void remark_lonely_drop_ins(const Listing *l, char *const *directories, const Entry *e,
-                                   ConfReport *report) {
+/* NAME.conf.d without a NAME.conf does not make an identity. Its author may expect that it does. */
+static void warn_of_lonely_drop_ins(const Listing *l, char *const *directories, const Entry *e,
+                                    ConfReport *report) {
         _cleanup_(freep) char *main_name = strndup(e->name, strlen(e->name) - 2), *path = NULL;
 
         if (!main_name || streq(main_name, DAEMON_NAME ".conf") || has_entry(l, main_name) ||
             join(directories[e->rank], e->name, &path) < 0)
                 return;
-        conf_report_add(report, CONF_WARNING, path, 0, "there is no %s that these could add to, skipping",
-                        main_name);
+        conf_report_add(report, CONF_WARNING, path, 0,
+                        "there is no %s that these drop-ins could add to, skipping", main_name);
 }
 
 static int list_one(const Listing *l, size_t i, size_t n, char *const *directories, ConfReport *report,
@@ -331,8 +328,9 @@ static int list_one(const Listing *l, size_t i, size_t n, char *const *directori
                         return r;
                 conf_report_add(
                         report, CONF_WARNING, path, 0,
-                        "this is no name for an identity, skipping: 1 to 64 of A-Z a-z 0-9 _ . : - are one, "
-                        "the first of them no . : or -, and not ending in .conf, .d or .json");
+                        "not a valid name of an identity, skipping: a name is 1 to 64 of A-Z a-z 0-9 _ . : "
+                        "-, begins with a letter, a digit or _, and does not end in .conf, .d or "
+                        ".json");
                 return 0;
         }
 
@@ -358,7 +356,7 @@ int conf_list(char *const *directories, ConfReport *report, char ***ret) {
         for (size_t i = 0, n; i < l.n_entries; i += n) {
                 n = same_name(&l, i);
                 if (endswith(l.entries[i].name, ".d")) {
-                        remark_lonely_drop_ins(&l, directories, &l.entries[i], report);
+                        warn_of_lonely_drop_ins(&l, directories, &l.entries[i], report);
                         continue;
                 }
                 r = list_one(&l, i, n, directories, report, &names);
@@ -370,20 +368,21 @@ int conf_list(char *const *directories, ConfReport *report, char ***ret) {
         return 0;
 }
 
-/* --- what is in them -------------------------------------------------------------------------------------- */
+/* --- the lines of a file -------------------------------------------------------------------------------- */
 
-/* One file as it is read. Lines that go on in the next one are joined in place, so that there is no copy to wipe. */
+/* One file while it is read. Lines that continue in the next one are joined in place, so that there is no
+ * copy to wipe. */
 typedef struct Reader {
         Conf *conf;
         ConfReport *report;
-        const char *file; /* the conf's */
-        unsigned line;    /* where what is being read began */
+        const char *file; /* owned by `conf` */
+        unsigned line;    /* the first line of what is being read */
         unsigned n_faulty;
-        char *section;      /* NULL: none yet */
-        bool skip_section;  /* its header is faulty: what follows belongs nowhere */
-        char *joined;       /* lines that go on, so far; NULL: none */
-        size_t joined_size; /* of it */
-        size_t n_allocated; /* lines of the conf */
+        char *section;      /* NULL: no section has begun */
+        bool skip_section;  /* its header is faulty, so its lines are skipped */
+        char *joined;       /* the lines that are joined so far; NULL: none */
+        size_t joined_size; /* of `joined` */
+        size_t n_allocated; /* of the lines of `conf` */
 } Reader;
 
 static void reader_done(Reader *reader) {
@@ -396,7 +395,7 @@ static void reader_fault(Reader *reader, const char *what) {
         conf_report_add(reader->report, CONF_ERROR, reader->file, reader->line, "%s", what);
         if (reader->n_faulty == FAULTY_LINES_MAX)
                 conf_report_add(reader->report, CONF_ERROR, reader->file, reader->line,
-                                "too much is wrong here, the rest is not read");
+                                "too many faults, the rest of the file is not read");
 }
 
 static int read_header(Reader *reader, Span line) {
@@ -404,7 +403,7 @@ static int read_header(Reader *reader, Span line) {
 
         reader->skip_section = line.size < 3 || line.start[line.size - 1] != ']';
         if (reader->skip_section) {
-                reader_fault(reader, "a section begins with a line [Name], with nothing behind it");
+                reader_fault(reader, "a section header must be [Name], with nothing after the ]");
                 return 0;
         }
 
@@ -433,7 +432,7 @@ static int add_line(Reader *reader, Span key, Span value) {
         line.section = strdup(reader->section);
         line.key = span_dup(key);
         line.value = span_dup(value);
-        c->lines[c->n_lines++] = line; /* the conf's from now on, also if a part is missing */
+        c->lines[c->n_lines++] = line; /* the conf owns it from now on, even if a part is missing */
         return line.section && line.key && line.value ? 0 : -ENOMEM;
 }
 
@@ -444,9 +443,10 @@ static int read_assignment(Reader *reader, Span line) {
         if (reader->skip_section)
                 return 0;
         if (!equals) {
-                reader_fault(reader, "neither a [Section] nor Key=Value (what is here is not shown, it may "
-                                     "be a secret); a comment begins with #, and a line that goes on in the "
-                                     "next one ends with a backslash");
+                reader_fault(reader,
+                             "neither [Section] nor Key=Value (the line is not shown, as it may be a "
+                             "secret); a comment begins with #, and a line that continues in the next "
+                             "one ends with a backslash");
                 return 0;
         }
 
@@ -457,15 +457,20 @@ static int read_assignment(Reader *reader, Span line) {
                 return 0;
         }
         if (!reader->section) {
-                reader_fault(reader, "this assignment is in no section: a line such as [Provisioning] must "
-                                     "come before it");
+                reader_fault(reader,
+                             "this assignment is outside any section: a line such as [Provisioning] must "
+                             "come before it");
                 return 0;
         }
         return add_line(reader, key, value);
 }
 
-static int read_logical_line(Reader *reader, Span line) {
-        line = span_strip(line);
+/* Reads the line that is complete now, if there is one. */
+static int read_joined(Reader *reader) {
+        Span line = span_strip((Span){ reader->joined, reader->joined_size });
+
+        reader->joined = NULL;
+        reader->joined_size = 0;
         if (line.size == 0)
                 return 0;
         if (line.size > LINE_SIZE_MAX) {
@@ -473,14 +478,6 @@ static int read_logical_line(Reader *reader, Span line) {
                 return 0;
         }
         return line.start[0] == '[' ? read_header(reader, line) : read_assignment(reader, line);
-}
-
-static int read_joined(Reader *reader) {
-        Span line = { reader->joined, reader->joined_size };
-
-        reader->joined = NULL;
-        reader->joined_size = 0;
-        return line.start ? read_logical_line(reader, line) : 0;
 }
 
 static bool is_continued(const char *line, size_t size) {
@@ -496,7 +493,7 @@ static int read_physical_line(Reader *reader, char *line, size_t size, unsigned 
         bool is_last;
 
         if (stripped.size > 0 && strchr("#;", stripped.start[0]))
-                return 0; /* also amid lines that are joined */
+                return 0; /* also between lines that are joined */
         if (size > 0 && line[size - 1] == '\r')
                 size--;
 
@@ -513,7 +510,7 @@ static int read_physical_line(Reader *reader, char *line, size_t size, unsigned 
         return is_last ? read_joined(reader) : 0;
 }
 
-/* What keeps the file from being text; the line where, for the remark. */
+/* Says why the file is not text, and in which line. NULL: it is text. */
 static const char *find_garbage(Span text, unsigned *ret_line) {
         unsigned line = 0;
 
@@ -526,7 +523,7 @@ static const char *find_garbage(Span text, unsigned *ret_line) {
 
                 *ret_line = ++line;
                 if (memchr(p, 0, size))
-                        return "a zero byte: this is no text file";
+                        return "a zero byte: this is not a text file";
                 if (!utf8_is_valid(p, size))
                         return "this is not UTF-8 text";
                 p += size;
@@ -558,7 +555,7 @@ static int read_text(Reader *reader, char *text, size_t size) {
         return read_joined(reader);
 }
 
-/* --- one identity ----------------------------------------------------------------------------------------- */
+/* --- one identity --------------------------------------------------------------------------------------- */
 
 Conf *conf_free(Conf *c) {
         if (!c)
@@ -589,7 +586,8 @@ static int conf_new(const char *name, Conf **ret) {
         return 0;
 }
 
-/* A negative errno is memory's, or the disk's: then it is in the report. */
+/* Fails with -ENOMEM, or because the file cannot be read, which the report then says. Faulty lines are no
+ * failure. */
 static int conf_read(Conf *c, const char *path, ConfReport *report) {
         _cleanup_(reader_done) Reader reader = { .conf = c, .report = report };
         _cleanup_(freep) char *text = NULL;
@@ -604,7 +602,8 @@ static int conf_read(Conf *c, const char *path, ConfReport *report) {
 
         r = file_read(path, FILE_SIZE_MAX, &text, &size);
         if (r == -EFBIG)
-                conf_report_add(report, CONF_ERROR, path, 0, "larger than 1 MB: this is no configuration");
+                conf_report_add(report, CONF_ERROR, path, 0,
+                                "larger than 1 MB: this is not a configuration file");
         else if (r < 0)
                 conf_report_add(report, CONF_ERROR, path, 0, "cannot be read: %s", strerror(-r));
         if (r < 0)
@@ -680,12 +679,13 @@ int conf_load(char *const *directories, const char *name, ConfReport *report, Co
         r = conf_new(name, &c);
         if (r < 0)
                 return r;
-        /* Of what does not count among the identities' files conf_list() has told. */
+        /* For the files of identities, conf_list() has given the warnings. */
         r = choose_main_file(directories, name, streq(name, DAEMON_NAME) ? report : NULL, &path, &kind);
         if (r < 0)
                 return r;
 
-        /* Drop-ins of the daemon's own file add to its built-in defaults also where there is no dpsd.conf. */
+        /* The drop-ins of dpsd.conf count even if there is no dpsd.conf: they add to the built-in
+         * defaults. */
         if (kind != FILE_REGULAR && !streq(name, DAEMON_NAME))
                 return -ENOENT;
         if (kind == FILE_REGULAR) {

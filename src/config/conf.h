@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Reads configuration as systemd does: search path, masking, drop-ins. A Conf is the merged lines of one NAME.conf,
- * each with the place it came from; what they mean is settings.h. Trouble goes into a ConfReport and stops nothing
- * but the line, or the file, that it is in.
+ * Reads configuration as systemd does: search path, masking, drop-ins. A Conf has the merged lines of one
+ * NAME.conf, each with the file and line that it came from; settings.h gives them a meaning. Faults go into a
+ * ConfReport. A faulty line or file is skipped, and all others are read.
  */
 
 #include <stdbool.h>
@@ -14,22 +14,23 @@
 
 typedef enum ConfSeverity {
         CONF_WARNING,
-        CONF_ERROR, /* the identity cannot use this configuration */
+        CONF_ERROR, /* a fault: the identity cannot use this configuration */
 } ConfSeverity;
 
+/* One fault or warning. */
 typedef struct ConfRemark {
         ConfSeverity severity;
-        char *text; /* "/etc/dps/gateway.conf:7: …", one line, no secret in it */
+        char *text; /* "/etc/dps/gateway.conf:7: …": one line, without secrets */
 } ConfRemark;
 
 typedef struct ConfReport {
         ConfRemark *remarks;
         size_t n_remarks;
         bool has_errors;
-        bool is_incomplete; /* there was no memory for a remark, which then counts as an error */
+        bool is_incomplete; /* a text is missing because memory ran out; counts as an error */
 } ConfReport;
 
-/* `line` 0: the file as a whole; `file` NULL: no file. */
+/* `line` 0: it is about the file as a whole; `file` NULL: it is about no file. */
 void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
                      const char *format, ...) __attribute__((format(printf, 5, 6)));
 void conf_report_done(ConfReport *report);
@@ -44,7 +45,7 @@ typedef struct ConfLine {
 
 typedef struct Conf {
         char *name;   /* NAME; "dpsd" for the daemon's own */
-        char **files; /* all that were read, in order */
+        char **files; /* all files that were read, in order */
         ConfLine *lines;
         size_t n_lines;
 } Conf;
@@ -52,19 +53,20 @@ typedef struct Conf {
 Conf *conf_free(Conf *c);
 DEFINE_FREEP(Conf, conf_free)
 
-/* The directories to search, first wins: $CONFIGURATION_DIRECTORY, or /etc/dps, /run/dps.d, /usr/lib/dps; each below
- * `root` if that is not NULL. */
+/* The directories to search, of which the first takes precedence: $CONFIGURATION_DIRECTORY, or else /etc/dps,
+ * /run/dps.d and /usr/lib/dps. If `root` is not NULL, they are below it. */
 int conf_directories(const char *root, char ***ret);
 
-/* Names of all identities that have an unmasked file, sorted; files with other names are warned of. A directory that
- * is there and cannot be read is a failure, and an error in the report: nobody is retired because of it. */
+/* The sorted names of all identities that have a file and are not masked. The report warns of files whose
+ * name is not valid. If a directory exists and cannot be read, the call fails and the report says so: the
+ * identities in it must not be taken for removed. */
 int conf_list(char *const *directories, ConfReport *report, char ***ret);
 
-/* Reads NAME.conf and its drop-ins. -ENOENT: there is none, or it is masked. A file that cannot be read, or is no
- * text, is an error in the report, and the rest is read all the same. */
+/* Reads NAME.conf and its drop-ins. -ENOENT: there is no NAME.conf, or it is masked. A file that cannot be
+ * read or is not text is an error in the report, and the other files are read. */
 int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret);
-/* Reads just this one file, as `name` (verify-config of a file that is not installed). A file that cannot be read is
- * an error in the report, and its errno. */
+/* Reads this one file only, as the identity `name`: verify-config checks files that are not installed yet. A
+ * file that cannot be read is an error in the report, and the call fails with its errno. */
 int conf_load_file(const char *path, const char *name, ConfReport *report, Conf **ret);
 
 /* [A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}, not ending in .conf, .d or .json, and not "dpsd". */

@@ -18,11 +18,11 @@
 
 #define CREDENTIAL_PREFIX "credential:"
 
-static const char no_reference[] =
-        "takes credential:NAME or the absolute path of a file (what is given is not shown); to use this "
-        "secret, write it to a file with mode 0600 and name that file here";
+static const char no_reference[] = "must be credential:NAME or the absolute path of a file (the value is not "
+                                   "shown); to use this secret, "
+                                   "write it to a file with mode 0600 and give the path of that file";
 
-/* --- what it names ------------------------------------------------------------------------------------------ */
+/* --- references ----------------------------------------------------------------------------------------- */
 
 bool credential_name_is_valid(const char *name) {
         if (isempty(name) || strlen(name) > NAME_MAX || streq(name, ".") || streq(name, ".."))
@@ -33,7 +33,7 @@ bool credential_name_is_valid(const char *name) {
         return true;
 }
 
-/* One key in 64 begins with a slash when it is written as base64. No path ends with its padding. */
+/* One key in 64 begins with a slash in base64, as a path does. No path ends with the padding of base64. */
 static bool looks_like_base64(const char *text) {
         for (const char *p = text; *p && *p != '='; p++)
                 if (!isalnum((unsigned char) *p) && *p != '+' && *p != '/')
@@ -48,8 +48,8 @@ int secret_check(const char *reference, char **ret_why) {
                 if (credential_name_is_valid(name))
                         return 0;
                 return why(ret_why, -EINVAL,
-                           "the name behind credential: is none: it is printable, at most 255 letters, with "
-                           "no space, slash or colon");
+                           "the name after credential: must be 1 to 255 printable ASCII characters without "
+                           "space, slash or colon");
         }
 
         if (*reference != '/' || strlen(reference) >= PATH_MAX || looks_like_base64(reference))
@@ -90,8 +90,8 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
                 if (r != -ENOENT)
                         return r;
                 return why(ret_why, -EAGAIN,
-                           "credential:%s: there is no credential %s or dps_%s; the unit passes it with "
-                           "LoadCredential=, and a restart is needed for a new one",
+                           "credential:%s: there is no credential %s or dps_%s; the unit passes credentials "
+                           "with LoadCredential=, and a new one needs a restart",
                            name, name, name);
         }
 
@@ -102,29 +102,29 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
         return 0;
 }
 
-/* --- who may have it ---------------------------------------------------------------------------------------- */
+/* --- who may read the file ------------------------------------------------------------------------------ */
 
-#define WHO_TEXT_MAX 64
+#define OWNER_TEXT_MAX 64
 
-/* "root:adm"; numbers where there is no name. */
-static const char *who(uid_t uid, gid_t gid, char buffer[static WHO_TEXT_MAX]) {
+/* "root:adm". A user or group without a name is shown as a number. */
+static const char *format_owner(uid_t uid, gid_t gid, char buffer[static OWNER_TEXT_MAX]) {
         const struct passwd *user = getpwuid(uid);
         const struct group *group = getgrgid(gid);
         size_t n;
 
         if (user)
-                (void) snprintf(buffer, WHO_TEXT_MAX / 2, "%s", user->pw_name);
+                (void) snprintf(buffer, OWNER_TEXT_MAX / 2, "%s", user->pw_name);
         else
-                (void) snprintf(buffer, WHO_TEXT_MAX / 2, "%u", (unsigned) uid);
+                (void) snprintf(buffer, OWNER_TEXT_MAX / 2, "%u", (unsigned) uid);
         n = strlen(buffer);
         if (group)
-                (void) snprintf(buffer + n, WHO_TEXT_MAX - n, ":%s", group->gr_name);
+                (void) snprintf(buffer + n, OWNER_TEXT_MAX - n, ":%s", group->gr_name);
         else
-                (void) snprintf(buffer + n, WHO_TEXT_MAX - n, ":%u", (unsigned) gid);
+                (void) snprintf(buffer + n, OWNER_TEXT_MAX - n, ":%u", (unsigned) gid);
         return buffer;
 }
 
-/* The path as a shell takes it. */
+/* The path with the quotes that a shell needs. */
 static char *shell_quote(const char *path) {
         char *quoted, *p;
 
@@ -144,10 +144,10 @@ static char *shell_quote(const char *path) {
         return quoted;
 }
 
-/* The command after which we, and nobody else but root, can read the file. */
-static int mending_command(const char *path, const struct stat *st, char **ret) {
+/* The command after which this process and root can read the file, and nobody else. */
+static int correcting_command(const char *path, const struct stat *st, char **ret) {
         _cleanup_(freep) char *quoted = shell_quote(path);
-        char owner[WHO_TEXT_MAX];
+        char owner[OWNER_TEXT_MAX];
         int n;
 
         if (!quoted)
@@ -158,20 +158,21 @@ static int mending_command(const char *path, const struct stat *st, char **ret) 
         else if (st->st_gid == getegid())
                 n = asprintf(ret, "chmod 0640 %s", quoted);
         else
-                n = asprintf(ret, "chown %s %s && chmod 0640 %s", who(0, getegid(), owner), quoted, quoted);
+                n = asprintf(ret, "chown %s %s && chmod 0640 %s", format_owner(0, getegid(), owner), quoted,
+                             quoted);
         return n < 0 ? -ENOMEM : 0;
 }
 
-static int blame_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
+static int explain_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
         _cleanup_(freep) char *command = NULL;
-        char owner[WHO_TEXT_MAX];
+        char owner[OWNER_TEXT_MAX];
         int k;
 
-        k = mending_command(path, st, &command);
+        k = correcting_command(path, st, &command);
         if (k < 0)
                 return k;
         return why(ret_why, r, "%s: %s (owner %s, mode %04o): run %s", path, what,
-                   who(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777, command);
+                   format_owner(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777, command);
 }
 
 static const char *exposure(const struct stat *st) {
@@ -186,11 +187,11 @@ static const char *exposure(const struct stat *st) {
         return NULL;
 }
 
-static int blame_errno(const char *path, int r, char **ret_why) {
+static int explain_errno(const char *path, int r, char **ret_why) {
         struct stat st;
 
         if (r == -EACCES && stat(path, &st) >= 0)
-                return blame_file(path, &st, "we cannot read it", r, ret_why);
+                return explain_file(path, &st, "we cannot read it", r, ret_why);
         return why(ret_why, r, "%s: %s", path, r == -EFBIG ? "larger than 64 kB" : strerror(-r));
 }
 
@@ -207,14 +208,14 @@ int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_
 
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd < 0 || fstat(fd, &st) < 0)
-                return blame_errno(path, -errno, ret_why);
+                return explain_errno(path, -errno, ret_why);
 
         if (!S_ISREG(st.st_mode))
                 return why(ret_why, -ENOTSUP, "%s: not a regular file", path);
         what = exposure(&st);
         if (what)
-                return blame_file(path, &st, what, -EPERM, ret_why);
+                return explain_file(path, &st, what, -EPERM, ret_why);
 
         r = file_read_fd(fd, SECRET_SIZE_MAX, ret, ret_size);
-        return r < 0 ? blame_errno(path, r, ret_why) : 0;
+        return r < 0 ? explain_errno(path, r, ret_why) : 0;
 }

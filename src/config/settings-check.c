@@ -23,8 +23,8 @@ int id_scope_check(const char *value, char **ret_why) {
         if (dps_id_scope_is_valid(value))
                 return 0;
         return why(ret_why, -EINVAL,
-                   "not an ID scope, which is letters, digits and -, such as 0ne00AABBCC; the overview page "
-                   "of the DPS instance tells it");
+                   "not an ID scope, which consists of letters, digits and -, such as 0ne00AABBCC; the "
+                   "overview page of the DPS instance shows it");
 }
 
 int registration_id_check(const char *value, char **ret_why) {
@@ -53,14 +53,14 @@ int endpoint_check(const char *value, char **ret_why) {
                 return 0;
         if (strstr(value, "://") || strchr(value, '/'))
                 return why(ret_why, -EINVAL,
-                           "a name alone is wanted, without https:// or mqtts:// and without path");
+                           "must be a host name alone, without https:// or mqtts:// and without a path");
         if (colon && strspn(colon + 1, "0123456789") == strlen(colon + 1))
                 return why(ret_why, -EINVAL,
-                           "a name alone is wanted; a port belongs into MqttPort= or HttpsPort=");
+                           "must be a host name alone; the port belongs in MqttPort= or HttpsPort=");
         if (endswith(value, ".azure-devices.net"))
                 return why(ret_why, -EINVAL,
-                           "that is an IoT hub; DPS is global.azure-devices-provisioning.net, and says which "
-                           "hub it is");
+                           "this is an IoT hub; the endpoint must be DPS, which assigns the hub, such as "
+                           "global.azure-devices-provisioning.net");
         if (!is_host_name(value))
                 return why(ret_why, -EINVAL, "neither a host name nor a numeric address");
         return 0;
@@ -93,23 +93,23 @@ int payload_check(const char *value, char **ret_why) {
                 return -ENOMEM;
         e = json_tokener_get_error(tokener);
         if (e == json_tokener_continue)
-                return why(ret_why, -EINVAL, "not JSON: it ends too early");
+                return why(ret_why, -EINVAL, "is not JSON: the text ends too early");
         if (e != json_tokener_success)
-                return why(ret_why, -EINVAL, "not JSON: %s at character %zu", json_tokener_error_desc(e),
+                return why(ret_why, -EINVAL, "is not JSON: %s at character %zu", json_tokener_error_desc(e),
                            json_tokener_get_parse_end(tokener) + 1);
         if (json_tokener_get_parse_end(tokener) != size)
-                return why(ret_why, -EINVAL, "not JSON: something is behind its end");
+                return why(ret_why, -EINVAL, "is not JSON: there is more text after its end");
         if (!json_object_is_type(object, json_type_object))
-                return why(ret_why, -EINVAL, "DPS takes a JSON object, such as {\"site\":\"north\"}");
+                return why(ret_why, -EINVAL, "must be a JSON object, such as {\"site\":\"north\"}");
         if (!json_numbers_are_valid(object))
-                return why(ret_why, -EINVAL, "not JSON: it holds a number that is none");
+                return why(ret_why, -EINVAL, "is not JSON: a number in it is not valid");
         return 0;
 }
 
 int path_check(const char *value, char **ret_why) {
         if (value[0] == '/' && strlen(value) < PATH_MAX)
                 return 0;
-        return why(ret_why, -EINVAL, "the absolute path of a file is wanted");
+        return why(ret_why, -EINVAL, "must be the absolute path of a file");
 }
 
 int proxy_check(const char *value, char **ret_why) {
@@ -125,22 +125,23 @@ int proxy_check(const char *value, char **ret_why) {
         if (host != value && *host && *host != '/' && *host != ':')
                 return 0;
         return why(ret_why, -EINVAL,
-                   "takes http://[USER@]HOST:PORT, https:// or socks5h:// (what is given is not shown)");
+                   "must be http://[USER@]HOST:PORT, or the same with https:// or socks5h:// (the value is "
+                   "not shown)");
 }
 
 int reference_check(const char *value, char **ret_why) {
         if (specifier_present(value) && (value[0] == '/' || startswith(value, "credential:")))
-                return 0; /* checked again when they are expanded */
+                return 0; /* it is checked again when the specifiers are expanded */
         return secret_check(value, ret_why);
 }
 
 int certificate_check(const char *value, char **ret_why) {
         if (value[0] == '/' || startswith(value, "credential:"))
                 return reference_check(value, ret_why);
-        return why(ret_why, -EINVAL, "the absolute path of a PEM file is wanted, or credential:NAME");
+        return why(ret_why, -EINVAL, "must be the absolute path of a PEM file, or credential:NAME");
 }
 
-/* Keys in hardware: known by an URI, in which % is not ours. */
+/* A key in hardware is named by a URI, in which % does not begin a specifier. */
 bool private_key_is_uri(const char *value) {
         return startswith(value, "pkcs11:") || startswith(value, "handle:");
 }
@@ -152,12 +153,12 @@ int private_key_check(const char *value, char **ret_why) {
             number[strspn(number, "0123456789abcdefABCDEF")] == 0)
                 return 0;
         if (startswith(value, "handle:"))
-                return why(ret_why, -EINVAL, "has a handle that is none; it is written as handle:0x81000002");
+                return why(ret_why, -EINVAL, "has an invalid handle; write it as handle:0x81000002");
         return private_key_is_uri(value) ? 0 : reference_check(value, ret_why);
 }
 
 int group_check(const char *value, char **ret_why) {
         if (consists_of(value, "_-.") && value[0] != '-' && strlen(value) <= 31)
                 return 0;
-        return why(ret_why, -EINVAL, "not the name of a group");
+        return why(ret_why, -EINVAL, "not a valid name of a group");
 }

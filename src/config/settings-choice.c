@@ -8,7 +8,7 @@
 #include "basic/text.h"
 #include "config/settings-internal.h"
 
-#define UNKNOWN_MAX 20 /* told, of one identity */
+#define UNKNOWN_MAX 20 /* warnings for one identity */
 
 static const char *const sections[] = { "Provisioning", "Attestation", "Hub", "Access", "Daemon" };
 
@@ -52,7 +52,7 @@ static int choose_line(Choice *c, const Key *k, const ConfLine *line, bool is_ow
         return 0;
 }
 
-/* Insertions, deletions and changes from one word to the other; case counts little. */
+/* The number of letters to insert, delete or change to make one word of the other, without regard to case. */
 static unsigned distance(const char *a, const char *b) {
         unsigned row[32], n = (unsigned) strlen(b);
 
@@ -101,12 +101,13 @@ static bool is_section(const char *name) {
         return false;
 }
 
-/* A base64 key with its padding, on a line of its own, looks like an assignment: what is long is not repeated. */
+/* A key in base64 ends with =, so on a line of its own it looks like an assignment. Hence long names are not
+ * shown. */
 static const char *shown_name(const char *name) {
         return strlen(name) <= 20 ? name : "(a long name)";
 }
 
-static void remark_unknown(Reading *reading, const ConfLine *line) {
+static void warn_of_unknown(Reading *reading, const ConfLine *line) {
         const char *section = nearest_section(line->section);
         const Key *near = nearest_key(line->key), *elsewhere = key_find(NULL, line->key);
 
@@ -120,8 +121,8 @@ static void remark_unknown(Reading *reading, const ConfLine *line) {
                                 elsewhere ? elsewhere->name : shown_name(line->key));
         else if (elsewhere)
                 conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "%s= belongs into [%s], not into [%s], ignoring", line->key,
-                                elsewhere->section, line->section);
+                                "%s= belongs in [%s], not in [%s], ignoring", line->key, elsewhere->section,
+                                line->section);
         else if (near)
                 conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
                                 "there is no %s= in [%s], did you mean %s=? Ignoring", line->key,
@@ -140,10 +141,10 @@ int reading_choose(Reading *reading, const Conf *conf, bool is_own) {
                 const Key *k = key_find(line->section, line->key);
 
                 if (!k && is_own)
-                        remark_unknown(reading, line);
+                        warn_of_unknown(reading, line);
                 if (k && (k->flags & KEY_DAEMON) && !is_daemons)
                         conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                        "[%s] belongs into dpsd.conf, ignoring %s=", k->section, k->name);
+                                        "[%s] belongs in dpsd.conf, ignoring %s=", k->section, k->name);
                 if (!k || ((k->flags & KEY_DAEMON) && !is_daemons))
                         continue;
 

@@ -2,18 +2,18 @@
 #pragma once
 
 /*
- * What the files of the settings share; everybody else includes settings.h.
+ * What the files of the settings share. Other files include settings.h.
  *
- *      settings-check.c   what a value must be
- *      settings-key.c     the table of keys, which storing, comparing, copying and expanding all go by
- *      settings-choice.c  which of the lines count for each key: a bad value that a drop-in has replaced harms nobody
- *      settings-rules.c   how the values go together
- *      settings.c         from lines to Settings, and with specifiers expanded
+ *      settings-check.c   whether a value is valid
+ *      settings-key.c     the table of keys: values are stored, compared, copied and expanded by it
+ *      settings-choice.c  which lines count for each key: a bad value that a drop-in replaces is not an error
+ *      settings-rules.c   whether the values can be used together, and are complete
+ *      settings.c         makes Settings from lines, and expands specifiers
  */
 
 #include "config/settings.h"
 
-/* What is no such value gives -EINVAL and the reason, which may follow "Key=value: ". */
+/* -EINVAL: the value is not valid, and `ret_why` is the reason, to be shown after "Key=value: ". */
 int id_scope_check(const char *value, char **ret_why);
 int registration_id_check(const char *value, char **ret_why);
 int endpoint_check(const char *value, char **ret_why);
@@ -31,22 +31,22 @@ typedef enum FieldType {
         FIELD_TEXTS, /* char **, a line each */
         FIELD_WORDS, /* char **, several in a line, separated by white space or commas */
         FIELD_PORT,  /* uint16_t */
-        FIELD_SPLAY, /* uint64_t, as the next */
+        FIELD_SPLAY, /* uint64_t, in µs, as the next */
         FIELD_LIFETIME,
         FIELD_BOOL,
         FIELD_TRANSPORT,
         FIELD_RENEW,
-        FIELD_RENEW_BEFORE, /* percent, or usec */
-        FIELD_METHODS,      /* with their number */
+        FIELD_RENEW_BEFORE, /* percent, or µs */
+        FIELD_METHODS,      /* methods[] and n_methods */
         FIELD_ATTEMPTS,     /* of DaemonSettings */
 } FieldType;
 
 typedef enum KeyFlags {
         KEY_LIST = 1 << 0,
         KEY_SECRET = 1 << 1,   /* the value is never shown */
-        KEY_EXPANDED = 1 << 2, /* specifiers */
-        KEY_CHECKED = 1 << 3,  /* `check` bears specifiers */
-        KEY_SYSTEM = 1 << 4,   /* "system" is the default */
+        KEY_EXPANDED = 1 << 2, /* may hold specifiers */
+        KEY_CHECKED = 1 << 3,  /* `check` accepts values with specifiers */
+        KEY_SYSTEM = 1 << 4,   /* the value "system" means the default */
         KEY_DAEMON = 1 << 5,   /* dpsd.conf only */
         /* The value tells which device this is: see key_quote(). */
         KEY_PRIVATE = 1 << 6,
@@ -56,27 +56,27 @@ typedef struct Key {
         const char *section, *name;
         size_t offset; /* in Settings */
         FieldType type;
-        int (*check)(const char *value, char **ret_why); /* NULL: storing it checks enough */
+        int (*check)(const char *value, char **ret_why); /* NULL: key_store() checks enough */
         unsigned flags;
 } Key;
 
 #define N_KEYS 26
 extern const Key *const settings_keys; /* N_KEYS of them */
 
-/* `section` NULL: any. NULL: there is none. */
+/* `section` NULL: any section. Returns NULL if there is no such key. */
 const Key *key_find(const char *section, const char *name);
 bool key_is_text(const Key *k);  /* char * */
 bool key_is_texts(const Key *k); /* char ** */
 void *key_field(const Key *k, const Settings *s);
-/* Whether this value may be in a message. */
+/* Whether a message may show this value. */
 bool key_may_be_shown(const Key *k, const char *value);
-/* A value, which may be shown, as messages show it. A private one is put in double quotes, where `dpsctl --redact` finds and masks it; quotes
- * inside become single ones. NULL: out of memory. */
+/* A value that may be shown, in the form for messages. A private one is put in double quotes, where `dpsctl --redact` finds
+ * and masks it; quotes inside become single ones. NULL: out of memory. */
 char *key_quote(const Key *k, const char *value);
-/* Checks the value and stores it, or appends it to a list. Errors as …_check(). */
+/* Checks the value and stores it, or appends it to a list. Fails as …_check() does. */
 int key_store(const Key *k, Settings *s, const char *value, char **ret_why);
 
-/* Which value of which key it was that had specifiers. */
+/* Where a value with specifiers was written. */
 typedef struct ValuePlace {
         const Key *key;
         size_t index; /* of a list */
@@ -87,36 +87,37 @@ int place_set(Place *place, const char *file, unsigned line);
 
 #define LIST_LINES_MAX 64 /* of one key */
 
-/* The lines that count for one key: all that came since the last reset, or the last one. */
+/* The lines that count for one key: for a list those since its last reset, else the last one. */
 typedef struct Choice {
         const ConfLine **lines;
         size_t n;
-        bool is_own; /* the identity says something of it: the defaults do not count */
-        bool is_overfull;
+        bool is_own;      /* the identity sets or resets the key, so the defaults do not count */
+        bool is_overfull; /* there were more than LIST_LINES_MAX */
 } Choice;
 
-/* NULL: nobody set it. */
+/* NULL: the key is not set. */
 const ConfLine *choice_last_line(const Choice *c);
 
 typedef struct Reading {
         const Conf *own;
         ConfReport *report;
         Settings *settings;
-        Choice choices[N_KEYS]; /* as `settings_keys` */
+        Choice choices[N_KEYS]; /* in the order of `settings_keys` */
         unsigned n_unknown;
 } Reading;
 
 void reading_done(Reading *reading);
 Choice *reading_choice(Reading *reading, const char *name);
-/* The defaults first, then the identity's own. */
+/* Chooses the lines that count. To be called for the defaults first, then for the identity's own
+ * configuration. */
 int reading_choose(Reading *reading, const Conf *conf, bool is_own);
-/* Of two ways to say a thing, the identity's own stands against a default. */
+/* Where two keys exclude each other, the one that the identity sets cancels the default for the other. */
 void reading_settle(Reading *reading);
 
-/* Stores what was chosen; bad values are reported, and stop nothing. */
+/* Stores the chosen values. Bad values are reported, and the others are stored. */
 int reading_store(Reading *reading);
 void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *line, const char *reason);
-/* What is stored, against each other; also of defaults alone. */
+/* Reports values that cannot be used together. Also used for the defaults alone. */
 void reading_check_together(Reading *reading);
-/* Whether all that an identity needs is there. */
+/* Reports what an identity needs and is missing. */
 void reading_check_complete(Reading *reading);

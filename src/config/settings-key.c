@@ -10,7 +10,7 @@
 #include "config/why.h"
 #include "dps/request.h"
 
-#define WORDS_MAX 256 /* of one key */
+#define WORDS_MAX 256 /* for one key */
 #define SHOWN_SIZE_MAX 128
 
 #define TOKEN_LIFETIME_MIN (30 * USEC_PER_SEC)
@@ -91,7 +91,7 @@ static const Key keys[] = {
         { "Daemon",       "MaxAttempts",            0,                            FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
 };
 /* clang-format on */
-static_assert(ELEMENTSOF(keys) == N_KEYS, "a Reading has room for a choice of each key");
+static_assert(ELEMENTSOF(keys) == N_KEYS, "a Reading must have room for a choice for each key");
 const Key *const settings_keys = keys;
 
 const Key *key_find(const char *section, const char *name) {
@@ -105,7 +105,7 @@ const Key *key_find(const char *section, const char *name) {
 bool settings_key_is_secret(const char *section, const char *key) {
         const Key *k = key_find(section, key);
 
-        return !k || (k->flags & KEY_SECRET); /* "GroupKye" holds one too */
+        return !k || (k->flags & KEY_SECRET); /* a misspelt "GroupKye" may hold a secret, too */
 }
 
 void *key_field(const Key *k, const Settings *s) {
@@ -155,8 +155,10 @@ static int store_methods(Settings *s, const char *value, char **ret_why) {
         STRV_FOREACH(w, words) {
                 r = method_from_string(*w, &m);
                 if (r < 0)
-                        return why(ret_why, -EINVAL,
-                                   "there is no method \"%.40s\"; there are symmetric-key, x509 and tpm", *w);
+                        return why(
+                                ret_why, -EINVAL,
+                                "there is no method \"%.40s\"; the methods are symmetric-key, x509 and tpm",
+                                *w);
                 if (!has_method(s, m))
                         s->methods[s->n_methods++] = m;
         }
@@ -167,7 +169,7 @@ static int store_port(uint16_t *field, const char *value, char **ret_why) {
         uint64_t n;
 
         if (parse_u64(value, &n) < 0 || n < 1 || n > UINT16_MAX)
-                return why(ret_why, -EINVAL, "not a port, which is 1 to 65535");
+                return why(ret_why, -EINVAL, "must be a port from 1 to 65535");
         *field = (uint16_t) n;
         return 0;
 }
@@ -176,7 +178,7 @@ static int store_bool(bool *field, const char *value, char **ret_why) {
         int r = parse_boolean(value);
 
         if (r < 0)
-                return why(ret_why, -EINVAL, "yes or no is wanted");
+                return why(ret_why, -EINVAL, "must be yes or no");
         *field = r;
         return 0;
 }
@@ -203,7 +205,7 @@ static int store_renew_before(Settings *s, const char *value, char **ret_why) {
 
         if (scan_u64(&end, &percent) >= 0 && streq(end, "%")) {
                 if (percent < 1 || percent > 99)
-                        return why(ret_why, -EINVAL, "1%% to 99%% of the lifetime, or a duration");
+                        return why(ret_why, -EINVAL, "must be 1%% to 99%% of the lifetime, or a duration");
                 s->renew_before_percent = (unsigned) percent;
                 s->renew_before_usec = 0;
                 return 0;
@@ -238,7 +240,7 @@ static int check_value(const Key *k, const char *value, char **ret_why) {
         r = specifier_check(value, ret_why);
         if (r == -EINVAL && (k->flags & KEY_SECRET)) {
                 free(TAKE_PTR(*ret_why));
-                return why(ret_why, r, "has a specifier that is none (what is given is not shown)");
+                return why(ret_why, r, "has an invalid specifier (the value is not shown)");
         }
         return r;
 }
@@ -269,13 +271,13 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
         case FIELD_TRANSPORT:
                 r = word_from_list(value, transport_names, _TRANSPORT_MAX);
                 if (r < 0)
-                        return why(ret_why, r, "auto, mqtt or https is wanted");
+                        return why(ret_why, r, "must be auto, mqtt or https");
                 s->transport = (TransportChoice) r;
                 return 0;
         case FIELD_RENEW:
                 r = word_from_list(value, renew_names, _RENEW_MAX);
                 if (r < 0)
-                        return why(ret_why, r, "provision or token is wanted");
+                        return why(ret_why, r, "must be provision or token");
                 s->renew = (Renew) r;
                 return 0;
         case FIELD_RENEW_BEFORE:

@@ -24,7 +24,7 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
                                 reason, k->flags & KEY_SECRET ? "" : hint);
 }
 
-/* For what is found wrong only when it is expanded. */
+/* Faults in a value with specifiers may be found when it is expanded, so its place is kept. */
 static int remember_place(Settings *s, const Key *k, size_t index, const ConfLine *line) {
         ValuePlace *grown;
 
@@ -64,11 +64,12 @@ int reading_store(Reading *reading) {
         return 0;
 }
 
-/* Where something is missing, there is no line to name. */
+/* A fault about something that is missing has no line. If the file could not be read at all, only that is
+ * reported. */
 static void report_missing(Reading *reading, ConfSeverity severity, const char *what) {
         const Conf *own = reading->own;
 
-        if (own->n_lines > 0 || !reading->report->has_errors) /* else the file could not be read at all */
+        if (own->n_lines > 0 || !reading->report->has_errors)
                 conf_report_add(reading->report, severity, own->files ? own->files[0] : own->name, 0, "%s",
                                 what);
 }
@@ -77,7 +78,7 @@ static void check_required(Reading *reading) {
         if (reading_choice(reading, "IdScope")->n == 0)
                 report_missing(reading, CONF_ERROR,
                                "IdScope= in [Provisioning] is missing; the overview page of the DPS instance "
-                               "tells it");
+                               "shows it");
         if (reading_choice(reading, "RegistrationId")->n == 0)
                 report_missing(reading, CONF_ERROR,
                                "RegistrationId= in [Provisioning] is missing, such as gw-%{serial|mac:eth0}");
@@ -89,11 +90,12 @@ static void check_pair(Reading *reading, const char *one, const char *other) {
 
         if (a && b)
                 conf_report_add(reading->report, CONF_ERROR, b->file, b->line,
-                                "%s= and %s= exclude each other; the other one is in %s:%u", other, one,
+                                "%s= cannot be used together with %s=, which is in %s:%u", other, one,
                                 a->file, a->line);
 }
 
-/* What dpsd of this version cannot do is refused: nothing else is done instead, least of all is a proxy gone around. */
+/* What this version cannot do is an error. It must not do something else instead, such as connect without the
+ * proxy. */
 static void check_supported(Reading *reading) {
         const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport"));
         const ConfLine *proxy = choice_last_line(reading_choice(reading, "Proxy"));
@@ -102,90 +104,95 @@ static void check_supported(Reading *reading) {
                 conf_report_add(reading->report, CONF_ERROR, transport->file, transport->line,
                                 "Transport=https: this version of dpsd speaks MQTT only");
         if (proxy && reading->settings->proxy)
-                conf_report_add(
-                        reading->report, CONF_ERROR, proxy->file, proxy->line,
-                        "Proxy= is set: this version of dpsd cannot use a proxy, and does not go around one");
+                conf_report_add(reading->report, CONF_ERROR, proxy->file, proxy->line,
+                                "Proxy= is set: this version of dpsd cannot use a proxy, and does not "
+                                "connect without it");
 }
 
-typedef struct Obstacle {
-        const ConfLine *line; /* NULL: something is missing */
+/* Why a method cannot be used. */
+typedef struct MethodFault {
+        const ConfLine *line; /* NULL: something is missing, so there is no line */
         const char *what;     /* NULL: the method can be used */
-        bool is_final;        /* an error also where another method could be used */
-} Obstacle;
+        bool is_final;        /* an error even if another method can be used */
+} MethodFault;
 
-static Obstacle symmetric_key_obstacle(Reading *reading) {
+static MethodFault symmetric_key_fault(Reading *reading) {
         if (reading_choice(reading, "Key")->n > 0 || reading_choice(reading, "GroupKey")->n > 0)
-                return (Obstacle){ 0 };
+                return (MethodFault){ 0 };
         if (reading_choice(reading, "Method")->n == 0 && reading_choice(reading, "Certificate")->n > 0)
-                return (Obstacle){
-                        .what = "Key= in [Attestation] is missing; for a certificate say Method=x509"
+                return (MethodFault){
+                        .what = "Key= in [Attestation] is missing; to use a certificate, set Method=x509"
                 };
-        return (Obstacle){ .what = "Key= in [Attestation] is missing, such as Key=credential:gateway.key" };
+        return (MethodFault){
+                .what = "Key= in [Attestation] is missing, such as Key=credential:gateway.key"
+        };
 }
 
-static Obstacle x509_obstacle(Reading *reading) {
+static MethodFault x509_fault(Reading *reading) {
         const Choice *certificates = reading_choice(reading, "Certificate"),
                      *private_keys = reading_choice(reading, "PrivateKey");
 
         if (certificates->n == 0)
-                return (Obstacle){
+                return (MethodFault){
                         .what = "Certificate= in [Attestation] is missing, which Method=x509 needs"
                 };
         if (private_keys->n == 0)
-                return (Obstacle){
+                return (MethodFault){
                         .what = "PrivateKey= in [Attestation] is missing, which Method=x509 needs"
                 };
         if (certificates->n != private_keys->n)
-                return (Obstacle){
+                return (MethodFault){
                         choice_last_line(private_keys),
-                        "there must be as many lines PrivateKey= as Certificate=, in the same order", true
+                        "there must be a line PrivateKey= for each line Certificate=, in the same order", true
                 };
 
         for (size_t i = 0; i < private_keys->n; i++)
                 if (strv_contains(reading->settings->private_keys, private_keys->lines[i]->value) &&
                     private_key_is_uri(private_keys->lines[i]->value))
-                        return (Obstacle){ private_keys->lines[i],
-                                           "PrivateKey= names a key in hardware: this version of dpsd takes "
-                                           "key files only",
-                                           false };
-        return (Obstacle){ 0 };
+                        return (MethodFault){
+                                private_keys->lines[i],
+                                "PrivateKey= names a key in hardware: this version of dpsd can use "
+                                "key files only",
+                                false
+                        };
+        return (MethodFault){ 0 };
 }
 
-static Obstacle method_obstacle(Reading *reading, Method m) {
+static MethodFault method_fault(Reading *reading, Method m) {
         switch (m) {
         case METHOD_SYMMETRIC_KEY:
-                return symmetric_key_obstacle(reading);
+                return symmetric_key_fault(reading);
         case METHOD_X509:
-                return x509_obstacle(reading);
+                return x509_fault(reading);
         case METHOD_TPM:
-                return (Obstacle){ choice_last_line(reading_choice(reading, "Method")),
-                                   "Method=tpm: this version of dpsd has no TPM attestation", false };
+                return (MethodFault){ choice_last_line(reading_choice(reading, "Method")),
+                                      "Method=tpm: this version of dpsd has no TPM attestation", false };
         case _METHOD_MAX:
                 break;
         }
         abort();
 }
 
-/* Methods that cannot be used are worth a warning where one can, which is then taken. */
+/* If at least one method can be used, the others are warned of. Otherwise they are errors. */
 static void check_methods(Reading *reading) {
         const Settings *s = reading->settings;
-        Obstacle obstacles[_METHOD_MAX];
+        MethodFault faults[_METHOD_MAX];
         bool is_possible = false;
 
         for (unsigned i = 0; i < s->n_methods; i++) {
-                obstacles[i] = method_obstacle(reading, s->methods[i]);
-                is_possible = is_possible || !obstacles[i].what;
+                faults[i] = method_fault(reading, s->methods[i]);
+                is_possible = is_possible || !faults[i].what;
         }
 
         for (unsigned i = 0; i < s->n_methods; i++) {
-                const Obstacle *o = &obstacles[i];
-                ConfSeverity severity = is_possible && !o->is_final ? CONF_WARNING : CONF_ERROR;
+                const MethodFault *f = &faults[i];
+                ConfSeverity severity = is_possible && !f->is_final ? CONF_WARNING : CONF_ERROR;
 
-                if (o->what && o->line)
-                        conf_report_add(reading->report, severity, o->line->file, o->line->line, "%s",
-                                        o->what);
-                else if (o->what)
-                        report_missing(reading, severity, o->what);
+                if (f->what && f->line)
+                        conf_report_add(reading->report, severity, f->line->file, f->line->line, "%s",
+                                        f->what);
+                else if (f->what)
+                        report_missing(reading, severity, f->what);
         }
 }
 
@@ -194,17 +201,19 @@ static void warn_of_group_key(Reading *reading) {
         const ConfLine *line = choice_last_line(c);
 
         if (line && c->is_own && reading_choice(reading, "Key")->n == 0)
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "GroupKey= makes every device of the enrollment group: one stolen box is the "
-                                "whole group; Key= with the device's own key is safer (dpsctl derive-key)");
+                conf_report_add(
+                        reading->report, CONF_WARNING, line->file, line->line,
+                        "GroupKey= gives every device the key of its whole enrollment group, so one stolen "
+                        "device exposes them all; Key= with the device's own key is safer (dpsctl "
+                        "derive-key)");
 }
 
 static void check_times(Reading *reading) {
         const Settings *s = reading->settings;
         const Choice *before = reading_choice(reading, "RenewBefore"),
                      *lifetime = reading_choice(reading, "TokenLifetime");
-        const Choice *blamed = before->n > 0 && !s->renew_before_percent ? before : lifetime;
-        const ConfLine *line = choice_last_line(blamed);
+        const Choice *decisive = before->n > 0 && !s->renew_before_percent ? before : lifetime;
+        const ConfLine *line = choice_last_line(decisive);
         uint64_t before_usec = s->renew_before_percent
                                        ? s->token_lifetime_usec / 100 * s->renew_before_percent
                                        : s->renew_before_usec;
@@ -220,17 +229,17 @@ static void check_times(Reading *reading) {
                 return;
         }
 
-        /* The earliest that may come: dpsd renews at some fraction of RenewBefore=. */
+        /* The shortest interval: dpsd renews when some fraction of RenewBefore= is left. */
         interval_usec = s->token_lifetime_usec - before_usec;
-        if (blamed->is_own &&
+        if (decisive->is_own &&
             (s->token_lifetime_usec < TOKEN_LIFETIME_SHORT || interval_usec < TOKEN_LIFETIME_SHORT / 2))
                 conf_report_add(
-                        reading->report, CONF_WARNING, line->file, line->line,
-                        "%s=%.80s: up to %llu %s a day", line->key, line->value,
+                        reading->report, CONF_WARNING, line->file, line->line, "%s=%.80s: up to %llu %s",
+                        line->key, line->value,
                         (unsigned long long) (USEC_PER_DAY / MAX(interval_usec, USEC_PER_SEC)),
                         s->renew == RENEW_PROVISION
-                                ? "registrations of this device, of a quota that the whole fleet shares,"
-                                : "new tokens");
+                                ? "registrations of this device a day, and the whole fleet shares one quota"
+                                : "new tokens a day");
 }
 
 void reading_check_together(Reading *reading) {

@@ -14,8 +14,13 @@
 #define MAX_ATTEMPTS_DEFAULT 50
 #define MAX_ATTEMPTS_MAX 10000
 
-Settings *settings_free(Settings *s) {
-        if (!s)
+Settings *settings_ref(Settings *s) {
+        __atomic_add_fetch(&s->n_more_references, 1, __ATOMIC_RELAXED);
+        return s;
+}
+
+Settings *settings_unref(Settings *s) {
+        if (!s || __atomic_fetch_sub(&s->n_more_references, 1, __ATOMIC_ACQ_REL) > 0)
                 return NULL;
 
         for (size_t i = 0; i < N_KEYS; i++) {
@@ -35,7 +40,7 @@ Settings *settings_free(Settings *s) {
 }
 
 static int settings_new(const char *name, Settings **ret) {
-        _cleanup_(settings_freep) Settings *s = malloc(sizeof(Settings));
+        _cleanup_(settings_unrefp) Settings *s = malloc(sizeof(Settings));
 
         if (!s)
                 return -ENOMEM;
@@ -63,21 +68,25 @@ int place_set(Place *place, const char *file, unsigned line) {
         return place->file ? 0 : -ENOMEM;
 }
 
-static int set_place(Place *place, const Choice *a, const Choice *b) {
-        const ConfLine *line = choice_last_line(a) ?: choice_last_line(b);
-
-        return line ? place_set(place, line->file, line->line) : 0;
-}
-
 static int set_places(Reading *reading) {
-        Settings *s = reading->settings;
-        int r;
+        const struct {
+                Place *place;
+                const char *key, *other_key;
+        } places[] = {
+                { &reading->settings->keys_place, "Key", "GroupKey" },
+                { &reading->settings->certificates_place, "Certificate", "PrivateKey" },
+        };
 
-        r = set_place(&s->keys_place, reading_choice(reading, "Key"), reading_choice(reading, "GroupKey"));
-        if (r < 0)
-                return r;
-        return set_place(&s->certificates_place, reading_choice(reading, "Certificate"),
-                         reading_choice(reading, "PrivateKey"));
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                const ConfLine *line =
+                        choice_last_line(reading_choice(reading, places[i].key))
+                                ?: choice_last_line(reading_choice(reading, places[i].other_key));
+                int r = line ? place_set(places[i].place, line->file, line->line) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
@@ -101,7 +110,7 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
 }
 
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret) {
-        _cleanup_(settings_freep) Settings *s = NULL;
+        _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = own, .report = report };
         int r;
 
@@ -128,18 +137,19 @@ static void read_max_attempts(Reading *reading, DaemonSettings *ret) {
                 ret->max_attempts = (unsigned) n;
         else
                 reading_report_bad_value(reading, key_find("Daemon", "MaxAttempts"), line,
-                                         "1 to 10000 is wanted");
+                                         "must be 1 to 10000");
 }
 
 void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret) {
-        _cleanup_(settings_freep) Settings *s = NULL;
+        _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = conf, .report = report };
 
         *ret = (DaemonSettings){ .max_attempts = MAX_ATTEMPTS_DEFAULT };
         if (!conf)
                 return;
 
-        /* The defaults for identities are checked here too, so that what is wrong is told where nobody uses them. */
+        /* The defaults for identities are checked here, too, so that faults are reported even if no identity
+         * uses them. */
         if (settings_new(conf->name, &s) < 0) {
                 conf_report_add(report, CONF_ERROR, NULL, 0, "out of memory");
                 return;
@@ -179,7 +189,7 @@ bool settings_equal(const Settings *a, const Settings *b) {
                a->share_key == b->share_key;
 }
 
-/* From one to the other. */
+/* Settings with specifiers, and the copy in which they are expanded. */
 typedef struct Expansion {
         const Settings *from;
         Settings *to;
@@ -198,7 +208,7 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         _cleanup_(erase_and_freep) char *value = NULL;
         _cleanup_(freep) char *reason = NULL;
         bool is_shown = key_may_be_shown(k, text);
-        /* The wrong credential is soon named, and is a key. */
+        /* Somebody may name the wrong credential, and its value may be a key. */
         bool is_value_shown = is_shown && !strstr(text, "credential:");
         _cleanup_(freep) char *shown = NULL, *shown_value = NULL;
         const Place *place;
@@ -263,14 +273,17 @@ static int copy_place(const Place *place, Place *ret) {
         return place->file ? place_set(ret, place->file, place->line) : 0;
 }
 
-/* A copy without its texts. */
+/* A copy of everything but the texts. */
 static int copy_plain(const Settings *s, Settings **ret) {
-        _cleanup_(settings_freep) Settings *c = malloc(sizeof(Settings));
+        _cleanup_(settings_unrefp) Settings *c = malloc(sizeof(Settings));
         int r;
 
         if (!c)
                 return -ENOMEM;
-        *c = *s;
+        /* Without the count of references, which other threads may change meanwhile. */
+        c->n_more_references = 0;
+        memcpy((char *) c + sizeof(c->n_more_references), (const char *) s + sizeof(s->n_more_references),
+               sizeof(*s) - sizeof(s->n_more_references));
         c->keys_place = c->certificates_place = (Place){ 0 };
         c->specifiers = NULL;
         c->n_specifiers = 0;
@@ -293,7 +306,7 @@ static int copy_plain(const Settings *s, Settings **ret) {
 }
 
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         const Key *certificate = key_find("Attestation", "Certificate");
         Expansion e = { .from = s, .context = *context, .ret_why = ret_why };
         int r;
@@ -303,7 +316,8 @@ int settings_expand(const Settings *s, const SpecifierContext *context, Settings
                 return r;
         e.to = expanded;
 
-        /* %{cert-cn} is of the first certificate, whose own path may have specifiers. */
+        /* The certificates come first: %{cert-cn} needs the path of the first one, which may have specifiers
+         * itself. */
         r = expand_key(&e, certificate);
         if (r < 0)
                 return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the lines of a Conf mean: every key of dps.conf(5), checked and with its default. */
+/* The meaning of the lines of a Conf: every key of dps.conf(5), checked, and with its default. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,7 +9,7 @@
 #include "config/conf.h"
 #include "config/specifier.h"
 
-/* Not every box has programs of other users: it may not exist. */
+/* The group may not exist: not every device runs programs of other users. */
 #define GROUP_DEFAULT "dps"
 
 typedef enum Method {
@@ -32,17 +32,19 @@ typedef enum Renew {
         _RENEW_MAX,
 } Renew;
 
-/* A value and where it was written, for errors that are found later (a key file that cannot be read). */
+/* Where a value was written, for faults that are found later: a key file that cannot be read. */
 typedef struct Place {
         char *file;
         unsigned line;
 } Place;
 
+/* They do not change after they are made, so that several threads may read them. */
 typedef struct Settings {
+        unsigned n_more_references; /* beside the first, so that zeroed settings have one */
         char *name;
 
         /* [Provisioning] */
-        char *id_scope; /* may hold specifiers, as may all that are not marked: settings_expand() */
+        char *id_scope; /* may hold specifiers, as all members that are not marked: settings_expand() */
         char *registration_id;
         char *endpoint;
         uint16_t mqtt_port, https_port;
@@ -52,24 +54,24 @@ typedef struct Settings {
         char *payload_file;
         uint64_t splay_usec;
         bool required_for_provisioned;
-        char *proxy;          /* a secret may be in it: never print; no specifiers */
+        char *proxy;          /* may hold a secret, so never print it; no specifiers */
         char *proxy_password; /* a reference */
         char **no_proxy;      /* no specifiers */
-        char **ca_files;      /* NULL: system */
+        char **ca_files;      /* NULL: the CAs of the system */
 
         /* [Attestation] */
         Method methods[_METHOD_MAX]; /* in order of preference */
         unsigned n_methods;
-        char **keys; /* references: credential:NAME or absolute path, not expanded text of keys */
+        char **keys; /* references, credential:NAME or an absolute path; never the keys themselves */
         char **group_keys;
         char **certificates;
-        char **private_keys; /* references, or URIs (pkcs11:, handle:) without specifiers */
-        Place keys_place,
-                certificates_place; /* of the last line that set Key=/GroupKey=, Certificate=/PrivateKey= */
+        char **private_keys;      /* references, or URIs (pkcs11:, handle:), which have no specifiers */
+        Place keys_place;         /* of the last line that set Key= or GroupKey= */
+        Place certificates_place; /* of the last line that set Certificate= or PrivateKey= */
 
         /* [Hub] */
         uint64_t token_lifetime_usec;
-        unsigned renew_before_percent; /* 0: renew_before_usec counts */
+        unsigned renew_before_percent; /* 0: renew_before_usec is used */
         uint64_t renew_before_usec;
         Renew renew;
 
@@ -77,25 +79,28 @@ typedef struct Settings {
         char *group; /* no specifiers */
         bool share_key;
 
-        struct ValuePlace *specifiers; /* settings-internal.h's: where values with specifiers are from */
-        size_t n_specifiers;           /* 0: expanded */
+        struct ValuePlace *specifiers; /* where values with specifiers were written: settings-internal.h */
+        size_t n_specifiers;           /* 0: there are none, or they are expanded */
 } Settings;
 
-/* `defaults` (of dpsd.conf, its sections for identities) may be NULL; what the identity assigns replaces them, lists
- * too. Always gives settings where memory lasts: with errors in the report they are not to be used. What this version
- * cannot do is an error as well. */
+/* `defaults` is dpsd.conf, or NULL. What the identity assigns replaces its defaults, also those of lists.
+ * Fails only with -ENOMEM: if there are errors in the report, `ret` is set and must not be used. To ask for
+ * what this version cannot do is an error, too. */
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
-Settings *settings_free(Settings *s);
-DEFINE_FREEP(Settings, settings_free)
-/* A copy with all specifiers expanded, and checked; errors as specifier_expand(), and `ret_why` names file, line and key too.
- * %{cert-cn} is of the first Certificate= where the context names none. */
+/* In any thread. */
+Settings *settings_ref(Settings *s);
+Settings *settings_unref(Settings *s);
+DEFINE_FREEP(Settings, settings_unref)
+/* A copy with all specifiers expanded and their values checked. Fails as specifier_expand() does; `ret_why`
+ * also names file, line and key. If the context has no certificate, %{cert-cn} is of the first
+ * Certificate=. */
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why);
-/* Whether a reload has to disturb the identity. */
+/* Whether two settings are the same, so that a reload does not disturb the identity. */
 bool settings_equal(const Settings *a, const Settings *b);
 
-/* [Daemon] of dpsd.conf. `conf` may be NULL. What is wrong with the defaults for identities is reported as well. */
+/* [Daemon] of dpsd.conf. `conf` may be NULL. Faults in the defaults for identities are reported as well. */
 typedef struct DaemonSettings {
-        unsigned max_attempts; /* in flight, default 50 */
+        unsigned max_attempts; /* at the same time; default 50 */
 } DaemonSettings;
 void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret);
 
@@ -106,5 +111,6 @@ const char *transport_choice_to_string(TransportChoice t);
 /* Whether a value of PrivateKey= names a key in hardware, not a file. */
 bool private_key_is_uri(const char *value);
 
-/* For `dpsctl cat-config`: values of this key are never shown; nor are those of unknown keys, misspelt as they are. */
+/* Whether `dpsctl cat-config` hides the values of this key. It hides those of unknown keys, too: the key may
+ * be a misspelt one whose value is secret. */
 bool settings_key_is_secret(const char *section, const char *key);

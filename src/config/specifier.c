@@ -30,12 +30,12 @@
 #define CERTIFICATE_FILE_MAX (256U * 1024)
 #define MAC_SIZE 6
 
-/* Whose machine id it is: one that other applications cannot compute from theirs. */
+/* Makes %{machine-id} differ from the machine ids of other applications, which cannot be computed from it. */
 #define DPS_APPLICATION_ID SD_ID128_MAKE(6b, 1f, 0e, 5d, 8a, 27, 4c, 93, b4, 5e, d1, 70, 2c, 96, 3f, a8)
 
-/* --- values ------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
-/* What firmware says where a vendor did not care. In lower case. */
+/* What firmware reports if the vendor has set no value. In lower case. */
 static const char *const placeholders[] = {
         "0123456789",
         "03000200-0400-0500-0006-000700080009",
@@ -73,7 +73,7 @@ static const char *const placeholders[] = {
         "unspecified",
 };
 
-/* All 0 or all F, whatever separates them; or no letter and digit at all. */
+/* Whether all letters and digits are 0, or all are F, or there are none. */
 static bool is_blank(Span s) {
         char first = 0;
 
@@ -96,10 +96,10 @@ static bool is_placeholder(Span s) {
         return is_blank(s);
 }
 
-/* A value of the hardware, made fit for a registration id. -ENOENT: a placeholder. */
+/* A value of the hardware, with characters that a registration id can have. -ENOENT: it is a placeholder. */
 static int hardware_value(const char *text, size_t size, char **ret) {
-        Span s =
-                span_strip((Span){ text, strnlen(text, size) }); /* device tree values end with a zero byte */
+        /* Values in the device tree end with a zero byte. */
+        Span s = span_strip((Span){ text, strnlen(text, size) });
         char *value;
 
         if (is_placeholder(s))
@@ -115,7 +115,7 @@ static int hardware_value(const char *text, size_t size, char **ret) {
         return 0;
 }
 
-/* The first line of a text. -ENODATA: there is nothing in it; -EBADMSG: not printable. */
+/* The first line of a text. -ENODATA: it is empty; -EBADMSG: it is not printable. */
 static int first_line(const char *text, size_t size, char **ret) {
         Span s = span_strip((Span){ text, size });
         const char *newline = memchr(s.start, '\n', s.size);
@@ -158,15 +158,15 @@ static const char *text_of_errno(int r) {
         case -EFBIG:
                 return "it is larger than 4 kB";
         case -ENOTSUP:
-                return "it is no regular file";
+                return "it is not a regular file";
         default:
                 return strerror(-r);
         }
 }
 
-/* --- where they come from --------------------------------------------------------------------------------------- */
+/* --- where values come from ----------------------------------------------------------------------------- */
 
-/* As sd_id128_get_machine_app_specific(), which knows the running system only. */
+/* As sd_id128_get_machine_app_specific(), which works for the running system only. */
 static int machine_id_below(const SpecifierContext *c, sd_id128_t *ret) {
         static const sd_id128_t application = DPS_APPLICATION_ID;
         uint8_t hash[EVP_MAX_MD_SIZE];
@@ -199,13 +199,13 @@ static int resolve_machine_id(const SpecifierContext *c, const char *argument, c
 
         r = c->root ? machine_id_below(c, &id) : sd_id128_get_machine_app_specific(DPS_APPLICATION_ID, &id);
         if (r < 0)
-                return why(ret_why, r == -ENOMEM ? r : -ENOENT, "/etc/machine-id holds no machine id");
+                return why(ret_why, r == -ENOMEM ? r : -ENOENT, "/etc/machine-id does not hold a machine id");
 
         *ret = strdup(sd_id128_to_string(id, text));
         return *ret ? 0 : -ENOMEM;
 }
 
-/* The first line that is neither empty nor a comment, as hostname(5) has it. */
+/* The first line that is neither empty nor a comment: see hostname(5). */
 static Span hostname_line(Span text) {
         while (text.size > 0) {
                 const char *newline = memchr(text.start, '\n', text.size);
@@ -237,14 +237,15 @@ static int resolve_hostname(const SpecifierContext *c, const char *argument, cha
                 return why(ret_why, -ENOENT, "there is no static host name (/etc/hostname: %s)",
                            text_of_errno(r));
         if (strcasecmp(name, "localhost") == 0 || strncasecmp(name, "localhost.", 10) == 0)
-                return why(ret_why, -ENOENT, "the host name is %s, which every box has", name);
+                return why(ret_why, -ENOENT, "the host name is %s, which is not unique", name);
 
         *ret = TAKE_PTR(name);
         return 0;
 }
 
-/* The permanent address; virtual interfaces have none, and what they have now counts. -ENODEV: no such interface;
- * -ENODATA: it has no such address. Asked is the kernel: /sys may be that of another network namespace. */
+/* The permanent address, or the current one for virtual interfaces, which have no permanent one. -ENODEV:
+ * there is no such interface; -ENODATA: it has no such address. This asks the kernel, because /sys may show
+ * another network namespace. */
 static int interface_address(const char *interface, uint8_t ret[static MAC_SIZE]) {
         static const uint8_t nothing[MAC_SIZE] = { 0 };
         union {
@@ -269,7 +270,7 @@ static int interface_address(const char *interface, uint8_t ret[static MAC_SIZE]
         return 0;
 }
 
-/* The same of another system: what it has now. */
+/* The current address of an interface of the system below the root directory. */
 static int address_below(const SpecifierContext *c, const char *interface, uint8_t ret[static MAC_SIZE]) {
         _cleanup_(freep) char *path = NULL, *text = NULL;
         size_t size;
@@ -308,17 +309,18 @@ static int resolve_mac(const SpecifierContext *c, const char *interface, char **
         return *ret ? 0 : -ENOMEM;
 }
 
-static int blame_hardware(const char *path, const char *what, const char *text, size_t size, char **ret_why) {
+static int explain_placeholder(const char *path, const char *what, const char *text, size_t size,
+                               char **ret_why) {
         Span found = span_strip((Span){ text, strnlen(text, size) });
         _cleanup_(freep) char *shown = text_for_people(found.start, found.size, 40);
 
         return why(ret_why, -ENOENT, "the %s in %s is a placeholder (\"%s\")", what, path, shown ?: "");
 }
 
-/* Tries the files in turn; the last refusal is told. */
+/* Tries the files in turn. If none has a value, `ret_why` is about the last that exists. */
 static int resolve_hardware(const SpecifierContext *c, const char *const *paths, const char *what, char **ret,
                             char **ret_why) {
-        _cleanup_(freep) char *refusal = NULL;
+        _cleanup_(freep) char *reason = NULL;
         int r;
 
         for (; *paths; paths++) {
@@ -333,17 +335,17 @@ static int resolve_hardware(const SpecifierContext *c, const char *const *paths,
                 if (r >= 0 || r == -ENOMEM)
                         return r;
 
-                before = TAKE_PTR(refusal);
+                before = TAKE_PTR(reason);
                 if (text)
-                        (void) blame_hardware(*paths, what, text, size, &refusal);
+                        (void) explain_placeholder(*paths, what, text, size, &reason);
                 else
-                        (void) why(&refusal, r, "%s: %s%s", *paths, text_of_errno(r),
+                        (void) why(&reason, r, "%s: %s%s", *paths, text_of_errno(r),
                                    r == -EACCES ? " (the daemon's group must be able to read it)" : "");
         }
 
-        if (!refusal)
-                return why(ret_why, -ENOENT, "this hardware tells no %s", what);
-        *ret_why = TAKE_PTR(refusal);
+        if (!reason)
+                return why(ret_why, -ENOENT, "this hardware reports no %s", what);
+        *ret_why = TAKE_PTR(reason);
         return -ENOENT;
 }
 
@@ -410,7 +412,7 @@ static void x509_freep(X509 **x) {
         X509_free(*x);
 }
 
-/* -EBADMSG: no certificate in it; -ENODATA: it has no (printable) common name. */
+/* -EBADMSG: this is not a certificate; -ENODATA: it has no common name, or not a printable one. */
 static int common_name(const char *pem, size_t size, char **ret) {
         _cleanup_(bio_freep) BIO *bio = BIO_new_mem_buf(pem, (int) size);
         _cleanup_(x509_freep) X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
@@ -457,7 +459,7 @@ static int resolve_certificate_name(const SpecifierContext *c, const char *argum
                                  : "the certificate's subject has no common name");
 }
 
-/* --- what can be asked for ---------------------------------------------------------------------------------------- */
+/* --- the specifiers ------------------------------------------------------------------------------------- */
 
 static bool is_interface(Span s) {
         if (s.size == 0 || s.size >= IFNAMSIZ || span_is_exact(s, ".") || span_is_exact(s, ".."))
@@ -488,8 +490,8 @@ static bool is_credential(Span s) {
 
 static const struct source {
         const char *name;
-        bool (*takes)(Span argument); /* NULL: none */
-        const char *form;             /* of the argument */
+        bool (*takes)(Span argument); /* whether the argument is valid; NULL: there is none */
+        const char *form;             /* what the argument must be */
         int (*resolve)(const SpecifierContext *c, const char *argument, char **ret, char **ret_why);
 } sources[] = {
         { "machine-id", NULL, NULL, resolve_machine_id },
@@ -504,7 +506,7 @@ static const struct source {
           resolve_credential },
 };
 
-/* "mac:eth0" taken apart. `ret_argument` has no start where there is none. */
+/* Splits "mac:eth0". Without an argument, the start of `ret_argument` is NULL. */
 static const struct source *find_source(Span s, Span *ret_argument) {
         const char *colon = memchr(s.start, ':', s.size);
         Span name = { s.start, colon ? (size_t) (colon - s.start) : s.size };
@@ -521,28 +523,19 @@ static int check_alternative(Span s, char **ret_why) {
         const struct source *source = find_source(s, &argument);
 
         if (!source)
-                return why(ret_why, -EINVAL,
-                           "there is no specifier \"%.*s\"; there are machine-id, hostname, mac:IFACE, "
-                           "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME",
-                           (int) MIN(s.size, (size_t) 40), s.start);
+                return why(
+                        ret_why, -EINVAL,
+                        "there is no specifier \"%.*s\"; the specifiers are machine-id, hostname, mac:IFACE, "
+                        "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME",
+                        (int) MIN(s.size, (size_t) 40), s.start);
         if (!source->takes && argument.start)
-                return why(ret_why, -EINVAL, "%%{%s} takes nothing behind a colon", source->name);
+                return why(ret_why, -EINVAL, "%%{%s} takes no argument", source->name);
         if (source->takes && !(argument.start && source->takes(argument)))
-                return why(ret_why, -EINVAL, "%%{%s:…} takes %s", source->name, source->form);
+                return why(ret_why, -EINVAL, "%%{%s:…} needs %s", source->name, source->form);
         return 0;
 }
 
-static int resolve_alternative(Span s, const SpecifierContext *c, char **ret, char **ret_why) {
-        Span span;
-        const struct source *source = find_source(s, &span);
-        _cleanup_(freep) char *argument = span_dup(span);
-
-        if (!argument)
-                return -ENOMEM;
-        return source->resolve(c, argument, ret, ret_why);
-}
-
-/* Moves *rest past the next of "a|b"; there is at least one, if only an empty one. */
+/* Moves *rest past the next alternative of "a|b". There is always at least one, which may be empty. */
 static bool next_alternative(Span *rest, Span *ret) {
         const char *bar;
 
@@ -566,16 +559,17 @@ static int check_one(Span inside, char **ret_why) {
         return 0;
 }
 
-/* The first alternative that resolves; else all their reasons, each with the name of its own. */
+/* The value of the first alternative that has one; else the reasons of all, each with its alternative. */
 static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char **ret_why) {
         _cleanup_(freep) char *reasons = NULL;
-        Span alternative;
+        Span alternative, span;
         int result = -ENOENT, r;
 
         while (next_alternative(&inside, &alternative)) {
-                _cleanup_(freep) char *reason = NULL, *before = TAKE_PTR(reasons);
+                const struct source *source = find_source(alternative, &span);
+                _cleanup_(freep) char *argument = span_dup(span), *reason = NULL, *before = TAKE_PTR(reasons);
 
-                r = resolve_alternative(alternative, c, ret, &reason);
+                r = argument ? source->resolve(c, argument, ret, &reason) : -ENOMEM;
                 if (r >= 0 || r == -ENOMEM)
                         return r;
                 if (r == -EAGAIN)
@@ -587,14 +581,14 @@ static int resolve_one(Span inside, const SpecifierContext *c, char **ret, char 
         return result;
 }
 
-/* --- the whole text --------------------------------------------------------------------------------------------- */
+/* --- the whole text ------------------------------------------------------------------------------------- */
 
 typedef enum PieceType {
         PIECE_TEXT,
-        PIECE_SPECIFIER, /* what is between %{ and } */
+        PIECE_SPECIFIER, /* what stands between %{ and } */
 } PieceType;
 
-/* Moves *text past its next piece. -EINVAL: bad syntax; 0: the end. */
+/* Moves *text past its next piece. 1: there is one; 0: the text has ended; -EINVAL: bad syntax. */
 static int next_piece(const char **text, PieceType *ret_type, Span *ret, char **ret_why) {
         const char *p = *text;
         size_t size = strcspn(p, "%");
@@ -617,7 +611,7 @@ static int next_piece(const char **text, PieceType *ret_type, Span *ret, char **
 
         size = strcspn(p + 2, "}");
         if (p[2 + size] != '}')
-                return why(ret_why, -EINVAL, "a %%{ without }");
+                return why(ret_why, -EINVAL, "a %%{ has no matching }");
         *ret_type = PIECE_SPECIFIER;
         *ret = (Span){ p + 2, size };
         *text = p + size + 3;
@@ -663,7 +657,8 @@ int specifier_expand(const char *text, const SpecifierContext *context, char **r
         Span piece;
         int r;
 
-        /* All of it first: what is final must not hide behind what may still appear. */
+        /* The syntax is checked first: an error in it is final, so it must not be hidden by a value that may
+         * still appear. */
         r = specifier_check(text, ret_why);
         if (r < 0)
                 return r;

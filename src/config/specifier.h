@@ -2,27 +2,28 @@
 #pragma once
 
 /*
- * Specifiers: %{serial}, %{mac:eth0}, %{a|b} … so that one image serves a fleet. The text that comes out is not
- * expanded again, and no command is ever run.
+ * Specifiers such as %{serial}, %{mac:eth0} and %{a|b}, so that one image serves a fleet. An expanded value
+ * is not expanded again, and no command is ever run.
  */
 
 #include <stdbool.h>
 
-/* Where to look; all NULL is the running system. */
+/* Where to look. If all are NULL, in the running system. */
 typedef struct SpecifierContext {
-        const char *root;        /* prefix of all paths read */
-        const char *certificate; /* file for %{cert-cn} */
-        const char *credentials; /* instead of $CREDENTIALS_DIRECTORY */
+        const char *root;        /* prefix of all paths that are read */
+        const char *certificate; /* path or credential:NAME, for %{cert-cn} */
+        const char *credentials; /* directory in place of $CREDENTIALS_DIRECTORY */
 } SpecifierContext;
 
 /*
- * -EINVAL: bad syntax, or an unknown specifier: final. -EAGAIN: nothing resolves yet, such as an interface that is
- * not there. -ENOENT: nothing resolves, and nothing that could appear by itself is concerned.
- * On failure `ret_why` says it for people: "%{serial}: this hardware tells no serial number; %{mac:eth7}: there is …".
- * Hardware values are trimmed, lower-cased, and made fit for a registration id.
+ * -EINVAL: bad syntax, or an unknown specifier. -EAGAIN: no alternative has a value yet, but one may get it
+ * by itself, such as an interface that has not appeared. -ENOENT: no alternative has a value, and none will
+ * get one by itself. On failure `ret_why` is a text for people: "%{serial}: this hardware reports no serial
+ * number; %{mac:eth7}: there …". Hardware values are trimmed, lower-cased, and characters that a registration
+ * id cannot have become "-".
  */
 int specifier_expand(const char *text, const SpecifierContext *context, char **ret, char **ret_why);
-/* Whether it has any, so that its value may change without the file. */
+/* Whether the text has specifiers, so that its value may change while the file stays the same. */
 bool specifier_present(const char *text);
-/* Checks the syntax only: for verify-config. */
+/* Checks the syntax only. -EINVAL. */
 int specifier_check(const char *text, char **ret_why);

@@ -101,13 +101,13 @@ static int shake_hands(SSL *ssl, int fd) {
 
 static void check_tls(Checks *c, const Settings *s, TlsContext *tls, int fd) {
         _cleanup_(SSL_freep) SSL *ssl = SSL_new(tls_context_ssl(tls));
-        DpsError error;
+        DpsError error = { 0 };
         int r;
 
-        tls_context_watch(tls);
         errno = 0;
         r = ssl ? shake_hands(ssl, fd) : -ENOMEM;
-        tls_context_blame(tls, &error);
+        if (ssl)
+                tls_connection_error(ssl, &error);
         if (r >= 0)
                 checks_add(c, s->name, "TLS", CHECK_OK, "%s has a trusted certificate, %s", s->endpoint,
                            SSL_get_version(ssl));

@@ -87,7 +87,7 @@ int twins_add(Twins *t, const Conf *conf, const Settings *settings, const Specif
 int twins_add_installed(Twins *t, char *const *directories, const Conf *defaults, char *const *names) {
         STRV_FOREACH(name, names) {
                 _cleanup_(conf_report_done) ConfReport report = { 0 };
-                _cleanup_(settings_freep) Settings *settings = NULL;
+                _cleanup_(settings_unrefp) Settings *settings = NULL;
                 _cleanup_(conf_freep) Conf *conf = NULL;
                 int r;
 

@@ -42,7 +42,7 @@ static void add_faults(Checks *c, const char *name, const ConfReport *report) {
 static void check_identity(Checks *c, char *const *directories, const Conf *defaults, const char *name,
                            Settings **ret_settings) {
         _cleanup_(conf_report_done) ConfReport report = { 0 };
-        _cleanup_(settings_freep) Settings *settings = NULL, *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *settings = NULL, *expanded = NULL;
         _cleanup_(conf_freep) Conf *conf = NULL;
         _cleanup_(freep) char *reason = NULL;
         int r;
@@ -97,7 +97,7 @@ static void check_twin(Checks *c, const Twins *twins, const Settings *s) {
 
 static void check_one(Checks *c, char *const *directories, const Conf *defaults, const Twins *twins,
                       const char *name, const Options *o) {
-        _cleanup_(settings_freep) Settings *settings = NULL;
+        _cleanup_(settings_unrefp) Settings *settings = NULL;
 
         check_identity(c, directories, defaults, name, &settings);
         if (!settings)

@@ -55,7 +55,7 @@ static void verification_done(Verification *v) {
 
 /* One file, or one identity with its drop-ins. */
 static int verify_conf(Verification *v, const Conf *conf) {
-        _cleanup_(settings_freep) Settings *settings = NULL;
+        _cleanup_(settings_unrefp) Settings *settings = NULL;
         DaemonSettings daemon;
         int r;
 

@@ -15,6 +15,7 @@
 #include <systemd/sd-bus.h>
 
 #include "basic/cleanup.h"
+#include "dpsd/groups.h"
 
 typedef enum AccessRight {
         ACCESS_USE,    /* polkit's io.dpsd.dps1.use: credentials of one identity */
@@ -35,8 +36,8 @@ typedef struct Access Access;
  * have changed since the request came; nothing but the request is kept. */
 typedef int (*access_handler_t)(sd_bus_message *request, void *userdata, sd_bus_error *error);
 
-/* `userdata` is what handlers get. */
-int access_new(void *userdata, Access **ret);
+/* `userdata` is what handlers get. `groups` is borrowed; a group that was not found yet has no members. */
+int access_new(const Groups *groups, void *userdata, Access **ret);
 /* Pending requests stay without an answer: for when the connection is gone. */
 Access *access_free(Access *a);
 DEFINE_FREEP(Access, access_free)

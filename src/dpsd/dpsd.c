@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* dpsd: the command line, and the loop. */
+/* dpsd: the command line. */
 
 #include <errno.h>
 #include <getopt.h>
@@ -13,8 +13,8 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "build-config.h"
+#include "dpsd/daemon.h"
 #include "dpsd/log.h"
-#include "dpsd/manager.h"
 
 static bool arg_once;
 static uint64_t arg_timeout_usec = USEC_INFINITY;
@@ -111,51 +111,8 @@ static void set_limits(void) {
         (void) umask(0077);
 }
 
-static int on_timeout(sd_event_source *s, uint64_t due_usec, void *userdata) {
-        log_error("not provisioned within the time given");
-        manager_leave(userdata, EXIT_TIMED_OUT);
-        return 0;
-}
-
-static int prepare_once(Manager *m) {
-        int r;
-
-        m->once = true;
-        r = strv_extend(&m->only, arg_names);
-        if (r < 0)
-                return r;
-        if (arg_timeout_usec == USEC_INFINITY)
-                return 0;
-        return sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, arg_timeout_usec, 0, on_timeout, m);
-}
-
-static int run(Manager *m) {
-        bool is_assigned = true;
-        int r;
-
-        r = arg_once ? prepare_once(m) : 0;
-        if (r >= 0)
-                r = manager_start(m);
-        if (r == -ENOENT && m->only)
-                return EXIT_NO_IDENTITY;
-        if (r < 0) {
-                log_error("cannot start: %s", strerror(-r));
-                return EXIT_FAILED;
-        }
-
-        manager_changed(m);
-        r = sd_event_loop(m->event);
-        if (r < 0) {
-                log_error("the event loop has failed: %s", strerror(-r));
-                return EXIT_FAILED;
-        }
-        if (r == 0 && arg_once && (!manager_is_done(m, &is_assigned) || !is_assigned))
-                return EXIT_NOT_ASSIGNED;
-        return r;
-}
-
 int main(int argc, char *argv[]) {
-        _cleanup_(manager_freep) Manager *m = NULL;
+        _cleanup_(daemon_freep) Daemon *d = NULL;
         int r;
 
         log_init();
@@ -164,11 +121,11 @@ int main(int argc, char *argv[]) {
                 return r < 0 ? EXIT_USAGE : EXIT_DONE;
 
         set_limits();
-        r = manager_new(&m);
+        r = daemon_new(&d);
         if (r < 0) {
                 if (r != -EBUSY)
                         log_error("cannot start: %s", strerror(-r));
                 return EXIT_FAILED;
         }
-        return run(m);
+        return arg_once ? daemon_run_once(d, arg_names, arg_timeout_usec) : daemon_run(d);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/identity-bus.h"
+#include "dpsd/bus-internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -8,7 +8,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
-#include "dpsd/manager-bus.h"
+#include "dpsd/identity-request.h"
 
 /*
  * The properties are listed in basic/contract.h; sd-bus reads them in place, as members of an IdentityView. Listeners
@@ -19,95 +19,6 @@
 #define REPORT_DETAIL_MAX 256
 /* A time reckoned from two clocks trembles, and that is no change. */
 #define TREMOR_USEC (100 * USEC_PER_MSEC)
-
-/* Text that sd-bus would not take would fail the whole object. */
-static const char *presentable(const char *s) {
-        if (!s)
-                return "";
-        return utf8_is_valid(s, strlen(s)) ? s : "?";
-}
-
-/* The last failure; where there is none, what is wrong with the file. */
-static bool shows_config_error(const Identity *i) {
-        return i->memory->error.id == DPS_ERROR_NONE && i->config_is_faulty;
-}
-
-static const DpsError *error_shown(const Identity *i) {
-        return shows_config_error(i) ? identity_config_error(i) : &i->memory->error;
-}
-
-/* Why there is nothing to ask DPS with: a fault in the file comes before what was wrong when last looked at. */
-static const DpsError *error_at_home(const Identity *i) {
-        return i->config_is_faulty ? identity_config_error(i) : &i->memory->error;
-}
-
-/* Whom we are to be if that is known; else whom we were. */
-static void view_who(IdentityView *v, const Settings *settings, const Assignment *a, Method method) {
-        if (settings) {
-                v->id_scope = presentable(settings->id_scope);
-                v->registration_id = presentable(settings->registration_id);
-                v->endpoint = presentable(settings->endpoint);
-        } else {
-                v->id_scope = presentable(a ? a->id_scope : NULL);
-                v->registration_id = presentable(a ? a->registration_id : NULL);
-                v->endpoint = presentable(a ? a->endpoint : NULL);
-        }
-        if (method == _METHOD_MAX && a)
-                method = a->method;
-        v->attestation_method = method == _METHOD_MAX ? "" : method_to_string(method);
-}
-
-static void view_assignment(IdentityView *v, const Assignment *a) {
-        static const Assignment none;
-
-        if (!a)
-                a = &none;
-        v->assigned_hub = presentable(a->hub);
-        v->device_id = presentable(a->device_id);
-        v->substatus = presentable(a->substatus);
-        v->generation = a->generation;
-        v->assigned_at = a->assigned_at_usec;
-        v->token_expires_at = a->token_expires_at_usec;
-        v->renew_at = a->renew_at_usec;
-        v->hub_authentication = !a->hub ? "" : a->method == METHOD_X509 ? "x509" : "sas";
-}
-
-static void view_error(IdentityView *v, const DpsError *e, uint64_t at_usec) {
-        bool is_readable = utf8_is_valid(e->message, strlen(e->message));
-
-        v->last_error = is_readable ? e->message : dps_error_id_meaning(e->id);
-        v->last_error_id = dps_error_id_to_string(e->id);
-        v->last_error_step = dps_step_to_string(e->step);
-        v->last_error_code = e->code;
-        v->last_tracking_id = presentable(e->tracking_id);
-        v->last_error_at = at_usec;
-}
-
-static void view_fill(const Identity *i, IdentityView *ret) {
-        const Assignment *a = i->memory->assignment;
-        const Settings *s = identity_settings(i);
-
-        *ret = (IdentityView){
-                .name = i->name,
-                .state = identity_state_to_string(i->state),
-                .waiting = identity_waiting_to_string(i->waiting),
-                .transport = i->transport || a ? "mqtt" : "",
-                .healthy = identity_is_healthy(i),
-                .configured = i->written && !i->config_is_faulty,
-                .required_for_provisioned = !s || s->required_for_provisioned,
-                .state_since = i->state_since_usec,
-                .certificate_expires_at = i->certificate_expires_at_usec,
-                .next_attempt_at = identity_next_attempt_at_usec(i),
-                .last_success_at = i->memory->last_success_at_usec,
-                .failing_since = i->memory->failing_since_usec,
-                .hub_last_seen_at = i->hub_last_seen_at_usec,
-                .attempts = i->memory->attempts,
-        };
-        view_who(ret, i->settings, a, i->method);
-        view_assignment(ret, a);
-        view_error(ret, error_shown(i),
-                   shows_config_error(i) ? i->config_error_at_usec : i->memory->error_at_usec);
-}
 
 int identity_bus_path(const char *name, char **ret) {
         return sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, ret);
@@ -150,7 +61,7 @@ static int refuse_not_assigned(const Identity *i, sd_bus_error *error) {
 static int refuse_clock(const Identity *i, sd_bus_error *error) {
         char behind[DURATION_TEXT_MAX];
 
-        format_duration(clock_behind_usec(i->manager->clock), behind);
+        format_duration(clock_behind_usec(i->core->clock), behind);
         return sd_bus_error_setf(error, DPS_BUS_ERROR_CLOCK_NOT_TRUSTED,
                                  "%s: no hub would take a token of now: the clock is %s behind; waiting for "
                                  "time synchronisation",
@@ -179,18 +90,78 @@ static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error
         }
 }
 
-int identity_bus_reprovision(sd_bus_message *request, Identity *i, sd_bus_error *error) {
+static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error);
+
+/* An answer that is given later. */
+typedef struct LateReply {
+        sd_bus_message *request;
+        Identity *identity; /* there as long as its handlers are called */
+        bool is_token;
+} LateReply;
+
+static int late_reply_new(sd_bus_message *request, Identity *i, bool is_token, LateReply **ret) {
+        LateReply *l = calloc(1, sizeof(*l));
+
+        if (!l)
+                return -ENOMEM;
+        *l = (LateReply){ .request = sd_bus_message_ref(request), .identity = i, .is_token = is_token };
+        *ret = l;
+        return 0;
+}
+
+static LateReply *late_reply_free(LateReply *l) {
+        if (!l)
+                return NULL;
+        sd_bus_message_unref(l->request);
+        free(l);
+        return NULL;
+}
+DEFINE_FREEP(LateReply, late_reply_free)
+
+/* As sd-bus does with what a handler returns. */
+static void end_late(LateReply *l, int r, const sd_bus_error *error) {
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(l->request, r, error);
+}
+
+static void on_looked(Identity *i, Credential *credential, const DpsError *why, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(late_reply_freep) LateReply *l = userdata;
+
+        end_late(l, reply_reprovision(l->request, i, true, &error), &error);
+}
+
+static int look_and_reply(sd_bus_message *request, Identity *i) {
+        LateReply *l;
+        int r;
+
+        r = late_reply_new(request, i, false, &l);
+        if (r < 0)
+                return r;
+        r = identity_with_credential(i, on_looked, l);
+        if (r < 0)
+                late_reply_free(l);
+        return r < 0 ? r : 1;
+}
+
+static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error) {
         uint64_t job, retry_usec = 0;
         int r;
 
-        r = identity_reprovision(i, &job, &retry_usec);
+        r = identity_reprovision(i, has_looked, &job, &retry_usec);
+        if (r == -EAGAIN)
+                return look_and_reply(request, i);
         if (r == -EBUSY)
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
                                          "%s: asked too often, possible again in %" PRIu64 " s", i->name,
                                          (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
         if (r < 0)
-                return refuse(i, r, presentable(error_at_home(i)->message), error);
+                return refuse(i, r, text_or_nothing(identity_error_at_home(i)->message), error);
         return sd_bus_reply_method_return(request, "t", job);
+}
+
+int identity_bus_reprovision(Bus *b, sd_bus_message *request, Identity *i, sd_bus_error *error) {
+        return reply_reprovision(request, i, false, error);
 }
 
 static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error *error) {
@@ -200,39 +171,58 @@ static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error
         r = find_addressed(userdata, request, &i, error);
         if (r < 0)
                 return r;
-        return identity_bus_reprovision(request, i, error);
+        return reply_reprovision(request, i, false, error);
+}
+
+static int send_text(const LateReply *l, const char *text, uint64_t expires_at_usec) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_return(l->request, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_sensitive(reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(reply, "s", text);
+        if (r >= 0 && l->is_token)
+                r = sd_bus_message_append(reply, "t", expires_at_usec);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError *why, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(late_reply_freep) LateReply *l = userdata;
+        _cleanup_(erase_and_freep) char *owned = text;
+
+        if (r >= 0)
+                r = send_text(l, owned, expires_at_usec);
+        else
+                r = refuse(l->identity, r, text_or_nothing(why->message), &error);
+        end_late(l, r, &error);
 }
 
 static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(erase_and_freep) char *json = NULL;
+        _cleanup_(late_reply_freep) LateReply *l = NULL;
         Identity *i;
         int r;
 
         r = find_addressed(userdata, request, &i, error);
         if (r < 0)
                 return r;
-        r = identity_connection(i, &json);
-        if (r < 0)
-                return refuse(i, r, presentable(error_shown(i)->message), error);
-
-        r = sd_bus_message_new_method_return(request, &reply);
+        r = late_reply_new(request, i, false, &l);
         if (r < 0)
                 return r;
-        r = sd_bus_message_sensitive(reply);
+        r = identity_connection(i, on_text, l);
         if (r < 0)
-                return r;
-        r = sd_bus_message_append(reply, "s", json);
-        if (r < 0)
-                return r;
-        return sd_bus_send(NULL, reply, NULL);
+                return refuse(i, r, NULL, error);
+        l = NULL; /* the answer owns it now */
+        return 1;
 }
 
 static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(erase_and_freep) char *token = NULL;
-        uint64_t lifetime_sec, expires_at_usec;
-        DpsError why = { 0 };
+        _cleanup_(late_reply_freep) LateReply *l = NULL;
+        uint64_t lifetime_sec;
         Identity *i;
         int r;
 
@@ -242,20 +232,14 @@ static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *
         r = sd_bus_message_read(request, "t", &lifetime_sec);
         if (r < 0)
                 return r;
-        r = identity_token(i, lifetime_sec, &token, &expires_at_usec, &why);
-        if (r < 0)
-                return refuse(i, r, presentable(why.message), error);
-
-        r = sd_bus_message_new_method_return(request, &reply);
+        r = late_reply_new(request, i, true, &l);
         if (r < 0)
                 return r;
-        r = sd_bus_message_sensitive(reply);
+        r = identity_token(i, lifetime_sec, on_text, l);
         if (r < 0)
-                return r;
-        r = sd_bus_message_append(reply, "st", token, expires_at_usec);
-        if (r < 0)
-                return r;
-        return sd_bus_send(NULL, reply, NULL);
+                return refuse(i, r, NULL, error);
+        l = NULL; /* the answer owns it now */
+        return 1;
 }
 
 static int refuse_kind(const char *word, sd_bus_error *error) {
@@ -330,20 +314,25 @@ static const struct guarded {
         { "ReportHubConnected", ACCESS_USE, act_report_hub_connected },
 };
 
+static Bus *bus_of(BusIdentity *found) {
+        return (Bus *) ((char *) found - offsetof(Bus, found));
+}
+
 static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        Bus *b = bus_of(userdata);
         const Identity *i = ((BusIdentity *) userdata)->identity;
         const char *member = sd_bus_message_get_member(request);
 
         for (size_t k = 0; k < ELEMENTSOF(guarded); k++)
                 if (streq(guarded[k].member, member))
-                        return access_request(bus_of(i->manager)->access, request, guarded[k].right, i->name,
+                        return access_request(b->access, request, guarded[k].right, i->name,
                                               identity_group(i), guarded[k].act, error);
         return -EBADR;
 }
 
 static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        const State *s = ((BusIdentity *) userdata)->identity->memory;
+        const Record *s = ((BusIdentity *) userdata)->identity->keeper.record;
         int r;
 
         r = sd_bus_message_new_method_return(request, &reply);
@@ -355,8 +344,8 @@ static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_er
         for (unsigned k = 0; k < s->n_transitions; k++) {
                 const Transition *t = &s->transitions[k];
 
-                r = sd_bus_message_append(reply, "(tss)", t->at_usec, presentable(t->state),
-                                          presentable(t->detail));
+                r = sd_bus_message_append(reply, "(tss)", t->at_usec, text_or_nothing(t->state),
+                                          text_or_nothing(t->detail));
                 if (r < 0)
                         return r;
         }
@@ -407,7 +396,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         if (!i)
                 return 0;
 
-        view_fill(i, &b->found.view);
+        identity_view(i, &b->found.view);
         b->found.identity = i;
         *ret_found = &b->found;
         return 1;
@@ -471,21 +460,21 @@ static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *prop
         }
 }
 
-void bus_identity_changed(Manager *m, Identity *i) {
+void bus_identity_changed(Bus *b, Identity *i) {
         _cleanup_(freep) char *path = NULL;
         char *names[ELEMENTSOF(identity_vtable)];
         size_t n_names = 0;
         uint32_t *told = i->bus_slot;
         IdentityView v;
 
-        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+        if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
                 return;
         if (!told)
                 told = i->bus_slot = calloc(ELEMENTSOF(identity_vtable), sizeof(*told));
         if (!told)
                 return;
 
-        view_fill(i, &v);
+        identity_view(i, &v);
         for (size_t k = 0; k < ELEMENTSOF(identity_vtable); k++) {
                 const sd_bus_vtable *property = &identity_vtable[k];
                 uint32_t now;
@@ -500,46 +489,61 @@ void bus_identity_changed(Manager *m, Identity *i) {
                 names[n_names++] = (char *) property->x.property.member;
         }
         names[n_names] = NULL;
-        (void) sd_bus_emit_properties_changed_strv(m->bus, path, DPS_BUS_IDENTITY, names);
+        (void) sd_bus_emit_properties_changed_strv(b->connection, path, DPS_BUS_IDENTITY, names);
 }
 
-void identity_bus_forget(Identity *i) {
+static void forget_told(Identity *i) {
         free(i->bus_slot);
         i->bus_slot = NULL;
 }
 
-void bus_identity_added(Manager *m, Identity *i) {
-        _cleanup_(freep) char *path = NULL;
-
-        if (!m->bus || identity_bus_path(i->name, &path) < 0)
-                return;
-        (void) sd_bus_emit_object_added(m->bus, path);
-        (void) sd_bus_emit_signal(m->bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityAdded", "so", i->name,
-                                  path);
+static void forget_jobs(Bus *b) {
+        for (size_t k = 0; k < b->n_jobs; k++) {
+                free(b->jobs[k].path);
+                free(b->jobs[k].error);
+        }
+        free(b->jobs);
+        b->jobs = NULL;
+        b->n_jobs = 0;
 }
 
-void bus_identity_removed(Manager *m, Identity *i) {
+void identity_bus_forget_all(Bus *b) {
+        for (size_t k = 0; k < b->manager->n_identities; k++)
+                forget_told(b->manager->identities[k]);
+        forget_jobs(b);
+}
+
+void bus_identity_added(Bus *b, Identity *i) {
         _cleanup_(freep) char *path = NULL;
 
-        identity_bus_forget(i);
-        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+        if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
+                return;
+        (void) sd_bus_emit_object_added(b->connection, path);
+        (void) sd_bus_emit_signal(b->connection, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityAdded", "so",
+                                  i->name, path);
+}
+
+void bus_identity_removed(Bus *b, Identity *i) {
+        _cleanup_(freep) char *path = NULL;
+
+        forget_told(i);
+        if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
                 return;
         /* By their names: sd_bus_emit_object_removed() would look for an object that may be gone by now. */
-        (void) sd_bus_emit_interfaces_removed(m->bus, path, DPS_BUS_IDENTITY, "org.freedesktop.DBus.Peer",
-                                              "org.freedesktop.DBus.Introspectable",
-                                              "org.freedesktop.DBus.Properties", NULL);
-        (void) sd_bus_emit_signal(m->bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityRemoved", "so", i->name,
-                                  path);
+        (void) sd_bus_emit_interfaces_removed(
+                b->connection, path, DPS_BUS_IDENTITY, "org.freedesktop.DBus.Peer",
+                "org.freedesktop.DBus.Introspectable", "org.freedesktop.DBus.Properties", NULL);
+        (void) sd_bus_emit_signal(b->connection, DPS_BUS_PATH, DPS_BUS_MANAGER, "IdentityRemoved", "so",
+                                  i->name, path);
 }
 
-void bus_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char *error) {
+void bus_job_ended(Bus *b, Identity *i, uint64_t job, bool ok, const char *error) {
         _cleanup_(freep) char *path = NULL, *copy = NULL;
-        Bus *b = bus_of(m);
         BusJob *jobs;
 
-        if (!m->bus || identity_bus_path(i->name, &path) < 0)
+        if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
                 return;
-        copy = strdup(presentable(error));
+        copy = strdup(text_or_nothing(error));
         jobs = reallocarray(b->jobs, b->n_jobs + 1, sizeof(*jobs));
         if (!jobs || !copy) {
                 b->jobs = jobs ?: b->jobs;
@@ -549,7 +553,6 @@ void bus_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char
         b->jobs = jobs;
         b->jobs[b->n_jobs++] =
                 (BusJob){ .path = TAKE_PTR(path), .error = TAKE_PTR(copy), .id = job, .ok = ok };
-        manager_identity_changed(m, i); /* so that the turn has an end */
 }
 
 void identity_bus_tell_jobs(Bus *b) {
@@ -557,15 +560,5 @@ void identity_bus_tell_jobs(Bus *b) {
                 (void) sd_bus_emit_signal(b->connection, b->jobs[k].path, DPS_BUS_IDENTITY,
                                           "ReprovisionFinished", "tbs", b->jobs[k].id, b->jobs[k].ok,
                                           b->jobs[k].error);
-        identity_bus_forget_jobs(b);
-}
-
-void identity_bus_forget_jobs(Bus *b) {
-        for (size_t k = 0; k < b->n_jobs; k++) {
-                free(b->jobs[k].path);
-                free(b->jobs[k].error);
-        }
-        free(b->jobs);
-        b->jobs = NULL;
-        b->n_jobs = 0;
+        forget_jobs(b);
 }

@@ -1,56 +1,224 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/identity-internal.h"
+#include "dpsd/identity-request.h"
 
 #include <errno.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/identity-facts.h"
+#include "dpsd/identity-view.h"
 #include "dpsd/log.h"
-#include "dpsd/manager.h"
-
-/* What somebody on the box asks for, and what programs tell of the hub. Every trigger has its limit. */
+#include "dpsd/publication.h"
 
 #define REQUEST_BURST 5
 #define REQUEST_INTERVAL_USEC USEC_PER_MINUTE
 
-void identity_finish_jobs(Identity *i, bool ok, const char *error) {
-        for (size_t k = 0; k < i->n_jobs; k++)
-                manager_job_finished(i->manager, i, i->jobs[k], ok, error ?: "");
-        free(i->jobs);
-        i->jobs = NULL;
-        i->n_jobs = 0;
+/* ---- reprovisioning ---- */
+
+/* Something on this machine is in the way: 0, or the errno for it. */
+static int find_obstacle(const Identity *i) {
+        ConfigurationState c = configuration_state(&i->configuration);
+
+        if (!i->configuration.settings || c == CONFIGURATION_TWIN)
+                return -EINVAL;
+        if (i->for_dps.error.id == DPS_ERROR_NONE)
+                return 0;
+        return i->for_dps.error.id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL;
 }
 
-int identity_reprovision(Identity *i, uint64_t *ret_job, uint64_t *ret_retry_usec) {
-        uint64_t *jobs;
+int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64_t *ret_retry_usec) {
+        uint64_t now = world_now_usec(i->core->world, CLOCK_BOOTTIME);
+        int r;
 
-        if (!i->settings)
-                return -EINVAL;
-        if (!ratelimit_take(&i->requests, REQUEST_BURST, REQUEST_INTERVAL_USEC, now_usec(CLOCK_BOOTTIME),
-                            ret_retry_usec))
+        if (!has_looked &&
+            !ratelimit_take(&i->requests, REQUEST_BURST, REQUEST_INTERVAL_USEC, now, ret_retry_usec))
                 return -EBUSY;
-        if (i->trouble != WAITING_NOTHING)
-                identity_reconsider(i);
-        if (i->trouble != WAITING_NOTHING)
-                return i->trouble == WAITING_KEY ? -ENOKEY : -EINVAL;
+        r = find_obstacle(i);
+        if (r < 0 && !has_looked) {
+                identity_look_again(i);
+                r = find_obstacle(i);
+                if (r < 0 && i->for_dps.state == CREDENTIAL_LOADING)
+                        return -EAGAIN;
+        }
+        if (r < 0)
+                return r;
+        r = client_add_job(i->client, i->core->last_job + 1);
+        if (r < 0)
+                return r;
 
-        jobs = reallocarray(i->jobs, i->n_jobs + 1, sizeof(*jobs));
-        if (!jobs)
-                return -ENOMEM;
-        i->jobs = jobs;
-        *ret_job = i->jobs[i->n_jobs++] = ++i->manager->last_job;
-
+        *ret_job = ++i->core->last_job;
         identity_log(i, LOG_INFO, "asked to provision again");
-        i->begin_at_usec = 0;
-        identity_begin(i, REASON_REQUEST);
-        identity_update(i);
+        i->news |= NEWS_REQUEST;
+        identity_advance(i);
         return 0;
 }
+
+/* ---- credentials for programs ---- */
+
+typedef struct TextRequest {
+        identity_text_handler_t handler;
+        void *userdata;
+        Identity *identity;
+        uint64_t expires_at_usec;
+        bool is_connection;
+        CredentialQuery *signing; /* by a slow key */
+} TextRequest;
+
+static void answer(TextRequest *q, int r, char *text, const DpsError *error) {
+        identity_forget_waiter(q->identity, q);
+        credential_query_free(q->signing);
+        q->handler(r, text, q->expires_at_usec, error, q->userdata);
+        free(q);
+}
+
+static void fail_by_memory(TextRequest *q) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        answer(q, -ENOKEY, NULL, &error);
+}
+
+/* `token` NULL: X.509. */
+static void answer_with_connection(TextRequest *q, const Credential *credential, const char *token) {
+        Identity *i = q->identity;
+        Connection connection;
+        char *text;
+
+        publication_to_connection(
+                &(Publication){ .assignment = identity_assignment(i),
+                                .settings = configuration_key_settings(&i->configuration),
+                                .token = token,
+                                .certificate = credential ? credential_certificate(credential) : NULL },
+                &connection);
+        if (connection_to_json(i->core->outputs, i->name, &connection, &text) < 0)
+                fail_by_memory(q);
+        else
+                answer(q, 0, text, NULL);
+}
+
+static void on_token(char *token, const DpsError *error, void *userdata) {
+        TextRequest *q = userdata;
+        _cleanup_(erase_and_freep) char *owned = token;
+
+        q->signing = NULL;
+        if (error)
+                answer(q, -ENOKEY, NULL, error);
+        else if (!identity_assignment(q->identity))
+                fail_by_memory(q);
+        else if (q->is_connection)
+                answer_with_connection(q, NULL, owned);
+        else
+                answer(q, 0, TAKE_PTR(owned), NULL);
+}
+
+static void on_gone(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
+        answer(userdata, -ENOKEY, NULL, error);
+}
+
+static void on_credential(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
+        const Assignment *a = identity_assignment(i);
+        _cleanup_(freep) char *resource = NULL;
+        TextRequest *q = userdata;
+        DpsError why;
+        char *token;
+        int r;
+
+        if (error || !a)
+                return answer(q, -ENOKEY, NULL, error ?: &i->keeper.record->error);
+        if (a->hub_auth == HUB_AUTH_X509)
+                return answer_with_connection(q, credential, NULL);
+
+        dps_error_set(&why, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        r = publication_resource(a, &resource);
+        if (r >= 0)
+                r = credential_sign(credential, i->core->world, resource, q->expires_at_usec / USEC_PER_SEC,
+                                    NULL, &token, on_token, q, &q->signing, &why);
+        if (r == 0)
+                r = identity_add_mourner(i, on_gone, q);
+        if (r < 0)
+                answer(q, -ENOKEY, NULL, &why);
+        else if (r > 0)
+                on_token(token, NULL, q);
+}
+
+static bool waits_for_clock(const Identity *i) {
+        Facts f;
+
+        identity_gather(i, &f);
+        return f.clock == CLOCK_WAITED_FOR;
+}
+
+static int begin_request(Identity *i, bool is_connection, uint64_t expires_at_usec,
+                         identity_text_handler_t handler, void *userdata) {
+        TextRequest *q = calloc(1, sizeof(*q));
+        int r;
+
+        if (!q)
+                return -ENOMEM;
+        *q = (TextRequest){ .handler = handler,
+                            .userdata = userdata,
+                            .identity = i,
+                            .expires_at_usec = expires_at_usec,
+                            .is_connection = is_connection };
+        r = identity_with_credential(i, on_credential, q);
+        if (r < 0)
+                free(q);
+        return r;
+}
+
+int identity_connection(Identity *i, identity_text_handler_t handler, void *userdata) {
+        const Assignment *a = identity_assignment(i);
+        size_t size;
+        char *text;
+        int r;
+
+        if (!a)
+                return -ENODATA;
+        if (a->hub_auth == HUB_AUTH_SAS && waits_for_clock(i))
+                return -ETIME;
+        /* What is published is of this generation, and holds all: no key is needed. So it is while a new one is not proven. */
+        if (i->outputs == OUTPUTS_COMPLETE) {
+                r = outputs_read_connection(i->core->outputs, i->name, &text, &size);
+                if (r >= 0) {
+                        handler(0, text, a->token_expires_at_usec, NULL, userdata);
+                        return 0;
+                }
+        }
+        return begin_request(i, true, a->token_expires_at_usec, handler, userdata);
+}
+
+int identity_token(Identity *i, uint64_t lifetime_sec, identity_text_handler_t handler, void *userdata) {
+        const Settings *s = configuration_key_settings(&i->configuration);
+        const Assignment *a = identity_assignment(i);
+        uint64_t lifetime_usec, now = world_now_usec(i->core->world, CLOCK_REALTIME);
+        DpsError error;
+
+        if (!a)
+                return -ENODATA;
+        if (a->hub_auth != HUB_AUTH_SAS)
+                return -ENOTSUP;
+        if (waits_for_clock(i))
+                return -ETIME;
+        if (!s) {
+                dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "there is no usable configuration");
+                handler(-ENOKEY, NULL, 0, &error, userdata);
+                return 0;
+        }
+
+        lifetime_usec = lifetime_sec == 0 || lifetime_sec > s->token_lifetime_usec / USEC_PER_SEC
+                                ? s->token_lifetime_usec
+                                : lifetime_sec * USEC_PER_SEC;
+        return begin_request(i, false, (now + lifetime_usec) / USEC_PER_SEC * USEC_PER_SEC, handler,
+                             userdata);
+}
+
+/* ---- the hub ---- */
 
 int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure kind, uint32_t code,
                                 const char *detail, bool *ret_registering,
                                 uint64_t *ret_next_attempt_at_usec) {
-        const Assignment *a = i->memory->assignment;
+        uint64_t now = world_now_usec(i->core->world, CLOCK_BOOTTIME);
+        const Assignment *a = identity_assignment(i);
         bool is_time;
 
         if (!a)
@@ -58,22 +226,22 @@ int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure 
         if (generation != a->generation)
                 return -ESTALE;
 
-        is_time = dps_hub_health_on_failure(&i->hub, kind, now_usec(CLOCK_BOOTTIME));
+        is_time = dps_hub_health_on_failure(&i->hub, kind, now);
         identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG,
                      "%s: a program was refused there (%s, %" PRIu32 "%s%s)%s", a->hub,
                      dps_hub_failure_to_string(kind), code, isempty(detail) ? "" : ": ", detail ?: "",
                      is_time ? "; DPS is to be asked" : "");
-        if (is_time)
-                identity_begin(i, REASON_HUB);
-        identity_update(i);
+        if (is_time && client_state(i->client) == CLIENT_IDLE)
+                i->asked = REASON_HUB;
+        identity_advance(i);
 
-        *ret_registering = i->registration || i->begin_at_usec > 0;
+        *ret_registering = client_state(i->client) != CLIENT_IDLE || i->plan.reason != REASON_NONE;
         *ret_next_attempt_at_usec = identity_next_attempt_at_usec(i);
         return 0;
 }
 
 int identity_report_hub_connected(Identity *i, uint64_t generation) {
-        const Assignment *a = i->memory->assignment;
+        const Assignment *a = identity_assignment(i);
 
         if (!a)
                 return -ENODATA;
@@ -81,7 +249,7 @@ int identity_report_hub_connected(Identity *i, uint64_t generation) {
                 return -ESTALE;
 
         dps_hub_health_on_connected(&i->hub);
-        i->hub_last_seen_at_usec = now_usec(CLOCK_REALTIME);
-        identity_update(i);
+        i->hub_last_seen_at_usec = world_now_usec(i->core->world, CLOCK_REALTIME);
+        identity_advance(i);
         return 0;
 }

@@ -2,24 +2,15 @@
 #include "dpsd/manager.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <sys/stat.h>
+#include <stdio.h>
+#include <unistd.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "build-config.h"
-#include "dpsd/bus.h"
+#include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
-/*
- * What all identities share, and the end of each turn of the loop: there what changed is counted and told, once,
- * however often it changed in the turn.
- */
-
 #define CLOCK_PATIENCE_USEC (5 * USEC_PER_MINUTE)
-#define BUS_PATIENCE_USEC (3 * USEC_PER_SEC)
-#define RUNTIME_DIRECTORY_DEFAULT "/run/dps"
 
 /* ---- what it shows ---- */
 
@@ -38,7 +29,7 @@ const char *manager_state(const Manager *m) {
 static Bucket bucket_of(const Identity *i) {
         if (i->state == IDENTITY_ASSIGNED)
                 return identity_is_healthy(i) ? BUCKET_ASSIGNED : BUCKET_ASSIGNED_TROUBLED;
-        return i->state == IDENTITY_FAILED || i->memory->error.id != DPS_ERROR_NONE
+        return i->state == IDENTITY_FAILED || i->keeper.record->error.id != DPS_ERROR_NONE
                        ? BUCKET_UNASSIGNED_TROUBLED
                        : BUCKET_UNASSIGNED;
 }
@@ -55,333 +46,398 @@ static const Identity *find_troubled(const Manager *m) {
         return NULL;
 }
 
-/* "2 of 3 identities assigned; north: throttled, next try at 2026-11-24 13:09:00 UTC" */
-static void tell_status(Manager *m) {
+void manager_describe(const Manager *m, char *buffer, size_t size) {
         const Identity *i = find_troubled(m);
-        char text[512], next[384];
-        int n;
+        char next[384];
 
         if (m->n_identities == 0) {
-                notify_status(m->notify, "no identity is configured");
+                snprintf(buffer, size, "no identity is configured");
                 return;
         }
-
-        n = snprintf(text, sizeof(text), "%u of %zu identities assigned", manager_n_assigned(m),
-                     m->n_identities);
-        if (i) {
-                identity_describe(i, true, next, sizeof(next));
-                snprintf(text + n, sizeof(text) - (size_t) n, "; %s: %s", i->name, next);
-        }
-        notify_status(m->notify, text);
-}
-
-/* ---- the end of a turn ---- */
-
-void manager_changed(Manager *m) {
-        (void) sd_event_source_set_enabled(m->turn, SD_EVENT_ONESHOT);
-}
-
-void manager_identity_changed(Manager *m, Identity *i) {
-        if (i->is_changed)
+        if (!i) {
+                snprintf(buffer, size, "%u of %zu identities assigned", manager_n_assigned(m),
+                         m->n_identities);
                 return;
-
-        i->next_changed = m->changed;
-        m->changed = i;
-        i->is_changed = true;
-        manager_changed(m);
-}
-
-static void count(Manager *m, Identity *i, Bucket bucket, bool for_network, bool for_clock) {
-        if (i->bucket != BUCKET_NONE)
-                m->counts[i->bucket]--;
-        if (bucket != BUCKET_NONE)
-                m->counts[bucket]++;
-        i->bucket = bucket;
-        m->n_waiting_for_network += (unsigned) for_network - (unsigned) i->is_counted_for_network;
-        m->n_waiting_for_clock += (unsigned) for_clock - (unsigned) i->is_counted_for_clock;
-        i->is_counted_for_network = for_network;
-        i->is_counted_for_clock = for_clock;
-}
-
-void manager_identity_gone(Manager *m, Identity *i) {
-        count(m, i, BUCKET_NONE, false, false);
-        for (Identity **c = &m->changed; *c; c = &(*c)->next_changed)
-                if (*c == i) {
-                        *c = i->next_changed;
-                        break;
-                }
-        manager_changed(m);
-}
-
-static bool serves_all_it_can(const Manager *m) {
-        for (size_t k = 0; k < m->n_identities; k++) {
-                const Identity *i = m->identities[k];
-
-                if (i->memory->assignment && i->pending && !i->is_published)
-                        return false;
         }
-        return true;
+        identity_describe(i, true, next, sizeof(next));
+        snprintf(buffer, size, "%u of %zu identities assigned; %s: %s", manager_n_assigned(m),
+                 m->n_identities, i->name, next);
 }
 
-static void look_if_ready(Manager *m) {
-        if (m->is_ready || !m->bus_settled || !serves_all_it_can(m))
-                return;
-
-        m->is_ready = true;
-        m->settle = sd_event_source_disable_unref(m->settle);
-        notify_ready(m->notify);
-        log_info("dpsd " DPS_VERSION " is ready: %u of %zu identities assigned", manager_n_assigned(m),
-                 m->n_identities);
+bool manager_is_serving(const Manager *m) {
+        return m->n_not_serving == 0 && !m->changed;
 }
 
-bool manager_is_done(const Manager *m, bool *ret_assigned) {
+bool manager_is_settled(const Manager *m, bool all, bool *ret_assigned) {
         bool is_assigned = true;
 
         for (size_t k = 0; k < m->n_identities; k++) {
                 const Identity *i = m->identities[k];
-                const Settings *s = identity_settings(i);
+                const Settings *s = configuration_settings(&i->configuration);
 
-                if (!m->only && s && !s->required_for_provisioned)
+                if (!all && s && !s->required_for_provisioned)
                         continue;
                 is_assigned = is_assigned && i->state == IDENTITY_ASSIGNED;
-                if (!identity_is_settled(i))
+                if (!i->plan.is_settled)
                         return false;
         }
         *ret_assigned = is_assigned;
         return true;
 }
 
-static int on_turn(sd_event_source *s, void *userdata) {
+/* ---- the end of a turn ---- */
+
+void manager_touch(Manager *m) {
+        timer_set(m->turn, 0, 0);
+}
+
+static void on_identity_changed(Identity *i, void *userdata) {
+        Manager *m = userdata;
+
+        if (i->is_changed)
+                return;
+        i->next_changed = m->changed;
+        m->changed = i;
+        i->is_changed = true;
+        manager_touch(m);
+}
+
+static void recount(unsigned *n, bool *was, bool is) {
+        *n += (unsigned) is - (unsigned) *was;
+        *was = is;
+}
+
+static void count(Manager *m, Identity *i, Bucket bucket) {
+        bool is_there = bucket != BUCKET_NONE;
+
+        if (i->bucket != BUCKET_NONE)
+                m->counts[i->bucket]--;
+        if (is_there)
+                m->counts[bucket]++;
+        i->bucket = bucket;
+        recount(&m->n_waiting_for_network, &i->is_counted_for_network, is_there && i->plan.waits_for_network);
+        recount(&m->n_waiting_for_clock, &i->is_counted_for_clock, is_there && i->plan.waits_for_clock);
+        recount(&m->n_not_serving, &i->is_counted_for_serving, is_there && !i->plan.is_serving);
+}
+
+static void on_turn(void *userdata) {
         Manager *m = userdata;
         Identity *i;
-        bool is_assigned;
 
         while ((i = m->changed)) {
                 m->changed = i->next_changed;
                 i->is_changed = false;
-                count(m, i, bucket_of(i), identity_waits_for_network(i), identity_waits_for_clock(i));
-                /* Who is told that it waits may bring what it waits for. */
+                count(m, i, bucket_of(i));
+                /* Whoever is told that it waits may bring what it waits for. */
                 if (m->n_waiting_for_network > 0)
-                        network_watch(m->network, true);
-                bus_identity_changed(m, i);
+                        m->handlers->watch_network(true, m->userdata);
+                m->handlers->identity_changed(i, m->userdata);
         }
-        bus_manager_changed(m);
-        tell_status(m);
-        look_if_ready(m);
-
-        network_watch(m->network, m->n_waiting_for_network > 0);
-        clock_watch_synchronization(m->clock, m->n_waiting_for_clock > 0);
-        manager_tend_window(m);
-        if (m->once && manager_is_done(m, &is_assigned))
-                manager_leave(m, 0);
-        return 0;
+        m->handlers->watch_network(m->n_waiting_for_network > 0, m->userdata);
+        clock_watch_synchronization(m->core.clock, m->n_waiting_for_clock > 0);
+        m->handlers->turned(m, m->userdata);
 }
 
-void manager_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char *error) {
-        bus_job_finished(m, i, job, ok, error);
+static void forget_changed(Manager *m, Identity *i) {
+        for (Identity **c = &m->changed; *c; c = &(*c)->next_changed)
+                if (*c == i) {
+                        *c = i->next_changed;
+                        break;
+                }
+        count(m, i, BUCKET_NONE);
+        manager_touch(m);
 }
 
-void manager_bus_settled(Manager *m) {
-        m->bus_settled = true;
-        manager_changed(m);
+/* ---- what identities tell ---- */
+
+static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, void *userdata) {
+        Manager *m = userdata;
+
+        m->handlers->job_ended(i, job, ok, error, m->userdata);
+        on_identity_changed(i, m); /* so that the turn has an end */
 }
 
-static int on_settle(sd_event_source *s, uint64_t due_usec, void *userdata) {
-        manager_bus_settled(userdata);
-        return 0;
+/* The first one by name keeps the device. */
+static const char *find_twin(const Manager *m, const Identity *i) {
+        for (size_t k = 0; k < m->n_identities && m->identities[k] != i; k++)
+                if (configuration_are_twins(&m->identities[k]->configuration, &i->configuration))
+                        return m->identities[k]->name;
+        return NULL;
 }
+
+static void on_device_changed(Identity *i, void *userdata) {
+        Manager *m = userdata;
+
+        for (size_t k = 0; k < m->n_identities; k++) {
+                Identity *other = m->identities[k];
+
+                if (other == i || (!configuration_are_twins(&other->configuration, &i->configuration) &&
+                                   !streq_ptr(other->configuration.twin, i->name)))
+                        continue;
+                identity_set_twin(other, find_twin(m, other));
+        }
+        identity_set_twin(i, find_twin(m, i));
+}
+
+static GroupLack *find_group(const Manager *m, const char *group) {
+        for (size_t k = 0; k < m->n_groups; k++)
+                if (streq(m->groups[k].group, group))
+                        return &m->groups[k];
+        return NULL;
+}
+
+static GroupLack *add_group(Manager *m, const char *group) {
+        GroupLack *groups = reallocarray(m->groups, m->n_groups + 1, sizeof(*groups));
+        char *copy = strdup(group);
+
+        if (groups)
+                m->groups = groups;
+        if (!groups || !copy) {
+                free(copy);
+                return NULL;
+        }
+        groups[m->n_groups] = (GroupLack){ .group = copy };
+        return &groups[m->n_groups++];
+}
+
+/* Many identities may name the same group. */
+static bool on_group_lacks(const char *group, const char *lack, void *userdata) {
+        Manager *m = userdata;
+        GroupLack *g = find_group(m, group);
+        const char *before;
+
+        if (!g && !lack)
+                return false;
+        g = g ?: add_group(m, group);
+        if (!g)
+                return true;
+        before = g->lack;
+        g->lack = lack;
+        return lack && lack != before;
+}
+
+static const IdentityObserver observer = {
+        .changed = on_identity_changed,
+        .job_ended = on_job_ended,
+        .device_changed = on_device_changed,
+        .group_lacks = on_group_lacks,
+};
 
 /* ---- the world ---- */
-
-bool manager_waits_for_clock(const Manager *m, uint64_t *ret_until_usec) {
-        if (clock_is_plausible(m->clock) || now_usec(CLOCK_BOOTTIME) >= m->clock_deadline_usec)
-                return false;
-
-        if (ret_until_usec)
-                *ret_until_usec = m->clock_deadline_usec;
-        return true;
-}
 
 static void on_clock(ClockEvent event, void *userdata) {
         Manager *m = userdata;
 
         if (event == CLOCK_SYNCHRONIZED)
-                clock_confirm(m->clock);
+                clock_confirm(m->core.clock);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_on_clock(m->identities[k]);
 }
 
-static void on_network(void *userdata) {
-        Manager *m = userdata;
-
+void manager_on_network(Manager *m) {
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_on_network(m->identities[k]);
 }
 
-static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
-        (void) manager_reload(userdata);
+static void on_group_found(const char *name, void *userdata) {
+        Manager *m = userdata;
+
+        for (size_t k = 0; k < m->n_identities; k++)
+                identity_on_group(m->identities[k], name);
+}
+
+static void on_window_idle(void *userdata) {
+        Manager *m = userdata;
+
+        transport_class_rest(m->core.transport);
+}
+
+/* ---- identities come and go ---- */
+
+static int compare_names(const void *name, const void *identity) {
+        return strcmp(name, (*(Identity *const *) identity)->name);
+}
+
+Identity *manager_find(const Manager *m, const char *name) {
+        Identity **found = m->n_identities > 0 ? bsearch(name, m->identities, m->n_identities,
+                                                         sizeof(*m->identities), compare_names)
+                                               : NULL;
+
+        return found ? *found : NULL;
+}
+
+static int add_identity(Manager *m, const char *name, Identity **ret) {
+        _cleanup_(identity_freep) Identity *i = NULL;
+        Identity **identities;
+        size_t k;
+        int r;
+
+        identities = reallocarray(m->identities, m->n_identities + 1, sizeof(*identities));
+        if (!identities)
+                return -ENOMEM;
+        m->identities = identities;
+        r = identity_new(&m->core, name, &i);
+        if (r < 0)
+                return r;
+        r = identity_load(i);
+        if (r < 0)
+                return r;
+
+        for (k = m->n_identities; k > 0 && strcmp(m->identities[k - 1]->name, name) > 0; k--)
+                m->identities[k] = m->identities[k - 1];
+        *ret = m->identities[k] = TAKE_PTR(i);
+        m->n_identities++;
+        m->handlers->identity_added(*ret, m->userdata);
         return 0;
 }
 
-static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
-        manager_leave(userdata, 0);
+int manager_configure(Manager *m, const char *name, Settings *settings, const char *fault) {
+        Identity *i = manager_find(m, name);
+        int r;
+
+        if (!i) {
+                r = add_identity(m, name, &i);
+                if (r < 0) {
+                        settings_unref(settings);
+                        return r;
+                }
+        }
+        identity_configure(i, settings, fault);
         return 0;
+}
+
+static void remove_identity(Manager *m, size_t k) {
+        Identity *i = m->identities[k];
+
+        identity_retire(i);
+        memmove(m->identities + k, m->identities + k + 1, (m->n_identities - k - 1) * sizeof(*m->identities));
+        m->n_identities--;
+        for (size_t j = 0; j < m->n_identities; j++)
+                if (streq_ptr(m->identities[j]->configuration.twin, i->name))
+                        identity_set_twin(m->identities[j], find_twin(m, m->identities[j]));
+        m->handlers->identity_removed(i, m->userdata);
+        forget_changed(m, i);
+        identity_free(i);
+}
+
+void manager_retain(Manager *m, char *const *names) {
+        for (size_t k = m->n_identities; k > 0; k--)
+                if (!strv_contains(names, m->identities[k - 1]->name))
+                        remove_identity(m, k - 1);
+}
+
+void manager_look_again(Manager *m) {
+        groups_forget(m->core.groups);
+        for (size_t k = 0; k < m->n_identities; k++)
+                identity_look_again(m->identities[k]);
+        manager_touch(m);
+}
+
+/* What is remembered tells the names. Where nothing is, the directory does: one that may be somebody else's stays. */
+void manager_remove_leftovers(Manager *m) {
+        _cleanup_(strv_freep) char **remembered = NULL, **there = NULL;
+
+        (void) store_list(m->core.store, &remembered);
+        (void) outputs_list(m->core.outputs, &there);
+        STRV_FOREACH(name, there)
+                if (!manager_find(m, *name) &&
+                    (strv_contains(remembered, *name) || outputs_is_ours(m->core.outputs, *name)))
+                        (void) outputs_remove(m->core.outputs, *name);
+}
+
+int manager_forget(Manager *m, const char *name) {
+        int r;
+
+        if (manager_find(m, name))
+                return -EBUSY;
+        r = store_forget(m->core.store, name);
+        if (r < 0)
+                return r;
+        (void) outputs_remove(m->core.outputs, name);
+        log_message(LOG_NOTICE, &(LogFields){ .identity = name }, "is forgotten");
+        return 0;
+}
+
+void manager_set_max_attempts(Manager *m, unsigned max) {
+        window_set_max(m->core.window, max);
 }
 
 /* ---- beginning and end ---- */
 
-static const char *directory(const char *variable, const char *otherwise) {
-        const char *value = secure_getenv(variable);
-
-        return isempty(value) ? otherwise : value;
-}
-
-static int open_store(Manager *m) {
-        const char *path = directory("STATE_DIRECTORY", DPS_STATE_DIR);
-        pid_t pid = 0;
+static int make_core(Manager *m, const ManagerParts *p) {
+        Core *c = &m->core;
         int r;
 
-        r = store_new(m->event, path, directory("RUNTIME_DIRECTORY", RUNTIME_DIRECTORY_DEFAULT), &m->store,
-                      &pid);
-        if (r == -EBUSY)
-                log_error("%s is in use by another dpsd, process %d: stop that one, or set STATE_DIRECTORY",
-                          path, (int) pid);
-        else if (r < 0)
-                log_error("%s cannot be used for the state: %s", path, strerror(-r));
-        return r;
-}
-
-static int open_outputs(Manager *m) {
-        const char *path = directory("RUNTIME_DIRECTORY", RUNTIME_DIRECTORY_DEFAULT);
-        int r;
-
-        r = directory_make_path(path, 0755);
-        if (r >= 0)
-                r = outputs_new(path, &m->outputs);
-        if (r < 0)
-                log_error("%s cannot be used for what programs get: %s", path, strerror(-r));
-        return r;
-}
-
-/* Signals are blocked before any thread begins. */
-static int add_signals(Manager *m) {
-        static const struct {
-                int signal;
-                sd_event_signal_handler_t handler;
-        } signals[] = { { SIGTERM, on_terminate }, { SIGINT, on_terminate }, { SIGHUP, on_hangup } };
-        sigset_t set;
-
-        sigemptyset(&set);
-        for (size_t k = 0; k < ELEMENTSOF(signals); k++)
-                sigaddset(&set, signals[k].signal);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-                return -errno;
-
-        for (size_t k = 0; k < ELEMENTSOF(signals); k++) {
-                int r = sd_event_add_signal(m->event, NULL, signals[k].signal, signals[k].handler, m);
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int add_sources(Manager *m) {
-        int r;
-
-        r = sd_event_add_defer(m->event, &m->turn, on_turn, m);
+        *c = (Core){
+                .world = p->world,
+                .transport = p->transport,
+                .operations = p->operations,
+                .operations_userdata = p->operations_userdata,
+                .observer = &observer,
+                .observer_userdata = m,
+                .clock_deadline_usec =
+                        usec_add(world_now_usec(p->world, CLOCK_BOOTTIME), CLOCK_PATIENCE_USEC),
+                .own_gid = getegid(),
+        };
+        r = store_new(p->world, p->state, p->notes, &c->store);
         if (r < 0)
                 return r;
-        r = clock_new(m->event, store_directory_fd(m->store), on_clock, m, &m->clock);
+        r = outputs_new(p->runtime, &c->outputs);
         if (r < 0)
                 return r;
-        r = network_new(m->event, on_network, m, &m->network);
+        r = groups_new(p->world, p->lookup_group, on_group_found, m, &c->groups);
         if (r < 0)
                 return r;
-        return notify_new(m->event, &m->notify);
+        r = window_new(p->world, &c->window);
+        if (r < 0)
+                return r;
+        window_on_idle(c->window, on_window_idle, m);
+        return clock_new(p->world, p->state, on_clock, m, &c->clock);
 }
 
-int manager_new(Manager **ret) {
-        _cleanup_(manager_freep) Manager *m = NULL;
+int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void *userdata, Manager **ret) {
+        _cleanup_(manager_freep) Manager *m = calloc(1, sizeof(*m));
         int r;
 
-        m = calloc(1, sizeof(*m));
         if (!m)
                 return -ENOMEM;
+        m->handlers = handlers;
+        m->userdata = userdata;
+        r = make_core(m, parts);
+        if (r < 0)
+                return r;
+        r = timer_new(parts->world, on_turn, m, &m->turn);
+        if (r < 0)
+                return r;
+        if (clock_is_synchronized(m->core.clock))
+                clock_confirm(m->core.clock);
 
-        r = sd_event_new(&m->event);
-        if (r < 0)
-                return r;
-        r = add_signals(m);
-        if (r < 0)
-                return r;
-        r = open_store(m);
-        if (r < 0)
-                return r;
-        r = open_outputs(m);
-        if (r < 0)
-                return r;
-        r = add_sources(m);
-        if (r < 0)
-                return r;
-
-        m->clock_deadline_usec = usec_add(now_usec(CLOCK_BOOTTIME), CLOCK_PATIENCE_USEC);
         *ret = TAKE_PTR(m);
         return 0;
 }
 
-int manager_start(Manager *m) {
-        int r;
-
-        if (clock_is_synchronized(m->clock))
-                clock_confirm(m->clock);
-        r = manager_load(m);
-        if (r < 0)
-                return r;
-        if (m->once) {
-                m->bus_settled = true;
-                return 0;
-        }
-
-        r = sd_event_add_time_relative(m->event, &m->settle, CLOCK_BOOTTIME, BUS_PATIENCE_USEC, 0, on_settle,
-                                       m);
-        if (r < 0)
-                return r;
-        return bus_start(m);
-}
-
-void manager_leave(Manager *m, int code) {
-        notify_stopping(m->notify);
-        bus_stop(m);
+void manager_stop(Manager *m) {
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_stop(m->identities[k]);
-        store_flush(m->store);
-        (void) sd_event_exit(m->event, code);
+        store_flush(m->core.store);
 }
 
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
 
-        bus_stop(m);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_free(m->identities[k]);
         free(m->identities);
         for (size_t k = 0; k < m->n_groups; k++)
                 free(m->groups[k].group);
         free(m->groups);
-        manager_window_done(m);
-        conf_report_done(&m->report);
-        strv_free(m->directories);
-        strv_free(m->only);
-        sd_event_source_disable_unref(m->settle);
-        sd_event_source_disable_unref(m->turn);
-        notify_free(m->notify);
-        network_free(m->network);
-        clock_free(m->clock);
-        outputs_free(m->outputs);
-        store_free(m->store);
-        sd_event_unref(m->event);
+        timer_free(m->turn);
+        window_free(m->core.window);
+        groups_free(m->core.groups);
+        clock_free(m->core.clock);
+        outputs_free(m->core.outputs);
+        store_free(m->core.store);
         free(m);
         return NULL;
 }

@@ -1,29 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The daemon: all identities and what they share. */
+/*
+ * All identities, and what they share. The manager is the whole core of the daemon: what is around it (files of the
+ * configuration, bus, service manager, network) is its owner's, who is told at the end of each turn of the loop what has
+ * changed in it, once, however often it changed.
+ */
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <systemd/sd-bus.h>
-#include <systemd/sd-event.h>
 
-#include "config/conf.h"
-#include "dpsd/clock.h"
+#include "basic/folder.h"
+#include "basic/world.h"
+#include "dpsd/core.h"
 #include "dpsd/identity.h"
-#include "dpsd/network.h"
-#include "dpsd/notify.h"
-#include "dpsd/outputs.h"
-#include "dpsd/store.h"
-#include "transport/tls.h"
 
-/* One ID scope's share of patience: DPS throttles scopes, so a 429 to one of its identities is for all. */
-typedef struct Scope {
-        char *id_scope;
-        uint64_t paused_until_usec; /* CLOCK_BOOTTIME */
-        unsigned window;            /* attempts in flight: any; halved by a 429, one more with each success */
-        unsigned n_in_flight;
-} Scope;
+typedef struct Manager Manager;
+
+/* What the manager is given; all is borrowed. */
+typedef struct ManagerParts {
+        World *world;
+        Folder *state, *notes, *runtime; /* notes may be NULL */
+        TransportClass *transport;
+        groups_lookup_t lookup_group; /* NULL: the system's */
+        const CoreOperations *operations;
+        void *operations_userdata;
+} ManagerParts;
+
+typedef struct ManagerHandlers {
+        void (*identity_added)(Identity *i, void *userdata);
+        void (*identity_removed)(Identity *i, void *userdata);
+        void (*identity_changed)(Identity *i, void *userdata);
+        /* Whoever waits for it has to see what it brought: it is to be told behind the changes of this turn. */
+        void (*job_ended)(Identity *i, uint64_t job, bool ok, const char *error, void *userdata);
+        /* Somebody waits for the network, or nobody does any more. */
+        void (*watch_network)(bool on, void *userdata);
+        /* The end of a turn in which something changed. */
+        void (*turned)(Manager *m, void *userdata);
+} ManagerHandlers;
 
 /* As what an identity is counted. */
 typedef enum Bucket {
@@ -41,108 +55,55 @@ typedef struct GroupLack {
         const char *lack; /* a literal; NULL: nothing */
 } GroupLack;
 
-typedef struct Manager {
-        sd_event *event;
-        Store *store;
-        Outputs *outputs;
-        Clock *clock;
-        uint64_t clock_deadline_usec; /* CLOCK_BOOTTIME: until then a wrong clock is waited for */
-        Network *network;
-        Notify *notify;
-        sd_bus *bus; /* manager-bus.c's; NULL: there is none (yet) */
-        void *bus_state;
+struct Manager {
+        Core core;
+        const ManagerHandlers *handlers;
+        void *userdata;
 
-        char **directories; /* of the configuration */
-        char **only;        /* --once NAME…: no others; NULL: all */
-        ConfReport report;  /* of the last (re)load */
-        DaemonSettings settings;
         Identity **identities; /* sorted by name */
         size_t n_identities;
         GroupLack *groups; /* that once lacked something */
         size_t n_groups;
-        uint64_t last_job;
 
-        /* manager-window.c's */
-        Resolver *resolver; /* made when first needed, as is libmosquitto */
-        struct SharedTls *tls;
-        size_t n_tls;
-        Scope *scopes;
-        size_t n_scopes;
-        unsigned n_in_flight;
-        size_t n_wanting;
-        size_t next_slot; /* whose turn it is to be looked at first */
-        bool is_littered; /* attempts have left behind what can be dropped */
-
-        /* The end of a turn of the loop: what changed in it is counted, and told. */
-        sd_event_source *turn;
-        Identity *changed; /* a list, so that there is always room */
+        Timer *turn;
+        Identity *changed; /* in this turn; a list, so that there is always room */
         unsigned counts[_BUCKET_MAX];
-        unsigned n_waiting_for_network, n_waiting_for_clock;
+        unsigned n_waiting_for_network, n_waiting_for_clock, n_not_serving;
+};
 
-        bool once;               /* --once: no bus, ends when all is done */
-        bool is_ready;           /* READY=1 was sent */
-        bool bus_settled;        /* the name is ours, or waited long enough for */
-        sd_event_source *settle; /* READY=1 without a bus, after 3 s */
-} Manager;
-
-/* Directories are those of the environment ($STATE_DIRECTORY, $RUNTIME_DIRECTORY …), else the usual ones. -EBUSY: another
- * dpsd has the state; it is said which. */
-int manager_new(Manager **ret);
+int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void *userdata, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_FREEP(Manager, manager_free)
+/* What is to be remembered is on disk when it returns. Nothing may be asked of it any more. */
+void manager_stop(Manager *m);
 
-/* Removes what is left of an identity without a conf: state and outputs. -EBUSY: it has one; -ENOENT: nothing is left. */
+/* The configuration, one identity at a time: NAME appears, or says something else. Takes the settings; `fault`, where it is
+ * set, says why they are not to be used. What follows from it comes with manager_look_again(), when all are there. */
+int manager_configure(Manager *m, const char *name, Settings *settings, const char *fault);
+/* Identities that are not among these have lost their configuration. */
+void manager_retain(Manager *m, char *const *names);
+/* Everybody looks at what has changed, and tries again what failed on this machine. */
+void manager_look_again(Manager *m);
+/* What identities that went while no daemon ran have left behind in the runtime directory goes. */
+void manager_remove_leftovers(Manager *m);
+void manager_set_max_attempts(Manager *m, unsigned max);
+
+/* Removes what is left of an identity without a conf: record and outputs. -EBUSY: it has one; -ENOENT: nothing is left. */
 int manager_forget(Manager *m, const char *name);
 
-/* Reads the configuration and serves what is cached. */
-int manager_start(Manager *m);
-/* --once: whether all that was to be provisioned is, or cannot be; `ret_assigned`: whether it is. */
-bool manager_is_done(const Manager *m, bool *ret_assigned);
-/* Ends the loop with this code, from within it, as a loop that has ended takes no more work: what is to be remembered is on
- * disk when it returns. */
-void manager_leave(Manager *m, int code);
-/* For manager_start(). */
-int manager_load(Manager *m);
-/* Reads it again; what is wrong is in m->report: -EBADMSG if any error is. */
-int manager_reload(Manager *m);
-Identity *manager_find(const Manager *m, const char *name);
+/* The network changed: a link, an address or a route appeared. */
+void manager_on_network(Manager *m);
+/* handlers.turned() is called even if nothing has changed. */
+void manager_touch(Manager *m);
 
+Identity *manager_find(const Manager *m, const char *name);
 /* "idle", "ok", "provisioning" or "degraded". */
 const char *manager_state(const Manager *m);
 unsigned manager_n_assigned(const Manager *m);
-
-/* For identity.c */
-/* Another identity with the same scope and registration id that comes before i by name; NULL: none. */
-Identity *manager_find_twin(const Manager *m, const Identity *i);
-/* Those that come after i, and have i for a twin now. */
-void manager_reconsider_twins(Manager *m, const Identity *i);
-/* Whether it is news that the group lacks this (a literal; NULL: nothing): many identities may name it. */
-bool manager_group_lacks(Manager *m, const char *group, const char *lack);
-/* The clock is wrong, and not long enough has been waited for it. `ret_until_usec` (CLOCK_BOOTTIME) may be NULL. */
-bool manager_waits_for_clock(const Manager *m, uint64_t *ret_until_usec);
-/* Made when first needed: a cached start needs no network. */
-int manager_resolver(Manager *m, Resolver **ret);
-/* True: the slot is i's. False: identity_on_slot() follows. */
-bool manager_acquire_slot(Manager *m, Identity *i);
-/* Gives it back, or the wish for it up; harmless with neither. */
-void manager_release_slot(Manager *m, Identity *i);
-/* Slots that are free go to those who want one; what nobody uses any more is dropped. */
-void manager_tend_window(Manager *m);
-void manager_window_done(Manager *m);
-/* DPS throttled this scope (until: CLOCK_BOOTTIME), or took a registration. */
-void manager_scope_throttled(Manager *m, const Identity *by, uint64_t until_usec);
-void manager_scope_succeeded(Manager *m, const char *id_scope);
-uint64_t manager_scope_paused_until_usec(Manager *m, const char *id_scope);
-/* Something that the bus, the status or the order of things shows has changed. */
-void manager_identity_changed(Manager *m, Identity *i);
-/* The same for what is not about one identity. */
-void manager_changed(Manager *m);
-/* It is not one of ours any more. */
-void manager_identity_gone(Manager *m, Identity *i);
-/* An attempt that somebody waited for has ended. */
-void manager_job_finished(Manager *m, Identity *i, uint64_t job, bool ok, const char *error);
-/* The bus name is owned. */
-void manager_bus_settled(Manager *m);
-/* One TLS context per endpoint and CA files is shared by all that have no client certificate. */
-int manager_tls_context(Manager *m, const char *host, char *const *ca_files, TlsContext **ret,
-                        DpsError *error);
+/* "2 of 3 identities assigned; north: throttled, next try at 2026-11-24 13:09:00 UTC" */
+void manager_describe(const Manager *m, char *buffer, size_t size);
+/* What is cached is served, as far as it can be. */
+bool manager_is_serving(const Manager *m);
+/* All that have to be provisioned are, or cannot be; `all`: also those with RequiredForProvisioned=no. `ret_assigned`:
+ * whether they are. */
+bool manager_is_settled(const Manager *m, bool all, bool *ret_assigned);

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "basic/cleanup.h"
+#include "basic/folder.h"
 
 /* All of one generation; strings NULL where there is none. Borrowed. */
 typedef struct Connection {
@@ -29,15 +30,14 @@ typedef struct Connection {
 
 typedef struct Outputs Outputs;
 
-/* `directory`: $RUNTIME_DIRECTORY. */
-int outputs_new(const char *directory, Outputs **ret);
+/* `runtime`: the folder of $RUNTIME_DIRECTORY, borrowed. */
+int outputs_new(Folder *runtime, Outputs **ret);
 Outputs *outputs_free(Outputs *o);
 DEFINE_FREEP(Outputs, outputs_free)
 
-/* Makes NAME/ (0750, `group`; where that group does not exist, ours) if it is not there: the same directory stays
- * for the whole boot, so that containers can mount it. `ret_gid` may be NULL. 1: it has our own group, as we are no
- * member of `group` and cannot give it away. */
-int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid);
+/* Makes NAME/ (0750, group `gid`) if it is not there: the same directory stays for the whole boot, so that containers can
+ * mount it. 1: it has our own group, as we are no member of that one and cannot give it away. */
+int outputs_prepare(Outputs *o, const char *name, gid_t gid);
 /* -ENOENT: somebody removed the directory; to be prepared anew. */
 int outputs_publish(Outputs *o, const char *name, const Connection *connection);
 /* The published connection.json. The caller erases and frees it. -ENOENT: there is none. */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 
 #include "basic/cleanup.h"
@@ -12,6 +11,7 @@
 #include "basic/times.h"
 #include "dps/key.h"
 
+#define GUID_TEXT_SIZE 37
 #define STAMP_TEXT_SIZE 40
 
 void answer_done(Answer *a) {
@@ -21,11 +21,13 @@ void answer_done(Answer *a) {
         *a = (Answer){ 0 };
 }
 
-int guid_make(char ret[static GUID_TEXT_SIZE]) {
+static int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]) {
         uint8_t b[16];
+        int r;
 
-        if (RAND_bytes(b, sizeof(b)) != 1)
-                return -EIO;
+        r = random->fill(b, sizeof(b), random->userdata);
+        if (r < 0)
+                return r;
 
         b[6] = (uint8_t) ((b[6] & 0x0f) | 0x40); /* version 4 */
         b[8] = (uint8_t) ((b[8] & 0x3f) | 0x80);
@@ -36,12 +38,12 @@ int guid_make(char ret[static GUID_TEXT_SIZE]) {
         return 0;
 }
 
-int operation_id_make(uint64_t service, char **ret) {
+int operation_id_make(const RandomSource *random, uint64_t service, char **ret) {
         char guid[GUID_TEXT_SIZE];
         char *id;
         int r;
 
-        r = guid_make(guid);
+        r = guid_make(random, guid);
         if (r < 0)
                 return r;
         if (asprintf(&id, "5.%016" PRIx64 ".%s", service, guid) < 0)
@@ -51,7 +53,7 @@ int operation_id_make(uint64_t service, char **ret) {
         return 0;
 }
 
-/* Seven digits of a second, as .NET prints them. */
+/* "2023-11-14T22:13:20.1234560Z": .NET prints seven digits of a second. */
 static const char *format_stamp(uint64_t usec, char buffer[static STAMP_TEXT_SIZE]) {
         time_t sec = (time_t) (usec / USEC_PER_SEC);
         char day[24];
@@ -62,7 +64,8 @@ static const char *format_stamp(uint64_t usec, char buffer[static STAMP_TEXT_SIZ
         return buffer;
 }
 
-/* DPS's are base64 of a quoted text that looks like a GUID. It moves whenever the record does. */
+/* The etags of DPS are base64 of a quoted text that looks like a GUID. They change when the registration
+ * does. */
 static int make_etag(uint64_t updated_usec, char **ret) {
         char text[48];
         int n;
@@ -72,13 +75,14 @@ static int make_etag(uint64_t updated_usec, char **ret) {
         return dps_base64_encode(text, (size_t) n, ret);
 }
 
-int answer_error(unsigned status, uint32_t code, const char *message, uint64_t now_usec, Answer *ret) {
+int answer_error(const RandomSource *random, unsigned status, uint32_t code, const char *message,
+                 uint64_t now_usec, Answer *ret) {
         _cleanup_(json_freep) json_object *o = json_object_new_object();
         char guid[GUID_TEXT_SIZE], stamp[STAMP_TEXT_SIZE];
         Answer a = { .status = status, .error_code = code };
         int r;
 
-        if ((r = guid_make(guid)) < 0 || (r = json_add_u64(o, "errorCode", code)) < 0 ||
+        if ((r = guid_make(random, guid)) < 0 || (r = json_add_u64(o, "errorCode", code)) < 0 ||
             (r = json_add_string(o, "trackingId", guid)) < 0 ||
             (r = json_add_string(o, "message", message)) < 0 ||
             (r = json_add_string(o, "timestampUtc", format_stamp(now_usec, stamp))) < 0 ||

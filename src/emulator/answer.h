@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the service says: an operation's state, or an error document. */
+/* What the service answers: the state of an operation, or an error document. */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+/* Fills `ret` with random bytes: 0, or a negative errno. A simulation hands in one that repeats itself. */
+typedef struct RandomSource {
+        int (*fill)(void *ret, size_t size, void *userdata);
+        void *userdata;
+} RandomSource;
 
 typedef struct Answer {
         unsigned status; /* 200, 202, 401 … */
@@ -12,7 +19,7 @@ typedef struct Answer {
         uint64_t retry_after_sec;
         char *body;
 
-        /* For the log; the words are static text, or the script's. */
+        /* The following are for the log. The words are static text, or belong to the script. */
         const char *word, *substatus;
         char *operation_id, *hub;
         uint32_t error_code;
@@ -21,27 +28,25 @@ typedef struct Answer {
 void answer_done(Answer *a);
 
 /* {"errorCode":…,"trackingId":…,"message":…,"timestampUtc":…} */
-int answer_error(unsigned status, uint32_t code, const char *message, uint64_t now_usec, Answer *ret);
+int answer_error(const RandomSource *random, unsigned status, uint32_t code, const char *message,
+                 uint64_t now_usec, Answer *ret);
 
 typedef struct Result {
         const char *operation_id;
-        const char *word; /* status */
+        const char *word; /* the member "status" */
         const char *registration_id;
-        /* The following may be missing. */
+        /* The following may be NULL or 0. */
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
         bool is_x509;
         uint64_t created_usec, updated_usec;
         uint32_t error_code;
         const char *error_message;
-        bool extra_members; /* with members that no documentation has, and nulls */
+        bool extra_members; /* adds members that DPS does not document, and members that are null */
 } Result;
 
 /* {"operationId":…,"status":…,"registrationState":{…}} */
 int answer_result(unsigned status, const Result *result, Answer *ret);
 
-/* Random, lower-case. */
-#define GUID_TEXT_SIZE 37
-int guid_make(char ret[static GUID_TEXT_SIZE]);
-/* 5.{16 hex digits}.{guid}, the digits being the same for one service. */
-int operation_id_make(uint64_t service, char **ret);
+/* "5.{16 hex digits}.{guid}": the digits are the service's number, the GUID is random. */
+int operation_id_make(const RandomSource *random, uint64_t service, char **ret);

@@ -36,8 +36,9 @@ static bool has_common_name(X509 *certificate, const char *id) {
         return equal;
 }
 
-/* The length of the chain from the device's certificate up to `anchor`, which need not be a root; 0: there is none. */
-static int chain_length(const Credentials *credentials, X509 *anchor) {
+/* The length of the chain from the device's certificate up to `anchor`, which need not be a root. 0: no
+ * chain. */
+static int chain_length(const Credentials *credentials, X509 *anchor, uint64_t now_usec) {
         _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
         _cleanup_(X509_STORE_freep) X509_STORE *store = X509_STORE_new();
         int length = 0;
@@ -47,14 +48,16 @@ static int chain_length(const Credentials *credentials, X509 *anchor) {
                 return 0;
 
         X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+        X509_STORE_CTX_set_time(ctx, 0, (time_t) (now_usec / USEC_PER_SEC));
         if (X509_verify_cert(ctx) == 1)
                 length = sk_X509_num(X509_STORE_CTX_get0_chain(ctx));
         ERR_clear_error();
         return length;
 }
 
-/* The group whose certificate is nearest above the device's decides, be it disabled. */
-static const Enrollment *nearest_group(const Roster *roster, const Credentials *credentials) {
+/* The group whose certificate has the shortest chain to the device's is chosen, even if it is disabled. */
+static const Enrollment *nearest_group(const Roster *roster, const Credentials *credentials,
+                                       uint64_t now_usec) {
         const Enrollment *nearest = NULL;
         int shortest = 0;
 
@@ -62,7 +65,7 @@ static const Enrollment *nearest_group(const Roster *roster, const Credentials *
                 if (e->attestation != ATTESTATION_X509)
                         continue;
                 for (size_t i = 0; i < e->n_credentials; i++) {
-                        int length = chain_length(credentials, e->certificates[i]);
+                        int length = chain_length(credentials, e->certificates[i], now_usec);
 
                         if (length > 0 && (!nearest || length < shortest)) {
                                 nearest = e;
@@ -80,18 +83,19 @@ static bool is_enrolled_certificate(const Enrollment *e, X509 *certificate) {
         return false;
 }
 
-/* `individual`: the enrollment of that very id, which wins over groups; or NULL. NULL is returned with a reason. */
+/* `individual`: the individual enrollment of `id`, which takes precedence over groups, or NULL. Returns NULL
+ * if no enrollment accepts the certificate, and sets `ret_why`. */
 static const Enrollment *find_by_certificate(const Roster *roster, const Enrollment *individual,
                                              const char *id, const Credentials *credentials,
-                                             const char **ret_why) {
+                                             uint64_t now_usec, const char **ret_why) {
         const Enrollment *group;
 
         if (!has_common_name(credentials->certificate, id)) {
-                *ret_why = "the certificate's common name is not that id";
+                *ret_why = "the certificate's common name is not the id";
                 return NULL;
         }
         if (individual && individual->attestation != ATTESTATION_X509) {
-                *ret_why = "the enrollment is not for certificates";
+                *ret_why = "the enrollment does not use certificates";
                 return NULL;
         }
         if (individual) {
@@ -99,9 +103,10 @@ static const Enrollment *find_by_certificate(const Roster *roster, const Enrollm
                 return is_enrolled_certificate(individual, credentials->certificate) ? individual : NULL;
         }
 
-        group = nearest_group(roster, credentials);
-        *ret_why = "no enrollment group signed the certificate, or certificates between are missing, or one "
-                   "is expired";
+        group = nearest_group(roster, credentials, now_usec);
+        *ret_why =
+                "no enrollment group signed the certificate, or an intermediate certificate is missing, or a "
+                "certificate is expired";
         return group;
 }
 
@@ -121,7 +126,8 @@ static int is_signed(const DpsSas *sas, const Enrollment *e, const char *registr
         return 0;
 }
 
-/* Who signed it: the enrollment, or NULL. An individual enrollment leaves no choice. */
+/* Sets the enrollment whose key signed the token, or NULL. If the device has an individual enrollment, no
+ * other is tried. `ret_any`: whether the device has one, or there are groups with keys. */
 static int find_by_signature(const Roster *roster, const Enrollment *individual, const DpsSas *sas,
                              const char *id, const Enrollment **ret, bool *ret_any) {
         const Enrollment *e = individual ?: roster_next_group(roster, NULL);
@@ -146,22 +152,19 @@ static int find_by_signature(const Roster *roster, const Enrollment *individual,
         return 0;
 }
 
-static bool is_expired(const DpsSas *sas, uint64_t tolerance_sec, uint64_t now_usec) {
+static const char *token_error(const DpsSas *sas, const char *resource, uint64_t tolerance_sec,
+                               uint64_t now_usec) {
         uint64_t now_sec = now_usec / USEC_PER_SEC;
 
-        return sas->expiry_sec < now_sec && now_sec - sas->expiry_sec > tolerance_sec;
-}
-
-static const char *token_complaint(const DpsSas *sas, const char *resource, uint64_t tolerance_sec,
-                                   uint64_t now_usec) {
         if (!dps_sas_is_for(sas, resource))
                 return "the token is for another resource";
-        return is_expired(sas, tolerance_sec, now_usec)
-                       ? "the token is expired: is the device's clock behind?"
-                       : NULL;
+        if (sas->expiry_sec < now_sec && now_sec - sas->expiry_sec > tolerance_sec)
+                return "the token is expired: is the device's clock behind?";
+        return NULL;
 }
 
-/* Sets the enrollment, and what is wrong with the token; no enrollment and nothing wrong: nobody could have made it. */
+/* Sets the enrollment whose key signed the token, and what is wrong with the token. Both are NULL if there is
+ * no enrollment that such a token could belong to: then register is answered with 404. */
 static int check_token(const Service *s, const Login *login, const char *token, uint64_t now_usec,
                        const Enrollment **ret, const char **ret_why) {
         const Enrollment *individual = roster_individual(s->roster, login->id), *found = NULL;
@@ -187,7 +190,7 @@ static int check_token(const Service *s, const Login *login, const char *token, 
         if (r < 0)
                 return r;
 
-        why = token_complaint(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
+        why = token_error(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
         if (!found && any)
                 why = "the token was not made with a key of its enrollment";
         *ret = found ?: individual;
@@ -210,9 +213,11 @@ static int attest_by_token(const Service *s, const Login *login, const char *tok
 }
 
 static int attest_by_certificate(const Service *s, const Login *login, const Credentials *credentials,
-                                 Caller *caller, const Enrollment **ret, const char **ret_why) {
+                                 uint64_t now_usec, Caller *caller, const Enrollment **ret,
+                                 const char **ret_why) {
         const Enrollment *individual = roster_individual(s->roster, login->id);
-        const Enrollment *e = find_by_certificate(s->roster, individual, login->id, credentials, ret_why);
+        const Enrollment *e =
+                find_by_certificate(s->roster, individual, login->id, credentials, now_usec, ret_why);
 
         if (!e)
                 return 0;
@@ -245,15 +250,15 @@ int attest_device(const Service *s, const Login *login, const Credentials *crede
         if (!streq(login->place, s->roster->behaviour.id_scope))
                 *ret_why = "no such ID scope";
         else if (!dps_registration_id_is_valid(login->id))
-                *ret_why = "that is no registration id";
+                *ret_why = "this is not a registration id";
         else if (strcasecmp(login->id, credentials->client_id) != 0)
                 *ret_why = "the client id is not the registration id";
         else if (!isempty(credentials->password))
                 r = attest_by_token(s, login, credentials->password, now_usec, &caller, &e, ret_why);
         else if (credentials->certificate)
-                r = attest_by_certificate(s, login, credentials, &caller, &e, ret_why);
+                r = attest_by_certificate(s, login, credentials, now_usec, &caller, &e, ret_why);
         else
-                *ret_why = "neither a token nor a certificate";
+                *ret_why = "there is neither a token nor a certificate";
         if (r <= 0)
                 return r;
 
@@ -263,38 +268,38 @@ int attest_device(const Service *s, const Login *login, const Credentials *crede
         return r;
 }
 
-static const char *check_hub_token(const Service *s, const Record *record, const Enrollment *e,
+static const char *check_hub_token(const Service *s, const Device *device, const Enrollment *e,
                                    const char *token, uint64_t now_usec) {
         _cleanup_(freep) char *resource = NULL;
         _cleanup_(dps_sas_done) DpsSas sas = { 0 };
 
-        if (asprintf(&resource, "%s/devices/%s", record->hub, record->device_id) < 0)
-                return "no memory";
+        if (asprintf(&resource, "%s/devices/%s", device->hub, device->device_id) < 0)
+                return "out of memory";
         if (dps_sas_parse(token, &sas) < 0)
                 return "the password is not a token";
-        if (e->attestation != ATTESTATION_SYMMETRIC_KEY || is_signed(&sas, e, record->registration_id) <= 0)
+        if (e->attestation != ATTESTATION_SYMMETRIC_KEY || is_signed(&sas, e, device->registration_id) <= 0)
                 return "the token was not made with the device's key";
-        return token_complaint(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
+        return token_error(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
 }
 
 int attest_hub(const Service *s, const Login *login, const Credentials *credentials, uint64_t now_usec,
                const char **ret_why) {
-        const Record *record = service_find_device(s, login->place, login->id);
-        const Enrollment *e = record ? service_enrollment(s, record->enrollment, record->is_group) : NULL;
+        const Device *device = service_find_device(s, login->place, login->id);
+        const Enrollment *e = device ? service_enrollment(s, device->enrollment, device->is_group) : NULL;
         const char *why = NULL;
 
-        if (!record)
-                why = "that device is not assigned to that hub";
+        if (!device)
+                why = "the device is not assigned to this hub";
         else if (!e)
-                why = "its enrollment was removed";
+                why = "the device's enrollment was removed";
         else if (!streq(login->id, credentials->client_id))
                 why = "the client id is not the device id";
         else if (!isempty(credentials->password))
-                why = check_hub_token(s, record, e, credentials->password, now_usec);
+                why = check_hub_token(s, device, e, credentials->password, now_usec);
         else if (!credentials->certificate)
-                why = "neither a token nor a certificate";
-        else if (find_by_certificate(s->roster, e->is_group ? NULL : e, record->registration_id, credentials,
-                                     &why))
+                why = "there is neither a token nor a certificate";
+        else if (find_by_certificate(s->roster, e->is_group ? NULL : e, device->registration_id, credentials,
+                                     now_usec, &why))
                 why = NULL;
 
         *ret_why = why;

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Who is at the door: user name, token and certificate against the enrollments. */
+/* Decides whether a client may log in: compares its user name, token and certificate with the enrollments. */
 
 #include <openssl/x509.h>
 
 #include "emulator/service.h"
-#include "emulator/wire.h"
 
-/* What came with a CONNECT. The certificate is proven by TLS to be the peer's, and nothing more. */
+/* What came with a CONNECT. TLS has proven that the client has the certificate's key, and nothing more. */
 typedef struct Credentials {
         const char *client_id;
         const char *password;   /* NULL or "": none */
         X509 *certificate;      /* NULL: none */
-        STACK_OF(X509) * chain; /* what came with it, NULL: nothing */
+        STACK_OF(X509) * chain; /* the certificates that came with it; NULL: none */
 } Credentials;
 
 /*
- * Finds out for whom a device of DPS is taken: 1, and `ret` is set, or 0: it is refused at once (CONNACK 5). In both
- * cases `ret_why` tells what is wrong, for people, and is NULL if nothing is. -ENOMEM.
+ * Logs a device in at DPS. 1: `ret` says which device it is, and by which enrollment; 0: it is refused at
+ * once (CONNACK 5); -ENOMEM. In both first cases `ret_why` says what is wrong, in English, or is NULL if
+ * nothing is: a device with a wrong token is logged in and refused when it registers, unless the behaviour
+ * says otherwise.
  */
 int attest_device(const Service *s, const Login *login, const Credentials *credentials, uint64_t now_usec,
                   Caller *ret, const char **ret_why);
 
-/* The same for the hub's door, which is open to those who are assigned there: 1 or 0. */
+/* Logs a device in at a hub, to which it must be assigned. 1: accepted; 0: refused, and `ret_why` says
+ * why. */
 int attest_hub(const Service *s, const Login *login, const Credentials *credentials, uint64_t now_usec,
                const char **ret_why);

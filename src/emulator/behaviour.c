@@ -26,7 +26,7 @@ int reader_seconds(const Reader *r, const char *name, uint64_t *ret) {
 
         if (reader_get(r, name, &value) && json_object_is_type(value, json_type_string)) {
                 if (!streq(json_object_get_string(value), "forever"))
-                        return reader_complain(r, name, "must be a whole number of seconds, or \"forever\"");
+                        return reader_error(r, name, "must be a whole number of seconds, or \"forever\"");
                 *ret = SECONDS_FOREVER;
                 return 1;
         }
@@ -97,10 +97,10 @@ static int read_top(const Reader *document, Behaviour *b) {
                 return k;
 
         if (!dps_id_scope_is_valid(id_scope))
-                return reader_complain(document, "idScope", "not an ID scope");
+                return reader_error(document, "idScope", "is not an ID scope");
         STRV_FOREACH(hub, b->hubs)
                 if (!dps_host_name_is_valid(*hub))
-                        return reader_complain(document, "hubs", "must be host names");
+                        return reader_error(document, "hubs", "must be host names");
 
         b->id_scope = strdup(id_scope);
         return b->id_scope ? 0 : -ENOMEM;

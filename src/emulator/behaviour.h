@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * How the service behaves towards everybody: delays, quotas, and switches where the real DPS was seen to do both, or
- * is not known. The members at the top of the enrollments file.
+ * How the service behaves towards all devices: delays, quotas, and switches where the real DPS was seen to do
+ * both, or where nobody knows what it does. In the enrollments file these are the members at the top.
  */
 
 #include "emulator/reader.h"
@@ -12,12 +12,13 @@
 #define SECONDS_MAX (366U * 24 * 3600)
 
 typedef enum BadSignature {
-        BAD_SIGNATURE_AT_REGISTER, /* CONNECT is accepted, register is answered 401: what was seen of DPS */
-        BAD_SIGNATURE_AT_CONNECT,  /* CONNACK 5 */
+        BAD_SIGNATURE_AT_REGISTER, /* CONNECT is accepted, register answered with 401: DPS was seen to do this */
+        BAD_SIGNATURE_AT_CONNECT, /* CONNACK 5 */
 } BadSignature;
 
+/* What the service does when a device does what it must not. */
 typedef enum Misbehaved {
-        MISBEHAVED_CLOSE,
+        MISBEHAVED_CLOSE, /* it closes the connection */
         MISBEHAVED_IGNORE,
 } Misbehaved;
 
@@ -30,16 +31,16 @@ typedef struct Behaviour {
         uint64_t polls_per_ten_seconds;
 
         BadSignature bad_signature;
-        uint64_t clock_tolerance_sec;  /* how long an expired token is still taken */
-        char **refused_api_versions;   /* answered 400, 400004 */
-        Misbehaved foreign_topic;      /* publishing to a topic that DPS has not */
-        Misbehaved foreign_filter;     /* subscribing to one: SUBACK 0x80 where it is not closed */
-        Misbehaved will;               /* a CONNECT with one */
+        uint64_t clock_tolerance_sec;  /* how long an expired token is still accepted */
+        char **refused_api_versions;   /* answered with 400 and 400004 */
+        Misbehaved foreign_topic;      /* a PUBLISH to a topic that DPS does not have */
+        Misbehaved foreign_filter;     /* a SUBSCRIBE to one; to ignore it means SUBACK 0x80 */
+        Misbehaved will;               /* a CONNECT with a will */
         Misbehaved missing_request_id; /* a request without $rid */
-        bool assign_at_once;           /* register is answered 200, assigned */
-        bool unassigned_first;         /* the first word is "unassigned", then "assigning" */
-        bool conflict;                 /* a register while another of that device is running: 409203 */
-        bool extra_members;            /* answers have members that no documentation has, and nulls */
+        bool assign_at_once;           /* register is answered with 200, "assigned" */
+        bool unassigned_first;         /* the first answer says "unassigned", the next "assigning" */
+        bool conflict;      /* a register during another operation of the device is answered with 409203 */
+        bool extra_members; /* answers have members that DPS does not document, and members that are null */
 } Behaviour;
 
 /* `document`: the whole enrollments file. On failure `ret` is untouched. End it with behaviour_done(). */

@@ -18,8 +18,9 @@
 #define PLUGIN_NAME "dps-emulator-plugin.so"
 
 /*
- * No persistence: the emulator's memory is its own. Without TCP_NODELAY an answer waits for the client's delayed ACK,
- * 40 ms. As root, Mosquitto would become a user who cannot enter the state directory.
+ * No persistence: the plugin keeps all state. Without TCP_NODELAY an answer waits 40 ms for the client's
+ * delayed ACK. Started as root, Mosquitto would change to a user who cannot enter the state directory, hence
+ * "user root".
  */
 static const char config_format[] = "per_listener_settings false\n"
                                     "persistence false\n"
@@ -63,18 +64,18 @@ static int fill_address(const char *text, uint16_t port, struct sockaddr_storage
         return -EINVAL;
 }
 
-int broker_find_port(const char *address, uint16_t *ret, Complaint *c) {
+int broker_find_port(const char *address, uint16_t *ret, ErrorText *error) {
         _cleanup_(closep) int fd = -1;
         struct sockaddr_storage sa;
         socklen_t size;
 
         if (fill_address(address, 0, &sa, &size) < 0)
-                return complain(c, "--listen=%s: must be a numeric address", address);
+                return error_set(error, "--listen=%s: must be a numeric address", address);
 
         fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *) &sa, size) < 0 ||
             getsockname(fd, (struct sockaddr *) &sa, &size) < 0)
-                return complain(c, "--listen=%s: %s", address, strerror(errno));
+                return error_set(error, "--listen=%s: %s", address, strerror(errno));
 
         *ret = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *) &sa)->sin_port
                                              : ((struct sockaddr_in6 *) &sa)->sin6_port);
@@ -91,7 +92,8 @@ static int write_config(const char *plugin, const char *address, uint16_t port, 
         return file_write_atomic(AT_FDCWD, BROKER_CONFIG_FILE, text, (size_t) n, 0600, (gid_t) -1);
 }
 
-/* In the child. Our standard output is for one line only; Mosquitto's belongs where people look. */
+/* Runs in the child. Our standard output is for the ready line only, so Mosquitto's goes to standard
+ * error. */
 static void become_broker(const char *plugin, pid_t parent) {
         const char *path = getenv("PATH");
         _cleanup_(freep) char *longer = NULL;
@@ -105,16 +107,16 @@ static void become_broker(const char *plugin, pid_t parent) {
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
         (void) dup2(STDERR_FILENO, STDOUT_FILENO);
 
-        /* Debian has it where a user's shell does not look. */
+        /* Debian installs it in a directory that is not in a user's $PATH. */
         if (asprintf(&longer, "%s:/usr/sbin:/usr/local/sbin", path ?: "/usr/bin") >= 0)
                 (void) setenv("PATH", longer, 1);
-        (void) setenv("LD_PRELOAD", plugin, 1); /* why: interpose.c */
+        (void) setenv("LD_PRELOAD", plugin, 1); /* interpose.c says why */
         (void) execlp("mosquitto", "mosquitto", "-c", BROKER_CONFIG_FILE, NULL);
         (void) dprintf(STDERR_FILENO, "dps-emulator: mosquitto: %s; is it installed?\n", strerror(errno));
         _exit(EXIT_FAILURE);
 }
 
-int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, Complaint *c) {
+int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, ErrorText *error) {
         pid_t parent = getpid(), pid;
         int fds[2], r;
 
@@ -125,7 +127,7 @@ int broker_start(const char *plugin, const char *address, uint16_t port, Broker 
         if (r < 0) {
                 (void) close(fds[0]);
                 (void) close(fds[1]);
-                return complain(c, BROKER_CONFIG_FILE ": %s", strerror(-r));
+                return error_set(error, BROKER_CONFIG_FILE ": %s", strerror(-r));
         }
 
         (void) unlink(CONTROL_SOCKET);
@@ -138,7 +140,7 @@ int broker_start(const char *plugin, const char *address, uint16_t port, Broker 
         (void) close(fds[1]);
         if (pid < 0) {
                 (void) close(fds[0]);
-                return complain(c, "fork: %s", strerror(errno));
+                return error_set(error, "fork: %s", strerror(errno));
         }
         *ret = (Broker){ pid, fds[0] };
         return 0;
@@ -173,7 +175,7 @@ static int plugin_beside(char **ret) {
         return 0;
 }
 
-int broker_find_plugin(char **ret, Complaint *c) {
+int broker_find_plugin(char **ret, ErrorText *error) {
         const char *told = getenv("DPS_EMULATOR_PLUGIN");
         char *path;
 
@@ -182,8 +184,8 @@ int broker_find_plugin(char **ret, Complaint *c) {
 
         path = realpath(isempty(told) ? DPS_PLUGIN_DIR "/" PLUGIN_NAME : told, NULL);
         if (!path)
-                return complain(c, "%s: %s", isempty(told) ? DPS_PLUGIN_DIR "/" PLUGIN_NAME : told,
-                                strerror(errno));
+                return error_set(error, "%s: %s", isempty(told) ? DPS_PLUGIN_DIR "/" PLUGIN_NAME : told,
+                                 strerror(errno));
 
         *ret = path;
         return 0;

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The Mosquitto that the emulator is made of: its configuration, its life. */
+/* The Mosquitto that the emulator runs in: its configuration, start and end. */
 
 #include <sys/types.h>
 
 #include "emulator/reader.h"
 
 typedef struct Broker {
-        pid_t pid;    /* 0: none */
-        int ready_fd; /* one byte comes when it listens; the end without one: it could not start */
+        pid_t pid;    /* 0: it does not run */
+        int ready_fd; /* gives a byte when it listens; end of file without one: it could not start */
 } Broker;
 
-/* A port of that address that is free now; others may be faster, so be ready to try again. */
-int broker_find_port(const char *address, uint16_t *ret, Complaint *c);
-/* The working directory must be the state directory. It ends when its parent does. */
-int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, Complaint *c);
-/* Ends it if it still lives. */
+/* Finds a port of the address that is free now. Another program may take it first, so be ready to try
+ * again. */
+int broker_find_port(const char *address, uint16_t *ret, ErrorText *error);
+/* The working directory must be the state directory. The broker ends when its parent does. */
+int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, ErrorText *error);
+/* Ends the broker if it still runs. */
 void broker_stop(Broker *b);
 
-/* $DPS_EMULATOR_PLUGIN, else beside this executable, else where it is installed. */
-int broker_find_plugin(char **ret, Complaint *c);
+/* The plugin's path: $DPS_EMULATOR_PLUGIN, else beside this executable, else where it is installed. */
+int broker_find_plugin(char **ret, ErrorText *error);

@@ -42,27 +42,25 @@ static void pair_done(Pair *p) {
         *p = (Pair){ 0 };
 }
 
-static int openssl_failed(Complaint *c, const char *what) {
+static int openssl_failed(ErrorText *error, const char *what) {
         char reason[160];
 
         ERR_error_string_n(ERR_get_error(), reason, sizeof(reason));
         ERR_clear_error();
-        return complain(c, "%s: %s", what, reason);
-}
-
-static char *path_of(const char *directory, const char *name, const char *suffix) {
-        char *path;
-
-        return asprintf(&path, "%s/%s%s", directory, name, suffix) < 0 ? NULL : path;
+        return error_set(error, "%s: %s", what, reason);
 }
 
 static BIO *open_pem(const char *directory, const char *name, const char *suffix) {
-        _cleanup_(freep) char *path = path_of(directory, name, suffix);
+        _cleanup_(freep) char *path = NULL;
 
-        return path ? BIO_new_file(path, "r") : NULL;
+        if (asprintf(&path, "%s/%s%s", directory, name, suffix) < 0) {
+                path = NULL;
+                return NULL;
+        }
+        return BIO_new_file(path, "r");
 }
 
-/* False: it is not there, or not whole. */
+/* False: a file is missing or damaged, or the two do not belong together. */
 static bool pair_read(const char *directory, const char *name, Pair *ret) {
         _cleanup_(BIO_freep) BIO *pem = open_pem(directory, name, ".pem"),
                                  *key = open_pem(directory, name, ".key");
@@ -82,7 +80,8 @@ static bool pair_read(const char *directory, const char *name, Pair *ret) {
         return true;
 }
 
-static int write_pem(const char *directory, const char *name, const char *suffix, BIO *pem, Complaint *c) {
+static int write_pem(const char *directory, const char *name, const char *suffix, BIO *pem,
+                     ErrorText *error) {
         _cleanup_(closep) int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
         _cleanup_(freep) char *file = NULL;
         char *data = NULL;
@@ -90,24 +89,24 @@ static int write_pem(const char *directory, const char *name, const char *suffix
         int r;
 
         if (fd < 0)
-                return complain(c, "%s: %s", directory, strerror(errno));
+                return error_set(error, "%s: %s", directory, strerror(errno));
         if (asprintf(&file, "%s%s", name, suffix) < 0)
                 return -ENOMEM;
 
         r = file_write_atomic(fd, file, data, (size_t) size, streq(suffix, ".key") ? 0600 : 0644, (gid_t) -1);
-        return r < 0 ? complain(c, "%s/%s: %s", directory, file, strerror(-r)) : 0;
+        return r < 0 ? error_set(error, "%s/%s: %s", directory, file, strerror(-r)) : 0;
 }
 
-static int pair_write(const char *directory, const char *name, const Pair *p, Complaint *c) {
+static int pair_write(const char *directory, const char *name, const Pair *p, ErrorText *error) {
         _cleanup_(BIO_freep) BIO *pem = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_secmem());
         int r;
 
         if (!pem || !key || PEM_write_bio_X509(pem, p->certificate) != 1 ||
             PEM_write_bio_PrivateKey(key, p->key, NULL, NULL, 0, NULL, NULL) != 1)
-                return openssl_failed(c, name);
+                return openssl_failed(error, name);
 
-        r = write_pem(directory, name, ".key", key, c);
-        return r < 0 ? r : write_pem(directory, name, ".pem", pem, c);
+        r = write_pem(directory, name, ".key", key, error);
+        return r < 0 ? r : write_pem(directory, name, ".pem", pem, error);
 }
 
 static bool add_extension(X509 *certificate, X509 *issuer, int nid, const char *value) {
@@ -130,22 +129,18 @@ typedef struct Wanted {
         const char *extended_key_usage, *alternative_names; /* NULL: none */
 } Wanted;
 
-static bool fill_names(X509 *certificate, X509 *issuer, const Wanted *wanted) {
+/* Valid from an hour ago, because the clocks of devices are never quite right. */
+static bool fill_fields(X509 *certificate, X509 *issuer, const Wanted *wanted) {
         X509_NAME *name = X509_get_subject_name(certificate);
-
-        return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-                                          (const unsigned char *) wanted->common_name, -1, -1, 0) == 1 &&
-               X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) == 1;
-}
-
-/* An hour back, because the clocks of boxes are never quite right. */
-static bool fill_validity(X509 *certificate, const Wanted *wanted) {
         uint64_t serial;
 
         return RAND_bytes((unsigned char *) &serial, sizeof(serial)) == 1 &&
                ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1) == 1 &&
                X509_gmtime_adj(X509_getm_notBefore(certificate), -3600) &&
-               X509_gmtime_adj(X509_getm_notAfter(certificate), wanted->days * DAY_SEC);
+               X509_gmtime_adj(X509_getm_notAfter(certificate), wanted->days * DAY_SEC) &&
+               X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+                                          (const unsigned char *) wanted->common_name, -1, -1, 0) == 1 &&
+               X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) == 1;
 }
 
 static bool fill_extensions(X509 *certificate, X509 *issuer, const Wanted *wanted) {
@@ -168,24 +163,24 @@ static bool fill_extensions(X509 *certificate, X509 *issuer, const Wanted *wante
         return true;
 }
 
-/* `issuer` NULL: it signs itself. */
-static int pair_make(const Wanted *wanted, const Pair *issuer, Pair *ret, Complaint *c) {
+/* `issuer` NULL: the certificate is self-signed. */
+static int pair_make(const Wanted *wanted, const Pair *issuer, Pair *ret, ErrorText *error) {
         _cleanup_(X509_freep) X509 *certificate = X509_new();
         _cleanup_(EVP_PKEY_freep) EVP_PKEY *key = EVP_EC_gen("P-256");
         X509 *signer = issuer ? issuer->certificate : certificate;
 
         if (!certificate || !key || X509_set_version(certificate, X509_VERSION_3) != 1 ||
-            X509_set_pubkey(certificate, key) != 1 || !fill_validity(certificate, wanted) ||
-            !fill_names(certificate, signer, wanted) || !fill_extensions(certificate, signer, wanted) ||
+            X509_set_pubkey(certificate, key) != 1 || !fill_fields(certificate, signer, wanted) ||
+            !fill_extensions(certificate, signer, wanted) ||
             X509_sign(certificate, issuer ? issuer->key : key, EVP_sha256()) == 0)
-                return openssl_failed(c, wanted->common_name);
+                return openssl_failed(error, wanted->common_name);
 
         *ret = (Pair){ TAKE_PTR(certificate), TAKE_PTR(key) };
         return 0;
 }
 
 static int ca_prepare(const char *directory, const char *name, const char *common_name, Pair *ret,
-                      Complaint *c) {
+                      ErrorText *error) {
         const Wanted wanted = {
                 .common_name = common_name,
                 .days = CA_DAYS,
@@ -198,10 +193,10 @@ static int ca_prepare(const char *directory, const char *name, const char *commo
         if (pair_read(directory, name, ret))
                 return 0;
 
-        r = pair_make(&wanted, NULL, &p, c);
+        r = pair_make(&wanted, NULL, &p, error);
         if (r < 0)
                 return r;
-        r = pair_write(directory, name, &p, c);
+        r = pair_write(directory, name, &p, error);
         if (r < 0) {
                 pair_done(&p);
                 return r;
@@ -230,14 +225,14 @@ static bool server_is_good(const Pair *server, const Pair *ca, char *const *host
 }
 
 /* "DNS:localhost,IP:127.0.0.1" */
-static int alternative_names(char *const *hosts, char **ret, Complaint *c) {
+static int alternative_names(char *const *hosts, char **ret, ErrorText *error) {
         _cleanup_(freep) char *names = strdup("");
 
         STRV_FOREACH(host, hosts) {
                 char *longer;
 
                 if (!is_address(*host) && !dps_host_name_is_valid(*host))
-                        return complain(c, "%s: neither a host name nor an address", *host);
+                        return error_set(error, "%s: is neither a host name nor an address", *host);
                 if (!names || asprintf(&longer, "%s%s%s:%s", names, *names ? "," : "",
                                        is_address(*host) ? "IP" : "DNS", *host) < 0)
                         return -ENOMEM;
@@ -249,7 +244,7 @@ static int alternative_names(char *const *hosts, char **ret, Complaint *c) {
         return 0;
 }
 
-static int server_prepare(const char *directory, const Pair *ca, char *const *hosts, Complaint *c) {
+static int server_prepare(const char *directory, const Pair *ca, char *const *hosts, ErrorText *error) {
         _cleanup_(pair_done) Pair server = { 0 };
         _cleanup_(freep) char *names = NULL;
         Wanted wanted = {
@@ -261,7 +256,7 @@ static int server_prepare(const char *directory, const Pair *ca, char *const *ho
         };
         int r;
 
-        r = alternative_names(hosts, &names, c);
+        r = alternative_names(hosts, &names, error);
         if (r < 0)
                 return r;
         if (pair_read(directory, SERVER_NAME, &server) && server_is_good(&server, ca, hosts))
@@ -270,24 +265,24 @@ static int server_prepare(const char *directory, const Pair *ca, char *const *ho
         ERR_clear_error();
         pair_done(&server);
         wanted.alternative_names = names;
-        r = pair_make(&wanted, ca, &server, c);
-        return r < 0 ? r : pair_write(directory, SERVER_NAME, &server, c);
+        r = pair_make(&wanted, ca, &server, error);
+        return r < 0 ? r : pair_write(directory, SERVER_NAME, &server, error);
 }
 
-int certificates_prepare(const char *directory, char *const *hosts, Complaint *c) {
+int certificates_prepare(const char *directory, char *const *hosts, ErrorText *error) {
         _cleanup_(pair_done) Pair ca = { 0 }, device_ca = { 0 };
         int r;
 
-        r = ca_prepare(directory, SERVER_CA_NAME, "dps-emulator server CA", &ca, c);
+        r = ca_prepare(directory, SERVER_CA_NAME, "dps-emulator server CA", &ca, error);
         if (r < 0)
                 return r;
-        r = ca_prepare(directory, DEVICE_CA_NAME, "dps-emulator device CA", &device_ca, c);
+        r = ca_prepare(directory, DEVICE_CA_NAME, "dps-emulator device CA", &device_ca, error);
         if (r < 0)
                 return r;
-        return server_prepare(directory, &ca, hosts, c);
+        return server_prepare(directory, &ca, hosts, error);
 }
 
-int certificate_issue(const char *directory, const char *id, const char *out, Complaint *c) {
+int certificate_issue(const char *directory, const char *id, const char *out, ErrorText *error) {
         _cleanup_(pair_done) Pair ca = { 0 }, device = { 0 };
         const Wanted wanted = {
                 .common_name = id,
@@ -299,12 +294,12 @@ int certificate_issue(const char *directory, const char *id, const char *out, Co
         int r;
 
         if (strlen(id) > ub_common_name)
-                return complain(c, "%s: a certificate's common name has at most %d characters", id,
-                                ub_common_name);
+                return error_set(error, "%s: a certificate's common name has at most %d characters", id,
+                                 ub_common_name);
 
-        r = ca_prepare(directory, DEVICE_CA_NAME, "dps-emulator device CA", &ca, c);
+        r = ca_prepare(directory, DEVICE_CA_NAME, "dps-emulator device CA", &ca, error);
         if (r < 0)
                 return r;
-        r = pair_make(&wanted, &ca, &device, c);
-        return r < 0 ? r : pair_write(out, id, &device, c);
+        r = pair_make(&wanted, &ca, &device, error);
+        return r < 0 ? r : pair_write(out, id, &device, error);
 }

@@ -2,14 +2,16 @@
 #pragma once
 
 /*
- * Certificates for tests, made with EC keys, which cost a broker the least: a CA and a certificate of the server, and
- * a CA for devices. Kept in the state directory, so that a device's configuration outlives the emulator.
+ * Certificates for tests: a CA and a certificate for the server, and a CA for devices. Their keys are EC
+ * keys, which cost a broker the least time. They stay in the state directory, so that a device's
+ * configuration stays valid when the emulator is started again.
  */
 
 #include "emulator/reader.h"
 
-/* Makes in `directory` what is missing, and the server's anew if it is not for all of `hosts` (names, addresses). */
-int certificates_prepare(const char *directory, char *const *hosts, Complaint *c);
+/* Makes what is missing in `directory`. The server's certificate is replaced if it does not cover all of
+ * `hosts`, which are names or addresses. */
+int certificates_prepare(const char *directory, char *const *hosts, ErrorText *error);
 
-/* ID.pem and ID.key in `out`, signed by the devices' CA, which is made where it is missing. */
-int certificate_issue(const char *directory, const char *id, const char *out, Complaint *c);
+/* Writes ID.pem and ID.key to `out`, signed by the devices' CA, which is made if it is missing. */
+int certificate_issue(const char *directory, const char *id, const char *out, ErrorText *error);

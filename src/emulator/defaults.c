@@ -10,6 +10,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "dps/key.h"
+#include "emulator/enrollment-files.h"
 #include "emulator/statedir.h"
 
 #define DEVICE_ID "gateway"
@@ -36,13 +37,13 @@ static int make_key(char **ret) {
         return dps_base64_encode(bytes, sizeof(bytes), ret);
 }
 
-static int write_key(const char *name, const char *key, Complaint *c) {
+static int write_key(const char *name, const char *key, ErrorText *error) {
         int r = file_write_atomic(AT_FDCWD, name, key, strlen(key), 0600, (gid_t) -1);
 
-        return r < 0 ? complain(c, "%s: %s", name, strerror(-r)) : 0;
+        return r < 0 ? error_set(error, "%s: %s", name, strerror(-r)) : 0;
 }
 
-int defaults_make(const char *state_directory, json_object **ret, Complaint *c) {
+int defaults_make(const char *state_directory, json_object **ret, ErrorText *error) {
         _cleanup_(json_freep) json_object *document = NULL;
         _cleanup_(freep) char *text = NULL;
         _cleanup_(strv_freep) char **keys = NULL;
@@ -57,17 +58,17 @@ int defaults_make(const char *state_directory, json_object **ret, Complaint *c) 
         if (asprintf(&text, format, keys[0], keys[1], keys[2], keys[3]) < 0)
                 return -ENOMEM;
 
-        if ((r = write_key(DEVICE_ID ".key", keys[0], c)) < 0 ||
-            (r = write_key(GROUP_ID ".key", keys[2], c)) < 0 ||
-            (r = json_read(text, strlen(text), &document, c)) < 0 ||
-            (r = document_include_files(document, ".", state_directory, c)) < 0)
+        if ((r = write_key(DEVICE_ID ".key", keys[0], error)) < 0 ||
+            (r = write_key(GROUP_ID ".key", keys[2], error)) < 0 ||
+            (r = json_read(text, strlen(text), &document, error)) < 0 ||
+            (r = enrollment_files_include(document, ".", state_directory, error)) < 0)
                 return r;
 
         *ret = TAKE_PTR(document);
         return 0;
 }
 
-/* The one that is the least trouble to try. */
+/* A device with an enrollment of its own is the easiest to try. */
 static const Enrollment *example_of(const Roster *roster) {
         const struct lh_entry *first = lh_table_head(roster->individuals);
 
@@ -89,19 +90,19 @@ static void explain_attestation(const Enrollment *e, const char *state_directory
         if (access(file, F_OK) == 0)
                 (void) fprintf(stderr, "%s/%s\n", state_directory, file);
         else
-                (void) fprintf(stderr, "FILE    (with the enrollment's primaryKey in it)\n");
+                (void) fprintf(stderr, "FILE    (which holds the enrollment's primaryKey)\n");
 }
 
 void defaults_explain(const Roster *roster, const char *state_directory, const char *host, uint16_t port) {
         const Enrollment *e = example_of(roster);
 
         if (!e) {
-                (void) fprintf(stderr, "Nobody is enrolled yet: dps-emulator ctl enroll FILE\n\n");
+                (void) fprintf(stderr, "No device is enrolled yet: use dps-emulator ctl enroll FILE\n\n");
                 return;
         }
 
         (void) fprintf(stderr,
-                       "What to put into a NAME.conf, for the enrollment %s:\n"
+                       "Put this into a NAME.conf, for the enrollment %s:\n"
                        "\n"
                        "  [Provisioning]\n"
                        "  IdScope=%s\n"

@@ -21,21 +21,21 @@ static const char help[] =
         "\n"
         "An offline Azure Device Provisioning Service, for tests and demonstrations.\n"
         "\n"
-        "  --enrollments=FILE  Who is enrolled; without it those of the last time, or some to begin with\n"
+        "  --enrollments=FILE  Enrollments; the default is those of the last run, or examples at first\n"
         "  --listen=ADDRESS    Numeric address to listen on (127.0.0.1)\n"
-        "  --host=NAME         Name or address that the server's certificate is for; several are possible\n"
-        "  --port=PORT         Port for MQTT over TLS (8883); 0 takes a free one\n"
+        "  --host=NAME         Name or address in the server's certificate; may be given several times\n"
+        "  --port=PORT         Port for MQTT over TLS (8883); 0 chooses a free one\n"
         "  --id-scope=SCOPE    ID scope, instead of the one in FILE\n"
-        "  --state=DIR         Where certificates, enrollments and the log are kept\n"
-        "  --out=DIR           Where ID.pem and ID.key go (.)\n"
-        "  -h, --help          This text\n"
-        "      --version       The version\n"
+        "  --state=DIR         Directory for certificates, enrollments and the log\n"
+        "  --out=DIR           Directory for ID.pem and ID.key (.)\n"
+        "  -h, --help          Show this text\n"
+        "      --version       Show the version\n"
         "\n"
         "Commands of ctl:\n"
         "  enroll FILE|-         Add or replace enrollments\n"
-        "  set ID|'*' KEY=VALUE… Change an enrollment, a group, or what is for all\n"
+        "  set ID|'*' KEY=VALUE… Change an enrollment or a group, or with * the service\n"
         "  remove ID             Remove an enrollment\n"
-        "  script ID|'*' ANSWER… Dictate the next answers; --clear takes that back\n"
+        "  script ID|'*' ANSWER… Dictate the next answers; --clear removes them\n"
         "  drop [ID]             Close sessions\n"
         "  list                  Show everything, as JSON\n"
         "\n"
@@ -44,7 +44,7 @@ static const char help[] =
 typedef struct Arguments {
         LaunchOptions launch;
         const char *state, *out;
-        bool done; /* --help or --version has been served */
+        bool done; /* --help or --version was given and is answered */
 } Arguments;
 
 static int parse_port(const char *text, uint16_t *ret) {
@@ -60,7 +60,7 @@ static int parse_port(const char *text, uint16_t *ret) {
 
 static int parse_id_scope(const char *text, const char **ret) {
         if (!dps_id_scope_is_valid(text)) {
-                (void) fprintf(stderr, "dps-emulator: --id-scope=%s: not an ID scope\n", text);
+                (void) fprintf(stderr, "dps-emulator: --id-scope=%s: is not an ID scope\n", text);
                 return -EXIT_USAGE;
         }
         *ret = text;
@@ -118,11 +118,12 @@ static int take_option(int option, Arguments *a) {
                 a->done = true;
                 return puts("dps-emulator " DPS_VERSION) < 0 ? -EXIT_FAILURE : 0;
         default:
-                return -EXIT_USAGE; /* getopt_long() has said why */
+                return -EXIT_USAGE; /* getopt_long() has printed the error */
         }
 }
 
-/* "+": what follows the first word may look like options and be none, as in `ctl script ID --clear`. */
+/* "+": what follows the first word may look like an option without being one, as in `ctl script ID
+ * --clear`. */
 static int parse(int argc, char *argv[], bool permute, Arguments *a) {
         int option, r;
 
@@ -140,15 +141,15 @@ static int usage(const char *what) {
 }
 
 static int do_certificate(const char *state, char *const *words, const Arguments *a) {
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
         int r;
 
         if (strv_length(words) != 1 || !dps_registration_id_is_valid(words[0]))
-                return usage("certificate must be told one registration id");
+                return usage("certificate needs one registration id");
 
-        r = certificate_issue(state, words[0], a->out, &c);
+        r = certificate_issue(state, words[0], a->out, &error);
         if (r < 0) {
-                (void) fprintf(stderr, "dps-emulator: %s\n", *c.text ? c.text : strerror(-r));
+                (void) fprintf(stderr, "dps-emulator: %s\n", *error.text ? error.text : strerror(-r));
                 return EXIT_FAILURE;
         }
         (void) printf("%s/%s.pem\n%s/%s.key\n", a->out, words[0], a->out, words[0]);
@@ -165,8 +166,8 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
                 return EXIT_USAGE;
         }
         if (is_ctl && !*words)
-                return usage("ctl must be told a command");
-        /* Who asks makes nothing. */
+                return usage("ctl needs a command");
+        /* A command for an emulator that does not exist must not create its state directory. */
         if (r >= 0 && is_ctl && access(a->state ?: default_state, F_OK) < 0) {
                 (void) fprintf(stderr, "dps-emulator: no emulator runs with the state directory %s\n",
                                a->state ?: default_state);
@@ -175,8 +176,10 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
         if (r >= 0)
                 r = state_directory_open(a->state ?: default_state, &state);
         if (r < 0) {
-                (void) fprintf(stderr, "dps-emulator: state directory %s: %s\n", a->state ?: default_state ?: "",
-                               r == -ENOTEMPTY ? "it is open to others and holds other things; name one of its own"
+                (void) fprintf(stderr, "dps-emulator: state directory %s: %s\n",
+                               a->state ?: default_state ?: "",
+                               r == -ENOTEMPTY ? "other users can enter it, and it holds other files; choose "
+                                                 "another directory"
                                                : strerror(-r));
                 return EXIT_FAILURE;
         }

@@ -4,15 +4,11 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <stdio.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "dps/reply.h"
 #include "dps/request.h"
 #include "emulator/behaviour.h"
-
-#define PEM_SIZE_MAX (64U * 1024)
 
 static const char *const members[] = {
         "registrationId",
@@ -27,7 +23,7 @@ static const char *const members[] = {
         "payload",
         "reprovisionPolicy",
         "failure",
-        /* What Azure tells of an enrollment, and means nothing here. */
+        /* Azure exports these members as well. They are ignored. */
         "etag",
         "createdDateTimeUtc",
         "lastUpdatedDateTimeUtc",
@@ -45,7 +41,8 @@ static const char *const failure_members[] = { "errorCode", "errorMessage", NULL
 static const char *const attestation_types[] = { "symmetricKey", "x509", NULL };
 static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
 static const char *const allocation_words[] = { "hashed", "static", "geoLatency", "custom", NULL };
-static const char *const credential_names[] = { "primary", "secondary" };
+
+const char *const enrollment_certificate_names[2] = { "primary", "secondary" };
 
 static inline void BIO_freep(BIO **b) {
         BIO_free(*b);
@@ -57,7 +54,7 @@ static int read_keys(const Reader *attestation, Enrollment *e) {
 
         k = reader_object(attestation, "symmetricKey", &r);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(attestation, "symmetricKey", "is missing");
+                return k < 0 ? k : reader_error(attestation, "symmetricKey", "is missing");
         k = reader_allow(&r, key_members);
         if (k < 0)
                 return k;
@@ -73,10 +70,10 @@ static int read_keys(const Reader *attestation, Enrollment *e) {
 
                 k = dps_key_from_base64(text, &e->keys[e->n_credentials]);
                 if (k < 0)
-                        return reader_complain(&r, key_members[i], "not base64 of 16 to 64 bytes");
+                        return reader_error(&r, key_members[i], "must be base64 of 16 to 64 bytes");
                 e->n_credentials++;
         }
-        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primaryKey", "is missing");
+        return e->n_credentials > 0 ? 0 : reader_error(&r, "primaryKey", "is missing");
 }
 
 static int certificate_from_pem(const Reader *r, const char *name, const char *pem, X509 **ret) {
@@ -89,7 +86,7 @@ static int certificate_from_pem(const Reader *r, const char *name, const char *p
         certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
         if (!certificate) {
                 ERR_clear_error();
-                return reader_complain(r, name, "not a certificate in PEM");
+                return reader_error(r, name, "is not a certificate in PEM");
         }
 
         *ret = certificate;
@@ -110,37 +107,38 @@ static int certificate_text(const Reader *r, const char *name, const char **ret)
         return k < 0 ? k : reader_string(&inner, "certificate", ret);
 }
 
-static const char *certificates_name(bool is_group) {
+const char *enrollment_certificates_member(bool is_group) {
         return is_group ? "signingCertificates" : "clientCertificates";
 }
 
 static int read_certificates(const Reader *attestation, Enrollment *e) {
-        const char *name = certificates_name(e->is_group);
+        const char *name = enrollment_certificates_member(e->is_group);
         Reader x509, r;
         int k;
 
         k = reader_object(attestation, "x509", &x509);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(attestation, "x509", "is missing");
+                return k < 0 ? k : reader_error(attestation, "x509", "is missing");
         k = reader_object(&x509, name, &r);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(&x509, name, "is missing");
+                return k < 0 ? k : reader_error(&x509, name, "is missing");
 
-        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(enrollment_certificate_names); i++) {
                 const char *pem = NULL;
 
-                k = certificate_text(&r, credential_names[i], &pem);
+                k = certificate_text(&r, enrollment_certificate_names[i], &pem);
                 if (k < 0)
                         return k;
                 if (k == 0)
                         continue;
 
-                k = certificate_from_pem(&r, credential_names[i], pem, &e->certificates[e->n_credentials]);
+                k = certificate_from_pem(&r, enrollment_certificate_names[i], pem,
+                                         &e->certificates[e->n_credentials]);
                 if (k < 0)
                         return k;
                 e->n_credentials++;
         }
-        return e->n_credentials > 0 ? 0 : reader_complain(&r, "primary", "is missing");
+        return e->n_credentials > 0 ? 0 : reader_error(&r, "primary", "is missing");
 }
 
 static int read_attestation(const Reader *r, Enrollment *e) {
@@ -150,11 +148,11 @@ static int read_attestation(const Reader *r, Enrollment *e) {
 
         k = reader_object(r, "attestation", &attestation);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(r, "attestation", "is missing");
+                return k < 0 ? k : reader_error(r, "attestation", "is missing");
 
         k = reader_word(&attestation, "type", attestation_types, &type);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(&attestation, "type", "is missing");
+                return k < 0 ? k : reader_error(&attestation, "type", "is missing");
 
         e->attestation = type;
         return e->attestation == ATTESTATION_SYMMETRIC_KEY ? read_keys(&attestation, e)
@@ -168,9 +166,9 @@ static int read_id(const Reader *r, Enrollment *e) {
 
         k = reader_string(r, name, &id);
         if (k <= 0)
-                return k < 0 ? k : reader_complain(r, name, "is missing");
+                return k < 0 ? k : reader_error(r, name, "is missing");
         if (!dps_registration_id_is_valid(id))
-                return reader_complain(r, name, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+                return reader_error(r, name, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
 
         e->id = strdup(id);
         return e->id ? 0 : -ENOMEM;
@@ -184,9 +182,10 @@ static int read_device_id(const Reader *r, Enrollment *e) {
         if (k <= 0 || !*id)
                 return k < 0 ? k : 0;
         if (e->is_group)
-                return reader_complain(r, "deviceId", "in a group it is the registration id, always");
+                return reader_error(r, "deviceId",
+                                    "must not be set for a group, whose devices have the registration id");
         if (!dps_device_id_is_valid(id))
-                return reader_complain(r, "deviceId", "not a device id");
+                return reader_error(r, "deviceId", "is not a device id");
 
         e->device_id = strdup(id);
         return e->device_id ? 0 : -ENOMEM;
@@ -222,7 +221,7 @@ static int read_failure(const Reader *r, Enrollment *e) {
             (k = reader_string(&failure, "errorMessage", &message)) < 0)
                 return k;
         if (code == 0)
-                return reader_complain(&failure, "errorCode", "is missing");
+                return reader_error(&failure, "errorCode", "is missing");
 
         e->failure_code = (uint32_t) code;
         if (!message)
@@ -245,7 +244,7 @@ static int read_allocation(const Reader *r, Enrollment *e) {
                 return k;
         STRV_FOREACH(hub, e->hubs)
                 if (!dps_host_name_is_valid(*hub))
-                        return reader_complain(r, "iotHubs", "must be host names");
+                        return reader_error(r, "iotHubs", "must be host names");
         return 0;
 }
 
@@ -273,12 +272,12 @@ static int read_members(const Reader *r, Enrollment *e) {
         return 0;
 }
 
-int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, Complaint *c) {
+int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, ErrorText *error) {
         _cleanup_(enrollment_freep) Enrollment *e = NULL;
         Reader reader;
         int r;
 
-        r = reader_init(json, path, c, &reader);
+        r = reader_init(json, path, error, &reader);
         if (r < 0)
                 return r;
 
@@ -311,60 +310,6 @@ Enrollment *enrollment_free(Enrollment *e) {
         json_object_put(e->json);
         free(e);
         return NULL;
-}
-
-static int include_file(const Reader *r, const char *name, const char *text, const char *directory,
-                        const char *state_directory) {
-        _cleanup_(freep) char *path = NULL, *pem = NULL;
-        json_object *value;
-        char reason[400];
-        int k;
-
-        if (streq(text, "device-ca"))
-                k = asprintf(&path, "%s/device-ca.pem", state_directory);
-        else
-                k = *text == '/' ? asprintf(&path, "%s", text) : asprintf(&path, "%s/%s", directory, text);
-        if (k < 0)
-                return -ENOMEM;
-
-        k = file_read(path, PEM_SIZE_MAX, &pem, NULL);
-        if (k < 0) {
-                (void) snprintf(reason, sizeof(reason), "neither PEM nor a file: %s: %s", path, strerror(-k));
-                return reader_complain(r, name, reason);
-        }
-
-        value = json_object_new_string(pem);
-        return value && json_object_object_add(r->object, name, value) == 0 ? 0 : -ENOMEM;
-}
-
-int enrollment_include_files(json_object *json, const char *path, const char *directory,
-                             const char *state_directory, Complaint *c) {
-        Reader reader, attestation, x509, r;
-        int k;
-
-        k = reader_init(json, path, c, &reader);
-        if (k < 0)
-                return k;
-        if ((k = reader_object(&reader, "attestation", &attestation)) <= 0 ||
-            (k = reader_object(&attestation, "x509", &x509)) <= 0 ||
-            (k = reader_object(&x509,
-                               certificates_name(json_object_object_get_ex(json, "enrollmentGroupId", NULL)),
-                               &r)) <= 0)
-                return k;
-
-        for (size_t i = 0; i < ELEMENTSOF(credential_names); i++) {
-                json_object *value;
-
-                if (!reader_get(&r, credential_names[i], &value) ||
-                    !json_object_is_type(value, json_type_string) ||
-                    strstr(json_object_get_string(value), "-----BEGIN"))
-                        continue;
-                k = include_file(&r, credential_names[i], json_object_get_string(value), directory,
-                                 state_directory);
-                if (k < 0)
-                        return k;
-        }
-        return 0;
 }
 
 bool enrollment_is_one(json_object *json) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What an operator tells the service of a device, or of a group of them, in the words of Azure's own API. */
+/* What an operator tells the service about a device, or a group of devices, with the names of Azure's API. */
 
 #include <openssl/x509.h>
 
@@ -14,8 +14,8 @@ typedef enum AttestationType {
 } AttestationType;
 
 typedef enum Allocation {
-        ALLOCATION_HASHED, /* evenly spread, the same for the same device */
-        ALLOCATION_FIRST,  /* static, and by latency: all hubs are equally near */
+        ALLOCATION_HASHED, /* spread evenly over the hubs; a device always gets the same one */
+        ALLOCATION_FIRST,  /* the first hub: static, and lowest latency, as all hubs are equally near */
 } Allocation;
 
 typedef struct Enrollment {
@@ -23,34 +23,32 @@ typedef struct Enrollment {
         bool is_group;
         bool is_enabled;
         AttestationType attestation;
-        DpsKey keys[2];        /* primary, secondary: either will do */
-        X509 *certificates[2]; /* the device's own, or what signed them */
-        size_t n_credentials;  /* of keys, or of certificates */
+        DpsKey keys[2];        /* primary, secondary: the device may use either */
+        X509 *certificates[2]; /* the device's own, or for a group the signers' */
+        size_t n_credentials;  /* number of keys, or of certificates */
 
-        char *device_id; /* NULL: the registration id */
-        char **hubs;     /* NULL: those of the service */
+        char *device_id; /* NULL: the registration id is used */
+        char **hubs;     /* NULL: the hubs of the service are used */
         Allocation allocation;
         bool has_assigning, has_retry_after;
         uint64_t assigning_sec, retry_after_sec;
         bool updates_hub, migrates_data; /* reprovisionPolicy */
         uint32_t failure_code;           /* 0: assignments succeed */
-        char *failure_message;           /* NULL: none is told */
-        json_object *payload;            /* in `json` */
+        char *failure_message;           /* NULL: the answer has none */
+        json_object *payload;            /* points into `json` */
 
-        json_object *json; /* as it was given */
+        json_object *json; /* the text that it was made from */
 } Enrollment;
 
-/* `path`: where it stands, for complaints. Certificates must be PEM text by now. */
-int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, Complaint *c);
+/* `path`: where the enrollment is in the document, for errors. Certificates must be PEM text, not paths. */
+int enrollment_new(json_object *json, const char *path, bool is_group, Enrollment **ret, ErrorText *error);
 Enrollment *enrollment_free(Enrollment *e);
 DEFINE_FREEP(Enrollment, enrollment_free)
 
-/*
- * Replaces in an enrollment the paths of certificates by what is in the files, relative paths being under
- * `directory`, and "device-ca" by the certificate of that name in `state_directory`.
- */
-int enrollment_include_files(json_object *json, const char *path, const char *directory,
-                             const char *state_directory, Complaint *c);
+/* Where its certificates are: attestation.x509.clientCertificates.primary, or signingCertificates for a
+ * group. */
+const char *enrollment_certificates_member(bool is_group);
+extern const char *const enrollment_certificate_names[2];
 
-/* Whether an object is one enrollment rather than a document of many. */
+/* Whether an object is a single enrollment, and not a document that lists enrollments. */
 bool enrollment_is_one(json_object *json);

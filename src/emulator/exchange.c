@@ -16,7 +16,7 @@ void exchange_publish(const Session *s, const char *topic, const char *body) {
 }
 
 static void log_request(Plugin *p, const Session *s, const Request *request, const Answer *a,
-                        const char *script, const char *remark) {
+                        const char *script, const char *reason) {
         JournalEntry entry = {
                 .event = request->kind == REQUEST_REGISTER ? "register" : "poll",
                 .registration_id = session_id(s),
@@ -24,7 +24,7 @@ static void log_request(Plugin *p, const Session *s, const Request *request, con
                 .operation_id = request->operation_id,
                 .payload = request->payload,
                 .script = script,
-                .remark = remark,
+                .reason = reason,
         };
 
         if (a) {
@@ -41,25 +41,13 @@ static void log_request(Plugin *p, const Session *s, const Request *request, con
         journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
-static int compute(Plugin *p, const Session *s, const Request *request, const ScriptAnswer *script,
-                   const struct mosquitto_evt_message *message, Answer *ret) {
-        if (script && script->act == SCRIPT_ACT_STATUS)
-                return service_scripted(p->service, &s->caller, script, request->operation_id,
-                                        now_usec(CLOCK_REALTIME), ret);
-        if (request->kind == REQUEST_POLL)
-                return service_poll(p->service, &s->caller, request->operation_id, now_usec(CLOCK_REALTIME),
-                                    ret);
-        return service_register(p->service, &s->caller, message->payload, message->payloadlen,
-                                now_usec(CLOCK_REALTIME), ret);
-}
-
-/* An error under a request id that the client has not used: one who does not compare them will fall for it. */
-static void publish_foreign(const Session *s) {
+/* An error under a request id that the client has not used. A client must compare the ids and ignore it. */
+static void publish_foreign(const Plugin *p, const Session *s) {
         _cleanup_(answer_done) Answer a = { 0 };
         _cleanup_(freep) char *topic = NULL;
 
-        if (answer_error(401, 401000, "An answer to somebody else's request.", now_usec(CLOCK_REALTIME),
-                         &a) >= 0 &&
+        if (answer_error(&p->service->random, 401, 401000, "An answer to another client's request.",
+                         now_usec(CLOCK_REALTIME), &a) >= 0 &&
             response_topic(401, "4294967295", false, 0, &topic) >= 0)
                 exchange_publish(s, topic, a.body);
 }
@@ -77,7 +65,7 @@ static int deliver(Plugin *p, const struct mosquitto *client, const Session *s, 
         if (act == SCRIPT_ACT_MALFORMED)
                 a->body[strlen(a->body) / 2] = 0;
         if (act == SCRIPT_ACT_FOREIGN_RID)
-                publish_foreign(s);
+                publish_foreign(p, s);
         if (script && script->delay_usec > 0) {
                 char *body = strdup(a->body);
 
@@ -103,14 +91,15 @@ static int answer_request(Plugin *p, const struct mosquitto_evt_message *message
                 return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_SUCCESS;
         }
 
-        r = compute(p, s, request, script, message, &a);
+        r = service_answer(p->service, &s->caller, request, script, message->payload, message->payloadlen,
+                           now_usec(CLOCK_REALTIME), &a);
         if (r < 0) {
                 log_request(p, s, request, NULL, name, strerror(-r));
                 return MOSQ_ERR_UNKNOWN;
         }
 
         log_request(p, s, request, &a, name,
-                    s->is_subscribed ? NULL : "not told: the client has not subscribed");
+                    s->is_subscribed ? NULL : "not sent: the client has not subscribed");
         if (s->is_subscribed)
                 (void) deliver(p, message->client, s, request, script, &a);
         return MOSQ_ERR_SUCCESS;
@@ -124,7 +113,7 @@ int exchange_on_message(Plugin *p, const Session *s, const struct mosquitto_evt_
                 return MOSQ_ERR_SUCCESS;
 
         if (!request.request_id) {
-                log_request(p, s, &request, NULL, NULL, "not answered: it has no $rid");
+                log_request(p, s, &request, NULL, NULL, "not answered: the request has no $rid");
                 return p->service->roster->behaviour.missing_request_id == MISBEHAVED_CLOSE
                                ? MOSQ_ERR_UNKNOWN
                                : MOSQ_ERR_SUCCESS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One request of a device, and what it is answered: by the service, or as a script says. */
+/* Answers one request of a device: as the service decides, or as a script dictates. */
 
 #include <mosquitto_broker.h>
 
@@ -15,10 +15,10 @@ typedef struct Plugin {
         struct lh_table *sessions;
         Outbox outbox;
         Journal journal;
-        int ready_fd; /* written to and closed when clients can come */
+        int ready_fd; /* written to and closed when the broker listens */
 } Plugin;
 
-/* A status of Mosquitto: anything but success closes the connection. */
+/* Returns a status of Mosquitto. Anything but success closes the connection. */
 int exchange_on_message(Plugin *p, const Session *s, const struct mosquitto_evt_message *message);
-/* To that client only, as it subscribed. */
+/* Sends to this client only, with the QoS that it subscribed with. */
 void exchange_publish(const Session *s, const char *topic, const char *body);

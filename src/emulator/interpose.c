@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * DPS asks every client for a certificate, takes those who have none (they have a token), and says no to a wrong one
- * in the CONNACK. Mosquitto knows only "never ask" and "no handshake without one that a fixed CA signed". So the
- * plugin is also preloaded into it (LD_PRELOAD, by the launcher), where its SSL_CTX_set_verify() stands before
- * OpenSSL's: a certificate is asked for, may be missing, and passes whoever signed it. TLS still proves that the
- * client has its key; everything else is decided at CONNECT, against the enrollments, which change while it runs.
+ * DPS asks every client for a certificate, accepts clients without one (they have a token), and refuses a
+ * wrong one in the CONNACK. Mosquitto can either never ask, or end the handshake unless a fixed CA signed the
+ * certificate. So the launcher also preloads the plugin into Mosquitto (LD_PRELOAD), and Mosquitto calls the
+ * plugin's SSL_CTX_set_verify() instead of OpenSSL's: the server asks for a certificate, it may be missing,
+ * and anybody may have signed it. TLS still proves that the client has its key. Everything else is decided at
+ * CONNECT, by the enrollments, which may change at any time.
  *
- * Mosquitto gives a plugin the client's certificate and not those that came with it. They are hung on the
- * certificate itself, which is the same object in both places.
+ * Mosquitto gives a plugin the client's certificate, but not the certificates that came with it. They are
+ * attached to the client's certificate, which is the same object in both places.
  *
- * And DPS keeps no session, whatever the client asks for. Mosquitto would, and cannot be told otherwise; so its
- * SSL_read() finds every CONNECT asking for a clean one.
+ * DPS keeps no session, whatever the client asks for. Mosquitto would keep it, and no option changes that. So
+ * SSL_read() sets the flag "clean session" in every CONNECT before Mosquitto sees it.
  */
 
 #include "emulator/interpose.h"
@@ -45,7 +46,8 @@ STACK_OF(X509) * peer_chain(X509 *certificate) {
         return X509_get_ex_data(certificate, chain_index());
 }
 
-/* In place of X509_verify_cert(). Without the chain the client is refused later, so a lack of memory may pass. */
+/* Called in place of X509_verify_cert(). When there is no memory for the chain, the client is refused at
+ * CONNECT. */
 static int accept_any(X509_STORE_CTX *ctx, void *userdata) {
         X509 *certificate = X509_STORE_CTX_get0_cert(ctx);
         STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx), *others = sk_X509_new_null();
@@ -53,7 +55,7 @@ static int accept_any(X509_STORE_CTX *ctx, void *userdata) {
         for (int i = 0; others && i < sk_X509_num(sent); i++) {
                 X509 *other = sk_X509_value(sent, i);
 
-                /* Not itself: it would never be freed. */
+                /* A certificate that referred to itself would never be freed. */
                 if (other != certificate && X509_up_ref(other) == 1 && sk_X509_push(others, other) == 0)
                         X509_free(other);
         }
@@ -72,12 +74,12 @@ __attribute__((visibility("default"))) void SSL_CTX_set_verify(SSL_CTX *ctx, int
         original(ctx, SSL_VERIFY_PEER, NULL);
         SSL_CTX_set_cert_verify_callback(ctx, accept_any, NULL);
 
-        /* A resumed session would come with the certificate and without its chain. */
+        /* A resumed session would bring the certificate without its chain. */
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         (void) SSL_CTX_set_num_tickets(ctx, 0);
 
-        /* Devices that hang up without a word are no news. */
+        /* A device that closes the connection without an alert is not an error. */
         SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
 }
 
@@ -87,8 +89,8 @@ bool connect_has_will(void) {
         return has_will;
 }
 
-/* Mosquitto reads a packet's type and length first and then all of the rest, so a CONNECT begins with its protocol. No
- * other packet that DPS takes begins so. */
+/* Mosquitto reads a packet's type and length first, and then all of the rest, so what is read of a CONNECT
+ * begins with the protocol's name. No other packet that DPS accepts begins so. */
 __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int size) {
         static const char protocol[] = "\0\4MQTT\4";
         static Read *original;

@@ -56,7 +56,7 @@ static int entry_to_json(const JournalEntry *e, uint64_t now_usec, json_object *
             (r = json_add_text(o, "payload", e->payload)) < 0 ||
             (r = json_add_string(o, "script", e->script)) < 0)
                 return r;
-        return json_add_string(o, "reason", e->remark);
+        return json_add_string(o, "reason", e->reason);
 }
 
 static int write_json(Journal *j, const JournalEntry *e, uint64_t now_usec) {
@@ -70,7 +70,7 @@ static int write_json(Journal *j, const JournalEntry *e, uint64_t now_usec) {
         if (r < 0)
                 return r;
 
-        /* In one write, so that a reader sees whole lines. */
+        /* One write for the whole line, so that a reader never sees a part of it. */
         n = asprintf(&line, "%s\n", text);
         if (n < 0)
                 return -ENOMEM;
@@ -117,12 +117,12 @@ static void describe_answer(const JournalEntry *e, char *line, size_t size) {
                 append(line, size, ", retry after %" PRIu64 " s", e->retry_after_sec);
         if (e->script)
                 append(line, size, " [script: %s]", e->script);
-        if (e->remark)
-                append(line, size, ": %s", e->remark);
+        if (e->reason)
+                append(line, size, ": %s", e->reason);
 }
 
 /* "14:02:11 gw-1 register 1 -> 202 assigning, retry after 3 s" */
-static void tell(const Journal *j, const JournalEntry *e, uint64_t now_usec) {
+static void print_line(const Journal *j, const JournalEntry *e, uint64_t now_usec) {
         time_t sec = (time_t) (now_usec / USEC_PER_SEC);
         const char *colour = colour_of(j, e);
         _cleanup_(freep) char *safe = NULL;
@@ -142,7 +142,7 @@ static void tell(const Journal *j, const JournalEntry *e, uint64_t now_usec) {
 void journal_write(Journal *j, const JournalEntry *entry, uint64_t now_usec) {
         int r;
 
-        tell(j, entry, now_usec);
+        print_line(j, entry, now_usec);
         r = write_json(j, entry, now_usec);
         if (r < 0)
                 (void) dprintf(STDERR_FILENO, "requests.jsonl: %s\n", strerror(-r));

@@ -16,6 +16,8 @@
 #include "emulator/broker.h"
 #include "emulator/certificates.h"
 #include "emulator/defaults.h"
+#include "emulator/enrollment-files.h"
+#include "emulator/roster.h"
 #include "emulator/statedir.h"
 
 #define PORT_TRIES 5
@@ -40,52 +42,54 @@ static void launch_done(Launch *l) {
                 (void) close(l->signal_fd);
 }
 
-/* Held for as long as we live. */
-static int take_lock(int *ret_fd, Complaint *c) {
+/* The lock is held until the program ends. */
+static int take_lock(int *ret_fd, ErrorText *error) {
         _cleanup_(closep) int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
         if (fd < 0)
-                return complain(c, LOCK_FILE ": %s", strerror(errno));
+                return error_set(error, LOCK_FILE ": %s", strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return complain(c,
-                                "another emulator has this state directory; take another one with --state=");
+                return error_set(
+                        error,
+                        "another emulator uses this state directory; choose another one with --state=");
 
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
-static int read_enrollments(const char *path, const char *state_directory, json_object **ret, Complaint *c) {
+static int read_enrollments(const char *path, const char *state_directory, json_object **ret,
+                            ErrorText *error) {
         _cleanup_(json_freep) json_object *document = NULL;
         _cleanup_(freep) char *copy = strdup(path);
-        Complaint inner = { 0 };
+        ErrorText inner = { 0 };
         int r;
 
         if (!copy)
                 return -ENOMEM;
 
-        r = json_read_file(path, &document, c);
+        r = json_read_file(path, &document, error);
         if (r < 0)
                 return r;
-        r = document_include_files(document, dirname(copy), state_directory, &inner);
+        r = enrollment_files_include(document, dirname(copy), state_directory, &inner);
         if (r < 0)
-                return r == -EBADMSG ? complain(c, "%s: %.300s", path, inner.text) : r;
+                return r == -EBADMSG ? error_set(error, "%s: %.300s", path, inner.text) : r;
 
         *ret = TAKE_PTR(document);
         return 0;
 }
 
-/* Those that are told; else those that were there when it ran last; else some to begin with. */
-static int choose_enrollments(Launch *l, const char *told_path, Complaint *c) {
-        if (told_path)
-                return read_enrollments(told_path, l->state_directory, &l->document, c);
+/* The given file; else the enrollments of the last run; else the default ones. */
+static int choose_enrollments(Launch *l, const char *given_path, ErrorText *error) {
+        if (given_path)
+                return read_enrollments(given_path, l->state_directory, &l->document, error);
         if (access(ENROLLMENTS_FILE, F_OK) == 0)
-                return read_enrollments(ENROLLMENTS_FILE, l->state_directory, &l->document, c);
-        return defaults_make(l->state_directory, &l->document, c);
+                return read_enrollments(ENROLLMENTS_FILE, l->state_directory, &l->document, error);
+        return defaults_make(l->state_directory, &l->document, error);
 }
 
-/* Checked here, so that faults are told before anything runs. */
-static int store_enrollments(Launch *l, const char *name, Complaint *c) {
-        Complaint inner = { 0 };
+/* The enrollments are checked here, so that errors are reported before anything runs. */
+static int store_enrollments(Launch *l, const char *name, ErrorText *error) {
+        ErrorText inner = { 0 };
         const char *text;
         int r;
 
@@ -94,15 +98,15 @@ static int store_enrollments(Launch *l, const char *name, Complaint *c) {
 
         r = roster_new(l->document, &l->roster, &inner);
         if (r < 0)
-                return r == -EBADMSG ? complain(c, "%s: %.300s", name, inner.text) : r;
+                return r == -EBADMSG ? error_set(error, "%s: %.300s", name, inner.text) : r;
 
         text = json_object_to_json_string_ext(l->document,
                                               JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
         r = file_write_atomic(AT_FDCWD, ENROLLMENTS_FILE, text, strlen(text), 0600, (gid_t) -1);
-        return r < 0 ? complain(c, ENROLLMENTS_FILE ": %s", strerror(-r)) : 0;
+        return r < 0 ? error_set(error, ENROLLMENTS_FILE ": %s", strerror(-r)) : 0;
 }
 
-static int make_certificates(const Launch *l, Complaint *c) {
+static int make_certificates(const Launch *l, ErrorText *error) {
         _cleanup_(strv_freep) char **hosts = NULL;
         int r;
 
@@ -111,10 +115,11 @@ static int make_certificates(const Launch *l, Complaint *c) {
         STRV_FOREACH(host, l->options->hosts)
                 if ((r = strv_append(&hosts, *host)) < 0)
                         return r;
-        return certificates_prepare(".", hosts, c);
+        return certificates_prepare(".", hosts, error);
 }
 
-/* Which of the three comes first: 1 it is ready, 0 a signal told us to end; -ECHILD the broker is gone. */
+/* Returns what comes first. 1: the broker is ready; 0: a signal asked us to end; -ECHILD: the broker has
+ * ended. */
 static int wait_for_broker(Launch *l, bool until_ready) {
         struct pollfd fds[] = {
                 { .fd = l->signal_fd, .events = POLLIN },
@@ -143,24 +148,25 @@ static int wait_for_broker(Launch *l, bool until_ready) {
         }
 }
 
-/* 1: ready; 0: to end. Between finding a free port and the broker's taking it, others may be faster. */
-static int start(Launch *l, Complaint *c) {
+/* 1: ready; 0: a signal asked us to end. Another program may take the free port before the broker does, hence
+ * the tries. */
+static int start(Launch *l, ErrorText *error) {
         unsigned tries = l->options->port == 0 ? PORT_TRIES : 1;
         int r = -ECHILD;
 
         while (r == -ECHILD && tries-- > 0) {
                 l->port = l->options->port;
-                r = l->port == 0 ? broker_find_port(l->options->listen, &l->port, c) : 0;
+                r = l->port == 0 ? broker_find_port(l->options->listen, &l->port, error) : 0;
                 if (r < 0)
                         return r;
 
                 broker_stop(&l->broker);
-                r = broker_start(l->plugin, l->options->listen, l->port, &l->broker, c);
+                r = broker_start(l->plugin, l->options->listen, l->port, &l->broker, error);
                 if (r < 0)
                         return r;
                 r = wait_for_broker(l, true);
         }
-        return r == -ECHILD ? complain(c, "Mosquitto could not start; what it said is above") : r;
+        return r == -ECHILD ? error_set(error, "Mosquitto could not start; its error is above") : r;
 }
 
 static const char *host_of(const LaunchOptions *options) {
@@ -189,7 +195,7 @@ static int announce(const Launch *l) {
         return fflush(stdout) == 0 ? 0 : -errno;
 }
 
-/* SIGCHLD as well, so that the broker's end is noticed. */
+/* SIGCHLD is among them: it tells that the broker has ended. */
 static int take_signals(Launch *l) {
         sigset_t set;
 
@@ -203,26 +209,27 @@ static int take_signals(Launch *l) {
         return l->signal_fd < 0 ? -errno : 0;
 }
 
-static int prepare(Launch *l, const char *enrollments, Complaint *c) {
+static int prepare(Launch *l, const char *enrollments, ErrorText *error) {
         const char *name = l->options->enrollments ?: ENROLLMENTS_FILE;
         int r;
 
-        if ((r = broker_find_plugin(&l->plugin, c)) < 0 || (r = make_certificates(l, c)) < 0 ||
-            (r = choose_enrollments(l, enrollments, c)) < 0 || (r = store_enrollments(l, name, c)) < 0)
+        if ((r = broker_find_plugin(&l->plugin, error)) < 0 || (r = make_certificates(l, error)) < 0 ||
+            (r = choose_enrollments(l, enrollments, error)) < 0 ||
+            (r = store_enrollments(l, name, error)) < 0)
                 return r;
         return take_signals(l);
 }
 
-static int run(Launch *l, const char *enrollments, Complaint *c) {
+static int run(Launch *l, const char *enrollments, ErrorText *error) {
         _cleanup_(closep) int lock_fd = -1;
         int r;
 
         if (chdir(l->state_directory) < 0)
-                return complain(c, "%s: %s", l->state_directory, strerror(errno));
+                return error_set(error, "%s: %s", l->state_directory, strerror(errno));
 
-        if ((r = take_lock(&lock_fd, c)) < 0 || (r = prepare(l, enrollments, c)) < 0)
+        if ((r = take_lock(&lock_fd, error)) < 0 || (r = prepare(l, enrollments, error)) < 0)
                 return r;
-        r = start(l, c);
+        r = start(l, error);
         if (r <= 0)
                 return r;
         r = announce(l);
@@ -230,7 +237,7 @@ static int run(Launch *l, const char *enrollments, Complaint *c) {
                 return r;
 
         r = wait_for_broker(l, false);
-        return r == -ECHILD ? complain(c, "Mosquitto ended") : r;
+        return r == -ECHILD ? error_set(error, "Mosquitto has ended") : r;
 }
 
 int launcher_run(const char *state_directory, const LaunchOptions *options) {
@@ -238,19 +245,19 @@ int launcher_run(const char *state_directory, const LaunchOptions *options) {
                 .options = options, .state_directory = state_directory, .broker.ready_fd = -1, .signal_fd = -1
         };
         _cleanup_(freep) char *enrollments = NULL;
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
         int r = 0;
 
-        /* Before the working directory changes. */
+        /* A relative path must be resolved before the working directory changes. */
         if (options->enrollments) {
                 enrollments = realpath(options->enrollments, NULL);
                 if (!enrollments)
-                        r = complain(&c, "%s: %s", options->enrollments, strerror(errno));
+                        r = error_set(&error, "%s: %s", options->enrollments, strerror(errno));
         }
 
         if (r >= 0)
-                r = run(&l, enrollments, &c);
+                r = run(&l, enrollments, &error);
         if (r < 0)
-                (void) fprintf(stderr, "dps-emulator: %s\n", *c.text ? c.text : strerror(-r));
+                (void) fprintf(stderr, "dps-emulator: %s\n", *error.text ? error.text : strerror(-r));
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

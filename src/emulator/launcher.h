@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Starts the broker with the plugin, says when it is ready and where, and ends with it. */
+/* Starts the broker with the plugin, prints where it listens when it is ready, and ends when the broker
+ * does. */
 
 #include <stdint.h>
 
 typedef struct LaunchOptions {
-        const char *enrollments; /* NULL: those of the state directory, or the default ones */
+        const char *enrollments; /* NULL: the file in the state directory, or the default ones */
         const char *listen;      /* a numeric address */
-        char **hosts;            /* the names that the server's certificate is for, besides */
-        uint16_t port;           /* 0: a free one */
-        const char *id_scope;    /* NULL: the enrollments file's */
+        char **hosts;            /* further names for the server's certificate; NULL: none */
+        uint16_t port;           /* 0: any free port */
+        const char *id_scope;    /* NULL: the one in the enrollments file */
 } LaunchOptions;
 
 /* Returns an exit status. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The emulator inside Mosquitto: the broker's events become logins and requests, answers become messages for one
- * client. Mosquitto is single-threaded, and calls from its loop only. A message that a plugin publishes is sent in
- * the next turn of that loop, and so behind the PUBACK of the request, as DPS does it.
+ * The emulator inside Mosquitto: the broker's events become logins and requests, and answers become messages
+ * for one client. Mosquitto has a single thread and calls the plugin from its loop only. It sends what a
+ * plugin publishes in the next turn of that loop, and so after the PUBACK of the request, in the same order
+ * as DPS.
  */
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <mosquitto.h>
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
+#include <openssl/rand.h>
 #include <stdint.h>
 
 #include "basic/files.h"
@@ -44,13 +46,14 @@ static void log_login(Plugin *p, const Login *login, unsigned code, const char *
                 .hub = is_device ? NULL : login->place,
                 .has_status = true,
                 .status = code,
-                .remark = why,
+                .reason = why,
         };
 
         journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
-/* An answer other than yes. Everything but MOSQ_ERR_AUTH closes the connection without a CONNACK. */
+/* Success: no script refuses the login. MOSQ_ERR_AUTH sends a CONNACK; any other failure closes the
+ * connection without. */
 static int scripted_login(Plugin *p, const Login *login) {
         _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
 
@@ -103,7 +106,8 @@ static int open_session(Plugin *p, struct mosquitto *client, const Login *login,
         return MOSQ_ERR_SUCCESS;
 }
 
-/* Whoever came by the socket in the state directory, which is then its address; all others have a numeric one. */
+/* A client that connects by the socket in the state directory has its path as address; others have a numeric
+ * one. */
 static int open_control(Plugin *p, struct mosquitto *client) {
         Session session = { .kind = SESSION_CONTROL, .client_id = strdup(mosquitto_client_id(client)) };
 
@@ -125,23 +129,24 @@ static int on_login(int event, void *data, void *userdata) {
 
         r = login_parse(login_event->username ?: "", &login);
         if (r < 0) {
-                journal_write(&p->journal,
-                              &(JournalEntry){ .event = "connect",
-                                               .registration_id = mosquitto_client_id(client),
-                                               .has_status = true,
-                                               .status = CONNACK_NOT_AUTHORIZED,
-                                               .remark = "the user name is neither for DPS nor for a hub" },
-                              now_usec(CLOCK_REALTIME));
+                journal_write(
+                        &p->journal,
+                        &(JournalEntry){ .event = "connect",
+                                         .registration_id = mosquitto_client_id(client),
+                                         .has_status = true,
+                                         .status = CONNACK_NOT_AUTHORIZED,
+                                         .reason = "the user name is neither one for DPS nor one for a hub" },
+                        now_usec(CLOCK_REALTIME));
                 return MOSQ_ERR_AUTH;
         }
         if (mosquitto_client_protocol_version(client) != MQTT_LEVEL_3_1_1) {
-                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "not MQTT 3.1.1");
+                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "the client does not speak MQTT 3.1.1");
                 return MOSQ_ERR_AUTH;
         }
 
         if (login.kind == LOGIN_DEVICE && connect_has_will() &&
             p->service->roster->behaviour.will == MISBEHAVED_CLOSE) {
-                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "closed: it has a will");
+                log_login(p, &login, CONNACK_NOT_AUTHORIZED, "closed: the CONNECT has a will");
                 return MOSQ_ERR_UNKNOWN;
         }
 
@@ -149,15 +154,15 @@ static int on_login(int event, void *data, void *userdata) {
         return r == MOSQ_ERR_SUCCESS ? open_session(p, client, &login, login_event->password) : r;
 }
 
-/* SUBSCRIBE, and what may be published */
+/* SUBSCRIBE and PUBLISH */
 
-static void log_filter(Plugin *p, const Session *s, unsigned code, const char *remark) {
+static void log_filter(Plugin *p, const Session *s, unsigned code, const char *reason) {
         JournalEntry entry = {
                 .event = "subscribe",
                 .registration_id = session_id(s),
                 .has_status = true,
                 .status = code,
-                .remark = remark,
+                .reason = reason,
         };
 
         journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
@@ -185,14 +190,14 @@ static int on_publish(Plugin *p, const Session *s, const struct mosquitto_evt_ac
         journal_write(&p->journal,
                       &(JournalEntry){ .event = "publish",
                                        .registration_id = session_id(s),
-                                       .remark = "DPS has no such topic" },
+                                       .reason = "DPS has no such topic" },
                       now_usec(CLOCK_REALTIME));
-        /* Ignored is taken: nobody listens there. */
+        /* To ignore a message is to accept it: nobody subscribes to its topic. */
         return p->service->roster->behaviour.foreign_topic == MISBEHAVED_CLOSE ? MOSQ_ERR_UNKNOWN
                                                                                : MOSQ_ERR_SUCCESS;
 }
 
-/* A hub's device has the topics of its own; who listens there is nobody's concern here. */
+/* A device at a hub may publish and subscribe to its own topics only. */
 static bool is_own_topic(const Session *s, const char *topic) {
         return startswith(topic, "$iothub/") ||
                (scan_literal(&topic, "devices/") && scan_literal(&topic, s->device_id) && *topic == '/');
@@ -207,7 +212,8 @@ static int on_access(int event, void *data, void *userdata) {
                 return MOSQ_ERR_ACL_DENIED;
         if (s->kind == SESSION_CONTROL)
                 return MOSQ_ERR_SUCCESS;
-        /* Nothing is read: all devices of all hubs have the same topics here, and one would hear the other. */
+        /* Messages are never delivered: all hubs share their topics here, so devices would get the messages
+         * of others. */
         if (s->kind == SESSION_HUB)
                 return access->access != MOSQ_ACL_READ && is_own_topic(s, access->topic)
                                ? MOSQ_ERR_SUCCESS
@@ -235,7 +241,7 @@ static int on_disconnect(int event, void *data, void *userdata) {
         Plugin *p = userdata;
         const Session *s = sessions_get(p->sessions, disconnect->client);
 
-        /* It comes twice for some. */
+        /* Mosquitto reports the end of some connections twice. */
         if (!s)
                 return MOSQ_ERR_SUCCESS;
 
@@ -252,7 +258,7 @@ static int on_disconnect(int event, void *data, void *userdata) {
         return MOSQ_ERR_SUCCESS;
 }
 
-/* About every 100 ms, for the first time when the broker listens. */
+/* Called about every 100 ms, and for the first time when the broker listens. */
 static int on_tick(int event, void *data, void *userdata) {
         Plugin *p = userdata;
         Delayed *d;
@@ -280,7 +286,7 @@ static unsigned drop_sessions(const char *id, void *userdata) {
         Plugin *p = userdata;
         struct lh_entry *entry;
 
-        /* To drop one removes it from the table: first all, then one by one. */
+        /* Dropping a session removes it from the table, so they are collected first. */
         lh_foreach(p->sessions, entry) {
                 const Session *s = lh_entry_v(entry);
 
@@ -360,8 +366,12 @@ static Plugin *plugin_free(Plugin *p) {
 }
 DEFINE_FREEP(Plugin, plugin_free)
 
+static int fill_random(void *ret, size_t size, void *userdata) {
+        return RAND_bytes(ret, (int) size) == 1 ? 0 : -EIO;
+}
+
 /* The broker's working directory is the state directory. */
-static int plugin_new(Plugin **ret, Complaint *c) {
+static int plugin_new(Plugin **ret, ErrorText *error) {
         _cleanup_(plugin_freep) Plugin *p = NULL;
         _cleanup_(json_freep) json_object *document = NULL;
         int r;
@@ -371,9 +381,9 @@ static int plugin_new(Plugin **ret, Complaint *c) {
                 return -ENOMEM;
         *p = (Plugin){ .journal.fd = -1, .ready_fd = -1 };
 
-        if ((r = json_read_file(ENROLLMENTS_FILE, &document, c)) < 0 ||
-            (r = service_new(document, &p->service, c)) < 0 || (r = sessions_new(&p->sessions)) < 0 ||
-            (r = journal_init(JOURNAL_FILE, &p->journal)) < 0)
+        if ((r = json_read_file(ENROLLMENTS_FILE, &document, error)) < 0 ||
+            (r = service_new(document, &(RandomSource){ .fill = fill_random }, &p->service, error)) < 0 ||
+            (r = sessions_new(&p->sessions)) < 0 || (r = journal_init(JOURNAL_FILE, &p->journal)) < 0)
                 return r;
 
         *ret = TAKE_PTR(p);
@@ -391,13 +401,13 @@ __attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugi
                                                                  struct mosquitto_opt *options,
                                                                  int n_options) {
         _cleanup_(plugin_freep) Plugin *p = NULL;
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
         uint64_t fd;
         int r;
 
-        r = plugin_new(&p, &c);
+        r = plugin_new(&p, &error);
         if (r < 0) {
-                mosquitto_log_printf(MOSQ_LOG_ERR, "%s", *c.text ? c.text : strerror(-r));
+                mosquitto_log_printf(MOSQ_LOG_ERR, "%s", *error.text ? error.text : strerror(-r));
                 return MOSQ_ERR_UNKNOWN;
         }
 

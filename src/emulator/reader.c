@@ -19,34 +19,34 @@ static inline void json_tokener_freep(json_tokener **t) {
                 json_tokener_free(*t);
 }
 
-int complain(Complaint *c, const char *format, ...) {
+int error_set(ErrorText *error, const char *format, ...) {
         va_list args;
 
         va_start(args, format);
-        (void) vsnprintf(c->text, sizeof(c->text), format, args);
+        (void) vsnprintf(error->text, sizeof(error->text), format, args);
         va_end(args);
         return -EBADMSG;
 }
 
-/* `size`: of what was read without complaint. */
-static int complain_of_syntax(const char *text, size_t size, json_tokener *tokener, Complaint *c) {
+/* `size`: how much was read before the error. */
+static int syntax_error(const char *text, size_t size, json_tokener *tokener, ErrorText *error) {
         size_t line = 1;
 
         for (size_t i = 0; i < size; i++)
                 line += text[i] == '\n';
-        return complain(c, "line %zu: not JSON: %s", line,
-                        json_tokener_get_error(tokener) == json_tokener_continue
-                                ? "it ends too early"
-                                : json_tokener_error_desc(json_tokener_get_error(tokener)));
+        return error_set(error, "line %zu: not JSON: %s", line,
+                         json_tokener_get_error(tokener) == json_tokener_continue
+                                 ? "the text ends too early"
+                                 : json_tokener_error_desc(json_tokener_get_error(tokener)));
 }
 
-int json_read(const char *text, size_t size, json_object **ret, Complaint *c) {
+int json_read(const char *text, size_t size, json_object **ret, ErrorText *error) {
         _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
         _cleanup_(json_freep) json_object *json = NULL;
         size_t end;
 
         if (size > INT_MAX || !utf8_is_valid(text, size))
-                return complain(c, "not UTF-8 text, or too large");
+                return error_set(error, "the text is not UTF-8, or too large");
 
         tokener = json_tokener_new_ex(DEPTH_MAX);
         if (!tokener)
@@ -55,13 +55,13 @@ int json_read(const char *text, size_t size, json_object **ret, Complaint *c) {
         json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
         json = json_tokener_parse_ex(tokener, text, (int) size);
         end = json_tokener_get_parse_end(tokener);
-        /* A bare number might go on, had it not ended here. */
+        /* Only the terminating zero byte tells the parser that a bare number is complete. */
         if (json_tokener_get_error(tokener) == json_tokener_continue)
                 json = json_tokener_parse_ex(tokener, "", 1);
         if (json_tokener_get_error(tokener) != json_tokener_success || end != size)
-                return complain_of_syntax(text, MIN(end, size), tokener, c);
+                return syntax_error(text, MIN(end, size), tokener, error);
         if (!json_numbers_are_valid(json))
-                return complain(c, "it holds a number that is none");
+                return error_set(error, "not JSON: a number in it is not valid");
 
         *ret = TAKE_PTR(json);
         return 0;
@@ -79,43 +79,43 @@ static int stdin_read(char **ret, size_t *ret_size) {
         return 0;
 }
 
-int json_read_file(const char *path, json_object **ret, Complaint *c) {
+int json_read_file(const char *path, json_object **ret, ErrorText *error) {
         _cleanup_(freep) char *text = NULL;
-        Complaint inner = { 0 };
+        ErrorText inner = { 0 };
         size_t size = 0;
         int r;
 
         r = streq(path, "-") ? stdin_read(&text, &size) : file_read(path, DOCUMENT_SIZE_MAX, &text, &size);
         if (r < 0)
-                return complain(c, "%s: %s", path, strerror(-r));
+                return error_set(error, "%s: %s", path, strerror(-r));
 
         r = json_read(text ?: "", size, ret, &inner);
-        return r == -EBADMSG ? complain(c, "%s: %.400s", path, inner.text) : r;
+        return r == -EBADMSG ? error_set(error, "%s: %.400s", path, inner.text) : r;
 }
 
-/* "quotas" in the document itself, "enrollmentGroups[0].attestation" in a part. */
+/* "quotas" for a member of the document itself, "enrollmentGroups[0].attestation" for one further down. */
 static void member_path(const Reader *r, const char *name, char *ret, size_t size) {
         int n = snprintf(ret, size, "%s%s%s", r->path, *r->path ? "." : "", name);
 
-        assert(n >= 0); /* the end of a very long one may be cut off */
+        assert(n >= 0); /* a very long path may be cut off */
 }
 
-int reader_init(json_object *json, const char *path, Complaint *c, Reader *ret) {
-        Reader r = { .object = json, .complaint = c };
+int reader_init(json_object *json, const char *path, ErrorText *error, Reader *ret) {
+        Reader r = { .object = json, .error = error };
 
         if (!json_object_is_type(json, json_type_object))
-                return complain(c, "%s: must be an object", *path ? path : "the document");
+                return error_set(error, "%s: must be an object", *path ? path : "the document");
 
         (void) snprintf(r.path, sizeof(r.path), "%s", path);
         *ret = r;
         return 0;
 }
 
-int reader_complain(const Reader *r, const char *name, const char *what) {
+int reader_error(const Reader *r, const char *name, const char *what) {
         char path[sizeof(r->path) + 64];
 
         member_path(r, name, path, sizeof(path));
-        return complain(r->complaint, "%s: %s", path, what);
+        return error_set(r->error, "%s: %s", path, what);
 }
 
 int reader_allow(const Reader *r, const char *const names[]) {
@@ -126,7 +126,7 @@ int reader_allow(const Reader *r, const char *const names[]) {
                 while (names[i] && !streq(names[i], name))
                         i++;
                 if (!names[i])
-                        return reader_complain(r, name, "no such member");
+                        return reader_error(r, name, "there is no such member");
         }
         return 0;
 }
@@ -149,7 +149,7 @@ static int reader_typed(const Reader *r, const char *name, json_type type, const
                 return 0;
 
         if (!json_object_is_type(value, type))
-                return reader_complain(r, name, what);
+                return reader_error(r, name, what);
 
         *ret = value;
         return 1;
@@ -164,7 +164,7 @@ int reader_object(const Reader *r, const char *name, Reader *ret) {
         if (k <= 0)
                 return k;
 
-        inner = (Reader){ .object = value, .complaint = r->complaint };
+        inner = (Reader){ .object = value, .error = r->error };
         member_path(r, name, inner.path, sizeof(inner.path));
         *ret = inner;
         return 1;
@@ -179,7 +179,7 @@ int reader_string(const Reader *r, const char *name, const char **ret) {
                 return k;
 
         if (strlen(json_object_get_string(value)) != (size_t) json_object_get_string_len(value))
-                return reader_complain(r, name, "must not contain \\u0000");
+                return reader_error(r, name, "must not contain \\u0000");
 
         *ret = json_object_get_string(value);
         return 1;
@@ -206,7 +206,7 @@ int reader_number(const Reader *r, const char *name, uint64_t max, uint64_t *ret
 
         number = json_object_get_int64(value);
         if (number < 0 || (uint64_t) number > max)
-                return reader_complain(r, name, "out of range");
+                return reader_error(r, name, "is out of range");
 
         *ret = (uint64_t) number;
         return 1;
@@ -218,7 +218,7 @@ static int read_array(const Reader *r, const char *name, json_object *array, cha
                 int k;
 
                 if (!json_object_is_type(o, json_type_string))
-                        return reader_complain(r, name, "must be a list of strings");
+                        return reader_error(r, name, "must be a list of strings");
                 k = strv_append(list, json_object_get_string(o));
                 if (k < 0)
                         return k;
@@ -239,7 +239,7 @@ int reader_strings(const Reader *r, const char *name, char ***ret) {
         else if (json_object_is_type(value, json_type_array))
                 k = read_array(r, name, value, &list);
         else
-                k = reader_complain(r, name, "must be a list of strings");
+                k = reader_error(r, name, "must be a list of strings");
         if (k < 0)
                 return k;
 
@@ -265,5 +265,5 @@ int reader_word(const Reader *r, const char *name, const char *const words[], un
                 (void) snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
                                 i ? ", " : "must be one of ", words[i]);
         }
-        return reader_complain(r, name, list);
+        return reader_error(r, name, list);
 }

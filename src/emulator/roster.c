@@ -7,7 +7,7 @@
 #include "basic/text.h"
 #include "emulator/idtable.h"
 
-static const char *const list_names[] = { "individualEnrollments", "enrollmentGroups" };
+const char *const roster_list_names[2] = { "individualEnrollments", "enrollmentGroups" };
 
 static void entry_free(struct lh_entry *entry) {
         free(lh_entry_k(entry));
@@ -30,7 +30,7 @@ const Enrollment *roster_next_group(const Roster *roster, const Enrollment *prev
         return entry ? lh_entry_v(entry) : NULL;
 }
 
-/* Takes the enrollment. A replaced one keeps its place. */
+/* Takes ownership of the enrollment. One that replaces another keeps its place in the order. */
 static int put(struct lh_table *table, Enrollment *e) {
         _cleanup_(enrollment_freep) Enrollment *owned = e;
         struct lh_entry *entry = id_table_entry(table, e->id);
@@ -49,13 +49,13 @@ static int put(struct lh_table *table, Enrollment *e) {
 }
 
 static int merge_list(struct lh_table *table, json_object *document, const char *name, bool is_group,
-                      Complaint *c) {
+                      ErrorText *error) {
         json_object *list = NULL;
 
         if (!json_object_object_get_ex(document, name, &list) || !list)
                 return 0;
         if (!json_object_is_type(list, json_type_array))
-                return complain(c, "%s: must be a list", name);
+                return error_set(error, "%s: must be a list", name);
 
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 Enrollment *e;
@@ -63,11 +63,11 @@ static int merge_list(struct lh_table *table, json_object *document, const char 
                 int r;
 
                 (void) snprintf(path, sizeof(path), "%s[%zu]", name, i);
-                r = enrollment_new(json_object_array_get_idx(list, i), path, is_group, &e, c);
+                r = enrollment_new(json_object_array_get_idx(list, i), path, is_group, &e, error);
                 if (r < 0)
                         return r;
                 if (id_table_entry(table, e->id)) {
-                        r = complain(c, "%s: %s is there already", path, e->id);
+                        r = error_set(error, "%s: %s is already in the list", path, e->id);
                         enrollment_free(e);
                         return r;
                 }
@@ -78,15 +78,15 @@ static int merge_list(struct lh_table *table, json_object *document, const char 
         return 0;
 }
 
-static int read_behaviour(json_object *document, Behaviour *ret, Complaint *c) {
+static int read_behaviour(json_object *document, Behaviour *ret, ErrorText *error) {
         Reader reader;
         int r;
 
-        r = reader_init(document, "", c, &reader);
+        r = reader_init(document, "", error, &reader);
         return r < 0 ? r : behaviour_read(&reader, ret);
 }
 
-/* A shallow copy: the members are shared. */
+/* A shallow copy of the document without its lists: the members are shared. */
 static int copy_top(json_object *document, json_object **ret) {
         json_object *top = json_object_new_object();
 
@@ -94,7 +94,7 @@ static int copy_top(json_object *document, json_object **ret) {
                 return -ENOMEM;
 
         json_object_object_foreach(document, name, value) {
-                if (streq(name, list_names[0]) || streq(name, list_names[1]))
+                if (streq(name, roster_list_names[0]) || streq(name, roster_list_names[1]))
                         continue;
                 json_object_object_add(top, name, json_object_get(value));
         }
@@ -102,7 +102,7 @@ static int copy_top(json_object *document, json_object **ret) {
         return 0;
 }
 
-int roster_new(json_object *document, Roster **ret, Complaint *c) {
+int roster_new(json_object *document, Roster **ret, ErrorText *error) {
         _cleanup_(roster_freep) Roster *roster = NULL;
         int r;
 
@@ -115,10 +115,10 @@ int roster_new(json_object *document, Roster **ret, Complaint *c) {
         if (!roster->individuals || !roster->groups)
                 return -ENOMEM;
 
-        if ((r = read_behaviour(document, &roster->behaviour, c)) < 0 ||
+        if ((r = read_behaviour(document, &roster->behaviour, error)) < 0 ||
             (r = copy_top(document, &roster->top)) < 0 ||
-            (r = merge_list(roster->individuals, document, list_names[0], false, c)) < 0 ||
-            (r = merge_list(roster->groups, document, list_names[1], true, c)) < 0)
+            (r = merge_list(roster->individuals, document, roster_list_names[0], false, error)) < 0 ||
+            (r = merge_list(roster->groups, document, roster_list_names[1], true, error)) < 0)
                 return r;
 
         *ret = TAKE_PTR(roster);
@@ -139,11 +139,11 @@ Roster *roster_free(Roster *roster) {
         return NULL;
 }
 
-static int replace_top(Roster *roster, json_object *top, Complaint *c) {
+static int replace_top(Roster *roster, json_object *top, ErrorText *error) {
         Behaviour behaviour;
         int r;
 
-        r = read_behaviour(top, &behaviour, c);
+        r = read_behaviour(top, &behaviour, error);
         if (r < 0)
                 return r;
 
@@ -152,15 +152,6 @@ static int replace_top(Roster *roster, json_object *top, Complaint *c) {
         json_object_put(roster->top);
         roster->top = json_object_get(top);
         return 0;
-}
-
-static int merge_one(Roster *roster, json_object *json, Complaint *c) {
-        bool is_group = json_object_object_get_ex(json, "enrollmentGroupId", NULL);
-        Enrollment *e;
-        int r;
-
-        r = enrollment_new(json, is_group ? "the group" : "the enrollment", is_group, &e, c);
-        return r < 0 ? r : put(is_group ? roster->groups : roster->individuals, e);
 }
 
 static void move_entries(struct lh_table *from, struct lh_table *to) {
@@ -174,20 +165,24 @@ static void move_entries(struct lh_table *from, struct lh_table *to) {
         }
 }
 
-int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c) {
+int roster_merge(Roster *roster, json_object *json, size_t *ret_n, ErrorText *error) {
+        bool is_group = json_object_object_get_ex(json, "enrollmentGroupId", NULL);
         _cleanup_(roster_freep) Roster *added = NULL;
+        Enrollment *e;
         size_t n;
         int r;
 
         if (enrollment_is_one(json)) {
-                r = merge_one(roster, json, c);
+                r = enrollment_new(json, is_group ? "the group" : "the enrollment", is_group, &e, error);
+                if (r >= 0)
+                        r = put(is_group ? roster->groups : roster->individuals, e);
                 if (r >= 0)
                         *ret_n = 1;
                 return r;
         }
 
-        /* First whole into a roster of its own, so that a faulty document changes nothing. */
-        r = roster_new(json, &added, c);
+        /* The whole document becomes a roster of its own first, so that a faulty one changes nothing. */
+        r = roster_new(json, &added, error);
         if (r < 0)
                 return r;
 
@@ -195,7 +190,7 @@ int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c)
                 if (!json_object_object_get_ex(added->top, name, NULL))
                         json_object_object_add(added->top, name, json_object_get(value));
         }
-        r = replace_top(roster, added->top, c);
+        r = replace_top(roster, added->top, error);
         if (r < 0)
                 return r;
 
@@ -206,7 +201,7 @@ int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c)
         return 0;
 }
 
-/* Makes a path of objects as far as it is missing, and leaves the last name behind. */
+/* Follows a path "a.b.name", creates the objects that are missing, and sets the last name. */
 static json_object *descend(json_object *object, char *path, const char **ret_last) {
         char *name = path, *dot;
 
@@ -225,15 +220,15 @@ static json_object *descend(json_object *object, char *path, const char **ret_la
         return object;
 }
 
-static int assign(json_object *object, const char *assignment, Complaint *c) {
+static int assign(json_object *object, const char *assignment, ErrorText *error) {
         _cleanup_(freep) char *path = NULL;
         const char *equals = strchr(assignment, '=');
         json_object *value = NULL;
         const char *last;
-        Complaint ignored;
+        ErrorText ignored;
 
         if (!equals || equals == assignment)
-                return complain(c, "%s: must be KEY=VALUE", assignment);
+                return error_set(error, "%s: must be KEY=VALUE", assignment);
 
         path = strndup(assignment, (size_t) (equals - assignment));
         if (!path)
@@ -250,14 +245,14 @@ static int assign(json_object *object, const char *assignment, Complaint *c) {
         return value && json_object_object_add(object, last, value) == 0 ? 0 : -ENOMEM;
 }
 
-static int assign_all(json_object *original, char *const *assignments, json_object **ret, Complaint *c) {
+static int assign_all(json_object *original, char *const *assignments, json_object **ret, ErrorText *error) {
         _cleanup_(json_freep) json_object *copy = NULL;
 
         if (json_object_deep_copy(original, &copy, NULL) < 0)
                 return -ENOMEM;
 
         STRV_FOREACH(a, assignments) {
-                int r = assign(copy, *a, c);
+                int r = assign(copy, *a, error);
 
                 if (r < 0)
                         return r;
@@ -266,17 +261,18 @@ static int assign_all(json_object *original, char *const *assignments, json_obje
         return 0;
 }
 
-static int set_top(Roster *roster, char *const *assignments, Complaint *c) {
+static int set_top(Roster *roster, char *const *assignments, ErrorText *error) {
         _cleanup_(json_freep) json_object *changed = NULL;
         int r;
 
-        r = assign_all(roster->top, assignments, &changed, c);
+        r = assign_all(roster->top, assignments, &changed, error);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < ELEMENTSOF(list_names); i++)
-                if (json_object_object_get_ex(changed, list_names[i], NULL))
-                        return complain(c, "%s: is changed by enroll and remove", list_names[i]);
-        return replace_top(roster, changed, c);
+        for (size_t i = 0; i < ELEMENTSOF(roster_list_names); i++)
+                if (json_object_object_get_ex(changed, roster_list_names[i], NULL))
+                        return error_set(error, "%s: use enroll and remove to change it",
+                                         roster_list_names[i]);
+        return replace_top(roster, changed, error);
 }
 
 static struct lh_table *table_of(Roster *roster, const char *id) {
@@ -285,7 +281,7 @@ static struct lh_table *table_of(Roster *roster, const char *id) {
         return id_table_entry(roster->groups, id) ? roster->groups : NULL;
 }
 
-int roster_set(Roster *roster, const char *id, char *const *assignments, Complaint *c) {
+int roster_set(Roster *roster, const char *id, char *const *assignments, ErrorText *error) {
         _cleanup_(json_freep) json_object *changed = NULL;
         struct lh_table *table = NULL;
         const Enrollment *old;
@@ -293,31 +289,31 @@ int roster_set(Roster *roster, const char *id, char *const *assignments, Complai
         int r;
 
         if (streq(id, "*"))
-                return set_top(roster, assignments, c);
+                return set_top(roster, assignments, error);
 
         table = table_of(roster, id);
         if (!table)
-                return complain(c, "%s: no such enrollment", id);
+                return error_set(error, "%s: no such enrollment", id);
 
         old = id_table_get(table, id);
-        r = assign_all(old->json, assignments, &changed, c);
+        r = assign_all(old->json, assignments, &changed, error);
         if (r < 0)
                 return r;
-        r = enrollment_new(changed, old->id, old->is_group, &e, c);
+        r = enrollment_new(changed, old->id, old->is_group, &e, error);
         if (r < 0)
                 return r;
         if (strcasecmp(e->id, old->id) != 0) {
                 enrollment_free(e);
-                return complain(c, "%s: an enrollment cannot be renamed", id);
+                return error_set(error, "%s: an enrollment cannot be renamed", id);
         }
         return put(table, e);
 }
 
-int roster_remove(Roster *roster, const char *id, Complaint *c) {
+int roster_remove(Roster *roster, const char *id, ErrorText *error) {
         struct lh_table *table = table_of(roster, id);
 
         if (!table)
-                return complain(c, "%s: no such enrollment", id);
+                return error_set(error, "%s: no such enrollment", id);
 
         lh_table_delete_entry(table, id_table_entry(table, id));
         return 0;
@@ -341,32 +337,7 @@ json_object *roster_to_json(const Roster *roster) {
         if (copy_top(roster->top, &document) < 0)
                 return NULL;
 
-        json_object_object_add(document, list_names[0], table_to_json(roster->individuals));
-        json_object_object_add(document, list_names[1], table_to_json(roster->groups));
+        json_object_object_add(document, roster_list_names[0], table_to_json(roster->individuals));
+        json_object_object_add(document, roster_list_names[1], table_to_json(roster->groups));
         return document;
-}
-
-int document_include_files(json_object *document, const char *directory, const char *state_directory,
-                           Complaint *c) {
-        if (enrollment_is_one(document))
-                return enrollment_include_files(document, "the enrollment", directory, state_directory, c);
-
-        for (size_t k = 0; k < ELEMENTSOF(list_names); k++) {
-                json_object *list;
-
-                if (!json_object_object_get_ex(document, list_names[k], &list) ||
-                    !json_object_is_type(list, json_type_array))
-                        continue;
-                for (size_t i = 0; i < json_object_array_length(list); i++) {
-                        char path[64];
-                        int r;
-
-                        (void) snprintf(path, sizeof(path), "%s[%zu]", list_names[k], i);
-                        r = enrollment_include_files(json_object_array_get_idx(list, i), path, directory,
-                                                     state_directory, c);
-                        if (r < 0)
-                                return r;
-                }
-        }
-        return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The enrollments file as a whole: how the service behaves, and whom it knows. Changes are all or nothing. */
+/* The enrollments file as a whole: the service's behaviour and all enrollments. A change that fails changes
+ * nothing. */
 
 #include "emulator/behaviour.h"
 #include "emulator/enrollment.h"
@@ -10,33 +11,33 @@ struct lh_table;
 
 typedef struct Roster {
         Behaviour behaviour;
-        json_object *top;             /* the document but for its two lists */
+        json_object *top;             /* the document without its two lists */
         struct lh_table *individuals; /* registration id in lower case → Enrollment */
         struct lh_table *groups;      /* enrollment group id in lower case → Enrollment */
 } Roster;
 
-int roster_new(json_object *document, Roster **ret, Complaint *c);
+/* The members of a document that list its enrollments: individuals, groups. */
+extern const char *const roster_list_names[2];
+
+int roster_new(json_object *document, Roster **ret, ErrorText *error);
 Roster *roster_free(Roster *roster);
 DEFINE_FREEP(Roster, roster_free)
 
-/* NULL: there is none. Case counts not. */
+/* NULL: there is none. Ids are compared without case. */
 const Enrollment *roster_individual(const Roster *roster, const char *registration_id);
 const Enrollment *roster_group(const Roster *roster, const char *enrollment_group_id);
-/* Walks the groups in the order of the file: `previous` NULL gives the first one, NULL is the end. */
+/* The group after `previous` in the file; NULL as `previous` gives the first one. NULL: there are no more. */
 const Enrollment *roster_next_group(const Roster *roster, const Enrollment *previous);
 
-/* Adds or replaces: `json` is a document, or one enrollment. `ret_n`: how many enrollments it had. */
-int roster_merge(Roster *roster, json_object *json, size_t *ret_n, Complaint *c);
+/* Adds or replaces enrollments. `json` is a document, or one enrollment; `ret_n` is how many it had. */
+int roster_merge(Roster *roster, json_object *json, size_t *ret_n, ErrorText *error);
 /*
- * Sets "key=value" of the enrollment `id`, or of the document for "*". Dots lead into objects; the value is JSON,
- * or else a plain string; null removes the key.
+ * Applies assignments "key=value" to the enrollment `id`, or to the top of the document if `id` is "*". Dots
+ * in the key lead into objects. The value is JSON; what is not JSON is a string. The value null removes the
+ * key.
  */
-int roster_set(Roster *roster, const char *id, char *const *assignments, Complaint *c);
-int roster_remove(Roster *roster, const char *id, Complaint *c);
+int roster_set(Roster *roster, const char *id, char *const *assignments, ErrorText *error);
+int roster_remove(Roster *roster, const char *id, ErrorText *error);
 
-/* The document as it is now; the caller puts it. */
+/* The document as it is now. The caller frees it with json_object_put(). */
 json_object *roster_to_json(const Roster *roster);
-
-/* Walks over every enrollment of a document, one enrollment also being one. */
-int document_include_files(json_object *document, const char *directory, const char *state_directory,
-                           Complaint *c);

@@ -18,7 +18,7 @@ static const struct {
         { "foreign-rid", SCRIPT_ACT_FOREIGN_RID },
 };
 
-static int parse_what(Span what, ScriptAnswer *a, Complaint *c) {
+static int parse_what(Span what, ScriptAnswer *a, ErrorText *error) {
         uint64_t status;
 
         for (size_t i = 0; i < ELEMENTSOF(acts); i++)
@@ -28,16 +28,16 @@ static int parse_what(Span what, ScriptAnswer *a, Complaint *c) {
                 }
 
         if (span_to_u64(what, &status) < 0 || status < 100 || status > 999)
-                return complain(c,
-                                "%.*s: must be a status of three digits, normal, drop, silent, refuse, "
-                                "malformed, duplicate or foreign-rid",
-                                (int) what.size, what.start);
+                return error_set(error,
+                                 "%.*s: must be a status of three digits, normal, drop, silent, refuse, "
+                                 "malformed, duplicate or foreign-rid",
+                                 (int) what.size, what.start);
         a->act = SCRIPT_ACT_STATUS;
         a->status = (unsigned) status;
         return 0;
 }
 
-static int parse_option(Span name, Span value, ScriptAnswer *a, Complaint *c) {
+static int parse_option(Span name, Span value, ScriptAnswer *a, ErrorText *error) {
         _cleanup_(freep) char *text = span_dup(value);
         int r = 0;
 
@@ -60,12 +60,14 @@ static int parse_option(Span name, Span value, ScriptAnswer *a, Complaint *c) {
                 free(a->word);
                 a->word = TAKE_PTR(text);
         } else
-                return complain(c, "%.*s: must be retry-after, code, status, delay or body", (int) name.size,
-                                name.start);
-        return r < 0 ? complain(c, "%.*s: not a number in range", (int) name.size, name.start) : 0;
+                return error_set(error, "%.*s: must be retry-after, code, status, delay or body",
+                                 (int) name.size, name.start);
+        return r < 0 ? error_set(error, "%.*s: must be a number, and not too large", (int) name.size,
+                                 name.start)
+                     : 0;
 }
 
-static int parse_options(const char *text, ScriptAnswer *a, Complaint *c) {
+static int parse_options(const char *text, ScriptAnswer *a, ErrorText *error) {
         while (*text) {
                 const char *comma = strchrnul(text, ','), *equals;
                 int r;
@@ -77,9 +79,9 @@ static int parse_options(const char *text, ScriptAnswer *a, Complaint *c) {
 
                 equals = memchr(text, '=', (size_t) (comma - text));
                 if (!equals)
-                        return complain(c, "%.*s: must be KEY=VALUE", (int) (comma - text), text);
+                        return error_set(error, "%.*s: must be KEY=VALUE", (int) (comma - text), text);
                 r = parse_option((Span){ text, (size_t) (equals - text) },
-                                 (Span){ equals + 1, (size_t) (comma - equals - 1) }, a, c);
+                                 (Span){ equals + 1, (size_t) (comma - equals - 1) }, a, error);
                 if (r < 0)
                         return r;
                 text = comma + (*comma == ',');
@@ -95,19 +97,19 @@ static ScriptStep parse_step(const char **text) {
         return scan_literal(text, "poll:") ? SCRIPT_STEP_POLL : SCRIPT_STEP_ANY;
 }
 
-/* At CONNECT Mosquitto lets a plugin choose between taking, refusing and closing, and nothing else. */
-static int check(const ScriptAnswer *a, Complaint *c) {
+/* At CONNECT Mosquitto lets a plugin only accept, refuse, or close the connection. */
+static int check(const ScriptAnswer *a, ErrorText *error) {
         bool at_connect =
                 a->act == SCRIPT_ACT_REFUSE || a->act == SCRIPT_ACT_DROP || a->act == SCRIPT_ACT_NORMAL;
 
         if (a->step == SCRIPT_STEP_CONNECT && !at_connect)
-                return complain(c, "a CONNECT can be answered with normal, refuse or drop");
+                return error_set(error, "a CONNECT can be answered with normal, refuse or drop");
         if (a->step != SCRIPT_STEP_CONNECT && a->act == SCRIPT_ACT_REFUSE)
-                return complain(c, "refuse is for connect: only");
+                return error_set(error, "refuse is possible after connect: only");
         return 0;
 }
 
-int script_answer_parse(const char *text, ScriptAnswer **ret, Complaint *c) {
+int script_answer_parse(const char *text, ScriptAnswer **ret, ErrorText *error) {
         _cleanup_(script_answer_freep) ScriptAnswer *a = NULL;
         Span what;
         int r;
@@ -120,7 +122,8 @@ int script_answer_parse(const char *text, ScriptAnswer **ret, Complaint *c) {
         what = (Span){ text, strcspn(text, ",") };
         text += what.size;
         (void) scan_literal(&text, ",");
-        if ((r = parse_what(what, a, c)) < 0 || (r = parse_options(text, a, c)) < 0 || (r = check(a, c)) < 0)
+        if ((r = parse_what(what, a, error)) < 0 || (r = parse_options(text, a, error)) < 0 ||
+            (r = check(a, error)) < 0)
                 return r;
 
         *ret = TAKE_PTR(a);
@@ -169,11 +172,11 @@ void scripts_done(Scripts *s) {
         s->queues = NULL;
 }
 
-static int parse_all(char *const *texts, ScriptAnswer **ret, Complaint *c) {
+static int parse_all(char *const *texts, ScriptAnswer **ret, ErrorText *error) {
         ScriptAnswer *first = NULL, **end = &first;
 
         STRV_FOREACH(text, texts) {
-                int r = script_answer_parse(*text, end, c);
+                int r = script_answer_parse(*text, end, error);
 
                 if (r < 0) {
                         queue_free(first);
@@ -185,12 +188,12 @@ static int parse_all(char *const *texts, ScriptAnswer **ret, Complaint *c) {
         return 0;
 }
 
-int scripts_add(Scripts *s, const char *id, char *const *texts, Complaint *c) {
+int scripts_add(Scripts *s, const char *id, char *const *texts, ErrorText *error) {
         ScriptAnswer *added = NULL, *last;
         struct lh_entry *entry;
         int r;
 
-        r = parse_all(texts, &added, c);
+        r = parse_all(texts, &added, error);
         if (r < 0 || !added)
                 return r;
 
@@ -218,15 +221,12 @@ void scripts_clear(Scripts *s, const char *id) {
                 (void) lh_table_delete_entry(s->queues, entry);
 }
 
-static bool is_for(const ScriptAnswer *a, ScriptStep step) {
-        return a->step == step || (a->step == SCRIPT_STEP_ANY && step != SCRIPT_STEP_CONNECT);
-}
-
 static ScriptAnswer *take_from(Scripts *s, const char *id, ScriptStep step) {
         struct lh_entry *entry = id_table_entry(s->queues, id);
         ScriptAnswer *first = entry ? lh_entry_v(entry) : NULL;
 
-        if (!first || !is_for(first, step))
+        if (!first ||
+            (first->step != step && (first->step != SCRIPT_STEP_ANY || step == SCRIPT_STEP_CONNECT)))
                 return NULL;
 
         lh_entry_set_val(entry, first->next);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Answers that an operator dictates: the next requests of a device are answered so, in order. */
+/* Answers that an operator dictates for the next requests of a device, in order. */
 
 #include "emulator/reader.h"
 
@@ -14,13 +14,13 @@ typedef enum ScriptStep {
 
 typedef enum ScriptAct {
         SCRIPT_ACT_NORMAL,
-        SCRIPT_ACT_STATUS,      /* with the status that is told */
-        SCRIPT_ACT_DROP,        /* the connection is closed */
-        SCRIPT_ACT_SILENT,      /* no answer ever */
+        SCRIPT_ACT_STATUS,      /* an answer with `status` */
+        SCRIPT_ACT_DROP,        /* close the connection */
+        SCRIPT_ACT_SILENT,      /* no answer */
         SCRIPT_ACT_REFUSE,      /* CONNACK 5 */
-        SCRIPT_ACT_MALFORMED,   /* the right answer, with half of its body */
+        SCRIPT_ACT_MALFORMED,   /* the right answer with half of its body */
         SCRIPT_ACT_DUPLICATE,   /* the right answer, twice */
-        SCRIPT_ACT_FOREIGN_RID, /* an answer to a request that was never made, then the right one */
+        SCRIPT_ACT_FOREIGN_RID, /* an answer to a request that nobody made, then the right one */
 } ScriptAct;
 
 typedef struct ScriptAnswer {
@@ -30,30 +30,31 @@ typedef struct ScriptAnswer {
         bool has_retry_after, has_code;
         uint64_t retry_after_sec, code;
         uint64_t delay_usec;
-        char *word; /* of "status" in the body; NULL: as it would be */
-        char *body; /* NULL: as it would be */
+        char *word; /* replaces the member "status"; NULL: unchanged */
+        char *body; /* replaces the body; NULL: unchanged */
         struct ScriptAnswer *next;
 } ScriptAnswer;
 
-/* [connect:|register:|poll:]WHAT[,retry-after=N][,code=N][,status=WORD][,delay=SECONDS][,body=TEXT]; the body goes
- * to the end of the text, commas and all. */
-int script_answer_parse(const char *text, ScriptAnswer **ret, Complaint *c);
-/* What it does, for logs: "silent", "status". */
+/* [connect:|register:|poll:]WHAT[,retry-after=N][,code=N][,status=WORD][,delay=SECONDS][,body=TEXT], where
+ * the body is all that follows, including commas. */
+int script_answer_parse(const char *text, ScriptAnswer **ret, ErrorText *error);
+/* The name of the act, for logs: "silent", "status". */
 const char *script_answer_name(const ScriptAnswer *a);
 ScriptAnswer *script_answer_free(ScriptAnswer *a);
 DEFINE_FREEP(ScriptAnswer, script_answer_free)
 
 struct lh_table;
 
-/* Queues by registration id, and "*" for all; case counts not. */
+/* A queue for each registration id, and one for all devices, "*". Ids are compared without case. */
 typedef struct Scripts {
         struct lh_table *queues;
 } Scripts;
 
 int scripts_init(Scripts *s);
 void scripts_done(Scripts *s);
-/* All of `texts` or, where one is faulty, none. */
-int scripts_add(Scripts *s, const char *id, char *const *texts, Complaint *c);
+/* Adds all of `texts`, or none of them if one is faulty. */
+int scripts_add(Scripts *s, const char *id, char *const *texts, ErrorText *error);
 void scripts_clear(Scripts *s, const char *id);
-/* Takes the first answer in the device's queue if it is for this step, else the first in that of "*". NULL: none. */
+/* Removes and returns the first answer in the device's queue if it is for this step, else the first in the
+ * queue of "*" if that one is. NULL: there is none. */
 ScriptAnswer *scripts_take(Scripts *s, const char *id, ScriptStep step);

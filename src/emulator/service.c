@@ -2,15 +2,13 @@
 #include "emulator/service.h"
 
 #include <errno.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
 #include "emulator/idtable.h"
-#include "emulator/record.h"
 
-int service_new(json_object *document, Service **ret, Complaint *c) {
+int service_new(json_object *document, const RandomSource *random, Service **ret, ErrorText *error) {
         _cleanup_(service_freep) Service *s = NULL;
         int r;
 
@@ -18,17 +16,11 @@ int service_new(json_object *document, Service **ret, Complaint *c) {
         if (!s)
                 return -ENOMEM;
 
-        r = roster_new(document, &s->roster, c);
-        if (r < 0)
+        s->random = *random;
+        if ((r = roster_new(document, &s->roster, error)) < 0 || (r = scripts_init(&s->scripts)) < 0 ||
+            (r = devices_new(&s->devices)) < 0 ||
+            (r = random->fill(&s->number, sizeof(s->number), random->userdata)) < 0)
                 return r;
-        r = scripts_init(&s->scripts);
-        if (r < 0)
-                return r;
-        r = records_new(&s->records);
-        if (r < 0)
-                return r;
-        if (RAND_bytes((unsigned char *) &s->number, sizeof(s->number)) != 1)
-                return -EIO;
 
         *ret = TAKE_PTR(s);
         return 0;
@@ -40,8 +32,8 @@ Service *service_free(Service *s) {
 
         roster_free(s->roster);
         scripts_done(&s->scripts);
-        if (s->records)
-                lh_table_free(s->records);
+        if (s->devices)
+                lh_table_free(s->devices);
         free(s);
         return NULL;
 }
@@ -59,22 +51,19 @@ const Enrollment *service_enrollment(const Service *s, const char *id, bool is_g
         return is_group ? roster_group(s->roster, id) : roster_individual(s->roster, id);
 }
 
-static uint64_t seconds_until(uint64_t then_usec, uint64_t now_usec) {
-        return MAX(usec_sub(then_usec, now_usec) + USEC_PER_SEC - 1, USEC_PER_SEC) / USEC_PER_SEC;
-}
-
-static int answer_throttled(uint64_t until_usec, uint64_t now_usec, Answer *ret) {
+static int answer_throttled(const Service *s, uint64_t until_usec, uint64_t now_usec, Answer *ret) {
+        uint64_t wait_usec = MAX(usec_sub(until_usec, now_usec), 1);
         int r;
 
-        r = answer_error(429, 429001, "Too many requests.", now_usec, ret);
+        r = answer_error(&s->random, 429, 429001, "Too many requests.", now_usec, ret);
         if (r < 0)
                 return r;
         ret->has_retry_after = true;
-        ret->retry_after_sec = seconds_until(until_usec, now_usec);
+        ret->retry_after_sec = (wait_usec + USEC_PER_SEC - 1) / USEC_PER_SEC;
         return 0;
 }
 
-/* One window for the whole service, beginning with the first register in it. */
+/* One window of a minute for the whole service. It begins with the first register in it. */
 static bool is_register_throttled(Service *s, uint64_t now_usec) {
         uint64_t limit = s->roster->behaviour.registrations_per_minute;
 
@@ -85,27 +74,28 @@ static bool is_register_throttled(Service *s, uint64_t now_usec) {
         return s->registers_this_minute++ >= limit;
 }
 
-/* What is wrong with a caller whatever it asks: answered, and 1 returned. */
-static int answer_stranger(const Service *s, const Caller *caller, uint64_t now_usec, Answer *ret) {
+/* Refuses a caller whose API version or token is not accepted. 1: `ret` is the refusal; 0: the caller may
+ * ask. */
+static int answer_refused_caller(const Service *s, const Caller *caller, uint64_t now_usec, Answer *ret) {
         char message[128];
         int r = 0;
 
         if (strv_contains(s->roster->behaviour.refused_api_versions, caller->api_version)) {
                 (void) snprintf(message, sizeof(message), "Unsupported API version %.64s.",
                                 caller->api_version);
-                r = answer_error(400, 400004, message, now_usec, ret);
+                r = answer_error(&s->random, 400, 400004, message, now_usec, ret);
         } else if (caller->is_unauthorized)
-                r = answer_error(401, 401000, "Unauthorized", now_usec, ret);
+                r = answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
         else
                 return 0;
         return r < 0 ? r : 1;
 }
 
-/* An empty body is a good one, and a registration id in it is the one of the session. */
+/* A body may be empty. If it names a registration id, then that of the session. */
 static bool is_body_good(const Caller *caller, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         const char *id;
-        Complaint ignored;
+        ErrorText ignored;
 
         if (size == 0)
                 return true;
@@ -125,19 +115,20 @@ static int answer_disabled(const Caller *caller, Answer *ret) {
 }
 
 static bool is_done(const Operation *o, uint64_t now_usec) {
-        /* Earlier than its begin is a clock that was set back: who knows for how long. */
+        /* If now is before its begin, the clock was set back. The operation ends, as nobody knows when it
+         * otherwise would. */
         return o->done_usec != SECONDS_FOREVER && (now_usec < o->begun_usec || now_usec >= o->done_usec);
 }
 
-static int answer_state(const Service *s, const Record *record, const Operation *o, unsigned status,
+static int answer_state(const Service *s, const Device *device, const Operation *o, unsigned status,
                         const char *word, Answer *ret) {
-        const Enrollment *e = service_enrollment(s, record->enrollment, record->is_group);
+        const Enrollment *e = service_enrollment(s, device->enrollment, device->is_group);
         bool is_assigned = streq(word, "assigned");
         Result result = {
                 .operation_id = o->id,
                 .word = word,
-                .registration_id = record->registration_id,
-                .is_x509 = record->is_x509,
+                .registration_id = device->registration_id,
+                .is_x509 = device->is_x509,
                 .error_code = streq(word, "failed") ? o->error_code : 0,
                 .error_message = streq(word, "failed") ? o->error_message : NULL,
                 .extra_members = s->roster->behaviour.extra_members,
@@ -145,15 +136,15 @@ static int answer_state(const Service *s, const Record *record, const Operation 
         int r;
 
         if (is_assigned) {
-                result.device_id = record->device_id;
-                result.hub = record->hub;
-                result.substatus = record->substatus;
-                result.enrollment_group_id = record->is_group ? record->enrollment : NULL;
+                result.device_id = device->device_id;
+                result.hub = device->hub;
+                result.substatus = device->substatus;
+                result.enrollment_group_id = device->is_group ? device->enrollment : NULL;
                 result.payload = e && e->payload ? json_object_to_json_string(e->payload) : NULL;
         }
         if (status == 200) {
-                result.created_usec = record->created_usec;
-                result.updated_usec = record->updated_usec;
+                result.created_usec = device->created_usec;
+                result.updated_usec = device->updated_usec;
         }
 
         r = answer_result(status, &result, ret);
@@ -165,32 +156,32 @@ static int answer_state(const Service *s, const Record *record, const Operation 
         return 0;
 }
 
-static int answer_operation(const Service *s, const Record *record, Operation *o, uint64_t now_usec,
+static int answer_operation(const Service *s, const Device *device, Operation *o, uint64_t now_usec,
                             Answer *ret) {
         bool first = !o->was_polled;
 
         o->was_polled = true;
         if (is_done(o, now_usec))
-                return answer_state(s, record, o, 200, o->error_code ? "failed" : "assigned", ret);
-        return answer_state(s, record, o, 202,
+                return answer_state(s, device, o, 200, o->error_code ? "failed" : "assigned", ret);
+        return answer_state(s, device, o, 202,
                             first && s->roster->behaviour.unassigned_first ? "unassigned" : "assigning", ret);
 }
 
-static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t now_usec, Record **ret) {
+static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t now_usec, Device **ret) {
         const Behaviour *b = &s->roster->behaviour;
         uint64_t assigning_sec = e->has_assigning ? e->assigning_sec : b->assigning_sec;
         char *const *hubs = e->hubs ?: b->hubs;
-        Record *record;
+        Device *device;
         Operation o = { 0 };
         int r;
 
-        r = records_get(s->records, e->is_group ? caller->registration_id : e->id, now_usec, &record);
+        r = devices_get(s->devices, e->is_group ? caller->registration_id : e->id, now_usec, &device);
         if (r < 0)
                 return r;
-        r = record_enroll(record, e, caller->is_x509);
+        r = device_enroll(device, e, caller->is_x509);
         if (r < 0)
                 return r;
-        r = operation_id_make(s->number, &o.id);
+        r = operation_id_make(&s->random, s->number, &o.id);
         if (r < 0)
                 return r;
 
@@ -204,13 +195,13 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
                 o.error_code = 400208;
                 o.error_message = strdup("No IoT hub is available for the enrollment.");
         } else
-                r = record_assign(record, e, hubs, now_usec);
+                r = device_assign(device, e, hubs, now_usec);
 
-        record_push(record, &o);
+        device_push(device, &o);
         if (r < 0)
                 return r;
-        record->registers++;
-        *ret = record;
+        device->registers++;
+        *ret = device;
         return 0;
 }
 
@@ -218,58 +209,59 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
                      Answer *ret) {
         const Behaviour *b = &s->roster->behaviour;
         const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
-        Record *record = id_table_get(s->records, caller->registration_id);
+        Device *device = id_table_get(s->devices, caller->registration_id);
         int r;
 
         if (is_register_throttled(s, now_usec))
-                return answer_throttled(s->minute_usec + USEC_PER_MINUTE, now_usec, ret);
-        r = answer_stranger(s, caller, now_usec, ret);
+                return answer_throttled(s, s->minute_usec + USEC_PER_MINUTE, now_usec, ret);
+        r = answer_refused_caller(s, caller, now_usec, ret);
         if (r != 0)
                 return MIN(r, 0);
         if (!is_body_good(caller, body, size))
-                return answer_error(400, 400000, "The body is not JSON, or for another registration id.",
-                                    now_usec, ret);
+                return answer_error(&s->random, 400, 400000,
+                                    "The body is not JSON, or is for another registration id.", now_usec,
+                                    ret);
         if (!e)
-                return answer_error(404, 404201, "Registration not found.", now_usec, ret);
+                return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
         if (!e->is_enabled)
                 return answer_disabled(caller, ret);
-        if (b->conflict && record && record->operations[0].id && !is_done(&record->operations[0], now_usec))
-                return answer_error(409, 409203, "Precondition failed.", now_usec, ret);
+        if (b->conflict && device && device->operations[0].id && !is_done(&device->operations[0], now_usec))
+                return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
-        r = begin(s, caller, e, now_usec, &record);
+        r = begin(s, caller, e, now_usec, &device);
         if (r < 0)
                 return r;
         if (b->assign_at_once)
-                return answer_operation(s, record, &record->operations[0], UINT64_MAX, ret);
-        return answer_state(s, record, &record->operations[0], 202,
+                return answer_operation(s, device, &device->operations[0], UINT64_MAX, ret);
+        return answer_state(s, device, &device->operations[0], 202,
                             b->unassigned_first ? "unassigned" : "assigning", ret);
 }
 
 int service_poll(Service *s, const Caller *caller, const char *operation_id, uint64_t now_usec, Answer *ret) {
-        Record *record = id_table_get(s->records, caller->registration_id);
+        Device *device = id_table_get(s->devices, caller->registration_id);
         uint64_t limit = s->roster->behaviour.polls_per_ten_seconds, free_usec;
         Operation *o;
         int r;
 
-        r = answer_stranger(s, caller, now_usec, ret);
+        r = answer_refused_caller(s, caller, now_usec, ret);
         if (r != 0)
                 return MIN(r, 0);
         if (!operation_id)
-                return answer_error(400, 400000, "The operation id is missing.", now_usec, ret);
+                return answer_error(&s->random, 400, 400000, "The operation id is missing.", now_usec, ret);
 
-        /* Another device's operation is as unknown as none. */
-        o = record ? record_operation(record, operation_id) : NULL;
+        /* The operation of another device is unknown, too. */
+        o = device ? device_operation(device, operation_id) : NULL;
         if (!o)
-                return answer_error(404, 404000, "Operation not found.", now_usec, ret);
+                return answer_error(&s->random, 404, 404000, "Operation not found.", now_usec, ret);
 
-        r = record_count_poll(record, limit, now_usec, &free_usec);
+        r = device_count_poll(device, limit, now_usec, &free_usec);
         if (r < 0)
                 return r;
         if (r == 0)
-                return answer_throttled(free_usec, now_usec, ret);
+                return answer_throttled(s, free_usec, now_usec, ret);
 
-        record->polls++;
-        return answer_operation(s, record, o, now_usec, ret);
+        device->polls++;
+        return answer_operation(s, device, o, now_usec, ret);
 }
 
 static const char *status_message(unsigned status) {
@@ -296,18 +288,19 @@ static const char *status_message(unsigned status) {
 static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *script,
                           const char *operation_id, uint64_t now_usec, Answer *ret) {
         const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
-        Record *record = id_table_get(s->records, caller->registration_id);
-        Operation *o = record && operation_id ? record_operation(record, operation_id) : NULL;
+        Device *device = id_table_get(s->devices, caller->registration_id);
+        Operation *o = device && operation_id ? device_operation(device, operation_id) : NULL;
         const char *word = script->has_code ? "failed" : script->status == 202 ? "assigning" : "assigned";
         int r;
 
         if (!o) {
                 if (!e)
-                        return answer_error(404, 404201, "Registration not found.", now_usec, ret);
-                r = begin(s, caller, e, now_usec, &record);
+                        return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec,
+                                            ret);
+                r = begin(s, caller, e, now_usec, &device);
                 if (r < 0)
                         return r;
-                o = &record->operations[0];
+                o = &device->operations[0];
         }
 
         if (script->has_code) {
@@ -315,14 +308,14 @@ static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *
                 free(o->error_message);
                 o->error_message = strdup("As the script says.");
         }
-        return answer_state(s, record, o, script->status, word, ret);
+        return answer_state(s, device, o, script->status, word, ret);
 }
 
-/* In place of "status", in the answer and in its registrationState. */
+/* Replaces the member "status", in the answer and in its registrationState. */
 static int replace_word(Answer *a, const char *word) {
         _cleanup_(json_freep) json_object *o = NULL;
         json_object *state;
-        Complaint ignored;
+        ErrorText ignored;
         int r;
 
         r = json_read(a->body, strlen(a->body), &o, &ignored);
@@ -338,7 +331,7 @@ static int replace_word(Answer *a, const char *word) {
         return json_to_text(o, &a->body);
 }
 
-/* What the answer was to be is no longer true: nothing of it is left for the log. */
+/* Replaces the whole body. What the log would have told of the old one is no longer true and is removed. */
 static int replace_body(Answer *a, const char *text) {
         Answer bare = { .status = a->status,
                         .has_retry_after = a->has_retry_after,
@@ -358,9 +351,9 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
         Answer a = { 0 };
         int r;
 
-        r = script->status < 300
-                    ? scripted_state(s, caller, script, operation_id, now_usec, &a)
-                    : answer_error(script->status, code, status_message(script->status), now_usec, &a);
+        r = script->status < 300 ? scripted_state(s, caller, script, operation_id, now_usec, &a)
+                                 : answer_error(&s->random, script->status, code,
+                                                status_message(script->status), now_usec, &a);
         if (r >= 0 && script->word)
                 r = replace_word(&a, script->word);
         if (r >= 0 && script->body)
@@ -378,14 +371,23 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
         return 0;
 }
 
-const Record *service_find_device(const Service *s, const char *hub, const char *device_id) {
+int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
+                   const void *body, size_t size, uint64_t now_usec, Answer *ret) {
+        if (script && script->act == SCRIPT_ACT_STATUS)
+                return service_scripted(s, caller, script, request->operation_id, now_usec, ret);
+        if (request->kind == REQUEST_POLL)
+                return service_poll(s, caller, request->operation_id, now_usec, ret);
+        return service_register(s, caller, body, size, now_usec, ret);
+}
+
+const Device *service_find_device(const Service *s, const char *hub, const char *device_id) {
         struct lh_entry *entry;
 
-        lh_foreach(s->records, entry) {
-                const Record *record = lh_entry_v(entry);
+        lh_foreach(s->devices, entry) {
+                const Device *device = lh_entry_v(entry);
 
-                if (record->hub && strcasecmp(record->hub, hub) == 0 && streq(record->device_id, device_id))
-                        return record;
+                if (device->hub && strcasecmp(device->hub, hub) == 0 && streq(device->device_id, device_id))
+                        return device;
         }
         return NULL;
 }

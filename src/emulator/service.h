@@ -2,47 +2,75 @@
 #pragma once
 
 /*
- * What the service knows and answers: registrations, operations, quotas. It names no broker: whoever carries
- * requests asks here, over whatever transport. Time is an argument, in µs CLOCK_REALTIME.
+ * What the service knows and answers: registrations, operations, quotas. It does no I/O and reads no clock
+ * and no random source: time is an argument (µs of CLOCK_REALTIME), and random bytes come from the
+ * RandomSource that is handed in. A transport is its user: the plugin for Mosquitto, or a simulation in the
+ * same process, which does for each device what the plugin does:
+ *
+ *      start       json_read() the enrollments document, service_new()
+ *      log in      login_parse() the MQTT user name (wire.h). For a LOGIN_DEVICE attest_device() (attest.h)
+ *                  gives the Caller, to be kept for the session and ended with caller_done(), or refuses the
+ *                  device: CONNACK 5. For a LOGIN_HUB attest_hub() says whether the hub accepts the device.
+ *      subscribe   The service does not know who has subscribed. DPS has one filter, DPS_RESPONSE_FILTER, and
+ *                  the user drops the answers of a session that has not subscribed to it.
+ *      request     request_parse() the topic (wire.h). scripts_take() gives the answer that an operator has
+ *                  dictated, or NULL. service_answer() computes the answer. The user itself carries out the
+ *                  acts of the script that need the connection: it closes it, stays silent, delays the
+ *                  answer, sends half of it, sends it twice, or sends another one before.
+ *      reply       response_topic() of the answer's status, the request's $rid and retry-after; then the
+ *                  body. answer_done() ends the answer.
+ *      change      roster_set(s->roster, …), roster_merge(), roster_remove(), scripts_add(), at any time
  */
 
 #include "emulator/answer.h"
-#include "emulator/record.h"
+#include "emulator/device.h"
 #include "emulator/roster.h"
 #include "emulator/script.h"
+#include "emulator/wire.h"
 
 typedef struct Service {
         Roster *roster;
         Scripts scripts;
-        struct lh_table *records; /* by registration id */
-        uint64_t number;          /* in all its operation ids */
+        struct lh_table *devices; /* by registration id */
+        RandomSource random;
+        uint64_t number; /* random, and a part of all its operation ids */
         uint64_t minute_usec, registers_this_minute;
 } Service;
 
-int service_new(json_object *document, Service **ret, Complaint *c);
+/* `document`: the enrollments file, with certificates as PEM text. The userdata of the random source must
+ * outlive the service. -EBADMSG: the document is faulty, and `error` says how; else what the random source
+ * returned, or -ENOMEM. */
+int service_new(json_object *document, const RandomSource *random, Service **ret, ErrorText *error);
 Service *service_free(Service *s);
 DEFINE_FREEP(Service, service_free)
 
-/* Who asks, as it was found at the beginning of the session. */
+/* The device of a session, as it logged in. */
 typedef struct Caller {
         char *registration_id;
         char *api_version;
-        char *enrollment; /* NULL: none is for it */
+        char *enrollment; /* the id of its enrollment; NULL: it has none */
         bool is_group, is_x509;
-        bool is_unauthorized; /* its token is not good, which is told at register */
+        bool is_unauthorized; /* its token is wrong, and register answers with 401 */
 } Caller;
 
 void caller_done(Caller *caller);
 
-/* -ENOMEM, -EIO (no randomness). The body may be empty. */
+/* Answer a register or a poll. A refusal is an answer, too; the only failures are -ENOMEM, and what the
+ * random source returned. The body may be empty. */
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret);
 int service_poll(Service *s, const Caller *caller, const char *operation_id, uint64_t now_usec, Answer *ret);
-/* As a script dictates, which has a status; the rest is as in the answer that would be right. */
+/* Answers as a script dictates, whose act is SCRIPT_ACT_STATUS. What it leaves open is as in the right
+ * answer. `operation_id`: of the request, or NULL. The answer's `word` may belong to the script. */
 int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
                      uint64_t now_usec, Answer *ret);
+/* Answers any request by the one of these three that fits. `script` may be NULL. The body is of a
+ * register. */
+int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
+                   const void *body, size_t size, uint64_t now_usec, Answer *ret);
 
-/* The device that is assigned to that hub under that device id; NULL: there is none. */
-const Record *service_find_device(const Service *s, const char *hub, const char *device_id);
-/* An enrollment as it is now; NULL: there is none, or none any more. */
+/* The device that is assigned to this hub with this device id; NULL: there is none. Looks at all devices in
+ * turn. */
+const Device *service_find_device(const Service *s, const char *hub, const char *device_id);
+/* The enrollment as it is now; NULL: there is none, or it was removed. */
 const Enrollment *service_enrollment(const Service *s, const char *id, bool is_group);

@@ -28,8 +28,8 @@ static bool is_entry(const char *name) {
         return !streq(name, ".") && !streq(name, "..");
 }
 
-/* What holds other things, /tmp perhaps, is not to be closed to those who use it. */
-static int check_holdings(const char *path) {
+/* A directory with files of others, such as /tmp, must not be made private. */
+static int check_content(const char *path) {
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         _cleanup_(strv_freep) char **names = NULL;
         int r;
@@ -51,12 +51,12 @@ int state_directory_open(const char *path, char **ret) {
         if (r < 0)
                 return r;
 
-        /* In /tmp somebody else may have made it first. */
+        /* In /tmp another user may have made it first. */
         if (lstat(path, &st) < 0)
                 return -errno;
         if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
                 return -EPERM;
-        r = st.st_mode & 077 ? check_holdings(path) : 0;
+        r = st.st_mode & 077 ? check_content(path) : 0;
         if (r < 0)
                 return r;
         if (chmod(path, 0700) < 0)

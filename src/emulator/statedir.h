@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * The state directory, 0700: whoever may enter it may rule the emulator. Program and broker work in it, so that all
- * its names are relative, and a socket's path is never too long.
+ * The state directory. Its mode is 0700, because whoever can enter it can control the emulator. It is the
+ * working directory of program and broker, so that all names are relative and the path of the socket is never
+ * too long.
  */
 
-#define ENROLLMENTS_FILE "enrollments.json" /* as they are now */
+#define ENROLLMENTS_FILE "enrollments.json" /* the current ones */
 #define JOURNAL_FILE "requests.jsonl"
 #define CONTROL_SOCKET "control.sock"
 #define BROKER_CONFIG_FILE "mosquitto.conf"
@@ -18,6 +19,6 @@
 
 /* $XDG_RUNTIME_DIR/dps-emulator, or /tmp/dps-emulator-UID. */
 int state_directory_default(char **ret);
-/* Makes it where it is missing, and gives its absolute path. -EPERM: it is somebody else's; -ENOTEMPTY: it is open to
- * others and holds what is not ours. */
+/* Makes the directory if it is missing, and returns its absolute path. -EPERM: another user owns it;
+ * -ENOTEMPTY: other users can enter it, and it holds files that are not ours. */
 int state_directory_open(const char *path, char **ret);

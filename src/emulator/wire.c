@@ -107,10 +107,10 @@ int request_parse(const char *topic, Request *ret) {
 int request_read_payload(Request *request, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         json_object *payload;
-        const char *defect;
+        const char *ignored;
         int r;
 
-        r = json_read_object(body, size, size, &o, &defect);
+        r = json_read_object(body, size, size, &o, &ignored);
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
         payload = json_member(o, "payload");

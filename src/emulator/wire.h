@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What devices say, from the service's side: user names and topics. All of it is hostile until checked. */
+/* What devices send, from the service's side: user names and topics. All of it is hostile until checked. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,7 +20,8 @@ typedef struct Login {
         char *api_version;
 } Login;
 
-/* -EBADMSG: neither form. Unknown keys behind the id are ignored, and their order is free. */
+/* -EBADMSG: the user name has neither form. Keys after the id come in any order, and unknown keys are
+ * ignored. */
 int login_parse(const char *user_name, Login *ret);
 void login_done(Login *login);
 
@@ -31,17 +32,18 @@ typedef enum RequestKind {
 
 typedef struct Request {
         RequestKind kind;
-        char *request_id;   /* $rid, to be echoed byte for byte; NULL: there is none */
-        char *operation_id; /* decoded; NULL: there is none */
-        char *payload;      /* JSON text, for the custom allocation; NULL: there is none */
+        char *request_id;   /* $rid, which the answer repeats byte for byte; NULL: missing */
+        char *operation_id; /* decoded; NULL: missing */
+        char *payload;      /* JSON text, for the custom allocation; NULL: missing */
 } Request;
 
-/* -ENOMSG: no topic of DPS. End it with request_done(). */
+/* -ENOMSG: this is not a topic of DPS. End it with request_done(). */
 int request_parse(const char *topic, Request *ret);
-/* Takes the payload out of a register body; a body that is none has none. -ENOMEM. */
+/* Sets the payload from the body of a register. A body that is not a JSON object has no payload. -ENOMEM. */
 int request_read_payload(Request *request, const void *body, size_t size);
 void request_done(Request *request);
 
-/* $dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]: $rid first, as .NET's client wants it. */
+/* $dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}], with $rid first: the .NET client
+ * expects it so. */
 int response_topic(unsigned status, const char *request_id, bool has_retry_after, uint64_t retry_after_sec,
                    char **ret);

@@ -37,8 +37,8 @@ Failure failure_from_errno(int error) {
         if (id != DPS_ERROR_REFUSED)
                 return (Failure){ .id = id, .what = "cannot be reached", .why = strerror(error) };
         if (error == ECONNRESET)
-                return (Failure){ .id = id, .what = "took the connection and closed it at once" };
-        /* libmosquitto eats the number of most refusals. */
+                return (Failure){ .id = id, .what = "accepted the connection and closed it at once" };
+        /* libmosquitto loses the number of most refusals, so that it is not told. */
         return (Failure){ .id = id, .what = "refused the connection" };
 }
 
@@ -54,8 +54,8 @@ Failure failure_from_connack(int code) {
                 { DPS_ERROR_PROTOCOL, "refused the version of MQTT", NULL },
                 { DPS_ERROR_PROTOCOL, "refused the client id", NULL },
                 { DPS_ERROR_SERVICE, "is not available at the moment", NULL },
-                { DPS_ERROR_AUTH, "refused user name or password", NULL },
-                { DPS_ERROR_AUTH, "refused to authorize us", NULL },
+                { DPS_ERROR_AUTH, "refused the user name or the password", NULL },
+                { DPS_ERROR_AUTH, "did not authorize this device", NULL },
         };
 
         return failures[code > 0 && (size_t) code < ELEMENTSOF(failures) ? code : 0];
@@ -67,10 +67,10 @@ Failure failure_from_library(int rc, const char *lost) {
         case MOSQ_ERR_MALFORMED_PACKET:
         case MOSQ_ERR_MALFORMED_UTF8:
         case MOSQ_ERR_PAYLOAD_SIZE:
-                return (Failure){ .id = DPS_ERROR_PROTOCOL, .what = "sent what is not MQTT" };
+                return (Failure){ .id = DPS_ERROR_PROTOCOL, .what = "sent something that is not MQTT" };
         case MOSQ_ERR_NOMEM:
                 return (Failure){ .id = DPS_ERROR_MEMORY,
-                                  .what = "cannot be talked to",
+                                  .what = "cannot be reached",
                                   .why = strerror(ENOMEM) };
         default:
                 return (Failure){ .id = DPS_ERROR_LOST, .what = lost };

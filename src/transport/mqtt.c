@@ -2,6 +2,7 @@
 #include "transport/mqtt.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <mosquitto.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,18 +11,22 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dps/request.h"
 #include "transport/failure.h"
+#include "transport/resolver.h"
+#include "transport/tls-cache.h"
 
 /*
  *      RESOLVING ──> CONNECTING ──> HANDSHAKING ──> LOGGING_IN ──> SUBSCRIBING ──> READY      from each: CLOSED
  *                      ^────┘ next address                          requests may be sent
  *
- * libmosquitto is driven from our loop, one client for each address tried. Its manners decide much here:
- *   - it closes its socket behind our back, so the io source is dropped as soon as a call of it fails, before
- *     anything else is opened that might get the same number;
- *   - in its callbacks we only take notes, and act on them once it has returned;
- *   - until the handshake is over it wants to write for ever, and takes a refused connection for success: then
- *     OpenSSL is asked what it waits for, and a hang-up is the end.
+ * libmosquitto is driven from our loop, with one client for each address tried. Its behavior decides much here:
+ *   - It closes its socket by itself when a call fails. So the io source is dropped as soon as a call has failed, before
+ *     anything else is opened that might get the same number.
+ *   - It must not be called from its own callbacks. They take notes, which are acted on once it has returned.
+ *   - Until the handshake is over it always wants to write, and takes a refused connection for a success. So OpenSSL is
+ *     asked what it waits for, and a hang-up is the end.
+ *   - It frees its SSL when it closes the socket. So we keep a reference, to learn why the handshake failed.
  */
 
 #define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
@@ -54,12 +59,12 @@ static const struct {
         const char *lost, *silent; /* "PEER …" */
 } phases[_PHASE_MAX] = {
         [PHASE_RESOLVING] = { DPS_STEP_RESOLVE, RESOLVE_DEADLINE_USEC, NULL,
-                              "is not told by any name server" },
+                              "cannot be resolved: no name server answers" },
         [PHASE_CONNECTING] = { DPS_STEP_CONNECT, CONNECT_DEADLINE_USEC, "refused the connection",
                                "does not answer" },
         [PHASE_HANDSHAKING] = { DPS_STEP_TLS, ANSWER_DEADLINE_USEC,
                                 "closed the connection during the TLS handshake",
-                                "connected, but does not go on with the TLS handshake" },
+                                "accepted the connection, but does not answer in the TLS handshake" },
         [PHASE_LOGGING_IN] = { DPS_STEP_LOGIN, ANSWER_DEADLINE_USEC,
                                "closed the connection instead of answering the log-in",
                                "does not answer the log-in" },
@@ -69,14 +74,22 @@ static const struct {
         [PHASE_READY] = { DPS_STEP_NONE, KEEP_ALIVE_USEC, "closed the connection", NULL },
 };
 
+typedef struct MqttClass {
+        TransportClass class; /* first */
+        sd_event *event;
+        World *world;
+        Resolver *resolver; /* NULL: there was no connection yet, and libmosquitto is not initialized */
+        TlsCache tls_cache;
+        bool is_rested; /* nothing is left that rest() could free */
+} MqttClass;
+
 typedef struct Mqtt {
         Transport transport; /* first */
         unsigned n_refs;     /* the owner's, and one during each handler of the loop */
 
-        sd_event *event;
         TlsContext *tls;
         char *host, *registration_id, *username;
-        char *password; /* a secret, kept until we are logged in */
+        char *token; /* a secret, kept until we are logged in */
         uint16_t port;
         TransportHandlers handlers;
         void *userdata;
@@ -85,19 +98,20 @@ typedef struct Mqtt {
         ResolverQuery *query;
         char **addresses;
         size_t n_tried;
-        char *peer;     /* "127.0.0.1:8883 (localhost)": whom errors name */
+        char *peer;     /* "127.0.0.1:8883 (localhost)", for errors */
         DpsError error; /* why the addresses tried so far failed, or, if is_broken, why the connection did */
         bool is_broken; /* closes at the next turn of the loop */
 
         struct mosquitto *client;
+        SSL *ssl; /* the client's, a reference */
         sd_event_source *io;
-        sd_event_source *timer; /* the phase's deadline; when READY, keep-alive */
-        bool has_heard;         /* at least a byte */
-        DpsStep request_step;   /* of the request sent last */
-        uint64_t request_id;    /* of it */
-        uint64_t n_received;    /* bytes, when it was sent */
+        Timer *timer;         /* the phase's deadline; when READY, keep-alive */
+        bool has_heard;       /* at least a byte */
+        DpsStep request_step; /* of the request sent last */
+        uint64_t request_id;  /* of it */
+        uint64_t n_received;  /* bytes, when it was sent */
 
-        /* What the library told, until it has returned: */
+        /* What the library's callbacks have noted: */
         int connack; /* -1: nothing yet */
         int suback;  /* -1: nothing yet */
         DpsReply replies[REPLIES_MAX];
@@ -105,9 +119,12 @@ typedef struct Mqtt {
 } Mqtt;
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
-static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata);
 
 /* ---- life ---- */
+
+static MqttClass *class_of(const Mqtt *t) {
+        return (MqttClass *) t->transport.class;
+}
 
 static Mqtt *mqtt_ref(Mqtt *t) {
         t->n_refs++;
@@ -120,12 +137,14 @@ static void client_drop(Mqtt *t) {
         if (t->client)
                 mosquitto_destroy(t->client);
         t->client = NULL;
+        SSL_free(t->ssl);
+        t->ssl = NULL;
 }
 
 static void mqtt_close(Mqtt *t) {
         t->phase = PHASE_CLOSED;
         t->query = resolver_query_free(t->query);
-        t->timer = sd_event_source_disable_unref(t->timer);
+        t->timer = timer_free(t->timer);
         client_drop(t);
 }
 
@@ -139,9 +158,8 @@ static Mqtt *mqtt_unref(Mqtt *t) {
         free(t->host);
         free(t->registration_id);
         free(t->username);
-        erase_and_free(t->password);
+        erase_and_free(t->token);
         tls_context_unref(t->tls);
-        sd_event_unref(t->event);
         free(t);
         return NULL;
 }
@@ -203,28 +221,13 @@ static void fail_by_connack(Mqtt *t) {
         fail(t, &error);
 }
 
-/* The library failed with `rc`; what it said before, and OpenSSL, know better why. */
-static void fail_by_library(Mqtt *t, int rc) {
-        DpsError cause, error;
-
-        if (t->connack > 0)
-                return fail_by_connack(t);
-
-        tls_context_blame(t->tls, &cause);
-        if (cause.id == DPS_ERROR_NONE)
-                return fail_by(t, failure_from_library(rc, phases[t->phase].lost));
-
-        dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
-        fail(t, &error);
-}
-
 static void note_address_failure(Mqtt *t, Failure f) {
         if (failure_weight(f.id) >= failure_weight(t->error.id))
                 t->error = peer_error(t, f);
         client_drop(t);
 }
 
-/* ---- the library's callbacks: notes only ---- */
+/* ---- callbacks of the library ---- */
 
 static void on_connack(struct mosquitto *m, void *userdata, int code) {
         Mqtt *t = userdata;
@@ -244,42 +247,32 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 
         if (t->n_replies == REPLIES_MAX || dps_reply_parse_topic(message->topic, &reply) < 0)
                 return;
-        /* Whatever else comes must not take the room of the answer. */
+        /* Other messages must not use up the places for answers. */
         if (reply.request_id != t->request_id)
                 return;
 
         if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0)
-                reply.defect = "there is no memory to read it";
+                reply.defect = "there is no memory to parse it";
         t->replies[t->n_replies++] = reply;
 }
 
 /* ---- the loop ---- */
 
-static int arm_timer(Mqtt *t, uint64_t in_usec) {
-        int r;
+static void arm_timer(Mqtt *t, uint64_t in_usec) {
+        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
 
-        if (!t->timer)
-                return sd_event_add_time_relative(t->event, &t->timer, CLOCK_BOOTTIME, in_usec,
-                                                  TIMER_ACCURACY_USEC, on_timer, t);
-
-        r = sd_event_source_set_time_relative(t->timer, in_usec);
-        if (r < 0)
-                return r;
-        return sd_event_source_set_enabled(t->timer, SD_EVENT_ONESHOT);
+        timer_set(t->timer, usec_add(now_usec, in_usec), TIMER_ACCURACY_USEC);
 }
 
 static void enter_phase(Mqtt *t, Phase phase) {
         bool has_more = phase == PHASE_CONNECTING && t->addresses[t->n_tried];
 
         t->phase = phase;
-        if (arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec) < 0)
-                fail_by_memory(t);
+        arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec);
 }
 
 static bool is_handshaking(const Mqtt *t) {
-        SSL *ssl = mosquitto_ssl_get(t->client);
-
-        return ssl && !SSL_is_init_finished(ssl);
+        return !SSL_is_init_finished(t->ssl);
 }
 
 static uint32_t wanted_events(const Mqtt *t) {
@@ -288,7 +281,7 @@ static uint32_t wanted_events(const Mqtt *t) {
         if (t->phase == PHASE_CONNECTING)
                 writes = true;
         else if (is_handshaking(t))
-                writes = SSL_want_write(mosquitto_ssl_get(t->client));
+                writes = SSL_want_write(t->ssl);
         else
                 writes = mosquitto_want_write(t->client);
         return EPOLLIN | (writes ? EPOLLOUT : 0);
@@ -300,7 +293,7 @@ static int watch_socket(Mqtt *t) {
 
         if (t->io)
                 return sd_event_source_set_io_events(t->io, wanted_events(t));
-        return sd_event_add_io(t->event, &t->io, fd, wanted_events(t), on_io, t);
+        return sd_event_add_io(class_of(t)->event, &t->io, fd, wanted_events(t), on_io, t);
 }
 
 /* ---- connecting ---- */
@@ -315,8 +308,8 @@ static int client_new(Mqtt *t) {
         mosquitto_connect_callback_set(m, on_connack);
         mosquitto_subscribe_callback_set(m, on_suback);
         mosquitto_message_callback_set(m, on_message);
-        /* With defaults, it would fill the shared context with CAs, once per client. */
-        return mosquitto_username_pw_set(m, t->username, t->password) ||
+        /* With defaults, each client would add CAs to the shared context. */
+        return mosquitto_username_pw_set(m, t->username, t->token) ||
                                mosquitto_int_option(m, MOSQ_OPT_TCP_NODELAY, 1) ||
                                mosquitto_int_option(m, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0) ||
                                mosquitto_void_option(m, MOSQ_OPT_SSL_CTX, tls_context_ssl(t->tls))
@@ -338,37 +331,41 @@ static int name_peer(Mqtt *t, const char *address) {
         return 0;
 }
 
-/* Whether there is something to wait for now. A numeric address, so that the library has nothing to look up. */
-static bool connect_begin(Mqtt *t, const char *address) {
-        int rc, error;
+/* `address` is numeric, so that the library has nothing to look up. Fails with an errno in `ret_error`, or 0 where the
+ * library does not tell. */
+static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
+        int rc;
 
-        if (name_peer(t, address) < 0 || client_new(t) != MOSQ_ERR_SUCCESS) {
-                note_address_failure(t, failure_from_errno(ENOMEM));
+        *ret_error = ENOMEM;
+        if (name_peer(t, address) < 0 || client_new(t) != MOSQ_ERR_SUCCESS)
                 return false;
-        }
 
         tls_context_hold(t->tls, true);
         errno = 0;
         rc = mosquitto_connect_async(t->client, address, t->port, KEEP_ALIVE_SEC);
-        error = errno;
+        if (rc != MOSQ_ERR_NOMEM)
+                *ret_error = errno;
         tls_context_hold(t->tls, false);
-        if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
-                note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : error));
+        if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0)
                 return false;
-        }
 
-        if (watch_socket(t) < 0) {
-                note_address_failure(t, failure_from_errno(ENOMEM));
+        *ret_error = ENOMEM;
+        t->ssl = mosquitto_ssl_get(t->client);
+        if (!t->ssl)
                 return false;
-        }
-        return true;
+        SSL_up_ref(t->ssl);
+        tls_connection_release(t->ssl);
+        return watch_socket(t) >= 0;
 }
 
 static void connect_next(Mqtt *t) {
-        while (t->phase != PHASE_CLOSED && t->addresses[t->n_tried]) {
+        while (t->addresses[t->n_tried]) {
+                int error;
+
                 t->phase = PHASE_CONNECTING;
-                if (connect_begin(t, t->addresses[t->n_tried++]))
+                if (client_connect(t, t->addresses[t->n_tried++], &error))
                         return enter_phase(t, PHASE_CONNECTING);
+                note_address_failure(t, failure_from_errno(error));
         }
 
         fail(t, &t->error);
@@ -391,11 +388,10 @@ static void log_in_done(Mqtt *t) {
         if (mosquitto_subscribe(t->client, NULL, DPS_RESPONSE_FILTER, QOS_AT_LEAST_ONCE) != MOSQ_ERR_SUCCESS)
                 return fail_as(t, DPS_ERROR_LOST, "closed the connection after the log-in");
 
-        t->password = erase_and_free(t->password);
+        t->token = erase_and_free(t->token);
         enter_phase(t, PHASE_SUBSCRIBING);
         /* DPS answers in order: a request can follow the subscription in the same flight. */
-        if (t->phase == PHASE_SUBSCRIBING)
-                t->handlers.on_ready(t->userdata);
+        t->handlers.on_ready(t->userdata);
 }
 
 static void deliver_replies(Mqtt *t) {
@@ -407,13 +403,13 @@ static void deliver_replies(Mqtt *t) {
         t->n_replies = 0;
 }
 
-/* How far the handshake is, is seen only from outside. */
+/* The library does not tell when the handshake is over. */
 static void note_handshake(Mqtt *t) {
         if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
                 enter_phase(t, PHASE_LOGGING_IN);
 }
 
-/* Acts on what the library told. */
+/* Acts on what the callbacks have noted. */
 static void proceed(Mqtt *t) {
         if (t->phase == PHASE_LOGGING_IN && t->connack > 0)
                 fail_by_connack(t);
@@ -432,10 +428,9 @@ static int pump(Mqtt *t, uint32_t revents) {
         bool is_handshake = is_handshaking(t);
         int rc = MOSQ_ERR_SUCCESS;
 
-        tls_context_watch(t->tls);
         if (is_handshake || revents & ~(uint32_t) EPOLLOUT)
                 rc = mosquitto_loop_read(t->client, 1);
-        /* Not at once after the handshake: what the server thought of our certificate is to be read first. */
+        /* Not in the turn in which the handshake ends: if the server refused our certificate, that is to be read first. */
         if (rc == MOSQ_ERR_SUCCESS && !is_handshake && mosquitto_want_write(t->client))
                 rc = mosquitto_loop_write(t->client, 1);
         if (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(t->client) < 0)
@@ -445,26 +440,33 @@ static int pump(Mqtt *t, uint32_t revents) {
         return rc;
 }
 
+/* The library failed with `rc`. What MQTT and TLS have said before explains more. */
 static void connection_failed(Mqtt *t, int rc) {
-        DpsError cause;
+        DpsError cause, error;
 
         deliver_replies(t);
         if (t->phase == PHASE_CLOSED)
                 return;
+        if (t->connack > 0)
+                return fail_by_connack(t);
 
-        tls_context_blame(t->tls, &cause);
-        if (t->phase != PHASE_HANDSHAKING || t->has_heard || cause.id != DPS_ERROR_NONE)
-                return fail_by_library(t, rc);
+        tls_connection_error(t->ssl, &cause);
+        if (cause.id != DPS_ERROR_NONE) {
+                dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
+                return fail(t, &error);
+        }
+        if (t->phase != PHASE_HANDSHAKING || t->has_heard)
+                return fail_by(t, failure_from_library(rc, phases[t->phase].lost));
 
-        /* Not a byte came: that is as good as refused. */
+        /* Not a byte came: that is the same as a refused connection. */
         t->phase = PHASE_CONNECTING;
         note_address_failure(t, failure_from_errno(rc == MOSQ_ERR_NOMEM ? ENOMEM : ECONNRESET));
         connect_next(t);
 }
 
-/* Whether the peer has said something that is not read yet, before it hung up perhaps, such as an alert; else why it
- * did, if the kernel still knows: the library may have taken the error away. */
-static bool has_last_words(const Mqtt *t, int *ret_error) {
+/* Whether there are bytes of the peer to read, such as an alert that it sent before it hung up. If not, `ret_error` is why
+ * it did, or 0 where the library has already taken the error away. */
+static bool has_unread_bytes(const Mqtt *t, int *ret_error) {
         ssize_t n = recv(mosquitto_socket(t->client), &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT);
 
         *ret_error = n < 0 ? errno : 0;
@@ -472,12 +474,10 @@ static bool has_last_words(const Mqtt *t, int *ret_error) {
 }
 
 static uint64_t count_received(const Mqtt *t) {
-        SSL *ssl = mosquitto_ssl_get(t->client);
-
-        return ssl ? BIO_number_read(SSL_get_rbio(ssl)) : 0;
+        return BIO_number_read(SSL_get_rbio(t->ssl));
 }
 
-/* The library takes packets of any size, and acknowledges messages without end. */
+/* The library has no limit for the size of a packet, nor for the number of messages. */
 static bool is_flooded(const Mqtt *t) {
         return t->phase != PHASE_CLOSED && count_received(t) > t->n_received + RECEIVED_MAX;
 }
@@ -485,8 +485,8 @@ static bool is_flooded(const Mqtt *t) {
 static void exchange(Mqtt *t, uint32_t revents) {
         int error, rc;
 
-        /* Asked beforehand: the library closes the socket with the read that brings both words and end. */
-        t->has_heard = t->has_heard || has_last_words(t, &error);
+        /* Asked first, since one read may bring the last bytes and the end, and then the library closes the socket. */
+        t->has_heard = t->has_heard || has_unread_bytes(t, &error);
         rc = pump(t, revents);
         if (rc != MOSQ_ERR_SUCCESS)
                 return connection_failed(t, rc);
@@ -494,13 +494,13 @@ static void exchange(Mqtt *t, uint32_t revents) {
         note_handshake(t);
         proceed(t);
         if (is_flooded(t) && !t->is_broken)
-                fail_as(t, DPS_ERROR_PROTOCOL, "sends more than any answer can be");
+                fail_as(t, DPS_ERROR_PROTOCOL, "sent more data than any answer has");
         if (t->phase != PHASE_CLOSED && !t->is_broken && watch_socket(t) < 0)
                 fail_by_memory(t);
 }
 
-/* Until we are logged in, a hang-up is the end, whatever the library thinks; but an alert or a refusal may have
- * come just before it, and is read once. */
+/* Until we are logged in a hang-up is the end, whatever the library thinks. But an alert or a CONNACK may have come just
+ * before it, so that it is read once more. */
 static void on_hang_up(Mqtt *t) {
         exchange(t, EPOLLIN);
         if (t->phase == PHASE_HANDSHAKING || t->phase == PHASE_LOGGING_IN)
@@ -512,7 +512,7 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         bool is_hang_up = revents & (EPOLLHUP | EPOLLERR);
         int error;
 
-        if (t->phase == PHASE_CONNECTING && is_hang_up && !has_last_words(t, &error)) {
+        if (t->phase == PHASE_CONNECTING && is_hang_up && !has_unread_bytes(t, &error)) {
                 note_address_failure(t, failure_from_errno(error));
                 connect_next(t);
                 return 0;
@@ -538,15 +538,15 @@ static void keep_alive(Mqtt *t) {
 
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0) {
                 t->io = sd_event_source_disable_unref(t->io);
-                return fail_as(t, DPS_ERROR_LOST, "does not answer any more");
+                return fail_as(t, DPS_ERROR_LOST, "no longer answers");
         }
 
         enter_phase(t, PHASE_READY);
-        if (t->phase == PHASE_READY && watch_socket(t) < 0)
+        if (watch_socket(t) < 0)
                 fail_by_memory(t);
 }
 
-static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
+static void on_timer(void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
 
         if (t->is_broken)
@@ -560,17 +560,16 @@ static int on_timer(sd_event_source *s, uint64_t due_usec, void *userdata) {
         } else
                 fail_as(t, t->phase == PHASE_RESOLVING ? DPS_ERROR_DNS : DPS_ERROR_TIMEOUT,
                         phases[t->phase].silent);
-        return 0;
 }
 
 /* ---- sending ---- */
 
-/* No handler may be called from here. */
-static int break_soon(Mqtt *t) {
+/* The handler is called in the next turn of the loop, not from within the call of our user. */
+static void fail_soon(Mqtt *t) {
         t->io = sd_event_source_disable_unref(t->io);
         t->error = peer_error(t, (Failure){ .id = DPS_ERROR_LOST, .what = phases[PHASE_READY].lost });
         t->is_broken = true;
-        return arm_timer(t, 0);
+        arm_timer(t, 0);
 }
 
 static int mqtt_send(Transport *transport, const DpsRequest *request, const char *body) {
@@ -591,7 +590,7 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
         rc = mosquitto_publish(t->client, NULL, topic, body ? (int) strlen(body) : 0, body, QOS_AT_LEAST_ONCE,
                                false);
         if (mosquitto_socket(t->client) < 0)
-                return break_soon(t);
+                rc = MOSQ_ERR_CONN_LOST;
 
         switch (rc) {
         case MOSQ_ERR_SUCCESS:
@@ -603,72 +602,139 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
         case MOSQ_ERR_MALFORMED_UTF8:
                 return -EINVAL;
         default:
-                return break_soon(t);
+                fail_soon(t);
+                return 0;
         }
 
-        if (t->phase == PHASE_READY) {
-                r = arm_timer(t, KEEP_ALIVE_USEC);
-                if (r < 0)
-                        return r;
-        }
+        if (t->phase == PHASE_READY)
+                arm_timer(t, KEEP_ALIVE_USEC);
         return watch_socket(t);
 }
 
-/* ---- beginning ---- */
+/* ---- the class ---- */
 
-static const TransportOperations operations = { .send = mqtt_send, .free = mqtt_free };
+/* For the first connection, so that a start with a cached assignment need not pay for it. */
+static int class_start(MqttClass *c) {
+        int r;
+
+        if (c->resolver)
+                return 0;
+        if (mosquitto_lib_init() != MOSQ_ERR_SUCCESS)
+                return -ENOMEM;
+
+        r = resolver_new(c->world, &c->resolver);
+        if (r < 0)
+                (void) mosquitto_lib_cleanup();
+        return r;
+}
 
 static int copy_target(Mqtt *t, const TransportTarget *target) {
-        t->event = sd_event_ref(target->event);
-        t->tls = tls_context_ref(target->tls);
         t->port = target->port;
         t->host = strdup(target->host);
         t->peer = strdup(target->host);
         t->registration_id = strdup(target->registration_id);
-        t->username = strdup(target->username);
-        if (!t->host || !t->peer || !t->registration_id || !t->username)
+        if (!t->host || !t->peer || !t->registration_id)
                 return -ENOMEM;
 
-        if (target->password) {
-                t->password = strdup(target->password);
-                if (!t->password)
+        if (target->token) {
+                t->token = strdup(target->token);
+                if (!t->token)
                         return -ENOMEM;
         }
-        return 0;
+        return dps_mqtt_username(target->id_scope, target->registration_id, target->api_version,
+                                 &t->username);
 }
 
-int mqtt_init(void) {
-        return mosquitto_lib_init() == MOSQ_ERR_SUCCESS ? 0 : -ENOMEM;
-}
-
-void mqtt_done(void) {
-        (void) mosquitto_lib_cleanup();
-}
-
-int mqtt_connect(const TransportTarget *target, const TransportHandlers *handlers, void *userdata,
-                 Transport **ret) {
+static int mqtt_new(MqttClass *c, const TransportTarget *target, Mqtt **ret) {
         _cleanup_(mqtt_unrefp) Mqtt *t = calloc(1, sizeof(*t));
         int r;
 
         if (!t)
                 return -ENOMEM;
 
-        *t = (Mqtt){ .transport = { &operations },
-                     .n_refs = 1,
-                     .handlers = *handlers,
-                     .userdata = userdata,
-                     .connack = -1,
-                     .suback = -1 };
+        *t = (Mqtt){ .transport = { &c->class }, .n_refs = 1, .connack = -1, .suback = -1 };
         r = copy_target(t, target);
         if (r < 0)
                 return r;
-        r = resolver_lookup(target->resolver, t->host, on_resolved, t, &t->query);
-        if (r < 0)
-                return r;
-        r = arm_timer(t, RESOLVE_DEADLINE_USEC);
+        r = timer_new(c->world, on_timer, t, &t->timer);
         if (r < 0)
                 return r;
 
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
+static int mqtt_connect(TransportClass *class, const TransportTarget *target,
+                        const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error) {
+        MqttClass *c = (MqttClass *) class;
+        _cleanup_(mqtt_unrefp) Mqtt *t = NULL;
+        int r;
+
+        c->is_rested = false;
+        dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
+        r = class_start(c);
+        if (r < 0)
+                return r;
+        r = mqtt_new(c, target, &t);
+        if (r < 0)
+                return r;
+        r = tls_cache_get(&c->tls_cache, t->host, target->ca_files, target->certificates, target->key,
+                          &t->tls, error);
+        if (r < 0)
+                return r;
+        r = resolver_lookup(c->resolver, t->host, on_resolved, t, &t->query);
+        if (r < 0)
+                return r;
+
+        t->handlers = *handlers;
+        t->userdata = userdata;
+        enter_phase(t, PHASE_RESOLVING);
+        *error = (DpsError){ 0 };
         *ret = &TAKE_PTR(t)->transport;
+        return 0;
+}
+
+static void mqtt_rest(TransportClass *class) {
+        MqttClass *c = (MqttClass *) class;
+
+        if (c->is_rested)
+                return;
+
+        c->is_rested = true;
+        tls_cache_clear(&c->tls_cache);
+#ifdef __GLIBC__ /* which would otherwise keep for days what the connections needed for a moment */
+        (void) malloc_trim(0);
+#endif
+}
+
+static TransportClass *mqtt_close_class(TransportClass *class) {
+        MqttClass *c = (MqttClass *) class;
+
+        tls_cache_clear(&c->tls_cache);
+        if (c->resolver) {
+                resolver_free(c->resolver);
+                (void) mosquitto_lib_cleanup();
+        }
+        sd_event_unref(c->event);
+        free(c);
+        return NULL;
+}
+
+int mqtt_transport_open(sd_event *event, World *world, TransportClass **ret) {
+        MqttClass *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return -ENOMEM;
+
+        *c = (MqttClass){ .class = { .name = "mqtt",
+                                     .connect = mqtt_connect,
+                                     .send = mqtt_send,
+                                     .free = mqtt_free,
+                                     .rest = mqtt_rest,
+                                     .close = mqtt_close_class },
+                          .event = sd_event_ref(event),
+                          .world = world,
+                          .is_rested = true };
+        *ret = &c->class;
         return 0;
 }

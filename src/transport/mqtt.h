@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <systemd/sd-event.h>
+
 #include "transport/transport.h"
 
-/* To be called once before the first and once after the last connection. */
-int mqtt_init(void);
-void mqtt_done(void);
-
-/* Begins to resolve and connect; returns at once. */
-int mqtt_connect(const TransportTarget *target, const TransportHandlers *handlers, void *userdata,
-                 Transport **ret);
+/* The class "mqtt". Opening it is cheap: libmosquitto and TLS are initialized by the first connection. All of its
+ * transports must have been freed before it is closed. */
+int mqtt_transport_open(sd_event *event, World *world, TransportClass **ret);

@@ -10,23 +10,12 @@
 #include <string.h>
 
 #include "basic/text.h"
-#include "basic/times.h"
+#include "transport/tls-failure.h"
 
 /*
- * The callbacks run inside the handshake and keep what went wrong, because afterwards nothing else is left of it:
+ * What went wrong is noted by OpenSSL's callbacks while the handshake runs, since it cannot be found out afterwards:
  * libmosquitto empties OpenSSL's queue of errors, and knows of a certificate only that it "failed".
  */
-
-#define NAME_MAX_FOR_PEOPLE 64
-#define NAMES_TOLD_MAX 3
-
-typedef struct Stumble {
-        int verify_error;  /* X509_V_OK: no trouble with the peer's certificate */
-        X509 *certificate; /* the one that it is about, a reference */
-        X509 *leaf;
-        int alert_received;  /* -1: none */
-        unsigned long error; /* of OpenSSL's queue; 0: none */
-} Stumble;
 
 struct TlsContext {
         unsigned n_refs;
@@ -34,55 +23,41 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        bool is_held;
-        Stumble stumble;
+        bool holds; /* connections that begin now */
 };
 
-static void stumble_done(Stumble *s) {
-        X509_free(s->certificate);
-        X509_free(s->leaf);
-        *s = (Stumble){ .verify_error = X509_V_OK, .alert_received = -1 };
+/* Belongs to an SSL, as its ex_data, from the beginning of the handshake on. */
+typedef struct Connection {
+        TlsContext *context; /* a reference */
+        bool is_held;
+        TlsFailure failure;
+} Connection;
+
+static int connection_index = -1;
+
+/* ---- connections ---- */
+
+static void connection_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) {
+        Connection *c = data;
+
+        if (!c)
+                return;
+
+        X509_free(c->failure.certificate);
+        X509_free(c->failure.leaf);
+        tls_context_unref(c->context);
+        free(c);
 }
 
-/* ---- callbacks ---- */
-
-static void keep(X509 **where, X509 *certificate) {
-        if (certificate && X509_up_ref(certificate) == 1) {
-                X509_free(*where);
-                *where = certificate;
-        }
-}
-
-/* Called for each objection, and for each certificate that passes. */
-static int on_verify(int is_good, X509_STORE_CTX *store) {
-        SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        TlsContext *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-
-        if (is_good)
-                return 1;
-
-        c->stumble.verify_error = X509_STORE_CTX_get_error(store);
-        keep(&c->stumble.certificate, X509_STORE_CTX_get_current_cert(store));
-        keep(&c->stumble.leaf, X509_STORE_CTX_get0_cert(store));
-        return 0;
-}
-
-/* libmosquitto sets as server name what it connects to, which is a numeric address. This comes after it. */
-static void set_server_name(SSL *ssl, const TlsContext *c) {
-        (void) SSL_set_tlsext_host_name(ssl, c->is_numeric ? NULL : c->host);
-}
-
-/* That the peer went away is not TLS's trouble. */
-static unsigned long tls_trouble(void) {
-        unsigned long error = ERR_peek_error();
-
-        return ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? 0 : error;
+/* NULL: there was no memory for it, or no handshake has begun. */
+static Connection *connection_of(const SSL *ssl) {
+        return SSL_get_ex_data(ssl, connection_index);
 }
 
 /* Called before each read and write of the socket, among others. */
 static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i, long l, int result,
                    size_t *done) {
-        const TlsContext *c = (const TlsContext *) BIO_get_callback_arg(bio);
+        const Connection *c = (const Connection *) BIO_get_callback_arg(bio);
 
         if (operation != BIO_CB_READ || !c->is_held)
                 return result;
@@ -91,19 +66,68 @@ static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i
         return -1;
 }
 
-static void on_info(const SSL *ssl, int where, int result) {
-        TlsContext *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+static void connection_begin(SSL *ssl, TlsContext *context) {
+        Connection *c = calloc(1, sizeof(*c));
 
-        if (where & SSL_CB_HANDSHAKE_START) {
-                set_server_name((SSL *) ssl, c);
-                BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
-                BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
+        if (!c || SSL_set_ex_data(ssl, connection_index, c) != 1) {
+                free(c);
+                return;
         }
-        /* Warnings, and the goodbye is one, are no trouble. */
+
+        *c = (Connection){ .context = tls_context_ref(context),
+                           .is_held = context->holds,
+                           .failure = { .alert = -1 } };
+        BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
+        BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
+}
+
+static void keep(X509 **where, X509 *certificate) {
+        if (certificate && X509_up_ref(certificate) == 1) {
+                X509_free(*where);
+                *where = certificate;
+        }
+}
+
+/* Called for each certificate that passes, and for each reason to refuse one. */
+static int on_verify(int is_good, X509_STORE_CTX *store) {
+        SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+        Connection *c = connection_of(ssl);
+
+        if (is_good)
+                return 1;
+
+        if (c) {
+                c->failure.verify_error = X509_STORE_CTX_get_error(store);
+                keep(&c->failure.certificate, X509_STORE_CTX_get_current_cert(store));
+                keep(&c->failure.leaf, X509_STORE_CTX_get0_cert(store));
+        }
+        return 0;
+}
+
+/* The last error of the handshake. That the peer closed the connection is not an error of TLS. */
+static unsigned long handshake_error(void) {
+        unsigned long error = ERR_peek_error();
+
+        return ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? 0 : error;
+}
+
+static void on_info(const SSL *ssl, int where, int result) {
+        TlsContext *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+        Connection *c = connection_of(ssl);
+
+        if (where & SSL_CB_HANDSHAKE_START && !c) {
+                /* libmosquitto has set what it connects to, which is a numeric address. */
+                (void) SSL_set_tlsext_host_name((SSL *) ssl, context->is_numeric ? NULL : context->host);
+                connection_begin((SSL *) ssl, context);
+        }
+        if (!c)
+                return;
+
+        /* Warnings, and the close_notify at the end is one, are no errors. */
         if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL)
-                c->stumble.alert_received = result & 0xff;
-        if (where & SSL_CB_EXIT && result <= 0 && !c->stumble.error)
-                c->stumble.error = tls_trouble();
+                c->failure.alert = result & 0xff;
+        if (where & SSL_CB_EXIT && result <= 0 && !c->failure.error)
+                c->failure.error = handshake_error();
 }
 
 /* ---- trust ---- */
@@ -132,7 +156,7 @@ static const char *environment_or(const char *variable, const char *fallback) {
         return secure_getenv(variable) ?: fallback;
 }
 
-/* The hashed directory costs nothing: only the root that is needed is read. Some images have no hashes. */
+/* The hashed directory is preferred, since OpenSSL reads only the root that is needed. Some images have no hashes. */
 static int trust_system(SSL_CTX *ssl, DpsError *error) {
         const char *directory = environment_or(X509_get_default_cert_dir_env(), X509_get_default_cert_dir());
         const char *bundles[] = {
@@ -155,12 +179,6 @@ static int trust_system(SSL_CTX *ssl, DpsError *error) {
         return -ENOENT;
 }
 
-static const char *openssl_reason(unsigned long error) {
-        if (ERR_SYSTEM_ERROR(error))
-                return strerror(ERR_GET_REASON(error));
-        return ERR_reason_error_string(error) ?: "OpenSSL does not say why";
-}
-
 static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {
         STRV_FOREACH(file, files) {
                 ERR_clear_error();
@@ -169,7 +187,7 @@ static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {
                         continue;
 
                 dps_error_set(error, errno == ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                              "CaFile=%s cannot be used: %s", *file, openssl_reason(ERR_peek_error()));
+                              "CaFile=%s cannot be used: %s", *file, tls_reason(ERR_peek_error()));
                 ERR_clear_error();
                 return -EINVAL;
         }
@@ -190,13 +208,12 @@ static int use_certificate(SSL_CTX *ssl, STACK_OF(X509) * chain, EVP_PKEY *key, 
                 return 0;
 
         dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                      "the client certificate cannot be used with its key: %s",
-                      openssl_reason(ERR_peek_error()));
+                      "the client certificate cannot be used with its key: %s", tls_reason(ERR_peek_error()));
         ERR_clear_error();
         return -EINVAL;
 }
 
-/* Without a name set here, none is checked. */
+/* OpenSSL checks no name unless one is set here. */
 static int check_name(TlsContext *c) {
         X509_VERIFY_PARAM *param = SSL_CTX_get0_param(c->ssl);
 
@@ -234,8 +251,12 @@ static int context_new(const char *host, TlsContext **ret) {
         if (!c)
                 return -ENOMEM;
 
+        if (connection_index < 0)
+                connection_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, connection_free);
+        if (connection_index < 0)
+                return -ENOMEM;
+
         c->n_refs = 1;
-        stumble_done(&c->stumble);
         c->is_numeric = is_numeric(host);
         if (size > 1 && host[size - 1] == '.')
                 size--;
@@ -283,7 +304,6 @@ TlsContext *tls_context_unref(TlsContext *c) {
         if (!c || --c->n_refs > 0)
                 return NULL;
 
-        stumble_done(&c->stumble);
         SSL_CTX_free(c->ssl);
         free(c->host);
         free(c);
@@ -295,201 +315,22 @@ SSL_CTX *tls_context_ssl(TlsContext *c) {
 }
 
 void tls_context_hold(TlsContext *c, bool on) {
-        c->is_held = on;
+        c->holds = on;
 }
 
-/* ---- blame ---- */
+void tls_connection_release(SSL *ssl) {
+        Connection *c = connection_of(ssl);
 
-void tls_context_watch(TlsContext *c) {
-        stumble_done(&c->stumble);
+        if (c)
+                c->is_held = false;
 }
 
-/* A certificate's words are its maker's: made safe, and cut. */
-static char *name_for_people(const X509_NAME *name, int nid) {
-        int at = X509_NAME_get_index_by_NID(name, nid, -1);
-        const ASN1_STRING *value;
+void tls_connection_error(const SSL *ssl, DpsError *ret) {
+        const Connection *c = connection_of(ssl);
 
-        if (at < 0)
-                return NULL;
-
-        value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-        return text_for_people(ASN1_STRING_get0_data(value), (size_t) ASN1_STRING_length(value),
-                               NAME_MAX_FOR_PEOPLE);
-}
-
-static char *name_of(const X509_NAME *name) {
-        return name_for_people(name, NID_commonName) ?: name_for_people(name, NID_organizationName);
-}
-
-static void general_namesp(GENERAL_NAMES **names) {
-        GENERAL_NAMES_free(*names);
-}
-
-static char *general_name_for_people(const GENERAL_NAME *name) {
-        char text[INET6_ADDRSTRLEN];
-        const ASN1_STRING *value;
-        int type;
-
-        value = GENERAL_NAME_get0_value(name, &type);
-        if (type == GEN_DNS)
-                return text_for_people(ASN1_STRING_get0_data(value), (size_t) ASN1_STRING_length(value),
-                                       NAME_MAX_FOR_PEOPLE);
-        if (type == GEN_IPADD && (ASN1_STRING_length(value) == 4 || ASN1_STRING_length(value) == 16) &&
-            inet_ntop(ASN1_STRING_length(value) == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(value), text,
-                      sizeof(text)))
-                return strdup(text);
-        return NULL;
-}
-
-/* "a.example, b.example": what the certificate is for. */
-static char *names_for_people(X509 *certificate) {
-        _cleanup_(general_namesp) GENERAL_NAMES *names =
-                X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-        _cleanup_(freep) char *list = NULL;
-        int told = 0;
-
-        for (int i = 0; i < sk_GENERAL_NAME_num(names) && told < NAMES_TOLD_MAX; i++) {
-                _cleanup_(freep) char *name = general_name_for_people(sk_GENERAL_NAME_value(names, i));
-                char *longer;
-
-                if (!name)
-                        continue;
-                if (asprintf(&longer, "%s%s%s", list ?: "", list ? ", " : "", name) < 0)
-                        return NULL;
-                free(list);
-                list = longer;
-                told++;
-        }
-        return TAKE_PTR(list) ?: name_of(X509_get_subject_name(certificate));
-}
-
-static void blame_name(const TlsContext *c, DpsError *ret) {
-        _cleanup_(freep) char *names = names_for_people(c->stumble.leaf);
-
-        dps_error_set(ret, DPS_ERROR_TLS_NAME, DPS_STEP_TLS, "the certificate is for %s, not for %s",
-                      names ?: "nobody", c->host);
-}
-
-static const char *format_asn1_time(const ASN1_TIME *time, char buffer[static TIMESTAMP_TEXT_MAX]) {
-        struct tm tm;
-
-        if (ASN1_TIME_to_tm(time, &tm) != 1)
-                return "an unreadable date";
-        return format_timestamp((uint64_t) timegm(&tm) * USEC_PER_SEC, buffer);
-}
-
-static void blame_time(const TlsContext *c, DpsError *ret) {
-        const X509 *certificate = c->stumble.certificate;
-        _cleanup_(freep) char *subject = name_of(X509_get_subject_name(certificate));
-        bool is_early = c->stumble.verify_error == X509_V_ERR_CERT_NOT_YET_VALID;
-        char when[TIMESTAMP_TEXT_MAX], now[TIMESTAMP_TEXT_MAX];
-        const ASN1_TIME *limit =
-                is_early ? X509_get0_notBefore(certificate) : X509_get0_notAfter(certificate);
-
-        dps_error_set(ret, DPS_ERROR_TLS_EXPIRED, DPS_STEP_TLS,
-                      "the certificate of %s is valid %s %s, and our clock says %s: is it right?",
-                      subject ?: "the server", is_early ? "not before" : "only until",
-                      format_asn1_time(limit, when), format_timestamp(now_usec(CLOCK_REALTIME), now));
-}
-
-/* The names of DPS in Azure's clouds. */
-static bool is_public_dps(const char *host) {
-        static const char *const domains[] = {
-                ".azure-devices-provisioning.net",
-                ".azure-devices-provisioning.cn",
-                ".azure-devices-provisioning.us",
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(domains); i++) {
-                size_t size = strlen(host), n = strlen(domains[i]);
-
-                if (size > n && strcasecmp(host + size - n, domains[i]) == 0)
-                        return true;
-        }
-        return false;
-}
-
-/* Azure's own certificates come from one of these; where they are not trusted, it is the store that is old. */
-static bool is_azure_issuer(const X509 *certificate) {
-        _cleanup_(freep) char *maker =
-                name_for_people(X509_get_issuer_name(certificate), NID_organizationName);
-
-        return maker && (startswith(maker, "DigiCert") || startswith(maker, "Microsoft"));
-}
-
-/* A certificate that names Azure's DPS, made by somebody else: what a proxy that looks into TLS shows. */
-static bool is_intercepted(const TlsContext *c) {
-        return is_public_dps(c->host) && X509_check_host(c->stumble.leaf, c->host, 0, 0, NULL) == 1 &&
-               !is_azure_issuer(c->stumble.certificate);
-}
-
-static void blame_trust(const TlsContext *c, DpsError *ret) {
-        _cleanup_(freep) char *issuer = name_of(X509_get_issuer_name(c->stumble.certificate));
-
-        if (is_intercepted(c))
-                dps_error_set(ret, DPS_ERROR_TLS_INTERCEPTED, DPS_STEP_TLS,
-                              "the certificate was issued by %s, which is not Azure's: a proxy looks into "
-                              "the connection",
-                              issuer ?: "somebody without a name");
-        else
-                dps_error_set(ret, DPS_ERROR_TLS_UNTRUSTED, DPS_STEP_TLS,
-                              "the certificate, issued by %s, is not trusted: %s",
-                              issuer ?: "somebody without a name",
-                              X509_verify_cert_error_string(c->stumble.verify_error));
-}
-
-static void blame_certificate(const TlsContext *c, DpsError *ret) {
-        switch (c->stumble.verify_error) {
-        case X509_V_ERR_HOSTNAME_MISMATCH:
-        case X509_V_ERR_IP_ADDRESS_MISMATCH:
-                return blame_name(c, ret);
-        case X509_V_ERR_CERT_HAS_EXPIRED:
-        case X509_V_ERR_CERT_NOT_YET_VALID:
-                return blame_time(c, ret);
-        default:
-                return blame_trust(c, ret);
-        }
-}
-
-/* What a server says of our certificate. */
-static bool is_alert_about_certificate(int alert) {
-        switch (alert) {
-        case SSL_AD_BAD_CERTIFICATE:
-        case SSL_AD_UNSUPPORTED_CERTIFICATE:
-        case SSL_AD_CERTIFICATE_REVOKED:
-        case SSL_AD_CERTIFICATE_EXPIRED:
-        case SSL_AD_CERTIFICATE_UNKNOWN:
-        case SSL_AD_UNKNOWN_CA:
-        case SSL_AD_ACCESS_DENIED:
-        case SSL_AD_CERTIFICATE_REQUIRED:
-                return true;
-        default:
-                return false;
-        }
-}
-
-static void blame_alert(const TlsContext *c, DpsError *ret) {
-        int alert = c->stumble.alert_received;
-        const char *words = SSL_alert_desc_string_long(alert);
-
-        if (alert == SSL_AD_CERTIFICATE_REQUIRED)
-                dps_error_set(ret, DPS_ERROR_AUTH, DPS_STEP_TLS, "the server wants a client certificate");
-        else if (c->has_certificate && is_alert_about_certificate(alert))
-                dps_error_set(ret, DPS_ERROR_AUTH, DPS_STEP_TLS, "the server refused our certificate: %s",
-                              words);
-        else
-                dps_error_set(ret, DPS_ERROR_TLS, DPS_STEP_TLS, "the server ended the TLS session: %s",
-                              words);
-}
-
-void tls_context_blame(const TlsContext *c, DpsError *ret) {
         *ret = (DpsError){ 0 };
-
-        if (c->stumble.verify_error != X509_V_OK && c->stumble.certificate && c->stumble.leaf)
-                blame_certificate(c, ret);
-        else if (c->stumble.alert_received >= 0)
-                blame_alert(c, ret);
-        else if (c->stumble.error)
-                dps_error_set(ret, DPS_ERROR_TLS, DPS_STEP_TLS, "the TLS handshake failed: %s",
-                              openssl_reason(c->stumble.error));
+        if (c)
+                tls_failure_tell(&c->failure, c->context->host, c->context->has_certificate, ret);
+        else if (!SSL_in_before(ssl))
+                dps_error_set(ret, DPS_ERROR_MEMORY, DPS_STEP_TLS, "no memory for a TLS connection");
 }

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * What all connections to one endpoint with one client certificate share: trust, the name to check and to send as
- * SNI, TLS 1.2 or newer. Reference-counted: an SSL_CTX costs 3 ms and, with a whole bundle, a megabyte.
+ * TLS for connections to one endpoint: whom to trust, the name to check and to send as SNI, TLS 1.2 or newer. All
+ * connections that show the same client certificate, or none, can share a context: an SSL_CTX costs 3 ms, and a megabyte
+ * where a whole bundle of CAs is loaded. What goes wrong is kept for each connection by itself.
  */
 
 #include <openssl/evp.h>
@@ -17,22 +18,23 @@
 typedef struct TlsContext TlsContext;
 
 /* `ca_files` NULL: the system's store. `chain`, leaf first, and `key` NULL: no client certificate. All are copied or
- * referenced. On failure `error` says what to tell (which file, why). `host` may be a numeric address. */
+ * referenced. On failure `error` names the file and the reason. `host` may be a numeric address. */
 int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
                     TlsContext **ret, DpsError *error);
 TlsContext *tls_context_ref(TlsContext *c);
 TlsContext *tls_context_unref(TlsContext *c);
 DEFINE_FREEP(TlsContext, tls_context_unref)
 
-/* For libmosquitto and libcurl. */
+/* For libmosquitto and libcurl. The context must exist until the handshake of each of its connections has begun. */
 SSL_CTX *tls_context_ssl(TlsContext *c);
 
-/* All happens in our one thread: what went wrong in TLS since tls_context_watch(), to be called right before the
- * library goes on with a handshake or reads, is told by tls_context_blame(): the server's certificate by its id, a
- * refusal of ours as DPS_ERROR_AUTH, anything else as DPS_ERROR_TLS. DPS_ERROR_NONE: nothing of TLS. */
-void tls_context_watch(TlsContext *c);
-void tls_context_blame(const TlsContext *c, DpsError *ret);
+/* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
+ * DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_NONE where TLS did not fail. To ask after a library has freed its
+ * SSL, keep a reference of it. */
+void tls_connection_error(const SSL *ssl, DpsError *ret);
 
-/* While on, handshakes send and do not read. mosquitto_connect_async() begins one, and where the peer is quick
- * enough (on loopback it is) would go through all of it, lose an alert that comes behind it, and not tell. */
+/* Connections whose handshake begins while this is on only send, until tls_connection_release(). For libmosquitto:
+ * mosquitto_connect_async() begins the handshake and, where the peer is quick enough (on loopback it is), would go through
+ * all of it, lose an alert that follows, and tell nobody. */
 void tls_context_hold(TlsContext *c, bool on);
+void tls_connection_release(SSL *ssl);

@@ -2,31 +2,33 @@
 #pragma once
 
 /*
- * A transport carries one request at a time to DPS and brings its reply. It renders requests and parses replies
- * with libdps and knows nothing else of what they mean: when to send what is the registration's business.
+ * A transport carries one request at a time to DPS and brings its reply. It renders requests and parses replies with
+ * libdps and knows nothing else of what they mean: when to send what is the registration's business. Each way to DPS is a
+ * class, which transports.h opens by name.
  */
 
+#include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <stdint.h>
-#include <systemd/sd-event.h>
 
+#include "basic/cleanup.h"
+#include "basic/world.h"
 #include "dps/error.h"
 #include "dps/reply.h"
 #include "dps/request.h"
-#include "transport/resolver.h"
-#include "transport/tls.h"
 
 typedef struct Transport Transport;
+typedef struct TransportClass TransportClass;
 
 /* Where to, and as whom. Everything is copied or referenced; the caller keeps what it owns. */
 typedef struct TransportTarget {
-        sd_event *event;
-        Resolver *resolver;
-        TlsContext *tls;  /* for `host`, with the client certificate if there is one */
         const char *host; /* a name or a numeric address */
         uint16_t port;
-        const char *registration_id;
-        const char *username;
-        const char *password; /* the SAS token; NULL with a client certificate */
+        char *const *ca_files; /* NULL: what the system trusts */
+        const char *id_scope, *registration_id, *api_version;
+        const char *token;             /* a SAS token for DPS; NULL with a client certificate */
+        STACK_OF(X509) * certificates; /* leaf first; NULL with a token */
+        EVP_PKEY *key;
 } TransportTarget;
 
 /* Called from the event loop, never from within a call of the transport; on_closed is the last call. In any of
@@ -34,26 +36,57 @@ typedef struct TransportTarget {
 typedef struct TransportHandlers {
         void (*on_ready)(void *userdata); /* logged in: requests can be sent */
         void (*on_reply)(const DpsReply *reply, void *userdata);
-        void (*on_closed)(const DpsError *error, void *userdata); /* failed or broke */
+        void (*on_closed)(const DpsError *error, void *userdata); /* the connection failed */
 } TransportHandlers;
 
-/* What an implementation has; the first member of its object is a Transport. */
-typedef struct TransportOperations {
+typedef enum TransportAbility {
+        TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the TPM's challenge */
+        TRANSPORT_STATUS_LOOKUP = 1 << 1, /* can ask for a registration without registering */
+        TRANSPORT_PROXIES = 1 << 2,       /* can go through an HTTP proxy */
+} TransportAbility;
+
+struct TransportClass {
+        const char *name; /* "mqtt", as the property Transport has it */
+        unsigned abilities;
+        /* `class` is the object that was given to transport_connect(), the first member of a larger one where connections
+         * share something. Fills `error` on failure. */
+        int (*connect)(TransportClass *class, const TransportTarget *target,
+                       const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error);
         int (*send)(Transport *t, const DpsRequest *request, const char *body);
         Transport *(*free)(Transport *t);
-} TransportOperations;
-
-struct Transport {
-        const TransportOperations *operations;
+        /* Nobody is connected or wants to be: frees what connections share and the next one can make again. */
+        void (*rest)(TransportClass *class);
+        TransportClass *(*close)(TransportClass *class);
 };
+
+/* The first member of every Transport. */
+struct Transport {
+        TransportClass *class;
+};
+
+/* Begins to resolve and connect; returns at once. */
+static inline int transport_connect(TransportClass *class, const TransportTarget *target,
+                                    const TransportHandlers *handlers, void *userdata, Transport **ret,
+                                    DpsError *error) {
+        return class->connect(class, target, handlers, userdata, ret, error);
+}
 
 /* Sends; the answer comes by on_reply, or not: the deadline is the registration's. `body` NULL: none.
  * -ENOTCONN: before on_ready, or after on_closed. */
 static inline int transport_send(Transport *t, const DpsRequest *request, const char *body) {
-        return t->operations->send(t, request, body);
+        return t->class->send(t, request, body);
 }
 
 /* Says goodbye if it can without waiting, and forgets everything. No handler is called from here on. */
 static inline Transport *transport_free(Transport *t) {
-        return t ? t->operations->free(t) : NULL;
+        return t ? t->class->free(t) : NULL;
 }
+
+static inline void transport_class_rest(TransportClass *class) {
+        class->rest(class);
+}
+
+static inline TransportClass *transport_class_close(TransportClass *class) {
+        return class ? class->close(class) : NULL;
+}
+DEFINE_FREEP(TransportClass, transport_class_close)

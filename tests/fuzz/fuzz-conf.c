@@ -66,7 +66,7 @@ static void check_conf(const Conf *c) {
 
 static void check_expanded(const Settings *s) {
         const SpecifierContext context = { .root = fuzz_tree, .credentials = fuzz_tree };
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
         int r;
 
@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static const uint8_t nothing[1];
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(conf_freep) Conf *own = NULL, *defaults = NULL;
-        _cleanup_(settings_freep) Settings *s = NULL, *again = NULL;
+        _cleanup_(settings_unrefp) Settings *s = NULL, *again = NULL;
         DaemonSettings daemon = { 0 };
         int r;
 

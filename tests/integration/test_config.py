@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is written: a fault is told at its line, harms nobody else, and takes no working assignment away."""
+"""Configuration: a fault is reported with its line, concerns one identity only, and never ends a working assignment."""
 import base64
 import os
 import pathlib
@@ -21,14 +21,14 @@ def a_key():
 
 
 def break_conf(gateway, name="gateway"):
-    """A value that is none, at the end of the file: gives its file:line."""
+    """Appends an invalid value to the file, and returns its file:line."""
     path = gateway.configuration / f"{name}.conf"
     text = path.read_text() + "[Provisioning]\nMqttPort=lots\n"
     path.write_text(text)
     return f"{path}:{len(text.splitlines())}"
 
 
-def mend_conf(gateway, name="gateway"):
+def correct_conf(gateway, name="gateway"):
     path = gateway.configuration / f"{name}.conf"
     path.write_text(path.read_text().replace("MqttPort=lots\n", ""))
 
@@ -42,7 +42,7 @@ def assign(gateway, name="gateway", **options):
 # ---- faults ----
 
 
-def test_a_faulty_conf_without_a_cache_is_failed_at_its_line(gateway, emulator):
+def test_a_faulty_conf_without_a_cache_is_failed_with_its_line(gateway, emulator):
     gateway.identity()
     place = break_conf(gateway)
     gateway.start()
@@ -54,7 +54,7 @@ def test_a_faulty_conf_without_a_cache_is_failed_at_its_line(gateway, emulator):
     assert not emulator.requests()
 
 
-def test_a_conf_that_gets_faulty_leaves_what_is_served(gateway, emulator):
+def test_a_conf_that_becomes_faulty_keeps_the_assignment(gateway, emulator):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     place = break_conf(gateway)
@@ -65,7 +65,7 @@ def test_a_conf_that_gets_faulty_leaves_what_is_served(gateway, emulator):
     assert len(emulator.requests()) == asked
 
 
-def test_a_start_with_a_faulty_conf_serves_the_cache(gateway, emulator):
+def test_a_start_with_a_faulty_conf_serves_the_cached_assignment(gateway, emulator):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     place = break_conf(gateway)
@@ -76,29 +76,29 @@ def test_a_start_with_a_faulty_conf_serves_the_cache(gateway, emulator):
     assert gateway.files() == files and len(emulator.requests()) == asked
 
 
-def test_a_mended_conf_is_provisioned_after_a_reload(gateway):
+def test_a_corrected_conf_is_provisioned_after_a_reload(gateway):
     gateway.identity()
     break_conf(gateway)
     gateway.start()
     gateway.wait_for(State="failed", Waiting="config")
-    mend_conf(gateway)
+    correct_conf(gateway)
     gateway.reload()
     properties = gateway.wait_for(State="assigned")
     assert properties["Healthy"] and properties["Waiting"] == "" and properties["LastError"] == ""
 
 
-def test_a_mended_conf_is_healthy_after_a_reload(gateway, emulator):
+def test_a_corrected_conf_is_healthy_after_a_reload(gateway, emulator):
     before = assign(gateway)
     break_conf(gateway)
     gateway.reload()
     gateway.wait_for(Waiting="config")
-    mend_conf(gateway)
+    correct_conf(gateway)
     gateway.reload()
     after = gateway.wait_for(Healthy=True, Waiting="")
     assert after["Generation"] == before["Generation"] and len(emulator.requests("register")) == 1
 
 
-def test_one_faulty_conf_harms_no_other(gateway):
+def test_a_faulty_conf_does_not_concern_other_identities(gateway):
     gateway.identity("bad")
     break_conf(gateway, "bad")
     gateway.identity("good")
@@ -108,7 +108,7 @@ def test_one_faulty_conf_harms_no_other(gateway):
     gateway.notify.wait_for_status("1 of 2 identities assigned; bad:")
 
 
-def test_reload_tells_file_and_line_of_all_that_is_wrong(gateway):
+def test_reload_reports_file_and_line_of_all_faults(gateway):
     gateway.identity("one")
     gateway.identity("two")
     gateway.identity("three")
@@ -118,20 +118,20 @@ def test_reload_tells_file_and_line_of_all_that_is_wrong(gateway):
         gateway.call(None, "Reload")
     assert refused.value.name == f"{NAME}.Error.Config"
     assert all(place in refused.value.data[0] for place in places) and "two.conf" not in refused.value.data[0]
-    # What is good is applied all the same.
+    # Configurations without faults are applied nevertheless.
     gateway.identity("four")
     with pytest.raises(DBusErrorResponse):
         gateway.call(None, "Reload")
     gateway.wait_for("four", State="assigned")
 
 
-def test_reload_of_what_is_good_says_so(gateway):
+def test_reload_without_faults_succeeds(gateway):
     assign(gateway)
     gateway.call(None, "Reload")
     assert gateway.dpsctl("reload").code == 0
 
 
-def test_an_unknown_key_is_warned_of_and_does_no_harm(gateway):
+def test_an_unknown_key_is_only_a_warning(gateway):
     gateway.identity(provisioning={"Colour": "blue"})
     gateway.start()
     assert gateway.wait_for(State="assigned")["Healthy"]
@@ -140,7 +140,7 @@ def test_an_unknown_key_is_warned_of_and_does_no_harm(gateway):
     assert gateway.dpsctl("reload").code == 0
 
 
-def test_twins_are_told_with_both_names_and_the_first_goes_on(gateway, emulator):
+def test_of_two_identities_of_one_device_the_first_is_provisioned(gateway, emulator):
     key = emulator.enroll("device-1")
     gateway.identity("alpha", registration_id="device-1", key=key)
     gateway.identity("beta", registration_id="DEVICE-1", key=key)
@@ -152,7 +152,7 @@ def test_twins_are_told_with_both_names_and_the_first_goes_on(gateway, emulator)
     assert len(emulator.requests("register")) == 1
 
 
-def test_a_twin_is_provisioned_when_the_other_is_gone(gateway, emulator):
+def test_the_second_identity_of_a_device_is_provisioned_when_the_first_is_removed(gateway, emulator):
     key = emulator.enroll("device-1")
     gateway.identity("alpha", registration_id="device-1", key=key)
     gateway.identity("beta", registration_id="device-1", key=key)
@@ -163,7 +163,7 @@ def test_a_twin_is_provisioned_when_the_other_is_gone(gateway, emulator):
     gateway.wait_for("beta", State="assigned", Healthy=True)
 
 
-# ---- where it comes from ----
+# ---- files and directories ----
 
 
 def test_a_drop_in_replaces_a_value(gateway, emulator):
@@ -177,7 +177,7 @@ def test_a_drop_in_replaces_a_value(gateway, emulator):
     assert gateway.wait_for(State="assigned")["RegistrationId"] == "another"
 
 
-def test_a_fault_in_a_drop_in_is_told_with_its_name(gateway):
+def test_a_fault_in_a_drop_in_names_the_drop_in(gateway):
     gateway.identity()
     directory = gateway.configuration / "gateway.conf.d"
     directory.mkdir()
@@ -186,7 +186,7 @@ def test_a_fault_in_a_drop_in_is_told_with_its_name(gateway):
     assert "10-port.conf:3" in gateway.wait_for(State="failed")["LastError"]
 
 
-def test_dpsd_conf_has_defaults_for_all(gateway, emulator):
+def test_dpsd_conf_has_defaults_for_all_identities(gateway, emulator):
     gateway.write_conf("dpsd", f"[Provisioning]\nIdScope={ID_SCOPE}\nEndpoint=127.0.0.1\nMqttPort={emulator.port}\n"
                                f"CaFile={emulator.ca_file}\n[Hub]\nTokenLifetime=2h\n")
     for name in ("one", "two"):
@@ -226,7 +226,7 @@ def test_masking_an_identity_retires_it(gateway):
 # ---- specifiers ----
 
 
-def test_a_specifier_that_does_not_resolve_yet_waits_and_then_does(gateway, emulator):
+def test_a_specifier_without_a_value_is_tried_again_at_a_reload(gateway, emulator):
     path = gateway.directory / "id"
     gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
     gateway.start()
@@ -238,7 +238,7 @@ def test_a_specifier_that_does_not_resolve_yet_waits_and_then_does(gateway, emul
     assert gateway.wait_for(State="assigned", Healthy=True)["RegistrationId"] == "device-7"
 
 
-def test_a_specifier_that_does_not_resolve_is_told_with_the_line_where_it_is_now(gateway):
+def test_an_error_in_a_specifier_names_its_current_line(gateway):
     conf = gateway.identity(registration_id="%{file:/nosuch}", key=a_key())
     gateway.start()
     gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:3: RegistrationId="))
@@ -247,7 +247,7 @@ def test_a_specifier_that_does_not_resolve_is_told_with_the_line_where_it_is_now
     gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:4: RegistrationId="))
 
 
-def test_a_key_is_blamed_at_the_line_where_it_is_now(gateway):
+def test_an_error_in_a_key_names_its_current_line(gateway):
     conf = gateway.identity(attestation={"Key": "credential:none"})
     line = conf.read_text().splitlines().index("Key=credential:none") + 1
     gateway.start()
@@ -257,7 +257,7 @@ def test_a_key_is_blamed_at_the_line_where_it_is_now(gateway):
     gateway.wait_for(check=lambda p: p["LastError"].startswith(f"{conf}:{line + 1}: Key="))
 
 
-def test_a_specifier_that_does_not_resolve_any_more_leaves_what_is_served(gateway, emulator):
+def test_a_specifier_that_loses_its_value_keeps_the_assignment(gateway, emulator):
     path = gateway.directory / "id"
     path.write_text("device-7\n")
     gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
@@ -271,14 +271,14 @@ def test_a_specifier_that_does_not_resolve_any_more_leaves_what_is_served(gatewa
 
 
 @pytest.mark.parametrize("registration_id", ["%{mac:nosuch0}", "%{mac:nosuch0|credential:none}"])
-def test_an_interface_that_is_missing_waits_for_the_network(gateway, emulator, registration_id):
+def test_a_missing_interface_is_waited_for(gateway, emulator, registration_id):
     gateway.identity(registration_id=registration_id, key=a_key())
     gateway.start()
     properties = gateway.wait_for(State="unprovisioned", Waiting="network")
     assert "nosuch0" in properties["LastError"] and not emulator.requests()
 
 
-def test_the_first_specifier_that_resolves_is_taken(gateway, emulator, tmp_path):
+def test_the_first_alternative_with_a_value_is_used(gateway, emulator, tmp_path):
     (tmp_path / "serial").write_text("SN42\n")
     gateway.identity(registration_id=f"gw-%{{mac:nosuch0|file:{tmp_path}/serial}}", key=emulator.enroll("gw-SN42"))
     gateway.start()
@@ -290,12 +290,12 @@ def test_the_first_specifier_that_resolves_is_taken(gateway, emulator, tmp_path)
 
 @pytest.fixture
 def short_directory():
-    """A message has room for the paths that there are, but not for those of tests."""
+    """Messages are cut, so the long paths of pytest's directories would not fit."""
     with tempfile.TemporaryDirectory(prefix="dps-") as directory:
         yield pathlib.Path(directory)
 
 
-def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(gateway, short_directory):
+def test_a_key_that_others_can_read_is_refused_with_the_command_to_run(gateway, short_directory):
     path = short_directory / "open.key"
     path.write_text(a_key())
     path.chmod(0o644)
@@ -308,7 +308,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_mends_it(ga
     assert "mode 0644" in message and f"chmod 0600 {path}" in message
 
 
-def test_doing_what_the_message_says_provisions_it(gateway, emulator):
+def test_an_identity_is_provisioned_after_that_command(gateway, emulator):
     path = gateway.credentials / "open.key"
     path.write_text(emulator.enroll("gateway"))
     path.chmod(0o644)
@@ -319,7 +319,7 @@ def test_doing_what_the_message_says_provisions_it(gateway, emulator):
     gateway.wait_for(State="assigned")
 
 
-def test_a_key_that_is_not_there_yet_is_waited_for(gateway, emulator):
+def test_a_missing_key_is_waited_for(gateway, emulator):
     path = gateway.credentials / "late.key"
     gateway.identity(attestation={"Key": path}, key=None)
     gateway.start()
@@ -332,7 +332,7 @@ def test_a_key_that_is_not_there_yet_is_waited_for(gateway, emulator):
     gateway.wait_for(State="assigned")
 
 
-def test_a_key_that_is_no_base64_is_refused(gateway):
+def test_a_key_that_is_not_base64_is_refused(gateway):
     gateway.identity(key="!! not a key !!")
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")
@@ -360,11 +360,11 @@ def test_a_pasted_key_is_never_shown(gateway, key_name, first):
     assert part not in "".join(path.read_text() for path in gateway.state.glob("*.json"))
 
 
-# ---- files that are named ----
+# ---- files that a configuration names ----
 
 
 @pytest.mark.parametrize("content", [None, "not JSON", "[1, 2]", "{}\0"])
-def test_a_payload_file_that_is_none_is_told(gateway, emulator, short_directory, content):
+def test_an_invalid_payload_file_is_an_error_until_it_is_corrected(gateway, emulator, short_directory, content):
     path = short_directory / "payload.json"
     if content is not None:
         path.write_text(content)
@@ -378,7 +378,7 @@ def test_a_payload_file_that_is_none_is_told(gateway, emulator, short_directory,
     assert emulator.requests("register")[0]["payload"] == {"site": "here"}
 
 
-def test_a_ca_file_that_is_missing_is_told(gateway, emulator, short_directory):
+def test_a_missing_ca_file_is_an_error_until_it_appears(gateway, emulator, short_directory):
     path = short_directory / "ca.pem"
     gateway.identity(provisioning={"CaFile": path})
     gateway.start()
@@ -389,7 +389,7 @@ def test_a_ca_file_that_is_missing_is_told(gateway, emulator, short_directory):
     gateway.wait_for(State="assigned")
 
 
-def test_a_key_and_a_certificate_that_differ_are_told(gateway, emulator):
+def test_a_key_of_another_certificate_is_an_error(gateway, emulator):
     certificate, _ = emulator.certificate("gateway")
     _, other_key = emulator.certificate("other")
     other_key.chmod(0o400)
@@ -399,7 +399,7 @@ def test_a_key_and_a_certificate_that_differ_are_told(gateway, emulator):
     assert properties["LastErrorId"] == "config" and "gateway.conf:" in properties["LastError"]
 
 
-def test_a_group_that_does_not_exist_is_the_daemons_own(gateway):
+def test_a_group_that_does_not_exist_is_replaced_by_the_daemons(gateway):
     gateway.identity(access={"Group": "no-such-group"})
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -407,22 +407,23 @@ def test_a_group_that_does_not_exist_is_the_daemons_own(gateway):
     assert gateway.wait_for_log("no-such-group").startswith("<4>")
 
 
-def test_of_a_group_that_many_name_is_warned_once(gateway):
+def test_a_missing_group_of_several_identities_is_warned_of_once(gateway):
     key = a_key()
     for name, group in (("a", "no-such-group"), ("b", "no-such-group"), ("c", "none-either")):
         gateway.identity(name, key=key, access={"Group": group})
     gateway.start()
-    assert gateway.log.count("Group=no-such-group") == 1 and gateway.log.count("Group=none-either") == 1
-    gateway.identity("d", key=key, access={"Group": "no-such-group"})
-    gateway.reload()
-    assert gateway.log.count("Group=no-such-group") == 1
-    gateway.identity("d", key=key, access={"Group": "none-at-all"})
-    gateway.reload()
-    assert gateway.log.count("Group=none-at-all") == 1
+    gateway.wait_for_log("Group=no-such-group")
+    gateway.wait_for_log("Group=none-either")
+    for group in ("no-such-group", "none-at-all"):
+        gateway.identity("d", key=key, access={"Group": group})
+        gateway.reload()
+    gateway.wait_for_log("Group=none-at-all")
+    for group in ("no-such-group", "none-either", "none-at-all"):
+        assert gateway.log.count(f"Group={group}") == 1
 
 
 @pytest.mark.parametrize("name", ["a.b:c-d_e", "_", "7", "x" * 64])
-def test_a_name_may_have_all_that_names_have(gateway, name):
+def test_all_valid_characters_can_be_in_a_name(gateway, name):
     reference = gateway.write_key("device.key", gateway.emulator.enroll("device-1"))
     gateway.identity(name, registration_id="device-1", attestation={"Key": reference})
     gateway.start()
@@ -431,7 +432,7 @@ def test_a_name_may_have_all_that_names_have(gateway, name):
 
 
 @pytest.mark.parametrize("name", ["with space", "-dash", ".hidden", "x" * 65, "twice.conf"])
-def test_a_file_of_another_name_is_warned_of_and_skipped(gateway, name):
+def test_a_file_with_an_invalid_name_is_skipped_with_a_warning(gateway, name):
     gateway.identity(name, registration_id="device-1", key=a_key())
     gateway.start()
     assert gateway.properties()["NIdentities"] == 0
@@ -442,7 +443,7 @@ def test_a_file_of_another_name_is_warned_of_and_skipped(gateway, name):
 # ---- reload ----
 
 
-def test_a_reload_leaves_what_did_not_change_undisturbed(gateway, emulator):
+def test_a_reload_does_not_disturb_an_unchanged_identity(gateway, emulator):
     gateway.identity("same")
     gateway.identity("changed")
     gateway.start()
@@ -469,7 +470,7 @@ def test_a_reload_does_not_disturb_a_registration_in_flight(gateway, emulator):
     assert len(emulator.requests("connect")) == 1
 
 
-def test_a_registration_in_flight_gives_way_to_a_changed_conf(gateway, emulator):
+def test_a_changed_conf_ends_the_registration_in_flight(gateway, emulator):
     gateway.identity(registration_id="old", key=emulator.enroll("old", assigningTime=600, retryAfter=20))
     gateway.start()
     emulator.wait_for_requests(1, "register", "old")
@@ -479,7 +480,7 @@ def test_a_registration_in_flight_gives_way_to_a_changed_conf(gateway, emulator)
     emulator.wait_for_requests(1, "disconnect", "old")
 
 
-def test_a_conf_can_vanish_while_it_is_registered(gateway, emulator):
+def test_removing_a_conf_ends_the_registration_in_flight(gateway, emulator):
     gateway.identity(key=emulator.enroll("gateway", assigningTime=600, retryAfter=20))
     gateway.start()
     emulator.wait_for_requests(1, "register")
@@ -499,14 +500,14 @@ def test_a_changed_lifetime_is_for_the_next_token(gateway, emulator):
     assert gateway.properties("gateway")["AssignedHub"] == before["AssignedHub"]
 
 
-def test_systemd_is_told_of_a_reload(gateway):
+def test_systemd_is_notified_of_a_reload(gateway):
     gateway.start()
     gateway.reload()
     assert "RELOADING=1" in gateway.notify.lines
     assert any(line.startswith("MONOTONIC_USEC=") for line in gateway.notify.lines)
 
 
-# ---- asking DPS without what that needs ----
+# ---- requests that cannot be carried out ----
 
 
 @pytest.mark.parametrize("change, error, word", [
@@ -514,7 +515,7 @@ def test_systemd_is_told_of_a_reload(gateway):
     ({"attestation": {"Key": "credential:absent.key"}}, "KeyUnavailable", "absent.key"),
     ({"attestation": {"Key": "/etc/hostname"}}, "Config", "hostname"),
 ])
-def test_a_request_that_cannot_be_tells_what_is_missing(gateway, change, error, word):
+def test_a_request_fails_and_says_what_is_missing(gateway, change, error, word):
     gateway.identity(key=a_key(), **change)
     gateway.start()
     with pytest.raises(DBusErrorResponse) as refusal:
@@ -530,7 +531,7 @@ def test_a_request_that_cannot_be_tells_what_is_missing(gateway, change, error, 
     (["--once", "--timeout=soon"], 2, "no duration: soon"),
     (["gw"], 2, "--once"),
 ])
-def test_the_command_line_of_dpsd_is_answered(gateway, arguments, code, said):
+def test_command_line_of_dpsd(gateway, arguments, code, said):
     done = gateway.run_once(*arguments)
     assert done.code == code
     assert said in (done.err if code else done.out)

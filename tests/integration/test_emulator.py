@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The emulator against the list of what a service may do, looked at byte by byte from a device's side."""
+"""The emulator does what DPS does: a device's side of each exchange is checked byte by byte."""
 import base64
 import json
 import os
@@ -38,7 +38,7 @@ def openssl(*arguments):
 
 
 class Authority:
-    """A CA of the test's own: a root, or below another."""
+    """A CA that the test makes: a root, or an intermediate CA signed by `above`."""
 
     def __init__(self, directory, name, above=None, days=30):
         self.pem, self.key = directory / f"{name}.pem", directory / f"{name}.key"
@@ -47,7 +47,7 @@ class Authority:
                 "-addext", "basicConstraints=critical,CA:TRUE", "-days", days, "-keyout", self.key, "-out", self.pem, *signer)
 
     def leaf(self, directory, name, *chain):
-        """A device's certificate, with what is above it, and its key."""
+        """A device's certificate, followed by those of `chain`, and its key."""
         pem, key = directory / f"{name}.pem", directory / f"{name}.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", f"/CN={name}",
                 "-addext", "basicConstraints=critical,CA:FALSE", "-CA", self.pem, "-CAkey", self.key, "-keyout", key,
@@ -61,7 +61,7 @@ class Authority:
 # The session
 
 
-def test_ready_line_tells_where_it_is(emulator):
+def test_ready_line_says_where_the_emulator_listens(emulator):
     assert emulator.ready["event"] == "ready"
     assert emulator.ready["host"] == "127.0.0.1"
     assert emulator.ready["idScope"] == "0ne00AABBCC"
@@ -74,14 +74,14 @@ def test_state_directory_is_private(emulator):
     assert (emulator.state / "enrollments.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_directory_with_other_things_is_not_made_private(tmp_path):
+def test_a_directory_with_files_of_others_is_not_made_private(tmp_path):
     (tmp_path / "other").touch()
     tmp_path.chmod(0o1777)
     done = subprocess.run([program("dps-emulator"), "certificate", f"--state={tmp_path}", "gw-1"], cwd=tmp_path,
                           env=clean_environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=DEADLINE, check=False)
     assert done.returncode == 1
-    assert "it is open to others and holds other things" in done.stderr
+    assert "other users can enter it, and it holds other files" in done.stderr
     assert tmp_path.stat().st_mode & 0o7777 == 0o1777
 
 
@@ -97,7 +97,7 @@ def test_unknown_id_scope_is_refused(emulator, key):
 
 
 @pytest.mark.parametrize("registration_id", ["a b", "gw.", "ä", "x" * 129])
-def test_what_is_no_registration_id_is_refused(emulator, registration_id):
+def test_an_invalid_registration_id_is_refused(emulator, registration_id):
     group_key = emulator.enroll_group("line-1")
     with pytest.raises(Refused):
         Device(emulator, registration_id, derive_key(group_key, registration_id))
@@ -109,7 +109,7 @@ def test_user_name_must_have_an_api_version(emulator, key):
                 token(key, "0ne00AABBCC/registrations/gw-1"))
 
 
-def test_only_mqtt_3_1_1_is_spoken(emulator, key):
+def test_only_mqtt_3_1_1_is_accepted(emulator, key):
     with pytest.raises((Refused, Closed)):
         Device(emulator, "gw-1", key, level=3)
 
@@ -152,9 +152,9 @@ def test_puback_comes_before_the_answer(device):
     assert device.log[-2:] == [PUBACK, PUBLISH]
 
 
-@pytest.mark.parametrize("misdeed", [{"topic": "somewhere/else"}, {"qos": 2}, {"retain": True}], ids=["topic", "qos 2", "retain"])
-def test_misdeeds_close_the_connection(device, misdeed):
-    device.publish(**{"topic": "$dps/registrations/PUT/iotdps-register/?$rid=1"} | misdeed)
+@pytest.mark.parametrize("forbidden", [{"topic": "somewhere/else"}, {"qos": 2}, {"retain": True}], ids=["topic", "qos 2", "retain"])
+def test_a_forbidden_publish_closes_the_connection(device, forbidden):
+    device.publish(**{"topic": "$dps/registrations/PUT/iotdps-register/?$rid=1"} | forbidden)
     assert device.is_closed()
 
 
@@ -166,7 +166,7 @@ def test_will_closes_the_connection_or_is_ignored(emulator, key):
     assert Device(emulator, "gw-1", key, will="somewhere/else").provision().status == 200
 
 
-def test_foreign_topics_can_be_ignored_instead(emulator, device):
+def test_a_publish_to_a_foreign_topic_can_be_ignored_instead(emulator, device):
     emulator.ctl("set", "*", "behaviour.foreignTopic=ignore")
     device.publish("somewhere/else")
     assert device.register().status == 202
@@ -180,7 +180,7 @@ def test_foreign_filter_and_missing_rid_can_close_the_connection(emulator, key, 
         Device(emulator, "gw-1", key).subscribe("$dps/#")
 
 
-def test_who_has_not_subscribed_gets_no_answer(emulator, key):
+def test_a_device_that_has_not_subscribed_gets_no_answer(emulator, key):
     device = Device(emulator, "gw-1", key)
     device.send_register()
     assert device.is_quiet()
@@ -216,7 +216,7 @@ def test_registration_ends_with_an_assignment(device):
 
 
 @pytest.mark.parametrize("body", ["", '{"registrationId":"gw-1"}', '{"payload":{"a":1}}', '{"registrationId":"GW-1"}'])
-def test_bodies_of_all_sdks_are_taken(device, body):
+def test_bodies_of_all_sdks_are_accepted(device, body):
     assert device.register(body).status == 202
 
 
@@ -236,7 +236,7 @@ def test_rid_is_echoed_byte_for_byte(device):
     assert device.answer().topic.startswith("$dps/registrations/res/202/?$rid=aB-%20x&")
 
 
-def test_operation_goes_on_in_a_new_session(emulator, key, device):
+def test_operation_continues_in_a_new_session(emulator, key, device):
     operation_id = device.register().body["operationId"]
     device.socket.close()
     again = Device(emulator, "gw-1", key)
@@ -253,7 +253,7 @@ def test_operation_of_another_device_is_404(emulator, device):
     assert other.poll("5.0.0").status == 404
 
 
-def test_assigning_takes_its_time(emulator, device):
+def test_assigning_lasts_for_the_assigning_time(emulator, device):
     emulator.set("gw-1", assigningTime="forever", retryAfter=4)
     answer = device.register()
     assert answer.params["retry-after"] == "4"
@@ -268,7 +268,7 @@ def test_assigned_at_once_and_unassigned_first(emulator, device):
     assert (answer.status, answer.body["status"]) == (200, "assigned")
 
 
-def test_error_document_is_whole(emulator, device):
+def test_error_document_has_all_members(emulator, device):
     emulator.ctl("remove", "gw-1")
     answer = device.register()
     assert answer.topic == "$dps/registrations/res/404/?$rid=1"
@@ -313,7 +313,7 @@ def test_sixth_poll_in_ten_seconds_is_throttled(emulator, device):
     assert [device.poll(operation_id).status for _ in range(6)] == [202] * 5 + [429]
 
 
-def test_registers_are_throttled_for_all(emulator, device):
+def test_quota_of_registrations_is_for_all_devices(emulator, device):
     emulator.ctl("set", "*", "quotas.registrationsPerMinute=2")
     other = Device(emulator, "gw-2", emulator.enroll("gw-2"))
     other.subscribe()
@@ -330,7 +330,7 @@ def test_concurrent_register_can_conflict(emulator, device):
 
 
 @pytest.mark.parametrize("payload", [{"a": [1, None]}, [1], "text", "x" * 90000], ids=["object", "array", "string", "90 kB"])
-def test_payload_is_handed_over(emulator, device, payload):
+def test_payload_is_in_the_answer(emulator, device, payload):
     emulator.set("gw-1", payload=json.dumps(payload))
     answer = device.poll(device.register().body["operationId"])
     assert answer.body["registrationState"]["payload"] == payload
@@ -361,7 +361,7 @@ def test_move_follows_the_policy(emulator, policy, hub, substatus):
     assert (after["etag"] == before["etag"]) == (hub == before["assignedHub"])
 
 
-def test_registering_again_gives_the_same(emulator, key):
+def test_registering_again_gives_the_same_assignment(emulator, key):
     first, second = (Device(emulator, "gw-1", key).provision().body["registrationState"] for _ in range(2))
     assert first == second
 
@@ -390,38 +390,38 @@ def test_devices_of_a_group_are_spread_over_the_hubs(emulator):
 
 @pytest.mark.parametrize("encode", [lambda text: quote(text, safe=""), lambda text: text.replace("/", "%2f"), lambda text: text,
                                     lambda text: quote(text.lower(), safe="")], ids=["%2F", "%2f", "raw", "lower case"])
-def test_token_in_every_spelling(emulator, key, encode):
+def test_token_is_accepted_in_every_encoding(emulator, key, encode):
     password = token(key, "0ne00AABBCC/registrations/gw-1", encode=encode)
     assert Device(emulator, "gw-1", password=password).provision().status == 200
 
 
-def test_token_in_any_order(emulator, key):
+def test_parameters_of_a_token_may_come_in_any_order(emulator, key):
     prefix, parameters = token(key, "0ne00AABBCC/registrations/gw-1").split(" ")
     password = f"{prefix} {'&'.join(reversed(parameters.split('&')))}"
     assert Device(emulator, "gw-1", password=password).provision().status == 200
 
 
-def test_secondary_key_is_as_good(emulator):
+def test_secondary_key_is_accepted(emulator):
     emulator.add({"individualEnrollments": [{"registrationId": "gw-1", "attestation": {
         "type": "symmetricKey", "symmetricKey": {"primaryKey": derive_key(OTHER_KEY, "a"), "secondaryKey": OTHER_KEY}}}]})
     assert Device(emulator, "gw-1", OTHER_KEY).provision().status == 200
 
 
-def test_derived_key_of_a_group(emulator):
+def test_derived_key_of_a_group_is_accepted(emulator):
     group_key = emulator.enroll_group("line-1")
     state = Device(emulator, "Plant:A_01.gw", derive_key(group_key, "Plant:A_01.gw")).provision().body["registrationState"]
     assert state["symmetricKey"] == {"enrollmentGroupId": "line-1"}
     assert state["registrationId"] == "Plant:A_01.gw"
 
 
-def test_individual_enrollment_wins_over_a_group(emulator, key):
+def test_individual_enrollment_takes_precedence_over_a_group(emulator, key):
     group_key = emulator.enroll_group("line-1")
     assert Device(emulator, "gw-1", derive_key(group_key, "gw-1")).provision().status == 401
     assert Device(emulator, "gw-1", key).provision().status == 200
 
 
 @pytest.mark.parametrize("wrong", ["another key", "the group's own key", "another resource", "expired", "no token"])
-def test_wrong_token_is_told_at_register(emulator, wrong):
+def test_wrong_token_is_refused_at_register(emulator, wrong):
     group_key = emulator.enroll_group("line-1")
     good, resource = derive_key(group_key, "gw-1"), "0ne00AABBCC/registrations/gw-1"
     password = {
@@ -439,13 +439,13 @@ def test_wrong_token_is_told_at_register(emulator, wrong):
     assert refused.value.code == 5
 
 
-def test_expired_token_is_tolerated_for_a_while(emulator, key):
+def test_expired_token_is_accepted_within_the_clock_tolerance(emulator, key):
     assert Device(emulator, "gw-1", key, lifetime=-200).provision().status == 200
     emulator.ctl("set", "*", "behaviour.clockTolerance=0")
     assert Device(emulator, "gw-1", key, lifetime=-200).provision().status == 401
 
 
-def test_no_credentials_are_refused(emulator, key):
+def test_login_without_token_and_certificate_is_refused(emulator, key):
     with pytest.raises(Refused):
         Device(emulator, "gw-1")
 
@@ -459,7 +459,7 @@ def enroll_x509_group(emulator, group_id, authority):
 
 
 @pytest.mark.parametrize("tls", [TLSVersion.TLSv1_2, TLSVersion.TLSv1_3])
-def test_certificate_of_the_device_ca(emulator, tls):
+def test_certificate_of_the_device_ca_is_accepted(emulator, tls):
     enroll_x509_group(emulator, "factory", "device-ca")
     certificate = emulator.certificate("gw-1")
     state = Device(emulator, "gw-1", certificate=certificate, tls=tls).provision().body["registrationState"]
@@ -481,7 +481,7 @@ def test_certificate_of_an_unknown_ca_is_refused_at_connect(emulator, tmp_path):
     assert refused.value.code == 5
 
 
-def test_chain_must_reach_up_to_the_enrolled_certificate(emulator, tmp_path):
+def test_chain_must_reach_the_enrolled_certificate(emulator, tmp_path):
     root = Authority(tmp_path, "root")
     line = Authority(tmp_path, "line", above=root)
     enroll_x509_group(emulator, "factory", root.pem)
@@ -491,7 +491,7 @@ def test_chain_must_reach_up_to_the_enrolled_certificate(emulator, tmp_path):
     assert Device(emulator, "gw-2", certificate=line.leaf(tmp_path, "gw-2", line)).provision().status == 200
 
 
-def test_nearest_group_decides_even_if_disabled(emulator, tmp_path):
+def test_group_with_the_shortest_chain_is_chosen_even_if_disabled(emulator, tmp_path):
     root = Authority(tmp_path, "root")
     line = Authority(tmp_path, "line", above=root)
     enroll_x509_group(emulator, "all", root.pem)
@@ -500,7 +500,7 @@ def test_nearest_group_decides_even_if_disabled(emulator, tmp_path):
     assert Device(emulator, "gw-1", certificate=line.leaf(tmp_path, "gw-1", line)).provision().body["status"] == "disabled"
 
 
-def test_individual_certificate_is_that_very_one(emulator, tmp_path):
+def test_individual_enrollment_accepts_its_own_certificate_only(emulator, tmp_path):
     own = Authority(tmp_path, "gw-1")
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path, "ca").leaf(tmp_path / "other", "gw-1")
@@ -517,7 +517,7 @@ def test_both_kinds_of_devices_use_one_port(emulator, key):
     assert Device(emulator, "gw-2", certificate=emulator.certificate("gw-2")).provision().status == 200
 
 
-# Scripts, and what else an operator does
+# Scripts and other commands of an operator
 
 
 def test_scripted_answers_come_in_order_and_then_the_normal_one(emulator, device):
@@ -537,7 +537,7 @@ def test_script_waits_for_its_step(emulator, device):
     assert device.poll(operation_id).body["registrationState"]["errorCode"] == 400209
 
 
-def test_script_ends_what_would_last(emulator, device):
+def test_script_ends_an_operation_that_would_last_forever(emulator, device):
     emulator.set("gw-1", assigningTime="forever")
     emulator.script("gw-1", "register:200", "poll:200")
     at_once = device.register()
@@ -546,7 +546,7 @@ def test_script_ends_what_would_last(emulator, device):
     assert at_once.body["operationId"] != later.body["operationId"]
 
 
-def test_script_can_be_taken_back(emulator, device):
+def test_script_can_be_cleared(emulator, device):
     emulator.script("gw-1", "500")
     emulator.clear_script("gw-1")
     assert device.register().status == 202
@@ -558,7 +558,7 @@ def test_script_drops_the_connection(emulator, device):
     assert device.is_closed()
 
 
-def test_script_is_silent(emulator, device):
+def test_script_leaves_a_request_unanswered(emulator, device):
     emulator.script("gw-1", "silent")
     device.send_register()
     assert device.is_quiet()
@@ -575,7 +575,7 @@ def test_script_refuses_at_connect(emulator, key):
     assert Device(emulator, "gw-1", key).provision().status == 200
 
 
-def test_script_spoils_answers(emulator, device):
+def test_script_changes_answers(emulator, device):
     emulator.script("gw-1", "malformed", "duplicate", "foreign-rid")
     with pytest.raises(json.JSONDecodeError):
         _ = device.register().body
@@ -592,7 +592,7 @@ def test_script_delays_an_answer(emulator, device):
     assert [device.answer().params["$rid"] for _ in range(2)] == ["2", "1"]
 
 
-def test_delayed_answer_is_forgotten_with_its_session(emulator, key, device):
+def test_delayed_answer_is_dropped_when_its_session_ends(emulator, key, device):
     emulator.script("gw-1", "normal,delay=0.3", "normal,delay=0.6")
     device.send_register()
     emulator.wait_for_requests(1, "register")
@@ -612,23 +612,23 @@ def test_sessions_are_dropped(emulator, key, device):
     assert other.is_closed()
 
 
-@pytest.mark.parametrize("arguments, complaint", [
+@pytest.mark.parametrize("arguments, error", [
     (["set", "gw-1", "provisioningStatus=off"], "gw-1.provisioningStatus: must be one of enabled, disabled"),
-    (["set", "gw-1", "provisoningStatus=disabled"], "gw-1.provisoningStatus: no such member"),
+    (["set", "gw-1", "provisoningStatus=disabled"], "gw-1.provisoningStatus: there is no such member"),
     (["set", "gw-7", "assigningTime=1"], "gw-7: no such enrollment"),
     (["set", "*", "behaviour.badSignature=never"], "behaviour.badSignature: must be one of register, connect"),
-    (["script", "gw-1", "refuse"], "refuse is for connect: only"),
+    (["script", "gw-1", "refuse"], "refuse is possible after connect: only"),
     (["script", "gw-1", "normal", "429,retry=1"], "retry: must be"),
     (["remove", "gw-7"], "gw-7: no such enrollment"),
     (["nonsense"], "nonsense: no such command"),
 ])
-def test_faulty_commands_change_nothing_and_say_why(emulator, key, arguments, complaint):
-    with pytest.raises(AssertionError, match=re.escape(complaint)):
+def test_faulty_commands_change_nothing_and_say_why(emulator, key, arguments, error):
+    with pytest.raises(AssertionError, match=re.escape(error)):
         emulator.ctl(*arguments)
     assert Device(emulator, "gw-1", key).provision().body["status"] == "assigned"
 
 
-def test_who_asks_an_emulator_that_is_not_there_is_told_so_and_leaves_nothing(tmp_path):
+def test_ctl_without_an_emulator_fails_and_creates_nothing(tmp_path):
     absent = tmp_path / "absent"
     done = subprocess.run([program("dps-emulator"), "ctl", f"--state={absent}", "list"], text=True, capture_output=True,
                           timeout=DEADLINE, check=False)
@@ -637,14 +637,14 @@ def test_who_asks_an_emulator_that_is_not_there_is_told_so_and_leaves_nothing(tm
     assert not absent.exists()
 
 
-def test_what_was_changed_outlives_a_restart(emulator, key):
+def test_changes_are_kept_over_a_restart(emulator, key):
     emulator.set("gw-1", iotHubs="hub-9.example")
     emulator.stop()
     emulator.start()
     assert Device(emulator, "gw-1", key).provision().body["registrationState"]["assignedHub"] == "hub-9.example"
 
 
-def test_list_tells_what_became_of_devices(emulator, key, device):
+def test_list_shows_registrations_and_sessions(emulator, key, device):
     device.provision()
     listed = emulator.list()
     assert [enrollment["registrationId"] for enrollment in listed["individualEnrollments"]] == ["gw-1"]
@@ -666,18 +666,18 @@ def test_log_has_a_line_for_each_event(emulator, key):
     assert register["operationId"] == poll["operationId"]
 
 
-def test_second_emulator_on_the_same_state_is_told_so(emulator):
+def test_second_emulator_with_the_same_state_directory_fails(emulator):
     done = subprocess.run([program("dps-emulator"), f"--state={emulator.state}", "--port=0"], capture_output=True, text=True,
                           env=clean_environment(emulator.directory), timeout=20, check=False)
     assert done.returncode == 1
-    assert "another emulator has this state directory" in done.stderr
+    assert "another emulator uses this state directory" in done.stderr
     assert done.stdout == ""
 
 
-# The hub's door
+# The hub
 
 
-def test_hub_takes_the_assigned_device(emulator, key):
+def test_hub_accepts_the_assigned_device(emulator, key):
     hub = Device(emulator, "gw-1", key).provision().body["registrationState"]["assignedHub"]
     other = {"hub-1.example": "hub-2.example", "hub-2.example": "hub-1.example"}[hub]
     hub_session(emulator, hub, "gw-1", key)
@@ -687,20 +687,20 @@ def test_hub_takes_the_assigned_device(emulator, key):
         hub_session(emulator, hub, "gw-1", OTHER_KEY)
 
 
-def test_hub_takes_device_of_a_group_by_device_id_and_derived_key(emulator):
+def test_hub_accepts_a_device_of_a_group_by_its_derived_key(emulator):
     key = derive_key(emulator.enroll_group("line-1"), "Node-1")
     hub = Device(emulator, "Node-1", key).provision().body["registrationState"]["assignedHub"]
     hub_session(emulator, hub, "Node-1", key)
 
 
-def test_hub_takes_a_certificate(emulator):
+def test_hub_accepts_a_certificate(emulator):
     enroll_x509_group(emulator, "factory", "device-ca")
     certificate = emulator.certificate("gw-1")
     hub = Device(emulator, "gw-1", certificate=certificate).provision().body["registrationState"]["assignedHub"]
     hub_session(emulator, hub, "gw-1", None, certificate=certificate)
 
 
-def test_what_a_device_tells_its_hub_reaches_no_other(emulator):
+def test_message_to_a_hub_reaches_no_other_device(emulator):
     talker, listener = (hub_session(emulator, Device(emulator, name, key).provision().body["registrationState"]["assignedHub"],
                                     name, key) for name, key in [(n, emulator.enroll(n)) for n in ("gw-1", "gw-2")])
     assert listener.subscribe("$iothub/#") == 1
@@ -709,7 +709,7 @@ def test_what_a_device_tells_its_hub_reaches_no_other(emulator):
     assert listener.is_quiet()
 
 
-def test_hub_refuses_who_never_registered(emulator, key):
+def test_hub_refuses_a_device_that_never_registered(emulator, key):
     with pytest.raises(Refused) as refused:
         hub_session(emulator, "hub-1.example", "gw-1", key)
     assert refused.value.code == 5

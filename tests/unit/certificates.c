@@ -27,9 +27,9 @@ static void add_extension(X509 *certificate, int nid, const char *value) {
         X509_EXTENSION_free(e);
 }
 
-static Credential begin(const char *common_name, long from_sec, long until_sec) {
+static CertifiedKey begin(const char *common_name, long from_sec, long until_sec) {
         static long serial = 1;
-        Credential c = { .certificate = X509_new(), .key = EVP_EC_gen("P-256") };
+        CertifiedKey c = { .certificate = X509_new(), .key = EVP_EC_gen("P-256") };
 
         assert_non_null(c.certificate);
         assert_non_null(c.key);
@@ -42,8 +42,8 @@ static Credential begin(const char *common_name, long from_sec, long until_sec) 
         return c;
 }
 
-Credential authority_new(const char *common_name, const char *organization) {
-        Credential c = begin(common_name, -DAY, DAY);
+CertifiedKey authority_new(const char *common_name, const char *organization) {
+        CertifiedKey c = begin(common_name, -DAY, DAY);
 
         if (organization)
                 add_name(X509_get_subject_name(c.certificate), "O", organization);
@@ -54,9 +54,9 @@ Credential authority_new(const char *common_name, const char *organization) {
         return c;
 }
 
-Credential credential_new(const Credential *authority, const char *common_name, const char *names,
-                          long from_sec, long until_sec) {
-        Credential c = begin(common_name, from_sec, until_sec);
+CertifiedKey certified_key_new(const CertifiedKey *authority, const char *common_name, const char *names,
+                               long from_sec, long until_sec) {
+        CertifiedKey c = begin(common_name, from_sec, until_sec);
 
         assert_int_equal(X509_set_issuer_name(c.certificate, X509_get_subject_name(authority->certificate)),
                          1);
@@ -67,13 +67,13 @@ Credential credential_new(const Credential *authority, const char *common_name, 
         return c;
 }
 
-void credential_done(Credential *c) {
+void certified_key_done(CertifiedKey *c) {
         X509_free(c->certificate);
         EVP_PKEY_free(c->key);
-        *c = (Credential){ 0 };
+        *c = (CertifiedKey){ 0 };
 }
 
-char *certificate_file(const Credential *c) {
+char *certificate_file(const CertifiedKey *c) {
         char *path = strdup("/tmp/certificate-XXXXXX");
         FILE *f;
 
@@ -85,7 +85,7 @@ char *certificate_file(const Credential *c) {
         return path;
 }
 
-SSL_CTX *server_context(const Credential *server, const Credential *client_authority) {
+SSL_CTX *server_context(const CertifiedKey *server, const CertifiedKey *client_authority) {
         SSL_CTX *ssl = SSL_CTX_new(TLS_server_method());
 
         assert_non_null(ssl);

@@ -9,20 +9,20 @@
 
 #define DAY (24L * 60 * 60)
 
-typedef struct Credential {
+typedef struct CertifiedKey {
         X509 *certificate;
         EVP_PKEY *key;
-} Credential;
+} CertifiedKey;
 
 /* A self-signed CA. `organization` may be NULL. */
-Credential authority_new(const char *common_name, const char *organization);
+CertifiedKey authority_new(const char *common_name, const char *organization);
 /* `names`: "DNS:a.example,IP:127.0.0.1"; NULL: for clients. Valid in these seconds from now. */
-Credential credential_new(const Credential *authority, const char *common_name, const char *names,
-                          long from_sec, long until_sec);
-void credential_done(Credential *c);
+CertifiedKey certified_key_new(const CertifiedKey *authority, const char *common_name, const char *names,
+                               long from_sec, long until_sec);
+void certified_key_done(CertifiedKey *c);
 
 /* Writes the certificate as PEM to a new file in /tmp; the caller unlinks and frees the name. */
-char *certificate_file(const Credential *c);
+char *certificate_file(const CertifiedKey *c);
 
 /* A server's context. `client_authority` NULL: it asks for no certificate. */
-SSL_CTX *server_context(const Credential *server, const Credential *client_authority);
+SSL_CTX *server_context(const CertifiedKey *server, const CertifiedKey *client_authority);

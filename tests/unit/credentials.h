@@ -116,7 +116,7 @@ static inline int tear_down_keys(void **state) {
 }
 
 static inline int set_up_files(void) {
-        strcpy(directory, "/tmp/test-attestation-XXXXXX");
+        strcpy(directory, "/tmp/test-credential-XXXXXX");
         assert_non_null(mkdtemp(directory));
         setenv("CREDENTIALS_DIRECTORY", directory, 1);
         s = calloc(1, sizeof(*s));
@@ -132,7 +132,7 @@ static inline int remove_one(const char *name, const struct stat *st, int flag, 
 }
 
 static inline int tear_down_files(void) {
-        s = settings_free(s);
+        s = settings_unref(s);
         unsetenv("CREDENTIALS_DIRECTORY");
         return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

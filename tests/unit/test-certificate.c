@@ -6,8 +6,8 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 
+#include "credential/certificate.h"
 #include "credentials.h"
-#include "dpsd/certificate.h"
 
 static ClientCertificate certificate;
 
@@ -26,7 +26,7 @@ static int load(void) {
                                        &error);
 }
 
-static void a_certificate_is_loaded_with_all_that_is_told_of_it(void **state) {
+static void a_certificate_is_loaded_with_its_name_and_its_times(void **state) {
         _cleanup_(freep) char *key_path = path_of("key.pem");
 
         add_pair();
@@ -41,32 +41,20 @@ static void a_certificate_is_loaded_with_all_that_is_told_of_it(void **state) {
         assert_int_equal(ERR_peek_error(), 0);
 }
 
-static void its_id_is_the_hash_of_the_leaf(void **state) {
-        unsigned char hash[32];
-        char hex[65] = "";
-
-        add_pair();
-        assert_int_equal(load(), 0);
-        assert_true(X509_digest(sk_X509_value(certificate.chain, 0), EVP_sha256(), hash, NULL));
-        for (unsigned i = 0; i < sizeof(hash); i++)
-                (void) snprintf(hex + 2 * i, 3, "%02x", hash[i]);
-        assert_string_equal(certificate.id, hex);
-}
-
-static void the_case_of_its_name_does_not_count(void **state) {
+static void the_case_of_the_common_name_is_ignored(void **state) {
         add_pair();
         put_certificate("cert.pem", ec_key, "GW-1");
         assert_int_equal(load(), 0);
 }
 
-static void an_rsa_key_is_as_good(void **state) {
+static void an_rsa_key_works_too(void **state) {
         add_pair();
         put_certificate("cert.pem", rsa_key, "gw-1");
         put_key("key.pem", rsa_key);
         assert_int_equal(load(), 0);
 }
 
-static void parameters_may_precede_the_key(void **state) {
+static void parameters_may_come_before_the_key(void **state) {
         _cleanup_(freep) char *pem = pem_of_key(ec_key, NULL), *both = NULL;
 
         add_pair();
@@ -78,7 +66,7 @@ static void parameters_may_precede_the_key(void **state) {
         assert_int_equal(load(), 0);
 }
 
-static void credentials_serve_as_well(void **state) {
+static void systemd_credentials_work_too(void **state) {
         put_certificate("dps_cert", ec_key, "gw-1");
         put_key("dps_key", ec_key);
         add(&s->certificates, "credential:cert");
@@ -100,7 +88,7 @@ static void the_whole_chain_is_published_and_nothing_else(void **state) {
         assert_string_equal(certificate.pem, chain);
 }
 
-static void a_key_is_shared_only_where_that_is_wanted(void **state) {
+static void the_key_is_given_as_text_only_with_share_key(void **state) {
         _cleanup_(freep) char *key = pem_of_key(ec_key, NULL);
 
         add_pair();
@@ -109,7 +97,7 @@ static void a_key_is_shared_only_where_that_is_wanted(void **state) {
         assert_string_equal(certificate.key_pem, key);
 }
 
-static void a_certificate_that_is_not_there_yet_is_waited_for(void **state) {
+static void a_missing_certificate_is_an_error_of_id_key(void **state) {
         add_pair();
         assert_int_equal(unlink(s->certificates[0]), 0);
         assert_true(load() < 0);
@@ -117,12 +105,34 @@ static void a_certificate_that_is_not_there_yet_is_waited_for(void **state) {
         assert_error(DPS_ERROR_KEY, "/cert.pem: No such file");
 }
 
-static void a_private_key_that_is_not_there_yet_is_waited_for(void **state) {
+static void a_missing_private_key_is_an_error_of_id_key(void **state) {
         add_pair();
         assert_int_equal(unlink(s->private_keys[0]), 0);
         assert_true(load() < 0);
         assert_error(DPS_ERROR_KEY, "/etc/dps/gw.conf:9: PrivateKey=: ");
         assert_error(DPS_ERROR_KEY, "/key.pem: No such file");
+}
+
+static void one_file_may_hold_both(void **state) {
+        _cleanup_(freep) char *leaf = pem_of_certificate(ec_key, "gw-1", -1), *key = pem_of_key(ec_key, NULL);
+        _cleanup_(freep) char *both = NULL;
+
+        assert_true(asprintf(&both, "%s%s", key, leaf) > 0);
+        put("both.pem", both, 0600);
+        add_file(&s->certificates, "both.pem");
+        add_file(&s->private_keys, "both.pem");
+        assert_int_equal(load(), 0);
+        assert_int_equal(EVP_PKEY_eq(certificate.key, ec_key), 1);
+        assert_string_equal(certificate.pem, leaf);
+}
+
+static void one_file_that_holds_only_the_certificate_is_refused(void **state) {
+        put_certificate("both.pem", ec_key, "gw-1");
+        add_file(&s->certificates, "both.pem");
+        add_file(&s->private_keys, "both.pem");
+        assert_int_equal(chmod(s->certificates[0], 0600), 0);
+        assert_true(load() < 0);
+        assert_error(DPS_ERROR_CONFIG, "no PEM private key");
 }
 
 static void a_private_key_that_others_can_read_is_refused(void **state) {
@@ -147,7 +157,7 @@ static void a_key_of_another_kind_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "not the key of the first certificate");
 }
 
-static void a_chain_with_the_leaf_behind_is_refused(void **state) {
+static void a_chain_that_does_not_begin_with_the_leaf_is_refused(void **state) {
         _cleanup_(freep) char *leaf = pem_of_certificate(ec_key, "gw-1", -1), *chain = NULL;
         _cleanup_(freep) char *authority = pem_of_certificate(other_key, "Factory CA", -1);
 
@@ -163,7 +173,7 @@ static void the_certificate_of_another_device_is_refused(void **state) {
         put_certificate("cert.pem", ec_key, "gw-2");
         assert_true(load() < 0);
         assert_error(DPS_ERROR_CONFIG,
-                     "its common name is \"gw-2\", and must be the registration ID, \"gw-1\"");
+                     "its common name is \"gw-2\", but must be the registration ID, \"gw-1\"");
 }
 
 static void a_certificate_without_a_common_name_is_refused(void **state) {
@@ -173,7 +183,7 @@ static void a_certificate_without_a_common_name_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "no common name");
 }
 
-static void a_name_with_a_zero_byte_is_not_what_it_seems(void **state) {
+static void a_common_name_with_a_zero_byte_is_refused(void **state) {
         _cleanup_(freep) char *pem = pem_of_certificate(ec_key, "gw-1\0x", 6);
 
         add_pair();
@@ -200,7 +210,7 @@ static void a_damaged_chain_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "damaged");
 }
 
-static void an_endless_chain_is_refused(void **state) {
+static void a_chain_of_17_certificates_is_refused(void **state) {
         _cleanup_(freep) char *leaf = pem_of_certificate(ec_key, "gw-1", -1);
         _cleanup_(freep) char *chain = calloc(20, strlen(leaf) + 1);
 
@@ -212,7 +222,7 @@ static void an_endless_chain_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "more than 16");
 }
 
-static void an_encrypted_key_is_refused_and_nobody_asked(void **state) {
+static void an_encrypted_key_is_refused_without_asking_for_its_passphrase(void **state) {
         _cleanup_(freep) char *pem = pem_of_key(ec_key, EVP_aes_256_cbc());
 
         add_pair();
@@ -221,7 +231,7 @@ static void an_encrypted_key_is_refused_and_nobody_asked(void **state) {
         assert_error(DPS_ERROR_CONFIG, "the key is encrypted");
 }
 
-static void so_is_one_encrypted_as_it_was_long_ago(void **state) {
+static void a_key_in_the_old_encrypted_format_is_refused_too(void **state) {
         BIO *bio = BIO_new(BIO_s_mem());
         _cleanup_(freep) char *pem = NULL;
 
@@ -242,14 +252,14 @@ static void a_file_without_key_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "no PEM private key");
 }
 
-static void a_key_of_a_tpm_is_called_what_it_is(void **state) {
+static void the_error_says_that_a_file_holds_a_key_of_a_tpm(void **state) {
         add_pair();
         put("key.pem", "-----BEGIN TSS2 PRIVATE KEY-----\nAAAA\n-----END TSS2 PRIVATE KEY-----\n", 0600);
         assert_true(load() < 0);
         assert_error(DPS_ERROR_CONFIG, "a key of a TPM");
 }
 
-static void a_key_in_hardware_is_called_what_it_is(void **state) {
+static void the_error_says_that_a_key_is_in_hardware(void **state) {
         put_certificate("cert.pem", ec_key, "gw-1");
         add_file(&s->certificates, "cert.pem");
         add(&s->private_keys, "pkcs11:token=gw;pin-value=1234");
@@ -262,31 +272,32 @@ static void a_key_in_hardware_is_called_what_it_is(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(a_certificate_is_loaded_with_all_that_is_told_of_it),
-                TEST(its_id_is_the_hash_of_the_leaf),
-                TEST(the_case_of_its_name_does_not_count),
-                TEST(an_rsa_key_is_as_good),
-                TEST(parameters_may_precede_the_key),
-                TEST(credentials_serve_as_well),
+                TEST(a_certificate_is_loaded_with_its_name_and_its_times),
+                TEST(the_case_of_the_common_name_is_ignored),
+                TEST(an_rsa_key_works_too),
+                TEST(parameters_may_come_before_the_key),
+                TEST(systemd_credentials_work_too),
                 TEST(the_whole_chain_is_published_and_nothing_else),
-                TEST(a_key_is_shared_only_where_that_is_wanted),
-                TEST(a_certificate_that_is_not_there_yet_is_waited_for),
-                TEST(a_private_key_that_is_not_there_yet_is_waited_for),
+                TEST(the_key_is_given_as_text_only_with_share_key),
+                TEST(a_missing_certificate_is_an_error_of_id_key),
+                TEST(a_missing_private_key_is_an_error_of_id_key),
+                TEST(one_file_may_hold_both),
+                TEST(one_file_that_holds_only_the_certificate_is_refused),
                 TEST(a_private_key_that_others_can_read_is_refused),
                 TEST(the_key_of_another_certificate_is_refused),
                 TEST(a_key_of_another_kind_is_refused),
-                TEST(a_chain_with_the_leaf_behind_is_refused),
+                TEST(a_chain_that_does_not_begin_with_the_leaf_is_refused),
                 TEST(the_certificate_of_another_device_is_refused),
                 TEST(a_certificate_without_a_common_name_is_refused),
-                TEST(a_name_with_a_zero_byte_is_not_what_it_seems),
+                TEST(a_common_name_with_a_zero_byte_is_refused),
                 TEST(a_file_without_certificate_is_refused),
                 TEST(a_damaged_chain_is_refused),
-                TEST(an_endless_chain_is_refused),
-                TEST(an_encrypted_key_is_refused_and_nobody_asked),
-                TEST(so_is_one_encrypted_as_it_was_long_ago),
+                TEST(a_chain_of_17_certificates_is_refused),
+                TEST(an_encrypted_key_is_refused_without_asking_for_its_passphrase),
+                TEST(a_key_in_the_old_encrypted_format_is_refused_too),
                 TEST(a_file_without_key_is_refused),
-                TEST(a_key_of_a_tpm_is_called_what_it_is),
-                TEST(a_key_in_hardware_is_called_what_it_is),
+                TEST(the_error_says_that_a_file_holds_a_key_of_a_tpm),
+                TEST(the_error_says_that_a_key_is_in_hardware),
         };
 
         return cmocka_run_group_tests(tests, set_up_keys, tear_down_keys);

@@ -14,7 +14,7 @@
 #include "basic/text.h"
 #include "config/conf.h"
 
-/* Each test has a tree of its own: T/etc, T/run, T/lib, in this order. */
+/* Each test has its own tree of directories: T/etc, T/run, T/lib, searched in this order. */
 typedef struct Tree {
         char path[64];
         char *etc, *run, *lib;
@@ -113,39 +113,39 @@ static void assert_names(Tree *t, const char *expected) {
         assert_string_equal(text, expected);
 }
 
-static void assert_remark(const Tree *t, ConfSeverity severity, const char *words) {
+static void assert_message(const Tree *t, ConfSeverity severity, const char *words) {
         for (size_t i = 0; i < t->report.n_remarks; i++)
                 if (t->report.remarks[i].severity == severity && strstr(t->report.remarks[i].text, words))
                         return;
-        fail_msg("no remark says: %s (the first of %zu: %s)", words, t->report.n_remarks,
+        fail_msg("no message says: %s (the first of %zu: %s)", words, t->report.n_remarks,
                  t->report.n_remarks > 0 ? t->report.remarks[0].text : "-");
 }
 
-/* --- syntax ------------------------------------------------------------------------------------------------ */
+/* --- syntax --------------------------------------------------------------------------------------------- */
 
 static const struct syntax_case {
         const char *promise, *text, *lines; /* lines as assert_lines() writes them */
 } good[] = {
         { "an assignment has section, key and value", "[A]\nK=v\n", "A.K=v" },
-        { "white space around key and value goes", "[A]\n \tK \t=  v w \t\n", "A.K=v w" },
-        { "white space around a header goes", "  [A]  \nK=v\n", "A.K=v" },
+        { "white space around key and value is removed", "[A]\n \tK \t=  v w \t\n", "A.K=v w" },
+        { "white space around a header is removed", "  [A]  \nK=v\n", "A.K=v" },
         { "only the first = separates", "[A]\nK=a=b=\n", "A.K=a=b=" },
         { "an empty value is a value", "[A]\nK=\n", "A.K=" },
-        { "the same key again is another line", "[A]\nK=1\nK=2\n", "A.K=1|A.K=2" },
+        { "the same key again makes another line", "[A]\nK=1\nK=2\n", "A.K=1|A.K=2" },
         { "a section may come twice", "[A]\nK=1\n[B]\nK=2\n[A]\nL=3\n", "A.K=1|B.K=2|A.L=3" },
         { "# and ; begin comments at the start of a line", "# c\n; d\n[A]\n  # e=f\nK=v\n", "A.K=v" },
         { "# and ; within a value belong to it", "[A]\nK=a ; b # c\n", "A.K=a ; b # c" },
         { "quotes are plain characters", "[A]\nK=\"a b\"\n", "A.K=\"a b\"" },
         { "a backslash at the end joins with a space", "[A]\nK=a\\\nb\n", "A.K=a b" },
-        { "what is joined keeps its indentation", "[A]\nK=a \\\n   b\n", "A.K=a     b" },
-        { "comments amid joined lines are left out", "[A]\nK=a\\\n# c\n; d\\\nb\nL=1\n", "A.K=a b|A.L=1" },
-        { "an empty line ends joining", "[A]\nK=a\\\n\nL=1\n", "A.K=a|A.L=1" },
+        { "joined lines keep their indentation", "[A]\nK=a \\\n   b\n", "A.K=a     b" },
+        { "comments between joined lines are left out", "[A]\nK=a\\\n# c\n; d\\\nb\nL=1\n", "A.K=a b|A.L=1" },
+        { "an empty line ends a joined line", "[A]\nK=a\\\n\nL=1\n", "A.K=a|A.L=1" },
         { "two backslashes do not join", "[A]\nK=a\\\\\nL=1\n", "A.K=a\\\\|A.L=1" },
-        { "the file may end amid joining", "[A]\nK=a\\", "A.K=a" },
+        { "the file may end in a joined line", "[A]\nK=a\\", "A.K=a" },
         { "the last line needs no newline", "[A]\nK=v", "A.K=v" },
         { "lines may end as on Windows", "[A]\r\nK=v\\\r\nw\r\n", "A.K=v w" },
         { "a byte order mark is skipped", "\xef\xbb\xbf[A]\nK=v\n", "A.K=v" },
-        { "UTF-8 passes unchanged", "[A]\nK=Zürich\n", "A.K=Zürich" },
+        { "UTF-8 is kept unchanged", "[A]\nK=Zürich\n", "A.K=Zürich" },
 };
 
 static void check_good(void **state) {
@@ -166,14 +166,15 @@ static const struct faulty_case {
         const char *promise, *text, *remark, *lines;
 } faulty[] = {
         { "an assignment outside a section is an error with its line", "\nK=v\n[A]\nL=1\n",
-          "gw.conf:2: this assignment is in no section", "A.L=1" },
-        { "a line that is nothing is an error with its line", "[A]\nnonsense\nL=1\n", "gw.conf:2: neither",
-          "A.L=1" },
+          "gw.conf:2: this assignment is outside any section", "A.L=1" },
+        { "a line that is neither header nor assignment is an error with its line", "[A]\nnonsense\nL=1\n",
+          "gw.conf:2: neither", "A.L=1" },
         { "an assignment without key is an error", "[A]\n=v\n", "gw.conf:2: there is no key", "" },
         { "an unfinished header is an error", "[A\nK=v\n[B]\nL=1\n", "gw.conf:1: a section", "B.L=1" },
-        { "text behind a header is an error", "[A] x\n", "gw.conf:1: a section", "" },
+        { "text after a header is an error", "[A] x\n", "gw.conf:1: a section", "" },
         { "a header without name is an error", "[]\n", "gw.conf:1: a section", "" },
-        { "the line told is where a joined one began", "[A]\nno\\\nth\\\ning\n", "gw.conf:2: neither", "" },
+        { "an error in a joined line names its first line", "[A]\nno\\\nth\\\ning\n", "gw.conf:2: neither",
+          "" },
         { "text that is not UTF-8 is an error with its line", "[A]\nK=v\nL=\xff\n", "gw.conf:3: this is not",
           "" },
         { "an overlong form is not UTF-8", "[A]\nK=\xc0\xaf\n", "gw.conf:2: this is not", "" },
@@ -188,14 +189,14 @@ static void check_faulty(void **state) {
         t = fixture;
         put(t->etc, "gw.conf", c->text);
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, c->remark);
+        assert_message(t, CONF_ERROR, c->remark);
         assert_true(t->report.has_errors);
         assert_int_equal(t->report.n_remarks, 1);
         assert_lines(t, c->lines);
         tear_down(&fixture);
 }
 
-static void a_line_knows_where_it_was(void **state) {
+static void each_line_has_its_file_and_number(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *path = below(t->etc, "gw.conf");
 
@@ -211,11 +212,11 @@ static void zero_bytes_are_an_error(void **state) {
 
         put_bytes(t->etc, "gw.conf", "[A]\nK=\0v\n", 9);
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, "gw.conf:2: a zero byte");
+        assert_message(t, CONF_ERROR, "gw.conf:2: a zero byte");
         assert_int_equal(t->conf->n_lines, 0);
 }
 
-static void a_line_that_makes_no_sense_is_not_repeated(void **state) {
+static void a_faulty_line_is_not_shown(void **state) {
         Tree *t = *state;
 
         put(t->etc, "gw.conf", "[A]\nc2VjcmV0c2VjcmV0\n");
@@ -232,7 +233,7 @@ static void a_large_file_is_an_error(void **state) {
         memset(text, '\n', size);
         put_bytes(t->etc, "gw.conf", text, size);
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, "larger than 1 MB");
+        assert_message(t, CONF_ERROR, "larger than 1 MB");
 }
 
 static void a_long_line_is_an_error_and_the_rest_is_read(void **state) {
@@ -245,11 +246,11 @@ static void a_long_line_is_an_error_and_the_rest_is_read(void **state) {
         strcpy(text + size, "\nL=1\n");
         put(t->etc, "gw.conf", text);
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, "gw.conf:2: the line is longer");
+        assert_message(t, CONF_ERROR, "gw.conf:2: the line is longer");
         assert_lines(t, "A.L=1");
 }
 
-static void short_lines_do_not_join_to_a_long_one(void **state) {
+static void joined_lines_are_limited_together(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *text = NULL;
         size_t size;
@@ -262,11 +263,11 @@ static void short_lines_do_not_join_to_a_long_one(void **state) {
         fclose(f);
         put(t->etc, "gw.conf", text);
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, "gw.conf:2: the line is longer");
+        assert_message(t, CONF_ERROR, "gw.conf:2: the line is longer");
         assert_lines(t, "A.L=1");
 }
 
-static void a_file_full_of_faults_is_given_up(void **state) {
+static void a_file_with_many_faults_is_not_read_further(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *text = calloc(1, 20001);
 
@@ -275,10 +276,10 @@ static void a_file_full_of_faults_is_given_up(void **state) {
         put(t->etc, "gw.conf", text);
         load(t, "gw");
         assert_true(t->report.n_remarks <= 21);
-        assert_remark(t, CONF_ERROR, "the rest is not read");
+        assert_message(t, CONF_ERROR, "the rest of the file is not read");
 }
 
-static void a_remark_is_one_printable_line(void **state) {
+static void a_message_is_one_printable_line(void **state) {
         Tree *t = *state;
 
         conf_report_add(&t->report, CONF_WARNING, "f\n", 3, "a\nb\x1b[31m %s", "c\r");
@@ -287,7 +288,7 @@ static void a_remark_is_one_printable_line(void **state) {
         assert_string_equal(conf_report_first_error(&t->report), "");
 }
 
-/* --- search path --------------------------------------------------------------------------------------------- */
+/* --- search path ---------------------------------------------------------------------------------------- */
 
 static void an_earlier_directory_replaces_the_file(void **state) {
         Tree *t = *state;
@@ -326,7 +327,7 @@ static void a_masked_identity_ignores_its_drop_ins(void **state) {
         assert_int_equal(conf_load(t->directories, "gw", &t->report, &t->conf), -ENOENT);
 }
 
-static void a_link_to_a_file_counts(void **state) {
+static void a_link_to_a_file_counts_as_a_file(void **state) {
         Tree *t = *state;
 
         put(t->path, "elsewhere", "[A]\nK=v\n");
@@ -336,7 +337,7 @@ static void a_link_to_a_file_counts(void **state) {
         assert_lines(t, "A.K=v");
 }
 
-static void what_is_no_file_is_skipped_with_a_warning(void **state) {
+static void what_is_not_a_regular_file_is_skipped_with_a_warning(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *fifo = below(t->etc, "a.conf"), *directory = below(t->etc, "b.conf");
 
@@ -345,13 +346,13 @@ static void what_is_no_file_is_skipped_with_a_warning(void **state) {
         link_to(t->etc, "c.conf", "nowhere");
         put(t->lib, "b.conf", "[A]\nK=lib\n");
         assert_names(t, "b");
-        assert_remark(t, CONF_WARNING, "a.conf: neither a regular file");
-        assert_remark(t, CONF_WARNING, "b.conf: neither a regular file");
-        assert_remark(t, CONF_WARNING, "c.conf: neither a regular file");
+        assert_message(t, CONF_WARNING, "a.conf: neither a regular file");
+        assert_message(t, CONF_WARNING, "b.conf: neither a regular file");
+        assert_message(t, CONF_WARNING, "c.conf: neither a regular file");
         assert_false(t->report.has_errors);
 }
 
-static void drop_ins_follow_in_order_of_their_names(void **state) {
+static void drop_ins_are_read_in_order_of_their_names(void **state) {
         Tree *t = *state;
 
         put(t->lib, "gw.conf", "[A]\nK=0\n");
@@ -383,13 +384,13 @@ static void a_drop_in_can_be_masked(void **state) {
         assert_lines(t, "A.K=0");
 }
 
-static void a_drop_in_begins_without_section(void **state) {
+static void a_drop_in_does_not_continue_a_section(void **state) {
         Tree *t = *state;
 
         put(t->etc, "gw.conf", "[A]\nK=0\n");
         put(t->etc, "gw.conf.d/10.conf", "L=1\n");
         load(t, "gw");
-        assert_remark(t, CONF_ERROR, "10.conf:1: this assignment is in no section");
+        assert_message(t, CONF_ERROR, "10.conf:1: this assignment is outside any section");
 }
 
 static void only_conf_files_are_drop_ins(void **state) {
@@ -404,12 +405,12 @@ static void only_conf_files_are_drop_ins(void **state) {
         assert_int_equal(t->report.n_remarks, 0);
 }
 
-static void drop_ins_alone_make_no_identity(void **state) {
+static void drop_ins_alone_do_not_make_an_identity(void **state) {
         Tree *t = *state;
 
         put(t->etc, "gw.conf.d/10.conf", "[A]\nK=1\n");
         assert_names(t, "");
-        assert_remark(t, CONF_WARNING, "gw.conf.d: there is no gw.conf");
+        assert_message(t, CONF_WARNING, "gw.conf.d: there is no gw.conf");
         assert_int_equal(conf_load(t->directories, "gw", &t->report, &t->conf), -ENOENT);
 }
 
@@ -423,7 +424,7 @@ static void drop_ins_of_the_daemon_need_no_main_file(void **state) {
         assert_int_equal(t->report.n_remarks, 0);
 }
 
-static void no_file_is_no_conf(void **state) {
+static void without_a_file_there_is_no_conf(void **state) {
         Tree *t = *state;
 
         assert_int_equal(conf_load(t->directories, "gw", &t->report, &t->conf), -ENOENT);
@@ -442,7 +443,7 @@ static void directories_may_be_missing(void **state) {
         assert_lines(t, "A.K=v");
 }
 
-static void names_are_sorted_and_told_once(void **state) {
+static void names_are_sorted_and_listed_once(void **state) {
         Tree *t = *state;
 
         put(t->lib, "b.conf", "#\n");
@@ -454,20 +455,20 @@ static void names_are_sorted_and_told_once(void **state) {
         assert_int_equal(t->report.n_remarks, 0);
 }
 
-static void other_names_are_skipped_with_a_warning(void **state) {
+static void invalid_names_are_skipped_with_a_warning(void **state) {
         Tree *t = *state;
 
         put(t->etc, "-x.conf", "#\n");
         put(t->etc, "a b.conf", "#\n");
         put(t->etc, "a.json.conf", "#\n");
         assert_names(t, "");
-        assert_remark(t, CONF_WARNING, "-x.conf: this is no name");
-        assert_remark(t, CONF_WARNING, "a b.conf: this is no name");
-        assert_remark(t, CONF_WARNING, "a.json.conf: this is no name");
+        assert_message(t, CONF_WARNING, "-x.conf: not a valid name");
+        assert_message(t, CONF_WARNING, "a b.conf: not a valid name");
+        assert_message(t, CONF_WARNING, "a.json.conf: not a valid name");
         assert_int_equal(t->report.n_remarks, 3);
 }
 
-static void keys_and_backups_beside_pass_silently(void **state) {
+static void keys_and_backups_beside_are_ignored(void **state) {
         Tree *t = *state;
 
         put(t->etc, "ca.pem", "#\n");
@@ -490,12 +491,12 @@ static void one_file_alone_can_be_loaded(void **state) {
         assert_lines(t, "A.K=v");
 }
 
-static void a_file_that_cannot_be_read_is_told(void **state) {
+static void a_file_that_cannot_be_read_is_an_error(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *path = below(t->path, "draft");
 
         assert_int_equal(conf_load_file(path, "gw", &t->report, &t->conf), -ENOENT);
-        assert_remark(t, CONF_ERROR, "draft: cannot be read: No such file");
+        assert_message(t, CONF_ERROR, "draft: cannot be read: No such file");
 }
 
 static void the_environment_replaces_the_search_path(void **state) {
@@ -521,29 +522,29 @@ static void the_search_path_is_etc_run_usr_lib(void **state) {
         assert_true(endswith(directories[2], "lib/dps"));
 }
 
-/* --- names ---------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static const struct name_case {
         const char *promise, *name;
         bool valid;
 } names[] = {
-        { "letters, digits, _ . : - make a name", "Gw_1.a:b-c", true },
+        { "a name consists of letters, digits, _ . : -", "Gw_1.a:b-c", true },
         { "a digit may come first", "7", true },
         { "an underscore may come first", "_x", true },
         { "64 characters are allowed", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
           true },
         { "65 characters are too many", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
           false },
-        { "an empty name is none", "", false },
+        { "an empty name is not valid", "", false },
         { "a dot cannot come first", ".x", false },
         { "a dash cannot come first", "-x", false },
-        { "a slash is never in a name", "a/b", false },
-        { "an umlaut is never in a name", "z\xc3\xbcrich", false },
+        { "a name has no slash", "a/b", false },
+        { "a name has no umlaut", "z\xc3\xbcrich", false },
         { "a name does not end in .conf", "a.conf", false },
         { "a name does not end in .d", "a.d", false },
         { "a name does not end in .json", "a.json", false },
         { "a name may hold .d inside", "a.d.b", true },
-        { "dpsd is the daemon's own", "dpsd", false },
+        { "dpsd is reserved for the daemon", "dpsd", false },
 };
 
 static void check_name(void **state) {
@@ -556,34 +557,34 @@ static void check_name(void **state) {
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                WITH_TREE(a_line_knows_where_it_was),
+                WITH_TREE(each_line_has_its_file_and_number),
                 WITH_TREE(zero_bytes_are_an_error),
-                WITH_TREE(a_line_that_makes_no_sense_is_not_repeated),
+                WITH_TREE(a_faulty_line_is_not_shown),
                 WITH_TREE(a_large_file_is_an_error),
                 WITH_TREE(a_long_line_is_an_error_and_the_rest_is_read),
-                WITH_TREE(short_lines_do_not_join_to_a_long_one),
-                WITH_TREE(a_file_full_of_faults_is_given_up),
-                WITH_TREE(a_remark_is_one_printable_line),
+                WITH_TREE(joined_lines_are_limited_together),
+                WITH_TREE(a_file_with_many_faults_is_not_read_further),
+                WITH_TREE(a_message_is_one_printable_line),
                 WITH_TREE(an_earlier_directory_replaces_the_file),
                 WITH_TREE(an_empty_file_masks),
                 WITH_TREE(a_link_to_dev_null_masks),
                 WITH_TREE(a_masked_identity_ignores_its_drop_ins),
-                WITH_TREE(a_link_to_a_file_counts),
-                WITH_TREE(what_is_no_file_is_skipped_with_a_warning),
-                WITH_TREE(drop_ins_follow_in_order_of_their_names),
+                WITH_TREE(a_link_to_a_file_counts_as_a_file),
+                WITH_TREE(what_is_not_a_regular_file_is_skipped_with_a_warning),
+                WITH_TREE(drop_ins_are_read_in_order_of_their_names),
                 WITH_TREE(an_earlier_directory_replaces_the_drop_in),
                 WITH_TREE(a_drop_in_can_be_masked),
-                WITH_TREE(a_drop_in_begins_without_section),
+                WITH_TREE(a_drop_in_does_not_continue_a_section),
                 WITH_TREE(only_conf_files_are_drop_ins),
-                WITH_TREE(drop_ins_alone_make_no_identity),
+                WITH_TREE(drop_ins_alone_do_not_make_an_identity),
                 WITH_TREE(drop_ins_of_the_daemon_need_no_main_file),
-                WITH_TREE(no_file_is_no_conf),
+                WITH_TREE(without_a_file_there_is_no_conf),
                 WITH_TREE(directories_may_be_missing),
-                WITH_TREE(names_are_sorted_and_told_once),
-                WITH_TREE(other_names_are_skipped_with_a_warning),
-                WITH_TREE(keys_and_backups_beside_pass_silently),
+                WITH_TREE(names_are_sorted_and_listed_once),
+                WITH_TREE(invalid_names_are_skipped_with_a_warning),
+                WITH_TREE(keys_and_backups_beside_are_ignored),
                 WITH_TREE(one_file_alone_can_be_loaded),
-                WITH_TREE(a_file_that_cannot_be_read_is_told),
+                WITH_TREE(a_file_that_cannot_be_read_is_an_error),
                 cmocka_unit_test(the_environment_replaces_the_search_path),
                 cmocka_unit_test(the_search_path_is_etc_run_usr_lib),
         };

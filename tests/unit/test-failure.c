@@ -24,10 +24,11 @@ static const struct errno_case {
         { "a reset is a refusal", ECONNRESET, DPS_ERROR_REFUSED, false },
         { "no route to the network is unreachable", ENETUNREACH, DPS_ERROR_UNREACHABLE, true },
         { "no route to the host is unreachable", EHOSTUNREACH, DPS_ERROR_UNREACHABLE, true },
-        { "no IPv6 here is unreachable", EADDRNOTAVAIL, DPS_ERROR_UNREACHABLE, true },
-        { "our own firewall is unreachable", EPERM, DPS_ERROR_UNREACHABLE, true },
-        { "the kernel's patience ends in a timeout", ETIMEDOUT, DPS_ERROR_TIMEOUT, true },
-        { "no more sockets is our own want", EMFILE, DPS_ERROR_MEMORY, true },
+        { "an address family that this machine has no address of is unreachable", EADDRNOTAVAIL,
+          DPS_ERROR_UNREACHABLE, true },
+        { "a firewall on this machine is unreachable", EPERM, DPS_ERROR_UNREACHABLE, true },
+        { "the kernel's own timeout is a timeout", ETIMEDOUT, DPS_ERROR_TIMEOUT, true },
+        { "too many open sockets is memory", EMFILE, DPS_ERROR_MEMORY, true },
 };
 
 static void check_errno(void **state) {
@@ -78,8 +79,9 @@ int main(void) {
         } others[] = {
                 { "each code of CONNACK has its meaning", says_what_connack_means },
                 { "a missing name is not missing memory", tells_a_missing_name_from_missing_memory },
-                { "a peer that speaks nonsense is not a lost one", tells_a_bad_peer_from_a_lost_one },
-                { "who came nearest to an answer weighs most", weighs_by_nearness },
+                { "a peer that does not speak MQTT is not a lost connection",
+                  tells_a_bad_peer_from_a_lost_one },
+                { "the failure nearest to an answer weighs most", weighs_by_nearness },
         };
         struct CMUnitTest tests[ELEMENTSOF(errno_cases) + ELEMENTSOF(others)] = { 0 };
 

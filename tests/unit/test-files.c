@@ -63,7 +63,7 @@ static size_t count_entries(void) {
         return strv_length(names);
 }
 
-static void what_is_written_is_read(void **state) {
+static void what_was_written_is_read(void **state) {
         assert_int_equal(put("x", "text", 0600), 0);
         assert_text("x", "text");
         assert_int_equal(count_entries(), 1);
@@ -81,7 +81,7 @@ static void a_reader_of_the_old_file_keeps_it(void **state) {
         assert_text("x", "new");
 }
 
-static void the_mode_is_as_asked_for_whatever_the_umask(void **state) {
+static void the_mode_does_not_depend_on_the_umask(void **state) {
         mode_t before = umask(0077);
         _cleanup_(closep) int made = -1;
 
@@ -107,7 +107,7 @@ static void a_name_too_long_for_a_temporary_file_is_refused(void **state) {
         assert_int_equal(count_entries(), 0);
 }
 
-static void a_file_of_the_allowed_size_is_read_and_a_larger_one_not(void **state) {
+static void a_file_of_the_largest_size_is_read_and_a_larger_one_is_refused(void **state) {
         _cleanup_(freep) char *text = NULL, *more = NULL;
 
         assert_int_equal(put("x", "12345", 0600), 0);
@@ -116,7 +116,7 @@ static void a_file_of_the_allowed_size_is_read_and_a_larger_one_not(void **state
         assert_null(more);
 }
 
-static void a_file_that_does_not_know_its_size_is_limited_too(void **state) {
+static void a_file_of_unknown_size_is_limited_too(void **state) {
         _cleanup_(freep) char *text = NULL, *more = NULL;
 
         assert_int_equal(file_read("/proc/self/status", 100000, &text, NULL), 0);
@@ -124,7 +124,7 @@ static void a_file_that_does_not_know_its_size_is_limited_too(void **state) {
         assert_int_equal(file_read("/proc/self/status", 10, &more, NULL), -EFBIG);
 }
 
-static void what_is_no_regular_file_is_not_read(void **state) {
+static void what_is_not_a_regular_file_is_refused(void **state) {
         _cleanup_(freep) char *text = NULL;
 
         assert_int_equal(mkfifoat(fd, "fifo", 0600), 0);
@@ -135,7 +135,7 @@ static void what_is_no_regular_file_is_not_read(void **state) {
         assert_null(text);
 }
 
-static void a_directory_is_made_once_and_stays(void **state) {
+static void a_directory_that_exists_is_kept(void **state) {
         _cleanup_(closep) int first = -1, second = -1;
         struct stat before;
 
@@ -146,7 +146,7 @@ static void a_directory_is_made_once_and_stays(void **state) {
         assert_int_equal(stat_of("d").st_mode & 07777, 0750);
 }
 
-static void a_link_is_no_directory(void **state) {
+static void a_link_to_a_directory_is_refused(void **state) {
         int made = -1;
 
         assert_int_equal(symlinkat("/tmp", fd, "d"), 0);
@@ -154,7 +154,7 @@ static void a_link_is_no_directory(void **state) {
         assert_int_equal(made, -1);
 }
 
-static void a_path_is_made_with_all_that_leads_to_it(void **state) {
+static void a_path_is_made_with_all_its_directories(void **state) {
         char deep[64];
 
         (void) snprintf(deep, sizeof(deep), "%s/a/b/c", path);
@@ -163,7 +163,7 @@ static void a_path_is_made_with_all_that_leads_to_it(void **state) {
         assert_int_equal(stat_of("a/b/c").st_mode & 07777, 0700);
 }
 
-static void only_temporaries_are_swept(void **state) {
+static void only_temporary_files_are_removed(void **state) {
         FileDraft draft;
 
         assert_int_equal(put("x", "text", 0600), 0);
@@ -176,7 +176,7 @@ static void only_temporaries_are_swept(void **state) {
         file_draft_discard(&draft, fd);
 }
 
-static void a_draft_is_nothing_until_it_is_renamed(void **state) {
+static void a_draft_is_not_visible_until_it_is_renamed(void **state) {
         FileDraft draft;
 
         assert_int_equal(file_draft_write(&draft, fd, "x", "text", 4, 0600, (gid_t) -1), 0);
@@ -193,19 +193,19 @@ static void a_draft_is_nothing_until_it_is_renamed(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(what_is_written_is_read),
+                TEST(what_was_written_is_read),
                 TEST(a_reader_of_the_old_file_keeps_it),
-                TEST(the_mode_is_as_asked_for_whatever_the_umask),
+                TEST(the_mode_does_not_depend_on_the_umask),
                 TEST(a_write_that_fails_leaves_nothing_behind),
                 TEST(a_name_too_long_for_a_temporary_file_is_refused),
-                TEST(a_file_of_the_allowed_size_is_read_and_a_larger_one_not),
-                TEST(a_file_that_does_not_know_its_size_is_limited_too),
-                TEST(what_is_no_regular_file_is_not_read),
-                TEST(a_directory_is_made_once_and_stays),
-                TEST(a_link_is_no_directory),
-                TEST(a_path_is_made_with_all_that_leads_to_it),
-                TEST(only_temporaries_are_swept),
-                TEST(a_draft_is_nothing_until_it_is_renamed),
+                TEST(a_file_of_the_largest_size_is_read_and_a_larger_one_is_refused),
+                TEST(a_file_of_unknown_size_is_limited_too),
+                TEST(what_is_not_a_regular_file_is_refused),
+                TEST(a_directory_that_exists_is_kept),
+                TEST(a_link_to_a_directory_is_refused),
+                TEST(a_path_is_made_with_all_its_directories),
+                TEST(only_temporary_files_are_removed),
+                TEST(a_draft_is_not_visible_until_it_is_renamed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

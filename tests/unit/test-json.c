@@ -20,25 +20,25 @@ static const struct read_case {
 } read_cases[] = {
         { "an object is read", "{\"a\":1}", 0, NULL },
         { "white space may surround it", " \r\n{}\t\n", 0, NULL },
-        { "nothing is no object", "", 0, "it is empty" },
-        { "what is too long is not looked at",
+        { "an empty text is not an object", "", 0, "it is empty" },
+        { "a text that is too long is refused",
           "                                                                {}", 0, "it is too long" },
-        { "an array is no object", "[1]", 0, "it is not a JSON object" },
-        { "half an object is none", "{\"a\":", 0, "it is not JSON" },
-        { "two objects are not one", "{} {}", 0, "it is not JSON" },
+        { "an array is not an object", "[1]", 0, "it is not a JSON object" },
+        { "half an object is not JSON", "{\"a\":", 0, "it is not JSON" },
+        { "two objects are not JSON", "{} {}", 0, "it is not JSON" },
         { "a NUL byte does not hide what follows it", "{}\0{}", 5, "it is not JSON" },
-        { "an overlong slash is no UTF-8", "{\"a\":\"\xc0\xaf\"}", 0, "it is not UTF-8" },
-        { "a coded surrogate is no UTF-8", "{\"a\":\"\xed\xa0\x80\"}", 0, "it is not UTF-8" },
-        { "infinity is no number", "{\"a\":[1e999]}", 0, "it holds a number that is none" },
+        { "an overlong slash is not UTF-8", "{\"a\":\"\xc0\xaf\"}", 0, "it is not UTF-8" },
+        { "an encoded surrogate is not UTF-8", "{\"a\":\"\xed\xa0\x80\"}", 0, "it is not UTF-8" },
+        { "a number that is too large is not valid", "{\"a\":[1e999]}", 0, "a number in it is not valid" },
         { "numbers may have fractions and exponents", "{\"a\":[0.5,-0.0e+01,10.25E-3,-7]}", 0, NULL },
-        { "a point without digits behind it is no number", "{\"a\":1.}", 0,
-          "it holds a number that is none" },
-        { "a point without digits before it is no number", "{\"a\":[-.5]}", 0,
-          "it holds a number that is none" },
-        { "an exponent makes up for no digit", "{\"a\":1.e5}", 0, "it holds a number that is none" },
-        { "no number begins with a needless 0", "{\"a\":-01.5}", 0, "it holds a number that is none" },
-        { "NaN is no number", "{\"a\":NaN}", 0, "it holds a number that is none" },
-        { "nesting ends at 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
+        { "a point without digits after it is not valid", "{\"a\":1.}", 0, "a number in it is not valid" },
+        { "a point without digits before it is not valid", "{\"a\":[-.5]}", 0,
+          "a number in it is not valid" },
+        { "an exponent does not replace the digits after a point", "{\"a\":1.e5}", 0,
+          "a number in it is not valid" },
+        { "a number does not begin with a needless 0", "{\"a\":-01.5}", 0, "a number in it is not valid" },
+        { "NaN is not a number", "{\"a\":NaN}", 0, "a number in it is not valid" },
+        { "nesting is limited to 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
 };
 
 static void check_read(void **state) {
@@ -60,7 +60,7 @@ static json_object *read_object(const char *text) {
         return o;
 }
 
-/* Stand in front of json-c's, for whom there may be no memory. */
+/* These replace json-c's functions, and fail as they do without memory. */
 static bool no_tokener, no_objects;
 
 struct json_tokener *json_tokener_new_ex(int depth) {
@@ -70,7 +70,7 @@ struct json_tokener *json_tokener_new_ex(int depth) {
         return no_tokener ? NULL : next(depth);
 }
 
-/* As json-c does it: no error of the tokener's. */
+/* json-c does the same: the tokener's own error is not set. */
 struct json_object *json_tokener_parse_ex(struct json_tokener *tokener, const char *text, int size) {
         typedef struct json_object *(*parse_t)(struct json_tokener * tokener, const char *text, int size);
         parse_t next = (parse_t) dlsym(RTLD_NEXT, "json_tokener_parse_ex");
@@ -81,7 +81,7 @@ struct json_object *json_tokener_parse_ex(struct json_tokener *tokener, const ch
         return NULL;
 }
 
-static void no_memory_is_no_defect(void **state) {
+static void lack_of_memory_is_not_an_error_in_the_text(void **state) {
         json_object *o = NULL;
         const char *defect = NULL;
 
@@ -99,14 +99,14 @@ static const struct number_case {
         int result;
         uint64_t number;
 } number_cases[] = {
-        { "a whole number is one", "{\"a\":7}", 0, 7 },
-        { "the largest is still good", "{\"a\":100}", 0, 100 },
-        { "a larger one is not", "{\"a\":101}", -ERANGE, 0 },
-        { "a negative one is not", "{\"a\":-1}", -ERANGE, 0 },
-        { "text is no number", "{\"a\":\"7\"}", -EINVAL, 0 },
-        { "a fraction is no whole number", "{\"a\":7.0}", -EINVAL, 0 },
-        { "null is no number", "{\"a\":null}", -EINVAL, 0 },
-        { "what is missing is no number", "{}", -EINVAL, 0 },
+        { "a whole number is read", "{\"a\":7}", 0, 7 },
+        { "the largest number is read", "{\"a\":100}", 0, 100 },
+        { "a larger number is refused", "{\"a\":101}", -ERANGE, 0 },
+        { "a negative number is refused", "{\"a\":-1}", -ERANGE, 0 },
+        { "text is not a number", "{\"a\":\"7\"}", -EINVAL, 0 },
+        { "a fraction is not a whole number", "{\"a\":7.0}", -EINVAL, 0 },
+        { "null is not a number", "{\"a\":null}", -EINVAL, 0 },
+        { "a missing member is not a number", "{}", -EINVAL, 0 },
 };
 
 static void check_number(void **state) {
@@ -118,7 +118,7 @@ static void check_number(void **state) {
         assert_int_equal(number, c->number);
 }
 
-static void a_string_with_a_zero_in_it_is_none(void **state) {
+static void a_string_with_a_zero_byte_is_refused(void **state) {
         _cleanup_(json_freep) json_object *o =
                 read_object("{\"good\":\"a\",\"bad\":\"a\\u0000b\",\"number\":1}");
 
@@ -128,7 +128,7 @@ static void a_string_with_a_zero_in_it_is_none(void **state) {
         assert_null(json_string(json_member(NULL, "good")));
 }
 
-static void what_is_built_reads_as_it_was_given(void **state) {
+static void an_object_that_is_built_can_be_read_again(void **state) {
         _cleanup_(json_freep) json_object *o = json_object_new_object();
         _cleanup_(freep) char *text = NULL;
 
@@ -144,9 +144,9 @@ static void what_is_built_reads_as_it_was_given(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 3] = {
-                cmocka_unit_test(a_string_with_a_zero_in_it_is_none),
-                cmocka_unit_test(what_is_built_reads_as_it_was_given),
-                cmocka_unit_test(no_memory_is_no_defect),
+                cmocka_unit_test(a_string_with_a_zero_byte_is_refused),
+                cmocka_unit_test(an_object_that_is_built_can_be_read_again),
+                cmocka_unit_test(lack_of_memory_is_not_an_error_in_the_text),
         };
         size_t n = 3;
 

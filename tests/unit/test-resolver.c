@@ -5,22 +5,145 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 
 #include "basic/text.h"
 #include "transport/resolver.h"
 
+/* ---- a world whose worker and loop do what the test says, when it says so ---- */
+
+typedef struct TestTimer {
+        Timer timer; /* first */
+        timer_handler_t handler;
+        void *userdata;
+        bool is_set;
+} TestTimer;
+
+typedef struct TestWork {
+        Work work; /* first */
+        const WorkClass *class;
+        void *task;
+        bool is_forgotten;
+} TestWork;
+
+typedef struct TestWorld {
+        World world; /* first */
+        TestTimer *timer;
+        TestWork *works[8]; /* begun, and not yet run */
+        unsigned n_works;
+        unsigned n_begun;
+        bool has_no_memory;
+} TestWorld;
+
+static int test_timer_new(World *world, timer_handler_t handler, void *userdata, Timer **ret) {
+        TestWorld *w = (TestWorld *) world;
+
+        assert_null(w->timer);
+        w->timer = calloc(1, sizeof(*w->timer));
+        assert_non_null(w->timer);
+        *w->timer = (TestTimer){ .timer = { world }, .handler = handler, .userdata = userdata };
+        *ret = &w->timer->timer;
+        return 0;
+}
+
+static void test_timer_set(Timer *timer, uint64_t at_usec, uint64_t accuracy_usec) {
+        assert_int_equal(at_usec, 0);
+        ((TestTimer *) timer)->is_set = true;
+}
+
+static Timer *test_timer_free(Timer *timer) {
+        ((TestWorld *) timer->world)->timer = NULL;
+        free(timer);
+        return NULL;
+}
+
+static int test_work_begin(World *world, const WorkClass *class, void *task, Work **ret) {
+        TestWorld *w = (TestWorld *) world;
+        TestWork *work;
+
+        if (w->has_no_memory)
+                return -ENOMEM;
+
+        assert_int_equal(class->queue, WORK_NAMES);
+        assert_true(w->n_works < ELEMENTSOF(w->works));
+        work = calloc(1, sizeof(*work));
+        assert_non_null(work);
+        *work = (TestWork){ .work = { world }, .class = class, .task = task };
+        w->works[w->n_works++] = work;
+        w->n_begun++;
+        *ret = &work->work;
+        return 0;
+}
+
+static Work *test_work_forget(Work *work) {
+        ((TestWork *) work)->is_forgotten = true;
+        return NULL;
+}
+
+static const WorldOperations operations = {
+        .timer_new = test_timer_new,
+        .timer_set = test_timer_set,
+        .timer_free = test_timer_free,
+        .work_begin = test_work_begin,
+        .work_forget = test_work_forget,
+};
+
+/* The worker does what it was asked for, and the loop learns of it. */
+static void run_works(TestWorld *w) {
+        for (unsigned i = 0; i < w->n_works; i++) {
+                TestWork *work = w->works[i];
+
+                work->class->run(work->task);
+                if (work->is_forgotten)
+                        work->class->free(work->task);
+                else
+                        work->class->done(work->task);
+                free(work);
+        }
+        w->n_works = 0;
+}
+
+/* One turn of the loop; false: there was nothing to do. */
+static bool turn(TestWorld *w) {
+        if (!w->timer || !w->timer->is_set)
+                return false;
+
+        w->timer->is_set = false;
+        w->timer->handler(w->timer->userdata);
+        return true;
+}
+
+static void play(TestWorld *w) {
+        run_works(w);
+        while (turn(w))
+                ;
+}
+
+/* ---- those who ask ---- */
+
+typedef struct Scene {
+        TestWorld world;
+        Resolver *resolver;
+} Scene;
+
 typedef struct Waiter {
-        sd_event *event;
         ResolverQuery *query;
         ResolverQuery **other; /* freed by our handler, if set */
+        Resolver **resolver;   /* freed by our handler, if set */
         unsigned n_answers;
         int error;
         char **addresses;
-        unsigned *n_waiting; /* the last one ends the loop */
 } Waiter;
 
-static void event_unrefp(sd_event **e) {
-        sd_event_unref(*e);
+static void scene_begin(Scene *s) {
+        *s = (Scene){ .world = { .world = { &operations } } };
+        assert_int_equal(resolver_new(&s->world.world, &s->resolver), 0);
+}
+
+static void scene_end(Scene *s) {
+        s->resolver = resolver_free(s->resolver);
+        run_works(&s->world);
+        assert_null(s->world.timer);
 }
 
 static void on_answer(const ResolverAnswer *answer, void *userdata) {
@@ -33,235 +156,241 @@ static void on_answer(const ResolverAnswer *answer, void *userdata) {
         w->query = resolver_query_free(w->query);
         if (w->other)
                 *w->other = resolver_query_free(*w->other);
-        if (--*w->n_waiting == 0)
-                sd_event_exit(w->event, 0);
+        if (w->resolver)
+                *w->resolver = resolver_free(*w->resolver);
 }
 
-static void ask(Resolver *resolver, const char *host, Waiter *w) {
-        assert_int_equal(resolver_lookup(resolver, host, on_answer, w, &w->query), 0);
+static void ask(Scene *s, const char *host, Waiter *w) {
+        assert_int_equal(resolver_lookup(s->resolver, host, on_answer, w, &w->query), 0);
         assert_int_equal(w->n_answers, 0); /* never from within the call */
 }
 
-static unsigned threads_of_process(void) {
-        _cleanup_(fclosep) FILE *f = fopen("/proc/self/status", "re");
-        char line[256];
-        unsigned n = 0;
-
-        assert_non_null(f);
-        while (fgets(line, sizeof(line), f))
-                if (sscanf(line, "Threads: %u", &n) == 1)
-                        return n;
-        fail();
-        return 0;
+static void waiter_done(Waiter *w) {
+        resolver_query_free(w->query);
+        strv_free(w->addresses);
 }
+
+/* ---- answers ---- */
 
 static const struct lookup_case {
         const char *promise, *host, *address; /* one of the answer; NULL: it fails */
-        bool without_thread;
+        unsigned n_works;
 } lookup_cases[] = {
-        { "an IPv4 address is its own answer, without a thread", "192.0.2.7", "192.0.2.7", true },
-        { "an IPv6 address is its own answer, without a thread", "2001:db8::1", "2001:db8::1", true },
-        { "a name is looked up", "localhost", "127.0.0.1", false },
-        { "a name that cannot be is an error", "nonexistent.invalid", NULL, false },
+        { "an IPv4 address is its own answer, without the worker", "192.0.2.7", "192.0.2.7", 0 },
+        { "an IPv6 address is its own answer, without the worker", "2001:db8::1", "2001:db8::1", 0 },
+        { "a name is looked up by the worker", "localhost", "127.0.0.1", 1 },
+        { "a name that cannot exist is an error", "nonexistent.invalid", NULL, 1 },
 };
 
 static void check_lookup(void **state) {
         const struct lookup_case *c = *state;
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        _cleanup_(resolver_freep) Resolver *resolver = NULL;
-        _cleanup_(strv_freep) char **addresses = NULL;
-        unsigned n_waiting = 1, n_threads;
-        Waiter w = { .n_waiting = &n_waiting };
+        Waiter w = { 0 };
+        Scene s;
 
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        w.event = event;
-        n_threads = threads_of_process();
-        ask(resolver, c->host, &w);
-        if (c->without_thread)
-                assert_true(threads_of_process() <= n_threads); /* one of an earlier test may just end */
-
-        assert_int_equal(sd_event_loop(event), 0);
-        addresses = w.addresses;
+        scene_begin(&s);
+        ask(&s, c->host, &w);
+        assert_int_equal(s.world.n_begun, c->n_works);
+        play(&s.world);
         assert_int_equal(w.n_answers, 1);
         assert_int_equal(w.error == 0, c->address != NULL);
         if (c->address)
-                assert_true(strv_contains(addresses, c->address));
+                assert_true(strv_contains(w.addresses, c->address));
         else
-                assert_null(addresses);
+                assert_null(w.addresses);
+        waiter_done(&w);
+        scene_end(&s);
 }
 
 static void shares_lookups(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        _cleanup_(resolver_freep) Resolver *resolver = NULL;
-        unsigned n_waiting = 20, n_threads;
         Waiter w[20] = { 0 };
+        Scene s;
 
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        n_threads = threads_of_process();
-        for (size_t i = 0; i < ELEMENTSOF(w); i++) {
-                w[i] = (Waiter){ .event = event, .n_waiting = &n_waiting };
-                ask(resolver, i % 2 ? "localhost" : "LOCALHOST", &w[i]);
-        }
-        assert_true(threads_of_process() <= n_threads + 1);
-
-        assert_int_equal(sd_event_loop(event), 0);
+        scene_begin(&s);
+        for (size_t i = 0; i < ELEMENTSOF(w); i++)
+                ask(&s, i % 2 ? "localhost" : "LOCALHOST", &w[i]);
+        assert_int_equal(s.world.n_begun, 1);
+        play(&s.world);
         for (size_t i = 0; i < ELEMENTSOF(w); i++) {
                 assert_int_equal(w[i].n_answers, 1);
                 assert_true(strv_contains(w[i].addresses, "127.0.0.1"));
-                strv_free(w[i].addresses);
+                waiter_done(&w[i]);
         }
+        scene_end(&s);
 }
+
+static void looks_different_names_up_apart(void **state) {
+        Waiter w[2] = { 0 };
+        Scene s;
+
+        scene_begin(&s);
+        ask(&s, "localhost", &w[0]);
+        ask(&s, "nonexistent.invalid", &w[1]);
+        assert_int_equal(s.world.n_begun, 2);
+        play(&s.world);
+        assert_int_equal(w[0].error, 0);
+        assert_int_not_equal(w[1].error, 0);
+        waiter_done(&w[0]);
+        waiter_done(&w[1]);
+        scene_end(&s);
+}
+
+static void answers_one_in_each_turn(void **state) {
+        Waiter w[20] = { 0 };
+        Scene s;
+
+        scene_begin(&s);
+        for (size_t i = 0; i < ELEMENTSOF(w); i++)
+                ask(&s, "localhost", &w[i]);
+        run_works(&s.world);
+        for (size_t i = 0; i < ELEMENTSOF(w); i++) {
+                assert_int_equal(w[i].n_answers, 0);
+                assert_true(turn(&s.world));
+                assert_int_equal(w[i].n_answers, 1);
+                waiter_done(&w[i]);
+        }
+        assert_false(turn(&s.world));
+        scene_end(&s);
+}
+
+static void asks_again_for_those_who_come_later(void **state) {
+        Waiter first = { 0 }, later = { 0 };
+        Scene s;
+
+        scene_begin(&s);
+        ask(&s, "localhost", &first);
+        run_works(&s.world);
+        ask(&s, "localhost", &later);
+        assert_int_equal(s.world.n_begun, 2);
+        play(&s.world);
+        assert_int_equal(first.n_answers + later.n_answers, 2);
+        waiter_done(&first);
+        waiter_done(&later);
+        scene_end(&s);
+}
+
+/* ---- ends ---- */
 
 static void handler_may_free_others(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        _cleanup_(resolver_freep) Resolver *resolver = NULL;
-        unsigned n_waiting = 1;
-        Waiter a = { .n_waiting = &n_waiting }, b = { .n_waiting = &n_waiting };
+        Waiter a = { 0 }, b = { 0 };
+        Scene s;
 
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        a.event = b.event = event;
+        scene_begin(&s);
         a.other = &b.query;
         b.other = &a.query;
-        ask(resolver, "127.0.0.1", &a);
-        ask(resolver, "127.0.0.1", &b);
-
-        assert_int_equal(sd_event_loop(event), 0);
-        assert_int_equal(a.n_answers + b.n_answers, 1);
-        strv_free(a.addresses);
-        strv_free(b.addresses);
+        ask(&s, "localhost", &a);
+        ask(&s, "localhost", &b);
+        play(&s.world);
+        assert_int_equal(a.n_answers, 1);
+        assert_int_equal(b.n_answers, 0);
+        waiter_done(&a);
+        waiter_done(&b);
+        scene_end(&s);
 }
 
-/* Whoever asks does so when one gets its address, and nobody else does before the answer. */
-static int on_asked(sd_event_source *source, void *userdata) {
-        const unsigned *n_told = userdata;
-        static unsigned n_asked;
+static void handler_may_free_resolver(void **state) {
+        Waiter a = { 0 }, b = { 0 };
+        Scene s;
 
-        assert_int_equal(*n_told, ++n_asked);
-        return 0;
-}
-
-typedef struct Caller {
-        ResolverQuery *query;
-        sd_event_source *question;
-        unsigned *n_told;
-} Caller;
-
-static void on_address(const ResolverAnswer *answer, void *userdata) {
-        Caller *c = userdata;
-
-        assert_int_equal(answer->error, 0);
-        assert_string_equal(answer->addresses[0], "192.0.2.7");
-        ++*c->n_told;
-        assert_true(sd_event_source_set_enabled(c->question, SD_EVENT_ONESHOT) >= 0);
-}
-
-static void gives_others_their_turn(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        _cleanup_(resolver_freep) Resolver *resolver = NULL;
-        sd_event_source *question;
-        unsigned n_told = 0;
-        Caller callers[20];
-
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        assert_true(sd_event_add_defer(event, &question, on_asked, &n_told) >= 0);
-        assert_true(sd_event_source_set_enabled(question, SD_EVENT_OFF) >= 0);
-        assert_true(sd_event_source_set_priority(question, SD_EVENT_PRIORITY_IMPORTANT) >= 0);
-        for (size_t k = 0; k < ELEMENTSOF(callers); k++) {
-                callers[k] = (Caller){ .question = question, .n_told = &n_told };
-                assert_int_equal(
-                        resolver_lookup(resolver, "192.0.2.7", on_address, &callers[k], &callers[k].query),
-                        0);
-        }
-
-        while (sd_event_run(event, 0) > 0)
-                ;
-        assert_int_equal(n_told, ELEMENTSOF(callers));
-        for (size_t k = 0; k < ELEMENTSOF(callers); k++)
-                resolver_query_free(callers[k].query);
-        sd_event_source_unref(question);
-}
-
-static void may_go_while_it_answers(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        Resolver *resolver = NULL;
-        unsigned n_waiting = 2;
-        Waiter w[2] = { 0 };
-
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        for (size_t k = 0; k < ELEMENTSOF(w); k++) {
-                w[k] = (Waiter){ .event = event, .n_waiting = &n_waiting };
-                ask(resolver, "127.0.0.1", &w[k]);
-        }
-        assert_int_equal(sd_event_run(event, 0), 1);
-        resolver_free(resolver);
-
-        while (sd_event_run(event, 0) > 0)
-                ;
-        assert_int_equal(w[0].n_answers + w[1].n_answers, 1);
-        for (size_t k = 0; k < ELEMENTSOF(w); k++) {
-                resolver_query_free(w[k].query);
-                strv_free(w[k].addresses);
-        }
+        scene_begin(&s);
+        a.resolver = &s.resolver;
+        ask(&s, "localhost", &a);
+        ask(&s, "localhost", &b);
+        play(&s.world);
+        assert_null(s.resolver);
+        assert_int_equal(a.n_answers, 1);
+        assert_int_equal(b.n_answers, 0);
+        waiter_done(&a);
+        waiter_done(&b);
+        scene_end(&s);
 }
 
 static void forgets_freed_queries(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        _cleanup_(resolver_freep) Resolver *resolver = NULL;
-        unsigned n_waiting = 1;
-        Waiter gone = { .n_waiting = &n_waiting }, stays = { .n_waiting = &n_waiting };
+        Waiter gone = { 0 }, stays = { 0 };
+        Scene s;
 
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        gone.event = stays.event = event;
-        ask(resolver, "localhost", &gone);
-        ask(resolver, "localhost", &stays);
+        scene_begin(&s);
+        ask(&s, "localhost", &gone);
+        ask(&s, "localhost", &stays);
         gone.query = resolver_query_free(gone.query);
-
-        assert_int_equal(sd_event_loop(event), 0);
+        play(&s.world);
         assert_int_equal(gone.n_answers, 0);
         assert_int_equal(stays.n_answers, 1);
-        strv_free(stays.addresses);
+        waiter_done(&stays);
+        scene_end(&s);
 }
 
-static void may_go_with_lookups_in_flight(void **state) {
-        _cleanup_(event_unrefp) sd_event *event = NULL;
-        Resolver *resolver = NULL;
-        unsigned n_waiting = 2;
-        Waiter a = { .n_waiting = &n_waiting }, b = { .n_waiting = &n_waiting };
+static void never_looks_a_name_up_twice_at_a_time(void **state) {
+        Waiter gone = { 0 }, later = { 0 };
+        Scene s;
 
-        assert_int_equal(sd_event_new(&event), 0);
-        assert_int_equal(resolver_new(event, &resolver), 0);
-        ask(resolver, "localhost", &a);
-        ask(resolver, "127.0.0.1", &b);
-        resolver_free(resolver);
+        scene_begin(&s);
+        ask(&s, "localhost", &gone);
+        gone.query = resolver_query_free(gone.query);
+        ask(&s, "localhost", &later);
+        assert_int_equal(s.world.n_begun, 1);
+        play(&s.world);
+        assert_int_equal(later.n_answers, 1);
+        waiter_done(&later);
+        scene_end(&s);
+}
 
-        while (sd_event_run(event, 0) > 0)
-                ;
+static void may_be_freed_with_lookups_in_flight(void **state) {
+        Waiter a = { 0 }, b = { 0 };
+        Scene s;
+
+        scene_begin(&s);
+        ask(&s, "localhost", &a);
+        ask(&s, "127.0.0.1", &b);
+        s.resolver = resolver_free(s.resolver);
+        play(&s.world);
         assert_int_equal(a.n_answers + b.n_answers, 0);
-        resolver_query_free(a.query);
-        resolver_query_free(b.query);
+        waiter_done(&a);
+        waiter_done(&b);
+        scene_end(&s);
+}
+
+static void says_when_the_worker_has_no_memory(void **state) {
+        ResolverQuery *query = NULL;
+        Waiter w = { 0 };
+        Scene s;
+
+        scene_begin(&s);
+        s.world.has_no_memory = true;
+        assert_int_equal(resolver_lookup(s.resolver, "localhost", on_answer, &w, &query), -ENOMEM);
+        assert_null(query);
+        s.world.has_no_memory = false;
+        ask(&s, "localhost", &w);
+        play(&s.world);
+        assert_int_equal(w.n_answers, 1);
+        waiter_done(&w);
+        scene_end(&s);
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(lookup_cases) + 6] = {
-                { .name = "who waits for the same name shares one thread", .test_func = shares_lookups },
-                { .name = "a handler may free its query and others", .test_func = handler_may_free_others },
-                { .name = "who asks is answered before the next gets its address",
-                  .test_func = gives_others_their_turn },
-                { .name = "a resolver may go while it answers", .test_func = may_go_while_it_answers },
-                { .name = "a freed query gets no answer", .test_func = forgets_freed_queries },
-                { .name = "a resolver may go before its threads do",
-                  .test_func = may_go_with_lookups_in_flight },
+        static const struct {
+                const char *promise;
+                CMUnitTestFunction test;
+        } others[] = {
+                { "all who wait for a name share one lookup", shares_lookups },
+                { "different names are looked up independently", looks_different_names_up_apart },
+                { "each turn of the loop answers one query, in order", answers_one_in_each_turn },
+                { "a query after the answer is a new lookup", asks_again_for_those_who_come_later },
+                { "a handler may free its query and others", handler_may_free_others },
+                { "a handler may free the resolver", handler_may_free_resolver },
+                { "a freed query gets no answer", forgets_freed_queries },
+                { "a lookup that nobody waits for is joined, not repeated",
+                  never_looks_a_name_up_twice_at_a_time },
+                { "a resolver may be freed before its lookups end", may_be_freed_with_lookups_in_flight },
+                { "a lookup that cannot begin is an error", says_when_the_worker_has_no_memory },
         };
+        struct CMUnitTest tests[ELEMENTSOF(lookup_cases) + ELEMENTSOF(others)] = { 0 };
 
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                tests[i] = (struct CMUnitTest){ .name = others[i].promise, .test_func = others[i].test };
         for (size_t i = 0; i < ELEMENTSOF(lookup_cases); i++)
-                tests[6 + i] = (struct CMUnitTest){ .name = lookup_cases[i].promise,
-                                                    .test_func = check_lookup,
-                                                    .initial_state = (void *) &lookup_cases[i] };
+                tests[ELEMENTSOF(others) + i] =
+                        (struct CMUnitTest){ .name = lookup_cases[i].promise,
+                                             .test_func = check_lookup,
+                                             .initial_state = (void *) &lookup_cases[i] };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

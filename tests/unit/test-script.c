@@ -36,7 +36,7 @@ static const struct answer_case {
         { "a word",
           "202,status=unassigned",
           { .act = SCRIPT_ACT_STATUS, .status = 202, .word = (char *) "unassigned" } },
-        { "a refusal at CONNECT",
+        { "CONNECT can be refused",
           "connect:refuse",
           { .step = SCRIPT_STEP_CONNECT, .act = SCRIPT_ACT_REFUSE } },
         { "silence", "silent", { .act = SCRIPT_ACT_SILENT } },
@@ -45,9 +45,9 @@ static const struct answer_case {
 static void check_answer(void **state) {
         const struct answer_case *a = *state;
         _cleanup_(script_answer_freep) ScriptAnswer *answer = NULL;
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
 
-        assert_int_equal(script_answer_parse(a->text, &answer, &c), 0);
+        assert_int_equal(script_answer_parse(a->text, &answer, &error), 0);
         assert_int_equal(answer->step, a->answer.step);
         assert_int_equal(answer->act, a->answer.act);
         assert_int_equal(answer->status, a->answer.status);
@@ -60,40 +60,40 @@ static void check_answer(void **state) {
         assert_true(streq_ptr(answer->body, a->answer.body));
 }
 
-static const struct fault_case {
+static const struct error_case {
         const char *promise, *text;
-} fault_cases[] = {
-        { "nothing is no answer", "" },
-        { "a step alone is no answer", "poll:" },
-        { "an unknown word is no answer", "dropped" },
-        { "a status has three digits", "42" },
-        { "an unknown option is a fault", "429,retry=1" },
-        { "an option has a value", "429,retry-after" },
-        { "a delay is a number", "429,retry-after=x" },
-        { "a delay comes to an end", "429,delay=infinity" },
-        { "a code fits into 31 bits", "429,code=2147483648" },
-        { "CONNECT has no status", "connect:429" },
-        { "only CONNECT can be refused", "poll:refuse" },
+} error_cases[] = {
+        { "an empty text is an error", "" },
+        { "a step alone is an error", "poll:" },
+        { "an unknown word is an error", "dropped" },
+        { "a status must have three digits", "42" },
+        { "an unknown option is an error", "429,retry=1" },
+        { "an option needs a value", "429,retry-after" },
+        { "retry-after must be a number", "429,retry-after=x" },
+        { "a delay must be finite", "429,delay=infinity" },
+        { "a code must fit into 31 bits", "429,code=2147483648" },
+        { "CONNECT cannot be answered with a status", "connect:429" },
+        { "nothing but CONNECT can be refused", "poll:refuse" },
 };
 
-static void check_fault(void **state) {
-        const struct fault_case *f = *state;
+static void check_error(void **state) {
+        const struct error_case *f = *state;
         ScriptAnswer *answer = NULL;
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
 
-        assert_int_equal(script_answer_parse(f->text, &answer, &c), -EBADMSG);
+        assert_int_equal(script_answer_parse(f->text, &answer, &error), -EBADMSG);
         assert_null(answer);
-        assert_string_not_equal(c.text, "");
+        assert_string_not_equal(error.text, "");
 }
 
 static void add(Scripts *s, const char *id, const char *first, const char *second) {
         char *texts[] = { (char *) first, (char *) second, NULL };
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
 
-        assert_int_equal(scripts_add(s, id, texts, &c), 0);
+        assert_int_equal(scripts_add(s, id, texts, &error), 0);
 }
 
-/* 0: there was none. */
+/* The status of the answer that is taken; 0: there is none. */
 static unsigned take(Scripts *s, const char *id, ScriptStep step) {
         _cleanup_(script_answer_freep) ScriptAnswer *a = scripts_take(s, id, step);
 
@@ -125,7 +125,7 @@ static void test_an_answer_waits_for_its_step(void **state) {
         assert_int_equal(take(&s, "gw-1", SCRIPT_STEP_REGISTER), 401);
 }
 
-static void test_what_is_for_all_comes_behind_a_devices_own(void **state) {
+static void test_a_devices_own_answers_come_before_those_for_all(void **state) {
         _cleanup_(scripts_done) Scripts s = { 0 };
 
         assert_int_equal(scripts_init(&s), 0);
@@ -136,13 +136,13 @@ static void test_what_is_for_all_comes_behind_a_devices_own(void **state) {
         assert_int_equal(take(&s, "gw-2", SCRIPT_STEP_POLL), 501);
 }
 
-static void test_one_faulty_answer_spoils_all(void **state) {
+static void test_one_faulty_answer_means_that_none_is_added(void **state) {
         _cleanup_(scripts_done) Scripts s = { 0 };
         char *texts[] = { (char *) "401", (char *) "nonsense", NULL };
-        Complaint c = { 0 };
+        ErrorText error = { 0 };
 
         assert_int_equal(scripts_init(&s), 0);
-        assert_int_equal(scripts_add(&s, "gw-1", texts, &c), -EBADMSG);
+        assert_int_equal(scripts_add(&s, "gw-1", texts, &error), -EBADMSG);
         assert_int_equal(take(&s, "gw-1", SCRIPT_STEP_POLL), 0);
 }
 
@@ -150,12 +150,12 @@ int main(void) {
         struct CMUnitTest tests[32] = {
                 cmocka_unit_test(test_answers_are_taken_in_order_and_once),
                 cmocka_unit_test(test_an_answer_waits_for_its_step),
-                cmocka_unit_test(test_what_is_for_all_comes_behind_a_devices_own),
-                cmocka_unit_test(test_one_faulty_answer_spoils_all),
+                cmocka_unit_test(test_a_devices_own_answers_come_before_those_for_all),
+                cmocka_unit_test(test_one_faulty_answer_means_that_none_is_added),
         };
         size_t n = 4;
 
         ADD_ROWS(tests, n, answer_cases, check_answer);
-        ADD_ROWS(tests, n, fault_cases, check_fault);
+        ADD_ROWS(tests, n, error_cases, check_error);
         return _cmocka_run_group_tests("script", tests, n, NULL, NULL);
 }

@@ -18,7 +18,7 @@
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define FOREIGN_ID 54321
 
-/* Files and credentials are in one directory of the test's own. */
+/* The files and credentials of a test are in one directory. */
 static char directory[32];
 static char *data, *reason;
 static size_t size;
@@ -76,7 +76,7 @@ static void only_for_root(void) {
                 skip();
 }
 
-static void a_file_of_ours_is_read_whole(void **state) {
+static void the_whole_of_our_file_is_read(void **state) {
         _cleanup_(freep) char *path = put("key", 0600);
 
         assert_int_equal(read_it(path), 0);
@@ -90,14 +90,14 @@ static void a_file_of_mode_0400_is_read(void **state) {
         assert_int_equal(read_it(path), 0);
 }
 
-static void our_group_may_read_it(void **state) {
+static void a_file_that_our_group_can_read_is_read(void **state) {
         _cleanup_(freep) char *path = put("key", 0640);
 
         assert_int_equal(chown(path, (uid_t) -1, getegid()), 0);
         assert_int_equal(read_it(path), 0);
 }
 
-static void a_link_to_a_good_file_is_good(void **state) {
+static void a_link_to_a_private_file_is_read(void **state) {
         _cleanup_(freep) char *link = NULL;
 
         add("key", 0600);
@@ -106,7 +106,7 @@ static void a_link_to_a_good_file_is_good(void **state) {
         assert_int_equal(read_it(link), 0);
 }
 
-static void a_link_to_a_bad_file_is_bad(void **state) {
+static void a_link_to_an_open_file_is_refused(void **state) {
         _cleanup_(freep) char *link = NULL;
 
         add("key", 0644);
@@ -143,7 +143,7 @@ static void check_mode(void **state) {
         tear_down(NULL);
 }
 
-static void a_foreign_group_may_not_read_it(void **state) {
+static void a_file_that_a_foreign_group_can_read_is_refused(void **state) {
         _cleanup_(freep) char *path = NULL;
 
         only_for_root();
@@ -153,7 +153,7 @@ static void a_foreign_group_may_not_read_it(void **state) {
         assert_reason("a group other than ours can read it (owner root:54321, mode 0640)");
 }
 
-static void a_foreign_group_without_rights_is_nobodys_business(void **state) {
+static void a_file_of_a_foreign_group_without_rights_is_read(void **state) {
         _cleanup_(freep) char *path = NULL;
 
         only_for_root();
@@ -162,7 +162,7 @@ static void a_foreign_group_without_rights_is_nobodys_business(void **state) {
         assert_int_equal(read_it(path), 0);
 }
 
-static void roots_group_may_read_it(void **state) {
+static void a_file_that_the_group_of_root_can_read_is_read(void **state) {
         _cleanup_(freep) char *path = NULL;
         int r;
 
@@ -175,7 +175,7 @@ static void roots_group_may_read_it(void **state) {
         assert_int_equal(r, 0);
 }
 
-static void a_file_that_we_cannot_read_brings_the_command(void **state) {
+static void an_unreadable_file_is_an_error_with_the_command_to_run(void **state) {
         _cleanup_(freep) char *path = NULL, *command = NULL;
         int r;
 
@@ -190,14 +190,14 @@ static void a_file_that_we_cannot_read_brings_the_command(void **state) {
         assert_reason(command);
 }
 
-static void an_odd_path_is_quoted_in_the_command(void **state) {
+static void a_path_with_special_characters_is_quoted_in_the_command(void **state) {
         _cleanup_(freep) char *path = put("a b'c", 0644);
 
         assert_int_equal(read_it(path), -EPERM);
         assert_reason("/a b'\\''c'");
 }
 
-static void a_missing_file_is_told(void **state) {
+static void a_missing_file_is_an_error(void **state) {
         _cleanup_(freep) char *path = NULL;
 
         assert_true(asprintf(&path, "%s/none", directory) > 0);
@@ -205,7 +205,7 @@ static void a_missing_file_is_told(void **state) {
         assert_reason("/none: No such file or directory");
 }
 
-static void a_directory_is_no_secret(void **state) {
+static void a_directory_is_refused(void **state) {
         assert_int_equal(read_it(directory), -ENOTSUP);
         assert_reason("not a regular file");
 }
@@ -218,7 +218,7 @@ static void a_fifo_does_not_block(void **state) {
         assert_int_equal(read_it(path), -ENOTSUP);
 }
 
-static void a_large_file_is_no_secret(void **state) {
+static void a_large_file_is_refused(void **state) {
         _cleanup_(freep) char *path = put("key", 0600);
 
         assert_int_equal(truncate(path, SECRET_SIZE_MAX + 1), 0);
@@ -232,12 +232,12 @@ static void a_credential_is_read_by_its_name(void **state) {
         assert_string_equal(data, SECRET "\n");
 }
 
-static void a_credential_of_a_directory_is_found_too(void **state) {
+static void a_credential_from_a_directory_is_found(void **state) {
         add("dps_gw.key", 0400);
         assert_int_equal(read_it("credential:gw.key"), 0);
 }
 
-static void the_plain_name_comes_first(void **state) {
+static void the_name_without_prefix_comes_first(void **state) {
         _cleanup_(freep) char *plain = put("gw.key", 0400), *path = NULL;
 
         add("dps_gw.key", 0400);
@@ -245,17 +245,17 @@ static void the_plain_name_comes_first(void **state) {
         assert_string_equal(path, plain);
 }
 
-static void credentials_obey_the_same_rule(void **state) {
+static void credentials_must_be_private_too(void **state) {
         add("gw.key", 0444);
         assert_int_equal(read_it("credential:gw.key"), -EPERM);
 }
 
-static void a_credential_that_is_missing_may_still_come(void **state) {
+static void a_missing_credential_may_still_come(void **state) {
         assert_int_equal(read_it("credential:gw.key"), -EAGAIN);
         assert_reason("there is no credential gw.key or dps_gw.key");
 }
 
-static void without_credentials_none_is_there(void **state) {
+static void without_a_directory_of_credentials_there_is_none(void **state) {
         unsetenv("CREDENTIALS_DIRECTORY");
         assert_int_equal(read_it("credential:gw.key"), -EAGAIN);
 }
@@ -281,16 +281,16 @@ static const struct reference_case {
         { "an absolute path is a reference", "/etc/dps/gw.key", 0 },
         { "a credential's name is a reference", "credential:gw.key", 0 },
         { "a path of base64 letters is a reference", "/etc/dps/gateways/key001", 0 },
-        { "a relative path is none", "gw.key", -EINVAL },
-        { "nothing is none", "", -EINVAL },
-        { "a pasted key is none", SECRET, -EINVAL },
-        { "a pasted key with a slash at its front is none", "/" SECRET, -EINVAL },
-        { "a credential without name is none", "credential:", -EINVAL },
+        { "a relative path is not a reference", "gw.key", -EINVAL },
+        { "an empty text is not a reference", "", -EINVAL },
+        { "a pasted key is not a reference", SECRET, -EINVAL },
+        { "a pasted key that begins with a slash is not a reference", "/" SECRET, -EINVAL },
+        { "a credential without a name is not a reference", "credential:", -EINVAL },
         { "a credential's name has no slash", "credential:../key", -EINVAL },
-        { "a credential is not the directory above", "credential:..", -EINVAL },
+        { "a credential's name is not ..", "credential:..", -EINVAL },
         { "a credential's name has no space", "credential:a b", -EINVAL },
         { "a credential's name has no colon", "credential:a:b", -EINVAL },
-        { "an URL is none", "file:///etc/key", -EINVAL },
+        { "a URL is not a reference", "file:///etc/key", -EINVAL },
 };
 
 static void check_reference(void **state) {
@@ -306,11 +306,11 @@ static void check_reference(void **state) {
         assert_null(strstr(why, "AAEC"));
 }
 
-static void an_inline_key_is_answered_with_what_to_do(void **state) {
+static void the_error_for_an_inline_key_says_what_to_do(void **state) {
         _cleanup_(freep) char *why = NULL;
 
         assert_int_equal(secret_check(SECRET, &why), -EINVAL);
-        assert_non_null(strstr(why, "takes credential:NAME or the absolute path of a file"));
+        assert_non_null(strstr(why, "must be credential:NAME or the absolute path of a file"));
         assert_non_null(strstr(why, "write it to a file with mode 0600"));
 }
 
@@ -318,29 +318,29 @@ static void an_inline_key_is_answered_with_what_to_do(void **state) {
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                WITH_FILES(a_file_of_ours_is_read_whole),
+                WITH_FILES(the_whole_of_our_file_is_read),
                 WITH_FILES(a_file_of_mode_0400_is_read),
-                WITH_FILES(our_group_may_read_it),
-                WITH_FILES(a_link_to_a_good_file_is_good),
-                WITH_FILES(a_link_to_a_bad_file_is_bad),
-                WITH_FILES(a_foreign_group_may_not_read_it),
-                WITH_FILES(a_foreign_group_without_rights_is_nobodys_business),
-                WITH_FILES(roots_group_may_read_it),
-                WITH_FILES(a_file_that_we_cannot_read_brings_the_command),
-                WITH_FILES(an_odd_path_is_quoted_in_the_command),
-                WITH_FILES(a_missing_file_is_told),
-                WITH_FILES(a_directory_is_no_secret),
+                WITH_FILES(a_file_that_our_group_can_read_is_read),
+                WITH_FILES(a_link_to_a_private_file_is_read),
+                WITH_FILES(a_link_to_an_open_file_is_refused),
+                WITH_FILES(a_file_that_a_foreign_group_can_read_is_refused),
+                WITH_FILES(a_file_of_a_foreign_group_without_rights_is_read),
+                WITH_FILES(a_file_that_the_group_of_root_can_read_is_read),
+                WITH_FILES(an_unreadable_file_is_an_error_with_the_command_to_run),
+                WITH_FILES(a_path_with_special_characters_is_quoted_in_the_command),
+                WITH_FILES(a_missing_file_is_an_error),
+                WITH_FILES(a_directory_is_refused),
                 WITH_FILES(a_fifo_does_not_block),
-                WITH_FILES(a_large_file_is_no_secret),
+                WITH_FILES(a_large_file_is_refused),
                 WITH_FILES(a_credential_is_read_by_its_name),
-                WITH_FILES(a_credential_of_a_directory_is_found_too),
-                WITH_FILES(the_plain_name_comes_first),
-                WITH_FILES(credentials_obey_the_same_rule),
-                WITH_FILES(a_credential_that_is_missing_may_still_come),
-                WITH_FILES(without_credentials_none_is_there),
+                WITH_FILES(a_credential_from_a_directory_is_found),
+                WITH_FILES(the_name_without_prefix_comes_first),
+                WITH_FILES(credentials_must_be_private_too),
+                WITH_FILES(a_missing_credential_may_still_come),
+                WITH_FILES(without_a_directory_of_credentials_there_is_none),
                 WITH_FILES(the_path_of_a_file_need_not_exist),
                 WITH_FILES(the_path_of_a_missing_credential_is_unknown),
-                cmocka_unit_test(an_inline_key_is_answered_with_what_to_do),
+                cmocka_unit_test(the_error_for_an_inline_key_says_what_to_do),
         };
         struct CMUnitTest tests[ELEMENTSOF(modes) + ELEMENTSOF(references) + ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;

@@ -28,7 +28,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
         conf_report_done(&report);
-        settings = settings_free(settings);
+        settings = settings_unref(settings);
         return 0;
 }
 
@@ -58,11 +58,11 @@ static void read_text(const char *defaults, const char *own) {
         settings = settings_from_text(defaults, own);
 }
 
-static void assert_remark(ConfSeverity severity, const char *words) {
+static void assert_message(ConfSeverity severity, const char *words) {
         for (size_t i = 0; i < report.n_remarks; i++)
                 if (report.remarks[i].severity == severity && strstr(report.remarks[i].text, words))
                         return;
-        fail_msg("no remark says: %s (the first of %zu: %s)", words, report.n_remarks,
+        fail_msg("no message says: %s (the first of %zu: %s)", words, report.n_remarks,
                  report.n_remarks > 0 ? report.remarks[0].text : "-");
 }
 
@@ -82,9 +82,9 @@ static void assert_texts(char *const *texts, const char *expected) {
         assert_string_equal(joined, expected);
 }
 
-/* --- values --------------------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------------- */
 
-static void what_is_not_set_has_the_default_of_the_manual(void **state) {
+static void defaults_are_those_of_the_manual(void **state) {
         read_text(NULL, MINIMUM);
         assert_int_equal(report.n_remarks, 0);
         assert_string_equal(settings->name, "gw");
@@ -168,7 +168,7 @@ static void an_empty_value_empties_a_list(void **state) {
         assert_texts(settings->keys, "credential:c");
 }
 
-static void a_bad_value_that_was_replaced_harms_nobody(void **state) {
+static void a_bad_value_that_is_replaced_is_not_an_error(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=x\nMqttPort=2\n");
         assert_int_equal(report.n_remarks, 0);
         assert_int_equal(settings->mqtt_port, 2);
@@ -180,14 +180,14 @@ static void system_is_the_default_of_CaFile(void **state) {
         assert_null(settings->ca_files);
 }
 
-static void methods_may_be_in_one_line_or_in_many(void **state) {
+static void methods_may_be_in_one_line_or_in_several(void **state) {
         read_text(NULL, MINIMUM "Certificate=/c\nPrivateKey=/k\nMethod=x509\nMethod=symmetric-key, x509\n");
         assert_int_equal(settings->n_methods, 2);
         assert_int_equal(settings->methods[0], METHOD_X509);
         assert_int_equal(settings->methods[1], METHOD_SYMMETRIC_KEY);
 }
 
-/* --- dpsd.conf ------------------------------------------------------------------------------------------------- */
+/* --- dpsd.conf ------------------------------------------------------------------------------------------ */
 
 static void dpsd_conf_gives_defaults(void **state) {
         read_text("[Provisioning]\nIdScope=0neX\nMqttPort=7\n[Hub]\nRenew=token\n",
@@ -198,36 +198,36 @@ static void dpsd_conf_gives_defaults(void **state) {
         assert_int_equal(settings->renew, RENEW_TOKEN);
 }
 
-static void a_list_of_the_identity_replaces_the_default_one(void **state) {
+static void a_list_of_the_identity_replaces_the_default_list(void **state) {
         read_text("[Provisioning]\nCaFile=/d1\nCaFile=/d2\n",
                   MINIMUM "[Provisioning]\nCaFile=/a\nCaFile=/b\n");
         assert_texts(settings->ca_files, "/a|/b");
 }
 
-static void an_empty_value_resets_what_dpsd_conf_says(void **state) {
+static void an_empty_value_resets_the_default_of_dpsd_conf(void **state) {
         read_text("[Provisioning]\nMqttPort=7\nCaFile=/d\n", MINIMUM "[Provisioning]\nMqttPort=\nCaFile=\n");
         assert_int_equal(settings->mqtt_port, 8883);
         assert_null(settings->ca_files);
 }
 
-static void a_key_of_its_own_stands_against_a_default_group_key(void **state) {
+static void a_key_of_the_identity_cancels_a_default_group_key(void **state) {
         read_text("[Attestation]\nGroupKey=credential:group\n", MINIMUM);
         assert_int_equal(report.n_remarks, 0);
         assert_texts(settings->keys, "credential:gw.key");
         assert_null(settings->group_keys);
 }
 
-static void a_bad_default_is_an_error_of_those_who_use_it(void **state) {
+static void a_bad_default_is_an_error_where_it_is_used(void **state) {
         read_text("[Provisioning]\nMqttPort=x\n", MINIMUM);
-        assert_remark(CONF_ERROR, ":2: MqttPort=x: not a port");
+        assert_message(CONF_ERROR, ":2: MqttPort=x: must be a port");
 }
 
-static void a_bad_default_is_no_error_of_those_who_do_not(void **state) {
+static void a_bad_default_is_not_an_error_where_it_is_not_used(void **state) {
         read_text("[Provisioning]\nMqttPort=x\n", MINIMUM "[Provisioning]\nMqttPort=1\n");
         assert_int_equal(report.n_remarks, 0);
 }
 
-static void unknown_keys_of_dpsd_conf_are_not_told_by_each_identity(void **state) {
+static void unknown_keys_of_dpsd_conf_are_not_reported_for_each_identity(void **state) {
         read_text("[Provisioning]\nWhatever=1\n", MINIMUM);
         assert_int_equal(report.n_remarks, 0);
 }
@@ -240,7 +240,7 @@ static DaemonSettings daemon_settings(const char *text) {
         return d;
 }
 
-static void fifty_attempts_in_flight_are_the_default(void **state) {
+static void MaxAttempts_is_50_by_default(void **state) {
         assert_int_equal(daemon_settings(NULL).max_attempts, 50);
         assert_int_equal(daemon_settings("[Provisioning]\nMqttPort=1\n").max_attempts, 50);
         assert_int_equal(report.n_remarks, 0);
@@ -252,33 +252,33 @@ static void MaxAttempts_is_read(void **state) {
         assert_int_equal(report.n_remarks, 0);
 }
 
-static void a_bad_MaxAttempts_is_told_and_not_used(void **state) {
+static void a_bad_MaxAttempts_is_an_error_and_not_used(void **state) {
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=0\n").max_attempts, 50);
-        assert_remark(CONF_ERROR, ":2: MaxAttempts=0: 1 to 10000");
+        assert_message(CONF_ERROR, ":2: MaxAttempts=0: must be 1 to 10000");
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=10001\n").max_attempts, 50);
         assert_int_equal(report.n_remarks, 2);
 }
 
-static void what_is_wrong_in_dpsd_conf_is_told_without_identities(void **state) {
+static void faults_in_dpsd_conf_are_reported_without_identities(void **state) {
         (void) daemon_settings("[Provisioning]\nMqttPort=x\nWhatever=1\n[Attestation]\nGroupKey=/g\n");
-        assert_remark(CONF_ERROR, ":2: MqttPort=x");
-        assert_remark(CONF_WARNING, ":3: there is no Whatever=");
-        assert_remark(CONF_WARNING, ":5: GroupKey=");
+        assert_message(CONF_ERROR, ":2: MqttPort=x");
+        assert_message(CONF_WARNING, ":3: there is no Whatever=");
+        assert_message(CONF_WARNING, ":5: GroupKey=");
         assert_int_equal(report.n_remarks, 3);
 }
 
-static void the_daemons_section_belongs_into_dpsd_conf(void **state) {
+static void the_section_Daemon_belongs_in_dpsd_conf(void **state) {
         read_text(NULL, MINIMUM "[Daemon]\nMaxAttempts=3\n");
-        assert_remark(CONF_WARNING, ":7: [Daemon] belongs into dpsd.conf");
+        assert_message(CONF_WARNING, ":7: [Daemon] belongs in dpsd.conf");
         assert_int_equal(report.n_remarks, 1);
 }
 
-/* --- what is wrong ----------------------------------------------------------------------------------------------- */
+/* --- faults and warnings -------------------------------------------------------------------------------- */
 
 #define AFTER(lines) MINIMUM lines
 #define TEXT_32 "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
 #define TEXT_129 TEXT_32 TEXT_32 TEXT_32 TEXT_32 "z"
-/* The sixth line is the first one behind MINIMUM. */
+/* The first line after MINIMUM is the sixth of the file. */
 static const struct remark_case {
         const char *promise;
         ConfSeverity severity;
@@ -286,16 +286,16 @@ static const struct remark_case {
 } cases[] = {
         { "an unknown key is a warning", CONF_WARNING, AFTER("Foo=1\n"),
           ":6: there is no Foo= in [Attestation]" },
-        { "a misspelt key brings the right one", CONF_WARNING, AFTER("Metod=x509\n"),
+        { "the warning of a misspelt key names the right one", CONF_WARNING, AFTER("Metod=x509\n"),
           "did you mean Method=?" },
-        { "case is a misspelling", CONF_WARNING, AFTER("[Hub]\nrenew=token\n"),
+        { "a key in the wrong case is misspelt", CONF_WARNING, AFTER("[Hub]\nrenew=token\n"),
           ":7: there is no renew= in [Hub], did you mean Renew=?" },
-        { "a key in the wrong section brings the right one", CONF_WARNING, AFTER("MqttPort=1\n"),
-          ":6: MqttPort= belongs into [Provisioning]" },
+        { "the warning of a key in the wrong section names the right one", CONF_WARNING,
+          AFTER("MqttPort=1\n"), ":6: MqttPort= belongs in [Provisioning]" },
         { "an unknown section is a warning", CONF_WARNING, AFTER("[Foo]\nA=1\n"),
           ":7: there is no section [Foo], ignoring A=" },
-        { "a misspelt section brings the right one", CONF_WARNING, AFTER("[provisioning]\nMqttPort=1\n"),
-          "did you mean [Provisioning]?" },
+        { "the warning of a misspelt section names the right one", CONF_WARNING,
+          AFTER("[provisioning]\nMqttPort=1\n"), "did you mean [Provisioning]?" },
         { "no IdScope= is an error", CONF_ERROR, "[Provisioning]\nRegistrationId=a\n[Attestation]\nKey=/k\n",
           "IdScope= in [Provisioning] is missing" },
         { "no RegistrationId= is an error", CONF_ERROR, "[Provisioning]\nIdScope=a\n[Attestation]\nKey=/k\n",
@@ -319,73 +319,73 @@ static const struct remark_case {
         { "an endpoint has no scheme", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=https://a.b\n"),
           "without https://" },
         { "an endpoint has no port", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a.b:8883\n"),
-          "a port belongs into MqttPort=" },
-        { "an endpoint is no hub", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=x.azure-devices.net\n"),
-          "that is an IoT hub" },
+          "the port belongs in MqttPort=" },
+        { "an endpoint is not a hub", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=x.azure-devices.net\n"),
+          "this is an IoT hub" },
         { "an endpoint has no space", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a b\n"),
           "neither a host name" },
-        { "port 0 is none", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=0\n"),
-          ":7: MqttPort=0: not a port, which is 1 to 65535" },
-        { "port 65536 is none", CONF_ERROR, AFTER("[Provisioning]\nHttpsPort=65536\n"), "not a port" },
-        { "a port is a number", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=-1\n"), "not a port" },
-        { "a comment behind a value is explained", CONF_ERROR,
-          AFTER("[Provisioning]\nMqttPort=8883  # TLS\n"), "(a comment begins at the start of a line)" },
+        { "0 is not a port", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=0\n"),
+          ":7: MqttPort=0: must be a port from 1 to 65535" },
+        { "65536 is not a port", CONF_ERROR, AFTER("[Provisioning]\nHttpsPort=65536\n"), "must be a port" },
+        { "a port is a number", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=-1\n"), "must be a port" },
+        { "a comment after a value is explained", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=8883  # TLS\n"),
+          "(a comment begins at the start of a line)" },
         { "a transport is one of three", CONF_ERROR, AFTER("[Provisioning]\nTransport=amqp\n"),
           "auto, mqtt or https" },
-        { "HTTPS is not spoken yet", CONF_ERROR, AFTER("[Provisioning]\nTransport=https\n"),
+        { "HTTPS is not supported yet", CONF_ERROR, AFTER("[Provisioning]\nTransport=https\n"),
           ":7: Transport=https: this version of dpsd speaks MQTT only" },
         { "an API version has no capitals", CONF_ERROR,
           AFTER("[Provisioning]\nApiVersion=2021-06-01-Preview\n"),
           "ApiVersion=2021-06-01-Preview: an API version" },
-        { "a payload is JSON", CONF_ERROR, AFTER("[Provisioning]\nPayload={a}\n"), ":7: Payload= not JSON" },
-        { "a payload's numbers are some", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":NaN}\n"),
-          ":7: Payload= not JSON: it holds a number that is none" },
-        { "a payload is as shallow as one that can be sent", CONF_ERROR,
+        { "a payload is JSON", CONF_ERROR, AFTER("[Provisioning]\nPayload={a}\n"),
+          ":7: Payload= is not JSON" },
+        { "a payload's numbers are valid JSON", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":NaN}\n"),
+          ":7: Payload= is not JSON: a number in it is not valid" },
+        { "a payload is not nested deeper than one that can be sent", CONF_ERROR,
           AFTER("[Provisioning]\nPayload={\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}\n"),
-          ":7: Payload= not JSON" },
+          ":7: Payload= is not JSON" },
         { "a payload is a JSON object", CONF_ERROR, AFTER("[Provisioning]\nPayload=[1]\n"),
-          "takes a JSON object" },
+          "must be a JSON object" },
         { "a payload ends where its object ends", CONF_ERROR, AFTER("[Provisioning]\nPayload={} {}\n"),
           "not JSON" },
-        { "a payload is whole", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":1\n"),
-          "it ends too early" },
-        { "Payload= and PayloadFile= exclude each other", CONF_ERROR,
+        { "a payload is complete", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":1\n"),
+          "the text ends too early" },
+        { "Payload= and PayloadFile= cannot be used together", CONF_ERROR,
           AFTER("[Provisioning]\nPayload={}\nPayloadFile=/p\n"),
-          ":8: PayloadFile= and Payload= exclude each other" },
+          ":8: PayloadFile= cannot be used together with Payload=, which is in" },
         { "a payload's file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nPayloadFile=p.json\n"),
           "absolute path" },
         { "a splay is a duration", CONF_ERROR, AFTER("[Provisioning]\nSplay=soon\n"),
           ":7: Splay=soon: not a duration" },
-        { "a splay is not for ever", CONF_ERROR, AFTER("[Provisioning]\nSplay=infinity\n"), "too long" },
-        { "a yes or no is one", CONF_ERROR, AFTER("[Provisioning]\nRequiredForProvisioned=maybe\n"),
-          "yes or no is wanted" },
-        { "a proxy cannot be used yet and is not gone around", CONF_ERROR,
+        { "a splay is finite", CONF_ERROR, AFTER("[Provisioning]\nSplay=infinity\n"), "too long" },
+        { "a boolean is yes or no", CONF_ERROR, AFTER("[Provisioning]\nRequiredForProvisioned=maybe\n"),
+          "must be yes or no" },
+        { "a proxy is not supported yet and is not ignored", CONF_ERROR,
           AFTER("[Provisioning]\nProxy=http://p:3128\n"), ":7: Proxy= is set: this version of dpsd cannot" },
         { "a proxy has a scheme", CONF_ERROR, AFTER("[Provisioning]\nProxy=p:3128\n"),
-          "Proxy= takes http://" },
+          "Proxy= must be http://" },
         { "a CA file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nCaFile=ca.pem\n"),
-          ":7: CaFile=ca.pem: the absolute path" },
+          ":7: CaFile=ca.pem: must be the absolute path" },
         { "a method is one of three", CONF_ERROR, AFTER("Method=password\n"),
           ":6: Method=password: there is no method \"password\"" },
-        { "without a key there is no symmetric key", CONF_ERROR, WITHOUT_KEY,
-          "Key= in [Attestation] is missing" },
+        { "a symmetric key needs Key=", CONF_ERROR, WITHOUT_KEY, "Key= in [Attestation] is missing" },
         { "a certificate without Method= is explained", CONF_ERROR,
-          WITHOUT_KEY "Certificate=/c\nPrivateKey=/k\n", "for a certificate say Method=x509" },
+          WITHOUT_KEY "Certificate=/c\nPrivateKey=/k\n", "to use a certificate, set Method=x509" },
         { "X.509 needs a certificate", CONF_ERROR, WITHOUT_KEY "Method=x509\nPrivateKey=/k\n",
           "Certificate= in [Attestation] is missing" },
         { "X.509 needs a private key", CONF_ERROR, WITHOUT_KEY "Method=x509\nCertificate=/k\n",
           "PrivateKey= in [Attestation] is missing" },
         { "certificates and private keys come in pairs", CONF_ERROR,
           WITHOUT_KEY "Method=x509\nCertificate=/c\nCertificate=/d\nPrivateKey=/k\n",
-          ":8: there must be as many" },
-        { "that they come in pairs is not excused by another method", CONF_ERROR,
+          ":8: there must be a line PrivateKey= for each" },
+        { "certificates without private keys are an error beside another method too", CONF_ERROR,
           AFTER("Method=x509 symmetric-key\nCertificate=/c\nCertificate=/d\nPrivateKey=/k\n"),
-          "there must be as many" },
-        { "a TPM cannot be used yet", CONF_ERROR, WITHOUT_KEY "Method=tpm\n",
+          "there must be a line PrivateKey= for each" },
+        { "a TPM is not supported yet", CONF_ERROR, WITHOUT_KEY "Method=tpm\n",
           ":5: Method=tpm: this version of dpsd has no TPM" },
         { "a TPM beside a key is a warning", CONF_WARNING, AFTER("Method=tpm symmetric-key\n"),
           ":6: Method=tpm: this version" },
-        { "keys in hardware cannot be used yet", CONF_ERROR,
+        { "keys in hardware are not supported yet", CONF_ERROR,
           WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=pkcs11:token=a%20b\n",
           ":7: PrivateKey= names a key in hardware" },
         { "keys in hardware beside another method are a warning", CONF_WARNING,
@@ -397,40 +397,40 @@ static const struct remark_case {
           WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=handle:12\n", "handle:0x81000002" },
         { "a certificate is a path", CONF_ERROR,
           WITHOUT_KEY "Method=x509\nCertificate=c.pem\nPrivateKey=/k\n",
-          ":6: Certificate=c.pem: the absolute path" },
-        { "Key= and GroupKey= exclude each other", CONF_ERROR, AFTER("GroupKey=/g\n"),
-          ":6: GroupKey= and Key= exclude each other" },
+          ":6: Certificate=c.pem: must be the absolute path" },
+        { "Key= and GroupKey= cannot be used together", CONF_ERROR, AFTER("GroupKey=/g\n"),
+          ":6: GroupKey= cannot be used together with Key=, which is in" },
         { "a group key is warned of", CONF_WARNING, WITHOUT_KEY "GroupKey=/g\n",
-          ":5: GroupKey= makes every device" },
+          ":5: GroupKey= gives every device" },
         { "a key is a reference", CONF_ERROR, WITHOUT_KEY "Key=secret.key\n",
-          ":5: Key= takes credential:NAME or the absolute path" },
-        { "a token lives 30 s at least", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=29\n"),
+          ":5: Key= must be credential:NAME or the absolute path" },
+        { "a token is valid for at least 30 s", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=29\n"),
           ":7: TokenLifetime=29: too short: at least 30 s" },
-        { "a token does not live for ever", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=infinity\n"),
+        { "the lifetime of a token is finite", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=infinity\n"),
           "too long" },
-        { "a token of less than an hour is warned of with the registrations a day", CONF_WARNING,
+        { "a lifetime below an hour is warned of with the registrations a day", CONF_WARNING,
           AFTER("[Hub]\nTokenLifetime=30min\n"), ":7: TokenLifetime=30min: up to 53 registrations" },
-        { "where tokens are made locally, tokens are counted", CONF_WARNING,
+        { "for tokens that are made locally, the warning counts tokens", CONF_WARNING,
           AFTER("[Hub]\nTokenLifetime=30min\nRenew=token\n"), "up to 53 new tokens" },
-        { "renewing right after is warned of too", CONF_WARNING,
+        { "renewing at once is warned of too", CONF_WARNING,
           AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=119min\n"),
           ":8: RenewBefore=119min: up to 1440 registrations" },
-        { "0 % is no time to renew", CONF_ERROR, AFTER("[Hub]\nRenewBefore=0%\n"), "1% to 99%" },
-        { "100 % is no time to renew", CONF_ERROR, AFTER("[Hub]\nRenewBefore=100%\n"), "1% to 99%" },
-        { "renewal comes after the beginning", CONF_ERROR, AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=2h\n"),
+        { "RenewBefore= is not 0 %", CONF_ERROR, AFTER("[Hub]\nRenewBefore=0%\n"), "1% to 99%" },
+        { "RenewBefore= is not 100 %", CONF_ERROR, AFTER("[Hub]\nRenewBefore=100%\n"), "1% to 99%" },
+        { "RenewBefore= is less than the lifetime", CONF_ERROR,
+          AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=2h\n"),
           ":8: RenewBefore= must be less than TokenLifetime=, which is 2 h" },
-        { "renewal is of the registration or of the token", CONF_ERROR, AFTER("[Hub]\nRenew=never\n"),
-          "provision or token" },
+        { "Renew= is provision or token", CONF_ERROR, AFTER("[Hub]\nRenew=never\n"), "provision or token" },
         { "a group is a name", CONF_ERROR, AFTER("[Access]\nGroup=a b\n"),
-          ":7: Group=a b: not the name of a group" },
+          ":7: Group=a b: not a valid name of a group" },
 };
 
-static void check_remark(void **state) {
+static void check_message(void **state) {
         const struct remark_case *c = *state;
 
         set_up(NULL);
         read_text(NULL, c->text);
-        assert_remark(c->severity, c->remark);
+        assert_message(c->severity, c->remark);
         assert_int_equal(report.has_errors, c->severity == CONF_ERROR);
         assert_int_equal(report.n_remarks, 1);
         tear_down(NULL);
@@ -444,12 +444,12 @@ static const struct accepted_case {
         { "an endpoint may be a name without dot", AFTER("[Provisioning]\nEndpoint=localhost\n") },
         { "an API version may be a preview", AFTER("[Provisioning]\nApiVersion=2021-11-01-preview\n") },
         { "a payload may have specifiers", AFTER("[Provisioning]\nPayload={\"serial\":\"%{serial}\"}\n") },
-        { "a payload may have a written percent sign",
+        { "a payload may have a doubled percent sign",
           AFTER("[Provisioning]\nPayload={\"load\":\"5%%\"}\n") },
-        { "a payload may go over lines", AFTER("[Provisioning]\nPayload={\"a\": \\\n  1}\n") },
-        { "no splay is one", AFTER("[Provisioning]\nSplay=0\n") },
+        { "a payload may continue in the next line", AFTER("[Provisioning]\nPayload={\"a\": \\\n  1}\n") },
+        { "a splay may be 0", AFTER("[Provisioning]\nSplay=0\n") },
         { "RenewBefore= may be a duration", AFTER("[Hub]\nRenewBefore=3d\n") },
-        { "a token of an hour is no reason to warn", AFTER("[Hub]\nTokenLifetime=1h\n") },
+        { "a lifetime of an hour is not warned of", AFTER("[Hub]\nTokenLifetime=1h\n") },
         { "30 s is allowed in tests, with RenewBefore= in percent",
           AFTER("[Hub]\nTokenLifetime=1h\nRenewBefore=50%\n") },
         { "a key's path may have specifiers", WITHOUT_KEY "Key=/etc/dps/%{hostname}.key\n" },
@@ -468,33 +468,32 @@ static void check_accepted(void **state) {
         tear_down(NULL);
 }
 
-/* --- secrets ----------------------------------------------------------------------------------------------------- */
+/* --- secrets -------------------------------------------------------------------------------------------- */
 
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 static const struct secret_case {
         const char *promise, *text;
 } secrets[] = {
-        { "a key pasted into Key= is not repeated", WITHOUT_KEY "Key=" SECRET "\n" },
-        { "a key that begins as a path is not repeated", WITHOUT_KEY "Key=/" SECRET "\n" },
-        { "a key pasted into GroupKey= is not repeated", WITHOUT_KEY "GroupKey=" SECRET "\n" },
-        { "a key pasted behind credential: is not repeated", WITHOUT_KEY "Key=credential:/" SECRET "\n" },
-        { "a key pasted with a specifier in it is not repeated",
-          WITHOUT_KEY "Key=/" SECRET "%{" SECRET "}\n" },
-        { "a key pasted onto its own line is not repeated", MINIMUM SECRET "\n" },
-        { "a key pasted as a section is not repeated", MINIMUM "[" SECRET "]\nA=1\n" },
-        { "a key pasted into PrivateKey= is not repeated",
+        { "a key pasted into Key= is not shown", WITHOUT_KEY "Key=" SECRET "\n" },
+        { "a key that begins like a path is not shown", WITHOUT_KEY "Key=/" SECRET "\n" },
+        { "a key pasted into GroupKey= is not shown", WITHOUT_KEY "GroupKey=" SECRET "\n" },
+        { "a key pasted after credential: is not shown", WITHOUT_KEY "Key=credential:/" SECRET "\n" },
+        { "a key pasted with a specifier in it is not shown", WITHOUT_KEY "Key=/" SECRET "%{" SECRET "}\n" },
+        { "a key pasted onto its own line is not shown", MINIMUM SECRET "\n" },
+        { "a key pasted as a section is not shown", MINIMUM "[" SECRET "]\nA=1\n" },
+        { "a key pasted into PrivateKey= is not shown",
           WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=" SECRET "\n" },
-        { "the PIN of a hardware key is not repeated",
+        { "the PIN of a hardware key is not shown",
           WITHOUT_KEY "Method=x509\nCertificate=/c\nPrivateKey=pkcs11:a?pin-value=" SECRET "\n" },
-        { "a password pasted into ProxyPassword= is not repeated",
+        { "a password pasted into ProxyPassword= is not shown",
           MINIMUM "[Provisioning]\nProxyPassword=" SECRET "\n" },
-        { "the user info of a good proxy is not repeated",
+        { "the user info of a good proxy is not shown",
           MINIMUM "[Provisioning]\nProxy=http://u:" SECRET "@p:1\n" },
-        { "the user info of a bad proxy is not repeated",
+        { "the user info of a bad proxy is not shown",
           MINIMUM "[Provisioning]\nProxy=ftp://u:" SECRET "@p:1\n" },
-        { "a payload is not repeated", MINIMUM "[Provisioning]\nPayload={" SECRET "}\n" },
-        { "a connection string in the wrong place is not repeated",
+        { "a payload is not shown", MINIMUM "[Provisioning]\nPayload={" SECRET "}\n" },
+        { "a connection string in the wrong place is not shown",
           MINIMUM "[Provisioning]\nEndpoint=HostName=a;SharedAccessKey=" SECRET "\n" },
 };
 
@@ -520,7 +519,7 @@ static void cat_config_hides_what_may_be_a_secret(void **state) {
         assert_false(settings_key_is_secret("Daemon", "MaxAttempts"));
 }
 
-/* --- limits ------------------------------------------------------------------------------------------------------ */
+/* --- limits --------------------------------------------------------------------------------------------- */
 
 static char *repeated(const char *head, const char *line, unsigned n) {
         char *text = NULL;
@@ -534,30 +533,30 @@ static char *repeated(const char *head, const char *line, unsigned n) {
         return text;
 }
 
-static void a_list_without_end_is_an_error(void **state) {
+static void a_list_of_too_many_lines_is_an_error(void **state) {
         _cleanup_(freep) char *text = repeated(MINIMUM, "Key=/k\n", 10000);
 
         read_text(NULL, text);
-        assert_remark(CONF_ERROR, "Key= has more than 64 lines");
+        assert_message(CONF_ERROR, "Key= has more than 64 lines");
 }
 
-static void words_without_end_are_an_error(void **state) {
+static void a_list_of_too_many_words_is_an_error(void **state) {
         _cleanup_(freep) char *text = repeated(MINIMUM "[Provisioning]\nNoProxy=", "a,", 10000);
 
         read_text(NULL, text);
-        assert_remark(CONF_ERROR, "more than 256 words");
+        assert_message(CONF_ERROR, "more than 256 words");
 }
 
-static void many_unknown_keys_are_not_all_told(void **state) {
+static void of_many_unknown_keys_the_first_20_are_reported(void **state) {
         _cleanup_(freep) char *text = repeated(MINIMUM, "Foo=1\n", 10000);
 
         read_text(NULL, text);
         assert_int_equal(report.n_remarks, 20);
 }
 
-/* --- equality, expansion ----------------------------------------------------------------------------------------- */
+/* --- equality, expansion -------------------------------------------------------------------------------- */
 
-/* One line for each key; whoever adds a key adds one here. */
+/* One line for each key. A new key needs a line here. */
 static const char *const changes[] = {
         "[Provisioning]\nIdScope=other",
         "[Provisioning]\nRegistrationId=other",
@@ -588,7 +587,7 @@ static const char *const changes[] = {
 };
 
 static void the_same_text_gives_equal_settings(void **state) {
-        _cleanup_(settings_freep) Settings *other = NULL;
+        _cleanup_(settings_unrefp) Settings *other = NULL;
 
         read_text(NULL, MINIMUM "Key=/b\n[Provisioning]\nNoProxy=a b\nPayload={}\n");
         other = settings_from_text(NULL,
@@ -600,7 +599,7 @@ static void each_key_counts_in_a_comparison(void **state) {
         read_text(NULL, MINIMUM);
         for (size_t i = 0; i < ELEMENTSOF(changes); i++) {
                 _cleanup_(freep) char *text = NULL;
-                _cleanup_(settings_freep) Settings *other = NULL;
+                _cleanup_(settings_unrefp) Settings *other = NULL;
 
                 assert_true(asprintf(&text, "%s%s\n", MINIMUM, changes[i]) > 0);
                 other = settings_from_text(NULL, text);
@@ -610,7 +609,7 @@ static void each_key_counts_in_a_comparison(void **state) {
 }
 
 static void lists_of_different_length_differ(void **state) {
-        _cleanup_(settings_freep) Settings *other = NULL;
+        _cleanup_(settings_unrefp) Settings *other = NULL;
 
         read_text(NULL, MINIMUM "Key=/b\n");
         other = settings_from_text(NULL, MINIMUM);
@@ -618,8 +617,8 @@ static void lists_of_different_length_differ(void **state) {
         assert_false(settings_equal(other, settings));
 }
 
-static void expanding_changes_nothing_where_there_is_nothing(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+static void expanding_changes_nothing_without_specifiers(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nNoProxy=a b\nCaFile=/c\nPayload={}\n[Hub]\nRenew=token\n");
@@ -627,6 +626,20 @@ static void expanding_changes_nothing_where_there_is_nothing(void **state) {
         assert_true(settings_equal(settings, expanded));
         assert_int_equal(expanded->keys_place.line, settings->keys_place.line);
         assert_string_equal(expanded->keys_place.file, settings->keys_place.file);
+}
+
+static void settings_last_until_their_last_reference_goes(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL, *other = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, MINIMUM);
+        other = settings_ref(settings);
+        assert_ptr_equal(other, settings);
+        assert_int_equal(settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason), 0);
+        settings = settings_unref(settings);
+        assert_true(settings_equal(expanded, other));
+        /* A copy has one reference, however many the original has. */
+        assert_int_equal(expanded->n_more_references, 0);
 }
 
 /* A root with a host name only. */
@@ -662,7 +675,7 @@ static void expand_in_root(int expected, Settings **ret, char **ret_why) {
 }
 
 static void specifiers_are_expanded_in_texts_and_lists(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, WITHOUT_KEY "Key=/etc/%{hostname}.key\nKey=credential:%{hostname}\n[Provisioning]\n"
@@ -674,8 +687,8 @@ static void specifiers_are_expanded_in_texts_and_lists(void **state) {
         assert_string_equal(settings->registration_id, "gw-%{hostname}");
 }
 
-static void what_comes_out_is_checked(void **state) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+static void expanded_values_are_checked(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{hostname}.\n");
@@ -686,9 +699,9 @@ static void what_comes_out_is_checked(void **state) {
                 strstr(reason, ":7: RegistrationId=\"%{hostname}.\" gives \"box7.\": not a registration ID"));
 }
 
-static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
+static void a_credential_that_is_not_a_valid_value_is_not_shown(void **state) {
         char root[] = "/tmp/test-settings-XXXXXX";
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL, *credentials = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{uuid|credential:hostname}.\n");
@@ -704,7 +717,7 @@ static void a_credential_is_not_shown_where_it_does_not_fit(void **state) {
 }
 
 static void assert_unresolved(int expected, const char *words) {
-        _cleanup_(settings_freep) Settings *expanded = NULL;
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         expand_in_root(expected, &expanded, &reason);
@@ -712,12 +725,12 @@ static void assert_unresolved(int expected, const char *words) {
                 fail_msg("\"%s\" is not \"FILE%s\"", reason, words);
 }
 
-static void what_cannot_be_resolved_is_told_with_its_line(void **state) {
+static void a_specifier_without_a_value_is_an_error_with_its_line(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{mac:eth7}\n");
         assert_unresolved(-EAGAIN, ":7: RegistrationId=: %{mac:eth7}: there is no network interface eth7");
 }
 
-static void of_a_list_the_very_line_is_told(void **state) {
+static void an_error_in_a_list_names_the_line_of_the_value(void **state) {
         read_text(NULL, MINIMUM "[Attestation]\n"
                                 "Key=/etc/%%a.key\n"
                                 "Key=/etc/b.key\n"
@@ -726,12 +739,12 @@ static void of_a_list_the_very_line_is_told(void **state) {
         assert_unresolved(-ENOENT, ":9: Key=: %{file:/c}: No such file or directory");
 }
 
-static void of_a_default_its_own_line_is_told(void **state) {
+static void an_error_in_a_default_names_the_line_of_the_default(void **state) {
         read_text("[Provisioning]\nEndpoint=%{file:/c}\n", MINIMUM);
         assert_unresolved(-ENOENT, ":2: Endpoint=: %{file:/c}: No such file or directory");
 }
 
-static void of_a_path_of_a_certificate_its_own_line_is_told(void **state) {
+static void an_error_in_the_path_of_a_certificate_names_its_line(void **state) {
         read_text(NULL, WITHOUT_KEY "Method=x509\nCertificate=/etc/a.pem\nCertificate=/etc/%{file:/c}.pem\n"
                                     "PrivateKey=/etc/a.key\nPrivateKey=/etc/b.key\n");
         assert_unresolved(-ENOENT, ":7: Certificate=: %{file:/c}: No such file or directory");
@@ -753,48 +766,49 @@ static void names_of_methods_and_transports_are_those_of_the_manual(void **state
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                PLAIN(what_is_not_set_has_the_default_of_the_manual),
+                PLAIN(defaults_are_those_of_the_manual),
                 PLAIN(every_key_is_read),
                 PLAIN(the_last_assignment_wins),
                 PLAIN(an_empty_value_resets_to_the_default),
                 PLAIN(an_empty_value_empties_a_list),
-                PLAIN(a_bad_value_that_was_replaced_harms_nobody),
+                PLAIN(a_bad_value_that_is_replaced_is_not_an_error),
                 PLAIN(system_is_the_default_of_CaFile),
-                PLAIN(methods_may_be_in_one_line_or_in_many),
+                PLAIN(methods_may_be_in_one_line_or_in_several),
                 PLAIN(dpsd_conf_gives_defaults),
-                PLAIN(a_list_of_the_identity_replaces_the_default_one),
-                PLAIN(an_empty_value_resets_what_dpsd_conf_says),
-                PLAIN(a_key_of_its_own_stands_against_a_default_group_key),
-                PLAIN(a_bad_default_is_an_error_of_those_who_use_it),
-                PLAIN(a_bad_default_is_no_error_of_those_who_do_not),
-                PLAIN(unknown_keys_of_dpsd_conf_are_not_told_by_each_identity),
-                PLAIN(fifty_attempts_in_flight_are_the_default),
+                PLAIN(a_list_of_the_identity_replaces_the_default_list),
+                PLAIN(an_empty_value_resets_the_default_of_dpsd_conf),
+                PLAIN(a_key_of_the_identity_cancels_a_default_group_key),
+                PLAIN(a_bad_default_is_an_error_where_it_is_used),
+                PLAIN(a_bad_default_is_not_an_error_where_it_is_not_used),
+                PLAIN(unknown_keys_of_dpsd_conf_are_not_reported_for_each_identity),
+                PLAIN(MaxAttempts_is_50_by_default),
                 PLAIN(MaxAttempts_is_read),
-                PLAIN(a_bad_MaxAttempts_is_told_and_not_used),
-                PLAIN(what_is_wrong_in_dpsd_conf_is_told_without_identities),
-                PLAIN(the_daemons_section_belongs_into_dpsd_conf),
+                PLAIN(a_bad_MaxAttempts_is_an_error_and_not_used),
+                PLAIN(faults_in_dpsd_conf_are_reported_without_identities),
+                PLAIN(the_section_Daemon_belongs_in_dpsd_conf),
                 PLAIN(cat_config_hides_what_may_be_a_secret),
-                PLAIN(a_list_without_end_is_an_error),
-                PLAIN(words_without_end_are_an_error),
-                PLAIN(many_unknown_keys_are_not_all_told),
+                PLAIN(a_list_of_too_many_lines_is_an_error),
+                PLAIN(a_list_of_too_many_words_is_an_error),
+                PLAIN(of_many_unknown_keys_the_first_20_are_reported),
                 PLAIN(the_same_text_gives_equal_settings),
                 PLAIN(each_key_counts_in_a_comparison),
                 PLAIN(lists_of_different_length_differ),
-                PLAIN(expanding_changes_nothing_where_there_is_nothing),
+                PLAIN(expanding_changes_nothing_without_specifiers),
+                PLAIN(settings_last_until_their_last_reference_goes),
                 PLAIN(specifiers_are_expanded_in_texts_and_lists),
-                PLAIN(what_comes_out_is_checked),
-                PLAIN(a_credential_is_not_shown_where_it_does_not_fit),
-                PLAIN(what_cannot_be_resolved_is_told_with_its_line),
-                PLAIN(of_a_list_the_very_line_is_told),
-                PLAIN(of_a_default_its_own_line_is_told),
-                PLAIN(of_a_path_of_a_certificate_its_own_line_is_told),
+                PLAIN(expanded_values_are_checked),
+                PLAIN(a_credential_that_is_not_a_valid_value_is_not_shown),
+                PLAIN(a_specifier_without_a_value_is_an_error_with_its_line),
+                PLAIN(an_error_in_a_list_names_the_line_of_the_value),
+                PLAIN(an_error_in_a_default_names_the_line_of_the_default),
+                PLAIN(an_error_in_the_path_of_a_certificate_names_its_line),
                 PLAIN(names_of_methods_and_transports_are_those_of_the_manual),
         };
         struct CMUnitTest tests[ELEMENTSOF(cases) + ELEMENTSOF(accepted) + ELEMENTSOF(secrets) +
                                 ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;
 
-        ADD_ROWS(tests, n, cases, check_remark);
+        ADD_ROWS(tests, n, cases, check_message);
         ADD_ROWS(tests, n, accepted, check_accepted);
         ADD_ROWS(tests, n, secrets, check_secret);
         memcpy(tests + n, plain, sizeof(plain));

@@ -18,7 +18,7 @@
 #include "config/specifier.h"
 #include "table.h"
 
-/* The root of a box of the test's own. */
+/* The root directory of a device, made by each test. */
 static char root[32];
 static char *value, *reason;
 static SpecifierContext context;
@@ -81,41 +81,45 @@ static void assert_reason(const char *words) {
 #define PRODUCT_SERIAL "/sys/class/dmi/id/product_serial"
 #define DEVICE_TREE_SERIAL "/proc/device-tree/serial-number"
 
-/* --- syntax ------------------------------------------------------------------------------------------------------ */
+/* --- syntax --------------------------------------------------------------------------------------------- */
 
 static const struct syntax_case {
         const char *promise, *text;
         int result;
         const char *reason;
 } syntax[] = {
-        { "plain text is fine", "gw-1", 0, NULL },
-        { "nothing is fine", "", 0, NULL },
-        { "two percent signs are one", "100%%", 0, NULL },
-        { "a known specifier is fine", "gw-%{serial}-x", 0, NULL },
-        { "several are fine", "%{serial}%{uuid}%{board-serial}%{machine-id}%{hostname}%{cert-cn}", 0, NULL },
-        { "alternatives are fine", "%{serial|mac:eth0|hostname}", 0, NULL },
-        { "a path is fine", "%{file:/etc/a..b/c}", 0, NULL },
-        { "a VLAN's name is fine", "%{mac:eth0.7}", 0, NULL },
-        { "a lone percent sign is not", "100%", -EINVAL, "a percent sign is written %%" },
-        { "a percent sign before a letter is not", "%s", -EINVAL, "a percent sign is written %%" },
-        { "an unfinished one is not", "%{serial", -EINVAL, "a %{ without }" },
-        { "an empty one is not", "%{}", -EINVAL, "there is no specifier \"\"" },
-        { "an empty alternative is not", "%{serial|}", -EINVAL, "there is no specifier \"\"" },
-        { "an unknown one is not", "%{seriel}", -EINVAL,
-          "there is no specifier \"seriel\"; there are machine-id" },
-        { "capitals are unknown", "%{Serial}", -EINVAL, "there is no specifier" },
-        { "spaces are unknown", "%{ serial }", -EINVAL, "there is no specifier" },
-        { "an unknown alternative is not hidden by a known one", "%{serial|foo}", -EINVAL, "\"foo\"" },
-        { "mac needs an interface", "%{mac}", -EINVAL, "%{mac:…} takes the name of a network interface" },
-        { "an interface has a name", "%{mac:}", -EINVAL, "takes the name of a network interface" },
-        { "an interface's name is no path", "%{mac:../x}", -EINVAL, "takes the name of a network interface" },
-        { "an interface's name is short", "%{mac:a234567890123456}", -EINVAL, "takes the name" },
-        { "serial takes nothing", "%{serial:x}", -EINVAL, "%{serial} takes nothing behind a colon" },
+        { "plain text is valid", "gw-1", 0, NULL },
+        { "an empty text is valid", "", 0, NULL },
+        { "two percent signs are valid", "100%%", 0, NULL },
+        { "a known specifier is valid", "gw-%{serial}-x", 0, NULL },
+        { "several specifiers are valid", "%{serial}%{uuid}%{board-serial}%{machine-id}%{hostname}%{cert-cn}",
+          0, NULL },
+        { "alternatives are valid", "%{serial|mac:eth0|hostname}", 0, NULL },
+        { "a path is valid", "%{file:/etc/a..b/c}", 0, NULL },
+        { "the name of a VLAN is valid", "%{mac:eth0.7}", 0, NULL },
+        { "a lone percent sign is an error", "100%", -EINVAL, "a percent sign is written %%" },
+        { "a percent sign before a letter is an error", "%s", -EINVAL, "a percent sign is written %%" },
+        { "an unfinished specifier is an error", "%{serial", -EINVAL, "a %{ has no matching }" },
+        { "an empty specifier is an error", "%{}", -EINVAL, "there is no specifier \"\"" },
+        { "an empty alternative is an error", "%{serial|}", -EINVAL, "there is no specifier \"\"" },
+        { "an unknown specifier is an error", "%{seriel}", -EINVAL,
+          "there is no specifier \"seriel\"; the specifiers are machine-id" },
+        { "a specifier with capitals is unknown", "%{Serial}", -EINVAL, "there is no specifier" },
+        { "a specifier with spaces is unknown", "%{ serial }", -EINVAL, "there is no specifier" },
+        { "an unknown alternative is an error even after a known one", "%{serial|foo}", -EINVAL, "\"foo\"" },
+        { "mac needs an interface", "%{mac}", -EINVAL, "%{mac:…} needs the name of a network interface" },
+        { "the name of an interface is not empty", "%{mac:}", -EINVAL,
+          "needs the name of a network interface" },
+        { "the name of an interface is not a path", "%{mac:../x}", -EINVAL,
+          "needs the name of a network interface" },
+        { "the name of an interface has at most 15 characters", "%{mac:a234567890123456}", -EINVAL,
+          "needs the name" },
+        { "serial takes no argument", "%{serial:x}", -EINVAL, "%{serial} takes no argument" },
         { "a file's path is absolute", "%{file:etc/x}", -EINVAL, "an absolute path without .." },
-        { "a file's path does not go up", "%{file:/etc/../x}", -EINVAL, "an absolute path without .." },
-        { "a file's path does not go up at its end", "%{file:/etc/..}", -EINVAL, "without .." },
-        { "a file's path does not go up at its beginning", "%{file:/../x}", -EINVAL, "without .." },
-        { "a credential's name is no path", "%{credential:a/b}", -EINVAL, "the name of a credential" },
+        { "a file's path has no .. in it", "%{file:/etc/../x}", -EINVAL, "an absolute path without .." },
+        { "a file's path does not end with ..", "%{file:/etc/..}", -EINVAL, "without .." },
+        { "a file's path does not begin with /..", "%{file:/../x}", -EINVAL, "without .." },
+        { "a credential's name is not a path", "%{credential:a/b}", -EINVAL, "the name of a credential" },
 };
 
 static void check_syntax(void **state) {
@@ -128,12 +132,12 @@ static void check_syntax(void **state) {
                 fail_msg("\"%s\" does not say \"%s\"", why, c->reason);
 }
 
-static void bad_syntax_is_final_also_when_expanding(void **state) {
+static void bad_syntax_is_an_error_when_expanding_too(void **state) {
         assert_int_equal(expand("%{mac:eth7}%{foo}"), -EINVAL);
         assert_reason("there is no specifier \"foo\"");
 }
 
-static void a_specifier_is_seen(void **state) {
+static void a_specifier_is_recognised(void **state) {
         assert_true(specifier_present("a%{serial}"));
         assert_true(specifier_present("100%%%{serial}"));
         assert_false(specifier_present("100%%"));
@@ -141,64 +145,64 @@ static void a_specifier_is_seen(void **state) {
         assert_false(specifier_present(""));
 }
 
-static void percent_signs_become_one(void **state) {
+static void two_percent_signs_become_one(void **state) {
         assert_expands("100%% %%{serial}", "100% %{serial}");
 }
 
-static void what_comes_out_is_not_expanded_again(void **state) {
+static void an_expanded_value_is_not_expanded_again(void **state) {
         put("/etc/x", "%{hostname} %%\n");
         put("/etc/hostname", "box\n");
         assert_expands("%{file:/etc/x}", "%{hostname} %%");
 }
 
-static void the_first_alternative_that_resolves_is_taken(void **state) {
+static void the_first_alternative_with_a_value_is_used(void **state) {
         put("/etc/hostname", "box\n");
         put("/sys/class/dmi/id/board_serial", "B1\n");
         assert_expands("gw-%{serial|board-serial|hostname}!", "gw-b1!");
 }
 
-static void where_none_resolves_all_reasons_are_told(void **state) {
+static void without_a_value_the_reasons_of_all_alternatives_are_given(void **state) {
         assert_int_equal(expand("%{serial|hostname}"), -ENOENT);
-        assert_reason(
-                "%{serial}: this hardware tells no serial number; %{hostname}: there is no static host name");
+        assert_reason("%{serial}: this hardware reports no serial number; %{hostname}: there is no static "
+                      "host name");
 }
 
-static void what_may_appear_is_waited_for(void **state) {
+static void an_alternative_that_may_appear_is_waited_for(void **state) {
         assert_int_equal(expand("%{serial|mac:eth7}"), -EAGAIN);
         assert_reason("; %{mac:eth7}: there is no network interface eth7");
 }
 
-/* --- hardware ----------------------------------------------------------------------------------------------------- */
+/* --- hardware ------------------------------------------------------------------------------------------- */
 
 static const struct hardware_case {
         const char *promise, *content, *expected; /* NULL: a placeholder */
 } hardware[] = {
         { "a serial number is trimmed", "  AB-12 \n", "ab-12" },
         { "a serial number is in lower case", "VMware-56AB\n", "vmware-56ab" },
-        { "what an id cannot have becomes a dash", "A/B C#D\n", "a-b-c-d" },
-        { "what an id can have stays", "a.b_c:d-e\n", "a.b_c:d-e" },
+        { "characters that an id cannot have become dashes", "A/B C#D\n", "a-b-c-d" },
+        { "characters that an id can have are kept", "a.b_c:d-e\n", "a.b_c:d-e" },
         { "an umlaut becomes dashes",
           "\xc3\xbc"
           "1\n",
           "--1" },
-        { "zeros within a number stay", "0000012\n", "0000012" },
-        { "F within a number stays", "FF01\n", "ff01" },
-        { "an empty file is none", "", NULL },
-        { "white space is none", " \n", NULL },
-        { "zeros are none", "00000000\n", NULL },
-        { "one zero is none", "0\n", NULL },
-        { "zeros with dashes are none", "0000-0000\n", NULL },
-        { "F is none", "FFFFFFFF\n", NULL },
-        { "f is none", "ffff-ffff\n", NULL },
-        { "dots are none", ".....\n", NULL },
-        { "To be filled by O.E.M. is none", "To be filled by O.E.M.\n", NULL },
-        { "To Be Filled By O.E.M. is none", "To Be Filled By O.E.M.\n", NULL },
-        { "Default string is none", "Default string\n", NULL },
-        { "System Serial Number is none", "System Serial Number\n", NULL },
-        { "Not Specified is none", "Not Specified\n", NULL },
-        { "None is none", "None\n", NULL },
-        { "0123456789 is none", "0123456789\n", NULL },
-        { "a number that begins as a placeholder is one", "none-1\n", "none-1" },
+        { "zeros within a number are kept", "0000012\n", "0000012" },
+        { "F within a number is kept", "FF01\n", "ff01" },
+        { "an empty file is a placeholder", "", NULL },
+        { "white space is a placeholder", " \n", NULL },
+        { "zeros are a placeholder", "00000000\n", NULL },
+        { "one zero is a placeholder", "0\n", NULL },
+        { "zeros with dashes are a placeholder", "0000-0000\n", NULL },
+        { "F is a placeholder", "FFFFFFFF\n", NULL },
+        { "f is a placeholder", "ffff-ffff\n", NULL },
+        { "dots are a placeholder", ".....\n", NULL },
+        { "To be filled by O.E.M. is a placeholder", "To be filled by O.E.M.\n", NULL },
+        { "To Be Filled By O.E.M. is a placeholder", "To Be Filled By O.E.M.\n", NULL },
+        { "Default string is a placeholder", "Default string\n", NULL },
+        { "System Serial Number is a placeholder", "System Serial Number\n", NULL },
+        { "Not Specified is a placeholder", "Not Specified\n", NULL },
+        { "None is a placeholder", "None\n", NULL },
+        { "0123456789 is a placeholder", "0123456789\n", NULL },
+        { "a number may begin as a placeholder does", "none-1\n", "none-1" },
 };
 
 static void check_hardware(void **state) {
@@ -221,29 +225,29 @@ static void the_device_tree_comes_before_dmi(void **state) {
         assert_expands("%{serial}", "10000000abcd");
 }
 
-static void the_device_tree_is_found_in_sys_too(void **state) {
+static void the_device_tree_is_found_in_sys_as_well(void **state) {
         put_bytes("/sys/firmware/devicetree/base/serial-number", "S1\0", 3);
         assert_expands("%{serial}", "s1");
 }
 
-static void a_placeholder_in_the_device_tree_leads_to_dmi(void **state) {
+static void after_a_placeholder_in_the_device_tree_dmi_is_read(void **state) {
         put_bytes(DEVICE_TREE_SERIAL, "0000000000000000\0", 17);
         put(PRODUCT_SERIAL, "Real\n");
         assert_expands("%{serial}", "real");
 }
 
-static void the_placeholder_is_told(void **state) {
+static void the_reason_shows_the_placeholder(void **state) {
         put(PRODUCT_SERIAL, "Default string\n");
         assert_int_equal(expand("%{serial}"), -ENOENT);
         assert_reason(PRODUCT_SERIAL " is a placeholder (\"Default string\")");
 }
 
-static void the_uuid_is_the_products(void **state) {
+static void the_uuid_is_that_of_the_product(void **state) {
         put("/sys/class/dmi/id/product_uuid", "4C4C4544-0042-3510-8052-B4C04F385931\n");
         assert_expands("%{uuid}", "4c4c4544-0042-3510-8052-b4c04f385931");
 }
 
-static void an_uuid_of_zeros_is_none(void **state) {
+static void a_uuid_of_zeros_is_a_placeholder(void **state) {
         put("/sys/class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000\n");
         assert_int_equal(expand("%{uuid}"), -ENOENT);
 }
@@ -253,7 +257,7 @@ static void a_mac_is_12_digits(void **state) {
         assert_expands("%{mac:eth0}", "02abcd001234");
 }
 
-static void a_mac_of_zeros_is_none(void **state) {
+static void a_mac_of_zeros_is_not_a_value(void **state) {
         put("/sys/class/net/lo/address", "00:00:00:00:00:00\n");
         assert_int_equal(expand("%{mac:lo}"), -ENOENT);
         assert_reason("the MAC address of lo is all 0");
@@ -282,19 +286,19 @@ static void the_running_systems_loopback_has_no_mac(void **state) {
         assert_reason("the MAC address of lo is all 0");
 }
 
-/* --- software ---------------------------------------------------------------------------------------------------- */
+/* --- software ------------------------------------------------------------------------------------------- */
 
 /* HMAC-SHA256 of our application id with the machine id as key, its first 16 bytes made a UUID of version 4; what
  * systemd-id128 machine-id --app-specific=6b1f0e5d8a274c93b45ed1702c963fa8 says on such a machine. */
-static void the_machine_id_is_hashed_for_us(void **state) {
+static void the_machine_id_is_application_specific(void **state) {
         put("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         assert_expands("%{machine-id}", "c2cdd39e2c244bc298d4381cf0955e43");
 }
 
-static void without_machine_id_there_is_none(void **state) {
+static void without_a_machine_id_there_is_no_value(void **state) {
         put("/etc/machine-id", "uninitialized\n");
         assert_int_equal(expand("%{machine-id}"), -ENOENT);
-        assert_reason("/etc/machine-id holds no machine id");
+        assert_reason("/etc/machine-id does not hold a machine id");
 }
 
 static void the_hostname_is_the_static_one(void **state) {
@@ -302,18 +306,18 @@ static void the_hostname_is_the_static_one(void **state) {
         assert_expands("%{hostname}", "Box-7.example");
 }
 
-static void localhost_is_no_hostname(void **state) {
+static void localhost_is_not_a_hostname(void **state) {
         put("/etc/hostname", "localhost\n");
         assert_int_equal(expand("%{hostname}"), -ENOENT);
-        assert_reason("the host name is localhost, which every box has");
+        assert_reason("the host name is localhost, which is not unique");
 }
 
-static void localhost_with_a_domain_is_no_hostname(void **state) {
+static void localhost_with_a_domain_is_not_a_hostname(void **state) {
         put("/etc/hostname", "LocalHost.localdomain\n");
         assert_int_equal(expand("%{hostname}"), -ENOENT);
 }
 
-static void an_empty_hostname_is_none(void **state) {
+static void an_empty_hostname_has_no_value(void **state) {
         put("/etc/hostname", "\n# nothing\n");
         assert_int_equal(expand("%{hostname}"), -ENOENT);
 }
@@ -323,23 +327,23 @@ static void a_file_gives_its_first_line(void **state) {
         assert_expands("%{file:/etc/factory}", "Line 7");
 }
 
-static void an_empty_file_does_not_resolve(void **state) {
+static void an_empty_file_has_no_value(void **state) {
         put("/etc/factory", " \n");
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
         assert_reason("{file:/etc/factory}: it is empty");
 }
 
-static void a_missing_file_does_not_resolve(void **state) {
+static void a_missing_file_has_no_value(void **state) {
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
         assert_reason("{file:/etc/factory}: No such file");
 }
 
-static void a_path_is_named_once(void **state) {
+static void the_reason_names_the_path_once(void **state) {
         assert_int_equal(expand("gw-%{file:/etc/factory}"), -ENOENT);
         assert_string_equal(reason, "%{file:/etc/factory}: No such file or directory");
 }
 
-static void a_large_file_does_not_resolve(void **state) {
+static void a_large_file_has_no_value(void **state) {
         char text[4097];
 
         memset(text, 'a', sizeof(text));
@@ -348,13 +352,13 @@ static void a_large_file_does_not_resolve(void **state) {
         assert_reason("larger than 4 kB");
 }
 
-static void a_binary_file_does_not_resolve(void **state) {
+static void a_binary_file_has_no_value(void **state) {
         put_bytes("/etc/factory", "a\0b", 3);
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
         assert_reason("not plain text");
 }
 
-static void an_escape_sequence_does_not_resolve(void **state) {
+static void an_escape_sequence_has_no_value(void **state) {
         put("/etc/factory", "a\x1b[31m\n");
         assert_int_equal(expand("%{file:/etc/factory}"), -ENOENT);
 }
@@ -368,7 +372,7 @@ static void a_credential_gives_its_first_line(void **state) {
         assert_expands("%{credential:site}", "North-1");
 }
 
-static void a_missing_credential_does_not_resolve(void **state) {
+static void a_missing_credential_has_no_value(void **state) {
         context.credentials = root;
         assert_int_equal(expand("%{credential:site}"), -ENOENT);
         assert_reason("{credential:site}: there is no such credential");
@@ -400,25 +404,25 @@ static void put_certificate(const char *name) {
         EVP_PKEY_free(key);
 }
 
-static void the_certificates_common_name_is_taken_as_it_is(void **state) {
+static void the_common_name_of_a_certificate_is_not_changed(void **state) {
         put_certificate("GW-0001");
         assert_expands("%{cert-cn}", "GW-0001");
 }
 
-static void a_certificate_without_common_name_does_not_resolve(void **state) {
+static void a_certificate_without_common_name_has_no_value(void **state) {
         put_certificate(NULL);
         assert_int_equal(expand("%{cert-cn}"), -ENOENT);
         assert_reason("/etc/cert.pem: the certificate's subject has no common name");
 }
 
-static void what_is_no_certificate_does_not_resolve(void **state) {
+static void a_file_without_a_certificate_has_no_value(void **state) {
         put("/etc/cert.pem", "nonsense\n");
         context.certificate = "/etc/cert.pem";
         assert_int_equal(expand("%{cert-cn}"), -ENOENT);
         assert_reason("there is no PEM certificate in it");
 }
 
-static void without_certificate_there_is_no_common_name(void **state) {
+static void without_a_certificate_there_is_no_common_name(void **state) {
         assert_int_equal(expand("%{cert-cn}"), -ENOENT);
         assert_reason("there is no Certificate=");
 }
@@ -427,44 +431,44 @@ static void without_certificate_there_is_no_common_name(void **state) {
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                WITH_ROOT(bad_syntax_is_final_also_when_expanding),
-                WITH_ROOT(a_specifier_is_seen),
-                WITH_ROOT(percent_signs_become_one),
-                WITH_ROOT(what_comes_out_is_not_expanded_again),
-                WITH_ROOT(the_first_alternative_that_resolves_is_taken),
-                WITH_ROOT(where_none_resolves_all_reasons_are_told),
-                WITH_ROOT(what_may_appear_is_waited_for),
+                WITH_ROOT(bad_syntax_is_an_error_when_expanding_too),
+                WITH_ROOT(a_specifier_is_recognised),
+                WITH_ROOT(two_percent_signs_become_one),
+                WITH_ROOT(an_expanded_value_is_not_expanded_again),
+                WITH_ROOT(the_first_alternative_with_a_value_is_used),
+                WITH_ROOT(without_a_value_the_reasons_of_all_alternatives_are_given),
+                WITH_ROOT(an_alternative_that_may_appear_is_waited_for),
                 WITH_ROOT(the_device_tree_comes_before_dmi),
-                WITH_ROOT(the_device_tree_is_found_in_sys_too),
-                WITH_ROOT(a_placeholder_in_the_device_tree_leads_to_dmi),
-                WITH_ROOT(the_placeholder_is_told),
-                WITH_ROOT(the_uuid_is_the_products),
-                WITH_ROOT(an_uuid_of_zeros_is_none),
+                WITH_ROOT(the_device_tree_is_found_in_sys_as_well),
+                WITH_ROOT(after_a_placeholder_in_the_device_tree_dmi_is_read),
+                WITH_ROOT(the_reason_shows_the_placeholder),
+                WITH_ROOT(the_uuid_is_that_of_the_product),
+                WITH_ROOT(a_uuid_of_zeros_is_a_placeholder),
                 WITH_ROOT(a_mac_is_12_digits),
-                WITH_ROOT(a_mac_of_zeros_is_none),
+                WITH_ROOT(a_mac_of_zeros_is_not_a_value),
                 WITH_ROOT(an_interface_of_another_kind_has_no_mac),
                 WITH_ROOT(a_missing_interface_may_appear),
                 WITH_ROOT(the_running_system_has_no_such_interface),
                 WITH_ROOT(the_running_systems_loopback_has_no_mac),
-                WITH_ROOT(the_machine_id_is_hashed_for_us),
-                WITH_ROOT(without_machine_id_there_is_none),
+                WITH_ROOT(the_machine_id_is_application_specific),
+                WITH_ROOT(without_a_machine_id_there_is_no_value),
                 WITH_ROOT(the_hostname_is_the_static_one),
-                WITH_ROOT(localhost_is_no_hostname),
-                WITH_ROOT(localhost_with_a_domain_is_no_hostname),
-                WITH_ROOT(an_empty_hostname_is_none),
+                WITH_ROOT(localhost_is_not_a_hostname),
+                WITH_ROOT(localhost_with_a_domain_is_not_a_hostname),
+                WITH_ROOT(an_empty_hostname_has_no_value),
                 WITH_ROOT(a_file_gives_its_first_line),
-                WITH_ROOT(an_empty_file_does_not_resolve),
-                WITH_ROOT(a_missing_file_does_not_resolve),
-                WITH_ROOT(a_path_is_named_once),
-                WITH_ROOT(a_large_file_does_not_resolve),
-                WITH_ROOT(a_binary_file_does_not_resolve),
-                WITH_ROOT(an_escape_sequence_does_not_resolve),
+                WITH_ROOT(an_empty_file_has_no_value),
+                WITH_ROOT(a_missing_file_has_no_value),
+                WITH_ROOT(the_reason_names_the_path_once),
+                WITH_ROOT(a_large_file_has_no_value),
+                WITH_ROOT(a_binary_file_has_no_value),
+                WITH_ROOT(an_escape_sequence_has_no_value),
                 WITH_ROOT(a_credential_gives_its_first_line),
-                WITH_ROOT(a_missing_credential_does_not_resolve),
-                WITH_ROOT(the_certificates_common_name_is_taken_as_it_is),
-                WITH_ROOT(a_certificate_without_common_name_does_not_resolve),
-                WITH_ROOT(what_is_no_certificate_does_not_resolve),
-                WITH_ROOT(without_certificate_there_is_no_common_name),
+                WITH_ROOT(a_missing_credential_has_no_value),
+                WITH_ROOT(the_common_name_of_a_certificate_is_not_changed),
+                WITH_ROOT(a_certificate_without_common_name_has_no_value),
+                WITH_ROOT(a_file_without_a_certificate_has_no_value),
+                WITH_ROOT(without_a_certificate_there_is_no_common_name),
         };
         struct CMUnitTest tests[ELEMENTSOF(syntax) + ELEMENTSOF(hardware) + ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;

@@ -22,38 +22,55 @@ typedef struct Outcome {
         DpsError error;
 } Outcome;
 
-static void handshake(TlsContext *c, SSL_CTX *server_ctx, Outcome *ret) {
-        SSL *client = SSL_new(tls_context_ssl(c)), *server = SSL_new(server_ctx);
+/* Both ends of a connection, in memory. */
+typedef struct Pair {
+        SSL *client, *server;
+        bool client_done, server_done;
+} Pair;
+
+static void pair_begin(Pair *p, TlsContext *c, SSL_CTX *server_ctx) {
         BIO *client_bio, *server_bio;
-        const char *name;
 
+        *p = (Pair){ .client = SSL_new(tls_context_ssl(c)), .server = SSL_new(server_ctx) };
         assert_int_equal(BIO_new_bio_pair(&client_bio, 0, &server_bio, 0), 1);
-        SSL_set_bio(client, client_bio, client_bio);
-        SSL_set_bio(server, server_bio, server_bio);
-        SSL_set_connect_state(client);
-        SSL_set_accept_state(server);
+        SSL_set_bio(p->client, client_bio, client_bio);
+        SSL_set_bio(p->server, server_bio, server_bio);
+        SSL_set_connect_state(p->client);
+        SSL_set_accept_state(p->server);
         /* As libmosquitto does with what it connects to. */
-        assert_int_equal(SSL_set_tlsext_host_name(client, "127.0.0.1"), 1);
+        assert_int_equal(SSL_set_tlsext_host_name(p->client, "127.0.0.1"), 1);
+}
 
-        *ret = (Outcome){ 0 };
-        tls_context_watch(c);
-        for (unsigned i = 0; i < 10; i++) {
-                char byte;
+static void pair_step(Pair *p) {
+        char byte;
 
-                ret->client_done = SSL_do_handshake(client) == 1;
-                ret->server_done = SSL_do_handshake(server) == 1;
-                /* With TLS 1.3, what the server thinks of our certificate comes afterwards. */
-                if (ret->client_done)
-                        (void) !SSL_read(client, &byte, 1);
-        }
-        tls_context_blame(c, &ret->error);
+        p->client_done = SSL_do_handshake(p->client) == 1;
+        p->server_done = SSL_do_handshake(p->server) == 1;
+        /* With TLS 1.3, what the server thinks of our certificate comes afterwards. */
+        if (p->client_done)
+                (void) !SSL_read(p->client, &byte, 1);
+}
 
-        name = SSL_get_servername(server, TLSEXT_NAMETYPE_host_name);
-        ret->server_name = name ? strdup(name) : NULL;
-        ret->client_was_shown = SSL_get0_peer_certificate(server);
-        SSL_free(client);
-        SSL_free(server);
+static void pair_end(Pair *p) {
+        SSL_free(p->client);
+        SSL_free(p->server);
         ERR_clear_error();
+}
+
+static void handshake(TlsContext *c, SSL_CTX *server_ctx, Outcome *ret) {
+        const char *name;
+        Pair p;
+
+        pair_begin(&p, c, server_ctx);
+        for (unsigned i = 0; i < 10; i++)
+                pair_step(&p);
+
+        *ret = (Outcome){ .client_done = p.client_done, .server_done = p.server_done };
+        tls_connection_error(p.client, &ret->error);
+        name = SSL_get_servername(p.server, TLSEXT_NAMETYPE_host_name);
+        ret->server_name = name ? strdup(name) : NULL;
+        ret->client_was_shown = SSL_get0_peer_certificate(p.server);
+        pair_end(&p);
 }
 
 /* ---- what is accepted, and what is said of the rest ---- */
@@ -70,7 +87,7 @@ static const struct trust_case {
 } trust_cases[] = {
         { "the right name is accepted", "dps.example", "DNS:dps.example", -DAY, DAY, TRUSTED, false,
           DPS_ERROR_NONE, "" },
-        { "case counts not in a name", "DPS.Example", "DNS:dps.example", -DAY, DAY, TRUSTED, false,
+        { "the case of a name does not matter", "DPS.Example", "DNS:dps.example", -DAY, DAY, TRUSTED, false,
           DPS_ERROR_NONE, "" },
         { "a dot at the end is not part of the name", "dps.example.", "DNS:dps.example", -DAY, DAY, TRUSTED,
           false, DPS_ERROR_NONE, "" },
@@ -87,31 +104,32 @@ static const struct trust_case {
           DPS_ERROR_TLS_NAME, "192.0.2.8" },
         { "a wildcard is for one label", "a.b.dps.example", "DNS:*.dps.example", -DAY, DAY, TRUSTED, false,
           DPS_ERROR_TLS_NAME, "*.dps.example" },
-        { "an expired certificate is told with its date and ours", "dps.example", "DNS:dps.example", -DAY,
-          -60, TRUSTED, false, DPS_ERROR_TLS_EXPIRED, "is valid only until 20" },
-        { "one not yet valid is told so", "dps.example", "DNS:dps.example", 3600, DAY, TRUSTED, false,
-          DPS_ERROR_TLS_EXPIRED, "is valid not before 20" },
+        { "an expired certificate is told with its date and the clock's", "dps.example", "DNS:dps.example",
+          -DAY, -60, TRUSTED, false, DPS_ERROR_TLS_EXPIRED, "is valid only until 20" },
+        { "a certificate that is not valid yet is told with its date", "dps.example", "DNS:dps.example", 3600,
+          DAY, TRUSTED, false, DPS_ERROR_TLS_EXPIRED, "is valid not before 20" },
         { "an unknown CA is told by name", "dps.example", "DNS:dps.example", -DAY, DAY, UNKNOWN, false,
           DPS_ERROR_TLS_UNTRUSTED, "Other Root" },
-        { "an unknown CA that speaks for Azure looks into the connection", DPS,
+        { "a certificate for Azure by an unknown CA means that a proxy intercepts", DPS,
           "DNS:*.azure-devices-provisioning.net", -DAY, DAY, UNKNOWN, false, DPS_ERROR_TLS_INTERCEPTED,
           "Other Root" },
-        { "where Azure's own CA is unknown, the store is old", DPS, "DNS:*.azure-devices-provisioning.net",
-          -DAY, DAY, UNKNOWN_AZURE, false, DPS_ERROR_TLS_UNTRUSTED, "Azure-like Root" },
-        { "a stranger under Azure's name is a stranger", DPS, "DNS:router.local", -DAY, DAY, UNKNOWN, false,
-          DPS_ERROR_TLS_UNTRUSTED, "Other Root" },
-        { "a client's certificate makes no server", "dps.example", NULL, -DAY, DAY, TRUSTED, true,
+        { "where a CA of Azure is unknown, no proxy is suspected", DPS,
+          "DNS:*.azure-devices-provisioning.net", -DAY, DAY, UNKNOWN_AZURE, false, DPS_ERROR_TLS_UNTRUSTED,
+          "Azure-like Root" },
+        { "a certificate for another name at Azure's address is only untrusted", DPS, "DNS:router.local",
+          -DAY, DAY, UNKNOWN, false, DPS_ERROR_TLS_UNTRUSTED, "Other Root" },
+        { "a certificate for clients is refused", "dps.example", NULL, -DAY, DAY, TRUSTED, true,
           DPS_ERROR_TLS_UNTRUSTED, "purpose" },
 };
 
 static void check_trust(void **state) {
         const struct trust_case *c = *state;
-        Credential trusted = authority_new("Our Root", NULL);
-        Credential issuer = c->authority == TRUSTED   ? authority_new("Unused", NULL)
-                            : c->authority == UNKNOWN ? authority_new("Other Root", "Corporate Proxy")
-                                                      : authority_new("Azure-like Root", "DigiCert Inc");
-        Credential server = credential_new(c->authority == TRUSTED ? &trusted : &issuer, "server", c->names,
-                                           c->from_sec, c->until_sec);
+        CertifiedKey trusted = authority_new("Our Root", NULL);
+        CertifiedKey issuer = c->authority == TRUSTED   ? authority_new("Unused", NULL)
+                              : c->authority == UNKNOWN ? authority_new("Other Root", "Corporate Proxy")
+                                                        : authority_new("Azure-like Root", "DigiCert Inc");
+        CertifiedKey server = certified_key_new(c->authority == TRUSTED ? &trusted : &issuer, "server",
+                                                c->names, c->from_sec, c->until_sec);
         _cleanup_(tls_context_unrefp) TlsContext *context = NULL;
         _cleanup_(freep) char *ca_file = certificate_file(&trusted);
         SSL_CTX *server_ctx = server_context(&server, NULL);
@@ -130,15 +148,15 @@ static void check_trust(void **state) {
         unlink(ca_file);
         free(o.server_name);
         SSL_CTX_free(server_ctx);
-        credential_done(&server);
-        credential_done(&issuer);
-        credential_done(&trusted);
+        certified_key_done(&server);
+        certified_key_done(&issuer);
+        certified_key_done(&trusted);
 }
 
 /* ---- the rest, with a server that is good ---- */
 
 typedef struct Scene {
-        Credential authority, server, client;
+        CertifiedKey authority, server, client;
         SSL_CTX *server_ctx;
         char *ca_file;
         TlsContext *context;
@@ -150,8 +168,8 @@ static void scene_begin(Scene *s, const char *host, bool asks_client, bool shows
         DpsError error;
 
         *s = (Scene){ .authority = authority_new("Our Root", NULL) };
-        s->server = credential_new(&s->authority, "server", "DNS:dps.example,IP:192.0.2.7", -DAY, DAY);
-        s->client = credential_new(&s->authority, "gateway", NULL, -DAY, DAY);
+        s->server = certified_key_new(&s->authority, "server", "DNS:dps.example,IP:192.0.2.7", -DAY, DAY);
+        s->client = certified_key_new(&s->authority, "gateway", NULL, -DAY, DAY);
         s->server_ctx = server_context(&s->server, asks_client ? &s->authority : NULL);
         s->ca_file = certificate_file(&s->authority);
         assert_int_not_equal(sk_X509_push(chain, s->client.certificate), 0);
@@ -167,9 +185,9 @@ static void scene_end(Scene *s) {
         free(s->outcome.server_name);
         tls_context_unref(s->context);
         SSL_CTX_free(s->server_ctx);
-        credential_done(&s->client);
-        credential_done(&s->server);
-        credential_done(&s->authority);
+        certified_key_done(&s->client);
+        certified_key_done(&s->server);
+        certified_key_done(&s->authority);
 }
 
 static void sends_server_name(void **state) {
@@ -232,11 +250,11 @@ static void check_refused_client(bool shows_client, int version) {
 
         scene_begin(&s, "dps.example", true, shows_client);
         if (shows_client) {
-                Credential other = authority_new("Their Root", NULL);
+                CertifiedKey other = authority_new("Their Root", NULL);
 
                 SSL_CTX_free(s.server_ctx);
                 s.server_ctx = server_context(&s.server, &other);
-                credential_done(&other);
+                certified_key_done(&other);
         }
         assert_int_equal(SSL_CTX_set_max_proto_version(s.server_ctx, version), 1);
         handshake(s.context, s.server_ctx, &s.outcome);
@@ -256,22 +274,109 @@ static void missing_client_is_auth(void **state) {
         check_refused_client(false, TLS1_3_VERSION);
 }
 
-static void watching_forgets(void **state) {
+/* ---- connections of one context ---- */
+
+/* Of an unknown CA, or for another name. */
+static SSL_CTX *bad_server_context(const Scene *s, bool is_trusted) {
+        CertifiedKey other = authority_new("Other Root", NULL);
+        CertifiedKey server =
+                certified_key_new(is_trusted ? &s->authority : &other, "server",
+                                  is_trusted ? "DNS:evil.example" : "DNS:dps.example", -DAY, DAY);
+        SSL_CTX *ctx = server_context(&server, NULL);
+
+        certified_key_done(&server);
+        certified_key_done(&other);
+        return ctx;
+}
+
+/* Three handshakes by turns: one is good, the other two fail for different reasons. */
+static void each_connection_has_its_own_error(void **state) {
+        static const DpsErrorId ids[] = { DPS_ERROR_TLS_UNTRUSTED, DPS_ERROR_NONE, DPS_ERROR_TLS_NAME };
+        SSL_CTX *contexts[3];
+        Pair pairs[3];
         Scene s;
-        Credential other = authority_new("Other", NULL);
-        Credential stranger = credential_new(&other, "x", "DNS:dps.example", -DAY, DAY);
-        SSL_CTX *strange_ctx = server_context(&stranger, NULL);
-        DpsError error;
 
         scene_begin(&s, "dps.example", false, false);
-        handshake(s.context, strange_ctx, &s.outcome);
-        assert_int_equal(s.outcome.error.id, DPS_ERROR_TLS_UNTRUSTED);
-        tls_context_watch(s.context);
-        tls_context_blame(s.context, &error);
+        contexts[0] = bad_server_context(&s, false);
+        contexts[1] = s.server_ctx;
+        contexts[2] = bad_server_context(&s, true);
+        for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
+                pair_begin(&pairs[i], s.context, contexts[i]);
+        for (unsigned k = 0; k < 10; k++)
+                for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
+                        pair_step(&pairs[i]);
+
+        for (size_t i = 0; i < ELEMENTSOF(pairs); i++) {
+                DpsError error;
+
+                tls_connection_error(pairs[i].client, &error);
+                assert_int_equal(error.id, ids[i]);
+                assert_int_equal(pairs[i].client_done, ids[i] == DPS_ERROR_NONE);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
+                pair_end(&pairs[i]);
+        SSL_CTX_free(contexts[0]);
+        SSL_CTX_free(contexts[2]);
+        scene_end(&s);
+}
+
+static void error_outlives_context(void **state) {
+        SSL_CTX *server_ctx;
+        DpsError error;
+        Scene s;
+        Pair p;
+
+        scene_begin(&s, "dps.example", false, false);
+        server_ctx = bad_server_context(&s, true);
+        pair_begin(&p, s.context, server_ctx);
+        for (unsigned i = 0; i < 10; i++)
+                pair_step(&p);
+        s.context = tls_context_unref(s.context);
+        tls_connection_error(p.client, &error);
+        assert_non_null(strstr(error.message, "for evil.example, not for dps.example"));
+        pair_end(&p);
+        SSL_CTX_free(server_ctx);
+        scene_end(&s);
+}
+
+static void no_error_before_the_handshake(void **state) {
+        DpsError error;
+        Scene s;
+        Pair p;
+
+        scene_begin(&s, "dps.example", false, false);
+        pair_begin(&p, s.context, s.server_ctx);
+        tls_connection_error(p.client, &error);
         assert_int_equal(error.id, DPS_ERROR_NONE);
-        SSL_CTX_free(strange_ctx);
-        credential_done(&stranger);
-        credential_done(&other);
+        pair_end(&p);
+        scene_end(&s);
+}
+
+static void holds_one_connection_only(void **state) {
+        Pair held, other;
+        Scene s;
+
+        scene_begin(&s, "dps.example", false, false);
+        pair_begin(&held, s.context, s.server_ctx);
+        pair_begin(&other, s.context, s.server_ctx);
+        tls_context_hold(s.context, true);
+        assert_int_equal(SSL_do_handshake(held.client), -1);
+        tls_context_hold(s.context, false);
+        for (unsigned i = 0; i < 10; i++) {
+                pair_step(&held);
+                pair_step(&other);
+        }
+        assert_true(other.client_done);
+        assert_false(held.client_done);
+        assert_int_equal(BIO_number_read(SSL_get_rbio(held.client)), 0);
+        assert_true(BIO_number_read(SSL_get_rbio(held.server)) > 0);
+
+        tls_connection_release(held.client);
+        for (unsigned i = 0; i < 10; i++)
+                pair_step(&held);
+        assert_true(held.client_done && held.server_done);
+        pair_end(&held);
+        pair_end(&other);
         scene_end(&s);
 }
 
@@ -293,8 +398,8 @@ static void names_unusable_ca_file(void **state) {
 }
 
 static void refuses_foreign_key(void **state) {
-        Credential authority = authority_new("Our Root", NULL);
-        Credential a = credential_new(&authority, "a", NULL, -DAY, DAY);
+        CertifiedKey authority = authority_new("Our Root", NULL);
+        CertifiedKey a = certified_key_new(&authority, "a", NULL, -DAY, DAY);
         STACK_OF(X509) *chain = sk_X509_new_null();
         _cleanup_(freep) char *ca_file = certificate_file(&authority);
         TlsContext *context = NULL;
@@ -307,8 +412,8 @@ static void refuses_foreign_key(void **state) {
         assert_non_null(strstr(error.message, "mismatch"));
         unlink(ca_file);
         sk_X509_free(chain);
-        credential_done(&a);
-        credential_done(&authority);
+        certified_key_done(&a);
+        certified_key_done(&authority);
 }
 
 /* ---- the system's store ---- */
@@ -361,13 +466,16 @@ int main(void) {
                 { "TLS 1.1 is refused, and the reason told", refuses_old_tls },
                 { "TLS 1.2 is enough", takes_tls_1_2 },
                 { "the client certificate is shown", shows_client_certificate },
-                { "a refused client certificate is a matter of ours", refused_client_is_auth },
-                { "so is a missing one", missing_client_is_auth },
-                { "watching forgets earlier trouble", watching_forgets },
+                { "a client certificate that the server refuses is auth", refused_client_is_auth },
+                { "a missing client certificate is auth", missing_client_is_auth },
+                { "connections of one context have errors of their own", each_connection_has_its_own_error },
+                { "an error can be asked for when the context is gone", error_outlives_context },
+                { "before the handshake there is no error", no_error_before_the_handshake },
+                { "a held connection only sends, and others go on", holds_one_connection_only },
                 { "a CA file that cannot be used is named", names_unusable_ca_file },
                 { "a key of another certificate is refused", refuses_foreign_key },
                 { "the system's hashed directory is trusted", trusts_hashed_directory },
-                { "without hashes, the system's bundle is", falls_back_to_bundle },
+                { "without hashes, the system's bundle is trusted", falls_back_to_bundle },
         };
         struct CMUnitTest tests[ELEMENTSOF(trust_cases) + ELEMENTSOF(others)] = { 0 };
 

@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/client.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/sas.h"
+
+/*
+ *                      begin                 attempt                     slot
+ *            IDLE ───────────────> BEGUN ─────────────────> QUEUED ───────────────> IN_FLIGHT ──> IDLE (assigned)
+ *              │                                               ^                     │      │
+ *              │ too early, as an earlier run knew             │ attempt             │      │ a failure
+ *              └──────────────────────────> BETWEEN ───────────┤                     │      v
+ *                                                              └────── PARKED <──────┘   BETWEEN
+ *
+ * An event goes to the machine of libdps, one action comes back, and act() carries it out. Before an attempt the client
+ * gets a slot of the window, so that waiting for a turn counts against no deadline. An attempt that has to connect first
+ * prepares: it loads its credential and payload on the worker, and has a DPS token signed.
+ */
+
+#define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
+#define CLOCK_TOLERANCE_SEC (10 * 60)
+#define PAYLOAD_SIZE_MAX (96U * 1024)
+#define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+
+/* What is loaded on the worker in front of a connection. */
+typedef struct PayloadTask {
+        char *path;
+        char *text;
+        int r;
+        Client *client;
+} PayloadTask;
+
+struct Client {
+        World *world;
+        Window *window;
+        TransportClass *transport_class;
+        ClientHandlers handlers;
+        void *userdata;
+
+        /* The registration */
+        Settings *settings;
+        Method method;
+        DpsRegistration *registration; /* NULL: idle */
+        DpsRegistrationHistory history;
+        Slot slot;
+        Jobs jobs;
+        uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken in flight */
+        Timer *timer;
+
+        /* The attempt */
+        Credential *credential; /* offered by the owner, or loaded here */
+        char *payload;          /* text of PayloadFile= */
+        CredentialQuery *loading, *signing;
+        Work *reading;
+        uint64_t prepare_until_usec; /* 0: it is not being prepared */
+        Transport *transport;
+        char fingerprint[65];
+};
+
+static void act(Client *c, DpsAction action, const DpsReply *reply);
+static void prepare(Client *c);
+
+void jobs_done(Jobs *j) {
+        free(j->ids);
+        *j = (Jobs){ 0 };
+}
+
+void jobs_join(Jobs *j, Jobs others) {
+        uint64_t *ids;
+
+        if (j->n == 0) {
+                jobs_done(j);
+                *j = others;
+                return;
+        }
+        ids = others.n > 0 ? reallocarray(j->ids, j->n + others.n, sizeof(*ids)) : NULL;
+        if (ids) {
+                memcpy(ids + j->n, others.ids, others.n * sizeof(*ids));
+                j->ids = ids;
+                j->n += others.n;
+        }
+        jobs_done(&others);
+}
+
+/* ---- the world ---- */
+
+static uint64_t now(const Client *c) {
+        return world_now_usec(c->world, CLOCK_BOOTTIME);
+}
+
+static DpsMoment moment(Client *c) {
+        return (DpsMoment){
+                .now_usec = now(c),
+                .random = world_random(c->world),
+                .clock_synchronized = c->handlers.is_clock_right(c->userdata),
+        };
+}
+
+/* A refusal says something of the key only where our clock is right, and is not so late that the token has expired. DPS
+ * tells its time with a refusal, which is better evidence than the kernel's word: nobody synchronises many a good clock. */
+static DpsMoment moment_of(Client *c, const DpsReply *reply) {
+        DpsMoment at = moment(c);
+        uint64_t now_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC;
+
+        if (reply->status != 401)
+                return at;
+        if (reply->timestamp_sec == 0)
+                at.clock_synchronized = world_is_synchronized(c->world);
+        else
+                at.clock_synchronized = now_sec + CLOCK_TOLERANCE_SEC >= reply->timestamp_sec;
+        return at;
+}
+
+static void tell(Client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell(Client *c, const char *format, ...) {
+        char text[512];
+        va_list ap;
+
+        if (!c->handlers.on_step)
+                return;
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        c->handlers.on_step(text, c->userdata);
+}
+
+/* Slack saves wake-ups, and only ever delays; what a protocol waits for is short and gets little of it. */
+static void arm(Client *c) {
+        uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
+
+        if (c->prepare_until_usec > 0)
+                due = MIN(due, c->prepare_until_usec);
+        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 20, USEC_PER_MSEC), USEC_PER_MINUTE));
+}
+
+/* ---- the end of a connection, of an attempt, of a registration ---- */
+
+static void stop_preparing(Client *c) {
+        c->loading = credential_query_free(c->loading);
+        c->signing = credential_query_free(c->signing);
+        c->reading = work_forget(c->reading);
+        c->prepare_until_usec = 0;
+}
+
+static void disconnect(Client *c) {
+        stop_preparing(c);
+        c->transport = transport_free(c->transport);
+}
+
+/* Gives back all that an attempt holds. The key does not stay in memory between attempts. */
+static void release(Client *c) {
+        disconnect(c);
+        slot_release(&c->slot);
+        c->credential = credential_unref(c->credential);
+        free(c->payload);
+        c->payload = NULL;
+}
+
+static void end_registration(Client *c) {
+        if (!c->registration)
+                return;
+
+        release(c);
+        c->history = dps_registration_history(c->registration);
+        c->registration = dps_registration_free(c->registration);
+        slot_leave(&c->slot);
+        c->wake_usec = USEC_INFINITY;
+        settings_unref(c->settings);
+        c->settings = NULL;
+}
+
+static void attempt_failed(Client *c) {
+        DpsError error = *dps_registration_error(c->registration);
+
+        if (error.id == DPS_ERROR_THROTTLED && error.step == DPS_STEP_REGISTER)
+                slot_throttled(&c->slot, dps_registration_told_usec(c->registration)
+                                                 ?: dps_registration_next_usec(c->registration));
+        c->handlers.on_failed(&error, client_take_jobs(c), c->userdata);
+}
+
+static void assigned(Client *c, const DpsReply *reply) {
+        _cleanup_(credential_unrefp) Credential *credential = credential_ref(c->credential);
+        Jobs jobs = client_take_jobs(c);
+
+        slot_succeeded(&c->slot);
+        end_registration(c);
+        c->handlers.on_assigned(reply, credential, jobs, c->userdata);
+}
+
+/* ---- the transport's side ---- */
+
+static void on_ready(void *userdata) {
+        Client *c = userdata;
+
+        tell(c, "is logged in at %s", c->settings->endpoint);
+        act(c, dps_registration_on_ready(c->registration, moment(c)), NULL);
+}
+
+static void on_reply(const DpsReply *reply, void *userdata) {
+        Client *c = userdata;
+
+        tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
+        c->handlers.on_answer(c->userdata);
+        act(c, dps_registration_on_reply(c->registration, reply, moment_of(c, reply)), reply);
+}
+
+static void on_closed(const DpsError *error, void *userdata) {
+        Client *c = userdata;
+
+        c->transport = transport_free(c->transport);
+        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+}
+
+static const TransportHandlers transport_handlers = {
+        .on_ready = on_ready,
+        .on_reply = on_reply,
+        .on_closed = on_closed,
+};
+
+/* ---- preparing a connection ---- */
+
+static void prepare_failed(Client *c, const DpsError *error) {
+        disconnect(c);
+        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+}
+
+static void connect_with(Client *c, const char *token) {
+        const ClientCertificate *certificate = credential_certificate(c->credential);
+        const Settings *s = c->settings;
+        TransportTarget target = {
+                .host = s->endpoint,
+                .port = s->mqtt_port,
+                .ca_files = s->ca_files,
+                .id_scope = s->id_scope,
+                .registration_id = s->registration_id,
+                .api_version = s->api_version,
+                .token = token,
+                .certificates = certificate ? certificate->chain : NULL,
+                .key = certificate ? certificate->key : NULL,
+        };
+        DpsError error;
+
+        stop_preparing(c);
+        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
+        if (transport_connect(c->transport_class, &target, &transport_handlers, c, &c->transport, &error) < 0)
+                prepare_failed(c, &error);
+        else
+                arm(c);
+}
+
+static void on_signed(char *token, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+        _cleanup_(erase_and_freep) char *owned = token;
+
+        c->signing = NULL;
+        if (error)
+                prepare_failed(c, error);
+        else
+                connect_with(c, owned);
+}
+
+static void sign_and_connect(Client *c) {
+        const Settings *s = c->settings;
+        _cleanup_(erase_and_freep) char *token = NULL;
+        _cleanup_(freep) char *resource = NULL;
+        uint64_t expiry_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC + TOKEN_LIFETIME_SEC;
+        DpsError error;
+        int r;
+
+        if (c->method == METHOD_X509)
+                return connect_with(c, NULL);
+
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
+        r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
+        if (r >= 0)
+                r = credential_sign(c->credential, c->world, resource, expiry_sec,
+                                    DPS_SAS_POLICY_REGISTRATION, &token, on_signed, c, &c->signing, &error);
+        if (r < 0)
+                prepare_failed(c, &error);
+        else if (r > 0)
+                connect_with(c, token);
+}
+
+static void payload_run(void *task) {
+        PayloadTask *t = task;
+        size_t size;
+
+        t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
+        if (t->r >= 0 && strlen(t->text) != size)
+                t->r = -EBADMSG;
+}
+
+static void payload_free(void *task) {
+        PayloadTask *t = task;
+
+        free(t->path);
+        free(t->text);
+        free(t);
+}
+
+static void payload_done(void *task) {
+        PayloadTask *t = task;
+        Client *c = t->client;
+        DpsError error;
+        int r = t->r;
+
+        c->reading = NULL;
+        c->payload = r >= 0 ? TAKE_PTR(t->text) : NULL;
+        payload_free(t);
+        if (r >= 0) {
+                prepare(c);
+                return;
+        }
+        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
+                      "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
+                      r == -EBADMSG ? "it has a zero byte" : strerror(-r));
+        prepare_failed(c, &error);
+}
+
+static int read_payload(Client *c) {
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = payload_run, .done = payload_done, .free = payload_free
+        };
+        PayloadTask *t = calloc(1, sizeof(*t));
+        int r = -ENOMEM;
+
+        if (t) {
+                t->client = c;
+                t->path = strdup(c->settings->payload_file);
+                r = t->path ? work_begin(c->world, &class, t, &c->reading) : -ENOMEM;
+        }
+        if (r < 0 && t)
+                payload_free(t);
+        return r;
+}
+
+static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+
+        c->loading = NULL;
+        if (error) {
+                prepare_failed(c, error);
+                return;
+        }
+        credential_unref(c->credential);
+        c->credential = credential;
+        prepare(c);
+}
+
+static bool has_right_credential(const Client *c) {
+        return c->credential && credential_method(c->credential) == c->method &&
+               credential_index(c->credential) == dps_registration_credential(c->registration);
+}
+
+/* The next thing that a connection needs and that is not there yet; or the connection. */
+static void prepare(Client *c) {
+        DpsError error;
+        int r = 0;
+
+        if (c->prepare_until_usec == 0)
+                c->prepare_until_usec = now(c) + PREPARE_DEADLINE_USEC;
+        if (!has_right_credential(c))
+                r = credential_load(c->world,
+                                    &(CredentialWish){ .settings = c->settings,
+                                                       .registration_id = c->settings->registration_id,
+                                                       .kept = c->method,
+                                                       .index = dps_registration_credential(c->registration),
+                                                       .only = true },
+                                    on_credential, c, &c->loading);
+        else if (c->settings->payload_file && !c->payload)
+                r = read_payload(c);
+        else
+                return sign_and_connect(c);
+
+        if (r < 0) {
+                dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+                prepare_failed(c, &error);
+                return;
+        }
+        arm(c);
+}
+
+static void prepare_timed_out(Client *c) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not come within %u s",
+                      c->reading ? c->settings->payload_file : "the key",
+                      (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
+        prepare_failed(c, &error);
+}
+
+/* ---- actions ---- */
+
+static int register_body(Client *c, char **ret, DpsError *error) {
+        const Settings *s = c->settings;
+        int r;
+
+        r = dps_register_body(s->registration_id, s->payload_file ? c->payload : s->payload, ret);
+        if (r == -EBADMSG)
+                dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "%s is not a JSON object",
+                              s->payload_file ?: "Payload=");
+        else if (r < 0)
+                dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_REGISTER, "out of memory");
+        return r;
+}
+
+static int send_request(Client *c, const DpsRequest *request, DpsError *error) {
+        _cleanup_(freep) char *body = NULL;
+        bool is_poll = request->kind == DPS_REQUEST_POLL;
+        int r;
+
+        tell(c, "asks DPS: request %" PRIu64 ", %s", request->request_id, is_poll ? "poll" : "register");
+        if (!is_poll) {
+                r = register_body(c, &body, error);
+                if (r < 0)
+                        return r;
+        }
+        r = transport_send(c->transport, request, body);
+        if (r < 0)
+                dps_error_set(error, DPS_ERROR_LOST, is_poll ? DPS_STEP_POLL : DPS_STEP_REGISTER,
+                              "the request cannot be sent");
+        return r;
+}
+
+/* Whether an attempt has failed since what is remembered was told last. */
+static bool has_failed(const Client *c) {
+        return dps_registration_history(c->registration).attempts > c->history.attempts;
+}
+
+/* Carries out the machine's answer to an event. */
+static void act(Client *c, DpsAction action, const DpsReply *reply) {
+        bool failed = has_failed(c);
+        DpsError error;
+
+        c->wake_usec = action.wake_usec;
+        c->history = dps_registration_history(c->registration);
+        switch (action.type) {
+        case DPS_ACTION_WAIT:
+                break;
+        case DPS_ACTION_SEND:
+                if (send_request(c, &action.request, &error) < 0)
+                        return prepare_failed(c, &error);
+                break;
+        case DPS_ACTION_CONNECT:
+                tell(c, "connects to %s", c->settings->endpoint);
+                disconnect(c);
+                return prepare(c);
+        case DPS_ACTION_RELEASE:
+                release(c);
+                arm(c);
+                if (failed)
+                        return attempt_failed(c);
+                break;
+        case DPS_ACTION_FINISH:
+                return assigned(c, reply);
+        }
+        arm(c);
+        c->handlers.on_changed(c->userdata);
+}
+
+/* ---- the owner's side ---- */
+
+static bool is_begun(const Client *c) {
+        return dps_registration_state(c->registration) != DPS_REGISTRATION_IDLE;
+}
+
+static void on_timer(void *userdata) {
+        Client *c = userdata;
+
+        if (c->prepare_until_usec > 0 && now(c) >= c->prepare_until_usec)
+                prepare_timed_out(c);
+        else
+                act(c, dps_registration_on_time(c->registration, moment(c)), NULL);
+}
+
+/* DPS throttled a neighbour. The machine takes no request back, and asks for operations on. */
+static void on_paused(uint64_t until_usec, void *userdata) {
+        Client *c = userdata;
+
+        if (c->registration && is_begun(c) && c->slot.state != SLOT_WANTED)
+                act(c, dps_registration_pause(c->registration, until_usec, moment(c)), NULL);
+}
+
+/* A slot is held, or none is needed: the machine gets the event that it waits for. */
+static void advance(Client *c) {
+        act(c,
+            is_begun(c) ? dps_registration_on_time(c->registration, moment(c))
+                        : dps_registration_begin(c->registration, moment(c)),
+            NULL);
+}
+
+/* While the scope is paused nobody takes a slot to wait in: the machine gets the time, and plans by it. */
+static bool waits_for_scope(Client *c) {
+        uint64_t until = slot_paused_until_usec(&c->slot);
+
+        if (until <= now(c))
+                return false;
+        (void) dps_registration_pause(c->registration, until, moment(c));
+        if (is_begun(c) && dps_registration_next_usec(c->registration) <= now(c))
+                return false; /* it only asks for its operation */
+
+        slot_release(&c->slot);
+        if (is_begun(c))
+                c->handlers.on_changed(c->userdata);
+        else
+                advance(c);
+        return true;
+}
+
+static void on_granted(void *userdata) {
+        Client *c = userdata;
+
+        if (!waits_for_scope(c))
+                advance(c);
+}
+
+int client_new(World *world, Window *window, TransportClass *transport, const ClientHandlers *handlers,
+               void *userdata, Client **ret) {
+        _cleanup_(client_freep) Client *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        *c = (Client){ .world = world,
+                       .window = window,
+                       .transport_class = transport,
+                       .handlers = *handlers,
+                       .userdata = userdata,
+                       .wake_usec = USEC_INFINITY,
+                       .slot = { .on_granted = on_granted, .on_paused = on_paused, .userdata = c } };
+        r = timer_new(world, on_timer, c, &c->timer);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Client *client_free(Client *c) {
+        if (!c)
+                return NULL;
+
+        client_cancel(c);
+        jobs_done(&c->jobs);
+        timer_free(c->timer);
+        free(c);
+        return NULL;
+}
+
+int client_begin(Client *c, Settings *settings, Method method, const DpsRegistrationHistory *history) {
+        int r;
+
+        client_cancel(c);
+        r = slot_enter(&c->slot, c->window, settings->id_scope, settings->endpoint);
+        if (r < 0)
+                return r;
+        r = dps_registration_new(MAX(credential_count(settings, method), 1U), history, &c->registration);
+        if (r < 0) {
+                slot_leave(&c->slot);
+                return r;
+        }
+
+        c->settings = settings_ref(settings);
+        c->method = method;
+        c->history = *history;
+        c->fingerprint[0] = 0;
+        /* Who is too early waits without a slot. */
+        if (MAX(history->next_usec, history->not_before_usec) > now(c))
+                advance(c);
+        return 0;
+}
+
+void client_attempt(Client *c, Credential *credential) {
+        ClientState state = client_state(c);
+
+        if (state != CLIENT_BEGUN && state != CLIENT_PARKED && state != CLIENT_BETWEEN)
+                return;
+        if (client_next_usec(c) > now(c) || waits_for_scope(c))
+                return;
+
+        credential_unref(c->credential);
+        c->credential = credential ? credential_ref(credential) : NULL;
+        if (slot_acquire(&c->slot))
+                advance(c);
+        else
+                c->handlers.on_changed(c->userdata);
+}
+
+void client_hasten(Client *c, uint64_t spread_usec) {
+        if (client_state(c) == CLIENT_BETWEEN)
+                act(c, dps_registration_hasten(c->registration, spread_usec, moment(c)), NULL);
+}
+
+void client_fail(Client *c, const DpsError *error) {
+        if (client_state(c) == CLIENT_IN_FLIGHT)
+                prepare_failed(c, error);
+}
+
+void client_cancel(Client *c) {
+        if (!c->registration)
+                return;
+        timer_set(c->timer, USEC_INFINITY, 0);
+        end_registration(c);
+}
+
+int client_add_job(Client *c, uint64_t id) {
+        uint64_t *ids = reallocarray(c->jobs.ids, c->jobs.n + 1, sizeof(*ids));
+
+        if (!ids)
+                return -ENOMEM;
+        c->jobs.ids = ids;
+        c->jobs.ids[c->jobs.n++] = id;
+        return 0;
+}
+
+size_t client_n_jobs(const Client *c) {
+        return c->jobs.n;
+}
+
+Jobs client_take_jobs(Client *c) {
+        Jobs jobs = c->jobs;
+
+        c->jobs = (Jobs){ 0 };
+        return jobs;
+}
+
+/* ---- views ---- */
+
+ClientState client_state(const Client *c) {
+        if (!c->registration)
+                return CLIENT_IDLE;
+        if (c->slot.state == SLOT_WANTED)
+                return CLIENT_QUEUED;
+        if (dps_registration_in_flight(c->registration))
+                return CLIENT_IN_FLIGHT;
+        if (!is_begun(c))
+                return CLIENT_BEGUN;
+        return dps_registration_state(c->registration) == DPS_REGISTRATION_PARKED ? CLIENT_PARKED
+                                                                                  : CLIENT_BETWEEN;
+}
+
+uint64_t client_next_usec(const Client *c) {
+        switch (client_state(c)) {
+        case CLIENT_BEGUN:
+                return 0;
+        case CLIENT_PARKED:
+        case CLIENT_BETWEEN:
+                return dps_registration_next_usec(c->registration);
+        case CLIENT_IDLE:
+        case CLIENT_QUEUED:
+        case CLIENT_IN_FLIGHT:
+        case _CLIENT_STATE_MAX:
+                return USEC_INFINITY;
+        }
+        abort();
+}
+
+uint64_t client_told_usec(const Client *c) {
+        return c->registration ? dps_registration_told_usec(c->registration) : 0;
+}
+
+const DpsError *client_error(const Client *c) {
+        static const DpsError none = { .id = DPS_ERROR_NONE };
+
+        return c->registration ? dps_registration_error(c->registration) : &none;
+}
+
+const DpsRegistrationHistory *client_history(Client *c) {
+        if (c->registration)
+                c->history = dps_registration_history(c->registration);
+        return &c->history;
+}
+
+const char *client_fingerprint(const Client *c) {
+        return c->fingerprint;
+}
+
+const char *client_transport(const Client *c) {
+        return c->transport_class->name;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include "credential/certificate.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <strings.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "config/secret.h"
+#include "credential/credential-error.h"
+
+#define CERTIFICATE_FILE_MAX (256U * 1024)
+#define CHAIN_MAX 16
+
+/* What is loaded, and where its errors go. */
+typedef struct Loading {
+        const Settings *settings;
+        const char *certificate, *private_key; /* references */
+        DpsError *error;
+} Loading;
+
+static void biop(BIO **b) {
+        BIO_free(*b);
+}
+
+static void x509p(X509 **x) {
+        X509_free(*x);
+}
+
+/* --- certificates --------------------------------------------------------------------------------------------- */
+
+static int certificate_error(const Loading *l, int r, const char *what) {
+        return credential_error(l->error, r, &l->settings->certificates_place, "Certificate", "%s: %s",
+                                l->certificate, what);
+}
+
+static int private_key_error(const Loading *l, int r, const char *what) {
+        return credential_error(l->error, r, &l->settings->certificates_place, "PrivateKey", "%s: %s",
+                                l->private_key, what);
+}
+
+/* With a reason that names the file already. */
+static int reason_error(const Loading *l, int r, const char *key, const char *reason) {
+        return credential_error(l->error, r, &l->settings->certificates_place, key, "%s",
+                                reason ?: strerror(-r));
+}
+
+static int read_certificate_file(const Loading *l, char **ret, size_t *ret_size) {
+        _cleanup_(freep) char *path = NULL, *reason = NULL;
+        int r;
+
+        r = secret_path(l->certificate, &path, &reason);
+        if (r < 0)
+                return reason_error(l, r, "Certificate", reason);
+        r = file_read(path, CERTIFICATE_FILE_MAX, ret, ret_size);
+        if (r < 0)
+                return certificate_error(l, r, r == -EFBIG ? "larger than 256 kB" : strerror(-r));
+        return 0;
+}
+
+/* -ENODATA: there is no more. -EBADMSG: damaged. */
+static int read_next_certificate(BIO *bio, X509 **ret) {
+        unsigned long e;
+        X509 *x;
+
+        ERR_clear_error();
+        x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+        if (x) {
+                *ret = x;
+                return 0;
+        }
+
+        e = ERR_peek_last_error();
+        return ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE ? -ENODATA
+                                                                                         : -EBADMSG;
+}
+
+static int read_chain(BIO *bio, STACK_OF(X509) * chain) {
+        int r;
+
+        for (;;) {
+                _cleanup_(x509p) X509 *x = NULL;
+
+                r = read_next_certificate(bio, &x);
+                if (r < 0)
+                        break;
+                if (sk_X509_num(chain) == CHAIN_MAX)
+                        return -E2BIG;
+                if (sk_X509_push(chain, x) <= 0)
+                        return -ENOMEM;
+                x = NULL;
+        }
+        if (r == -ENODATA && sk_X509_num(chain) > 0)
+                return 0;
+        return r;
+}
+
+static int parse_chain(const Loading *l, const char *text, size_t size, ClientCertificate *c) {
+        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
+        int r;
+
+        c->chain = sk_X509_new_null();
+        r = bio && c->chain ? read_chain(bio, c->chain) : -ENOMEM;
+        if (r == -ENODATA)
+                return certificate_error(
+                        l, r, "there is no PEM certificate in it: name the device's certificate here");
+        if (r == -E2BIG)
+                return certificate_error(l, r, "it has a chain of more than 16 certificates");
+        return r < 0 ? certificate_error(l, r, "a certificate in it is damaged: copy it again") : 0;
+}
+
+/* --- private keys --------------------------------------------------------------------------------------------- */
+
+/* OpenSSL would ask on the terminal, and wait for ever. */
+static int refuse_passphrase(char *buffer, int size, int is_writing, void *userdata) {
+        bool *was_asked = userdata;
+
+        *was_asked = true;
+        return -1;
+}
+
+static const char *explain_key(const char *text, bool was_asked) {
+        if (was_asked)
+                return "the key is encrypted, and nobody is there to type its passphrase: store it without "
+                       "(openssl pkey -in OLD -out NEW), with mode 0600";
+        if (strstr(text, "-----BEGIN TSS2 PRIVATE KEY-----"))
+                return "a key of a TPM: this version of dpsd takes only PEM private keys";
+        return "there is no PEM private key in it: name the file of the certificate's key";
+}
+
+static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY **ret) {
+        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
+        bool was_asked = false;
+        EVP_PKEY *key;
+
+        if (!bio)
+                return private_key_error(l, -ENOMEM, "");
+        key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &was_asked);
+        if (!key)
+                return private_key_error(l, -EBADMSG, explain_key(text, was_asked));
+
+        *ret = key;
+        return 0;
+}
+
+static int read_private_key_file(const Loading *l, char **ret_path, char **ret, size_t *ret_size) {
+        _cleanup_(freep) char *path = NULL, *reason = NULL;
+        int r;
+
+        if (private_key_is_uri(l->private_key))
+                return credential_error(l->error, -EOPNOTSUPP, &l->settings->certificates_place, "PrivateKey",
+                                        "a key in hardware: this version of dpsd takes only key files");
+        r = secret_path(l->private_key, &path, &reason);
+        if (r >= 0)
+                r = secret_read(l->private_key, ret, ret_size, &reason);
+        if (r < 0)
+                return reason_error(l, r, "PrivateKey", reason);
+        *ret_path = TAKE_PTR(path);
+        return 0;
+}
+
+/* There may be a key in a file of certificates, too. */
+typedef struct SecretText {
+        char *text;
+        size_t size;
+} SecretText;
+
+static void secret_text_done(SecretText *t) {
+        if (t->text)
+                explicit_bzero(t->text, t->size);
+        free(t->text);
+}
+
+/* One read gives both where they are in one file, which then has to be as secret as a key is. */
+static int load_files(const Loading *l, ClientCertificate *c) {
+        bool is_one_file = streq(l->certificate, l->private_key);
+        _cleanup_(secret_text_done) SecretText chain = { 0 }, key = { 0 };
+        int r;
+
+        if (!is_one_file) {
+                r = read_certificate_file(l, &chain.text, &chain.size);
+                if (r >= 0)
+                        r = parse_chain(l, chain.text, chain.size, c);
+                if (r < 0)
+                        return r;
+        }
+        r = read_private_key_file(l, &c->key_reference, &key.text, &key.size);
+        if (r >= 0 && is_one_file)
+                r = parse_chain(l, key.text, key.size, c);
+        return r < 0 ? r : parse_key(l, key.text, key.size, &c->key);
+}
+
+/* --- checks --------------------------------------------------------------------------------------------------- */
+
+/* -ENODATA: there is none, or it is not text. */
+static int common_name(const X509 *x, char **ret) {
+        const X509_NAME *subject = X509_get_subject_name(x);
+        int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
+        unsigned char *text = NULL;
+        bool is_text;
+        char *copy;
+
+        if (i < 0)
+                return -ENODATA;
+        n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
+        if (n < 0)
+                return -ENODATA;
+
+        is_text = n > 0 && strlen((const char *) text) == (size_t) n;
+        copy = is_text ? strdup((const char *) text) : NULL;
+        OPENSSL_free(text);
+        if (!copy)
+                return is_text ? -ENOMEM : -ENODATA;
+        *ret = copy;
+        return 0;
+}
+
+static uint64_t usec_from_asn1(const ASN1_TIME *t) {
+        struct tm tm;
+        time_t sec;
+
+        if (!ASN1_TIME_to_tm(t, &tm))
+                return 0;
+        sec = timegm(&tm);
+        return sec > 0 ? (uint64_t) sec * USEC_PER_SEC : 0;
+}
+
+static int check_leaf(const Loading *l, const char *registration_id, ClientCertificate *c) {
+        X509 *leaf = sk_X509_value(c->chain, 0);
+        int r;
+
+        if (X509_check_private_key(leaf, c->key) != 1)
+                return private_key_error(l, -EINVAL,
+                                         "not the key of the first certificate in Certificate=: "
+                                         "the device's certificate comes first, and its key goes here");
+
+        r = common_name(leaf, &c->common_name);
+        if (r == -ENODATA)
+                return certificate_error(l, r,
+                                         "its subject has no common name: request one whose common name is "
+                                         "the registration ID");
+        if (r < 0)
+                return certificate_error(l, r, "");
+        if (strcasecmp(c->common_name, registration_id) != 0) {
+                _cleanup_(freep) char *name = text_for_people(c->common_name, strlen(c->common_name), 64);
+
+                return credential_error(
+                        l->error, -EINVAL, &l->settings->certificates_place, "Certificate",
+                        "%s: its common name is \"%s\", but must be the registration ID, \"%s\"",
+                        l->certificate, name ?: "", registration_id);
+        }
+
+        c->not_before_usec = usec_from_asn1(X509_get0_notBefore(leaf));
+        c->not_after_usec = usec_from_asn1(X509_get0_notAfter(leaf));
+        return 0;
+}
+
+/* --- as text -------------------------------------------------------------------------------------------------- */
+
+static int bio_to_text(BIO *bio, char **ret) {
+        char *data;
+        long n = BIO_get_mem_data(bio, &data);
+
+        if (n <= 0)
+                return -ENOMEM;
+        *ret = strndup(data, (size_t) n);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* Encoded again, so that nothing else in the files is published, such as a key that somebody keeps beside the chain. */
+static int set_texts(const Loading *l, ClientCertificate *c) {
+        _cleanup_(biop) BIO *chain = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_mem());
+
+        if (!chain || !key)
+                return -ENOMEM;
+        for (int i = 0; i < sk_X509_num(c->chain); i++)
+                if (!PEM_write_bio_X509(chain, sk_X509_value(c->chain, i)))
+                        return -ENOMEM;
+        if (bio_to_text(chain, &c->pem) < 0)
+                return -ENOMEM;
+        if (!l->settings->share_key)
+                return 0;
+        if (!PEM_write_bio_PrivateKey(key, c->key, NULL, NULL, 0, NULL, NULL))
+                return -ENOMEM;
+        return bio_to_text(key, &c->key_pem);
+}
+
+static int load(const Loading *l, const char *registration_id, ClientCertificate *c) {
+        int r;
+
+        r = load_files(l, c);
+        if (r < 0)
+                return r;
+        r = check_leaf(l, registration_id, c);
+        if (r < 0)
+                return r;
+        r = set_texts(l, c);
+        return r < 0 ? certificate_error(l, r, "") : 0;
+}
+
+int client_certificate_load(const Settings *s, const char *certificate, const char *private_key,
+                            const char *registration_id, ClientCertificate *ret, DpsError *error) {
+        _cleanup_(client_certificate_done) ClientCertificate c = { 0 };
+        const Loading l = { s, certificate, private_key, error };
+        int r;
+
+        r = load(&l, registration_id, &c);
+        /* Other users of OpenSSL in this thread must not find our failures. */
+        ERR_clear_error();
+        if (r < 0)
+                return r;
+
+        *ret = c;
+        c = (ClientCertificate){ 0 };
+        return 0;
+}
+
+void client_certificate_done(ClientCertificate *c) {
+        sk_X509_pop_free(c->chain, X509_free);
+        EVP_PKEY_free(c->key);
+        free(c->pem);
+        erase_and_free(c->key_pem);
+        free(c->key_reference);
+        free(c->common_name);
+        *c = (ClientCertificate){ 0 };
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <errno.h>
+
+#include "credential/credential-error.h"
+#include "credential/credential-internal.h"
+
+static const Place nowhere;
+
+/* What came of one method. */
+typedef struct Outcome {
+        int r;
+        DpsError error;
+} Outcome;
+
+static int unsupported_method(Method method, DpsError *error) {
+        return credential_error(error, -EOPNOTSUPP, &nowhere, "Method",
+                                "%s: this version of dpsd has no such attestation: use symmetric-key or x509",
+                                method_to_string(method));
+}
+
+/* Starts with the index that is wished for. The first failure is the one that is told. Without memory nothing is known about
+ * a key: another one must not take its place. */
+static int try_method(const CredentialWish *wish, Method method, Credential **ret, DpsError *error) {
+        bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
+        const CredentialClass *class = credential_class(method);
+        CredentialSource source = { wish->settings, wish->registration_id, 0 };
+        unsigned n, first;
+        int r;
+
+        if (!class)
+                return unsupported_method(method, error);
+        n = class->count(wish->settings);
+        first = is_wished && wish->index < n ? wish->index : 0;
+
+        source.index = first;
+        r = credential_new(class, &source, ret, error);
+        if (r >= 0 || r == -ENOMEM || (is_wished && wish->only))
+                return r;
+        for (source.index = 0; source.index < n; source.index++) {
+                DpsError ignored = { 0 };
+
+                if (source.index != first && credential_new(class, &source, ret, &ignored) >= 0)
+                        return 0;
+        }
+        return r;
+}
+
+/* A key that is missing or damaged does not make this another device: only a change of the configuration does. */
+static bool is_kept(const Settings *s, Method method) {
+        for (unsigned i = 0; i < s->n_methods; i++)
+                if (s->methods[i] == method)
+                        return credential_count(s, method) > 0;
+        return false;
+}
+
+int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error) {
+        bool is_tried = is_kept(wish->settings, wish->kept);
+        Outcome told = { .r = -EINVAL }, kept = { 0 };
+
+        assert(wish->settings->n_methods > 0);
+        if (is_tried) {
+                kept.r = try_method(wish, wish->kept, ret, &kept.error);
+                if (kept.r >= 0)
+                        return 0;
+                if (kept.r != -EOPNOTSUPP) {
+                        *error = kept.error;
+                        return kept.r;
+                }
+        }
+
+        for (unsigned i = 0; i < wish->settings->n_methods; i++) {
+                Method method = wish->settings->methods[i];
+                Outcome a = { 0 };
+
+                /* Its files have been read already. */
+                if (is_tried && method == wish->kept)
+                        a = kept;
+                else
+                        a.r = try_method(wish, method, ret, &a.error);
+                if (a.r >= 0)
+                        return 0;
+                /* That this build does not support a method is told only where there is nothing else to tell. */
+                if (i == 0 || told.r == -EOPNOTSUPP || a.r == -ENOMEM)
+                        told = a;
+                if (a.r == -ENOMEM)
+                        break;
+        }
+
+        *error = told.error;
+        return told.r;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#include "credential/credential-error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "basic/cleanup.h"
+
+static DpsErrorId id_from_errno(int r) {
+        if (r == -ENOMEM)
+                return DPS_ERROR_MEMORY;
+        return r == -EAGAIN || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY : DPS_ERROR_CONFIG;
+}
+
+int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
+        _cleanup_(freep) char *what = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&what, format, ap) < 0) {
+                what = NULL;
+                r = -ENOMEM;
+        }
+        va_end(ap);
+        if (r == -ENOMEM)
+                dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "out of memory");
+        else if (place->file)
+                dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "%s:%u: %s=: %s", place->file,
+                              place->line, key, what);
+        else
+                dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "%s=: %s", key, what);
+        return r;
+}

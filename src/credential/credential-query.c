@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "credential/credential-internal.h"
+
+/* What runs on the worker: the task is the query. It is freed by the world, in whatever thread that is done. */
+struct CredentialQuery {
+        Work *work; /* NULL once the handler is called, which may free the query */
+        void *userdata;
+        DpsError error;
+};
+
+CredentialQuery *credential_query_free(CredentialQuery *q) {
+        if (q)
+                work_forget(TAKE_PTR(q->work));
+        return NULL;
+}
+
+/* --- loading -------------------------------------------------------------------------------------------------- */
+
+typedef struct LoadQuery {
+        CredentialQuery query;
+        CredentialWish wish;
+        char *registration_id;
+        credential_handler_t handler;
+        Credential *credential;
+} LoadQuery;
+
+static void load_query_free(void *task) {
+        LoadQuery *q = task;
+
+        if (!q)
+                return;
+        credential_unref(q->credential);
+        settings_unref(q->wish.settings);
+        free(q->registration_id);
+        free(q);
+}
+
+static void load_query_run(void *task) {
+        LoadQuery *q = task;
+
+        (void) credential_choose(&q->wish, &q->credential, &q->query.error);
+        /* The next work in this thread must not find our failures. */
+        ERR_clear_error();
+}
+
+static void load_query_done(void *task) {
+        LoadQuery *q = task;
+        const DpsError *error;
+
+        q->query.work = NULL;
+        error = q->credential ? NULL : &q->query.error;
+        q->handler(TAKE_PTR(q->credential), error, q->query.userdata);
+        load_query_free(q);
+}
+
+static const WorkClass load_class = { WORK_KEYS, load_query_run, load_query_done, load_query_free };
+
+int credential_load(World *w, const CredentialWish *wish, credential_handler_t handler, void *userdata,
+                    CredentialQuery **ret) {
+        LoadQuery *q = malloc(sizeof(LoadQuery));
+        int r;
+
+        if (!q)
+                return -ENOMEM;
+        *q = (LoadQuery){ .query.userdata = userdata,
+                          .wish = *wish,
+                          .registration_id = strdup(wish->registration_id),
+                          .handler = handler };
+        settings_ref(wish->settings);
+        q->wish.registration_id = q->registration_id;
+        r = q->registration_id ? work_begin(w, &load_class, q, &q->query.work) : -ENOMEM;
+        if (r < 0) {
+                load_query_free(q);
+                return r;
+        }
+
+        if (ret)
+                *ret = &q->query;
+        return 0;
+}
+
+/* --- signing -------------------------------------------------------------------------------------------------- */
+
+typedef struct SignQuery {
+        CredentialQuery query;
+        Credential *credential;
+        char *resource, *policy;
+        uint64_t expiry_sec;
+        credential_token_handler_t handler;
+        char *token;
+} SignQuery;
+
+static void sign_query_free(void *task) {
+        SignQuery *q = task;
+
+        if (!q)
+                return;
+        credential_unref(q->credential);
+        free(q->resource);
+        free(q->policy);
+        erase_and_free(q->token);
+        free(q);
+}
+
+static void sign_query_run(void *task) {
+        SignQuery *q = task;
+
+        (void) q->credential->class->sign(q->credential, q->resource, q->expiry_sec, q->policy, &q->token,
+                                          &q->query.error);
+        ERR_clear_error();
+}
+
+static void sign_query_done(void *task) {
+        SignQuery *q = task;
+        const DpsError *error;
+
+        q->query.work = NULL;
+        error = q->token ? NULL : &q->query.error;
+        q->handler(TAKE_PTR(q->token), error, q->query.userdata);
+        sign_query_free(q);
+}
+
+static const WorkClass sign_class = { WORK_KEYS, sign_query_run, sign_query_done, sign_query_free };
+
+/* Takes `q`. */
+static int begin_signing(SignQuery *q, World *w, const char *resource, const char *policy,
+                         CredentialQuery **ret) {
+        int r;
+
+        q->resource = strdup(resource);
+        q->policy = policy ? strdup(policy) : NULL;
+        r = q->resource && (q->policy || !policy) ? work_begin(w, &sign_class, q, &q->query.work) : -ENOMEM;
+        if (r < 0) {
+                sign_query_free(q);
+                return r;
+        }
+
+        if (ret)
+                *ret = &q->query;
+        return 0;
+}
+
+int credential_sign(Credential *c, World *w, const char *resource, uint64_t expiry_sec, const char *policy,
+                    char **ret, credential_token_handler_t handler, void *userdata,
+                    CredentialQuery **ret_query, DpsError *error) {
+        SignQuery *q;
+        int r;
+
+        assert(c->class->sign);
+        if (!c->class->is_slow) {
+                r = c->class->sign(c, resource, expiry_sec, policy, ret, error);
+                return r < 0 ? r : 1;
+        }
+
+        q = malloc(sizeof(SignQuery));
+        if (q)
+                *q = (SignQuery){ .query.userdata = userdata,
+                                  .credential = credential_ref(c),
+                                  .expiry_sec = expiry_sec,
+                                  .handler = handler };
+        r = q ? begin_signing(q, w, resource, policy, ret_query) : -ENOMEM;
+        if (r < 0)
+                dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "the token cannot be signed now: %s",
+                              strerror(-r));
+        return r;
+}

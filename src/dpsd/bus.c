@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/bus.h"
+
+#include <errno.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include <systemd/sd-login.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsd/bus-internal.h"
+#include "dpsd/log.h"
+
+/*
+ * The way to the name:
+ *
+ *      connect ──> (no bus: sd-bus watches for its socket) ──> connected ──> request the name ──> ours
+ *         ^─────────── retry <── disconnected, or refused ──────────┘
+ *
+ * Nothing on it waits: a bus that is late, restarts or never comes costs nobody anything. In retry, and not in the
+ * handlers of sd-bus, the old connection is put away.
+ */
+
+#define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
+#define RETRY_MIN_USEC (100 * USEC_PER_MSEC)
+#define RETRY_MAX_USEC (5 * USEC_PER_MINUTE)
+/* While sd-bus watches for the socket, or logs in. Only for what it may have missed. */
+#define CONNECTING_MIN_USEC (10 * USEC_PER_SEC)
+
+static void arm_retry(Bus *b, uint64_t usec) {
+        int r;
+
+        /* A tenth of slack. */
+        (void) sd_event_source_set_time_accuracy(b->retry, usec / 10 + 1);
+        r = sd_event_source_set_time_relative(b->retry, usec);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(b->retry, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_error("D-Bus: no timer, so no bus from here on: %s", strerror(-r));
+}
+
+static void retry_later(Bus *b) {
+        arm_retry(b, b->retry_usec);
+        b->retry_usec = MIN(b->retry_usec * 2, RETRY_MAX_USEC);
+}
+
+/* Once until the name is ours again: what is tried over and over is told only the first time. */
+static void log_failure(Bus *b, int level, const char *what, const char *why) {
+        log_message(b->failure_is_logged ? LOG_DEBUG : level, NULL, "D-Bus: %s: %s", what, why);
+        b->failure_is_logged = true;
+}
+
+static void drop_connection(Bus *b) {
+        b->is_connected = false;
+        b->state_shown = NULL;
+        identity_bus_forget_all(b);
+        b->access = access_free(b->access);
+        b->connection = sd_bus_close_unref(b->connection);
+}
+
+static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Bus *b = userdata;
+
+        /* Signals would only pile up from here on. */
+        b->is_connected = false;
+        log_failure(b, LOG_WARNING, "the connection is lost", "connecting again as soon as there is a bus");
+        retry_later(b);
+        return 0;
+}
+
+/* "process 1234 (other.service)" */
+static void describe_process(pid_t pid, char *buffer, size_t size) {
+        _cleanup_(freep) char *unit = NULL, *command = NULL;
+        char path[64];
+        size_t length = 0;
+
+        snprintf(path, sizeof(path), "/proc/%d/comm", (int) pid);
+        if (sd_pid_get_unit(pid, &unit) < 0 && file_read(path, 64, &command, &length) >= 0)
+                command[strcspn(command, "\n")] = '\0';
+        snprintf(buffer, size, "process %d (%s)", (int) pid, unit ?: command ?: "of unknown name");
+}
+
+static int on_owner_pid(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        char owner[256] = "somebody else";
+        uint32_t pid;
+
+        if (!sd_bus_message_is_method_error(reply, NULL) && sd_bus_message_read(reply, "u", &pid) > 0)
+                describe_process((pid_t) pid, owner, sizeof(owner));
+        log_failure(userdata, LOG_ERR, "the name " DPS_BUS_NAME " is taken, waiting until it is free", owner);
+        return 0;
+}
+
+static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        const sd_bus_error *refusal = sd_bus_message_get_error(reply);
+        Bus *b = userdata;
+        uint32_t answer;
+
+        if (refusal) {
+                log_failure(b, LOG_ERR,
+                            sd_bus_error_has_name(refusal, SD_BUS_ERROR_ACCESS_DENIED)
+                                    ? "cannot get the name " DPS_BUS_NAME " (is " DPS_BUS_NAME
+                                      ".conf installed, and was the bus reloaded since?)"
+                                    : "cannot get the name " DPS_BUS_NAME,
+                            refusal->message);
+                retry_later(b);
+                return 0;
+        }
+        /* 2: in the queue; NameAcquired comes when it is free. */
+        if (sd_bus_message_read(reply, "u", &answer) > 0 && answer == 2)
+                (void) sd_bus_call_method_async(b->connection, NULL, "org.freedesktop.DBus",
+                                                "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                                "GetConnectionUnixProcessID", on_owner_pid, b, "s",
+                                                DPS_BUS_NAME);
+        return 0;
+}
+
+static void request_name(Bus *b) {
+        int r;
+
+        r = sd_bus_request_name_async(b->connection, NULL, DPS_BUS_NAME, SD_BUS_NAME_QUEUE, on_name_requested,
+                                      b);
+        if (r < 0) {
+                log_failure(b, LOG_ERR, "cannot ask for the name " DPS_BUS_NAME, strerror(-r));
+                retry_later(b);
+        }
+}
+
+static int on_name_acquired(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        const char *name;
+        Bus *b = userdata;
+
+        if (sd_bus_message_read(message, "s", &name) <= 0 || !streq(name, DPS_BUS_NAME))
+                return 0;
+
+        log_message(b->failure_is_logged ? LOG_INFO : LOG_DEBUG, NULL, "D-Bus: the name %s is ours", name);
+        b->failure_is_logged = false;
+        b->retry_usec = RETRY_MIN_USEC;
+        (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
+        b->handlers.on_owned(b->userdata);
+        return 0;
+}
+
+static int on_connected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Bus *b = userdata;
+        int r;
+
+        (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
+        b->is_connected = true;
+        r = sd_bus_match_signal_async(b->connection, NULL, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                      "org.freedesktop.DBus", "NameAcquired", on_name_acquired, NULL, b);
+        if (r < 0)
+                log_failure(b, LOG_ERR, "cannot listen for our name", strerror(-r));
+        request_name(b);
+        return 0;
+}
+
+static int add_objects(Bus *b) {
+        int r;
+
+        r = sd_bus_add_object_manager(b->connection, NULL, DPS_BUS_PATH);
+        if (r < 0)
+                return r;
+        r = manager_bus_add(b);
+        if (r < 0)
+                return r;
+        r = identity_bus_add(b);
+        if (r < 0)
+                return r;
+        return log_bus_add(b);
+}
+
+/* What sd-bus itself tells of the connection. */
+static int add_local_matches(Bus *b) {
+        static const char sender[] = "org.freedesktop.DBus.Local", path[] = "/org/freedesktop/DBus/Local";
+        int r;
+
+        r = sd_bus_match_signal(b->connection, NULL, sender, path, sender, "Connected", on_connected, b);
+        if (r < 0)
+                return r;
+        return sd_bus_match_signal(b->connection, NULL, sender, path, sender, "Disconnected", on_disconnected,
+                                   b);
+}
+
+static int set_up_connection(Bus *b) {
+        const char *address = secure_getenv("DBUS_SYSTEM_BUS_ADDRESS");
+        int r;
+
+        r = sd_bus_new(&b->connection);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_address(b->connection, isempty(address) ? SYSTEM_BUS_ADDRESS : address);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_bus_client(b->connection, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_watch_bind(b->connection, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_connected_signal(b->connection, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_exit_on_disconnect(b->connection, false);
+        if (r < 0)
+                return r;
+        r = access_new(b->manager->core.groups, b, &b->access);
+        if (r < 0)
+                return r;
+        r = add_objects(b);
+        if (r < 0)
+                return r;
+        r = add_local_matches(b);
+        if (r < 0)
+                return r;
+        /* Somebody waits for an answer, and hundreds of handshakes can wait for their turn. */
+        r = sd_bus_attach_event(b->connection, b->event, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r < 0)
+                return r;
+        return sd_bus_start(b->connection);
+}
+
+static void connect_to_bus(Bus *b) {
+        int r;
+
+        drop_connection(b);
+        r = set_up_connection(b);
+        if (r < 0) {
+                log_failure(b, LOG_WARNING, "cannot connect to the system bus", strerror(-r));
+                drop_connection(b);
+                retry_later(b);
+                return;
+        }
+        arm_retry(b, MAX(b->retry_usec, CONNECTING_MIN_USEC));
+        b->retry_usec = MIN(b->retry_usec * 2, RETRY_MAX_USEC);
+}
+
+static int on_retry(sd_event_source *s, uint64_t due_usec, void *userdata) {
+        Bus *b = userdata;
+
+        if (b->is_connected) {
+                request_name(b);
+                return 0;
+        }
+        log_failure(b, LOG_NOTICE, "there is no system bus", "dpsd does without until there is one");
+        connect_to_bus(b);
+        return 0;
+}
+
+int bus_start(sd_event *event, Manager *m, const BusHandlers *handlers, void *userdata, Bus **ret) {
+        Bus *b = calloc(1, sizeof(*b));
+        int r;
+
+        if (!b)
+                return -ENOMEM;
+        *b = (Bus){ .event = event,
+                    .manager = m,
+                    .handlers = *handlers,
+                    .userdata = userdata,
+                    .retry_usec = RETRY_MIN_USEC };
+        r = sd_event_add_time_relative(event, &b->retry, CLOCK_BOOTTIME, 0, 0, on_retry, b);
+        if (r < 0) {
+                bus_stop(b);
+                return r;
+        }
+        connect_to_bus(b);
+        *ret = b;
+        return 0;
+}
+
+Bus *bus_stop(Bus *b) {
+        if (!b)
+                return NULL;
+
+        drop_connection(b);
+        sd_event_source_disable_unref(b->retry);
+        free(b);
+        return NULL;
+}

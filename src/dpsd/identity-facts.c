@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-facts.h"
+
+#include <strings.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/backoff.h"
+#include "dpsd/publication.h"
+
+static AssignmentState assignment_state(const Identity *i) {
+        const Assignment *a = keeper_newest(&i->keeper);
+        const Settings *s = i->configuration.settings;
+
+        if (!a)
+                return ASSIGNMENT_NONE;
+        if (!s)
+                return ASSIGNMENT_OURS;
+        if (strcasecmp(s->registration_id, a->registration_id) != 0)
+                return ASSIGNMENT_FOREIGN;
+        if (!streq(s->id_scope, a->id_scope) || strcasecmp(s->endpoint, a->endpoint) != 0 ||
+            (i->method != _METHOD_MAX && i->method != a->method))
+                return ASSIGNMENT_ELSEWHERE;
+        return ASSIGNMENT_OURS;
+}
+
+static void gather_clock(const Identity *i, Facts *f) {
+        f->now_usec = world_now_usec(i->core->world, CLOCK_BOOTTIME);
+        f->realtime_usec = world_now_usec(i->core->world, CLOCK_REALTIME);
+        f->clock_is_plausible = clock_is_plausible(i->core->clock);
+        f->clock_until_usec = i->core->clock_deadline_usec;
+        f->clock = f->clock_is_plausible || f->now_usec >= f->clock_until_usec ? CLOCK_TRUSTED
+                                                                               : CLOCK_WAITED_FOR;
+}
+
+static void gather_configuration(const Identity *i, Facts *f) {
+        const Configuration *c = &i->configuration;
+        const Settings *s = configuration_key_settings(c);
+
+        f->configuration = configuration_state(c);
+        f->has_settings = c->settings;
+        f->is_faulty = c->is_faulty;
+        f->configuration_error = c->is_faulty ? configuration_fault(c)->id : c->unresolved;
+        f->resolve_at_usec = c->resolving.at_usec;
+        if (c->settings) {
+                f->renew = c->settings->renew;
+                f->splay_usec = dps_fraction_usec(c->settings->splay_usec,
+                                                  dps_stable_random(c->settings->registration_id, "splay"));
+        }
+        if (s) {
+                f->lifetime_usec = s->token_lifetime_usec;
+                f->renew_before_usec = identity_renew_before_usec(s);
+        }
+}
+
+static void gather_credentials(const Identity *i, Facts *f) {
+        const CredentialCare *for_hub = identity_care_for_hub((Identity *) i);
+        const Assignment *a = identity_assignment(i);
+
+        f->for_dps = i->for_dps.state;
+        f->for_dps_error = i->for_dps.error.id;
+        f->for_dps_at_usec = i->for_dps.retry.at_usec;
+        f->for_hub = for_hub->state;
+        f->for_hub_at_usec = for_hub->retry.at_usec;
+        f->proof = i->proof;
+        f->is_recorded = a && a->fingerprint && streq(a->fingerprint, for_hub->fingerprint);
+}
+
+static void gather_assignment(const Identity *i, Facts *f) {
+        const Assignment *a = identity_assignment(i);
+
+        f->assignment = assignment_state(i);
+        f->is_durable = a;
+        f->is_announced = i->announcement.state != ANNOUNCEMENT_FIRST;
+        f->saving = keeper_saving(&i->keeper);
+        f->disk = i->keeper.disk;
+        f->save_at_usec = i->keeper.saving.at_usec;
+        f->folder = i->folder;
+        f->outputs = i->outputs;
+        f->publish_at_usec = i->publishing.at_usec;
+        f->certificate_expires_realtime_usec = i->certificate_expires_at_usec;
+        f->certificate_was_warned_of = i->certificate_was_warned_of;
+        if (!a)
+                return;
+
+        f->has_token = a->hub_auth == HUB_AUTH_SAS;
+        f->expires_realtime_usec = a->token_expires_at_usec;
+        f->renew_realtime_usec = a->renew_at_usec;
+        if (i->outputs == OUTPUTS_STALE || i->outputs == OUTPUTS_REFUSED)
+                f->standing = publication_standing(i->core->outputs, i->name, a, f->realtime_usec);
+}
+
+static void gather_client(const Identity *i, Facts *f) {
+        uint64_t oldest = i->events_usec[i->n_events % EVENTS_PER_HOUR_MAX];
+
+        f->client = client_state(i->client);
+        f->client_error = client_error(i->client)->id ?: i->keeper.record->error.id;
+        f->client_next_usec = client_next_usec(i->client);
+        f->client_told_usec = client_told_usec(i->client);
+        f->attempts = i->keeper.record->attempts;
+        f->finals = i->keeper.record->finals;
+        f->n_jobs = client_n_jobs(i->client);
+        f->asked = i->asked;
+        f->wanted_since_usec = i->wanted_since_usec;
+        f->begin_not_before_usec = i->begin_not_before_usec;
+        f->event_at_usec = oldest > 0 ? oldest + USEC_PER_HOUR : 0;
+        for (const Waiter *w = i->waiters; w; w = w->next)
+                f->n_waiters++;
+}
+
+void identity_gather(const Identity *i, Facts *ret) {
+        *ret = (Facts){ .news = i->news };
+
+        gather_clock(i, ret);
+        gather_configuration(i, ret);
+        gather_credentials(i, ret);
+        gather_assignment(i, ret);
+        gather_client(i, ret);
+}
+
+CredentialCare *identity_care_for_hub(Identity *i) {
+        const Assignment *a = identity_assignment(i);
+
+        if (!i->configuration.settings)
+                return &i->for_hub;
+        return a && i->for_dps.method != _METHOD_MAX && i->for_dps.method != a->method ? &i->for_hub
+                                                                                       : &i->for_dps;
+}
+
+uint64_t identity_renew_before_usec(const Settings *s) {
+        if (s->renew_before_percent > 0)
+                return s->token_lifetime_usec / 100 * s->renew_before_percent;
+        return s->renew_before_usec;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/keeper.h"
+
+#include <errno.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+
+#define COUNTERS_INTERVAL_USEC (15 * USEC_PER_MINUTE)
+
+static void save(Keeper *k, store_handler_t handler);
+static void on_assignment_saved(int r, void *userdata);
+
+int keeper_init(Keeper *k, World *world, Store *store, const char *name, const KeeperHandlers *handlers,
+                void *userdata) {
+        *k = (Keeper){
+                .world = world,
+                .store = store,
+                .name = name,
+                .handlers = *handlers,
+                .userdata = userdata,
+                .record = record_new(),
+        };
+        return k->record ? 0 : -ENOMEM;
+}
+
+void keeper_done(Keeper *k) {
+        if (k->store)
+                store_cancel(k->store, k);
+        k->pending = assignment_free(k->pending);
+        k->record = record_free(k->record);
+        jobs_done(&k->jobs);
+}
+
+/* ---- loading ---- */
+
+static void take_record(Keeper *k, Record *record) {
+        record_free(k->record);
+        k->record = record;
+}
+
+/* 1: there was one. */
+static int load(Keeper *k, char **ret_why) {
+        Record *record;
+        int r;
+
+        r = store_load(k->store, k->name, &record, ret_why);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        take_record(k, record);
+        return 1;
+}
+
+/* A run that was killed has not written all that binds us. What DPS has told does so also where the file is gone; whoever
+ * removes it has the rest forgotten. */
+static int recall(Keeper *k, bool is_known) {
+        _cleanup_(record_freep) Record *note = NULL;
+        Record *m = k->record;
+        int r;
+
+        r = store_recall(k->store, k->name, &note);
+        if (r < 0)
+                return store_could_not_read(r) ? r : 0;
+        if (note->assignment) { /* the disk has refused it */
+                k->disk = DISK_REFUSES;
+        } else if (is_known) {
+                note->assignment = TAKE_PTR(m->assignment);
+                note->transitions = TAKE_PTR(m->transitions);
+                note->n_transitions = m->n_transitions;
+                m->n_transitions = 0;
+        } else {
+                m->not_before_usec = note->not_before_usec;
+                m->last_poll_at_usec = note->last_poll_at_usec;
+                m->polls = note->polls;
+                return 0;
+        }
+        take_record(k, TAKE_PTR(note));
+        return 0;
+}
+
+int keeper_load(Keeper *k, char **ret_why) {
+        int r, loaded = load(k, ret_why);
+
+        if (loaded < 0 && store_could_not_read(loaded))
+                return loaded;
+        r = recall(k, loaded > 0);
+        if (r < 0)
+                return r;
+        if (k->record->assignment)
+                k->record->last_generation =
+                        MAX(k->record->last_generation, k->record->assignment->generation);
+        if (k->record->attempts == 0)
+                keeper_clear_error(k); /* it was something on this machine, and is looked at anew */
+        return loaded < 0 ? loaded : 0;
+}
+
+/* ---- a new assignment ---- */
+
+const Assignment *keeper_newest(const Keeper *k) {
+        return k->pending ?: k->record->assignment;
+}
+
+SavingState keeper_saving(const Keeper *k) {
+        if (!k->pending)
+                return SAVING_NOTHING;
+        return k->is_answer ? SAVING_ANSWER : SAVING_TOKEN;
+}
+
+bool assignment_has_moved(const Assignment *a, const Assignment *before) {
+        return !before || !streq(a->hub, before->hub) || !streq(a->device_id, before->device_id);
+}
+
+/* What programs have to take anew. */
+static bool is_new_generation(const Assignment *a, const Assignment *before) {
+        return assignment_has_moved(a, before) || a->hub_auth != before->hub_auth ||
+               a->token_expires_at_usec != before->token_expires_at_usec ||
+               (before->fingerprint && !streq_ptr(a->fingerprint, before->fingerprint));
+}
+
+void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
+        const Assignment *before = keeper_newest(k);
+
+        a->generation = before ? before->generation : k->record->last_generation;
+        if (!before || is_new_generation(a, before))
+                a->generation++;
+        k->record->last_generation = a->generation;
+
+        assignment_free(k->pending);
+        k->pending = a;
+        jobs_join(&k->jobs, jobs);
+        if (is_answer) {
+                k->is_answer = true;
+                k->answered_at_usec = world_now_usec(k->world, CLOCK_REALTIME);
+                k->answered_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
+                k->failed_since = false;
+        }
+        k->n_saving++;
+        save(k, on_assignment_saved);
+}
+
+/* What DPS has said counts, and what went wrong before it did is over. */
+static void take_success(const Keeper *k, Record *record) {
+        if (!k->is_answer)
+                return;
+
+        record->last_success_at_usec = k->answered_at_usec;
+        if (k->failed_since)
+                return;
+        record->error = (DpsError){ 0 };
+        record->error_at_usec = record->failing_since_usec = 0;
+}
+
+void keeper_drop(Keeper *k) {
+        k->record->assignment = assignment_free(k->record->assignment);
+        k->pending = assignment_free(k->pending);
+        k->is_answer = false;
+        k->n_saving = 0;
+        store_cancel(k->store, k);
+        keeper_save(k);
+}
+
+/* ---- the disk ---- */
+
+static void tell_disk(Keeper *k, int r) {
+        DiskState before = k->disk;
+
+        k->disk = r < 0 ? DISK_REFUSES : DISK_TAKES;
+        if (k->disk == DISK_REFUSES)
+                retry_failed(&k->saving, world_now_usec(k->world, CLOCK_BOOTTIME));
+        else
+                retry_done(&k->saving);
+        if (k->disk == DISK_REFUSES || before == DISK_REFUSES)
+                store_note(k->store, k->name, k->record, k->disk == DISK_REFUSES);
+        k->handlers.on_disk(r, k->disk != before, k->userdata);
+}
+
+static void on_saved(int r, void *userdata) {
+        Keeper *k = userdata;
+
+        tell_disk(k, r);
+        k->handlers.on_changed(k->userdata);
+}
+
+static void on_assignment_saved(int r, void *userdata) {
+        Keeper *k = userdata;
+        _cleanup_(assignment_freep) Assignment *before = NULL;
+        bool is_answer = k->is_answer;
+        Jobs jobs;
+
+        if (k->n_saving > 0 && --k->n_saving > 0) {
+                on_saved(r, k);
+                return;
+        }
+        if (!k->pending)
+                return;
+
+        before = k->record->assignment;
+        k->record->assignment = TAKE_PTR(k->pending);
+        take_success(k, k->record);
+        k->is_answer = false;
+        jobs = k->jobs;
+        k->jobs = (Jobs){ 0 };
+        tell_disk(k, r);
+        k->handlers.on_counts(before, is_answer, jobs, k->userdata);
+}
+
+static void save(Keeper *k, store_handler_t handler) {
+        Record record = *k->record;
+        int r;
+
+        if (k->pending) {
+                record.assignment = k->pending;
+                take_success(k, &record);
+        }
+        r = store_save(k->store, k->name, &record, k->disk == DISK_REFUSES, handler, k);
+        if (r < 0)
+                handler(r, k);
+}
+
+void keeper_save(Keeper *k) {
+        k->counters_saved_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
+        k->saving.at_usec = USEC_INFINITY; /* until it is known what comes of it */
+        save(k, on_saved);
+}
+
+void keeper_note(Keeper *k, bool is_due) {
+        uint64_t now = world_now_usec(k->world, CLOCK_BOOTTIME);
+
+        if (is_due && (k->counters_saved_usec == 0 || now - k->counters_saved_usec >= COUNTERS_INTERVAL_USEC))
+                keeper_save(k);
+        else
+                store_note(k->store, k->name, k->record, k->disk == DISK_REFUSES);
+}
+
+/* ---- errors ---- */
+
+void keeper_set_error(Keeper *k, const DpsError *error) {
+        uint64_t now = world_now_usec(k->world, CLOCK_REALTIME);
+
+        k->record->error = *error;
+        k->record->error_at_usec = now;
+        k->record->failing_since_usec = k->record->failing_since_usec ?: now;
+        k->failed_since = true;
+}
+
+void keeper_clear_error(Keeper *k) {
+        k->record->error = (DpsError){ 0 };
+        k->record->error_at_usec = k->record->failing_since_usec = 0;
+}
+
+void keeper_on_clock(Keeper *k) {
+        uint64_t *then = &k->record->last_success_at_usec,
+                 now = world_realtime_of(k->world, k->answered_usec);
+
+        /* Whoever asks whether it was since boot reckons with it. */
+        if (k->answered_usec > 0 && !k->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
+                *then = now;
+}

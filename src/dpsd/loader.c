@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/loader.h"
+
+#include <errno.h>
+
+#include "basic/text.h"
+#include "dpsd/log.h"
+
+static void log_report(const ConfReport *report, const char *identity) {
+        for (size_t k = 0; k < report->n_remarks; k++)
+                log_message(report->remarks[k].severity == CONF_ERROR ? LOG_ERR : LOG_WARNING,
+                            &(LogFields){ .identity = identity }, "%s", report->remarks[k].text);
+}
+
+/* Moves the remarks of one identity to those of all; without memory the verdict is kept, and the words are lost. */
+static void gather_report(ConfReport *all, ConfReport *one) {
+        ConfRemark *remarks;
+
+        all->has_errors = all->has_errors || one->has_errors;
+        if (one->n_remarks == 0) /* to resize to nothing would be to free */
+                return;
+        remarks = reallocarray(all->remarks, all->n_remarks + one->n_remarks, sizeof(*remarks));
+        if (!remarks)
+                return;
+
+        memcpy(remarks + all->n_remarks, one->remarks, one->n_remarks * sizeof(*remarks));
+        all->remarks = remarks;
+        all->n_remarks += one->n_remarks;
+        free(one->remarks);
+        *one = (ConfReport){ 0 };
+}
+
+static int configure(Loader *l, const Conf *defaults, const char *name) {
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        Settings *settings = NULL;
+        int r;
+
+        r = conf_load(l->directories, name, &report, &conf);
+        if (r == -ENOENT)
+                return 0; /* masked, or gone in this moment */
+        if (r >= 0)
+                r = settings_from_conf(defaults, conf, &report, &settings);
+        if (r >= 0 && report.is_incomplete)
+                r = -ENOMEM;
+        if (r < 0) {
+                settings_unref(settings);
+                return r;
+        }
+
+        log_report(&report, name);
+        r = manager_configure(l->manager, name, settings,
+                              report.has_errors ? conf_report_first_error(&report) : NULL);
+        gather_report(&l->report, &report);
+        return r;
+}
+
+static int read_daemon_settings(Loader *l, Conf **ret) {
+        DaemonSettings settings;
+        int r;
+
+        r = conf_load(l->directories, "dpsd", &l->report, ret);
+        if (r < 0 && r != -ENOENT)
+                return r;
+
+        daemon_settings_from_conf(*ret, &l->report, &settings);
+        manager_set_max_attempts(l->manager, settings.max_attempts);
+        return 0;
+}
+
+static int list_names(Loader *l, char ***ret) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        r = conf_list(l->directories, &l->report, &names);
+        if (r < 0 || !l->only) {
+                if (r >= 0)
+                        *ret = TAKE_PTR(names);
+                return r;
+        }
+
+        STRV_FOREACH(name, l->only)
+                if (!strv_contains(names, *name)) {
+                        log_error("%s: there is no %s.conf", *name, *name);
+                        return -ENOENT;
+                }
+        return strv_extend(ret, l->only);
+}
+
+int loader_load(Loader *l) {
+        _cleanup_(conf_freep) Conf *defaults = NULL;
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        conf_report_done(&l->report);
+        r = read_daemon_settings(l, &defaults);
+        if (r < 0)
+                return r;
+        r = list_names(l, &names);
+        log_report(&l->report, NULL);
+        if (r < 0)
+                return r;
+
+        STRV_FOREACH(name, names) {
+                r = configure(l, defaults, *name);
+                if (r < 0)
+                        return r;
+        }
+        manager_retain(l->manager, names);
+        manager_look_again(l->manager);
+        return 0;
+}
+
+int loader_init(Loader *l, Manager *m) {
+        *l = (Loader){ .manager = m };
+        return conf_directories(NULL, &l->directories);
+}
+
+void loader_done(Loader *l) {
+        strv_free(l->directories);
+        conf_report_done(&l->report);
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/plan.h"
+
+#include <assert.h>
+
+#include "basic/times.h"
+
+/*
+ * The rules are tried in the order of the table; the first that applies gives the action. A rule that does not apply yet,
+ * but will at a certain time, says when to plan again. Each action changes the facts so that its rule does not apply any
+ * more, hence it comes to an end.
+ *
+ *      what we are to be          resolve, drop the assignment of another device
+ *      what is needed for it      the folder for programs, the credentials
+ *      DPS                        give up, hasten, attempt, begin
+ *      the assignment             save, mint, publish, warn
+ *      rest                       wipe what is in memory
+ *
+ * DPS comes before a new token, since a token that is minted anew is no reason any more to ask DPS.
+ */
+
+#define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
+#define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)
+
+/* ---- readings of the facts ---- */
+
+/* Settings are in force by which DPS may be asked. */
+static bool can_ask(const Facts *f) {
+        return f->has_settings && f->configuration != CONFIGURATION_TWIN;
+}
+
+/* Why there is nothing to ask DPS with; NONE: there is. */
+static DpsErrorId error_at_home(const Facts *f) {
+        if (f->configuration == CONFIGURATION_NONE || f->configuration == CONFIGURATION_TWIN)
+                return DPS_ERROR_CONFIG;
+        if (!f->has_settings)
+                return f->configuration_error;
+        return f->for_dps_error;
+}
+
+static bool clock_hinders_token(const Facts *f) {
+        return f->has_token && f->clock == CLOCK_WAITED_FOR;
+}
+
+/* The last moment for a new token, where DPS cannot be had for a renewal. */
+static uint64_t mint_at_realtime(const Facts *f) {
+        if (f->renew == RENEW_TOKEN)
+                return f->renew_realtime_usec;
+        return usec_sub(f->expires_realtime_usec, f->renew_before_usec / 4);
+}
+
+/* A token is as good as expired, or was made while the clock was ahead. */
+static bool token_is_due(const Facts *f) {
+        return f->realtime_usec >= mint_at_realtime(f) || f->renew_realtime_usec == 0 ||
+               (f->clock_is_plausible &&
+                f->expires_realtime_usec >
+                        usec_add(f->realtime_usec, f->lifetime_usec + f->lifetime_usec / 8));
+}
+
+static bool renewal_is_due(const Facts *f) {
+        return f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->renew_realtime_usec > 0 &&
+               f->realtime_usec >= f->renew_realtime_usec;
+}
+
+/* The assignment that is durable can be looked after: none is on its way to take its place. */
+static bool can_serve(const Facts *f) {
+        return f->is_durable && f->saving == SAVING_NOTHING && f->assignment != ASSIGNMENT_FOREIGN;
+}
+
+static bool outputs_are_stale(const Facts *f) {
+        return f->outputs == OUTPUTS_STALE ||
+               (f->outputs == OUTPUTS_REFUSED && f->now_usec >= f->publish_at_usec);
+}
+
+/* The old credential may be good for long, and the new one be wrong: what stands is left until DPS has seen the new one. */
+static bool old_credential_stands(const Facts *f) {
+        return f->proof == PROOF_WANTED && !f->is_recorded && f->standing == STANDING_COMPLETE;
+}
+
+static bool token_can_be_minted(const Facts *f) {
+        return can_serve(f) && f->has_token && f->lifetime_usec > 0 && f->clock == CLOCK_TRUSTED;
+}
+
+static bool wants_new_token(const Facts *f) {
+        if (!token_can_be_minted(f))
+                return false;
+        if (outputs_are_stale(f) && f->proof == PROOF_WANTED)
+                return !f->is_recorded && f->standing != STANDING_COMPLETE;
+        return (outputs_are_stale(f) || f->outputs == OUTPUTS_COMPLETE) && token_is_due(f);
+}
+
+static bool wants_hub_credential(const Facts *f) {
+        if (f->is_durable && f->n_waiters > 0)
+                return true;
+        if (!can_serve(f) || clock_hinders_token(f))
+                return false;
+        return ((outputs_are_stale(f) || f->outputs == OUTPUTS_BARE) && !old_credential_stands(f)) ||
+               wants_new_token(f);
+}
+
+static IdentityReason reason_of(const Facts *f) {
+        bool is_saved = f->saving == SAVING_ANSWER;
+
+        if (!can_ask(f) || error_at_home(f) != DPS_ERROR_NONE)
+                return REASON_NONE;
+        if (f->n_jobs > 0)
+                return REASON_REQUEST;
+        if (f->assignment == ASSIGNMENT_NONE || f->assignment == ASSIGNMENT_FOREIGN)
+                return REASON_FIRST;
+        if (is_saved)
+                return REASON_NONE;
+        if (f->assignment == ASSIGNMENT_ELSEWHERE)
+                return REASON_CONFIG;
+        if (f->asked != REASON_NONE)
+                return f->asked;
+        if (f->proof == PROOF_WANTED)
+                return REASON_CREDENTIAL;
+        return renewal_is_due(f) || f->attempts > 0 ? REASON_RENEWAL : REASON_NONE;
+}
+
+/* When a registration for this reason may begin. Where many boxes would begin one together, each has its own time. */
+static uint64_t begin_at(const Facts *f, IdentityReason reason) {
+        uint64_t since = f->wanted_since_usec > 0 ? f->wanted_since_usec : f->now_usec, at = f->now_usec;
+
+        if ((reason == REASON_CONFIG || reason == REASON_HUB) && f->is_durable)
+                at = usec_add(since, f->splay_usec);
+        else if (reason == REASON_CREDENTIAL)
+                at = MAX(since, f->event_at_usec);
+        at = MAX(at, f->begin_not_before_usec);
+        return f->clock == CLOCK_WAITED_FOR ? MAX(at, f->clock_until_usec) : at;
+}
+
+/* ---- rules ---- */
+
+static void wake_at(Plan *p, uint64_t usec) {
+        p->wake_usec = MIN(p->wake_usec, usec);
+}
+
+static void wake_at_realtime(const Facts *f, Plan *p, uint64_t realtime_usec) {
+        if (realtime_usec != USEC_INFINITY)
+                wake_at(p, usec_add(f->now_usec, usec_sub(realtime_usec, f->realtime_usec)));
+}
+
+/* Whether the time has come; otherwise it is planned. */
+static bool is_due(const Facts *f, Plan *p, uint64_t at_usec) {
+        if (f->now_usec >= at_usec)
+                return true;
+        wake_at(p, at_usec);
+        return false;
+}
+
+static Action resolve(const Facts *f, Plan *p) {
+        bool is_wanted = f->configuration == CONFIGURATION_UNRESOLVED;
+
+        return is_wanted && is_due(f, p, f->resolve_at_usec) ? ACTION_RESOLVE : ACTION_WAIT;
+}
+
+static Action drop_assignment(const Facts *f, Plan *p) {
+        return can_ask(f) && f->assignment == ASSIGNMENT_FOREIGN ? ACTION_DROP_ASSIGNMENT : ACTION_WAIT;
+}
+
+static Action prepare_folder(const Facts *f, Plan *p) {
+        if (f->folder == FOLDER_UNPREPARED)
+                return ACTION_PREPARE_FOLDER;
+        return f->folder == FOLDER_REFUSED && is_due(f, p, f->publish_at_usec) ? ACTION_PREPARE_FOLDER
+                                                                               : ACTION_WAIT;
+}
+
+static Action load_for_dps(const Facts *f, Plan *p) {
+        if (!can_ask(f))
+                return ACTION_WAIT;
+        if (f->for_dps == CREDENTIAL_UNKNOWN)
+                return ACTION_LOAD_FOR_DPS;
+        return f->for_dps == CREDENTIAL_FAILED && is_due(f, p, f->for_dps_at_usec) ? ACTION_LOAD_FOR_DPS
+                                                                                   : ACTION_WAIT;
+}
+
+static Action load_for_hub(const Facts *f, Plan *p) {
+        if (!wants_hub_credential(f))
+                return ACTION_WAIT;
+        if (f->for_hub == CREDENTIAL_UNKNOWN || f->for_hub == CREDENTIAL_KNOWN)
+                return ACTION_LOAD_FOR_HUB;
+        return f->for_hub == CREDENTIAL_FAILED && is_due(f, p, f->for_hub_at_usec) ? ACTION_LOAD_FOR_HUB
+                                                                                   : ACTION_WAIT;
+}
+
+static Action give_up(const Facts *f, Plan *p) {
+        bool has_nothing = !can_ask(f) || error_at_home(f) != DPS_ERROR_NONE;
+
+        return has_nothing && f->client != CLIENT_IDLE ? ACTION_GIVE_UP : ACTION_WAIT;
+}
+
+/* It is about to ask by itself: a network comes bit by bit, and the first bit has hastened it already. */
+static bool comes_soon(const Facts *f) {
+        return f->client_next_usec <= f->now_usec + HASTEN_SPREAD_USEC;
+}
+
+static Action hasten(const Facts *f, Plan *p) {
+        unsigned helpful = NEWS_CLOCK | NEWS_FILES | (p->waits_for_network ? NEWS_NETWORK : 0);
+
+        if (f->client != CLIENT_BETWEEN)
+                return ACTION_WAIT;
+        if (f->news & NEWS_REQUEST)
+                return ACTION_HASTEN_NOW;
+        return f->news & helpful && !comes_soon(f) && f->now_usec >= f->event_at_usec ? ACTION_HASTEN
+                                                                                      : ACTION_WAIT;
+}
+
+static Action attempt(const Facts *f, Plan *p) {
+        uint64_t at = f->client_next_usec;
+
+        if (f->client != CLIENT_BEGUN && f->client != CLIENT_PARKED && f->client != CLIENT_BETWEEN)
+                return ACTION_WAIT;
+        if (f->clock == CLOCK_WAITED_FOR)
+                at = MAX(at, f->clock_until_usec);
+        return is_due(f, p, at) ? ACTION_ATTEMPT : ACTION_WAIT;
+}
+
+static Action begin(const Facts *f, Plan *p) {
+        if (f->client != CLIENT_IDLE || p->reason == REASON_NONE)
+                return ACTION_WAIT;
+        if (f->for_dps != CREDENTIAL_LOADED && f->for_dps != CREDENTIAL_KNOWN)
+                return ACTION_WAIT; /* its method is not known yet */
+        return is_due(f, p, begin_at(f, p->reason)) ? ACTION_BEGIN : ACTION_WAIT;
+}
+
+static Action save(const Facts *f, Plan *p) {
+        bool is_wanted = f->disk == DISK_REFUSES && f->saving == SAVING_NOTHING;
+
+        return is_wanted && is_due(f, p, f->save_at_usec) ? ACTION_SAVE : ACTION_WAIT;
+}
+
+static Action mint(const Facts *f, Plan *p) {
+        bool is_served = f->outputs == OUTPUTS_COMPLETE && token_can_be_minted(f);
+
+        if (wants_new_token(f))
+                return f->for_hub == CREDENTIAL_LOADED ? ACTION_MINT : ACTION_WAIT;
+        if (is_served)
+                wake_at_realtime(f, p, mint_at_realtime(f));
+        /* DPS is to be asked then, though nothing is wrong with the token. */
+        if (is_served && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE && !renewal_is_due(f) &&
+            error_at_home(f) == DPS_ERROR_NONE && can_ask(f))
+                wake_at_realtime(f, p, f->renew_realtime_usec);
+        return ACTION_WAIT;
+}
+
+/* Hub and names are served also where there is no credential; it follows when it can be had. */
+static Action publish(const Facts *f, Plan *p) {
+        if (!can_serve(f) || f->folder != FOLDER_READY)
+                return ACTION_WAIT;
+        if (f->outputs == OUTPUTS_REFUSED)
+                wake_at(p, f->publish_at_usec);
+        if (clock_hinders_token(f)) {
+                wake_at(p, f->clock_until_usec);
+                return outputs_are_stale(f) ? ACTION_PUBLISH : ACTION_WAIT;
+        }
+        if (outputs_are_stale(f))
+                return f->for_hub == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_FAILED ||
+                                       old_credential_stands(f)
+                               ? ACTION_PUBLISH
+                               : ACTION_WAIT;
+        return f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_LOADED ? ACTION_PUBLISH : ACTION_WAIT;
+}
+
+static Action warn_of_expiry(const Facts *f, Plan *p) {
+        uint64_t at = usec_sub(f->certificate_expires_realtime_usec, CERTIFICATE_WARNING_USEC);
+
+        if (!f->is_durable || f->certificate_expires_realtime_usec == 0 || f->certificate_was_warned_of)
+                return ACTION_WAIT;
+        if (f->realtime_usec >= at)
+                return ACTION_WARN_OF_EXPIRY;
+        wake_at_realtime(f, p, at);
+        return ACTION_WAIT;
+}
+
+static Action wipe_credentials(const Facts *f, Plan *p) {
+        bool is_loaded = f->for_dps == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_LOADED;
+
+        return is_loaded && f->saving == SAVING_NOTHING && !wants_hub_credential(f) ? ACTION_WIPE_CREDENTIALS
+                                                                                    : ACTION_WAIT;
+}
+
+static Action (*const rules[])(const Facts *f, Plan *p) = {
+        resolve,        drop_assignment,  prepare_folder, load_for_dps, load_for_hub, give_up,
+        hasten,         attempt,          begin,          save,         mint,         publish,
+        warn_of_expiry, wipe_credentials,
+};
+
+/* ---- State and Waiting ---- */
+
+static IdentityWaiting waiting_from_error(DpsErrorId id) {
+        return id == DPS_ERROR_KEY           ? WAITING_KEY
+               : id == DPS_ERROR_MEMORY      ? WAITING_RETRY
+               : id == DPS_ERROR_UNREACHABLE ? WAITING_NETWORK
+                                             : WAITING_CONFIG;
+}
+
+static IdentityWaiting waiting_between_attempts(const Facts *f) {
+        switch (f->client_error) {
+        case DPS_ERROR_THROTTLED:
+                return WAITING_THROTTLED;
+        case DPS_ERROR_DNS:
+        case DPS_ERROR_UNREACHABLE:
+                return WAITING_NETWORK;
+        case DPS_ERROR_CLOCK:
+                return WAITING_CLOCK;
+        case DPS_ERROR_KEY:
+                return WAITING_KEY;
+        case DPS_ERROR_CONFIG:
+                return WAITING_CONFIG;
+        case DPS_ERROR_NONE: /* DPS told the time with an answer that was no failure, or told it to a neighbour */
+                return f->client_told_usec > f->now_usec ? WAITING_THROTTLED : WAITING_RETRY;
+        case DPS_ERROR_REFUSED:
+        case DPS_ERROR_TIMEOUT:
+        case DPS_ERROR_LOST:
+        case DPS_ERROR_TLS:
+        case DPS_ERROR_TLS_NAME:
+        case DPS_ERROR_TLS_EXPIRED:
+        case DPS_ERROR_TLS_UNTRUSTED:
+        case DPS_ERROR_TLS_INTERCEPTED:
+        case DPS_ERROR_AUTH:
+        case DPS_ERROR_ENROLLMENT_DISABLED:
+        case DPS_ERROR_ENROLLMENT_UNKNOWN:
+        case DPS_ERROR_ALLOCATION:
+        case DPS_ERROR_API_VERSION:
+        case DPS_ERROR_REQUEST:
+        case DPS_ERROR_CONFLICT:
+        case DPS_ERROR_SERVICE:
+        case DPS_ERROR_PROTOCOL:
+        case DPS_ERROR_OPERATION_LOST:
+        case DPS_ERROR_DISK:
+        case DPS_ERROR_MEMORY:
+        case _DPS_ERROR_MAX:
+                return WAITING_RETRY;
+        }
+        abort();
+}
+
+/* Something is to be asked of DPS that only the clock holds up. */
+static bool clock_hinders_attempt(const Facts *f, IdentityReason reason) {
+        if (f->clock != CLOCK_WAITED_FOR)
+                return false;
+        if (f->client == CLIENT_IDLE)
+                return reason != REASON_NONE;
+        return f->client == CLIENT_BEGUN || ((f->client == CLIENT_PARKED || f->client == CLIENT_BETWEEN) &&
+                                             f->now_usec >= f->client_next_usec);
+}
+
+/* It counts when it is on disk, and programs have it. */
+static bool saves_first_assignment(const Facts *f) {
+        return f->is_durable ? !f->is_announced : f->saving == SAVING_ANSWER;
+}
+
+static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
+        if (saves_first_assignment(f))
+                return WAITING_NOTHING;
+        if (error_at_home(f) != DPS_ERROR_NONE)
+                return waiting_from_error(error_at_home(f));
+        if (clock_hinders_attempt(f, reason) || (f->is_durable && clock_hinders_token(f)))
+                return WAITING_CLOCK;
+        if (f->client == CLIENT_BETWEEN)
+                return waiting_between_attempts(f);
+        if (f->is_faulty && f->client != CLIENT_IN_FLIGHT)
+                return waiting_from_error(f->configuration_error);
+        return WAITING_NOTHING;
+}
+
+static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
+        if (saves_first_assignment(f))
+                return IDENTITY_PROVISIONING;
+        if (f->is_durable)
+                return IDENTITY_ASSIGNED;
+        if (waiting == WAITING_CONFIG)
+                return IDENTITY_FAILED;
+        if (waiting == WAITING_KEY)
+                return IDENTITY_UNPROVISIONED;
+        if (f->client == CLIENT_BETWEEN && f->finals > 0)
+                return IDENTITY_FAILED;
+        if (f->attempts > 0 || (f->client != CLIENT_IDLE && f->client != CLIENT_BEGUN))
+                return IDENTITY_PROVISIONING;
+        return IDENTITY_UNPROVISIONED;
+}
+
+/* What is looked at again by itself while there is nothing to ask DPS with. */
+static uint64_t look_again_usec(const Facts *f) {
+        if (f->configuration == CONFIGURATION_UNRESOLVED && !f->has_settings)
+                return f->resolve_at_usec;
+        return can_ask(f) && f->for_dps == CREDENTIAL_FAILED ? f->for_dps_at_usec : 0;
+}
+
+static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
+        switch (f->client) {
+        case CLIENT_QUEUED:
+        case CLIENT_IN_FLIGHT:
+                return 0;
+        case CLIENT_BEGUN:
+        case CLIENT_PARKED:
+        case CLIENT_BETWEEN:
+                return f->clock == CLOCK_WAITED_FOR ? MAX(f->client_next_usec, f->clock_until_usec)
+                                                    : f->client_next_usec;
+        case CLIENT_IDLE:
+        case _CLIENT_STATE_MAX:
+                break;
+        }
+        if (error_at_home(f) != DPS_ERROR_NONE)
+                return look_again_usec(f);
+        if (reason != REASON_NONE)
+                return begin_at(f, reason);
+        if (f->is_durable && f->has_token && f->renew_realtime_usec > 0 && f->renew == RENEW_PROVISION &&
+            f->has_settings)
+                return usec_add(f->now_usec, usec_sub(f->renew_realtime_usec, f->realtime_usec));
+        return 0;
+}
+
+/* ---- the whole ---- */
+
+static void describe(const Facts *f, Plan *p) {
+        p->reason = reason_of(f);
+        p->waiting = waiting_of(f, p->reason);
+        p->state = state_of(f, p->waiting);
+        p->next_attempt_usec = next_attempt(f, p->reason);
+        p->waits_for_clock = p->waiting == WAITING_CLOCK;
+        p->waits_for_network = p->waiting == WAITING_NETWORK ||
+                               f->configuration == CONFIGURATION_UNRESOLVED ||
+                               (f->client == CLIENT_BETWEEN && p->state != IDENTITY_FAILED &&
+                                p->waiting != WAITING_THROTTLED);
+        p->is_serving = !f->is_durable || (f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING &&
+                                           f->saving != SAVING_TOKEN);
+        p->is_settled = p->state == IDENTITY_FAILED ||
+                        (f->is_durable && f->saving == SAVING_NOTHING &&
+                         (f->outputs == OUTPUTS_BARE || f->outputs == OUTPUTS_COMPLETE) &&
+                         !clock_hinders_token(f) && error_at_home(f) != DPS_ERROR_MEMORY);
+}
+
+void plan_make(const Facts *f, Plan *ret) {
+        Plan p = { .action = ACTION_WAIT, .wake_usec = USEC_INFINITY };
+
+        describe(f, &p);
+        for (size_t k = 0; k < ELEMENTSOF(rules) && p.action == ACTION_WAIT; k++)
+                p.action = rules[k](f, &p);
+        *ret = p;
+}
+
+const char *identity_state_to_string(IdentityState s) {
+        static const char *const words[_IDENTITY_STATE_MAX] = {
+                [IDENTITY_UNPROVISIONED] = "unprovisioned",
+                [IDENTITY_PROVISIONING] = "provisioning",
+                [IDENTITY_ASSIGNED] = "assigned",
+                [IDENTITY_FAILED] = "failed",
+        };
+
+        assert(s < _IDENTITY_STATE_MAX);
+        return words[s];
+}
+
+const char *identity_waiting_to_string(IdentityWaiting w) {
+        static const char *const words[_IDENTITY_WAITING_MAX] = {
+                [WAITING_NOTHING] = "",        [WAITING_RETRY] = "retry", [WAITING_THROTTLED] = "throttled",
+                [WAITING_NETWORK] = "network", [WAITING_CLOCK] = "clock", [WAITING_KEY] = "key",
+                [WAITING_CONFIG] = "config",
+        };
+
+        assert(w < _IDENTITY_WAITING_MAX);
+        return words[w];
+}
+
+const char *action_to_string(Action a) {
+        static const char *const words[_ACTION_MAX] = {
+                [ACTION_WAIT] = "wait",
+                [ACTION_RESOLVE] = "resolve",
+                [ACTION_DROP_ASSIGNMENT] = "drop-assignment",
+                [ACTION_PREPARE_FOLDER] = "prepare-folder",
+                [ACTION_LOAD_FOR_DPS] = "load-for-dps",
+                [ACTION_LOAD_FOR_HUB] = "load-for-hub",
+                [ACTION_MINT] = "mint",
+                [ACTION_PUBLISH] = "publish",
+                [ACTION_SAVE] = "save",
+                [ACTION_WARN_OF_EXPIRY] = "warn-of-expiry",
+                [ACTION_GIVE_UP] = "give-up",
+                [ACTION_BEGIN] = "begin",
+                [ACTION_ATTEMPT] = "attempt",
+                [ACTION_HASTEN] = "hasten",
+                [ACTION_HASTEN_NOW] = "hasten-now",
+                [ACTION_WIPE_CREDENTIALS] = "wipe-credentials",
+        };
+
+        assert(a < _ACTION_MAX);
+        return words[a];
+}
