@@ -155,10 +155,9 @@ static int store_methods(Settings *s, const char *value, char **ret_why) {
         STRV_FOREACH(w, words) {
                 r = method_from_string(*w, &m);
                 if (r < 0)
-                        return why(
-                                ret_why, -EINVAL,
-                                "there is no method \"%.40s\"; the methods are symmetric-key, x509 and tpm",
-                                *w);
+                        return why(ret_why, -EINVAL,
+                                   "there is no method '%.40s'; the methods are symmetric-key, x509 and tpm",
+                                   *w);
                 if (!has_method(s, m))
                         s->methods[s->n_methods++] = m;
         }
