@@ -51,7 +51,7 @@ def expiry(token):
 # ---- 1970 and nothing cached ----
 
 
-def test_nobody_is_asked_before_the_time_is_known(gateway, emulator, clock):
+def test_dps_is_not_asked_before_the_time_is_known(gateway, emulator, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -61,7 +61,7 @@ def test_nobody_is_asked_before_the_time_is_known(gateway, emulator, clock):
     assert emulator.requests() == []
 
 
-def test_a_clock_that_is_set_is_acted_on_at_once(gateway, clock):
+def test_a_registration_starts_as_soon_as_the_clock_is_set(gateway, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -73,7 +73,7 @@ def test_a_clock_that_is_set_is_acted_on_at_once(gateway, clock):
     assert time.time() - MINUTE < properties["AssignedAt"] / SEC < time.time() + 1
 
 
-def test_a_clock_that_is_never_set_is_waited_for_five_minutes(gateway, emulator, clock):
+def test_dpsd_waits_five_minutes_for_a_clock_that_is_never_set(gateway, emulator, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -89,7 +89,7 @@ def test_a_clock_that_is_never_set_is_waited_for_five_minutes(gateway, emulator,
     assert emulator.requests() == []
 
 
-def test_a_clock_that_is_set_after_all_is_acted_on_then_too(gateway, clock):
+def test_a_registration_also_starts_when_the_clock_is_set_late(gateway, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -118,7 +118,7 @@ def test_a_cached_assignment_is_served_while_the_time_is_not_known(gateway, emul
     assert len(emulator.requests()) == asked
 
 
-def test_the_token_follows_when_the_time_is_known(gateway, emulator, clock):
+def test_the_token_is_written_when_the_time_is_known(gateway, emulator, clock):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     reboot(gateway, clock, EPOCH)
@@ -142,7 +142,7 @@ def test_once_waits_for_the_token(gateway, clock):
     gateway.process = None
 
 
-def test_what_is_served_stays_while_the_time_is_not_known(gateway, clock):
+def test_a_restart_keeps_the_files_while_the_time_is_not_known(gateway, clock):
     """As where the daemon alone is started again."""
     assign(gateway)
     files = gateway.files()
@@ -172,7 +172,7 @@ def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
 
 
 @pytest.mark.parametrize("hours", [2, -2])
-def test_an_answer_of_this_boot_stays_one_when_the_clock_is_set(gateway, clock, hours):
+def test_an_answer_from_this_boot_counts_as_such_after_the_clock_is_set(gateway, clock, hours):
     """`dpsctl wait --fresh` compares it with the time of the boot, which is reckoned back from the clock as it is."""
     before = assign(gateway)["LastSuccessAt"]
     clock.shift(hours * 3600)
@@ -181,7 +181,7 @@ def test_an_answer_of_this_boot_stays_one_when_the_clock_is_set(gateway, clock, 
 
 
 @pytest.mark.parametrize("steps", [(2, 0), (-2, 0), (2, -2, 2, 0), (-2, 2, -2, 0)], ids=str)
-def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
+def test_clock_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
     before = assign(gateway)
     for years in steps:
         clock.shift(years * YEAR)
@@ -196,7 +196,7 @@ def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, cl
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_a_renewal_that_fell_due_behind_a_wrong_clock_is_made_good_once(gateway, emulator, clock):
+def test_a_renewal_missed_because_of_a_wrong_clock_is_made_once(gateway, emulator, clock):
     before = assign(gateway, hub={"TokenLifetime": "2h"})
     clock.shift(-2 * YEAR)
     clock.pass_by(2 * 60 * MINUTE)
@@ -208,7 +208,7 @@ def test_a_renewal_that_fell_due_behind_a_wrong_clock_is_made_good_once(gateway,
     assert after["Generation"] == before["Generation"] + 1 and len(emulator.requests("register")) <= 2
 
 
-def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, clock):
+def test_a_clock_step_past_the_renewal_time_starts_the_renewal(gateway, emulator, clock):
     before = assign(gateway)
     clock.shift((before["RenewAt"] - clock.now()) // SEC + 1)
     after = gateway.wait_for(Healthy=True, check=lambda p: p["TokenExpiresAt"] > before["TokenExpiresAt"])
@@ -219,7 +219,7 @@ def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, cloc
 
 
 @pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
-def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, clock, until):
+def test_a_renewal_due_during_sleep_is_made_once_right_after_waking(gateway, emulator, clock, until):
     before = assign(gateway)
     clock.suspend((before[until] - clock.now()) // SEC + 1)
     after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
@@ -230,7 +230,7 @@ def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulat
     assert (after["AssignedAt"], after["StateSince"]) == (before["AssignedAt"], before["StateSince"])
 
 
-def test_a_token_that_expired_asleep_is_replaced_without_dps(gateway, emulator, clock):
+def test_a_token_that_expired_during_sleep_is_replaced_without_dps(gateway, emulator, clock):
     before = assign(gateway)
     emulator.stop()
     clock.suspend((before["TokenExpiresAt"] - clock.now()) // SEC + 1)
@@ -239,7 +239,7 @@ def test_a_token_that_expired_asleep_is_replaced_without_dps(gateway, emulator, 
 
 
 @pytest.mark.parametrize("answer, step", [("202", "poll"), ("429", "register")])
-def test_a_wait_counts_the_time_asleep_and_is_not_shortened_by_waking(gateway, emulator, clock, answer, step):
+def test_sleep_counts_as_waiting_and_waking_does_not_shorten_a_wait(gateway, emulator, clock, answer, step):
     key = emulator.enroll("gateway")
     emulator.script("gateway", f"register:{answer},retry-after=900")
     gateway.identity(key=key)
@@ -254,7 +254,7 @@ def test_a_wait_counts_the_time_asleep_and_is_not_shortened_by_waking(gateway, e
     assert len(emulator.requests(step)) == (1 if step == "poll" else 2) and len(emulator.requests("connect")) == 2
 
 
-def test_a_request_that_was_made_before_the_sleep_is_made_again(gateway, emulator, clock):
+def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulator, clock):
     """Nobody answers it any more."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:silent")
@@ -266,7 +266,7 @@ def test_a_request_that_was_made_before_the_sleep_is_made_again(gateway, emulato
     assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
 
 
-def test_waking_is_news_but_not_every_time(gateway, emulator, clock):
+def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, clock):
     """The network may be another one then: DPS is asked, up to three times an hour."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
@@ -290,7 +290,7 @@ def late(seconds):
     return "register:401,body=" + json.dumps(body)
 
 
-def test_a_refusal_while_the_clock_is_wrong_is_the_clocks(gateway, emulator, clock):
+def test_a_refusal_while_the_clock_is_wrong_is_a_clock_error(gateway, emulator, clock):
     key = emulator.enroll("gateway")
     emulator.script("gateway", *[late(2 * 60 * MINUTE)] * 5)
     gateway.identity(key=key)
@@ -309,7 +309,7 @@ def test_a_refusal_while_the_clock_is_right_is_final(gateway, emulator, clock):
     assert gateway.wait_for(State="failed")["LastErrorId"] == "auth"
 
 
-def test_a_refusal_that_was_the_clocks_is_over_when_it_is_set(gateway, emulator, clock):
+def test_setting_the_clock_ends_the_wait_after_a_clock_error(gateway, emulator, clock):
     key = emulator.enroll("gateway")
     remember_failures(gateway)
     emulator.script("gateway", late(2 * 60 * MINUTE))
@@ -321,7 +321,7 @@ def test_a_refusal_that_was_the_clocks_is_over_when_it_is_set(gateway, emulator,
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-def test_a_clock_that_gets_synchronised_is_news(gateway, emulator, clock):
+def test_a_synchronised_clock_ends_the_wait_after_a_clock_error(gateway, emulator, clock):
     """No event of the kernel tells so; it is looked for while somebody waits."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
@@ -345,7 +345,7 @@ def test_the_floor_rises_with_an_answer_over_tls(gateway, clock):
     assert time.time() - 2 * MINUTE < int(floor_file(gateway).read_text()) / SEC < time.time()
 
 
-def test_the_floor_does_not_rise_with_time_that_nobody_has_confirmed(gateway, emulator, clock):
+def test_the_floor_does_not_rise_with_unconfirmed_time(gateway, emulator, clock):
     emulator.stop()
     clock.shift(2 * YEAR)
     gateway.identity()
@@ -367,7 +367,7 @@ def test_the_floor_is_remembered_over_a_restart(gateway, clock):
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"-5\n", b"now\n", b"9" * 30, b"4102444800000000\n", b"\xff" * 40],
                          ids=["empty", "zeros", "negative", "word", "huge", "2100", "noise"])
-def test_a_floor_that_cannot_be_locks_nobody_out(gateway, clock, content):
+def test_an_impossible_floor_does_not_prevent_a_registration(gateway, clock, content):
     floor_file(gateway).write_bytes(content)
     assert assign(gateway)["Healthy"]
     assert int(floor_file(gateway).read_text()) / SEC < time.time()

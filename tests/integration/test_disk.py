@@ -53,7 +53,7 @@ def remembered_hub(gateway):
 
 
 @needs_root
-def test_a_full_disk_is_told_and_served_from_memory(gateway, emulator):
+def test_a_full_disk_is_reported_and_the_assignment_served_from_memory(gateway, emulator):
     gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
     key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
     gateway.identity(key=key)
@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_and_served_from_memory(gateway, emulator):
 
 
 @needs_root
-def test_a_disk_that_has_room_again_is_written_and_healthy(gateway, emulator, clock):
+def test_a_disk_with_room_again_is_written_and_the_identity_is_healthy(gateway, emulator, clock):
     gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
     key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
     gateway.identity(key=key)
@@ -88,7 +88,7 @@ def test_a_disk_that_has_room_again_is_written_and_healthy(gateway, emulator, cl
 
 
 @needs_root
-def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
+def test_a_start_from_a_read_only_disk_serves_its_assignment(gateway, emulator):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -101,7 +101,7 @@ def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
 
 
 @needs_root
-def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock):
+def test_a_first_start_on_a_read_only_disk_serves_the_assignment_from_memory(gateway, clock):
     make_read_only(gateway)
     gateway.identity()
     gateway.start()
@@ -114,7 +114,7 @@ def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock
 
 
 @pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 2"])
-def test_a_disk_that_fails_once_is_asked_again(gateway, clock, call):
+def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
     """The file, what is in it, the directory. The first write and the first renameat are those of the clock's floor."""
     fail(gateway, f"{call} {errno.EIO}")
     gateway.identity()
@@ -189,7 +189,7 @@ def test_a_disk_can_be_made_read_only_by_hand_and_writable_again(gateway, emulat
 
 
 @needs_root
-def test_a_disk_that_breaks_is_told_once_and_tried_again(gateway, emulator, clock, ext4):
+def test_a_broken_disk_is_reported_once_and_tried_again(gateway, emulator, clock, ext4):
     gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
     gateway.start()
     gateway.wait_for(Healthy=True)
@@ -204,7 +204,7 @@ def test_a_disk_that_breaks_is_told_once_and_tried_again(gateway, emulator, cloc
 
 
 @needs_root
-def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4):
+def test_a_restart_after_the_disk_broke_loses_nothing(gateway, emulator, ext4):
     """It can be mounted afresh only when nobody holds it any more."""
     gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
     gateway.start()
@@ -224,7 +224,7 @@ def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4
 
 
 @needs_root
-def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
+def test_a_restart_on_a_read_only_disk_does_not_ask_dps(gateway, emulator):
     make_read_only(gateway)
     gateway.identity()
     gateway.start()
@@ -239,7 +239,7 @@ def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
 # ---- it is slow ----
 
 
-def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
+def test_the_bus_answers_while_the_disk_is_slow(gateway, emulator):
     fail(gateway, "fsync 1 3000ms")
     gateway.identity()
     gateway.start()
@@ -253,7 +253,7 @@ def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
     gateway.wait_for(State="assigned", Healthy=True)
 
 
-def test_what_was_another_devices_does_not_count_when_it_is_durable(gateway, emulator):
+def test_an_assignment_saved_too_late_for_another_device_does_not_count(gateway, emulator):
     fail(gateway, "fsync 1 3000ms")
     gateway.identity(registration_id="old")
     gateway.start()
@@ -278,7 +278,7 @@ def run_until_killed(gateway, emulator, hub):
 
 
 @pytest.mark.parametrize("call", ["fchmod", "write", "fsync", "renameat"])
-def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
+def test_a_kill_at_each_step_of_a_write_leaves_the_old_or_the_new_assignment(gateway, emulator, call):
     """A file is made (fchmod), filled (write, fsync) and put in its place (renameat): the daemon is killed at the first, the
     second … of them, until one gets through."""
     emulator.set("*", quotas={"pollsPerTenSeconds": 1000})
@@ -313,7 +313,7 @@ def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
 # ---- it is another one ----
 
 
-def test_where_only_what_can_be_written_can_be_locked_it_is(gateway):
+def test_the_state_is_locked_where_only_writable_files_can_be_locked(gateway):
     """As on NFS."""
     fail(gateway, f"flock 1 {errno.EBADF}")
     gateway.start()
@@ -321,7 +321,7 @@ def test_where_only_what_can_be_written_can_be_locked_it_is(gateway):
     assert second.code == 1 and f"process {gateway.pid}" in second.err
 
 
-def test_the_state_of_an_older_version_is_served(gateway, emulator):
+def test_the_record_of_an_older_version_is_served(gateway, emulator):
     """With nothing in it but what the contract names."""
     gateway.identity()
     gateway.start()
@@ -337,7 +337,7 @@ def test_the_state_of_an_older_version_is_served(gateway, emulator):
     assert gateway.connection()["hub"] == before["AssignedHub"]
 
 
-def test_a_run_directory_that_is_removed_comes_again(gateway, emulator):
+def test_a_removed_run_directory_is_made_again(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")

@@ -45,7 +45,7 @@ def log_of(matrix, name):
     return "\n".join(line for line in matrix.gateway.err.lines if name in line)
 
 
-def test_status_is_answered_all_along(matrix, record_property):
+def test_status_is_answered_throughout(matrix, record_property):
     matrix.is_over.wait()
     record_property("measured", matrix.status.describe())
     assert not matrix.status.defects, matrix.status.defects[0]
@@ -68,13 +68,13 @@ def test_faults_leave_no_file_open(matrix):
     assert matrix.n_fds < 40
 
 
-def test_the_end_of_all_faults_is_told_to_systemd(matrix):
+def test_systemd_is_told_when_all_faults_have_ended(matrix):
     matrix.is_over.wait()
     assert not [name for name, run in matrix.runs.items() if run.failure], "not all faults have ended well"
     matrix.gateway.notify.wait_for_status(f"{len(matrix.runs)} of {len(matrix.runs)} identities assigned")
 
 
-def test_a_restart_asks_nobody(matrix):
+def test_a_restart_does_not_ask_dps(matrix):
     matrix.is_over.wait()
     assert not matrix.failure, matrix.failure
     assert not matrix.disturbed, matrix.disturbed

@@ -139,7 +139,7 @@ def is_good_again(gateway, clock):
     return False
 
 
-def test_a_running_daemon_outlives_a_shortage(gateway, emulator, clock, memory):
+def test_a_running_daemon_survives_a_shortage_of_memory(gateway, emulator, clock, memory):
     names = configure(gateway, emulator, "symmetric-key")
     gateway.start()
     before = gateway.wait_for(State="assigned", Healthy=True)
@@ -159,7 +159,7 @@ def test_a_running_daemon_outlives_a_shortage(gateway, emulator, clock, memory):
 
 
 @pytest.mark.parametrize("verb", ["status --json=short", "status", "show gateway", "cat-config gateway", "verify-config"])
-def test_a_dpsctl_without_memory_answers_right_or_says_so(gateway, emulator, memory, verb):
+def test_dpsctl_without_memory_answers_correctly_or_says_so(gateway, emulator, memory, verb):
     configure(gateway, emulator, "symmetric-key")
     gateway.start()
     gateway.wait_for(State="assigned", Healthy=True)

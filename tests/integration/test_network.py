@@ -36,7 +36,7 @@ def silent_server():
         yield s
 
 
-def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, silent_server):
+def test_a_silent_dns_server_blocks_nothing(gateway, emulator, tmp_path, silent_server):
     hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:2 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME + ".example"})
     gateway.start()
@@ -51,7 +51,7 @@ def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, sil
     assert hosts.read_text() == "" and not emulator.requests()
 
 
-def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_server):
+def test_each_attempt_looks_the_name_up_again(gateway, tmp_path, silent_server):
     hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:1 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME})
     gateway.start()
@@ -65,7 +65,7 @@ def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_se
 
 
 @pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1"), ("::1", "127.0.0.1")], ids="-".join)
-def test_an_address_that_refuses_is_followed_by_the_next(gateway, emulator, tmp_path, addresses):
+def test_after_an_address_that_refuses_the_next_is_tried(gateway, emulator, tmp_path, addresses):
     """Within one attempt, whichever of them is first."""
     resolve_by(gateway, tmp_path, hosts="".join(f"{address} {NAME}\n" for address in addresses))
     gateway.identity(provisioning={"Endpoint": NAME})
@@ -89,7 +89,7 @@ def black_hole(address, port):
 
 
 @pytest.mark.parametrize("dead", ["127.0.0.1", "127.0.0.2"])
-def test_an_address_that_does_not_answer_is_followed_by_the_next(gateway, emulator, tmp_path, dead):
+def test_after_a_silent_address_the_next_is_tried(gateway, emulator, tmp_path, dead):
     """Two tests, because it is the resolver that says which is first."""
     alive = "127.0.0.2" if dead == "127.0.0.1" else "127.0.0.1"
     emulator.stop()
@@ -137,7 +137,7 @@ def test_a_network_that_comes_late_is_used_at_once(gateway, network):
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-def test_an_interface_that_comes_late_gives_its_address(gateway, emulator, network):
+def test_an_interface_that_comes_late_gives_the_registration_id(gateway, emulator, network):
     """At once, and not when it would be looked for again; /sys is that of another network here."""
     gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
     gateway.start()
@@ -151,7 +151,7 @@ def test_an_interface_that_comes_late_gives_its_address(gateway, emulator, netwo
     assert gateway.connection()["deviceId"] == "gw-02005e100007"
 
 
-def test_an_interface_that_is_another_one_changes_nobody(gateway, emulator, network):
+def test_a_replaced_interface_does_not_change_a_running_identity(gateway, emulator, network):
     """While it runs: who an identity is, it is until a reload."""
     network.add_link("late0", "02:00:5e:10:00:07")
     gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
@@ -165,7 +165,7 @@ def test_an_interface_that_is_another_one_changes_nobody(gateway, emulator, netw
 
 
 @pytest.mark.parametrize("what", ["address", "route"])
-def test_what_appears_cuts_a_retry_short(gateway, emulator, network, what):
+def test_a_new_address_or_route_ends_a_wait_three_times_an_hour(gateway, emulator, network, what):
     """Three times, and then the hour has had its share. What appears while it is about to be tried costs nothing."""
     def appear(n):
         network.ip(what, "add", f"192.0.2.{n}/32", "dev", "lo")
@@ -189,7 +189,7 @@ def test_what_appears_cuts_a_retry_short(gateway, emulator, network, what):
     assert gateway.properties("gateway")["Attempts"] == 12
 
 
-def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
+def test_a_lost_network_takes_no_assignment_away(gateway, emulator, network):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -202,7 +202,7 @@ def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
     assert gateway.wait_for(Healthy=True)["LastSuccessAt"] > before["LastSuccessAt"]
 
 
-def test_a_healthy_gateway_does_not_care_for_the_network(gateway, emulator, network):
+def test_a_healthy_gateway_ignores_changes_of_the_network(gateway, emulator, network):
     """It comes and goes, and nobody is asked for that."""
     gateway.identity()
     gateway.start()
@@ -217,7 +217,7 @@ def test_a_healthy_gateway_does_not_care_for_the_network(gateway, emulator, netw
     assert marker.exists() and len(emulator.requests("register", "gateway")) == 1 and asked == 5
 
 
-def test_a_network_that_flaps_is_no_reason_for_a_storm(gateway, emulator, network):
+def test_a_flapping_network_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, network):
     """It cuts waits short three times an hour, and not more often."""
     def flap():
         network.set_up(False)

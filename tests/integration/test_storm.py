@@ -26,7 +26,7 @@ def start_fleet(gateway, emulator, in_flight):
     gateway.start()
 
 
-def test_who_is_throttled_keeps_all_of_its_scope_waiting(gateway, emulator):
+def test_when_dps_throttles_one_identity_its_whole_scope_waits(gateway, emulator):
     for k in range(N):
         emulator.enroll(f"device-{k}")
     emulator.script("device-3", "register:429,retry-after=5")
@@ -37,7 +37,7 @@ def test_who_is_throttled_keeps_all_of_its_scope_waiting(gateway, emulator):
     assert not registered_too_early(emulator, in_flight=2)
 
 
-def test_a_quota_is_not_run_against(gateway, emulator):
+def test_after_a_refusal_the_fleet_keeps_the_quota(gateway, emulator):
     """Twenty-four devices, a quota of six a minute: refused once, and then as seldom as can be."""
     emulator.ctl("set", "*", "quotas.registrationsPerMinute=6")
     start_fleet(gateway, emulator, in_flight=4)

@@ -67,7 +67,7 @@ def states_since(gateway):
             for identity in gateway.dpsctl("status", "--json=short").json["identities"]}
 
 
-def test_a_faulty_a_disabled_and_a_throttled_one_harm_none_of_a_thousand(fleet, emulator):
+def test_a_faulty_a_disabled_and_a_throttled_identity_do_not_disturb_a_thousand(fleet, emulator):
     fleet.identity("disabled")
     emulator.set("disabled", provisioningStatus="disabled")
     fleet.identity("throttled")

@@ -20,7 +20,7 @@ LONG = {
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", LONG)
-def test_a_long_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
+def test_a_restart_keeps_a_long_wait(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": LONG[what]})
     lone_gateway.start()
     lone_gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
@@ -49,7 +49,7 @@ SHORT = {
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", SHORT)
-def test_a_short_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
+def test_a_restart_keeps_a_short_wait(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": SHORT[what]})
     lone_gateway.start()
     peer.wait_for("puback")  # of the answer
@@ -62,7 +62,7 @@ def test_a_short_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
     assert again[0].at - peer.told[0].at >= 7
 
 
-def test_the_wait_after_a_third_failure_outlives_a_kill(lone_gateway, make_peer):
+def test_a_kill_does_not_lose_the_wait_after_a_third_failure(lone_gateway, make_peer):
     """It is not written to the disk: that was done for the second."""
     answers = iter([1, 1, 900])
     peer = make_peer("gateway", {"register": lambda session, request: answer(503, retry_after=next(answers))(session, request)})
@@ -77,7 +77,7 @@ def test_the_wait_after_a_third_failure_outlives_a_kill(lone_gateway, make_peer)
     assert found["NextAttemptAt"] / 1e6 >= peer.told[-1].realtime + 900 - TREMOR
 
 
-def test_who_removes_what_is_remembered_is_served_at_once(lone_gateway, make_peer):
+def test_after_its_record_is_removed_an_identity_registers_at_once(lone_gateway, make_peer):
     """Back-off is forgotten with the state; only what DPS has told would bind."""
     peer = make_peer("gateway", {"register": answer(404)})
     lone_gateway.start()
@@ -106,7 +106,7 @@ def test_polls_are_counted_over_restarts(lone_gateway, make_peer, end, seconds):
     assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
 
 
-def test_polls_of_a_success_count_on_after_a_restart(lone_gateway, make_peer):
+def test_polls_of_a_success_still_count_after_a_restart(lone_gateway, make_peer):
     peer = make_peer("gateway", {"register": answer(202, ACCEPTED, retry_after=0)})
     lone_gateway.start()
     for n in range(1, 7):
@@ -120,7 +120,7 @@ def test_polls_of_a_success_count_on_after_a_restart(lone_gateway, make_peer):
     assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
 
 
-def test_who_throttles_one_throttles_its_scope(lone_gateway, make_peer):
+def test_throttling_one_identity_throttles_its_scope(lone_gateway, make_peer):
     """Neighbours that wait for something else do not register before the time that the one was told."""
     neighbour = make_peer("neighbour", {"register": answer(503)})
     lone_gateway.start()

@@ -19,7 +19,7 @@ def assign(gateway, **environment):
 
 
 @pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
-def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, until):
+def test_a_renewal_due_during_sleep_is_made_once_right_after_waking(gateway, emulator, until):
     before = assign(gateway)
     suspend_until(before[until])
     after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
@@ -33,7 +33,7 @@ def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulat
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_the_watchdog_is_told_in_time_over_a_sleep(gateway):
+def test_the_watchdog_is_notified_in_time_after_a_sleep(gateway):
     """For systemd the time asleep does not count."""
     assign(gateway, WATCHDOG_USEC=16 * SEC)
     told = gateway.notify.lines.count("WATCHDOG=1")
@@ -41,7 +41,7 @@ def test_the_watchdog_is_told_in_time_over_a_sleep(gateway):
     gateway.notify.wait_for("WATCHDOG=1", told + 1, timeout=16)
 
 
-def test_a_wait_that_ends_asleep_is_over_on_waking(gateway, emulator):
+def test_a_wait_that_ended_during_sleep_is_over_on_waking(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:202,retry-after=42")
     gateway.identity(key=key)
@@ -67,7 +67,7 @@ def test_waking_shortens_no_wait(gateway, emulator):
 
 
 @pytest.mark.parametrize("step", ["register", "poll"])
-def test_a_request_that_was_asked_before_is_not_waited_for(gateway, emulator, step):
+def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulator, step):
     """Nobody answers it any more; it is asked again."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", *(["register:202,retry-after=0"] if step == "poll" else []), f"{step}:silent")
@@ -81,7 +81,7 @@ def test_a_request_that_was_asked_before_is_not_waited_for(gateway, emulator, st
     assert len(emulator.requests("register")) == (2 if step == "register" else 1)
 
 
-def test_waking_is_news_but_not_every_time(gateway, emulator):
+def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator):
     """The network may be another one then: DPS is asked, up to three times an hour."""
     key = emulator.enroll("gateway")
     (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": 8}))
