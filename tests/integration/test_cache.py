@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is remembered: served at once, over restarts, crashes and changes, without asking DPS for what is known."""
+"""Remembered assignments are served at once, after restarts, crashes and changes, and without asking DPS."""
 import base64
 import json
 import os
@@ -23,7 +23,7 @@ def assign(gateway, **options):
 
 
 def enroll_x509(emulator, registration_id="gateway"):
-    """Certificate and key of a device of the group `factory`, as files that the daemon takes."""
+    """Enrolls the group `factory`; returns certificate and key of a device of it, as files that the daemon accepts."""
     emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
         "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
     return renew_certificate(emulator, registration_id)
@@ -35,7 +35,7 @@ def renew_certificate(emulator, registration_id="gateway"):
     return {"Certificate": certificate, "PrivateKey": key}
 
 
-# ---- a start ----
+# ---- start from the cache ----
 
 
 def test_a_cached_start_serves_the_same_without_asking_dps(gateway, emulator):
@@ -67,7 +67,7 @@ def test_a_cached_start_needs_no_dps(gateway, emulator):
 
 
 def test_missing_outputs_are_written_at_start(gateway):
-    """As after a reboot: /run is empty, the state is there."""
+    """As after a reboot: /run is empty, and the record is there."""
     assign(gateway)
     files = gateway.files()
     gateway.stop()
@@ -161,7 +161,7 @@ def test_another_scope_or_endpoint_serves_the_old_assignment_until_it_has_a_new_
     assert properties[what] == value and properties["AssignedHub"] == before["AssignedHub"]
     assert not properties["Healthy"] and gateway.files() == files
 
-    # Back again, it is what it was.
+    # With the old configuration it is healthy again, with the same generation.
     gateway.identity(key=key)
     gateway.reload()
     assert gateway.wait_for(Healthy=True)["Generation"] == before["Generation"]
@@ -187,7 +187,7 @@ def test_another_method_serves_the_old_assignment_until_it_has_a_new_one(gateway
     properties = gateway.wait_for(State="assigned", LastErrorId="auth")
     assert gateway.files()["token"] == token and properties["AssignedHub"] == before["AssignedHub"]
 
-    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    emulator.ctl("remove", "gateway")  # from now on the device belongs to the group
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
     after = gateway.wait_for(State="assigned", AttestationMethod="x509", LastErrorId="")
     eventually(lambda: "cert.pem" in gateway.files() and "token" not in gateway.files(), what="files of the new method")
@@ -307,7 +307,7 @@ def test_a_corrupt_record_is_set_aside(gateway, emulator, content):
     gateway.start()
     properties = gateway.wait_for(State="assigned")
     assert properties["Healthy"] and gateway.remembered()["assignedHub"] == properties["AssignedHub"]
-    if content != '{"version": 1}':  # that is one of which nothing is remembered
+    if content != '{"version": 1}':  # this is a valid record without an assignment
         assert (gateway.state / "gateway.json.corrupt").read_text() == content
         gateway.wait_for_log(r"gateway\.json\.corrupt")
     assert len(emulator.requests("register")) == 2
@@ -348,7 +348,7 @@ def test_a_state_directory_that_cannot_be_written_is_served_from_memory(gateway,
         subprocess.run(["umount", "-l", gateway.state], check=True)
 
 
-# ---- who goes ----
+# ---- removed configurations ----
 
 
 def test_removing_a_conf_removes_the_outputs_and_keeps_the_record(gateway):

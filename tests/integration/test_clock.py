@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A clock that is wrong: what is served and what waits meanwhile, and that it is all made good when it is right."""
+"""A wrong clock: what is served and what waits, and that everything is done when the clock is right."""
 import json
 import re
 import time
@@ -12,12 +12,12 @@ from process import DEADLINE, eventually
 
 SEC = 1_000_000
 MINUTE = 60
-EPOCH = 100  # seconds since 1970, as where no battery keeps a clock
+EPOCH = 100  # seconds since 1970, as on a box whose clock has no battery
 
 
 @pytest.fixture
 def clock(tmp_path, gateway):
-    """The gateway's. Before gateway in name, behind it at the end."""
+    """The clock that the gateway sees."""
     clock = Clock(tmp_path)
     yield clock.rule(gateway)
     clock.close()
@@ -30,7 +30,7 @@ def assign(gateway, **options):
 
 
 def reboot(gateway, clock, seconds_since_1970):
-    """The run directory is empty, the state is there, and the clock is another one."""
+    """Restarts with an empty run directory, with the record, and at another time."""
     gateway.stop()
     for path in (gateway.run / "gateway").iterdir():
         path.unlink()
@@ -40,7 +40,7 @@ def reboot(gateway, clock, seconds_since_1970):
 
 
 def remember_failures(gateway, n=8):
-    """As after so many attempts: the next wait is one of minutes."""
+    """Writes a record with so many failures that the next wait takes minutes."""
     (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": n}))
 
 
@@ -48,7 +48,7 @@ def expiry(token):
     return int(re.search(r"&se=(\d+)", token).group(1))
 
 
-# ---- 1970 and nothing cached ----
+# ---- 1970 without a cached assignment ----
 
 
 def test_dps_is_not_asked_before_the_time_is_known(gateway, emulator, clock):
@@ -69,7 +69,7 @@ def test_a_registration_starts_as_soon_as_the_clock_is_set(gateway, clock):
     clock.shift(0)
     properties = gateway.wait_for(State="assigned", Waiting="")
     assert properties["Healthy"] and properties["Attempts"] == 0
-    assert planned > (EPOCH + 4 * MINUTE) * SEC  # that was not waited for
+    assert planned > (EPOCH + 4 * MINUTE) * SEC  # and still it did not wait that long
     assert time.time() - MINUTE < properties["AssignedAt"] / SEC < time.time() + 1
 
 
@@ -82,7 +82,7 @@ def test_dpsd_waits_five_minutes_for_a_clock_that_is_never_set(gateway, emulator
     clock.pass_by(4 * MINUTE)
     assert gateway.properties("gateway")["Waiting"] == "clock"
     clock.pass_by(MINUTE)
-    # Who decides then is TLS: to a box in 1970 a certificate is not valid yet.
+    # Now TLS decides: for a box in 1970 the certificate is not valid yet.
     properties = gateway.wait_for(check=lambda p: p["LastErrorStep"] == "tls")
     assert properties["State"] == "provisioning" and properties["NextAttemptAt"] <= clock.now() + 5 * SEC
     assert "1970" in properties["LastError"] or "clock" in gateway.log
@@ -100,7 +100,7 @@ def test_a_registration_also_starts_when_the_clock_is_set_late(gateway, clock):
     assert gateway.wait_for(State="assigned")["Healthy"]
 
 
-# ---- 1970 and an assignment ----
+# ---- 1970 with a cached assignment ----
 
 
 def test_a_cached_assignment_is_served_while_the_time_is_not_known(gateway, emulator, clock):
@@ -143,7 +143,7 @@ def test_once_waits_for_the_token(gateway, clock):
 
 
 def test_a_restart_keeps_the_files_while_the_time_is_not_known(gateway, clock):
-    """As where the daemon alone is started again."""
+    """Only the daemon restarts, not the machine."""
     assign(gateway)
     files = gateway.files()
     gateway.stop()
@@ -154,7 +154,7 @@ def test_a_restart_keeps_the_files_while_the_time_is_not_known(gateway, clock):
 
 
 def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
-    """However long the time is not known: the one that is remembered is good, and one of 1970 would not be."""
+    """However long the time is not known: the token of the record is valid, and one made in 1970 would not be."""
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     reboot(gateway, clock, EPOCH)
@@ -168,12 +168,12 @@ def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
     assert len(emulator.requests()) == asked
 
 
-# ---- steps ----
+# ---- steps of the clock ----
 
 
 @pytest.mark.parametrize("hours", [2, -2])
 def test_an_answer_from_this_boot_counts_as_such_after_the_clock_is_set(gateway, clock, hours):
-    """`dpsctl wait --fresh` compares it with the time of the boot, which is reckoned back from the clock as it is."""
+    """`dpsctl wait --fresh` compares the time of the answer with that of the boot, which it calculates from the present clock."""
     before = assign(gateway)["LastSuccessAt"]
     clock.shift(hours * 3600)
     after = gateway.wait_for(check=lambda p: p["LastSuccessAt"] != before)["LastSuccessAt"]
@@ -215,7 +215,7 @@ def test_a_clock_step_past_the_renewal_time_starts_the_renewal(gateway, emulator
     assert len(emulator.requests("register")) == 2 and after["Generation"] == 2
 
 
-# ---- sleep: tests/vm has it on a machine that does ----
+# ---- sleep, simulated; tests/vm has a machine that really sleeps ----
 
 
 @pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
@@ -223,7 +223,7 @@ def test_a_renewal_due_during_sleep_is_made_once_right_after_waking(gateway, emu
     before = assign(gateway)
     clock.suspend((before[until] - clock.now()) // SEC + 1)
     after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
-    # 3: the one that had expired was replaced without waiting for DPS.
+    # 3 if the expired token was first replaced without waiting for DPS.
     assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Generation"] in (2, 3)
     assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
     assert after["NextAttemptAt"] == after["RenewAt"] > after["LastSuccessAt"] > before[until]
@@ -255,7 +255,7 @@ def test_sleep_counts_as_waiting_and_waking_does_not_shorten_a_wait(gateway, emu
 
 
 def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulator, clock):
-    """Nobody answers it any more."""
+    """After so long nobody answers the old request."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:silent")
     gateway.identity(key=key)
@@ -267,7 +267,7 @@ def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulato
 
 
 def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, clock):
-    """The network may be another one then: DPS is asked, up to three times an hour."""
+    """The network may have changed during the sleep, so DPS is asked again, up to three times an hour."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
     emulator.script("gateway", *["register:503"] * 9)
@@ -275,16 +275,16 @@ def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, clock
     gateway.start()
     gateway.wait_for(LastErrorId="service", check=lambda p: p["NextAttemptAt"] > 0)
     for _ in range(6):
-        clock.suspend(3)  # longer than that is spread by
+        clock.suspend(3)  # longer than the spread of such attempts
         gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
     assert 1 < len(emulator.requests("register")) <= 1 + 3
 
 
-# ---- a refusal that is the clock's fault ----
+# ---- a refusal because of a wrong clock ----
 
 
 def late(seconds):
-    """A refusal by a service whose clock is so much ahead."""
+    """A refusal from a service whose clock is ahead by so many seconds."""
     there = time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime(time.time() + seconds))
     body = {"errorCode": 401002, "trackingId": "12", "message": "Unauthorized", "timestampUtc": there}
     return "register:401,body=" + json.dumps(body)
@@ -298,7 +298,7 @@ def test_a_refusal_while_the_clock_is_wrong_is_a_clock_error(gateway, emulator, 
     properties = gateway.wait_for(LastErrorId="clock")
     assert (properties["State"], properties["Waiting"], properties["LastErrorStep"]) == ("provisioning", "clock", "register")
     assert properties["LastErrorCode"] == 401002
-    assert clock.now() < properties["NextAttemptAt"] <= clock.now() + 5 * SEC  # no hour, as for a key that is wrong
+    assert clock.now() < properties["NextAttemptAt"] <= clock.now() + 5 * SEC  # not after an hour, as with a wrong key
 
 
 def test_a_refusal_while_the_clock_is_right_is_final(gateway, emulator, clock):
@@ -322,10 +322,10 @@ def test_setting_the_clock_ends_the_wait_after_a_clock_error(gateway, emulator, 
 
 
 def test_a_synchronised_clock_ends_the_wait_after_a_clock_error(gateway, emulator, clock):
-    """No event of the kernel tells so; it is looked for while somebody waits."""
+    """The kernel has no event for this; the daemon checks while an identity waits for the clock."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
-    emulator.script("gateway", "register:401,body=")  # without the time there
+    emulator.script("gateway", "register:401,body=")  # without the time of the service
     gateway.identity(key=key)
     gateway.start()
     planned = gateway.wait_for(LastErrorId="clock", Waiting="clock")["NextAttemptAt"]
@@ -333,7 +333,7 @@ def test_a_synchronised_clock_ends_the_wait_after_a_clock_error(gateway, emulato
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-# ---- the floor ----
+# ---- the floor: the time below which the clock is wrong ----
 
 
 def floor_file(gateway):
@@ -356,7 +356,7 @@ def test_the_floor_does_not_rise_with_unconfirmed_time(gateway, emulator, clock)
 
 
 def test_the_floor_is_remembered_over_a_restart(gateway, clock):
-    """A clock that is later than the build and earlier than what was known is behind."""
+    """A clock is wrong also if it is later than the build, but earlier than the last confirmed time."""
     gateway.identity()
     floor_file(gateway).write_text(f"{int((time.time() + 7 * 86400) * SEC)}\n")
     gateway.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs that are installed as examples for D-Bus, as their readers would run them: in Python and in C."""
+"""The example programs for D-Bus, in Python and in C, run as their readers would run them."""
 import subprocess
 
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From nothing to an assignment, and what becomes of it."""
+"""The life of an identity: its first assignment, and everything that happens to it later."""
 import os
 import re
 import signal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong on the way to DPS, and that it is over when the way is there again."""
+"""Errors on the way to DPS, and that they end when the way is there again."""
 import pytest
 
 from process import DEADLINE
@@ -12,7 +12,7 @@ def error_of(properties):
 
 
 def assigning(gateway, emulator, seconds=3):
-    """Starts it, with a registration that takes a while; until DPS has answered 202."""
+    """Starts the gateway with a registration that takes a while, and waits until DPS has answered 202."""
     key = emulator.enroll("gateway", assigningTime=seconds, retryAfter=seconds)
     gateway.identity(key=key)
     gateway.start()
@@ -135,7 +135,7 @@ def test_a_request_while_dps_is_down_keeps_the_assignment(gateway, emulator):
     assert properties["Generation"] == before["Generation"] and properties["TokenExpiresAt"] == before["TokenExpiresAt"]
     assert gateway.files() == files
 
-    # What was asked for is still done when it can be.
+    # The request is still carried out when DPS comes back.
     emulator.start()
     healthy = gateway.wait_for(Healthy=True, timeout=2 * DEADLINE)
     assert healthy["LastSuccessAt"] > before["LastSuccessAt"] and healthy["AssignedHub"] == before["AssignedHub"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The main job: from nothing to assigned, and what programs get of it."""
+"""The main job: from nothing to assigned, and what programs get from it."""
 import base64
 import hashlib
 import hmac
@@ -102,7 +102,7 @@ def test_the_second_key_is_tried_when_the_first_is_refused(gateway, emulator):
     gateway.wait_for(State="assigned")
     assert [r["status"] for r in emulator.requests("register")] == [401, 202]
 
-    # The one that worked is the first next time.
+    # Next time the key that worked is tried first.
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
     assert [r["status"] for r in emulator.requests("register")] == [401, 202, 202]
 
@@ -163,7 +163,7 @@ def test_once_provisions_without_a_bus_and_exits(gateway, emulator):
     result = gateway.run_once("--once", DBUS_SYSTEM_BUS_ADDRESS="unix:path=/nonexistent")
     assert result.code == 0, result.err
     assert gateway.connection()["deviceId"] == "gateway"
-    # A second time there is nothing to ask.
+    # The second time there is nothing to ask DPS.
     assert gateway.run_once("--once").code == 0
     assert len(emulator.requests("register")) == 1
 

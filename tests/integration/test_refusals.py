@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What DPS refuses: what is told of it, when DPS is asked again, and that it takes nothing away."""
+"""DPS refuses: which error is shown, when DPS is asked again, and that no assignment is lost."""
 import base64
 import os
 import re
@@ -10,7 +10,7 @@ from emulator import Emulator
 
 SEC = 1_000_000
 MINUTE = 60 * SEC
-FINAL_WAIT = (47 * MINUTE, 73 * MINUTE)  # an hour, a fifth more or less
+FINAL_WAIT = (47 * MINUTE, 73 * MINUTE)  # an hour ± 20 %, and a minute of tolerance
 TRACKING_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
@@ -23,7 +23,7 @@ def error_of(properties):
 
 
 def assert_final(properties):
-    """A human has to act: DPS is left alone for about an hour."""
+    """Somebody has to act, so DPS is not asked for about an hour."""
     assert (properties["State"], properties["Waiting"]) == ("failed", "retry")
     assert properties["Attempts"] == 1 and not properties["Healthy"]
     assert FINAL_WAIT[0] < properties["NextAttemptAt"] - properties["LastErrorAt"] < FINAL_WAIT[1]
@@ -145,7 +145,7 @@ def test_the_wait_after_a_final_answer_doubles(gateway, emulator):
     assert second["FailingSince"] == first["FailingSince"]
 
 
-# ---- answers that may pass ----
+# ---- errors that may pass ----
 
 
 def test_an_unknown_status_word_is_a_failed_attempt(gateway, emulator):
@@ -210,7 +210,7 @@ def test_an_operation_that_dps_has_lost_is_registered_again(gateway, emulator):
     assert len(emulator.requests("register")) == 2
 
 
-# ---- one for all ----
+# ---- throttled scopes ----
 
 
 def test_a_throttled_scope_pauses_its_other_identities(gateway, emulator):
@@ -286,11 +286,11 @@ def test_the_second_key_is_tried_when_the_login_is_refused(gateway, emulator):
     assert [r["status"] for r in emulator.requests("connect")] == [5, 0]
 
 
-# ---- what was there stays ----
+# ---- assignments that stay ----
 
 
 def served(gateway):
-    """What programs have, down to the files themselves."""
+    """The files for programs: content and inode, so that a replaced file is noticed."""
     directory = gateway.run / "gateway"
     return {path.name: (path.stat().st_ino, path.read_text()) for path in directory.iterdir()}
 

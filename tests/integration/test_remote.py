@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl -H: what it asks goes through ssh, and only there; a stand-in for ssh runs the command here, at the gateway's bus."""
+"""dpsctl -H sends its calls through ssh only. A substitute for ssh runs the command on this machine, on the gateway's bus."""
 import pytest
 
-# As ssh: options, --, the host, and what to run there; where the bus of "there" is, it has to be told.
+# Takes the arguments of ssh: options, --, the host, and the command. It sets the address of the "remote" bus.
 SSH = """#!/bin/sh
 printf '%s\\n' "$@" >'{arguments}'
 while [ "$1" != -- ]; do shift; done
@@ -12,7 +12,7 @@ exec "$@" --bus-path='{bus}'
 
 
 class Remote:
-    """dpsctl on a machine that has no bus of its own, and the stand-in first in its PATH."""
+    """dpsctl on a machine that has no bus of its own, with the substitute for ssh first in its PATH."""
 
     def __init__(self, directory, gateway):
         self.gateway = gateway
@@ -29,7 +29,7 @@ class Remote:
 
     @property
     def arguments(self):
-        """What ssh was started with."""
+        """The arguments that ssh was started with."""
         return self.recorded.read_text().splitlines()
 
 
@@ -40,7 +40,7 @@ def remote(tmp_path, gateway):
 
 @pytest.fixture
 def assigned(gateway):
-    """The properties of the one identity there."""
+    """The properties of the only identity of the remote gateway."""
     gateway.identity()
     gateway.start()
     return gateway.wait_for(State="assigned")

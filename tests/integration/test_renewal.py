@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A token is renewed before it expires, whatever DPS says, and the assignment lasts all the while."""
+"""A token is renewed before it expires, whatever DPS says, and the assignment stays all the time."""
 import datetime
 import re
 import threading
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from process import DEADLINE, eventually
 
 SEC = 1_000_000
-# Renewed 2 to 16 seconds after it was minted, at a moment stable for each device.
+# The token is renewed 2 to 16 seconds after it was made, after a time that is the same each time for one device.
 SHORT = {"TokenLifetime": "30s", "RenewBefore": "28s"}
 LIFETIME = 30 + DEADLINE
 
@@ -22,7 +22,7 @@ def expiry(token):
 
 
 class Sampler(threading.Thread):
-    """Reads the token as programs do, over and over; what was expired, or missing, when it was read."""
+    """Reads the token again and again, as programs do; collects the tokens that were expired or missing."""
 
     def __init__(self, gateway, name="gateway"):
         super().__init__(daemon=True)
@@ -64,7 +64,7 @@ def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator):
     assert after["LastSuccessAt"] < before["TokenExpiresAt"] < after["TokenExpiresAt"]
     assert len(tokens) == 2 and expiry(tokens[1]) * SEC == after["TokenExpiresAt"] and not sampler.bad
     assert len(emulator.requests("register")) == 2
-    # The old assignment was there throughout.
+    # The assignment was there all the time.
     assert after["AssignedAt"] == before["AssignedAt"] and after["StateSince"] == before["StateSince"]
     assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned", "renewed"]
 
@@ -152,7 +152,7 @@ def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gat
 
 
 def issue(emulator, days):
-    """A certificate of the test device CA that is valid for so many days from now, and its key."""
+    """A certificate from the test device CA that is valid for so many days from now, and its key."""
     emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
         "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
     path, key_path = emulator.certificate("gateway")

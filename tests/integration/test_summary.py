@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who counts the tests must not be trusted blindly either."""
+"""tests/summary, which counts the tests, needs tests too."""
 import subprocess
 
 import pytest
@@ -9,7 +9,7 @@ from process import REPOSITORY
 
 @pytest.fixture
 def summary(tmp_path):
-    """summary({"unit.tsv": text, …}, ring, …): exit status and lines."""
+    """summary({"unit.tsv": text, …}, ring, …): returns exit status and lines."""
     def run(files, *rings):
         for name, text in files.items():
             (tmp_path / name).write_text(text)

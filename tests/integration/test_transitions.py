@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What changes late, or in the middle of something: configuration, keys, twins, time."""
+"""Changes that come late or in the middle of something: configuration, keys, twins (two identities with one registration id), time."""
 import base64
 import grp
 import json
@@ -13,7 +13,7 @@ from clock import Clock
 from gateway import can_change_user
 from test_cache import enroll_x509, renew_certificate
 
-FIRST_RETRY = 15  # seconds: trouble at home is looked at again after ten
+FIRST_RETRY = 15  # seconds; the daemon checks local errors again after ten
 
 
 def assign(gateway, **more):
@@ -28,7 +28,7 @@ def cpu_seconds(gateway):
 
 
 def assert_idle(gateway, seconds=1.5):
-    """A loop that spins uses all of a processor, so much less is proof of none, however busy the machine."""
+    """A loop that spins uses a whole processor, so a loop that uses far less does not spin, however busy the machine is."""
     before = cpu_seconds(gateway)
     time.sleep(seconds)
     assert cpu_seconds(gateway) - before < seconds / 10, gateway.log
@@ -311,7 +311,7 @@ def test_a_missing_key_is_reported_and_its_return_does_not_ask_dps(gateway, emul
 
 
 def configure_both_methods(gateway, emulator):
-    """A key, and a certificate as the second choice; gives the key and where it is."""
+    """Configures a key, and a certificate as the second choice; returns the key and the path of its file."""
     key = emulator.enroll("gateway")
     attestation = enroll_x509(emulator) | {"Key": gateway.write_key("gateway.key", key)}
     gateway.identity(method="symmetric-key x509", attestation=attestation, provisioning={"Splay": "0"})
@@ -351,7 +351,7 @@ def test_a_method_whose_key_was_removed_from_the_conf_gives_way_to_the_next(gate
     configure_both_methods(gateway, emulator)
     gateway.start()
     gateway.wait_for(State="assigned", AttestationMethod="symmetric-key")
-    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    emulator.ctl("remove", "gateway")  # from now on the device belongs to the group
     gateway.identity(method="symmetric-key x509", attestation=renew_certificate(emulator), provisioning={"Splay": "0"})
     gateway.reload()
     gateway.wait_for(State="assigned", Healthy=True, AttestationMethod="x509", check=lambda p: p["Generation"] > 1)
@@ -367,7 +367,7 @@ def test_a_reload_gives_all_files_to_the_changed_group(gateway):
     assert {path.stat().st_gid for path in (directory, *directory.iterdir())} == {grp.getgrnam("daemon").gr_gid}
 
 
-# ---- what people read ----
+# ---- output and the rest ----
 
 
 def test_check_of_an_unknown_identity_exits_4(gateway):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clients that we have not written register at the emulator: Microsoft's own for Node.js, and Mosquitto's."""
+"""Clients that we have not written register at the emulator: Microsoft's for Node.js, and Mosquitto's."""
 import base64
 import json
 import os
@@ -136,7 +136,7 @@ def test_node_and_dpsd_are_told_the_same(node, emulator, gateway):
 
 
 class Mosquitto:
-    """Its programs do one thing in a connection: they cannot wait for an answer and ask, but each half can be looked at."""
+    """Each of its programs either publishes or subscribes in a connection, so the two halves are tested separately."""
 
     def __init__(self, directory, emulator):
         self.directory = directory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The clock is set, by the one call that does so: tests/integration/test_clock.py has what is to be done then in detail."""
+"""The clock is really set, by the system call for it. tests/integration/test_clock.py tests in detail what must happen then."""
 import time
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 from hostile import answer, once
 from machine import DAY, SEC, YEAR, clock
 
-EPOCH = DAY  # in 1970; the kernel takes no time that would have been before its boot
+EPOCH = DAY  # in 1970; the kernel accepts no time that would put its boot before 1970
 
 
 def assign(gateway, **options):
