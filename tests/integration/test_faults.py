@@ -48,7 +48,7 @@ def log_of(matrix, name):
 def test_status_is_answered_throughout(matrix, record_property):
     matrix.is_over.wait()
     record_property("measured", matrix.status.describe())
-    assert not matrix.status.defects, matrix.status.defects[0]
+    assert not matrix.status.errors, matrix.status.errors[0]
 
 
 def test_faults_make_nothing_spin(matrix, record_property):

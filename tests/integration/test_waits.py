@@ -13,7 +13,7 @@ TREMOR = 0.2  # seconds; times on the bus are calculated from two clocks
 
 LONG = {
     "throttled": answer(429, retry_after=900),
-    "in-trouble": answer(503, retry_after=900),
+    "server-error": answer(503, retry_after=900),
     "assigning": answer(202, ACCEPTED, retry_after=900),
 }
 
@@ -42,7 +42,7 @@ def told_to_wait(gateway):
 
 SHORT = {
     "throttled": answer(429, retry_after=7),
-    "in-trouble": answer(503, retry_after=7),
+    "server-error": answer(503, retry_after=7),
     "assigning": answer(202, ACCEPTED, retry_after=7),
 }
 

@@ -28,7 +28,7 @@ def suspend(seconds):
     """Suspends to memory, as when the lid of a laptop is closed, for at least so long; includes the time to fall asleep."""
     begin, slept = boottime(), asleep()
     ALARM.write_text("0\n", encoding="ascii")
-    ALARM.write_text(f"+{int(seconds) + 3}\n", encoding="ascii")  # the alarm counts in whole seconds, and so does the kernel when it measures the sleep
+    ALARM.write_text(f"+{int(seconds) + 3}\n", encoding="ascii")  # whole seconds, as sleep is counted
     POWER.write_text("mem\n", encoding="ascii")
     assert boottime() - begin >= seconds and asleep() - slept > 1, "the machine has not slept"
 
