@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-# What tests/run and tests/demo share. Debian's programs come first: another python3 would not find their modules.
+# What tests/run and tests/demo share. Debian's programs come first in PATH: another python3 would not find Debian's modules.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH LANG=C.UTF-8 LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 umask 022
 
@@ -14,7 +14,7 @@ packages_to_analyze=(clang-tidy cppcheck)
 packages_to_fuzz=(clang libclang-rt-dev)
 packages_to_afl=(afl++ clang)
 packages_to_bench=(binutils)
-packages_to_interop=(ca-certificates mosquitto-clients) # and nodejs and npm, which may be there from elsewhere
+packages_to_interop=(ca-certificates mosquitto-clients) # nodejs and npm as well, unless they are installed from elsewhere
 packages_to_vm=(cpio qemu-system-x86)
 packages_in_vm=(coreutils dash dbus-daemon iproute2 mosquitto mount python3-cffi-backend python3-cryptography
 	python3-jeepney python3-pytest python3-pytest-timeout)
@@ -23,7 +23,7 @@ as_root() {
 	if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
-# sudo may ask for a password where there is somebody to ask.
+# sudo may ask for a password on a terminal, but not in CI.
 can_be_root() {
 	((EUID == 0)) || { command -v sudo && { sudo -n true || [[ -t 0 && -z ${CI:-} ]]; }; } &>/dev/null
 }
@@ -38,11 +38,11 @@ missing_packages() { # PACKAGE… -> prints those that are not installed
 
 install_packages() { # PACKAGE…
 	local missing log code=0
-	command -v dpkg-query >/dev/null || return 0 # no Debian: meson tells what it misses
+	command -v dpkg-query >/dev/null || return 0 # not Debian: meson tells what is missing
 	mapfile -t missing < <(missing_packages "$@")
 	((${#missing[@]})) || return 0
 	if ! can_be_root; then
-		echo "Missing packages, and neither root nor sudo to install them: apt-get install ${missing[*]}" >&2
+		echo "Packages are missing, and installing them needs root or sudo: apt-get install ${missing[*]}" >&2
 		return 1
 	fi
 	echo "Installing ${missing[*]}"
@@ -57,7 +57,7 @@ install_packages() { # PACKAGE…
 	return "$code"
 }
 
-build() { # DIRECTORY [MESON-OPTION…]; silent but when it fails
+build() { # DIRECTORY [MESON-OPTION…]: prints something only if it fails
 	local dir=$1 log code=0
 	shift
 	log=$(mktemp)

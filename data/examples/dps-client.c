@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * How a program lives with dpsd: io.dpsd.dps1(5). As dps-client.py, in C with sd-bus.
+ * How a program uses dpsd; see io.dpsd.dps1(5). This is dps-client.py again, in C with sd-bus.
  *
  *      cc -o dps-client dps-client.c $(pkg-config --cflags --libs libsystemd json-c)
  *
- *      dps-client NAME get                     the connection to the hub
- *      dps-client NAME watch                   a line for each connection: now, and whenever it changes
- *      dps-client NAME connected               tells that the hub let us in
- *      dps-client NAME failed KIND [CODE]      tells that it did not: auth, not-found, throttled, server, network
+ *      dps-client NAME get                     prints the connection to the hub
+ *      dps-client NAME watch                   prints a line for the connection now, and whenever it changes
+ *      dps-client NAME connected               reports that we have connected to the hub
+ *      dps-client NAME failed KIND [CODE]      reports that we could not: auth, not-found, throttled, server, network
  *
- * The user must be in the identity's group, "dps" if its configuration names none.
+ * The user must be in the group of the identity, which is "dps" if the configuration names none.
  */
 
 #include <errno.h>
@@ -27,17 +27,17 @@
 
 typedef struct Client {
         sd_bus *bus;
-        char *path; /* the identity's */
-        bool is_to_look;
-        uint64_t generation; /* of the connection that we have; 0: none */
+        char *path; /* of the identity's object */
+        bool must_look;
+        uint64_t generation; /* of the connection that we have; 0 if there is none */
 } Client;
 
-static int complain(const sd_bus_error *error, int r) {
+static int print_error(const sd_bus_error *error, int r) {
         fprintf(stderr, "dps-client: %s\n", error->message ? error->message : strerror(-r));
         return r;
 }
 
-/* The caller gives the object back by json_object_put(). */
+/* The caller frees the object with json_object_put(). */
 static int get_connection(Client *c, json_object **ret, sd_bus_error *error) {
         sd_bus_message *reply = NULL;
         const char *text;
@@ -70,7 +70,7 @@ static void print_connection(json_object *connection) {
         fflush(stdout);
 }
 
-/* Here a program would connect to the hub anew. */
+/* A real program would connect to the hub here. */
 static int look(Client *c) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         json_object *connection = NULL;
@@ -82,9 +82,9 @@ static int look(Client *c) {
                 print_connection(connection);
         }
         if (r < 0 && sd_bus_error_has_name(&error, SD_BUS_ERROR_ACCESS_DENIED))
-                complain(&error, r);
+                print_error(&error, r);
         else
-                r = 0; /* not assigned yet, or the daemon is away: there will be a signal */
+                r = 0; /* not assigned yet, or the daemon is not running: a signal will tell when that changes */
 
         json_object_put(connection);
         sd_bus_error_free(&error);
@@ -94,11 +94,11 @@ static int look(Client *c) {
 static int on_change(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Client *c = userdata;
 
-        c->is_to_look = true;
+        c->must_look = true;
         return 0;
 }
 
-/* Listens first, then looks: nothing goes unnoticed between the two. */
+/* Subscribes before it looks, so that it misses no change between the two. */
 static int watch(Client *c) {
         int r;
 
@@ -106,16 +106,16 @@ static int watch(Client *c) {
                                 "PropertiesChanged", on_change, c);
         if (r < 0)
                 return r;
-        /* The daemon was started. */
+        /* Tells that the daemon was started. */
         r = sd_bus_add_match(c->bus, NULL,
                              "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
                              "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" DPS "'",
                              on_change, c);
 
-        c->is_to_look = true;
+        c->must_look = true;
         while (r >= 0) {
-                if (c->is_to_look) {
-                        c->is_to_look = false;
+                if (c->must_look) {
+                        c->must_look = false;
                         r = look(c);
                 } else {
                         r = sd_bus_process(c->bus, NULL);
@@ -131,7 +131,7 @@ static int report_connected(Client *c, json_object *connection, sd_bus_error *er
                                   generation_of(connection));
 }
 
-/* ret_next_attempt_at: microseconds since 1970; 0: DPS is being asked, or it is not foreseen. */
+/* ret_next_attempt_at: microseconds since 1970; 0 while DPS is being asked, or if it will not be asked. */
 static int report_failure(Client *c, json_object *connection, const char *kind, uint32_t code,
                           bool *ret_registering, uint64_t *ret_next_attempt_at, sd_bus_error *error) {
         sd_bus_message *reply = NULL;
@@ -191,7 +191,7 @@ int main(int argc, char **argv) {
         if (r >= 0)
                 r = run(&c, argc, argv, &error);
         if (r < 0)
-                complain(&error, r);
+                print_error(&error, r);
 
         sd_bus_error_free(&error);
         free(c.path);

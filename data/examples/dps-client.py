@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""How a program lives with dpsd: io.dpsd.dps1(5). Needs python3-dbus and python3-gi.
+"""How a program uses dpsd; see io.dpsd.dps1(5). Needs python3-dbus and python3-gi.
 
-    dps-client.py NAME get                      the connection to the hub
-    dps-client.py NAME watch                    a line for each connection: now, and whenever it changes
-    dps-client.py NAME connected                tells that the hub let us in
-    dps-client.py NAME failed KIND [CODE]       tells that it did not: auth, not-found, throttled, server, network
+    dps-client.py NAME get                      prints the connection to the hub
+    dps-client.py NAME watch                    prints a line for the connection now, and whenever it changes
+    dps-client.py NAME connected                reports that we have connected to the hub
+    dps-client.py NAME failed KIND [CODE]       reports that we could not: auth, not-found, throttled, server, network
 
-The user must be in the identity's group, "dps" if its configuration names none.
+The user must be in the group of the identity, which is "dps" if the configuration names none.
 """
 import json
 import sys
@@ -17,7 +17,7 @@ import dbus.mainloop.glib
 from gi.repository import GLib
 
 DPS = "io.dpsd.dps1"
-WITHOUT = (f"{DPS}.Error.NotAssigned", f"{DPS}.Error.NoSuchIdentity")
+NOT_ASSIGNED = (f"{DPS}.Error.NotAssigned", f"{DPS}.Error.NoSuchIdentity")
 DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 
 
@@ -27,7 +27,7 @@ class Identity:
         self.name = name
 
     def proxy(self):
-        """Looked up each time: the daemon may have been started again, or the identity have been added."""
+        """Looks the identity up each time: the daemon may have been restarted, or the identity may be new."""
         manager = dbus.Interface(self.bus.get_object(DPS, "/io/dpsd/dps1", introspect=False), f"{DPS}.Manager")
         return dbus.Interface(self.bus.get_object(DPS, manager.GetIdentity(self.name), introspect=False), f"{DPS}.Identity")
 
@@ -38,13 +38,13 @@ class Identity:
         self.proxy().ReportHubConnected(dbus.UInt64(connection["generation"]))
 
     def report_failure(self, connection, kind, code=0, detail=""):
-        """Whether there may be another hub soon, and when DPS is asked next (µs since 1970; 0: now, or not foreseen)."""
+        """Returns whether DPS is about to be asked, and when it is asked next (µs since 1970; 0: now, or not planned)."""
         registering, next_attempt_at = self.proxy().ReportHubFailure(
             dbus.UInt64(connection["generation"]), kind, dbus.UInt32(code), detail)
         return bool(registering), int(next_attempt_at)
 
     def watch(self, on_connection):
-        """Calls on_connection(connection) now and for each new generation; None while there is no assignment."""
+        """Calls on_connection(connection) now and for each new generation, with None while there is no assignment."""
         shown = []
 
         def look(*_):
@@ -53,8 +53,8 @@ class Identity:
             except dbus.DBusException as error:
                 if error.get_dbus_name() == DENIED:
                     raise
-                if error.get_dbus_name() not in WITHOUT:
-                    return  # the daemon is away, or the clock is wrong: what we have stays good
+                if error.get_dbus_name() not in NOT_ASSIGNED:
+                    return  # the daemon is not running, or the clock is wrong: our connection is still good
                 connection = None
             generation = connection and connection["generation"]
             if shown != [generation]:
@@ -65,11 +65,11 @@ class Identity:
             if "Generation" in changed or "Waiting" in changed:
                 look()
 
-        # Listen first, then look. For all identities: ours may not have been configured yet.
+        # Subscribe before looking, and to all identities: ours may not be configured yet.
         self.bus.add_signal_receiver(on_properties_changed, "PropertiesChanged", "org.freedesktop.DBus.Properties", DPS,
                                      arg0=f"{DPS}.Identity")
         self.bus.add_signal_receiver(look, "IdentityRemoved", f"{DPS}.Manager", DPS)
-        # Tells also whether it is there now.
+        # Also calls look() if the daemon is running already.
         self.bus.watch_name_owner(DPS, lambda owner: owner and look())
         look()
 
@@ -87,7 +87,7 @@ def main(name, verb, *arguments):
     if verb == "get":
         print_connection(identity.connection())
     elif verb == "watch":
-        # Here a program would connect to the hub anew.
+        # A real program would connect to the hub each time.
         identity.watch(print_connection)
         GLib.MainLoop().run()
     elif verb == "connected":

@@ -48,7 +48,7 @@ typedef enum KeyFlags {
         KEY_CHECKED = 1 << 3,  /* `check` accepts values with specifiers */
         KEY_SYSTEM = 1 << 4,   /* the value "system" means the default */
         KEY_DAEMON = 1 << 5,   /* dpsd.conf only */
-        /* The value tells which device this is. Messages put it in double quotes, and `dpsctl --redact` masks it there. */
+        /* The value tells which device this is: see key_quote(). */
         KEY_PRIVATE = 1 << 6,
 } KeyFlags;
 
@@ -70,6 +70,9 @@ bool key_is_texts(const Key *k); /* char ** */
 void *key_field(const Key *k, const Settings *s);
 /* Whether a message may show this value. */
 bool key_may_be_shown(const Key *k, const char *value);
+/* A value that may be shown, in the form for messages. A private one is put in double quotes, where `dpsctl --redact` finds
+ * and masks it; quotes inside become single ones. NULL: out of memory. */
+char *key_quote(const Key *k, const char *value);
 /* Checks the value and stores it, or appends it to a list. Fails as …_check() does. */
 int key_store(const Key *k, Settings *s, const char *value, char **ret_why);
 

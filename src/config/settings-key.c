@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "basic/text.h"
@@ -10,6 +11,7 @@
 #include "dps/request.h"
 
 #define WORDS_MAX 256 /* for one key */
+#define SHOWN_SIZE_MAX 128
 
 #define TOKEN_LIFETIME_MIN (30 * USEC_PER_SEC)
 #define TOKEN_LIFETIME_MAX (10 * USEC_PER_YEAR)
@@ -153,10 +155,9 @@ static int store_methods(Settings *s, const char *value, char **ret_why) {
         STRV_FOREACH(w, words) {
                 r = method_from_string(*w, &m);
                 if (r < 0)
-                        return why(
-                                ret_why, -EINVAL,
-                                "there is no method \"%.40s\"; the methods are symmetric-key, x509 and tpm",
-                                *w);
+                        return why(ret_why, -EINVAL,
+                                   "there is no method '%.40s'; the methods are symmetric-key, x509 and tpm",
+                                   *w);
                 if (!has_method(s, m))
                         s->methods[s->n_methods++] = m;
         }
@@ -290,4 +291,16 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
 
 bool key_may_be_shown(const Key *k, const char *value) {
         return !(k->flags & KEY_SECRET) && k->check != payload_check && !strcasestr(value, "SharedAccess");
+}
+
+char *key_quote(const Key *k, const char *value) {
+        bool is_private = k->flags & KEY_PRIVATE;
+        char *shown;
+
+        if (asprintf(&shown, is_private ? "\"%.*s\"" : "%.*s", SHOWN_SIZE_MAX, value) < 0)
+                return NULL;
+        for (char *p = shown + 1; is_private && p[0] && p[1]; p++)
+                if (*p == '"')
+                        *p = '\'';
+        return shown;
 }

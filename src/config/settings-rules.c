@@ -12,11 +12,13 @@
 void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *line, const char *reason) {
         bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;");
         const char *hint = has_comment ? " (a comment begins at the start of a line)" : "";
-        const char *quote = k->flags & KEY_PRIVATE ? "\"" : "";
+        _cleanup_(freep) char *shown = NULL;
 
         if (key_may_be_shown(k, line->value))
-                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s=%s%.80s%s: %s%s",
-                                k->name, quote, line->value, quote, reason, hint);
+                shown = key_quote(k, line->value);
+        if (shown)
+                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s=%s: %s%s", k->name,
+                                shown, reason, hint);
         else
                 conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s= %s%s", k->name,
                                 reason, k->flags & KEY_SECRET ? "" : hint);

@@ -210,7 +210,7 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         bool is_shown = key_may_be_shown(k, text);
         /* Somebody may name the wrong credential, and its value may be a key. */
         bool is_value_shown = is_shown && !strstr(text, "credential:");
-        const char *quote = k->flags & KEY_PRIVATE ? "\"" : "";
+        _cleanup_(freep) char *shown = NULL, *shown_value = NULL;
         const Place *place;
         int r;
 
@@ -233,9 +233,12 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
         if (!value)
                 return why(e->ret_why, r, "%s:%u: %s=: %s", place->file, place->line, k->name,
                            reason ?: strerror(-r));
-        return why(e->ret_why, r, "%s:%u: %s=%s%s%s gives \"%.128s\": %s", place->file, place->line, k->name,
-                   quote, is_shown ? text : "", quote, is_value_shown ? value : "...",
-                   reason ?: strerror(-r));
+        shown = is_shown ? key_quote(k, text) : strdup("");
+        shown_value = key_quote(k, is_value_shown ? value : "...");
+        if (!shown || !shown_value)
+                return -ENOMEM;
+        return why(e->ret_why, r, "%s:%u: %s=%s gives %s: %s", place->file, place->line, k->name, shown,
+                   shown_value, reason ?: strerror(-r));
 }
 
 static int expand_texts(const Expansion *e, const Key *k, char *const *texts, char ***ret) {

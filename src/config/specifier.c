@@ -314,7 +314,7 @@ static int explain_placeholder(const char *path, const char *what, const char *t
         Span found = span_strip((Span){ text, strnlen(text, size) });
         _cleanup_(freep) char *shown = text_for_people(found.start, found.size, 40);
 
-        return why(ret_why, -ENOENT, "the %s in %s is a placeholder (\"%s\")", what, path, shown ?: "");
+        return why(ret_why, -ENOENT, "the %s in %s is a placeholder ('%s')", what, path, shown ?: "");
 }
 
 /* Tries the files in turn. If none has a value, `ret_why` is about the last that exists. */
@@ -525,7 +525,7 @@ static int check_alternative(Span s, char **ret_why) {
         if (!source)
                 return why(
                         ret_why, -EINVAL,
-                        "there is no specifier \"%.*s\"; the specifiers are machine-id, hostname, mac:IFACE, "
+                        "there is no specifier '%.*s'; the specifiers are machine-id, hostname, mac:IFACE, "
                         "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME",
                         (int) MIN(s.size, (size_t) 40), s.start);
         if (!source->takes && argument.start)

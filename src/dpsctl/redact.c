@@ -105,9 +105,8 @@ static bool stands_in(char c, const char *characters) {
         return c == '\0' || strchr(characters, c);
 }
 
-/* What is quoted at `p`, without the quotes; empty: nothing. A value may have quotes inside, as in RegistrationId=""gw"":
- * so the closing one is the first with an end of a word behind it. Without a closing quote, because the message was cut,
- * all of the line is quoted. */
+/* What is quoted at `p`, without the quotes; empty: nothing. A writer may have left quotes inside the value, so the closing
+ * one is the first that ends a word. If there is none, because the message was cut, all of the line is quoted. */
 static Span find_quoted(const char *text, const char *p) {
         const char *start = p + 1, *end;
 
@@ -121,8 +120,8 @@ static Span find_quoted(const char *text, const char *p) {
 
 static int print_redacted(const char *text, FILE *f) {
         for (const char *p = text; *p;) {
-                Span quoted = masks.is_wanted ? find_quoted(text, p) : (Span){ p, 0 };
-                const Mask *known = quoted.size > 0 ? NULL : find_mask(text, p);
+                const Mask *known = find_mask(text, p);
+                Span quoted = known || !masks.is_wanted ? (Span){ p, 0 } : find_quoted(text, p);
 
                 if (quoted.size > 0) {
                         _cleanup_(freep) char *value = span_dup(quoted);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a daemon's start costs at the least: opens the bus, claims a name, and says that it is ready. */
+/* The least that the start of a daemon costs: opens the bus, claims a name, and says that it is ready. */
 
 #include <stdlib.h>
 #include <systemd/sd-bus.h>

@@ -3,8 +3,8 @@
 /*
  * floor-dps ADDRESS PORT CA-FILE ID-SCOPE REGISTRATION-ID KEY-FILE
  *
- * What a registration costs at the least: blocking sockets, OpenSSL, and MQTT by hand; no check that is not needed for
- * a good end, no second try. tests/bench/run measures the daemon against it.
+ * The least that a registration costs: blocking sockets, OpenSSL, and MQTT by hand. It has only the checks that a
+ * success needs, and does not try again. tests/bench/bench compares the daemon with it.
  */
 
 #include <arpa/inet.h>
@@ -22,7 +22,7 @@ enum { MQTT_CONNECT = 0x10, MQTT_CONNACK = 0x20, MQTT_PUBLISH = 0x30, MQTT_SUBSC
 
 #define RESULTS "$dps/registrations/res/#"
 
-/* A packet as it grows; the two bytes in front are for its length. */
+/* A packet under construction; the two bytes in front are for its length. */
 typedef struct Packet {
         unsigned char bytes[4096];
         size_t size;
@@ -33,7 +33,7 @@ static void die(const char *what) {
         exit(EXIT_FAILURE);
 }
 
-/* ---- token ---- */
+/* ---- the token ---- */
 
 static size_t read_key(const char *path, unsigned char *ret, size_t size) {
         unsigned char text[512];
@@ -95,7 +95,7 @@ static size_t begin(Packet *p, unsigned char type) {
         return p->size;
 }
 
-/* The length in two bytes, however small: MQTT frowns at it, and Mosquitto takes it. */
+/* The length always has two bytes. MQTT does not allow that for small lengths, but Mosquitto accepts it. */
 static void end(Packet *p, size_t start) {
         size_t n = p->size - start;
 
@@ -149,7 +149,7 @@ static void receive_all(SSL *ssl, void *data, size_t size) {
         }
 }
 
-/* The next packet of this type, as a string. */
+/* Receives the next packet of this type, as a string. */
 static void receive(SSL *ssl, unsigned char type, char *ret, size_t ret_size) {
         for (;;) {
                 unsigned char head, digit;
@@ -169,7 +169,8 @@ static void receive(SSL *ssl, unsigned char type, char *ret, size_t ret_size) {
                 if ((head & 0xf0) != type)
                         continue;
 
-                for (size_t i = 0; i < size; i++) /* of a topic, its length: so that all is one string */
+                for (size_t i = 0; i < size;
+                     i++) /* zero bytes become spaces, so that the packet is one string */
                         if (!ret[i])
                                 ret[i] = ' ';
                 return;
@@ -225,7 +226,7 @@ int main(int argc, char *argv[]) {
         add_connect(&p, argv[4], argv[5], argv[6]);
         transmit(ssl, &p);
         receive(ssl, MQTT_CONNACK, answer, sizeof(answer));
-        if (answer[1] != ' ') /* a zero, made one by receive() */
+        if (answer[1] != ' ') /* receive() makes a zero a space */
                 die("refused");
 
         snprintf(body, sizeof(body), "{\"registrationId\":\"%s\"}", argv[5]);

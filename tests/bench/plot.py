@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws what a fleet costs: two panels over the number of identities, both axes by powers of ten."""
+"""Draws what a fleet costs, in two panels over the number of identities; all axes are logarithmic."""
 import math
 
 WIDTH, HEIGHT = 340, 276
@@ -20,7 +20,7 @@ def label(exponent):
 
 
 def draw_panel(rows, title, series, left):
-    """As SVG elements; rows with "n" and the series' keys."""
+    """Returns SVG elements; each row has "n" and the keys of the series."""
     scale = 1e3 if "wall" in title else 1
     n_low, n_high = decades([row["n"] for row in rows])
     low, high = decades([row[key] * scale for row in rows for key, _, _ in series])

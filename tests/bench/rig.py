@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is measured, and with what: the fixtures of the integration tests, and clocks around them."""
+"""The programs that are measured, and the tools that measure them; uses the fixtures of the integration tests."""
 import contextlib
 import ctypes
 import grp
@@ -28,7 +28,7 @@ IN_MOVED_TO, IN_CLOEXEC = 0x80, 0o2000000
 
 
 class Arrivals:
-    """Tells when a file of one name has been moved into each of many directories."""
+    """Waits until a file with this name was moved into each of many directories."""
 
     def __init__(self, directories, name):
         self.fd = LIBC.inotify_init1(IN_CLOEXEC)
@@ -53,7 +53,7 @@ class Arrivals:
 
 
 class Process:
-    """A program that is timed from before its start."""
+    """A program whose time is measured from just before its start."""
 
     def __init__(self, path, *arguments, log="/dev/null", **environment):
         log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -62,7 +62,7 @@ class Process:
         self.pid = os.posix_spawn(path, [path, *map(str, arguments)], clean_environment("/tmp", **environment),
                                   file_actions=actions)
         os.close(log_fd)
-        self.usage = None  # of its whole life, when it has ended
+        self.usage = None  # of the whole run, after the end
 
     def reap(self):
         _, status, self.usage = os.wait4(self.pid, 0)
@@ -72,14 +72,14 @@ class Process:
         return time.monotonic() - self.begin
 
     def wait(self):
-        """Seconds from its start to its end."""
+        """Waits for the end; returns the seconds since the start."""
         status = self.reap()
         seconds = self.elapsed()
         assert status == 0, f"process {self.pid} ended with status {status}"
         return seconds
 
     def kill(self):
-        """Seconds of CPU that it had, without what an orderly end costs."""
+        """Kills the program, so that an orderly exit costs nothing; returns its CPU time in seconds."""
         os.kill(self.pid, signal.SIGKILL)
         self.reap()
         return self.usage.ru_utime + self.usage.ru_stime
@@ -88,10 +88,10 @@ class Process:
         os.kill(self.pid, signal.SIGTERM)
         return self.wait()
 
-    # What /proc tells
+    # Figures from /proc
 
     def fields(self, name):
-        """Lines of "Key: NUMBER kB" of a file of /proc/PID."""
+        """Parses the lines "Key: NUMBER kB" of a file in /proc/PID."""
         with open(f"/proc/{self.pid}/{name}", encoding="ascii", errors="replace") as file:
             return {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in file)
                     if rest.split()[:1] and rest.split()[0].isdigit()}
@@ -103,12 +103,12 @@ class Process:
         return self.fields("status")["VmHWM"]
 
     def n_wakeups(self):
-        """How often any of its threads went to sleep."""
+        """Returns how often its threads went to sleep."""
         return sum(self.fields(f"task/{task}/status")["voluntary_ctxt_switches"] for task in os.listdir(f"/proc/{self.pid}/task"))
 
 
 class Notified:
-    """Where systemd would listen."""
+    """The socket of the service manager."""
 
     def __init__(self, directory):
         self.path = f"{directory}/notify"
@@ -129,11 +129,11 @@ class Notified:
 
 
 class Rig:
-    """A bus, an offline DPS where `n` devices are enrolled, and the daemon's directories below `directory`."""
+    """A bus, an offline DPS with `n_enrolled` devices, and the daemon's directories below `directory`."""
 
     def __init__(self, directory, n_enrolled=1, retry_after=0):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="dps-bench-", dir=directory))
-        self.sockets = tempfile.mkdtemp(prefix="dps-bench-")  # a socket's path must be short
+        self.sockets = tempfile.mkdtemp(prefix="dps-bench-")  # the path of a socket must be short
         self.bus = Bus(self.directory).start()
         self.notified = Notified(self.sockets)
         (self.directory / "emulator").mkdir()
@@ -157,7 +157,7 @@ class Rig:
         shutil.rmtree(self.sockets)
 
     def configure(self, n):
-        """The first n devices, from nothing."""
+        """Configures the first n devices, and removes all state."""
         for name in ("etc", "state", "run", "credentials"):
             for path in (self.directory / name).iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -183,7 +183,7 @@ class Rig:
         return self.dpsd
 
     def provision(self):
-        """From nothing: the process, and the seconds until all are assigned."""
+        """Starts without assignments; returns the process, and the seconds until all are assigned."""
         self.notified.forget()
         directories = [self.directory / "run" / name for name in self.configured]
         for path in directories:
@@ -196,7 +196,7 @@ class Rig:
         return process, seconds
 
     def start(self):
-        """From the cache: the process, and the seconds until READY=1."""
+        """Starts from the cache; returns the process, and the seconds until READY=1."""
         process = self.spawn_dpsd()
         self.notified.wait_until_ready()
         return process, process.elapsed()
@@ -207,13 +207,13 @@ class Rig:
         for path in (self.directory / "run").glob("*/*"):
             path.unlink()
 
-    # The floors
+    # The programs that dpsd is compared with
 
     def run_true(self):
         return Process("/bin/true").wait()
 
     def run_floor_bus(self):
-        """Seconds to its end, and until it was ready."""
+        """Returns the seconds until its end, and until it was ready."""
         self.notified.forget()
         process = Process(str(FLOORS / "floor-bus"), **self.environment())
         self.notified.wait_until_ready()
@@ -227,6 +227,6 @@ class Rig:
 
 
 def raise_limits():
-    """Each connection in flight has descriptors, of the broker too."""
+    """Each connection in flight needs descriptors, in the broker as well."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

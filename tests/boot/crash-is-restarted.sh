@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A daemon that was killed comes back, serving what it had, in the same directory: a container has it mounted.
+# systemd restarts a daemon that was killed. It serves the same assignment in the same directory, because a container may have
+# mounted the directory.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The key may come as a credential of the unit, encrypted, and is then nowhere else.
+# The key can be an encrypted systemd credential; then it is in no file that dpsd writes, and not in the journal.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A file system that turns read-only under the daemon, as on failing flash: programs get what is new, and neither a
-# restart on it loses that, nor one after it was mounted afresh.
+# The file system becomes read-only under the daemon, as on failing flash. Programs still get new assignments. They are not
+# lost by a restart on the read-only disk, nor by a restart after the disk was mounted again.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -9,9 +9,9 @@ STATE=/var/lib/dps DISK=/disk.img
 
 shown() { dpsctl show gateway -p "$1" | sed "s/^$1=//"; }
 served_hub() { sed -n 's/.*"hub": *"\([^"]*\)".*/\1/p' /run/dps/gateway/connection.json; }
-registered() { grep -c '"event":"register"' "$EMULATOR/requests.jsonl"; }
-told() { journalctl -b -q -o cat -u dpsd | grep -c 'serving from memory'; }
-let_go() { [ -z "$(losetup --associated $DISK)" ]; }
+n_registrations() { grep -c '"event":"register"' "$EMULATOR/requests.jsonl"; }
+n_logged() { journalctl -b -q -o cat -u dpsd | grep -c 'serving from memory'; }
+is_released() { [ -z "$(losetup --associated $DISK)" ]; }
 is_healthy() { [ "$(shown Healthy)" = yes ]; }
 is_saved() { grep -q "hub-$1.example" $STATE/gateway.json; }
 
@@ -34,31 +34,31 @@ mount -o remount,abort $STATE
 for hub in 2 1 2; do
 	emulator_ctl set gw-1 "iotHubs=hub-$hub.example"
 	dpsctl reprovision --wait gateway
-	[ "$(served_hub)" = "hub-$hub.example" ] || fail "served is $(served_hub)"
+	[ "$(served_hub)" = "hub-$hub.example" ] || fail "the served hub is $(served_hub)"
 	[ "$(shown AssignedHub)" = "hub-$hub.example" ]
 	[ "$(shown LastErrorId)" = disk ] || fail "the error is '$(shown LastErrorId)'"
 done
 [ "$(cat /run/dps/gateway/token)" != "$token" ]
 shown LastError | grep -q 'Read-only file system'
 journalctl --sync
-[ "$(told)" = 1 ] || fail "told $(told) times"
-generation=$(shown Generation) asked=$(registered)
+[ "$(n_logged)" = 1 ] || fail "logged $(n_logged) times"
+generation=$(shown Generation) n_before=$(n_registrations)
 cp -a /run/dps/gateway /run/before
 
 systemctl restart dpsd
-[ "$(shown AssignedHub)" = hub-2.example ] || fail "after a restart on it the hub is $(shown AssignedHub)"
+[ "$(shown AssignedHub)" = hub-2.example ] || fail "after a restart on the read-only disk the hub is $(shown AssignedHub)"
 [ "$(shown Generation)" = "$generation" ]
 diff -r /run/before /run/dps/gateway
 
 systemctl stop dpsd
 umount $STATE
-until_true let_go
+until_true is_released
 mount -o loop $DISK $STATE
-is_saved 1 || fail 'the disk was not what it seemed to be'
+is_saved 1 || fail 'the disk was not read-only'
 systemctl start dpsd
-[ "$(shown AssignedHub)" = hub-2.example ] || fail "on the mounted disk the hub is $(shown AssignedHub)"
+[ "$(shown AssignedHub)" = hub-2.example ] || fail "after the disk was mounted again the hub is $(shown AssignedHub)"
 until_true is_saved 2
 until_true is_healthy
 [ "$(shown Generation)" = "$generation" ]
 diff -r /run/before /run/dps/gateway
-[ "$(registered)" = "$asked" ] || fail 'DPS was asked for what was known'
+[ "$(n_registrations)" = "$n_before" ] || fail 'DPS was asked again'

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The journal can be asked by identity and by message id, and an assignment is told once.
+# journalctl can select messages by identity and by message id, and an assignment is logged once.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

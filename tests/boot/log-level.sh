@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# systemctl service-log-level reaches the daemon.
+# systemctl service-log-level reads and sets the log level of the daemon.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Who has seen an assignment will see it again: a power cut right behind it takes nothing away.
+# A power cut right after an assignment was shown does not lose it.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A power cut in the middle of a registration leaves nothing that the next boot stumbles over.
+# A power cut in the middle of a registration leaves nothing that disturbs the next boot.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Fifteen power cuts while the hub changes, at another moment each: after each the old assignment is there or the new
-# one, never neither, and nobody is asked for it.
+# Fifteen power cuts while the hub changes, each at another moment. After each one either the old or the new assignment is
+# there, and DPS is not asked for it.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -9,11 +9,11 @@ CUTS=15
 
 hub_of() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" "$2"; }
 
-move() { # to the other of two hubs, and cut in the middle of it
+move() { # HUB: registers with the other of two hubs, and cuts the power in the middle
 	n=2
 	[ "$1" = hub-1.example ] || n=1
 	emulator_ctl set gw-1 "iotHubs=hub-$n.example"
-	# From asking to the directory's fsync it takes some 15 ms.
+	# It takes about 15 ms from the request to the fsync of the directory.
 	{
 		sleep "$(printf '0.0%02d' $((BOOT_TEST_BOOT * 7 % 40)))"
 		boot-test-power-cut
@@ -22,7 +22,7 @@ move() { # to the other of two hubs, and cut in the middle of it
 	sleep infinity
 }
 
-# As if the boots were further apart: DPS may be asked for a result only five times in ten seconds, which is remembered.
+# dpsd may poll only five times in ten seconds, and remembers its polls over boots; real boots would be further apart.
 forget_polls() {
 	sed -i 's/"polls": *[0-9]*/"polls":0/' /var/lib/dps/gateway.json
 	sync
@@ -37,15 +37,15 @@ fi
 forget_polls
 systemctl start dpsd
 hub=$(hub_of hub /run/dps/gateway/connection.json)
-[ "$hub" = "$(hub_of assignedHub /var/lib/dps/gateway.json)" ] || fail "served is $hub"
+[ "$hub" = "$(hub_of assignedHub /var/lib/dps/gateway.json)" ] || fail "the served hub is $hub"
 [ "$(dpsctl show gateway -p AssignedHub)" = "AssignedHub=$hub" ]
 case $hub in hub-[12].example) ;; *) fail "the hub is '$hub'" ;; esac
-[ -z "$(find /var/lib/dps -name '.#*')" ] || fail 'halves of files are left'
+[ -z "$(find /var/lib/dps -name '.#*')" ] || fail 'temporary files are left'
 [ ! -e /var/lib/dps/gateway.json.corrupt ]
 echo "$hub" >>/run/boot-test/keep/hubs
 [ "$BOOT_TEST_BOOT" -le "$CUTS" ] || {
-	# Cuts that come always too early, or always too late, would prove nothing.
-	[ "$(uniq /run/boot-test/keep/hubs | wc -l)" -gt 1 ] || fail "no cut came after a change"
+	# Cuts that always come too early, or always too late, would prove nothing.
+	[ "$(uniq /run/boot-test/keep/hubs | wc -l)" -gt 1 ] || fail "no cut came after a change of the hub"
 	exit 0
 }
 start_emulator

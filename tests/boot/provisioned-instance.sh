@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A unit that is installed into dps-provisioned@NAME.target is started by the assignment, however late it comes.
+# A unit that is enabled in dps-provisioned@NAME.target starts when the assignment comes, however late that is.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A unit that is ordered behind dps-provisioned.target starts when the device is provisioned, and not before; then it
-# has hub.env in its environment, and as a member of the group can read the token.
+# A unit that is ordered after dps-provisioned.target starts when the device is provisioned, and not before. It then has the
+# variables of hub.env, and as a member of the group it can read the token.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# dpsd is up without any network, says so truly, and provisions as soon as DPS is there.
+# dpsd is ready without a network, says truly that nothing is assigned, and provisions when DPS is there.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
-# Its certificate, but no emulator.
+# The emulator makes its CA certificate, which the configuration needs, and stops.
 start_emulator
 stop_emulator
 configure gateway gw-1

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# After a reboot without network the same assignment is served, with the same token.
+# After a reboot without a network, dpsd serves the same assignment with the same token.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# systemctl reload fails where a file is faulty, the journal says which line, and what worked goes on working.
+# systemctl reload fails if a file has a fault, the journal tells the line, and the identity keeps working.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

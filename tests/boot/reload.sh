@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# systemctl reload takes a new identity in, and when it comes back it has; the others are not disturbed.
+# systemctl reload returns after it has added a new identity; other identities are not disturbed.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

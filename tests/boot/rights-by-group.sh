@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Without polkit the group of an identity, and no other, may use its credentials, and nobody but root manages.
+# Without polkit, only members of the group of an identity can use its credentials, and only root can manage.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Real polkit: anybody may look, the group dps may use credentials, root may manage, and nobody else may anything.
+# With real polkit, everybody can read the status, members of the group dps can use the credentials, and only root can manage.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

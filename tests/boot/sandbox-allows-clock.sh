@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The sandbox lets the daemon ask the kernel whether the clock is synchronised; 159 is adjtimex() on x86-64.
+# The sandbox lets the daemon ask the kernel whether the clock is synchronised. 159 is adjtimex() on x86-64.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,20 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The process that serves is unprivileged and confined, as the kernel tells it; and not less than it once was.
+# The kernel confirms that the daemon is unprivileged and confined, and its confinement never gets worse.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
 provision
 pid=$(property MainPID)
-figure() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
+field() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
 
-[ "$(figure CapBnd)" = 0000000000000000 ] || fail "capabilities: $(figure CapBnd)"
-[ "$(figure CapEff)" = 0000000000000000 ]
-[ "$(figure NoNewPrivs)" = 1 ]
-[ "$(figure Seccomp)" = 2 ]
-[ "$(figure Uid | cut -f 1)" = "$(id -u dpsd)" ]
+[ "$(field CapBnd)" = 0000000000000000 ] || fail "capabilities: $(field CapBnd)"
+[ "$(field CapEff)" = 0000000000000000 ]
+[ "$(field NoNewPrivs)" = 1 ]
+[ "$(field Seccomp)" = 2 ]
+[ "$(field Uid | cut -f 1)" = "$(id -u dpsd)" ]
 groups=$(for group in dps dpsd; do getent group $group | cut -d : -f 3; done | sort -n | tr '\n' ' ')
-[ "$(figure Groups)" = "$groups" ] || fail "groups: $(figure Groups)"
+[ "$(field Groups)" = "$groups" ] || fail "groups: $(field Groups)"
 grep -q '^Max core file size *0 ' "/proc/$pid/limits"
 
 inside() { nsenter --target "$pid" --mount --root --wd -- "$@"; }
@@ -24,5 +24,5 @@ exits 0 inside touch /run/dps/x
 [ "$(inside sh -c 'echo /home/* /root/*')" = '/home/* /root/*' ]
 exits 1 inside test -e /dev/console
 
-# A ratchet: lower it where it gets better.
+# Lower this number when the confinement gets better.
 systemd-analyze security --no-pager --threshold=17 dpsd.service >/run/security || { cat /run/security; fail 'less confined than before'; }

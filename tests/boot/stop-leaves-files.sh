@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A stopped service ends cleanly and at once, and programs keep what they had of it.
+# A stop succeeds, and programs keep their files.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# systemd finds nothing to complain about in our units, nor sysusers and tmpfiles in theirs; and all is where it is looked for.
+# systemd has no warning about our units, and neither have systemd-sysusers and systemd-tmpfiles about their files. Everything
+# is installed where it belongs.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

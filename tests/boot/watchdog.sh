@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A daemon that hangs is restarted by systemd, and serves again.
+# systemd restarts a daemon that hangs, and it serves its assignment again.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 

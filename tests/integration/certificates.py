@@ -19,7 +19,7 @@ def name(text):
 
 
 class Issuer:
-    """A CA; of itself, or of another one."""
+    """A CA, signed by itself or by its parent."""
 
     def __init__(self, text, parent=None):
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -28,7 +28,7 @@ class Issuer:
             self.name, self.key, [(x509.BasicConstraints(True, None), True)])
 
     def sign(self, subject, key, extensions, not_before=-1, not_after=30):
-        """Validity is in days from today."""
+        """Returns a certificate; not_before and not_after are days from now."""
         now = datetime.datetime.utcnow()
         builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
                    .serial_number(x509.random_serial_number())
@@ -47,7 +47,7 @@ def key_pem(key):
 
 
 class Pki:
-    """context("expired") and the like; clients are to trust `ca_file`, and nothing else."""
+    """Makes TLS contexts, such as context("expired"). Clients should trust only `ca_file`."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -58,13 +58,13 @@ class Pki:
         self.contexts = {}
 
     def leaf(self, issuer=None, key=None, hosts=None, purpose=ExtendedKeyUsageOID.SERVER_AUTH, **validity):
-        """Key and certificate of a server."""
+        """Returns key and certificate of a server."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         extensions = [(x509.SubjectAlternativeName(hosts or HOSTS), False), (x509.ExtendedKeyUsage([purpose]), False)]
         return key, (issuer or self.issuer).sign(name("server"), key, extensions, **validity)
 
     def make(self, kind):
-        """Key, certificate, and what else is sent of the chain."""
+        """Returns key, certificate, and the other certificates that the server sends."""
         if kind == "wrong-host":
             return self.leaf(hosts=[x509.DNSName("elsewhere.example")])
         if kind == "expired":
@@ -73,7 +73,7 @@ class Pki:
             return self.leaf(not_before=1)
         if kind == "untrusted":
             return self.leaf(Issuer("another CA"))
-        if kind == "impostor":  # of the same name as the trusted one
+        if kind == "impostor":  # another CA with the name of the trusted one
             return self.leaf(Issuer("hostile test CA"))
         if kind == "unchained":
             return self.leaf(Issuer("intermediate CA", self.issuer))
@@ -92,7 +92,7 @@ class Pki:
         return self.leaf()
 
     def client(self, registration_id, is_trusted=True):
-        """Certificate and key of a device: two paths."""
+        """Makes certificate and key of a device; returns their paths."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self.issuer if is_trusted else Issuer("another CA")
         certificate = issuer.sign(name(registration_id), key, [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)])
@@ -119,7 +119,7 @@ class Pki:
                     "tls-1.3": ssl.TLSVersion.TLSv1_3}
         for word, version in versions.items():
             if kind.endswith(word):
-                with warnings.catch_warnings(action="ignore"):  # that is what they are for
+                with warnings.catch_warnings(action="ignore"):  # Python warns of old TLS versions
                     context.minimum_version = context.maximum_version = version
         if kind.startswith("wants-certificate"):
             context.load_verify_locations(self.ca_file)

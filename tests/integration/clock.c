@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Loaded before a program (LD_PRELOAD), this gives it another time of day and another time since boot, which the test
- * changes while it runs: clock.py is the other half. What is shared is the file $DPS_TEST_CLOCK; who waits to be told
- * that the clock was set reads a FIFO instead of the timer that the kernel would cancel.
+ * This library is preloaded into a program (LD_PRELOAD). It gives the program another time of day and another time since
+ * boot, which the test changes while the program runs. clock.py is the other half; both share the file $DPS_TEST_CLOCK.
+ * A program that waits for the clock to be set reads a FIFO, instead of a timer that the kernel cancels.
  */
 
 #include <errno.h>
@@ -19,13 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What everything else of this repository is built to hide is to be seen here. */
+/* Symbols are hidden everywhere else in this repository, but must be visible here. */
 #pragma GCC visibility push(default)
 
 #define NSEC_PER_SEC INT64_C(1000000000)
 #define FD_MAX 65536
 
-/* Written by the test; nanoseconds. */
+/* Written by the test; offsets in nanoseconds. */
 typedef struct Shared {
         int64_t realtime_offset, boottime_offset;
         int64_t is_synchronized;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A clock that a program takes for the machine's, and that the test sets: clock.c is the other half."""
+"""A clock that the test sets, and that a program uses instead of the machine's. clock.c is the other half."""
 import mmap
 import os
 import time
@@ -11,14 +11,14 @@ YEAR = 365 * 86400
 
 
 class Clock:
-    """Right, and synchronised by nobody, until it is changed. Give it to a Program before its start: clock.rule(gateway)."""
+    """At first the clock is right, but not synchronised. A Program gets it before its start, by clock.rule(gateway)."""
 
     def __init__(self, directory, name="clock"):
         self.path = directory / name
         self.path.write_bytes(bytes(mmap.PAGESIZE))
         self.jump = self.path.with_name(f"{name}.jump")
         os.mkfifo(self.jump)
-        self.fifo = os.open(self.jump, os.O_RDWR | os.O_NONBLOCK)  # does not wait for somebody to listen
+        self.fifo = os.open(self.jump, os.O_RDWR | os.O_NONBLOCK)  # does not block until there is a reader
         with open(self.path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
         self.words = memoryview(self.memory).cast("q")
@@ -36,16 +36,16 @@ class Clock:
         return self
 
     def write(self):
-        # Each is one aligned word, so that a reader sees it whole.
+        # Each value is one aligned word, so that a reader never sees half of a change.
         for place, value in enumerate((self.realtime, self.boottime, int(self.is_synchronized))):
             self.words[place] = value
 
     def now(self):
-        """Microseconds, as the program sees it."""
+        """The time that the program sees, in microseconds."""
         return (time.time_ns() + self.realtime) // 1000
 
     def shift(self, seconds, told=True):
-        """Sets it to so much before or behind the right time; told: as by the kernel, at once."""
+        """Sets the clock to so many seconds after the right time, or before it if negative. told: wakes the program, as the kernel does."""
         self.realtime = int(seconds * SEC)
         self.write()
         if told:
@@ -55,17 +55,17 @@ class Clock:
         self.shift(seconds_since_1970 - time.time(), told)
 
     def pass_by(self, seconds):
-        """So much time goes by. The program notices when it wakes up next: ask it something."""
+        """Lets so many seconds pass. The program notices when it wakes up next, for example for a call."""
         self.realtime += seconds * SEC
         self.boottime += seconds * SEC
         self.write()
 
     def suspend(self, seconds):
-        """The machine sleeps so long. On waking the kernel tells what it tells of a clock that was set."""
+        """Lets the machine sleep for so many seconds. On waking, the kernel wakes the program as if the clock was set."""
         self.pass_by(seconds)
         os.write(self.fifo, b"j")
 
     def synchronize(self, on=True):
-        """As the kernel sees it."""
+        """Sets whether the kernel says that the clock is synchronised."""
         self.is_synchronized = on
         self.write()

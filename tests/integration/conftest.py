@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures: a private bus, the emulator, and gateways. All of a test is below its tmp_path, and ends with it.
+"""Fixtures: a private bus, the emulator, and gateways. All files of a test are below its tmp_path, and are removed with it.
 
     def test_a_gateway_is_assigned(gateway):
-        gateway.identity()                      # enrolled at gateway.emulator, and configured
-        gateway.start()                         # the real dpsd; until READY=1
-        gateway.wait_for(State="assigned")      # by D-Bus
+        gateway.identity()                      # enrolls and configures an identity
+        gateway.start()                         # starts the real dpsd, and waits for READY=1
+        gateway.wait_for(State="assigned")      # waits for a property on D-Bus
         assert gateway.dpsctl("status").code == 0
 """
 import os
@@ -38,10 +38,10 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 
 
 class Bus:
-    """A dbus-daemon that can be stopped, and started again at the same address."""
+    """A dbus-daemon that can be stopped and started again with the same address."""
 
     def __init__(self, directory):
-        self.socket_directory = tempfile.mkdtemp(prefix="dps-bus-")  # a socket's path must be short
+        self.socket_directory = tempfile.mkdtemp(prefix="dps-bus-")  # the path of a socket must be short
         os.chmod(self.socket_directory, 0o755)
         self.address = f"unix:path={self.socket_directory}/socket"
         self.log_file = directory / "dbus-daemon.log"
@@ -53,7 +53,7 @@ class Bus:
         with open(self.log_file, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(["dbus-daemon", f"--config-file={self.config}", "--nofork", "--print-address=1"],
                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self.process.stdout.readline(), f"dbus-daemon does not start: {self.log_file.read_text()}"
+        assert self.process.stdout.readline(), f"dbus-daemon did not start: {self.log_file.read_text()}"
         return self
 
     def stop(self):
@@ -107,16 +107,16 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_collection_modifyitems(items):
-    """So that a build without them says so once, instead of failing everywhere in its own way."""
+    """Reports missing programs once, instead of letting every test fail."""
     programs = ("dpsd/dpsd", "dpsctl/dpsctl", "emulator/dps-emulator")
     missing = [name for name in programs if not (BUILD / "src" / name).exists()]
     if missing and items:
-        raise pytest.UsageError(f"not in {BUILD}/src: {', '.join(missing)}; build, or set DPS_BUILD")
+        raise pytest.UsageError(f"missing in {BUILD}/src: {', '.join(missing)}; build them, or set DPS_BUILD")
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
-    """The logs of what ran, where a test has failed."""
+    """Adds the logs of all programs to the report of a failed test."""
     report = (yield).get_result()
     item.has_failed = getattr(item, "has_failed", False) or report.failed
     if report.failed and "tmp_path" in item.funcargs:
@@ -147,7 +147,7 @@ def emulator(tmp_path):
 
 @pytest.fixture
 def make_gateway(tmp_path, bus, emulator):
-    """Gateways as many as wanted: make_gateway(), make_gateway("other")."""
+    """Makes any number of gateways: make_gateway(), make_gateway("other")."""
     gateways = []
 
     def make(name="gateway"):
@@ -166,7 +166,7 @@ def make_gateway(tmp_path, bus, emulator):
 
 @pytest.fixture
 def gateway(make_gateway):
-    """A gateway with nothing configured: see Gateway."""
+    """A gateway without any identity; see Gateway."""
     return make_gateway()
 
 
@@ -180,12 +180,12 @@ def lone_gateway(tmp_path, bus):
 
 @pytest.fixture
 def make_peer(tmp_path, lone_gateway):
-    """make_peer("gateway", {"register": silence}): a hostile peer, and the conf of an identity that is to ask it."""
+    """make_peer("gateway", {"register": silence}) makes a hostile peer, and configures an identity that uses it."""
     acceptor, pki, peers = Acceptor(), Pki(tmp_path / "pki"), []
 
     def make(name, faults=None):
         peers.append(Peer(acceptor, pki, faults))
-        lone_gateway.emulator = peers[-1]  # as far as identity() knows
+        lone_gateway.emulator = peers[-1]  # for identity()
         lone_gateway.identity(name, key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
         return peers[-1]
 
@@ -197,7 +197,7 @@ def make_peer(tmp_path, lone_gateway):
 
 @pytest.fixture(autouse=True)
 def no_leftovers(request, tmp_path):
-    """Directories of tests that passed would fill the disk."""
+    """Removes the directory of a test that passed, because all together would fill the disk."""
     yield
     if not getattr(request.node, "has_failed", False):
         shutil.rmtree(tmp_path, ignore_errors=True)
@@ -212,7 +212,7 @@ def dpsctl(tmp_path, bus):
 
 @pytest.fixture
 def serve(bus):
-    """serve(identity("gw"), ...): a fake dpsd that ends with the test."""
+    """serve(identity("gw"), ...) starts a fake dpsd, which is stopped after the test."""
     fakes = []
 
     def start(*identities):

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Loaded before a program (LD_PRELOAD), this makes its disk fail, once or always: $DPS_TEST_DISK says "CALL WHEN WHAT".
- * WHEN counts the calls of that name, of all threads, from 1 on; 0 is each of them. WHAT is an errno, "kill", or a delay
- * in milliseconds, as in "250ms". Only what goes to a file is looked at, and of that only what goes to $STATE_DIRECTORY,
- * the disk, unless we are to be killed; a write that fails has done half of its work.
+ * This library is preloaded into a program (LD_PRELOAD), and makes its disk fail, once or always. $DPS_TEST_DISK has the
+ * form "CALL WHEN WHAT". WHEN is the number of the call of that name, counted over all threads from 1; 0 means every
+ * call. WHAT is an errno, "kill", or a delay in milliseconds such as "250ms". Only calls on files count, and only on files
+ * in $STATE_DIRECTORY unless WHAT is "kill". A write that fails has written half of its data.
  */
 
 #include <errno.h>
@@ -49,7 +49,7 @@ static bool is_due(const char *name, int fd) {
         return when == 0 || n == when;
 }
 
-/* Whether the call fails. */
+/* Returns whether the call must fail. */
 static bool strike(void) {
         long value = strtol(what, NULL, 10);
 
@@ -67,7 +67,7 @@ static bool strike(void) {
         return true;
 }
 
-/* What everything else of this repository is built to hide is to be seen here. */
+/* Symbols are hidden everywhere else in this repository, but must be visible here. */
 #pragma GCC visibility push(default)
 
 int fsync(int fd) {

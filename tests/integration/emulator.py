@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The offline DPS, as a test sees it."""
+"""The offline DPS: a test starts it, changes it and reads its log."""
 import base64
 import json
 import os
@@ -28,7 +28,7 @@ class Emulator(Program):
         return self.state / "ca.pem"
 
     def start(self, *arguments):
-        """Again on the same port, with what it knew, where it was stopped before."""
+        """Starts it; after a stop on the same port, with the same enrollments."""
         if not self.ready:
             (self.directory / "enrollments.json").write_text(json.dumps(self.enrollments))
             arguments = (f"--enrollments={self.directory / 'enrollments.json'}", *arguments)
@@ -50,7 +50,7 @@ class Emulator(Program):
         return done.stdout
 
     def enroll(self, registration_id, key=None, **more):
-        """An individual enrollment with a symmetric key, which is returned (base64)."""
+        """Adds an individual enrollment with a symmetric key; returns the key (base64)."""
         key = key or base64.b64encode(os.urandom(32)).decode()
         other = base64.b64encode(os.urandom(32)).decode()
         self.add({"individualEnrollments": [{
@@ -60,7 +60,7 @@ class Emulator(Program):
         return key
 
     def enroll_group(self, group_id, key=None, **more):
-        """An enrollment group with a symmetric key, which is returned (base64)."""
+        """Adds an enrollment group with a symmetric key; returns the key (base64)."""
         key = key or base64.b64encode(os.urandom(64)).decode()
         other = base64.b64encode(os.urandom(64)).decode()
         self.add({"enrollmentGroups": [{
@@ -70,7 +70,7 @@ class Emulator(Program):
         return key
 
     def add(self, enrollments):
-        """In the words of the enrollments file; before the start, or while it runs."""
+        """Adds enrollments, written as in the enrollments file, before the start or while it runs."""
         if self.is_running():
             self.ctl("enroll", "-", text=json.dumps(enrollments))
             return
@@ -78,7 +78,7 @@ class Emulator(Program):
             self.enrollments[kind] += entries
 
     def certificate(self, device_id):
-        """A certificate of the test device CA, and its key: two paths."""
+        """Makes a certificate from the test device CA and its key; returns their paths."""
         done = subprocess.run([program("dps-emulator"), "certificate", f"--state={self.state}", device_id,
                                f"--out={self.directory}"], env=clean_environment(self.directory), text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE, check=False)
@@ -86,7 +86,7 @@ class Emulator(Program):
         return self.directory / f"{device_id}.pem", self.directory / f"{device_id}.key"
 
     def set(self, which, **values):
-        """set("gateway", provisioningStatus="disabled"); "*" is for all."""
+        """set("gateway", provisioningStatus="disabled") changes an enrollment; "*" means the whole service."""
         self.ctl("set", which, *(f"{key}={value if isinstance(value, str) else json.dumps(value)}"
                                  for key, value in values.items()))
 
@@ -100,7 +100,7 @@ class Emulator(Program):
         self.ctl("drop", *([which] if which else []))
 
     def hub_connack(self, client_id, username, password):
-        """The hub's door: what a CONNECT with these is answered."""
+        """Logs in at the hub; returns the code of the CONNACK."""
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as plain:
             context = ssl.create_default_context(cafile=str(self.ca_file))
             with context.wrap_socket(plain, server_hostname="localhost") as s:
@@ -119,7 +119,7 @@ class Emulator(Program):
         return json.loads(self.ctl("list"))
 
     def requests(self, event=None, registration_id=None):
-        """What was asked of it, oldest first."""
+        """The requests that it got, the oldest first."""
         path = self.state / "requests.jsonl"
         if not path.exists():
             return []

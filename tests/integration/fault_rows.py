@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rows of the fault matrix: what a peer does, and what dpsd has to make of it.
+"""The rows of the fault matrix: what a peer does, and how dpsd must react.
 
 Each row has an identity, an ID scope and a peer of its own, so that all can wait at the same time.
 """
@@ -7,17 +7,18 @@ import ctypes
 import dataclasses
 import struct
 
-from hostile import (CONNACK, DISCONNECT, OPERATION, PINGRESP, RESPONSES, SUBACK, SUBSCRIBE, TRACKING_ID, acknowledge, after, answer,
-                     assigned, assigning, beneath, both, close, connack, endlessly, failed, good, goodbye, half_close, half_flight, in_one_go,
-                     nothing, once, packet, publish, raw, reply, reset, right_reply, silence, stale, text, trickle, trouble)
+from hostile import (CONNACK, DISCONNECT, OPERATION, PINGRESP, RESPONSES, SUBACK, SUBSCRIBE, TRACKING_ID, acknowledge,
+                     after, answer, assigned, assigning, beneath, both, close, connack, endlessly, error_body, failed,
+                     good, goodbye, half_close, half_flight, in_one_go, nothing, once, packet, publish, raw, reply,
+                     reset, right_reply, silence, stale, text, trickle)
 
-BACKOFF = (2.5, 5.0)  # of the first failure
-FINAL = (0.8 * 3600, 1.2 * 3600)  # of the first final answer
+BACKOFF = (2.5, 5.0)  # seconds after the first failure
+FINAL = (0.8 * 3600, 1.2 * 3600)  # seconds after the first final answer
 DAY = 24 * 3600
 
 
 def clock_is_synchronized():
-    """As the kernel has it: a 401 that does not tell DPS's time is final only then."""
+    """Asks the kernel: a 401 without the time of DPS is final only if the clock is synchronised."""
     timex = ctypes.create_string_buffer(208)
     result = ctypes.CDLL(None).adjtimex(timex)
     return result >= 0 and struct.unpack_from("@q", timex, 24)[0] < 16_000_000  # the maximum error, in µs
@@ -27,25 +28,25 @@ def clock_is_synchronized():
 class Row:
     name: str
     faults: dict
-    kind: str  # "fine": does no harm; "fails"; "parked": told to wait long
-    errors: tuple = ()  # pairs of LastErrorId and LastErrorStep: one of them, where it is the kernel's choice
+    kind: str  # "fine": dpsd is assigned all the same; "fails": the attempt fails; "parked": dpsd is told to wait long
+    errors: tuple = ()  # pairs of LastErrorId and LastErrorStep; if there are several, the kernel decides which one it is
     state: str = "provisioning"
     waiting: str = "retry"
     code: int = 0
-    next: tuple = BACKOFF  # NextAttemptAt: so many seconds from what was told, else from the failure
-    again: str = "register"  # the first request when the peer is right
-    afterwards: dict = dataclasses.field(default_factory=dict)  # the faults that stay
+    next: tuple = BACKOFF  # NextAttemptAt: seconds (least, most) after the told retry-after came, or else after the failure
+    again: str = "register"  # the first request after the fault
+    afterwards: dict = dataclasses.field(default_factory=dict)  # faults that stay after mend()
     tls: str = "good"
     pace: float = 0.0
     endpoint: str = "127.0.0.1"
     min_gap: float = 0.0  # seconds from register to poll
-    until: tuple = ()  # a fault that goes on until so many requests came
+    until: tuple = ()  # the fault ends after so many requests: (event, number)
     tracking_id: str = ""
-    operation: str = OPERATION  # that is polled for
-    client: str = ""  # shows a certificate: of a "trusted" or an "unknown" CA
+    operation: str = OPERATION  # the operation id of the polls
+    client: str = ""  # the identity has a certificate from a "trusted" or an "unknown" CA
     n_keys: int = 1
-    n_connections: int = 1  # that a harmless fault takes
-    is_quick: bool = True  # is met again, while an assignment is served
+    n_connections: int = 1  # number of connections that a "fine" row needs
+    is_quick: bool = True  # the fault is repeated while an assignment is served
 
 
 def fine(name, faults=None, **more):
@@ -57,7 +58,7 @@ def fails(name, error, step, faults=None, **more):
 
 
 def refused(name, error, step, faults=None, **more):
-    """A final answer."""
+    """The attempt ends with a final answer."""
     return fails(name, error, step, faults, state="failed", **({"next": FINAL} | more))
 
 
@@ -66,16 +67,16 @@ def throttled(name, step, faults, **more):
 
 
 def told(seconds):
-    """Nothing is added but a fifth."""
+    """The wait is the told time and up to a fifth more."""
     seconds = min(seconds, DAY)
     return seconds, 1.2 * seconds
 
 
-# Silence and ends of all manners, at each stage
+# Silence, and all ways to end a connection, at each stage
 
 MANNERS = {"silence": silence, "reset": reset, "close": close, "half-close": half_close, "goodbye": goodbye}
 HALF_REPLY = both(acknowledge, reply(202, {"operationId": OPERATION, "status": "assigning"}, part=0.6))
-STAGES = [  # name, stage, what comes before, step, what is asked for afterwards
+STAGES = [  # name, stage, actions before the fault, step, first request after the fault
     ("accept", "accept", None, "tls", "register"),
     ("hello", "hello", None, "tls", "register"),
     ("half-flight", "flight", half_flight, "tls", "register"),
@@ -92,10 +93,10 @@ def stage_rows():
     for name, stage, before, step, again in STAGES:
         for manner, end in MANNERS.items():
             if manner == "goodbye" and step == "tls" or (name, manner) == ("assigning", "silence"):
-                continue  # there is no TLS yet; that is silence at poll
+                continue  # impossible before TLS; covered by silence at poll
             errors = (("timeout" if manner == "silence" else "lost", step),)
             if name in ("accept", "hello") and manner != "silence":
-                errors += (("refused", "connect"),)  # not a byte came
+                errors += (("refused", "connect"),)  # if no byte came
             yield Row(f"{name}-{manner}", {stage: both(before, end) if before else end}, "fails", errors, again=again,
                       next=(3.0 if name == "assigning" else 2.5, 5.0), is_quick=manner != "silence")
 
@@ -143,10 +144,10 @@ CREDENTIALS = [
     refused("client-certificate-unknown", "auth", "tls", tls="wants-certificate", client="unknown"),
     refused("client-certificate-unknown-tls-12", "auth", "tls", tls="wants-certificate-tls-1.2", client="unknown"),
     fine("first-key-refused-at-login", {"connect": once(raw(connack(5)))}, n_keys=2, n_connections=2),
-    fine("first-key-refused-at-register", {"register": once(answer(401, trouble(401000)))}, n_keys=2, n_connections=2),
-    fine("first-key-refused-and-told-to-wait", {"register": once(answer(401, trouble(401000), retry_after=2))}, n_keys=2, n_connections=2),
+    fine("first-key-refused-at-register", {"register": once(answer(401, error_body(401000)))}, n_keys=2, n_connections=2),
+    fine("first-key-refused-and-told-to-wait", {"register": once(answer(401, error_body(401000), retry_after=2))}, n_keys=2, n_connections=2),
     refused("both-keys-refused-at-login", "auth", "login", {"connect": raw(connack(4))}, n_keys=2),
-    refused("both-keys-refused-at-register", "auth", "register", {"register": answer(401, trouble(401002))}, n_keys=2, code=401002,
+    refused("both-keys-refused-at-register", "auth", "register", {"register": answer(401, error_body(401002))}, n_keys=2, code=401002,
             tracking_id=TRACKING_ID),
     fails("first-key-refused-second-lost", "lost", "login", {"connect": once(raw(connack(5)), close)}, n_keys=2, is_quick=False),
 ]
@@ -178,7 +179,7 @@ LOGIN = [
     fine("suback-missing", {"subscribe": nothing}),
 ]
 
-# MQTT that is none, instead of the answer to register
+# Invalid MQTT instead of the answer to register
 NO_MQTT = {
     "length-of-five-bytes": b"\x30\xff\xff\xff\xff\xff",
     "packet-type-0": b"\0\0",
@@ -251,9 +252,9 @@ MESSAGES = [
           is_quick=False),
 ]
 
-# 200 and 202 with each word
+# 200 and 202 with each status word
 
-WORDS = [  # name, body, id, code; final or not
+WORDS = [  # name, body, error id, code, whether it is final
     ("failed", failed(), "allocation", 0, True),
     ("failed-400207", failed(400207), "allocation", 400207, True),
     ("failed-400208", failed(400208), "allocation", 400208, True),
@@ -309,9 +310,9 @@ def word_rows():
                 "substatus": "reprovisionedToMars", "x509": {}, "symmetricKey": None}))(session, request)})
 
 
-# Other statuses
+# Other status codes
 
-STATUSES = [  # status, id, final or not
+STATUSES = [  # status, error id, whether it is final
     (100, "protocol", False), (301, "protocol", False), (302, "protocol", False), (600, "protocol", False), (999, "protocol", False),
     (400, "request", True), (401, "auth", True), (403, "auth", True), (404, "enrollment-unknown", True), (405, "request", True),
     (409, "conflict", False), (412, "request", True), (415, "request", True), (429, "throttled", False), (499, "service", False),
@@ -331,7 +332,7 @@ def status_row(step, status, error, is_final, body, name, code):
 
 
 def refusal_row(step, name, body, clock_is_right, code=401000):
-    """Who does not know the time does not know either whether it is the token that is wrong."""
+    """Without a synchronised clock dpsd cannot know whether the token or the clock is wrong."""
     more = {"code": code, "tracking_id": tracking_id(body)}
     if clock_is_right:
         return refused(f"{step}-{name}", "auth", step, {step: answer(401, body)}, **more)
@@ -342,21 +343,21 @@ def status_rows():
     for step in ("register", "poll"):
         for status, error, is_final in STATUSES:
             if (step, status) != ("poll", 404):
-                yield status_row(step, status, error, is_final, trouble(status * 1000), str(status), status * 1000)
+                yield status_row(step, status, error, is_final, error_body(status * 1000), str(status), status * 1000)
         for status, error in ((429, "throttled"), (503, "service")):
             yield status_row(step, status, error, False, b"", f"{status}-without-body", status)
         yield refusal_row(step, "401-without-body", b"", clock_is_synchronized(), 401)
-        yield refusal_row(step, "401-of-2099", trouble(401000) | {"timestampUtc": "2099-01-01T00:00:00.0000000Z"}, False)
+        yield refusal_row(step, "401-of-2099", error_body(401000) | {"timestampUtc": "2099-01-01T00:00:00.0000000Z"}, False)
         yield status_row(step, 502, "service", False, b"<html><h1>502 Bad Gateway</h1></html>", "502-with-html", 502)
-        yield status_row(step, 409, "conflict", False, trouble(409203, "Precondition failed."), "409203", 409203)
-        yield status_row(step, 401, "auth", True, trouble(401002, "evil\x1b[2J\r\n<0>evil" * 50), "401002-with-escapes", 401002)
-    yield status_row("register", 400, "api-version", True, trouble(400004), "400004", 400004)
-    yield status_row("register", 404, "enrollment-unknown", True, trouble(404201), "404201", 404201)
-    yield fails("poll-404", "operation-lost", "poll", {"poll": answer(404, trouble(404000))}, code=404000, tracking_id=TRACKING_ID)
+        yield status_row(step, 409, "conflict", False, error_body(409203, "Precondition failed."), "409203", 409203)
+        yield status_row(step, 401, "auth", True, error_body(401002, "evil\x1b[2J\r\n<0>evil" * 50), "401002-with-escapes", 401002)
+    yield status_row("register", 400, "api-version", True, error_body(400004), "400004", 400004)
+    yield status_row("register", 404, "enrollment-unknown", True, error_body(404201), "404201", 404201)
+    yield fails("poll-404", "operation-lost", "poll", {"poll": answer(404, error_body(404000))}, code=404000, tracking_id=TRACKING_ID)
     yield fails("poll-404-without-body", "operation-lost", "poll", {"poll": answer(404)}, code=404)
 
 
-# Bodies that are none
+# Invalid bodies
 
 BODIES = {
     "empty": b"",
@@ -414,9 +415,9 @@ def retry_after_rows():
         yield fails(f"{step}-503-retry-after-1", "service", step, {step: answer(503, retry_after=1)}, code=503, next=told(1), **again)
         yield fails(f"{step}-503-retry-after-42", "service", step, {step: answer(503, retry_after=42)}, code=503, next=told(42),
                     is_quick=False, **again)
-        yield refused(f"{step}-401-retry-after-42", "auth", step, {step: answer(401, trouble(401000), retry_after=42)}, code=401000, tracking_id=TRACKING_ID,
+        yield refused(f"{step}-401-retry-after-42", "auth", step, {step: answer(401, error_body(401000), retry_after=42)}, code=401000, tracking_id=TRACKING_ID,
                       is_quick=False)
-        for name, value in LONG.items():  # by then another run has forgotten the operation
+        for name, value in LONG.items():  # after a restart the operation is forgotten
             yield throttled(f"{step}-429-retry-after-{name}", step, {step: answer(429, retry_after=value)}, next=told(value), is_quick=False)
     yield refused("register-404-retry-after-7200", "enrollment-unknown", "register", {"register": answer(404, retry_after=7200)}, code=404,
                   next=told(7200), is_quick=False)

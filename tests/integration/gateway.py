@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A gateway: the real dpsd with directories of its own, and dpsctl to talk to it."""
+"""A gateway: the real dpsd with its own directories, and dpsctl to control it."""
 import collections
 import dataclasses
 import json
@@ -36,10 +36,10 @@ class Result:
 
 
 class NotifySocket:
-    """Where systemd would listen: what the daemon tells, message by message."""
+    """The socket of the service manager; collects the messages of the daemon."""
 
     def __init__(self):
-        self.directory = tempfile.mkdtemp(prefix="dps-notify-")  # a socket's path must be short
+        self.directory = tempfile.mkdtemp(prefix="dps-notify-")  # the path of a socket must be short
         self.path = f"{self.directory}/socket"
         self.messages = Lines()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -64,21 +64,21 @@ class NotifySocket:
 
     @property
     def status(self):
-        """The newest STATUS=."""
+        """The last STATUS=."""
         return next((line.removeprefix("STATUS=") for line in reversed(self.lines) if line.startswith("STATUS=")), None)
 
     def wait_for(self, line, n=1, timeout=DEADLINE):
-        """Until `line` was told n times."""
+        """Waits until `line` was received n times."""
         self.messages.wait_for(lambda _: self.lines.count(line) >= n, timeout, f"{n} × {line}")
 
     def wait_for_status(self, word, timeout=DEADLINE):
-        """Until the newest STATUS= has this word in it."""
+        """Waits until the last STATUS= contains this text."""
         self.messages.wait_for(lambda _: word in (self.status or ""), timeout, f"a status with {word!r}")
         return self.status
 
 
 class BusClient:
-    """Calls, and waits for signals."""
+    """A client on the bus, which makes calls and waits for signals."""
 
     def __init__(self, address):
         self.connection = open_dbus_connection(address)
@@ -89,7 +89,7 @@ class BusClient:
         self.connection.close()
 
     def call(self, path, interface, method, signature=None, arguments=()):
-        """The reply's body; DBusErrorResponse where it is an error."""
+        """Returns the body of the reply; raises DBusErrorResponse if it is an error."""
         message = new_method_call(DBusAddress(path, NAME, interface), method, signature, arguments)
         reply = self.connection.send_and_get_reply(message, timeout=DEADLINE)
         if reply.header.message_type is MessageType.error:
@@ -97,7 +97,7 @@ class BusClient:
         return reply.body
 
     def own(self, name):
-        """Owns a name, at once."""
+        """Requests a name, which must be free."""
         reply = self.connection.send_and_get_reply(message_bus.RequestName(name), timeout=DEADLINE)
         assert reply.body == (1,), reply
 
@@ -109,17 +109,17 @@ class BusClient:
         return {key: value for key, (_, value) in reply.body[0].items()}
 
     def listen(self):
-        """From now on all signals of the daemon, and whether it is there at all, are received."""
+        """Subscribes to all signals of the daemon, and to changes of its name."""
         for rule in (MatchRule(type="signal", path_namespace=ROOT),
                      MatchRule(type="signal", sender="org.freedesktop.DBus", member="NameOwnerChanged")):
             self.connection.send_and_get_reply(message_bus.AddMatch(rule), timeout=DEADLINE)
 
     def next_signal(self, end):
-        """The next one that came since listen(); TimeoutError at the time `end` of time.monotonic()."""
+        """Returns the next signal since listen(); raises TimeoutError when time.monotonic() reaches `end`."""
         return self.connection.recv_until_filtered(self.signals, timeout=max(0.0, end - time.monotonic()))
 
     def wait_for_signal(self, member, timeout=DEADLINE):
-        """The body of the next signal of that name."""
+        """Returns the body of the next signal with this name."""
         end = time.monotonic() + timeout
         while True:
             message = self.next_signal(end)
@@ -128,7 +128,7 @@ class BusClient:
 
 
 class Gateway(Program):
-    """Nothing is configured; identity() writes a conf, start() starts dpsd and waits until it is ready."""
+    """At first nothing is configured. identity() writes a conf; start() starts dpsd and waits until it is ready."""
 
     def __init__(self, directory, bus_address, emulator=None):
         directory = pathlib.Path(directory)
@@ -152,7 +152,7 @@ class Gateway(Program):
         return path
 
     def write_key(self, name, key):
-        """A credential; gives the reference to it."""
+        """Writes a systemd credential; returns the reference to it."""
         path = self.credentials / name
         path.unlink(missing_ok=True)
         path.write_text(key + "\n", encoding="ascii")
@@ -160,8 +160,8 @@ class Gateway(Program):
         return f"credential:{name}"
 
     def identity(self, name="gateway", registration_id=None, key=None, method="symmetric-key", **sections):
-        """A conf for the emulator, enrolled there if no key is given. More: provisioning={"Splay": "1s"}, hub={…}, …;
-        a value None leaves a line out, a list repeats it."""
+        """Writes a conf for the emulator, and enrolls the device there if no key is given. More lines: provisioning={"Splay": "1s"},
+        hub={…}, …; the value None removes a line, a list repeats it."""
         registration_id = registration_id or name
         attestation = {"Method": method}
         if method == "symmetric-key" and "Key" not in sections.get("attestation", {}):
@@ -212,16 +212,16 @@ class Gateway(Program):
         return self.start()
 
     def reload(self):
-        """As systemctl reload does it, and until it is done."""
+        """Reloads as systemctl reload does, and waits until it is done."""
         ready = self.notify.lines.count("READY=1")
         self.process.send_signal(signal.SIGHUP)
         self.notify.wait_for("READY=1", ready + 1)
 
     def run_once(self, *arguments, timeout=DEADLINE, **environment):
-        """dpsd --once and the like: to its end."""
+        """Runs dpsd with these arguments, such as --once, to its end."""
         return self.execute("dpsd", *arguments, timeout=timeout, **(self.environment() | environment))
 
-    # What it says and does
+    # What the daemon says and writes
 
     def client(self):
         return BusClient(self.bus_address)
@@ -234,7 +234,7 @@ class Gateway(Program):
             client.close()
 
     def properties(self, name=None):
-        """Of an identity; without name, of the manager."""
+        """Returns the properties of an identity, or without a name those of the manager."""
         path = self.path(name) if name else ROOT
         client = self.client()
         try:
@@ -243,7 +243,7 @@ class Gateway(Program):
             client.close()
 
     def call(self, name, method, signature=None, *arguments):
-        """A method of an identity; without name, of the manager."""
+        """Calls a method of an identity, or without a name one of the manager."""
         path = self.path(name) if name else ROOT
         client = self.client()
         try:
@@ -252,8 +252,8 @@ class Gateway(Program):
             client.close()
 
     def wait_for(self, name="gateway", timeout=DEADLINE, check=None, **wanted):
-        """Until the properties of the identity are as wanted: wait_for("gateway", State="assigned"), or until
-        check(properties) is true. Gives the properties."""
+        """Waits until the properties of the identity have these values, as in wait_for("gateway", State="assigned"), and
+        check(properties) is true. Returns the properties."""
         client = self.client()
         properties = None
         end = time.monotonic() + timeout
@@ -264,7 +264,7 @@ class Gateway(Program):
                     path = client.call(ROOT, MANAGER, "GetIdentity", "s", (name,))[0]
                     properties = client.properties(path, IDENTITY)
                 except DBusErrorResponse:
-                    properties = None  # not there yet
+                    properties = None  # the identity does not exist yet
                 if properties and all(properties[key] == value for key, value in wanted.items()) and (
                         check is None or check(properties)):
                     return properties
@@ -275,7 +275,7 @@ class Gateway(Program):
             client.close()
 
     def files(self, name="gateway"):
-        """What programs get: name and content."""
+        """The files for programs, by name."""
         directory = self.run / name
         return {path.name: path.read_text() for path in sorted(directory.iterdir())} if directory.exists() else {}
 
@@ -283,13 +283,13 @@ class Gateway(Program):
         return json.loads((self.run / name / "connection.json").read_text())
 
     def remembered(self, name="gateway"):
-        """The state file."""
+        """The record of the identity."""
         return json.loads((self.state / f"{name}.json").read_text())
 
     # dpsctl
 
     def execute(self, name, *arguments, text="", timeout=DEADLINE, user=None, groups=(), **environment):
-        """Runs a program to its end; as another user where we are root."""
+        """Runs a program to its end, as another user if we are root."""
         as_user = {"user": user, "group": user, "extra_groups": list(groups)} if user is not None else {}
         done = subprocess.run([program(name), *map(str, arguments)], env=clean_environment(self.directory, **environment),
                               input=text, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, **as_user)
@@ -299,7 +299,7 @@ class Gateway(Program):
         return self.execute("dpsctl", *arguments, **(self.environment() | options))
 
     def call_as(self, user, groups, path, method, *arguments):
-        """A call by somebody else, where we are root; what dbus-send says: arguments as "uint64:0", "string:auth"."""
+        """Makes a call as another user if we are root; returns the output of dbus-send. Arguments are like "uint64:0", "string:auth"."""
         command = ["dbus-send", f"--bus={self.bus_address}", f"--dest={NAME}", "--print-reply", path, method, *arguments]
         done = subprocess.run(command, env=clean_environment(self.directory), cwd="/", stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=DEADLINE, check=False,
@@ -309,7 +309,7 @@ class Gateway(Program):
     # The end
 
     def close(self):
-        """What must hold at the end of every test."""
+        """Checks what must be true at the end of every test."""
         try:
             crashed = self.process is not None and self.process.poll() is not None
             self.stop()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The hostile peer: a DPS that answers as it should, but for the faults it is given, byte by byte if need be.
+"""The hostile peer: a DPS that answers correctly, except for the faults that it is given, down to single bytes.
 
-A fault is a dict from a stage of the conversation to what is done there instead of the right thing:
+Faults are a dict. A key is a stage of the conversation, and its value is what the peer does there instead of the right thing:
 
-    syn        connections are not even taken (the only word: "ignored" or "refused")
-    accept     a connection stands                     hello      the first bytes of the client's handshake are there
+    syn        a connection arrives ("ignored" or "refused", not a function)
+    accept     a connection is open                    hello      the first bytes of the client's handshake are there
     flight     the server's answer is made, not sent   connect, subscribe, register, poll      such a packet came
 
-What is done is a function of session and request; those below are the words for it. mend() ends the fault.
+The value is a function of session and request, such as those below. mend() ends all faults.
 """
 import collections
 import copy
@@ -21,7 +21,7 @@ import threading
 import time
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
-REQUESTS = ("open", "connect", "subscribe", "register", "poll")  # the events of what a client begins
+REQUESTS = ("open", "connect", "subscribe", "register", "poll")  # the events that a client causes
 RESPONSES = "$dps/registrations/res"
 TRACKING_ID = "8ad0463c-6427-4479-9dfa-3e8bb7003e9b"
 OPERATION = "4.d0a671905ea5b2c8.42d78160-4c78-479e-8be7-61d5e55dac0d"
@@ -59,7 +59,7 @@ def publish(topic, body=b"", qos=1, mid=1):
 
 
 class Request:
-    """A packet of the client, taken apart."""
+    """A packet from the client, parsed."""
 
     def __init__(self, kind, flags, body):
         self.what = {CONNECT: "connect", SUBSCRIBE: "subscribe", PUBLISH: "publish", PUBACK: "puback", PINGREQ: "ping",
@@ -99,19 +99,19 @@ class Request:
         self.detail = {"topic": topic, "rid": self.rid, "operation": parameters.get("operationId"), "body": self.rest}
 
 
-# What is done at a stage
+# What the peer can do at a stage
 
 def good(session, request):
-    """The right thing."""
+    """Gives the right answer."""
     session.answer(request)
 
 
 def nothing(session, request):
-    """This time."""
+    """Does nothing."""
 
 
 def silence(session, request):
-    """Listens, and says nothing any more."""
+    """Keeps receiving, but sends nothing any more."""
     session.is_deaf = True
     while not session.tls:
         session.receive_raw()
@@ -122,11 +122,11 @@ def close(session, request):
 
 
 def goodbye(session, request):
-    """Closes as TLS wants it done."""
+    """Closes the connection with the alert that TLS demands."""
     try:
         session.tls.unwrap()
     except ssl.SSLError:
-        session.flush()  # the client's goodbye is not waited for
+        session.flush()  # does not wait for the client's alert
     raise Gone("closed")
 
 
@@ -150,7 +150,7 @@ def both(*actions):
 
 
 def once(action, then=good):
-    """The first time; then the right thing, or another."""
+    """Does `action` the first time, and `then` every other time."""
     def do(session, request):
         session.peer.n_done += 1
         (action if session.peer.n_done == 1 else then)(session, request)
@@ -158,14 +158,14 @@ def once(action, then=good):
 
 
 def raw(data):
-    """Bytes, within TLS if it is there."""
+    """Sends bytes, through TLS if the connection has it."""
     def do(session, request):
         session.send(data)
     return do
 
 
 def beneath(data):
-    """Bytes, TLS or not."""
+    """Sends bytes on the TCP connection, without TLS."""
     def do(session, request):
         session.send_raw(data)
     return do
@@ -176,7 +176,7 @@ def half_flight(session, request):
 
 
 def trickle(action, seconds):
-    """Slowly, a byte each `seconds`."""
+    """Sends slowly: one byte every `seconds`."""
     def do(session, request):
         session.pace = seconds
         action(session, request)
@@ -191,7 +191,7 @@ def after(seconds, action):
 
 
 def endlessly(seconds, action):
-    """Again and again, until the peer is mended or the client has enough of it."""
+    """Repeats `action` until the peer is mended or the client closes the connection."""
     def do(session, request):
         while session.peer.faults:
             action(session, request)
@@ -200,18 +200,18 @@ def endlessly(seconds, action):
 
 
 def acknowledge(session, request):
-    """The PUBACK alone."""
+    """Sends only the PUBACK."""
     if request.qos:
         session.send(packet(PUBACK, struct.pack(">H", request.mid)))
 
 
 def right_reply(session, request):
-    """The right thing without the PUBACK."""
+    """Sends the right response without the PUBACK."""
     session.respond(request, *session.right_reply(request))
 
 
 def in_one_go(*actions):
-    """All that they send, in one TLS record."""
+    """Sends everything that the actions send in one TLS record."""
     def do(session, request):
         session.held = b""
         both(*actions)(session, request)
@@ -221,7 +221,7 @@ def in_one_go(*actions):
 
 
 def stale(action):
-    """As if an earlier request were answered."""
+    """Answers as if to an earlier request."""
     def do(session, request):
         earlier = copy.copy(request)
         earlier.rid = str(int(request.rid) - 1)
@@ -230,14 +230,14 @@ def stale(action):
 
 
 def reply(status, body=None, **more):
-    """A response, without a PUBACK before it; more is as in Session.respond()."""
+    """Sends a response without a PUBACK before it; more arguments are those of Session.respond()."""
     def do(session, request):
         session.respond(request, status, body, **more)
     return do
 
 
 def answer(status, body=None, **more):
-    """PUBACK, then a response."""
+    """Sends a PUBACK, and then a response."""
     return both(acknowledge, reply(status, body, **more))
 
 
@@ -251,7 +251,7 @@ def assigned(hub="evil.example", device_id="evil", status="assigned", **more):
                                   "substatus": "initialAssignment", "errorCode": None, "unheardOf": [{}]} | more}
 
 
-def trouble(code, message="as ordered"):
+def error_body(code, message="as ordered"):
     return {"errorCode": code, "trackingId": TRACKING_ID, "message": message,
             "timestampUtc": "2020-04-10T05:24:22.4718526Z"}
 
@@ -296,7 +296,7 @@ class Session(threading.Thread):
             pass
 
     def act(self, stage, request=None):
-        """Whether a fault took this over."""
+        """Does the fault of this stage; returns whether there was one."""
         action = self.peer.faults.get(stage)
         if not action:
             return False
@@ -307,7 +307,7 @@ class Session(threading.Thread):
         if self.peer.is_closed.wait(seconds):
             raise Gone("the test is over")
 
-    # Bytes
+    # Sending and receiving bytes
 
     def receive_raw(self):
         data = self.tcp.recv(65536)
@@ -371,7 +371,7 @@ class Session(threading.Thread):
         else:
             self.send_raw(data)
 
-    # Packets
+    # Sending and receiving packets
 
     def receive_packet(self):
         first, length, shift = self.receive(1)[0], 0, 0
@@ -403,13 +403,13 @@ class Session(threading.Thread):
             right_reply(self, request)
 
     def right_reply(self, request):
-        """Status, body and retry-after."""
+        """Returns status, body and retry-after."""
         if request.what == "register":
             return 202, {"operationId": OPERATION, "status": "assigning"}, 0
         return 200, assigned(self.peer.hub, self.peer.device_id), None
 
     def respond(self, request, status, body=None, retry_after=None, rid=None, topic=None, qos=1, part=1.0):
-        """rid, retry_after and topic are put as they are; of all the bytes only a `part` is sent."""
+        """rid, retry_after and topic are not checked or escaped. `part` is the fraction of the bytes that is sent."""
         topic = topic or (f"{RESPONSES}/{status}/?$rid={request.rid if rid is None else rid}"
                           + (f"&retry-after={retry_after}" if retry_after is not None else ""))
         if body is not None and not isinstance(body, bytes):
@@ -422,7 +422,7 @@ class Session(threading.Thread):
 
 
 class Peer:
-    """Listens at a port of its own, and keeps a record of all that comes."""
+    """Listens on a port of its own, and records everything that happens."""
 
     def __init__(self, acceptor, pki, faults=None, tls="good", pace=0.0):
         self.acceptor = acceptor
@@ -451,7 +451,7 @@ class Peer:
         self.faults = faults
 
     def mend(self):
-        """From now on everything is right, in connections that stand too; those that are deaf end."""
+        """Ends all faults, also in open connections; silent connections are closed."""
         is_mute = "syn" in self.faults
         self.spoil({})
         for session in self.sessions:
@@ -474,7 +474,7 @@ class Peer:
             self.acceptor.add(self)
 
     def fill(self):
-        """Where the queue of connections is full, the kernel does not answer any more."""
+        """Fills the queue of connections, so that the kernel answers no more."""
         for _ in range(3):
             filler = socket.socket()
             filler.setblocking(False)
@@ -496,11 +496,11 @@ class Peer:
             self.lock.notify_all()
 
     def events(self, *what, since=0):
-        """Those of the kinds wanted, from position `since` of the record on."""
+        """Returns the events of these kinds, from position `since` of the record on."""
         return [event for event in self.record[since:] if event.what in what]
 
     def contacts(self, *what):
-        """What clients begin that trust us: where ports are given at random, somebody's lost client may come by as well."""
+        """Returns the events of clients that trust us. Ports are random, so a client of another test may connect as well."""
         trusted = {event.session for event in self.events("secured")}
         return [event for event in self.events(*(what or REQUESTS)) if event.session in trusted]
 
@@ -519,7 +519,7 @@ class Peer:
 
 
 class Acceptor:
-    """One thread that takes the connections of many peers."""
+    """A thread that accepts the connections of many peers."""
 
     def __init__(self):
         self.selector = selectors.DefaultSelector()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs all rows of the fault matrix at once: one dpsd, an identity and a peer for each row, a thread to follow each."""
+"""Runs all rows of the fault matrix at once, with one dpsd. Each row has its identity, its peer, and a thread that checks it."""
 import base64
 import json
 import os
@@ -17,14 +17,14 @@ from hostile import Acceptor, Peer
 from process import DEADLINE, SLOWER, eventually
 from statuscaller import StatusCaller
 
-SLACK = 10 * SLOWER  # what the latest time of the next attempt may be later on a busy machine
-TREMOR = 0.2  # times on the bus are reckoned from two clocks
+SLACK = 10 * SLOWER  # seconds by which the next attempt may be planned later on a busy machine
+TREMOR = 0.2  # seconds; times on the bus are calculated from two clocks
 RETRY_AFTER_MAX = 24 * 3600
 TOKEN_LIFETIME = 30 * 24 * 3600  # the default
 
 
 class Watch(threading.Thread):
-    """Everything that the bus tells of all identities, in order: lists of whole sets of properties."""
+    """Follows all identities on the bus. For each it keeps a list of snapshots of all properties, in order."""
 
     def __init__(self, gateway, names):
         super().__init__(daemon=True)
@@ -33,7 +33,7 @@ class Watch(threading.Thread):
         self.names, self.snapshots, self.changed = {}, {}, {}
         self.is_over = threading.Event()
         objects = self.client.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
-        self.client.signals.clear()  # they came before that answer
+        self.client.signals.clear()  # these came before the answer
         for path, interfaces in objects.items():
             properties = {key: value for key, (_, value) in interfaces.get(IDENTITY, {}).items()}
             if (name := properties.get("Name")) in names:
@@ -41,7 +41,7 @@ class Watch(threading.Thread):
                 self.changed[name] = threading.Condition()
                 self.snapshots[name] = [properties]
         self.paths = {name: path for path, name in self.names.items()}
-        assert self.paths.keys() == set(names), "not all identities are there"
+        assert self.paths.keys() == set(names), "an identity is missing"
         self.start()
 
     def take(self, message):
@@ -68,7 +68,7 @@ class Watch(threading.Thread):
         return self.snapshots[name][-1]
 
     def wait_for(self, name, check, timeout, since=0, what="that"):
-        """The first set of properties from `since` on that check() likes."""
+        """Returns the first snapshot from `since` on for which check() is true."""
         end = time.monotonic() + timeout
         with self.changed[name]:
             while True:
@@ -77,7 +77,7 @@ class Watch(threading.Thread):
                         return properties
                 since = len(self.snapshots[name])
                 if not self.changed[name].wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
-                    raise AssertionError(f"{what} did not come within {timeout} s: {self.now(name)}")
+                    raise AssertionError(f"{what} did not happen within {timeout} s: {self.now(name)}")
 
     def close(self):
         self.is_over.set()
@@ -93,26 +93,26 @@ def is_harmless_or_told(properties):
 
 
 def is_settled(properties):
-    """Nothing is in flight."""
+    """No attempt is in flight."""
     return is_assigned(properties) or properties["NextAttemptAt"] > 0
 
 
 class Run:
-    """A row that is being run, and what has come of it."""
+    """A row that is being run, and its result."""
 
     def __init__(self, matrix, index, row):
         self.matrix, self.row, self.name = matrix, row, row.name
         self.peer = Peer(matrix.acceptor, matrix.pki, row.faults, row.tls, row.pace)
         self.peer.hub, self.peer.device_id = f"hub-{index}.example", f"{row.name}-device"
         self.keys = [base64.b64encode(os.urandom(32)).decode() for _ in range(row.n_keys)]
-        self.failure, self.outcome, self.seconds = None, "", 0.0  # from the start of the daemon
+        self.failure, self.outcome, self.seconds = None, "", 0.0  # seconds since the start of the daemon
         self.hastened = 0
         self.is_over = threading.Event()
         self.configure({"IdScope": f"0ne{index:08X}", "Endpoint": row.endpoint})
 
     def configure(self, provisioning):
         gateway = self.matrix.gateway
-        gateway.emulator = self.peer  # as far as identity() knows
+        gateway.emulator = self.peer  # for identity()
         if self.row.client:
             certificate, key = self.matrix.pki.client(self.name, self.row.client == "trusted")
             gateway.identity(self.name, method="x509", attestation={"Certificate": certificate, "PrivateKey": key},
@@ -127,14 +127,14 @@ class Run:
 
     @property
     def is_long(self):
-        """No test can wait for that."""
+        """Whether the wait is longer than a test can take."""
         return self.row.kind != "fine" and self.row.next[0] > 60 and self.row.state != "failed" or "7200" in self.name
 
     def follow(self):
         begin = time.monotonic()
         try:
             self.meet()
-        except Exception as error:  # of whatever kind: the test of this row will tell
+        except Exception as error:  # any exception; the test of this row reports it
             trail = "\n".join(f"{event.at - begin:8.3f} {event.session} {event.what} {event.detail.get('rid') or event.detail.get('why') or ''}"
                               for event in self.peer.record[-60:])
             self.failure = f"{type(error).__name__}: {error}\nthe peer saw:\n{trail}"
@@ -145,7 +145,7 @@ class Run:
         if self.row.until:
             self.peer.wait_for(*self.row.until, timeout=60 * SLOWER)
             self.peer.mend()
-        timeout = 60 * SLOWER  # for what takes 30 s at most
+        timeout = 60 * SLOWER  # no step takes more than 30 s
         is_met = is_harmless_or_told if self.row.kind == "fine" else is_settled
         found = self.watch.wait_for(self.name, is_met, timeout, what="an end of the attempt")
         self.seconds = (found["LastErrorAt"] or found["AssignedAt"] or self.peer.told[-1].realtime * 1e6) / 1e6 - self.matrix.started_at
@@ -168,10 +168,10 @@ class Run:
         error = f"{found['LastErrorId']} at {found['LastErrorStep']}" if found["LastErrorId"] else "told to wait"
         return f"{found['State']}, {found['Waiting'] or 'parked'}: {error}"
 
-    # What has to hold
+    # What must be true
 
     def check_harmless(self):
-        """Assigned with the first attempt."""
+        """The identity is assigned by the first attempt."""
         snapshots = self.watch.snapshots[self.name]
         assert not any(snapshot["LastErrorId"] or snapshot["Attempts"] for snapshot in snapshots), snapshots[-1]
         sessions = self.peer.events("secured")
@@ -200,11 +200,11 @@ class Run:
         assert not self.outputs(), "files for programs, and no assignment"
         state = self.matrix.gateway.state / f"{self.name}.json"
         assert not state.exists() or "evil.example" not in state.read_text() and not json.loads(state.read_text()).get("assignedHub")
-        if "syn" not in self.row.faults:  # the connection is given back
+        if "syn" not in self.row.faults:  # dpsd closes its connection
             self.peer.wait_for("end", len(self.peer.events("open")), timeout=DEADLINE)
 
     def outputs(self):
-        """What programs read, and not what is being written."""
+        """The files for programs, without those that are being written."""
         paths = [self.matrix.gateway.run / self.name / name for name in ("connection.json", "hub.env", "token", "cert.pem", "key.pem")]
         return {path.name: path.read_text() for path in paths if path.exists()}
 
@@ -222,7 +222,7 @@ class Run:
         assert not any("evil" in content for content in self.outputs().values())
 
     def check_patience(self):
-        """Never sooner than told, over all connections, and polls as rarely as DPS demands."""
+        """No request on any connection comes sooner than DPS told, and polls are as rare as DPS demands."""
         requests = self.peer.contacts()
         for told in self.peer.told:
             if not re.fullmatch("[0-9]+", str(told.retry_after)):
@@ -234,25 +234,25 @@ class Run:
         for first, sixth in zip(polls, polls[5:]):
             assert sixth.at - first.at >= 10, f"6 polls in {sixth.at - first.at} s"
         opens = [event.at for event in self.peer.events("open")]
-        more = self.row.n_keys - 1  # are tried at once, each time
+        more = self.row.n_keys - 1  # further keys are tried at once, in each attempt
         dense = sum(b - a < 2.5 for a, b in zip(opens, opens[1:]))
-        assert dense <= (self.hastened + 1) * (1 + more) + 2, f"{dense} of {len(opens)} connections soon after another"  # 2: events of the network
+        assert dense <= (self.hastened + 1) * (1 + more) + 2, f"{dense} of {len(opens)} connections soon after another"  # 2: changes of the network may end a wait
 
-    # What is done about it
+    # Ending the fault
 
     def hasten(self):
         self.hastened += 1
         self.matrix.reprovision(self.name)
 
     def recover(self):
-        """The peer is right again; it is asked again, at once where it is allowed."""
+        """Mends the peer, and requests a registration, which starts at once if DPS allows it."""
         since, position = len(self.peer.record), self.watch.position(self.name)
         self.peer.mend()
         self.peer.faults = self.row.afterwards
         self.hasten()
         if self.is_long:
             self.matrix.wait_for_time_to_pass()
-            position = 0  # of another watch
+            position = 0  # in another watch
         self.be_assigned(position)
         first = self.peer.events("register", "poll", since=since)[0]
         assert first.what == self.row.again, f"asks to {first.what} first, not to {self.row.again}"
@@ -260,7 +260,7 @@ class Run:
             assert first.detail["operation"] == self.peer.events("poll")[-1].detail["operation"]
 
     def be_assigned(self, position, check=is_assigned):
-        """An attempt that was under way when the peer was mended may yet fail."""
+        """Waits for check(); an attempt that was in flight when the peer was mended may still fail."""
         end = time.monotonic() + 80 * SLOWER
         error_at = self.watch.snapshots[self.name][max(0, position - 1)]["LastErrorAt"]
         while True:
@@ -277,7 +277,7 @@ class Run:
             eventually(lambda: self.matrix.is_at_rest(self.name), what="an end of all attempts")
 
     def meet_again(self):
-        """A failure takes no assignment away."""
+        """Repeats the fault while the identity is assigned: the assignment stays."""
         self.come_to_rest()
         files = self.outputs()
         position = self.watch.position(self.name)
@@ -311,12 +311,12 @@ def memory_peak_kb(pid):
 
 
 def memory_directory():
-    """In memory, as /run is: files that are made and removed by the thousand cost a disk much more."""
+    """Makes a directory in memory, as /run is: thousands of files that come and go would be slow on a disk."""
     return tempfile.TemporaryDirectory(prefix="dps-run-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
 
 class Matrix:
-    """start(), then each row's test waits for its Run."""
+    """start() starts all rows; the test of each row waits for its Run."""
 
     def __init__(self, directory, bus, pki, rows):
         self.gateway = Gateway(directory, bus.address)
@@ -355,21 +355,21 @@ class Matrix:
                 raise AssertionError(f"Reprovision: {error}") from None
 
     def is_at_rest(self, name):
-        """Nothing is in flight, nor on its way to the disk. The watch may be a little behind. Tokens expire at whole seconds."""
+        """Asks the daemon, because the watch may be late, whether nothing is in flight or being written. Tokens expire at whole seconds."""
         with self.client_lock:
             found = self.client.properties(self.watch.paths[name], IDENTITY)
         return found["NextAttemptAt"] > 0 and found["TokenExpiresAt"] + 1e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
 
     def time_gained(self, at):
-        """What the state files were told to have passed since then."""
+        """The seconds that make_older() has skipped since then."""
         return self.gained if 0 < self.jumped_at and at < self.jumped_at else 0.0
 
     def wait_for_time_to_pass(self):
-        assert self.time_passed.wait(240 * SLOWER), "the other rows do not end"
+        assert self.time_passed.wait(240 * SLOWER), "other rows have not ended"
         assert not self.failure, self.failure
 
     def conduct(self):
-        """Measures while they run; then a restart, and a day passes for those who were told to wait so long."""
+        """Measures while the rows run. Then restarts the daemon, and skips a day for rows that were told to wait that long."""
         begin, cpu = time.monotonic(), cpu_seconds(self.gateway.pid)
         try:
             for run in self.runs.values():
@@ -381,7 +381,7 @@ class Matrix:
             self.status.stop()
             self.restart()
             self.pass_time()
-        except Exception as error:  # the tests will tell
+        except Exception as error:  # the tests report it
             self.failure = f"{type(error).__name__}: {error}"
         finally:
             self.status.stop()
@@ -391,7 +391,7 @@ class Matrix:
             self.is_over.set()
 
     def is_on_bus(self):
-        """On a busy machine the daemon may be ready before."""
+        """On a busy machine the daemon may be ready before it has its name."""
         try:
             return bool(self.gateway.properties())
         except DBusErrorResponse:
@@ -403,7 +403,7 @@ class Matrix:
         self.watch = Watch(self.gateway, self.runs)
 
     def restart(self):
-        """Nobody is asked anything: those with an assignment serve it, those without wait on."""
+        """Restarts the daemon. It contacts no peer: identities with an assignment serve it, the others continue to wait."""
         seen = {name: len(run.peer.contacts("open")) for name, run in self.runs.items()}
         waits = {name: self.watch.now(name)["NextAttemptAt"] for name, run in self.runs.items() if run.is_long and not run.failure}
         self.close_watch()
@@ -422,7 +422,7 @@ class Matrix:
         self.disturbed = [name for name, run in self.runs.items() if not run.failure and len(run.peer.contacts("open")) > seen[name]]
 
     def pass_time(self):
-        """As far as the state files know, and the notes of the run before."""
+        """Lets a day pass by changing the records, and the notes in .waits."""
         self.gained = 1.5 * RETRY_AFTER_MAX
         self.jumped_at = time.monotonic()
         for name, run in self.runs.items():

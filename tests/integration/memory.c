@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Loaded before a program (LD_PRELOAD), this makes its memory run out when the test wants it to: memory.py is the other
- * half, and shares the file $DPS_TEST_MEMORY with it. What is not given is as in a real shortage: NULL and ENOMEM; who
- * asked for it is told on stderr if there is $DPS_TEST_MEMORY_TRACE. The real functions are those of whatever comes next,
- * which may be a sanitizer's.
+ * This library is preloaded into a program (LD_PRELOAD), and makes its memory run out when the test wants it. memory.py is
+ * the other half; both share the file $DPS_TEST_MEMORY. A call that fails returns NULL and ENOMEM, as in a real shortage;
+ * with $DPS_TEST_MEMORY_TRACE, its callers are printed on stderr. All other calls go to the next library that has the
+ * function, which may be a sanitizer.
  */
 
 #include <dlfcn.h>
@@ -23,15 +23,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What everything else of this repository is built to hide is to be seen here. */
+/* Symbols are hidden everywhere else in this repository, but must be visible here. */
 #pragma GCC visibility push(default)
 
 #define TRACE_MAX 24
 
 typedef struct Shared {
-        _Atomic int64_t first;      /* the call that fails first, counted from 1 on; 0: none */
-        _Atomic int64_t n_failures; /* in all */
-        _Atomic int64_t own;        /* only calls of the program and of libc count */
+        _Atomic int64_t first;      /* the number of the first call that fails, from 1; 0 if none fails */
+        _Atomic int64_t n_failures; /* how many calls fail in all */
+        _Atomic int64_t own;        /* only calls by the program and by libc count */
         _Atomic int64_t n_calls, n_failed;
 } Shared;
 
@@ -60,7 +60,7 @@ static Range range_of(const struct dl_phdr_info *info) {
         return range;
 }
 
-/* The program is the first. */
+/* The first object is the program. */
 static int note_range(struct dl_phdr_info *info, size_t size, void *userdata) {
         if (own_ranges[0].end == 0)
                 own_ranges[0] = range_of(info);
@@ -83,7 +83,7 @@ __attribute__((constructor)) static void set_up(void) {
                 abort();
         is_traced = getenv("DPS_TEST_MEMORY_TRACE");
         if (is_traced)
-                (void) backtrace((void *[1]){ 0 }, 1); /* asks for memory, the first time */
+                (void) backtrace((void *[1]){ 0 }, 1); /* the first call allocates memory */
         shared = p;
 }
 
@@ -160,7 +160,7 @@ void *reallocarray(void *p, size_t n, size_t size) {
         return ((void *(*) (void *, size_t, size_t)) real("reallocarray", &known))(p, n, size);
 }
 
-/* A sanitizer's would not ask us. */
+/* A sanitizer's function would not call ours. */
 static char *duplicate(const char *text, size_t size, const void *caller) {
         char *copy;
 
@@ -185,8 +185,8 @@ char *strndup(const char *text, size_t max) {
 }
 
 /*
- * ---- for these there is always enough: without, glibc ends the program (databases) or leaks (locale), and so does a
- * sanitizer (threads), whoever calls it ----
+ * ---- in these functions memory never runs out: glibc would abort (databases) or leak (locale), and a sanitizer would
+ * abort (threads), whoever calls them ----
  */
 
 int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size, struct group **ret) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory that runs out, when the test wants it to: memory.c is the other half."""
+"""Makes a program run out of memory when the test wants it. memory.c is the other half."""
 import mmap
 
 from process import BUILD
@@ -9,7 +9,7 @@ NEVER = 2**62
 
 
 class Memory:
-    """There is enough, until it is told otherwise. Give it to a Program before its start: memory.rule(gateway)."""
+    """At first there is enough memory. A Program gets it before its start, by memory.rule(gateway)."""
 
     def __init__(self, directory, name="memory"):
         self.path = directory / name
@@ -23,7 +23,7 @@ class Memory:
         self.memory.close()
 
     def environment(self, *others):
-        """For a program; `others` are libraries that it is to have as well."""
+        """Returns the environment for a program; `others` are libraries to preload as well."""
         return {"LD_PRELOAD": ":".join(map(str, (*others, LIBRARY))), "DPS_TEST_MEMORY": self.path}
 
     def rule(self, program):
@@ -32,17 +32,17 @@ class Memory:
         return self
 
     def fail(self, first, n_failures=1, own=True):
-        """From here on, of the calls that ask for memory, the first that fails is `first`, counted from 1 on, and n_failures
-        in all do. own: only calls of the program and of libc count, and not those of other libraries."""
+        """From now on calls that ask for memory are counted from 1. Call number `first` fails, and n_failures calls in all.
+        own: only calls by the program and by libc count, not those by other libraries."""
         for place, value in ((0, 0), (1, n_failures), (2, int(own)), (3, 0), (4, 0), (0, first)):
             self.words[place] = value
 
     def count(self, own=True):
-        """From here on calls are counted, and none fails."""
+        """From now on calls are counted, and none fails."""
         self.fail(NEVER, own=own)
 
     def heal(self):
-        """Nothing fails any more. How many have."""
+        """No call fails any more. Returns how many have failed."""
         self.words[0] = 0
         return self.words[4]
 

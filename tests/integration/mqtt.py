@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device as DPS sees it: as much of MQTT 3.1.1 over TLS as a registration takes, and tokens, with nothing hidden."""
+"""A device as DPS sees it: the parts of MQTT 3.1.1 over TLS that a registration needs, and tokens. Tests see every packet."""
 import base64
 import hashlib
 import hmac
@@ -49,7 +49,7 @@ class Answer:
 
 
 class Session:
-    """One connection: opened and, unless refused, logged in."""
+    """A connection; it is opened and logged in, unless the login is refused."""
 
     def __init__(self, port, ca_file, client_id, user_name, password=None, certificate=None, clean=True, level=4,
                  host="127.0.0.1", keep_alive=60, will=None, tls=ssl.TLSVersion.TLSv1_3):
@@ -71,7 +71,7 @@ class Session:
             self.socket.close()
             raise Refused(code)
         self.packet_id = 0
-        self.log = []  # kinds of packets in the order of their arrival
+        self.log = []  # kinds of packets, in the order in which they arrived
 
     @staticmethod
     def _text(text):
@@ -115,7 +115,7 @@ class Session:
                 return kind, data
 
     def subscribe(self, topic=FILTER, qos=1):
-        """The granted quality of service, 0x80 for a refusal."""
+        """Returns the granted quality of service, or 0x80 for a refusal."""
         self.packet_id += 1
         self.send(SUBSCRIBE, self.packet_id.to_bytes(2, "big") + self._text(topic) + bytes([qos]))
         return self.expect(SUBACK)[1][2]
@@ -145,7 +145,7 @@ class Session:
             return False
 
     def is_quiet(self):
-        """Whether no answer is under way: a ping overtakes nothing."""
+        """Returns whether no answer comes before that to a ping."""
         self.send(0xC0)
         kind, _ = self.receive()
         return kind == 0xD0
@@ -186,7 +186,7 @@ class Device(Session):
         return self.answer()
 
     def provision(self):
-        """Registers and polls until there is a final answer."""
+        """Registers, and polls until there is a final answer."""
         self.subscribe()
         answer = self.register()
         while answer.status == 202:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs in namespaces of their own: for Program.wrapper."""
+"""Runs programs in namespaces of their own, by Program.wrapper."""
 import os
 import pathlib
 import subprocess
@@ -23,22 +23,22 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         set_flags(0)
 """
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and have namespaces")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount and make namespaces")
 
 
 def mounted(script):
-    """Executes in a mount namespace in which the shell script was run before."""
+    """Returns a wrapper that runs a program in a mount namespace, after the shell script."""
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", f'{script} && exec "$@"', "sh"]
 
 
 def inside(program, *command):
-    """Runs a command in the namespaces of a program that runs."""
+    """Runs a command in the namespaces of a running program."""
     subprocess.run(["nsenter", f"--target={program.pid}", "--mount", "--net", "--root", *map(str, command)], check=True,
                    stdin=subprocess.DEVNULL)
 
 
 class Network:
-    """A network namespace with nothing but a loopback interface, without a route to anywhere until it is set up."""
+    """A network namespace with only a loopback interface, which has no route until set_up()."""
 
     def __init__(self):
         self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdin=subprocess.DEVNULL,
@@ -50,11 +50,11 @@ class Network:
         subprocess.run([*self.wrapper, "/usr/bin/python3", "-c", SET_LOOPBACK, str(int(on))], check=True, stdin=subprocess.DEVNULL)
 
     def ip(self, *words):
-        """As ip(8) has it."""
+        """Runs ip(8) in the namespace."""
         subprocess.run([*self.wrapper, "ip", *map(str, words)], check=True, stdin=subprocess.DEVNULL)
 
     def add_link(self, name, address):
-        """An interface with a MAC address, which as a virtual one is not permanent; up, and with a carrier."""
+        """Adds an interface with this MAC address, which is not a permanent one. The interface is up and has a carrier."""
         peer = f"{name}-peer"
         self.ip("link", "add", name, "address", address, "type", "veth", "peer", "name", peer)
         for end in (name, peer):
@@ -67,5 +67,5 @@ class Network:
 
 
 def seen_by(program, path):
-    """A path as a program in another mount namespace sees it."""
+    """Returns a path that leads to what a program in another mount namespace sees at `path`."""
     return pathlib.Path(f"/proc/{program.pid}/root{path}")

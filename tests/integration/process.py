@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs under test: started with a clean environment, their output read line by line, their end looked at."""
+"""Programs under test: they get a clean environment, and their output lines and exit status are collected."""
 import os
 import pathlib
 import re
@@ -10,9 +10,9 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DPS_BUILD") or REPOSITORY / "build")
-WORLD = BUILD / "tests" / "integration" / "test-world.so"  # of clock.c and disk.c; tell it by their variables what to do
-UNDER = os.environ.get("DPS_UNDER", "").split()  # what to run dpsd in, such as valgrind
-SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines are there to end a hang, not to measure
+WORLD = BUILD / "tests" / "integration" / "test-world.so"  # made from clock.c and disk.c, which say what its environment variables mean
+UNDER = os.environ.get("DPS_UNDER", "").split()  # the command to run dpsd with, such as valgrind
+SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines end a hang, they measure nothing
 DEADLINE = 20 * SLOWER
 
 
@@ -22,12 +22,12 @@ def program(name):
 
 
 def clean_environment(directory, **more):
-    """Nothing of the environment that the tests run in, and sanitizers and valgrind that report into `directory`."""
+    """Returns an environment without the variables of the tests; sanitizers and valgrind report into `directory`."""
     report = f"log_path={directory}/sanitizer"
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
-        "ASAN_OPTIONS": f"{report}:detect_leaks=1:verify_asan_link_order=0",  # a library may be loaded before it
+        "ASAN_OPTIONS": f"{report}:detect_leaks=1:verify_asan_link_order=0",  # another library may be loaded before ASan
         "TSAN_OPTIONS": report,
         "VALGRIND_OPTS": f"--log-file={directory}/sanitizer.%p",
         "UBSAN_OPTIONS": f"{report}:print_stacktrace=1:halt_on_error=1",
@@ -37,11 +37,11 @@ def clean_environment(directory, **more):
 
 def sanitizer_reports(directory):
     reports = (path.read_text(errors="replace") for path in sorted(pathlib.Path(directory).glob("sanitizer.*")))
-    return "\n".join(filter(None, reports))  # valgrind's is empty where all is well
+    return "\n".join(filter(None, reports))  # valgrind leaves an empty file if it has nothing to report
 
 
 class Lines:
-    """What a stream brought so far; others can wait for more."""
+    """The lines of a stream so far; other threads can wait for more."""
 
     def __init__(self):
         self.lines = []
@@ -53,7 +53,7 @@ class Lines:
             self.changed.notify_all()
 
     def wait_for(self, condition, timeout, what):
-        """The first true value of condition(lines)."""
+        """Waits until condition(lines) is true, and returns its value."""
         with self.changed:
             found = self.changed.wait_for(lambda: condition(self.lines), timeout)
             if not found:
@@ -61,7 +61,7 @@ class Lines:
             return found
 
     def follow(self, stream, path=None):
-        """Reads the stream to its end, in a thread; `path` gets a copy."""
+        """Reads the stream to its end, in a thread, and copies it to `path`."""
         def read():
             with stream:
                 for line in stream:
@@ -85,8 +85,8 @@ class Program:
         self.log_file = self.directory / f"{name}.log"
         self.out, self.err = Lines(), Lines()
         self.readers = []
-        self.wrapper = []  # a command that ends by executing its arguments
-        self.surroundings = {}  # more of the environment
+        self.wrapper = []  # a command that executes its arguments
+        self.surroundings = {}  # more environment variables
 
     def spawn(self, *arguments, **environment):
         assert not self.is_running(), f"{self.name} runs already"
@@ -109,12 +109,12 @@ class Program:
         return "\n".join(self.err.lines)
 
     def wait_for_log(self, pattern, timeout=DEADLINE):
-        """The first line of the log that matches, whenever it came."""
+        """Waits for a line of the log that matches, and returns the first."""
         expression = re.compile(pattern)
         return self.err.wait_for(lambda lines: next(filter(expression.search, lines), None), timeout, f"log /{pattern}/")
 
     def end(self, with_signal=signal.SIGTERM, timeout=DEADLINE):
-        """Ends it, and returns its exit status."""
+        """Stops the program, and returns its exit status."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -133,7 +133,7 @@ class Program:
 
 
 def eventually(check, timeout=DEADLINE, what="the condition"):
-    """For what tells nobody that it changes, such as a file: the first true value of check()."""
+    """Polls until check() is true, and returns its value; for things without an event to wait for, such as files."""
     end = time.monotonic() + timeout
     while not (value := check()):
         if time.monotonic() > end:

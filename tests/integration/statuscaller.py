@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""statuscaller INTERVAL DPSCTL BUS: somebody who types `dpsctl status` every INTERVAL seconds, until standard input ends.
+"""statuscaller INTERVAL DPSCTL BUS: runs `dpsctl status` every INTERVAL seconds, until standard input ends.
 
-It is a process of its own, so that what it measures does not wait for the threads of a test. By turns with dpsctl a bare
-program asks the bus itself for its id: that takes as long as the machine lets anybody do anything. Prints a JSON array of
-calls: the wall and CPU time of both, and what was wrong.
+It is a process of its own, so that its measurements do not include waits for other threads of a test. After each dpsctl it runs
+a bare program that asks the bus itself for its id, to show how fast the machine is at that moment. Prints a JSON array of calls,
+with the wall and CPU time of both and the error, if any.
 """
 import json
 import resource
@@ -16,11 +16,11 @@ import time
 
 from process import clean_environment, program
 
-PATIENCE = 14  # less than any deadline of the daemon
+PATIENCE = 14  # seconds; shorter than every deadline of the daemon
 
 
 class StatusCaller:
-    """start() … stop(), and then what was measured."""
+    """Measures between start() and stop(), and then has the results."""
 
     def __init__(self, directory, environment, interval=0.5):
         self.environment = clean_environment(directory, **environment)
@@ -37,8 +37,8 @@ class StatusCaller:
             self.calls = json.loads(self.process.communicate()[0])
 
     @property
-    def defects(self):
-        return [call["defect"] for call in self.calls if call["defect"]]
+    def errors(self):
+        return [call["error"] for call in self.calls if call["error"]]
 
     @property
     def slowest(self):
@@ -63,13 +63,13 @@ def cpu_of_children():
 
 
 def run(*command):
-    """What came of it, and its seconds by the clock and of CPU."""
+    """Runs a command; returns its result, and its wall and CPU time in seconds."""
     cpu, begin = cpu_of_children(), time.monotonic()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
     return done, time.monotonic() - begin, cpu_of_children() - cpu
 
 
-def defect_of(status):
+def error_of(status):
     if status.returncode not in (0, 3):
         return f"exit status {status.returncode}: {status.stderr.decode(errors='replace')}"
     return "" if json.loads(status.stdout)["identities"] else "no identities"
@@ -80,9 +80,9 @@ def call(dpsctl, bus):
         status, wall, cpu = run(dpsctl, "status", "--json=short")
         _, bare, _ = run("dbus-send", f"--bus={bus}", "--dest=org.freedesktop.DBus", "--print-reply=literal",
                          "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId")
-        return {"wall": wall, "cpu": cpu, "bare": bare, "defect": defect_of(status)}
+        return {"wall": wall, "cpu": cpu, "bare": bare, "error": error_of(status)}
     except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        return {"wall": PATIENCE, "cpu": 0.0, "bare": 0.0, "defect": repr(error)}
+        return {"wall": PATIENCE, "cpu": 0.0, "bare": 0.0, "error": repr(error)}
 
 
 def main():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is remembered: served at once, over restarts, crashes and changes, without asking DPS for what is known."""
+"""Remembered assignments are served at once, after restarts, crashes and changes, and without asking DPS."""
 import base64
 import json
 import os
@@ -23,7 +23,7 @@ def assign(gateway, **options):
 
 
 def enroll_x509(emulator, registration_id="gateway"):
-    """Certificate and key of a device of the group `factory`, as files that the daemon takes."""
+    """Enrolls the group `factory`; returns certificate and key of a device of it, as files that the daemon accepts."""
     emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
         "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
     return renew_certificate(emulator, registration_id)
@@ -35,10 +35,10 @@ def renew_certificate(emulator, registration_id="gateway"):
     return {"Certificate": certificate, "PrivateKey": key}
 
 
-# ---- a start ----
+# ---- start from the cache ----
 
 
-def test_a_cached_start_asks_nobody_and_serves_the_same(gateway, emulator):
+def test_a_cached_start_serves_the_same_without_asking_dps(gateway, emulator):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     gateway.restart()
@@ -58,7 +58,7 @@ def test_a_cached_assignment_is_served_before_ready(gateway):
     gateway.wait_for_log("ready: 1 of 1 identities assigned")
 
 
-def test_a_cached_start_does_without_dps(gateway, emulator):
+def test_a_cached_start_needs_no_dps(gateway, emulator):
     before = assign(gateway)
     emulator.stop()
     gateway.restart()
@@ -66,8 +66,8 @@ def test_a_cached_start_does_without_dps(gateway, emulator):
     assert (after["State"], after["AssignedHub"], after["Healthy"]) == ("assigned", before["AssignedHub"], True)
 
 
-def test_outputs_that_are_gone_come_again_at_start(gateway):
-    """As after a reboot: /run is empty, the state is there."""
+def test_missing_outputs_are_written_at_start(gateway):
+    """As after a reboot: /run is empty, and the record is there."""
     assign(gateway)
     files = gateway.files()
     gateway.stop()
@@ -95,7 +95,7 @@ def test_the_directory_is_there_before_anything_is_assigned(gateway, emulator):
     assert (gateway.run / "gateway").is_dir() and not gateway.files()
 
 
-def test_a_killed_daemon_goes_on_where_it_was(gateway, emulator):
+def test_a_killed_daemon_serves_the_same_after_its_restart(gateway, emulator):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     gateway.kill()
@@ -105,7 +105,7 @@ def test_a_killed_daemon_goes_on_where_it_was(gateway, emulator):
     assert gateway.files() == files and len(emulator.requests()) == asked
 
 
-def test_a_daemon_killed_while_it_registers_is_assigned_after_all(gateway, emulator):
+def test_a_daemon_killed_while_registering_is_assigned_after_its_restart(gateway, emulator):
     key = emulator.enroll("gateway", assigningTime=2, retryAfter=2)
     gateway.identity(key=key)
     gateway.start()
@@ -118,7 +118,7 @@ def test_a_daemon_killed_while_it_registers_is_assigned_after_all(gateway, emula
 # ---- who we are ----
 
 
-def test_another_registration_id_drops_what_was_another_devices(gateway, emulator):
+def test_another_registration_id_drops_the_old_assignment(gateway, emulator):
     assign(gateway)
     emulator.enroll("other", key=(key := a_key()), provisioningStatus="disabled")
     gateway.identity(registration_id="other", key=key)
@@ -138,7 +138,7 @@ def test_another_registration_id_is_registered_with_a_higher_generation(gateway,
     assert gateway.connection()["registrationId"] == "other"
 
 
-def test_a_registration_id_in_other_case_is_the_same(gateway, emulator):
+def test_the_case_of_the_registration_id_does_not_matter(gateway, emulator):
     before = assign(gateway)
     asked = len(emulator.requests())
     gateway.identity(registration_id="GateWay", key=a_key(), attestation={"Key": "credential:gateway.key"})
@@ -151,7 +151,7 @@ def test_a_registration_id_in_other_case_is_the_same(gateway, emulator):
 
 
 @pytest.mark.parametrize("what, value", [("IdScope", "0ne00CCCCCC"), ("Endpoint", "127.0.0.2")])
-def test_another_place_serves_the_old_until_the_new_is_in_hand(gateway, emulator, what, value):
+def test_another_scope_or_endpoint_serves_the_old_assignment_until_it_has_a_new_one(gateway, emulator, what, value):
     before = assign(gateway)
     files = gateway.files()
     key = (gateway.credentials / "gateway.key").read_text().strip()
@@ -161,13 +161,13 @@ def test_another_place_serves_the_old_until_the_new_is_in_hand(gateway, emulator
     assert properties[what] == value and properties["AssignedHub"] == before["AssignedHub"]
     assert not properties["Healthy"] and gateway.files() == files
 
-    # Back again, it is what it was.
+    # With the old configuration it is healthy again, with the same generation.
     gateway.identity(key=key)
     gateway.reload()
     assert gateway.wait_for(Healthy=True)["Generation"] == before["Generation"]
 
 
-def test_another_endpoint_is_asked_and_then_served(gateway, emulator):
+def test_another_endpoint_is_asked_and_its_assignment_served(gateway, emulator):
     before = assign(gateway)
     key = (gateway.credentials / "gateway.key").read_text().strip()
     emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
@@ -179,7 +179,7 @@ def test_another_endpoint_is_asked_and_then_served(gateway, emulator):
     assert gateway.remembered()["endpoint"] == "localhost"
 
 
-def test_another_method_serves_the_old_until_the_new_is_in_hand(gateway, emulator):
+def test_another_method_serves_the_old_assignment_until_it_has_a_new_one(gateway, emulator):
     before = assign(gateway)
     token = gateway.files()["token"]
     gateway.identity(method="x509", attestation=enroll_x509(emulator), provisioning={"Splay": "0"})
@@ -187,7 +187,7 @@ def test_another_method_serves_the_old_until_the_new_is_in_hand(gateway, emulato
     properties = gateway.wait_for(State="assigned", LastErrorId="auth")
     assert gateway.files()["token"] == token and properties["AssignedHub"] == before["AssignedHub"]
 
-    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    emulator.ctl("remove", "gateway")  # from now on the device belongs to the group
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
     after = gateway.wait_for(State="assigned", AttestationMethod="x509", LastErrorId="")
     eventually(lambda: "cert.pem" in gateway.files() and "token" not in gateway.files(), what="files of the new method")
@@ -197,7 +197,7 @@ def test_another_method_serves_the_old_until_the_new_is_in_hand(gateway, emulato
 # ---- keys and certificates ----
 
 
-def test_a_changed_key_is_picked_up_and_proven(gateway, emulator):
+def test_a_changed_key_is_noticed_and_proven_by_a_registration(gateway, emulator):
     before = assign(gateway)
     token = gateway.files()["token"]
     key = a_key()
@@ -222,7 +222,7 @@ def test_a_key_changed_while_the_daemon_was_down_is_proven_at_start(gateway, emu
     assert properties["NextAttemptAt"] == properties["RenewAt"]
 
 
-def test_a_key_written_again_as_it_was_is_no_change(gateway, emulator):
+def test_a_key_file_rewritten_with_the_same_key_is_no_change(gateway, emulator):
     before = assign(gateway)
     key = (gateway.credentials / "gateway.key").read_text().strip()
     gateway.write_key("gateway.key", key)
@@ -234,7 +234,7 @@ def test_a_key_written_again_as_it_was_is_no_change(gateway, emulator):
     assert len(emulator.requests("register", "gateway")) == 1
 
 
-def test_a_changed_certificate_is_picked_up_and_proven(gateway, emulator):
+def test_a_changed_certificate_is_noticed_and_proven_by_a_registration(gateway, emulator):
     before = assign(gateway, method="x509", attestation=enroll_x509(emulator))
     old = gateway.files()["cert.pem"]
     new = renew_certificate(emulator)["Certificate"].read_text()
@@ -255,7 +255,7 @@ def test_an_old_certificate_is_served_while_the_new_one_is_refused(gateway, emul
 
 
 @pytest.mark.parametrize("method", ["x509", "symmetric-key"])
-def test_what_changes_during_a_registration_is_proven_by_the_next(gateway, emulator, method):
+def test_a_credential_changed_during_a_registration_is_proven_by_the_next(gateway, emulator, method):
     before = assign(gateway, **({"method": "x509", "attestation": enroll_x509(emulator)} if method == "x509" else {}))
     files = gateway.files()
     emulator.script("gateway", "register:202,retry-after=2", "register:401")
@@ -283,7 +283,7 @@ def test_an_old_token_is_served_while_a_new_key_is_refused(gateway, emulator, ho
     assert gateway.files() == files and gateway.remembered()["generation"] == 1
 
 
-def test_an_old_token_is_served_until_the_end_where_a_new_key_is_refused(gateway, emulator):
+def test_an_old_token_is_served_until_its_renewal_if_the_new_key_is_refused(gateway, emulator):
     gateway.identity(hub={"TokenLifetime": "30s", "RenewBefore": "8s"})
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -299,7 +299,7 @@ def test_an_old_token_is_served_until_the_end_where_a_new_key_is_refused(gateway
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', "\0" * 100, '{"version": 1, "assignedHub": 7}'])
-def test_a_corrupt_state_file_is_set_aside(gateway, emulator, content):
+def test_a_corrupt_record_is_set_aside(gateway, emulator, content):
     assign(gateway)
     gateway.stop()
     path = gateway.state / "gateway.json"
@@ -307,13 +307,13 @@ def test_a_corrupt_state_file_is_set_aside(gateway, emulator, content):
     gateway.start()
     properties = gateway.wait_for(State="assigned")
     assert properties["Healthy"] and gateway.remembered()["assignedHub"] == properties["AssignedHub"]
-    if content != '{"version": 1}':  # that is one of which nothing is remembered
+    if content != '{"version": 1}':  # this is a valid record without an assignment
         assert (gateway.state / "gateway.json.corrupt").read_text() == content
         gateway.wait_for_log(r"gateway\.json\.corrupt")
     assert len(emulator.requests("register")) == 2
 
 
-def test_the_state_of_a_newer_version_is_read_for_what_is_known(gateway, emulator):
+def test_the_record_of_a_newer_version_can_be_read(gateway, emulator):
     before = assign(gateway)
     gateway.stop()
     path = gateway.state / "gateway.json"
@@ -327,7 +327,7 @@ def test_the_state_of_a_newer_version_is_read_for_what_is_known(gateway, emulato
     assert not (gateway.state / "gateway.json.corrupt").exists()
 
 
-def test_a_second_daemon_on_the_same_state_ends_and_names_the_first(gateway):
+def test_a_second_daemon_on_the_same_state_directory_exits_and_names_the_first(gateway):
     assign(gateway)
     result = gateway.run_once()
     assert result.code == 1
@@ -348,10 +348,10 @@ def test_a_state_directory_that_cannot_be_written_is_served_from_memory(gateway,
         subprocess.run(["umount", "-l", gateway.state], check=True)
 
 
-# ---- who goes ----
+# ---- removed configurations ----
 
 
-def test_a_vanished_conf_takes_the_outputs_and_leaves_the_state(gateway):
+def test_removing_a_conf_removes_the_outputs_and_keeps_the_record(gateway):
     assign(gateway)
     gateway.identity("other")
     gateway.reload()
@@ -363,7 +363,7 @@ def test_a_vanished_conf_takes_the_outputs_and_leaves_the_state(gateway):
     assert gateway.remembered()["assignedHub"]
 
 
-def test_a_conf_that_comes_back_finds_its_assignment(gateway, emulator):
+def test_a_conf_that_comes_back_gets_its_assignment_back(gateway, emulator):
     before = assign(gateway)
     conf = (gateway.configuration / "gateway.conf").read_text()
     (gateway.configuration / "gateway.conf").unlink()
@@ -375,7 +375,7 @@ def test_a_conf_that_comes_back_finds_its_assignment(gateway, emulator):
     assert len(emulator.requests("register")) == 1
 
 
-def test_a_conf_that_went_while_the_daemon_was_down_leaves_no_outputs(gateway):
+def test_a_conf_removed_while_the_daemon_was_down_leaves_no_outputs(gateway):
     assign(gateway)
     gateway.stop()
     (gateway.configuration / "gateway.conf").unlink()
@@ -383,7 +383,7 @@ def test_a_conf_that_went_while_the_daemon_was_down_leaves_no_outputs(gateway):
     assert not (gateway.run / "gateway").exists() and gateway.remembered()
 
 
-def test_a_conf_that_went_before_it_was_assigned_leaves_no_directory(gateway):
+def test_a_conf_removed_before_the_assignment_leaves_no_directory(gateway):
     gateway.identity("gone", attestation={"Key": "credential:none"})
     gateway.identity("stays", attestation={"Key": "credential:none"})
     gateway.start()
@@ -403,7 +403,7 @@ def make_foreign(gateway, name, mode=0o750):
     return path
 
 
-def test_what_others_put_beside_the_identities_stays(gateway):
+def test_directories_that_others_put_beside_the_identities_stay(gateway):
     with_file, of_other_mode = make_foreign(gateway, "with-file"), make_foreign(gateway, "of-other-mode", 0o755)
     (with_file / "token").write_text("mine")
     (with_file / "more").write_text("mine")
@@ -414,7 +414,7 @@ def test_what_others_put_beside_the_identities_stays(gateway):
     assert (gateway.run / "link").exists() and (gateway.run / "file").exists()
 
 
-def test_forget_removes_all_of_an_identity_without_a_conf(gateway):
+def test_forget_removes_everything_of_an_identity_without_a_conf(gateway):
     assign(gateway)
     result = gateway.dpsctl("forget", "gateway")
     assert result.code == 1 and "gateway.conf" in result.err and gateway.files()

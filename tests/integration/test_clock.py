@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A clock that is wrong: what is served and what waits meanwhile, and that it is all made good when it is right."""
+"""A wrong clock: what is served and what waits, and that everything is done when the clock is right."""
 import json
 import re
 import time
@@ -12,12 +12,12 @@ from process import DEADLINE, eventually
 
 SEC = 1_000_000
 MINUTE = 60
-EPOCH = 100  # seconds since 1970, as where no battery keeps a clock
+EPOCH = 100  # seconds since 1970, as on a box whose clock has no battery
 
 
 @pytest.fixture
 def clock(tmp_path, gateway):
-    """The gateway's. Before gateway in name, behind it at the end."""
+    """The clock that the gateway sees."""
     clock = Clock(tmp_path)
     yield clock.rule(gateway)
     clock.close()
@@ -30,7 +30,7 @@ def assign(gateway, **options):
 
 
 def reboot(gateway, clock, seconds_since_1970):
-    """The run directory is empty, the state is there, and the clock is another one."""
+    """Restarts with an empty run directory, with the record, and at another time."""
     gateway.stop()
     for path in (gateway.run / "gateway").iterdir():
         path.unlink()
@@ -40,7 +40,7 @@ def reboot(gateway, clock, seconds_since_1970):
 
 
 def remember_failures(gateway, n=8):
-    """As after so many attempts: the next wait is one of minutes."""
+    """Writes a record with so many failures that the next wait takes minutes."""
     (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": n}))
 
 
@@ -48,10 +48,10 @@ def expiry(token):
     return int(re.search(r"&se=(\d+)", token).group(1))
 
 
-# ---- 1970 and nothing cached ----
+# ---- 1970 without a cached assignment ----
 
 
-def test_nobody_is_asked_before_the_time_is_known(gateway, emulator, clock):
+def test_dps_is_not_asked_before_the_time_is_known(gateway, emulator, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -61,7 +61,7 @@ def test_nobody_is_asked_before_the_time_is_known(gateway, emulator, clock):
     assert emulator.requests() == []
 
 
-def test_a_clock_that_is_set_is_acted_on_at_once(gateway, clock):
+def test_a_registration_starts_as_soon_as_the_clock_is_set(gateway, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -69,11 +69,11 @@ def test_a_clock_that_is_set_is_acted_on_at_once(gateway, clock):
     clock.shift(0)
     properties = gateway.wait_for(State="assigned", Waiting="")
     assert properties["Healthy"] and properties["Attempts"] == 0
-    assert planned > (EPOCH + 4 * MINUTE) * SEC  # that was not waited for
+    assert planned > (EPOCH + 4 * MINUTE) * SEC  # and still it did not wait that long
     assert time.time() - MINUTE < properties["AssignedAt"] / SEC < time.time() + 1
 
 
-def test_a_clock_that_is_never_set_is_waited_for_five_minutes(gateway, emulator, clock):
+def test_dpsd_waits_five_minutes_for_a_clock_that_is_never_set(gateway, emulator, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -82,14 +82,14 @@ def test_a_clock_that_is_never_set_is_waited_for_five_minutes(gateway, emulator,
     clock.pass_by(4 * MINUTE)
     assert gateway.properties("gateway")["Waiting"] == "clock"
     clock.pass_by(MINUTE)
-    # Who decides then is TLS: to a box in 1970 a certificate is not valid yet.
+    # Now TLS decides: for a box in 1970 the certificate is not valid yet.
     properties = gateway.wait_for(check=lambda p: p["LastErrorStep"] == "tls")
     assert properties["State"] == "provisioning" and properties["NextAttemptAt"] <= clock.now() + 5 * SEC
     assert "1970" in properties["LastError"] or "clock" in gateway.log
     assert emulator.requests() == []
 
 
-def test_a_clock_that_is_set_after_all_is_acted_on_then_too(gateway, clock):
+def test_a_registration_also_starts_when_the_clock_is_set_late(gateway, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -100,7 +100,7 @@ def test_a_clock_that_is_set_after_all_is_acted_on_then_too(gateway, clock):
     assert gateway.wait_for(State="assigned")["Healthy"]
 
 
-# ---- 1970 and an assignment ----
+# ---- 1970 with a cached assignment ----
 
 
 def test_a_cached_assignment_is_served_while_the_time_is_not_known(gateway, emulator, clock):
@@ -118,7 +118,7 @@ def test_a_cached_assignment_is_served_while_the_time_is_not_known(gateway, emul
     assert len(emulator.requests()) == asked
 
 
-def test_the_token_follows_when_the_time_is_known(gateway, emulator, clock):
+def test_the_token_is_written_when_the_time_is_known(gateway, emulator, clock):
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     reboot(gateway, clock, EPOCH)
@@ -142,8 +142,8 @@ def test_once_waits_for_the_token(gateway, clock):
     gateway.process = None
 
 
-def test_what_is_served_stays_while_the_time_is_not_known(gateway, clock):
-    """As where the daemon alone is started again."""
+def test_a_restart_keeps_the_files_while_the_time_is_not_known(gateway, clock):
+    """Only the daemon restarts, not the machine."""
     assign(gateway)
     files = gateway.files()
     gateway.stop()
@@ -154,7 +154,7 @@ def test_what_is_served_stays_while_the_time_is_not_known(gateway, clock):
 
 
 def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
-    """However long the time is not known: the one that is remembered is good, and one of 1970 would not be."""
+    """However long the time is not known: the token of the record is valid, and one made in 1970 would not be."""
     before = assign(gateway)
     files, asked = gateway.files(), len(emulator.requests())
     reboot(gateway, clock, EPOCH)
@@ -168,12 +168,12 @@ def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
     assert len(emulator.requests()) == asked
 
 
-# ---- steps ----
+# ---- steps of the clock ----
 
 
 @pytest.mark.parametrize("hours", [2, -2])
-def test_an_answer_of_this_boot_stays_one_when_the_clock_is_set(gateway, clock, hours):
-    """`dpsctl wait --fresh` compares it with the time of the boot, which is reckoned back from the clock as it is."""
+def test_an_answer_from_this_boot_counts_as_such_after_the_clock_is_set(gateway, clock, hours):
+    """`dpsctl wait --fresh` compares the time of the answer with that of the boot, which it calculates from the present clock."""
     before = assign(gateway)["LastSuccessAt"]
     clock.shift(hours * 3600)
     after = gateway.wait_for(check=lambda p: p["LastSuccessAt"] != before)["LastSuccessAt"]
@@ -181,7 +181,7 @@ def test_an_answer_of_this_boot_stays_one_when_the_clock_is_set(gateway, clock, 
 
 
 @pytest.mark.parametrize("steps", [(2, 0), (-2, 0), (2, -2, 2, 0), (-2, 2, -2, 0)], ids=str)
-def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
+def test_clock_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
     before = assign(gateway)
     for years in steps:
         clock.shift(years * YEAR)
@@ -196,7 +196,7 @@ def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, cl
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_a_renewal_that_fell_due_behind_a_wrong_clock_is_made_good_once(gateway, emulator, clock):
+def test_a_renewal_missed_because_of_a_wrong_clock_is_made_once(gateway, emulator, clock):
     before = assign(gateway, hub={"TokenLifetime": "2h"})
     clock.shift(-2 * YEAR)
     clock.pass_by(2 * 60 * MINUTE)
@@ -208,29 +208,29 @@ def test_a_renewal_that_fell_due_behind_a_wrong_clock_is_made_good_once(gateway,
     assert after["Generation"] == before["Generation"] + 1 and len(emulator.requests("register")) <= 2
 
 
-def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, clock):
+def test_a_clock_step_past_the_renewal_time_starts_the_renewal(gateway, emulator, clock):
     before = assign(gateway)
     clock.shift((before["RenewAt"] - clock.now()) // SEC + 1)
     after = gateway.wait_for(Healthy=True, check=lambda p: p["TokenExpiresAt"] > before["TokenExpiresAt"])
     assert len(emulator.requests("register")) == 2 and after["Generation"] == 2
 
 
-# ---- sleep: tests/vm has it on a machine that does ----
+# ---- sleep, simulated; tests/vm has a machine that really sleeps ----
 
 
 @pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
-def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, clock, until):
+def test_a_renewal_due_during_sleep_is_made_once_right_after_waking(gateway, emulator, clock, until):
     before = assign(gateway)
     clock.suspend((before[until] - clock.now()) // SEC + 1)
     after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
-    # 3: the one that had expired was replaced without waiting for DPS.
+    # 3 if the expired token was first replaced without waiting for DPS.
     assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Generation"] in (2, 3)
     assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
     assert after["NextAttemptAt"] == after["RenewAt"] > after["LastSuccessAt"] > before[until]
     assert (after["AssignedAt"], after["StateSince"]) == (before["AssignedAt"], before["StateSince"])
 
 
-def test_a_token_that_expired_asleep_is_replaced_without_dps(gateway, emulator, clock):
+def test_a_token_that_expired_during_sleep_is_replaced_without_dps(gateway, emulator, clock):
     before = assign(gateway)
     emulator.stop()
     clock.suspend((before["TokenExpiresAt"] - clock.now()) // SEC + 1)
@@ -239,7 +239,7 @@ def test_a_token_that_expired_asleep_is_replaced_without_dps(gateway, emulator, 
 
 
 @pytest.mark.parametrize("answer, step", [("202", "poll"), ("429", "register")])
-def test_a_wait_counts_the_time_asleep_and_is_not_shortened_by_waking(gateway, emulator, clock, answer, step):
+def test_sleep_counts_as_waiting_and_waking_does_not_shorten_a_wait(gateway, emulator, clock, answer, step):
     key = emulator.enroll("gateway")
     emulator.script("gateway", f"register:{answer},retry-after=900")
     gateway.identity(key=key)
@@ -254,8 +254,8 @@ def test_a_wait_counts_the_time_asleep_and_is_not_shortened_by_waking(gateway, e
     assert len(emulator.requests(step)) == (1 if step == "poll" else 2) and len(emulator.requests("connect")) == 2
 
 
-def test_a_request_that_was_made_before_the_sleep_is_made_again(gateway, emulator, clock):
-    """Nobody answers it any more."""
+def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulator, clock):
+    """After so long nobody answers the old request."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:silent")
     gateway.identity(key=key)
@@ -266,8 +266,8 @@ def test_a_request_that_was_made_before_the_sleep_is_made_again(gateway, emulato
     assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
 
 
-def test_waking_is_news_but_not_every_time(gateway, emulator, clock):
-    """The network may be another one then: DPS is asked, up to three times an hour."""
+def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, clock):
+    """The network may have changed during the sleep, so DPS is asked again, up to three times an hour."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
     emulator.script("gateway", *["register:503"] * 9)
@@ -275,22 +275,22 @@ def test_waking_is_news_but_not_every_time(gateway, emulator, clock):
     gateway.start()
     gateway.wait_for(LastErrorId="service", check=lambda p: p["NextAttemptAt"] > 0)
     for _ in range(6):
-        clock.suspend(3)  # longer than that is spread by
+        clock.suspend(3)  # longer than the spread of such attempts
         gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
     assert 1 < len(emulator.requests("register")) <= 1 + 3
 
 
-# ---- a refusal that is the clock's fault ----
+# ---- a refusal because of a wrong clock ----
 
 
 def late(seconds):
-    """A refusal by a service whose clock is so much ahead."""
+    """A refusal from a service whose clock is ahead by so many seconds."""
     there = time.strftime("%Y-%m-%dT%H:%M:%S.0000000Z", time.gmtime(time.time() + seconds))
     body = {"errorCode": 401002, "trackingId": "12", "message": "Unauthorized", "timestampUtc": there}
     return "register:401,body=" + json.dumps(body)
 
 
-def test_a_refusal_while_the_clock_is_wrong_is_the_clocks(gateway, emulator, clock):
+def test_a_refusal_while_the_clock_is_wrong_is_a_clock_error(gateway, emulator, clock):
     key = emulator.enroll("gateway")
     emulator.script("gateway", *[late(2 * 60 * MINUTE)] * 5)
     gateway.identity(key=key)
@@ -298,7 +298,7 @@ def test_a_refusal_while_the_clock_is_wrong_is_the_clocks(gateway, emulator, clo
     properties = gateway.wait_for(LastErrorId="clock")
     assert (properties["State"], properties["Waiting"], properties["LastErrorStep"]) == ("provisioning", "clock", "register")
     assert properties["LastErrorCode"] == 401002
-    assert clock.now() < properties["NextAttemptAt"] <= clock.now() + 5 * SEC  # no hour, as for a key that is wrong
+    assert clock.now() < properties["NextAttemptAt"] <= clock.now() + 5 * SEC  # not after an hour, as with a wrong key
 
 
 def test_a_refusal_while_the_clock_is_right_is_final(gateway, emulator, clock):
@@ -309,7 +309,7 @@ def test_a_refusal_while_the_clock_is_right_is_final(gateway, emulator, clock):
     assert gateway.wait_for(State="failed")["LastErrorId"] == "auth"
 
 
-def test_a_refusal_that_was_the_clocks_is_over_when_it_is_set(gateway, emulator, clock):
+def test_setting_the_clock_ends_the_wait_after_a_clock_error(gateway, emulator, clock):
     key = emulator.enroll("gateway")
     remember_failures(gateway)
     emulator.script("gateway", late(2 * 60 * MINUTE))
@@ -321,11 +321,11 @@ def test_a_refusal_that_was_the_clocks_is_over_when_it_is_set(gateway, emulator,
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-def test_a_clock_that_gets_synchronised_is_news(gateway, emulator, clock):
-    """No event of the kernel tells so; it is looked for while somebody waits."""
+def test_a_synchronised_clock_ends_the_wait_after_a_clock_error(gateway, emulator, clock):
+    """The kernel has no event for this; the daemon checks while an identity waits for the clock."""
     key = emulator.enroll("gateway")
     remember_failures(gateway)
-    emulator.script("gateway", "register:401,body=")  # without the time there
+    emulator.script("gateway", "register:401,body=")  # without the time of the service
     gateway.identity(key=key)
     gateway.start()
     planned = gateway.wait_for(LastErrorId="clock", Waiting="clock")["NextAttemptAt"]
@@ -333,7 +333,7 @@ def test_a_clock_that_gets_synchronised_is_news(gateway, emulator, clock):
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-# ---- the floor ----
+# ---- the floor: the time below which the clock is wrong ----
 
 
 def floor_file(gateway):
@@ -345,7 +345,7 @@ def test_the_floor_rises_with_an_answer_over_tls(gateway, clock):
     assert time.time() - 2 * MINUTE < int(floor_file(gateway).read_text()) / SEC < time.time()
 
 
-def test_the_floor_does_not_rise_with_time_that_nobody_has_confirmed(gateway, emulator, clock):
+def test_the_floor_does_not_rise_with_unconfirmed_time(gateway, emulator, clock):
     emulator.stop()
     clock.shift(2 * YEAR)
     gateway.identity()
@@ -356,7 +356,7 @@ def test_the_floor_does_not_rise_with_time_that_nobody_has_confirmed(gateway, em
 
 
 def test_the_floor_is_remembered_over_a_restart(gateway, clock):
-    """A clock that is later than the build and earlier than what was known is behind."""
+    """A clock is wrong also if it is later than the build, but earlier than the last confirmed time."""
     gateway.identity()
     floor_file(gateway).write_text(f"{int((time.time() + 7 * 86400) * SEC)}\n")
     gateway.start()
@@ -367,7 +367,7 @@ def test_the_floor_is_remembered_over_a_restart(gateway, clock):
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"-5\n", b"now\n", b"9" * 30, b"4102444800000000\n", b"\xff" * 40],
                          ids=["empty", "zeros", "negative", "word", "huge", "2100", "noise"])
-def test_a_floor_that_cannot_be_locks_nobody_out(gateway, clock, content):
+def test_an_impossible_floor_does_not_prevent_a_registration(gateway, clock, content):
     floor_file(gateway).write_bytes(content)
     assert assign(gateway)["Healthy"]
     assert int(floor_file(gateway).read_text()) / SEC < time.time()

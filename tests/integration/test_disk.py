@@ -11,7 +11,7 @@ from clock import Clock
 from namespace import inside, mounted, needs_root, seen_by
 from process import DEADLINE, WORLD, eventually
 
-PATIENCE = 15  # seconds after which a disk that refused is tried again
+PATIENCE = 15  # seconds after which a failed write is tried again
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def clock(tmp_path, gateway):
 
 
 def fail(gateway, fault):
-    """From its next start on, in the words of disk.c."""
+    """Makes a call fail from the next start on; disk.c explains the text."""
     gateway.surroundings |= {"LD_PRELOAD": WORLD, "DPS_TEST_DISK": fault}
 
 
 def move(gateway, emulator, hub):
-    """DPS assigns another hub, and is asked."""
+    """Gives the enrollment another hub, and asks DPS."""
     emulator.set("gateway", iotHubs=hub)
     return gateway.dpsctl("reprovision", "gateway", "--wait")
 
 
 def fill(directory):
-    """To the last byte."""
+    """Fills the file system to the last byte."""
     with open(directory / "filler", "wb", buffering=0) as filler:
         with pytest.raises(OSError):
             while True:
@@ -41,7 +41,7 @@ def fill(directory):
 
 
 def make_read_only(gateway):
-    """Its disk, from its next start on."""
+    """Makes the state directory read-only, from the next start on."""
     gateway.wrapper = mounted(f"mount --bind {gateway.state} {gateway.state} && mount -o remount,bind,ro {gateway.state}")
 
 
@@ -49,11 +49,11 @@ def remembered_hub(gateway):
     return json.loads((seen_by(gateway, gateway.state) / "gateway.json").read_text())["assignedHub"]
 
 
-# ---- it takes nothing more ----
+# ---- a full or read-only disk ----
 
 
 @needs_root
-def test_a_full_disk_is_told_and_served_from_memory(gateway, emulator):
+def test_a_full_disk_is_reported_and_the_assignment_served_from_memory(gateway, emulator):
     gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
     key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
     gateway.identity(key=key)
@@ -65,12 +65,12 @@ def test_a_full_disk_is_told_and_served_from_memory(gateway, emulator):
     assert (properties["State"], properties["Healthy"], properties["LastErrorId"]) == ("assigned", False, "disk")
     assert properties["LastErrorStep"] == "store" and "No space left" in properties["LastError"]
     assert gateway.connection()["hub"] == "hub-2.example"
-    assert remembered_hub(gateway) == "hub-1.example"  # whole, and not half of the new one
+    assert remembered_hub(gateway) == "hub-1.example"  # the whole old record, and not a part of the new one
     assert "No space left" in gateway.wait_for_log("serving from memory")
 
 
 @needs_root
-def test_a_disk_that_has_room_again_is_written_and_healthy(gateway, emulator, clock):
+def test_a_disk_with_room_again_is_written_and_the_identity_is_healthy(gateway, emulator, clock):
     gateway.wrapper = mounted(f"mount -t tmpfs -o size=64k,mode=0700 none {gateway.state}")
     key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
     gateway.identity(key=key)
@@ -88,7 +88,7 @@ def test_a_disk_that_has_room_again_is_written_and_healthy(gateway, emulator, cl
 
 
 @needs_root
-def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
+def test_a_start_from_a_read_only_disk_serves_its_assignment(gateway, emulator):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -101,7 +101,7 @@ def test_a_start_from_a_read_only_disk_serves_what_is_there(gateway, emulator):
 
 
 @needs_root
-def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock):
+def test_a_first_start_on_a_read_only_disk_serves_the_assignment_from_memory(gateway, clock):
     make_read_only(gateway)
     gateway.identity()
     gateway.start()
@@ -114,8 +114,8 @@ def test_a_first_start_on_a_read_only_disk_provisions_from_memory(gateway, clock
 
 
 @pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 2"])
-def test_a_disk_that_fails_once_is_asked_again(gateway, clock, call):
-    """The file, what is in it, the directory. The first write and the first renameat are those of the clock's floor."""
+def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
+    """The calls for the content, the file, the directory and the rename. The first write and renameat are for the clock's floor."""
     fail(gateway, f"{call} {errno.EIO}")
     gateway.identity()
     gateway.start()
@@ -126,12 +126,12 @@ def test_a_disk_that_fails_once_is_asked_again(gateway, clock, call):
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
 
 
-# ---- it turns read-only while it is written ----
+# ---- a disk that becomes read-only while the daemon runs ----
 
 
 @pytest.fixture
 def ext4(gateway):
-    """A disk of its own for the state: the image, and as a shell has it, how it is mounted."""
+    """An ext4 image of its own, which is mounted as the state directory from the next start on."""
     if subprocess.run(["losetup", "--find"], check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode != 0:
         pytest.skip("no loop device to mount a file")
     image = gateway.directory / "disk.img"
@@ -145,7 +145,7 @@ def ext4(gateway):
 
 
 def wait_until_let_go(image):
-    """Two mounts of one image would tear it."""
+    """An image that is mounted twice would be corrupted."""
     def is_free():
         return not subprocess.run(["losetup", "--associated", image], check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
 
@@ -153,14 +153,14 @@ def wait_until_let_go(image):
 
 
 def try_again(gateway, clock):
-    """Until it has asked the disk once more."""
+    """Waits until the daemon has tried to write once more."""
     before = gateway.properties("gateway")
     clock.pass_by(3600)
     gateway.wait_for(LastErrorId="disk", check=lambda p: p["LastErrorAt"] > before["LastErrorAt"])
 
 
 def assert_served_from_memory(gateway, emulator, hub):
-    """And says so, once."""
+    """Registers with another hub: it is served, and the error of the disk is reported."""
     before = gateway.properties("gateway")
     token = gateway.files()["token"]
     assert move(gateway, emulator, hub).code == 0
@@ -175,7 +175,7 @@ def assert_served_from_memory(gateway, emulator, hub):
 
 @needs_root
 def test_a_disk_can_be_made_read_only_by_hand_and_writable_again(gateway, emulator, clock, ext4):
-    """As on images of which all is read-only but for an update: nothing is held open for writing."""
+    """As on images that are only writable during updates: the daemon must hold no file open for writing."""
     gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
     gateway.start()
     gateway.wait_for(Healthy=True)
@@ -189,7 +189,7 @@ def test_a_disk_can_be_made_read_only_by_hand_and_writable_again(gateway, emulat
 
 
 @needs_root
-def test_a_disk_that_breaks_is_told_once_and_tried_again(gateway, emulator, clock, ext4):
+def test_a_broken_disk_is_reported_once_and_tried_again(gateway, emulator, clock, ext4):
     gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
     gateway.start()
     gateway.wait_for(Healthy=True)
@@ -204,8 +204,8 @@ def test_a_disk_that_breaks_is_told_once_and_tried_again(gateway, emulator, cloc
 
 
 @needs_root
-def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4):
-    """It can be mounted afresh only when nobody holds it any more."""
+def test_a_restart_after_the_disk_broke_loses_nothing(gateway, emulator, ext4):
+    """The disk can be mounted again only when nobody uses it any more."""
     gateway.identity(key=emulator.enroll("gateway", iotHubs=["hub-1.example"]))
     gateway.start()
     gateway.wait_for(Healthy=True)
@@ -224,7 +224,7 @@ def test_a_restart_after_a_disk_that_broke_loses_nothing(gateway, emulator, ext4
 
 
 @needs_root
-def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
+def test_a_restart_on_a_read_only_disk_does_not_ask_dps(gateway, emulator):
     make_read_only(gateway)
     gateway.identity()
     gateway.start()
@@ -236,16 +236,16 @@ def test_a_restart_on_a_read_only_disk_asks_nobody(gateway, emulator):
     assert gateway.files() == files and len(emulator.requests("register")) == 1
 
 
-# ---- it is slow ----
+# ---- a slow disk ----
 
 
-def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
+def test_the_bus_answers_while_the_disk_is_slow(gateway, emulator):
     fail(gateway, "fsync 1 3000ms")
     gateway.identity()
     gateway.start()
     emulator.wait_for_requests(1, "poll")
     eventually(lambda: list(gateway.state.glob(".#gateway.json*")), what="a file that is being written")
-    # What is not durable does not count, and is not published.
+    # An assignment that is not durable does not count, and is not published.
     result = gateway.dpsctl("status", "--json=short")
     assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
     assert gateway.files() == {}
@@ -253,7 +253,7 @@ def test_the_bus_answers_while_the_disk_does_not(gateway, emulator):
     gateway.wait_for(State="assigned", Healthy=True)
 
 
-def test_what_was_another_devices_does_not_count_when_it_is_durable(gateway, emulator):
+def test_an_assignment_saved_too_late_for_another_device_does_not_count(gateway, emulator):
     fail(gateway, "fsync 1 3000ms")
     gateway.identity(registration_id="old")
     gateway.start()
@@ -265,11 +265,11 @@ def test_what_was_another_devices_does_not_count_when_it_is_durable(gateway, emu
     assert gateway.connection()["deviceId"] == "new" and gateway.remembered()["deviceId"] == "new"
 
 
-# ---- it is gone in the middle ----
+# ---- a daemon that is killed while it writes ----
 
 
 def run_until_killed(gateway, emulator, hub):
-    """Starts it, and moves it to the hub. Whether it has got through to its end."""
+    """Starts the daemon and moves the gateway to the hub. Returns whether the daemon survived."""
     gateway.start(wait=False)
     eventually(lambda: not gateway.is_running() or gateway.notify.lines.count("READY=1") > gateway.n_ready)
     if gateway.is_running() and move(gateway, emulator, hub).code != 0:
@@ -278,9 +278,9 @@ def run_until_killed(gateway, emulator, hub):
 
 
 @pytest.mark.parametrize("call", ["fchmod", "write", "fsync", "renameat"])
-def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
-    """A file is made (fchmod), filled (write, fsync) and put in its place (renameat): the daemon is killed at the first, the
-    second … of them, until one gets through."""
+def test_a_kill_at_each_step_of_a_write_leaves_the_old_or_the_new_assignment(gateway, emulator, call):
+    """A file is made (fchmod), written (write, fsync) and renamed (renameat). The daemon is killed at the first call, then at the
+    second and so on, until it survives."""
     emulator.set("*", quotas={"pollsPerTenSeconds": 1000})
     key = emulator.enroll("gateway", iotHubs=["hub-1.example"])
     gateway.identity(key=key)
@@ -310,19 +310,19 @@ def test_a_kill_at_each_step_leaves_old_or_new(gateway, emulator, call):
     assert n > 2 and properties["AssignedHub"] == new
 
 
-# ---- it is another one ----
+# ---- other file systems and versions ----
 
 
-def test_where_only_what_can_be_written_can_be_locked_it_is(gateway):
-    """As on NFS."""
+def test_the_state_is_locked_where_only_writable_files_can_be_locked(gateway):
+    """NFS is like that."""
     fail(gateway, f"flock 1 {errno.EBADF}")
     gateway.start()
     second = gateway.run_once("--once")
     assert second.code == 1 and f"process {gateway.pid}" in second.err
 
 
-def test_the_state_of_an_older_version_is_served(gateway, emulator):
-    """With nothing in it but what the contract names."""
+def test_the_record_of_an_older_version_is_served(gateway, emulator):
+    """The record has only the members that the contract names."""
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -337,7 +337,7 @@ def test_the_state_of_an_older_version_is_served(gateway, emulator):
     assert gateway.connection()["hub"] == before["AssignedHub"]
 
 
-def test_a_run_directory_that_is_removed_comes_again(gateway, emulator):
+def test_a_removed_run_directory_is_made_again(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")

@@ -64,6 +64,22 @@ def test_show_prints_the_property_asked_for(gateway):
     assert gateway.dpsctl("show", "gateway", "-p", "AssignedHub").out == f"AssignedHub={properties['AssignedHub']}\n"
 
 
+def test_hub_authentication_is_sas_or_x509_and_empty_while_not_assigned(gateway, emulator):
+    emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
+        "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
+    certificate, key = emulator.certificate("certified")
+    key.chmod(0o400)
+    gateway.identity("keyed")
+    gateway.identity("certified", method="x509", attestation={"Certificate": certificate, "PrivateKey": key})
+    fail(gateway, emulator, "refused")
+    gateway.start()
+    assert gateway.dpsctl("wait").code == 3
+    for name, expected in (("keyed", "sas"), ("certified", "x509"), ("refused", "")):
+        assert gateway.dpsctl("show", name, "-p", "HubAuthentication").out == f"HubAuthentication={expected}\n"
+        if expected:
+            assert gateway.connection(name)["auth"] == expected
+
+
 def test_wait_is_0_when_all_are_assigned(gateway):
     gateway.identity("one")
     gateway.identity("two")
@@ -217,6 +233,16 @@ def test_redacted_output_of_the_real_daemon_shows_no_private_value(gateway):
     shown = gateway.dpsctl("--redact", "status", "gateway").out + gateway.dpsctl("--redact", "--json=short", "status").out
     assert "assigned" in shown
     assert not [key for key in ("IdScope", "RegistrationId", "AssignedHub", "DeviceId") if properties[key] in shown]
+
+
+def test_redacted_errors_of_the_real_daemon_show_no_private_value(gateway):
+    assign(gateway)
+    gateway.write_conf("other", "[Provisioning]\nIdScope=0neMINE!\nRegistrationId=bad/id\n")
+    reloaded = gateway.dpsctl("--redact", "reload").err
+    status = gateway.dpsctl("--redact", "status", "other").out
+    assert 'IdScope="value-1": ' in reloaded and 'RegistrationId="value-2": ' in reloaded
+    assert 'IdScope="value-1": ' in status
+    assert not [secret for secret in ("0neMINE", "bad/id") if secret in reloaded + status]
 
 
 def test_check_finds_nothing_wrong_with_a_gateway_that_works(gateway):

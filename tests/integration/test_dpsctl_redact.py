@@ -111,7 +111,7 @@ def test_the_configuration_is_shown_without_private_values(redacted, dpsctl):
 
 
 @pytest.mark.parametrize("conf, code", [
-    (CONF.replace("reg-7\n", "bad/id\n"), 1), (CONF.replace("reg-7\n", '"bad/id"\n'), 1),
+    (CONF.replace("reg-7\n", "bad/id\n"), 1), (CONF.replace("reg-7\n", '"bad/id" bad/id"\n'), 1),
     (CONF.replace("0ne00AABBCC", "0neMINE!"), 1), (CONF.replace('"malmo"}', '"malmo"'), 1),
     (CONF.replace("reg-7\n", "bad/id%{hostname}\n"), 0),  # which only check expands
 ], ids=["id", "quoted-id", "scope", "payload", "expanded-id"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs that are installed as examples for D-Bus, as their readers would run them: in Python and in C."""
+"""The example programs for D-Bus, in Python and in C, run as their readers would run them."""
 import subprocess
 
 import pytest
@@ -86,7 +86,7 @@ def test_an_example_may_start_before_the_daemon(gateway, example):
     example.wait_for_line(line_of(gateway.wait_for(State="assigned")))
 
 
-def test_an_example_tells_that_the_hub_let_it_in(gateway, example):
+def test_an_example_reports_that_it_connected_to_the_hub(gateway, example):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned", HubLastSeenAt=0)
@@ -94,7 +94,7 @@ def test_an_example_tells_that_the_hub_let_it_in(gateway, example):
     gateway.wait_for(check=lambda p: p["HubLastSeenAt"] > 0)
 
 
-def test_an_example_tells_that_the_hub_refused_it(gateway, emulator, example):
+def test_an_example_reports_that_the_hub_refused_it(gateway, emulator, example):
     gateway.identity(provisioning={"Splay": "0"})
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -102,7 +102,7 @@ def test_an_example_tells_that_the_hub_refused_it(gateway, emulator, example):
     emulator.wait_for_requests(2, "register")
 
 
-def test_an_example_tells_of_a_busy_hub_and_nothing_comes_of_it(gateway, emulator, example):
+def test_an_example_reports_a_busy_hub_and_dps_is_not_asked(gateway, emulator, example):
     gateway.identity(provisioning={"Splay": "0"})
     gateway.start()
     gateway.wait_for(State="assigned")

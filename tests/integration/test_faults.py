@@ -18,7 +18,7 @@ ROWS = {row.name: row for row in all_rows()}
 
 @pytest.fixture(scope="module")
 def matrix(request, tmp_path_factory):
-    """All rows whose tests are wanted, in one daemon."""
+    """Runs all selected rows in one daemon."""
     wanted = {item.callspec.params["name"] for item in request.session.items
               if item.module is request.module and hasattr(item, "callspec")}
     directory = tmp_path_factory.mktemp("faults")
@@ -34,7 +34,7 @@ def matrix(request, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_fault(matrix, name, record_property):
-    """Told rightly, no harm to what there is, no request sooner than allowed; and assigned when the fault has ended."""
+    """The error is right, the assignment stays, no request is too early, and the identity is assigned when the fault has ended."""
     run = matrix.runs[name]
     run.is_over.wait()
     record_property("fault", [name, run.outcome, run.seconds, not run.failure])
@@ -45,10 +45,10 @@ def log_of(matrix, name):
     return "\n".join(line for line in matrix.gateway.err.lines if name in line)
 
 
-def test_status_is_answered_all_along(matrix, record_property):
+def test_status_is_answered_throughout(matrix, record_property):
     matrix.is_over.wait()
     record_property("measured", matrix.status.describe())
-    assert not matrix.status.defects, matrix.status.defects[0]
+    assert not matrix.status.errors, matrix.status.errors[0]
 
 
 def test_faults_make_nothing_spin(matrix, record_property):
@@ -57,24 +57,24 @@ def test_faults_make_nothing_spin(matrix, record_property):
     assert matrix.cpu_share < 0.3
 
 
-def test_faults_take_no_memory(matrix):
+def test_faults_need_little_memory(matrix):
     matrix.is_over.wait()
     assert matrix.memory_kb < 200_000 * SLOWER
 
 
 def test_faults_leave_no_file_open(matrix):
-    """Nobody is connected any more when this is counted."""
+    """Counted when no connection is open any more."""
     matrix.is_over.wait()
     assert matrix.n_fds < 40
 
 
-def test_the_end_of_all_faults_is_told_to_systemd(matrix):
+def test_systemd_is_told_when_all_faults_have_ended(matrix):
     matrix.is_over.wait()
-    assert not [name for name, run in matrix.runs.items() if run.failure], "not all faults have ended well"
+    assert not [name for name, run in matrix.runs.items() if run.failure], "some rows failed"
     matrix.gateway.notify.wait_for_status(f"{len(matrix.runs)} of {len(matrix.runs)} identities assigned")
 
 
-def test_a_restart_asks_nobody(matrix):
+def test_a_restart_does_not_ask_dps(matrix):
     matrix.is_over.wait()
     assert not matrix.failure, matrix.failure
     assert not matrix.disturbed, matrix.disturbed
@@ -87,7 +87,7 @@ def test_no_secret_is_logged(matrix):
 
 
 def test_no_peer_writes_to_the_terminal(matrix):
-    """Escapes, line ends and the like of an answer do not get into the log."""
+    """Escape sequences, line ends and the like in an answer do not get into the log."""
     matrix.is_over.wait()
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", matrix.gateway.log)
     assert all(line.startswith("<") for line in matrix.gateway.err.lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From nothing to an assignment, and what becomes of it."""
+"""The life of an identity: its first assignment, and everything that happens to it later."""
 import os
 import re
 import signal
@@ -21,7 +21,7 @@ def test_a_gateway_is_assigned(gateway, emulator):
     assert len(emulator.requests("register")) == 1
 
 
-def test_what_is_published_is_of_one_generation(gateway):
+def test_all_published_files_are_of_one_generation(gateway):
     gateway.identity()
     gateway.start()
     properties = gateway.wait_for(State="assigned")
@@ -32,7 +32,7 @@ def test_what_is_published_is_of_one_generation(gateway):
     assert connection["password"] == gateway.files()["token"].strip()
 
 
-def test_a_derived_key_serves_as_well(gateway, emulator):
+def test_a_derived_key_works_as_well(gateway, emulator):
     group_key = emulator.enroll_group("line-1")
     gateway.identity(registration_id="gw-7", attestation={
         "Key": None, "GroupKey": gateway.write_key("group.key", group_key)})
@@ -46,7 +46,7 @@ def test_no_configuration_is_fine(gateway):
     assert gateway.dpsctl("status").code == 0
 
 
-def test_a_restart_asks_nobody(gateway, emulator):
+def test_a_restart_does_not_ask_dps(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -59,7 +59,7 @@ def test_a_restart_asks_nobody(gateway, emulator):
     assert len(emulator.requests()) == n_requests
 
 
-def test_a_crash_asks_nobody(gateway, emulator):
+def test_a_restart_after_a_crash_does_not_ask_dps(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -88,7 +88,7 @@ def test_the_status_tells_the_truth(gateway, emulator):
     gateway.notify.wait_for_status("1 of 1 ")
 
 
-def test_a_moved_hub_is_picked_up_on_request(gateway, emulator):
+def test_a_request_finds_the_new_hub(gateway, emulator):
     gateway.identity("gateway", "moving", key=emulator.enroll("moving", iotHubs=["hub-1.example"]))
     gateway.start()
     before = gateway.wait_for(State="assigned", AssignedHub="hub-1.example")
@@ -111,7 +111,7 @@ def test_a_failed_reprovision_takes_nothing_away(gateway, emulator):
     assert gateway.files() == before
 
 
-def test_a_disabled_enrollment_is_final_and_told(gateway, emulator):
+def test_a_disabled_enrollment_is_final_and_reported(gateway, emulator):
     gateway.identity()
     emulator.set("gateway", provisioningStatus="disabled")
     gateway.start()
@@ -185,7 +185,7 @@ def test_the_directory_of_an_identity_stays_the_same(gateway):
     assert os.stat(gateway.run / "gateway").st_ino == inode
 
 
-def test_a_second_daemon_on_the_same_state_gives_way(gateway):
+def test_a_second_daemon_on_the_same_state_directory_exits(gateway):
     gateway.start()
     other = gateway.run_once()
     assert other.code == 1
@@ -203,7 +203,7 @@ def test_the_state_file_holds_no_secret(gateway):
     assert key not in gateway.log
 
 
-def test_the_bus_may_come_later(gateway, bus):
+def test_the_bus_may_appear_after_the_daemon(gateway, bus):
     gateway.identity()
     bus.stop()
     gateway.start()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Memory that runs out at the first, the second … call that asks for it. Some calls of each row are tried; all of them with
-$DPS_MEMORY_SWEEP=1. Then either it does not matter, or it is told, and tried again."""
+"""Memory runs out at the first, the second … call that asks for it. Normally each test tries some of these calls; with
+$DPS_MEMORY_SWEEP=1 it tries all. Each time, either nothing is wrong, or the error is reported and the work tried again."""
 import json
 import os
 import shutil
@@ -13,10 +13,10 @@ from clock import Clock
 from memory import Memory
 from process import SLOWER, UNDER, Lines
 
-pytestmark = [pytest.mark.skipif(bool(UNDER), reason="what dpsd is run in would run out of memory"),
+pytestmark = [pytest.mark.skipif(bool(UNDER), reason="the program that dpsd runs under would run out of memory"),
               pytest.mark.timeout(900 * SLOWER)]
 STEP = 1 if os.environ.get("DPS_MEMORY_SWEEP") else 11
-PATIENCE = 60  # seconds until what there was no memory for is tried again, at the latest
+PATIENCE = 60  # seconds after which the daemon has tried again at the latest
 TOLD = ("memory", "allocate")
 
 
@@ -39,7 +39,7 @@ def is_told(text):
 
 
 def run_once(gateway, clock):
-    """dpsd --once to its end, the code of which it gives; where it waits to try again, time goes by."""
+    """Runs dpsd --once to its end and returns the exit status; lets time pass while dpsd waits to try again."""
     gateway.err = Lines()
     gateway.spawn("--once", **gateway.environment())
     while True:
@@ -48,7 +48,7 @@ def run_once(gateway, clock):
             return gateway.end()
         except subprocess.TimeoutExpired:
             clock.pass_by(PATIENCE)
-            gateway.process.send_signal(signal.SIGHUP)  # so that it looks
+            gateway.process.send_signal(signal.SIGHUP)  # makes it look at the time
 
 
 def empty(directory):
@@ -60,7 +60,7 @@ def empty(directory):
 
 
 def sweep(memory, start):
-    """The number of each call that is to fail, until there is none."""
+    """Yields the number of each call that fails, until the program makes fewer calls."""
     n = start
     while True:
         memory.fail(n)
@@ -71,7 +71,7 @@ def sweep(memory, start):
 
 
 def assert_whole(gateway, names, n):
-    """What was written is all of it."""
+    """All files are complete and agree."""
     files, state = gateway.files(), gateway.remembered()
     assert sorted(files) == names, n
     connection = json.loads(files["connection.json"])
@@ -131,7 +131,7 @@ def test_a_cached_assignment_survives_a_start_without_memory(gateway, emulator, 
 
 
 def is_good_again(gateway, clock):
-    """Asks, as often as it fails for what failed before."""
+    """Requests a registration until it succeeds: an earlier failure may have effects for a while."""
     for _ in range(4):
         clock.pass_by(4 * PATIENCE)
         if gateway.dpsctl("reprovision", "gateway", "--wait").code == 0:
@@ -139,7 +139,7 @@ def is_good_again(gateway, clock):
     return False
 
 
-def test_a_running_daemon_outlives_a_shortage(gateway, emulator, clock, memory):
+def test_a_running_daemon_survives_a_shortage_of_memory(gateway, emulator, clock, memory):
     names = configure(gateway, emulator, "symmetric-key")
     gateway.start()
     before = gateway.wait_for(State="assigned", Healthy=True)
@@ -159,7 +159,7 @@ def test_a_running_daemon_outlives_a_shortage(gateway, emulator, clock, memory):
 
 
 @pytest.mark.parametrize("verb", ["status --json=short", "status", "show gateway", "cat-config gateway", "verify-config"])
-def test_a_dpsctl_without_memory_answers_right_or_says_so(gateway, emulator, memory, verb):
+def test_dpsctl_without_memory_answers_correctly_or_says_so(gateway, emulator, memory, verb):
     configure(gateway, emulator, "symmetric-key")
     gateway.start()
     gateway.wait_for(State="assigned", Healthy=True)

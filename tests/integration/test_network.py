@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A network that is not there, comes late, or leads astray. All of it is loopback, in namespaces of the test's own."""
+"""A network that is missing, comes late or misleads. It consists of loopback interfaces in namespaces of the test's own."""
 import contextlib
 import json
 import os
@@ -11,11 +11,11 @@ from namespace import Network, mounted, needs_root
 
 pytestmark = needs_root
 KEY = "a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ=="
-NAME = "localhost"  # what the emulator's certificate is for, besides its address
+NAME = "localhost"  # a name in the emulator's certificate, besides its address
 
 
 def resolve_by(gateway, tmp_path, hosts="", servers=""):
-    """The gateway's own /etc/hosts and /etc/resolv.conf, from its next start on; the former is returned."""
+    """Gives the gateway its own /etc/hosts and /etc/resolv.conf from the next start on; returns the path of the hosts file."""
     for name, content in (("hosts", hosts), ("resolv.conf", servers), ("nsswitch.conf", "hosts: files dns\n")):
         (tmp_path / name).write_text(content)
     gateway.wrapper = mounted(" && ".join(f"mount --bind {tmp_path / name} /etc/{name}"
@@ -28,22 +28,22 @@ def resolve_by(gateway, tmp_path, hosts="", servers=""):
 
 @pytest.fixture
 def silent_server():
-    """A DNS server that takes every question and answers none."""
+    """A DNS server that receives every question and answers none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.settimeout(20)
-        # Others run the same test beside us.
+        # Other processes may run the same test at the same time.
         s.bind((f"127.83.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}", 53))
         yield s
 
 
-def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, silent_server):
+def test_a_silent_dns_server_blocks_nothing(gateway, emulator, tmp_path, silent_server):
     hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:2 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME + ".example"})
     gateway.start()
-    assert silent_server.recv(512)  # from here on somebody waits for the answer
+    assert silent_server.recv(512)  # from now on the daemon waits for the answer
     result = gateway.dpsctl("status", "--json=short")
     assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
-    assert gateway.properties("gateway")["LastErrorId"] == ""  # it waits still
+    assert gateway.properties("gateway")["LastErrorId"] == ""  # it still waits
 
     properties = gateway.wait_for(State="provisioning", Waiting="network")
     assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("dns", "resolve")
@@ -51,7 +51,7 @@ def test_dns_that_does_not_answer_stops_nothing(gateway, emulator, tmp_path, sil
     assert hosts.read_text() == "" and not emulator.requests()
 
 
-def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_server):
+def test_each_attempt_looks_the_name_up_again(gateway, tmp_path, silent_server):
     hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:1 attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME})
     gateway.start()
@@ -65,8 +65,8 @@ def test_a_name_is_looked_up_anew_with_each_attempt(gateway, tmp_path, silent_se
 
 
 @pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1"), ("::1", "127.0.0.1")], ids="-".join)
-def test_an_address_that_refuses_is_followed_by_the_next(gateway, emulator, tmp_path, addresses):
-    """Within one attempt, whichever of them is first."""
+def test_after_an_address_that_refuses_the_next_is_tried(gateway, emulator, tmp_path, addresses):
+    """This happens within one attempt, whichever address comes first."""
     resolve_by(gateway, tmp_path, hosts="".join(f"{address} {NAME}\n" for address in addresses))
     gateway.identity(provisioning={"Endpoint": NAME})
     gateway.start()
@@ -78,7 +78,7 @@ def test_an_address_that_refuses_is_followed_by_the_next(gateway, emulator, tmp_
 
 @contextlib.contextmanager
 def black_hole(address, port):
-    """As behind a firewall that drops: its queue is full, so that nothing more is answered."""
+    """Like a firewall that drops packets: the queue of the listener is full, so that the kernel answers nothing more."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server((address, port), backlog=0))
         for _ in range(3):
@@ -89,8 +89,8 @@ def black_hole(address, port):
 
 
 @pytest.mark.parametrize("dead", ["127.0.0.1", "127.0.0.2"])
-def test_an_address_that_does_not_answer_is_followed_by_the_next(gateway, emulator, tmp_path, dead):
-    """Two tests, because it is the resolver that says which is first."""
+def test_after_a_silent_address_the_next_is_tried(gateway, emulator, tmp_path, dead):
+    """There are two tests, because the resolver decides which address comes first."""
     alive = "127.0.0.2" if dead == "127.0.0.1" else "127.0.0.1"
     emulator.stop()
     emulator.start(f"--listen={alive}")
@@ -107,13 +107,13 @@ def test_an_address_that_does_not_answer_is_followed_by_the_next(gateway, emulat
 
 
 def remember_failures(gateway, name):
-    """As after eight attempts: the next wait is one of minutes."""
+    """Writes a record with eight failures, so that the next wait takes minutes."""
     (gateway.state / f"{name}.json").write_text(json.dumps({"version": 1, "attempts": 8}))
 
 
 @pytest.fixture
 def network(gateway, emulator):
-    """The network of both, which is up."""
+    """One network for the gateway and the emulator; it is up."""
     network = Network()
     network.set_up()
     emulator.stop()
@@ -124,7 +124,7 @@ def network(gateway, emulator):
 
 
 def test_a_network_that_comes_late_is_used_at_once(gateway, network):
-    """And not when the back-off says so."""
+    """The daemon does not wait until the back-off ends."""
     network.set_up(False)
     remember_failures(gateway, "gateway")
     gateway.identity()
@@ -137,8 +137,8 @@ def test_a_network_that_comes_late_is_used_at_once(gateway, network):
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
-def test_an_interface_that_comes_late_gives_its_address(gateway, emulator, network):
-    """At once, and not when it would be looked for again; /sys is that of another network here."""
+def test_an_interface_that_comes_late_gives_the_registration_id(gateway, emulator, network):
+    """At once, and not at the next regular check. /sys shows another network here."""
     gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
     gateway.start()
     properties = gateway.wait_for(State="unprovisioned", Waiting="network")
@@ -151,8 +151,8 @@ def test_an_interface_that_comes_late_gives_its_address(gateway, emulator, netwo
     assert gateway.connection()["deviceId"] == "gw-02005e100007"
 
 
-def test_an_interface_that_is_another_one_changes_nobody(gateway, emulator, network):
-    """While it runs: who an identity is, it is until a reload."""
+def test_a_replaced_interface_does_not_change_a_running_identity(gateway, emulator, network):
+    """The registration id stays the same until a reload."""
     network.add_link("late0", "02:00:5e:10:00:07")
     gateway.identity(registration_id="gw-%{mac:late0}", key=emulator.enroll("gw-02005e100007"))
     gateway.start()
@@ -165,8 +165,8 @@ def test_an_interface_that_is_another_one_changes_nobody(gateway, emulator, netw
 
 
 @pytest.mark.parametrize("what", ["address", "route"])
-def test_what_appears_cuts_a_retry_short(gateway, emulator, network, what):
-    """Three times, and then the hour has had its share. What appears while it is about to be tried costs nothing."""
+def test_a_new_address_or_route_ends_a_wait_three_times_an_hour(gateway, emulator, network, what):
+    """After three times in an hour it no longer does. What appears while an attempt is about to start does not count."""
     def appear(n):
         network.ip(what, "add", f"192.0.2.{n}/32", "dev", "lo")
 
@@ -189,7 +189,7 @@ def test_what_appears_cuts_a_retry_short(gateway, emulator, network, what):
     assert gateway.properties("gateway")["Attempts"] == 12
 
 
-def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
+def test_a_lost_network_takes_no_assignment_away(gateway, emulator, network):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -202,8 +202,8 @@ def test_a_network_that_goes_takes_nothing_away(gateway, emulator, network):
     assert gateway.wait_for(Healthy=True)["LastSuccessAt"] > before["LastSuccessAt"]
 
 
-def test_a_healthy_gateway_does_not_care_for_the_network(gateway, emulator, network):
-    """It comes and goes, and nobody is asked for that."""
+def test_a_healthy_gateway_ignores_changes_of_the_network(gateway, emulator, network):
+    """The network comes and goes, and DPS is not asked because of that."""
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -217,8 +217,7 @@ def test_a_healthy_gateway_does_not_care_for_the_network(gateway, emulator, netw
     assert marker.exists() and len(emulator.requests("register", "gateway")) == 1 and asked == 5
 
 
-def test_a_network_that_flaps_is_no_reason_for_a_storm(gateway, emulator, network):
-    """It cuts waits short three times an hour, and not more often."""
+def test_a_flapping_network_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, network):
     def flap():
         network.set_up(False)
         network.set_up()

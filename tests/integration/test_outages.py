@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong on the way to DPS, and that it is over when the way is there again."""
+"""Errors on the way to DPS, and that they end when the way is there again."""
 import pytest
 
 from process import DEADLINE
@@ -12,7 +12,7 @@ def error_of(properties):
 
 
 def assigning(gateway, emulator, seconds=3):
-    """Starts it, with a registration that takes a while; until DPS has answered 202."""
+    """Starts the gateway with a registration that takes a while, and waits until DPS has answered 202."""
     key = emulator.enroll("gateway", assigningTime=seconds, retryAfter=seconds)
     gateway.identity(key=key)
     gateway.start()
@@ -22,7 +22,7 @@ def assigning(gateway, emulator, seconds=3):
 # ---- a broken connection ----
 
 
-def test_a_lost_connection_goes_on_with_the_same_operation(gateway, emulator):
+def test_a_lost_connection_resumes_the_same_operation(gateway, emulator):
     assigning(gateway, emulator)
     emulator.drop("gateway")
     properties = gateway.wait_for(LastErrorId="lost")
@@ -36,7 +36,7 @@ def test_a_lost_connection_goes_on_with_the_same_operation(gateway, emulator):
     assert len(operations) == 1
 
 
-def test_a_connection_lost_at_a_poll_goes_on_with_the_same_operation(gateway, emulator):
+def test_a_connection_lost_at_a_poll_resumes_the_same_operation(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "poll:drop")
     gateway.identity(key=key)
@@ -47,7 +47,7 @@ def test_a_connection_lost_at_a_poll_goes_on_with_the_same_operation(gateway, em
     assert len({r["operationId"] for r in emulator.requests("poll")}) == 1
 
 
-def test_a_connection_lost_at_register_is_registered_anew(gateway, emulator):
+def test_a_connection_lost_at_register_registers_again(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:drop")
     gateway.identity(key=key)
@@ -88,7 +88,7 @@ def test_the_bus_answers_while_the_service_is_silent(gateway, emulator):
 # ---- DPS is not there ----
 
 
-def test_an_unreachable_dps_is_found_when_it_is_there(gateway, emulator):
+def test_an_unreachable_dps_is_found_when_it_comes_back(gateway, emulator):
     gateway.identity()
     emulator.stop()
     gateway.start()
@@ -121,7 +121,7 @@ def test_waits_grow_between_attempts_and_are_told_once(gateway, emulator):
     assert gateway.log.count("refused") == gateway.wait_for_log("refused").count("refused")
 
 
-def test_dps_gone_at_a_request_leaves_the_assignment(gateway, emulator):
+def test_a_request_while_dps_is_down_keeps_the_assignment(gateway, emulator):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
@@ -135,13 +135,13 @@ def test_dps_gone_at_a_request_leaves_the_assignment(gateway, emulator):
     assert properties["Generation"] == before["Generation"] and properties["TokenExpiresAt"] == before["TokenExpiresAt"]
     assert gateway.files() == files
 
-    # What was asked for is still done when it can be.
+    # The request is still carried out when DPS comes back.
     emulator.start()
     healthy = gateway.wait_for(Healthy=True, timeout=2 * DEADLINE)
     assert healthy["LastSuccessAt"] > before["LastSuccessAt"] and healthy["AssignedHub"] == before["AssignedHub"]
 
 
-def test_a_service_that_restarts_in_the_middle_is_asked_anew(gateway, emulator):
+def test_a_service_that_restarts_during_a_registration_is_asked_again(gateway, emulator):
     assigning(gateway, emulator, seconds=2)
     emulator.stop()
     gateway.wait_for(Waiting="retry")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The main job: from nothing to assigned, and what programs get of it."""
+"""The main job: from nothing to assigned, and what programs get from it."""
 import base64
 import hashlib
 import hmac
@@ -56,7 +56,7 @@ def test_programs_get_files_that_agree_with_the_bus(gateway):
     assert {stat.S_IMODE(path.stat().st_mode) for path in (gateway.run / "gateway").iterdir()} == {0o640}
 
 
-def test_the_hub_takes_the_token(gateway, emulator):
+def test_the_hub_accepts_the_token(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -66,7 +66,7 @@ def test_the_hub_takes_the_token(gateway, emulator):
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"][:-1]) == 5
 
 
-def test_the_state_file_says_all_and_nothing_secret(gateway, emulator):
+def test_the_record_has_everything_and_no_secret(gateway, emulator):
     key = emulator.enroll("gateway")
     gateway.identity(key=key)
     gateway.start()
@@ -102,7 +102,7 @@ def test_the_second_key_is_tried_when_the_first_is_refused(gateway, emulator):
     gateway.wait_for(State="assigned")
     assert [r["status"] for r in emulator.requests("register")] == [401, 202]
 
-    # The one that worked is the first next time.
+    # Next time the key that worked is tried first.
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
     assert [r["status"] for r in emulator.requests("register")] == [401, 202, 202]
 
@@ -136,7 +136,7 @@ def test_a_payload_goes_there_and_comes_back(gateway, emulator):
     assert emulator.requests("register")[0]["payload"] == {"site": "here"}
 
 
-def test_waiting_for_long_is_done_without_a_connection(gateway, emulator):
+def test_a_long_wait_is_spent_without_a_connection(gateway, emulator):
     key = emulator.enroll("gateway", assigningTime=600, retryAfter=60)
     gateway.identity(key=key)
     gateway.start()
@@ -163,7 +163,7 @@ def test_once_provisions_without_a_bus_and_exits(gateway, emulator):
     result = gateway.run_once("--once", DBUS_SYSTEM_BUS_ADDRESS="unix:path=/nonexistent")
     assert result.code == 0, result.err
     assert gateway.connection()["deviceId"] == "gateway"
-    # A second time there is nothing to ask.
+    # The second time there is nothing to ask DPS.
     assert gateway.run_once("--once").code == 0
     assert len(emulator.requests("register")) == 1
 
@@ -178,14 +178,14 @@ def test_once_tells_failure_apart(gateway, emulator):
     assert gateway.run_once("--once", "--timeout=1", "other").code == 7
 
 
-def test_nothing_configured_is_a_daemon_that_says_so(gateway):
+def test_without_a_configuration_the_daemon_says_so(gateway):
     gateway.start()
     assert gateway.notify.wait_for_status("no identity is configured")
     assert gateway.properties()["State"] == "idle"
     assert gateway.dpsctl("status").code == 0
 
 
-def test_a_clean_stop_remembers_the_count_and_the_plan(gateway, emulator):
+def test_a_clean_stop_saves_the_attempts_and_the_next_time(gateway, emulator):
     gateway.identity()
     emulator.script("gateway", *["register:503"] * 3)
     gateway.start()
@@ -199,7 +199,7 @@ def test_a_clean_stop_remembers_the_count_and_the_plan(gateway, emulator):
     assert abs(gateway.remembered()["nextAttemptAt"] - planned) < 1_000_000
 
 
-def test_a_renewal_in_trouble_goes_on_after_a_restart(gateway, emulator):
+def test_a_failing_renewal_continues_after_a_restart(gateway, emulator):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What DPS refuses: what is told of it, when DPS is asked again, and that it takes nothing away."""
+"""DPS refuses: which error is shown, when DPS is asked again, and that no assignment is lost."""
 import base64
 import os
 import re
@@ -10,7 +10,7 @@ from emulator import Emulator
 
 SEC = 1_000_000
 MINUTE = 60 * SEC
-FINAL_WAIT = (47 * MINUTE, 73 * MINUTE)  # an hour, a fifth more or less
+FINAL_WAIT = (47 * MINUTE, 73 * MINUTE)  # an hour ± 20 %, and a minute of tolerance
 TRACKING_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
@@ -23,7 +23,7 @@ def error_of(properties):
 
 
 def assert_final(properties):
-    """A human has to act: DPS is left alone for about an hour."""
+    """Somebody has to act, so DPS is not asked for about an hour."""
     assert (properties["State"], properties["Waiting"]) == ("failed", "retry")
     assert properties["Attempts"] == 1 and not properties["Healthy"]
     assert FINAL_WAIT[0] < properties["NextAttemptAt"] - properties["LastErrorAt"] < FINAL_WAIT[1]
@@ -42,7 +42,7 @@ def start_and_fail(gateway, **key):
 # ---- final answers ----
 
 
-def test_a_refusal_of_the_log_in_is_final(gateway, emulator):
+def test_a_refused_login_is_final(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "connect:refuse")
     properties = start_and_fail(gateway, key=key)
@@ -50,7 +50,7 @@ def test_a_refusal_of_the_log_in_is_final(gateway, emulator):
     assert properties["LastTrackingId"] == ""
 
 
-def test_a_key_refused_at_the_log_in_is_final(gateway, emulator):
+def test_a_key_refused_at_the_login_is_final(gateway, emulator):
     emulator.set("*", behaviour={"badSignature": "connect"})
     emulator.enroll("gateway")
     properties = start_and_fail(gateway, key=a_key())
@@ -80,7 +80,7 @@ def test_a_failed_operation_is_final_and_says_why(gateway, emulator, code):
     assert "the webhook said no" in properties["LastError"]
 
 
-def test_a_failed_operation_without_a_message_has_words_all_the_same(gateway, emulator):
+def test_a_failed_operation_without_a_message_still_has_an_error_text(gateway, emulator):
     key = emulator.enroll("gateway", failure={"errorCode": 400208})
     properties = start_and_fail(gateway, key=key)
     assert error_of(properties) == ("allocation", "poll", 400208)
@@ -94,7 +94,7 @@ def test_an_unknown_enrollment_is_final(gateway):
     assert re.fullmatch(TRACKING_ID, properties["LastTrackingId"])
 
 
-def test_a_refused_api_version_is_final_and_named(gateway, emulator):
+def test_a_refused_api_version_is_final_and_the_log_names_the_setting(gateway, emulator):
     emulator.set("*", behaviour={"refusedApiVersions": ["2019-03-31"]})
     properties = start_and_fail(gateway)
     assert error_of(properties) == ("api-version", "register", 400004)
@@ -102,13 +102,13 @@ def test_a_refused_api_version_is_final_and_named(gateway, emulator):
     gateway.wait_for_log("ApiVersion=")
 
 
-def test_a_final_answer_is_asked_about_once(gateway, emulator):
+def test_a_final_answer_is_not_asked_about_again_at_once(gateway, emulator):
     start_and_fail(gateway, key=a_key())
     assert len(emulator.requests("connect")) == 1
     gateway.notify.wait_for_status("0 of 1 identities assigned")
 
 
-def test_a_final_answer_is_told_once_in_the_log_with_advice(gateway, emulator):
+def test_a_final_answer_is_logged_once_with_advice(gateway, emulator):
     key = emulator.enroll("gateway", provisioningStatus="disabled")
     start_and_fail(gateway, key=key)
     line = gateway.wait_for_log("enrollment-disabled")
@@ -116,7 +116,7 @@ def test_a_final_answer_is_told_once_in_the_log_with_advice(gateway, emulator):
     assert gateway.log.count("enrollment-disabled") == 1
 
 
-def test_a_mended_enrollment_is_taken_on_request(gateway, emulator):
+def test_a_request_finds_a_corrected_enrollment(gateway, emulator):
     key = emulator.enroll("gateway", provisioningStatus="disabled")
     start_and_fail(gateway, key=key)
     emulator.set("gateway", provisioningStatus="enabled")
@@ -127,7 +127,7 @@ def test_a_mended_enrollment_is_taken_on_request(gateway, emulator):
     assert properties["Healthy"]
 
 
-def test_a_restart_does_not_cut_the_wait_short(gateway, emulator):
+def test_a_restart_does_not_shorten_the_wait(gateway, emulator):
     before = start_and_fail(gateway, key=a_key())
     gateway.restart()
     after = gateway.wait_for(State="failed", Waiting="retry")
@@ -145,7 +145,7 @@ def test_the_wait_after_a_final_answer_doubles(gateway, emulator):
     assert second["FailingSince"] == first["FailingSince"]
 
 
-# ---- answers that may pass ----
+# ---- errors that may pass ----
 
 
 def test_an_unknown_status_word_is_a_failed_attempt(gateway, emulator):
@@ -178,7 +178,7 @@ def test_a_retry_after_is_honoured(gateway, emulator, request_name, status, erro
     assert repeated["time"] >= refused["time"] + 4 * SEC
 
 
-def test_an_operation_survives_trouble_of_the_service(gateway, emulator):
+def test_an_operation_continues_after_an_error_of_the_service(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "poll:503,retry-after=1")
     gateway.identity(key=key)
@@ -188,7 +188,7 @@ def test_an_operation_survives_trouble_of_the_service(gateway, emulator):
     assert len({poll["operationId"] for poll in emulator.requests("poll")}) == 1
 
 
-def test_a_request_does_not_cut_a_retry_after_short(gateway, emulator):
+def test_a_request_does_not_shorten_a_retry_after(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:429,retry-after=4")
     gateway.identity(key=key)
@@ -199,7 +199,7 @@ def test_a_request_does_not_cut_a_retry_after_short(gateway, emulator):
     assert again["time"] >= throttled["time"] + 4 * SEC
 
 
-def test_an_operation_that_dps_has_lost_is_begun_anew(gateway, emulator):
+def test_an_operation_that_dps_has_lost_is_registered_again(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "poll:404")
     gateway.identity(key=key)
@@ -210,7 +210,7 @@ def test_an_operation_that_dps_has_lost_is_begun_anew(gateway, emulator):
     assert len(emulator.requests("register")) == 2
 
 
-# ---- one for all ----
+# ---- throttled scopes ----
 
 
 def test_a_throttled_scope_pauses_its_other_identities(gateway, emulator):
@@ -267,7 +267,7 @@ def test_a_throttled_poll_pauses_nobody_else(gateway, emulator):
 # ---- more than one key ----
 
 
-def test_all_keys_are_tried_before_it_is_final(gateway, emulator):
+def test_a_refusal_is_final_only_after_all_keys_were_tried(gateway, emulator):
     emulator.enroll("gateway")
     keys = [gateway.write_key(f"{n}.key", a_key()) for n in ("first", "second")]
     gateway.identity(attestation={"Key": keys})
@@ -277,7 +277,7 @@ def test_all_keys_are_tried_before_it_is_final(gateway, emulator):
     assert [r["status"] for r in emulator.requests("register")] == [401, 401]
 
 
-def test_the_second_key_is_tried_when_the_log_in_is_refused(gateway, emulator):
+def test_the_second_key_is_tried_when_the_login_is_refused(gateway, emulator):
     emulator.set("*", behaviour={"badSignature": "connect"})
     good, bad = gateway.write_key("good.key", emulator.enroll("gateway")), gateway.write_key("bad.key", a_key())
     gateway.identity(attestation={"Key": [bad, good]})
@@ -286,11 +286,11 @@ def test_the_second_key_is_tried_when_the_log_in_is_refused(gateway, emulator):
     assert [r["status"] for r in emulator.requests("connect")] == [5, 0]
 
 
-# ---- what was there stays ----
+# ---- assignments that stay ----
 
 
 def served(gateway):
-    """What programs have, down to the files themselves."""
+    """The files for programs: content and inode, so that a replaced file is noticed."""
     directory = gateway.run / "gateway"
     return {path.name: (path.stat().st_ino, path.read_text()) for path in directory.iterdir()}
 

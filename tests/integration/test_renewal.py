@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A token is renewed before it expires, whatever DPS says, and the assignment lasts all the while."""
+"""A token is renewed before it expires, whatever DPS says, and the assignment stays all the time."""
 import datetime
 import re
 import threading
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from process import DEADLINE, eventually
 
 SEC = 1_000_000
-# Renewed 2 to 16 seconds after it was minted, at a moment stable for each device.
+# The token is renewed 2 to 16 seconds after it was made, after a time that is the same each time for one device.
 SHORT = {"TokenLifetime": "30s", "RenewBefore": "28s"}
 LIFETIME = 30 + DEADLINE
 
@@ -22,7 +22,7 @@ def expiry(token):
 
 
 class Sampler(threading.Thread):
-    """Reads the token as programs do, over and over; what was expired, or missing, when it was read."""
+    """Reads the token again and again, as programs do; collects the tokens that were expired or missing."""
 
     def __init__(self, gateway, name="gateway"):
         super().__init__(daemon=True)
@@ -64,7 +64,7 @@ def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator):
     assert after["LastSuccessAt"] < before["TokenExpiresAt"] < after["TokenExpiresAt"]
     assert len(tokens) == 2 and expiry(tokens[1]) * SEC == after["TokenExpiresAt"] and not sampler.bad
     assert len(emulator.requests("register")) == 2
-    # The old assignment was there throughout.
+    # The assignment was there all the time.
     assert after["AssignedAt"] == before["AssignedAt"] and after["StateSince"] == before["StateSince"]
     assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned", "renewed"]
 
@@ -76,7 +76,7 @@ def test_a_renewal_happens_when_it_was_planned(gateway, emulator):
     assert emulator.requests("connect")[1]["time"] >= before["RenewAt"]
 
 
-def test_a_token_is_minted_in_time_when_dps_is_gone(gateway, emulator):
+def test_a_token_is_made_in_time_while_dps_is_down(gateway, emulator):
     before = start(gateway)
     emulator.stop()
     sampler = Sampler(gateway)
@@ -88,7 +88,7 @@ def test_a_token_is_minted_in_time_when_dps_is_gone(gateway, emulator):
     assert after["LastSuccessAt"] == before["LastSuccessAt"]
 
 
-def test_the_hub_takes_a_token_that_was_minted_without_dps(gateway, emulator):
+def test_the_hub_accepts_a_token_that_was_made_without_dps(gateway, emulator):
     start(gateway)
     emulator.script("gateway", *["register:503"] * 10)
     gateway.wait_for(Generation=2, LastErrorId="service", timeout=LIFETIME)
@@ -97,7 +97,7 @@ def test_the_hub_takes_a_token_that_was_minted_without_dps(gateway, emulator):
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_renewing_the_token_alone_asks_nobody(gateway, emulator):
+def test_renew_token_does_not_ask_dps(gateway, emulator):
     before = start(gateway, Renew="token")
     assert before["NextAttemptAt"] == 0
     asked = len(emulator.requests())
@@ -108,7 +108,7 @@ def test_renewing_the_token_alone_asks_nobody(gateway, emulator):
     assert len(emulator.requests()) == asked
 
 
-def test_a_token_is_never_expired_over_many_renewals(gateway, emulator):
+def test_the_token_is_never_expired_during_many_renewals(gateway, emulator):
     start(gateway, Renew="token", RenewBefore="29s")
     sampler = Sampler(gateway)
     gateway.wait_for(timeout=2 * LIFETIME, check=lambda p: p["Generation"] >= 4)
@@ -117,7 +117,7 @@ def test_a_token_is_never_expired_over_many_renewals(gateway, emulator):
     assert sorted(tokens, key=expiry) == tokens
 
 
-def test_a_renewal_in_trouble_goes_on_over_a_changed_configuration(gateway, emulator):
+def test_a_failing_renewal_continues_after_a_changed_configuration(gateway, emulator):
     start(gateway)
     emulator.script("gateway", *["register:503"] * 100)
     after = gateway.wait_for(Generation=2, LastErrorId="service", timeout=LIFETIME)
@@ -127,7 +127,7 @@ def test_a_renewal_in_trouble_goes_on_over_a_changed_configuration(gateway, emul
     assert emulator.wait_for_requests(asked + 1, "register")[asked]["time"] < after["RenewAt"]
 
 
-def test_a_refused_renewal_is_not_hurried_as_the_end_comes_nearer(gateway, emulator):
+def test_a_refused_renewal_is_not_tried_more_often_before_the_token_expires(gateway, emulator):
     start(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
     gateway.wait_for(Generation=2, timeout=LIFETIME)
@@ -152,7 +152,7 @@ def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gat
 
 
 def issue(emulator, days):
-    """A certificate of the test device CA that is valid for so many days from now, and its key."""
+    """A certificate from the test device CA that is valid for so many days from now, and its key."""
     emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
         "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
     path, key_path = emulator.certificate("gateway")
@@ -168,7 +168,7 @@ def issue(emulator, days):
     return {"Certificate": path, "PrivateKey": key_path}
 
 
-def test_a_certificate_that_expires_soon_is_warned_of(gateway, emulator):
+def test_a_certificate_that_expires_soon_causes_a_warning(gateway, emulator):
     gateway.identity(method="x509", attestation=issue(emulator, days=10))
     gateway.start()
     properties = gateway.wait_for(State="assigned")
@@ -178,7 +178,7 @@ def test_a_certificate_that_expires_soon_is_warned_of(gateway, emulator):
     assert properties["RenewAt"] == 0 and properties["NextAttemptAt"] == 0
 
 
-def test_a_certificate_that_lasts_is_not_warned_of(gateway, emulator):
+def test_a_certificate_that_is_valid_for_long_causes_no_warning(gateway, emulator):
     gateway.identity(method="x509", attestation=issue(emulator, days=60))
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -190,7 +190,7 @@ def test_a_certificate_that_lasts_is_not_warned_of(gateway, emulator):
 # ---- lifetimes ----
 
 
-def test_a_short_lifetime_is_warned_of_with_what_it_costs(gateway):
+def test_a_warning_tells_how_many_registrations_a_short_lifetime_costs(gateway):
     gateway.identity(hub={"TokenLifetime": "30s"})
     gateway.start()
     line = gateway.wait_for_log("TokenLifetime=30s")
@@ -199,7 +199,7 @@ def test_a_short_lifetime_is_warned_of_with_what_it_costs(gateway):
 
 
 @pytest.mark.parametrize("lifetime", ["29s", "0"])
-def test_a_lifetime_that_is_none_is_refused(gateway, lifetime):
+def test_a_lifetime_that_is_too_short_is_a_fault(gateway, lifetime):
     gateway.identity(hub={"TokenLifetime": lifetime})
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A peer that says nothing holds up nothing else: not the end, not a new configuration, not the other identities."""
+"""A silent peer delays nothing else: not the exit, not a new configuration, not other identities."""
 import pytest
 
 from hostile import acknowledge, assigning, both, half_flight, silence
 
-STAGES = {  # and the last event before the silence
+STAGES = {  # the faults, and the last event before the silence
     "accept": ({"accept": silence}, "open"),
     "tls": ({"flight": both(half_flight, silence)}, "hello"),
     "login": ({"connect": silence}, "connect"),
@@ -17,7 +17,7 @@ STAGES = {  # and the last event before the silence
 
 @pytest.fixture(params=STAGES)
 def silent(request, lone_gateway, make_peer):
-    """dpsd waits for this peer."""
+    """A peer that is silent at this stage, and for which dpsd waits."""
     faults, last = STAGES[request.param]
     peer = make_peer("gateway", faults)
     lone_gateway.start()
@@ -25,8 +25,8 @@ def silent(request, lone_gateway, make_peer):
     return peer
 
 
-def test_a_silent_peer_does_not_delay_the_end(lone_gateway, silent):
-    assert lone_gateway.end(timeout=10) == 0  # less than any deadline that it could wait for
+def test_a_silent_peer_does_not_delay_the_exit(lone_gateway, silent):
+    assert lone_gateway.end(timeout=10) == 0  # shorter than all deadlines of the attempt
 
 
 def test_another_endpoint_is_asked_at_once(lone_gateway, silent, make_peer):
@@ -37,7 +37,7 @@ def test_another_endpoint_is_asked_at_once(lone_gateway, silent, make_peer):
     assert len(right.events("register")) == 1
 
 
-def test_who_is_removed_hangs_up(lone_gateway, silent):
+def test_a_removed_identity_closes_its_connection(lone_gateway, silent):
     (lone_gateway.configuration / "gateway.conf").unlink()
     lone_gateway.reload()
     silent.wait_for("end", timeout=10)
@@ -58,8 +58,8 @@ def test_other_identities_are_provisioned_meanwhile(lone_gateway, silent, make_p
     assert lone_gateway.properties("gateway")["State"] == "provisioning"
 
 
-def test_a_window_full_of_silence_opens_again(lone_gateway, make_peer):
-    """Who holds the only slot gives it back when its time is over."""
+def test_a_silent_attempt_gives_its_slot_back(lone_gateway, make_peer):
+    """The attempt that has the only slot gives it back at its deadline."""
     lone_gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
     make_peer("first", {"accept": silence})
     make_peer("second")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A fleet that is throttled: DPS is never asked before it said, and all are assigned in the end."""
+"""A throttled fleet: DPS is never asked before the time that it told, and in the end all are assigned."""
 
 SEC = 1_000_000
 N = 24
@@ -10,7 +10,7 @@ def throttled(emulator):
 
 
 def registered_too_early(emulator, in_flight):
-    """Registrations between a refusal and the time it told, but for those that were on their way when it was told."""
+    """Registrations between a refusal and the time that it told, except those that were in flight at the refusal."""
     registers, early = emulator.requests("register"), []
     for refusal in throttled(emulator):
         until = refusal["time"] + refusal["retryAfter"] * SEC
@@ -26,7 +26,7 @@ def start_fleet(gateway, emulator, in_flight):
     gateway.start()
 
 
-def test_who_is_throttled_keeps_all_of_its_scope_waiting(gateway, emulator):
+def test_when_dps_throttles_one_identity_its_whole_scope_waits(gateway, emulator):
     for k in range(N):
         emulator.enroll(f"device-{k}")
     emulator.script("device-3", "register:429,retry-after=5")
@@ -37,8 +37,8 @@ def test_who_is_throttled_keeps_all_of_its_scope_waiting(gateway, emulator):
     assert not registered_too_early(emulator, in_flight=2)
 
 
-def test_a_quota_is_not_run_against(gateway, emulator):
-    """Twenty-four devices, a quota of six a minute: refused once, and then as seldom as can be."""
+def test_after_a_refusal_the_fleet_keeps_the_quota(gateway, emulator):
+    """Twenty-four devices with a quota of six a minute: after the first refusal none asks before the time that it told."""
     emulator.ctl("set", "*", "quotas.registrationsPerMinute=6")
     start_fleet(gateway, emulator, in_flight=4)
     emulator.wait_for_requests(7, "register")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who counts the tests must not be trusted blindly either."""
+"""tests/summary, which counts the tests, needs tests too."""
 import subprocess
 
 import pytest
@@ -9,7 +9,7 @@ from process import REPOSITORY
 
 @pytest.fixture
 def summary(tmp_path):
-    """summary({"unit.tsv": text, …}, ring, …): exit status and lines."""
+    """summary({"unit.tsv": text, …}, ring, …): returns exit status and lines."""
     def run(files, *rings):
         for name, text in files.items():
             (tmp_path / name).write_text(text)
@@ -31,7 +31,7 @@ def test_all_rings_are_summed(summary):
     assert (code, lines[-1]) == (1, "2 passed, 2 failed, 1 skipped")
 
 
-def test_what_is_skipped_is_named(summary):
+def test_skipped_tests_are_named(summary):
     _, lines = summary({"boot.tsv": "skipped\treload: needs root\n"}, "boot")
     assert "skipped: boot: reload: needs root" in lines
 
@@ -41,13 +41,13 @@ def test_a_ring_that_fails_without_saying_why_is_a_failure(summary):
     assert (code, lines[-1]) == (1, "1 passed, 1 failed, 0 skipped")
 
 
-def test_nothing_run_is_no_success(summary):
+def test_a_run_without_tests_fails(summary):
     assert summary({}, "unit") == (1, ["unit: 0 passed, 0 failed, 0 skipped", "0 passed, 0 failed, 0 skipped"])
 
 
-def test_nothing_but_skipped_is_no_success(summary):
+def test_a_run_with_only_skipped_tests_fails(summary):
     assert summary({"boot.tsv": "skipped\ta\n"}, "boot")[0] == 1
 
 
-def test_success_is_told_by_the_exit_status(summary):
+def test_the_exit_status_tells_success(summary):
     assert summary({"unit.tsv": "passed\ta\n", "unit.ended": "0 0.0 1.0"}, "unit")[0] == 0

@@ -19,7 +19,7 @@ SEC = 1_000_000
 
 @pytest.fixture
 def emulator(tmp_path):
-    """One that all may ask at once; the devices are enrolled."""
+    """An emulator with a quota for all at once, and with all devices enrolled."""
     directory = tmp_path / "emulator"
     directory.mkdir()
     emulator = Emulator(directory)
@@ -33,7 +33,7 @@ def emulator(tmp_path):
 
 @pytest.fixture
 def fleet(gateway, emulator):
-    """A gateway where all are configured, and not started yet."""
+    """A gateway with all identities configured; it is not started yet."""
     gateway.write_conf("dpsd", f"[Provisioning]\nIdScope=0ne00AABBCC\nEndpoint=127.0.0.1\nMqttPort={emulator.port}\n"
                                f"CaFile={emulator.ca_file}\n[Access]\nGroup={grp.getgrgid(os.getegid()).gr_name}\n")
     for name in NAMES:
@@ -50,7 +50,7 @@ def clock(tmp_path, gateway):
 
 
 def n_in_flight(requests, registration_ids):
-    """The most that were at it at once: from their CONNECT until they were told that they are assigned."""
+    """The largest number of devices that registered at the same time, from CONNECT until they were told their assignment."""
     n = most = 0
     for request in requests:
         if request.get("registrationId") not in registration_ids:
@@ -67,7 +67,7 @@ def states_since(gateway):
             for identity in gateway.dpsctl("status", "--json=short").json["identities"]}
 
 
-def test_a_faulty_a_disabled_and_a_throttled_one_harm_none_of_a_thousand(fleet, emulator):
+def test_a_faulty_a_disabled_and_a_throttled_identity_do_not_disturb_a_thousand(fleet, emulator):
     fleet.identity("disabled")
     emulator.set("disabled", provisioningStatus="disabled")
     fleet.identity("throttled")
@@ -115,7 +115,7 @@ def test_a_thousand_survive_restart_and_reload_without_asking_dps(fleet, emulato
 
 
 def test_a_thousand_renewals_that_are_due_together_are_made_once_each(clock, fleet, emulator):
-    """As after a long sleep: the window holds, and nobody is forgotten."""
+    """After a long sleep there are never more attempts than MaxAttempts=, and no identity is forgotten."""
     most = 20
     fleet.write_conf("dpsd.conf.d/limit", f"[Daemon]\nMaxAttempts={most}\n")
     fleet.start()
@@ -140,7 +140,7 @@ def test_a_thousand_that_are_throttled_ask_seldom_and_are_assigned_in_the_end(cl
     eventually(lambda: fleet.properties()["NAssigned"] == per_minute)
     registers = emulator.requests("register")
     refusals = [r for r in registers if r["status"] == 429]
-    # Those that were on their way when the first was refused.
+    # Only those that were in flight when the first was refused.
     assert 1 <= len(refusals) <= most and len(registers) == per_minute + len(refusals)
 
     emulator.ctl("set", "*", f"quotas.registrationsPerMinute={100 * N}")
@@ -148,7 +148,7 @@ def test_a_thousand_that_are_throttled_ask_seldom_and_are_assigned_in_the_end(cl
                for identity in fleet.dpsctl("status", "--json=short").json["identities"])
     assert len(emulator.requests("register")) == len(registers)
 
-    # The window was halved, and opens by one with each success.
+    # The number of slots was halved, and grows by one with each success.
     clock.suspend(max(r["retryAfter"] for r in refusals) * 2)
     fleet.notify.wait_for_status(f"{N} of {N} identities assigned", PATIENCE)
     assert len(emulator.requests("register")) == N + len(refusals)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What changes late, or in the middle of something: configuration, keys, twins, time."""
+"""Changes that come late or in the middle of something: configuration, keys, twins (two identities with one registration id), time."""
 import base64
 import grp
 import json
@@ -13,7 +13,7 @@ from clock import Clock
 from gateway import can_change_user
 from test_cache import enroll_x509, renew_certificate
 
-FIRST_RETRY = 15  # seconds: trouble at home is looked at again after ten
+FIRST_RETRY = 15  # seconds; the daemon checks local errors again after ten
 
 
 def assign(gateway, **more):
@@ -28,7 +28,7 @@ def cpu_seconds(gateway):
 
 
 def assert_idle(gateway, seconds=1.5):
-    """A loop that spins uses all of a processor, so much less is proof of none, however busy the machine."""
+    """A loop that spins uses a whole processor, so a loop that uses far less does not spin, however busy the machine is."""
     before = cpu_seconds(gateway)
     time.sleep(seconds)
     assert cpu_seconds(gateway) - before < seconds / 10, gateway.log
@@ -37,7 +37,7 @@ def assert_idle(gateway, seconds=1.5):
 # ---- specifiers ----
 
 
-def test_what_resolves_late_is_healthy_without_a_reload(gateway, emulator):
+def test_a_specifier_that_resolves_late_needs_no_reload(gateway, emulator):
     path = gateway.directory / "id"
     gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
     gateway.start()
@@ -46,7 +46,7 @@ def test_what_resolves_late_is_healthy_without_a_reload(gateway, emulator):
     gateway.wait_for(State="assigned", Healthy=True, Waiting="", LastErrorId="", timeout=FIRST_RETRY)
 
 
-def test_a_new_configuration_that_resolves_late_is_taken_then(gateway, emulator):
+def test_a_new_configuration_is_applied_when_its_specifier_resolves(gateway, emulator):
     path = gateway.directory / "id"
     assign(gateway)
     gateway.identity(registration_id=f"%{{file:{path}}}", key=emulator.enroll("device-7"))
@@ -81,7 +81,7 @@ def test_a_twin_that_resolves_late_displaces_the_later_one(gateway, emulator):
     assert "a.conf" in properties["LastError"] and "b.conf" in properties["LastError"]
 
 
-def test_a_twin_that_appears_calls_off_what_was_planned(gateway, emulator):
+def test_a_twin_that_appears_suspends_the_planned_registration(gateway, emulator):
     key = emulator.enroll("b")
     gateway.identity("b", key=key)
     gateway.start()
@@ -101,7 +101,7 @@ def test_a_twin_that_appears_calls_off_what_was_planned(gateway, emulator):
 # ---- requests ----
 
 
-def test_a_reload_in_the_middle_leaves_no_request_without_an_end(gateway, emulator):
+def test_a_reload_during_an_attempt_does_not_lose_its_job(gateway, emulator):
     key = emulator.enroll("gateway")
     gateway.identity(key=key)
     gateway.start()
@@ -118,7 +118,7 @@ def test_a_reload_in_the_middle_leaves_no_request_without_an_end(gateway, emulat
     assert (finished, ok) == (job, True)
 
 
-def test_a_reload_does_not_hurry_what_was_asked_for_once(gateway, emulator):
+def test_a_reload_does_not_shorten_the_wait_after_a_failed_request(gateway, emulator):
     assign(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
     gateway.dpsctl("reprovision", "gateway", "--wait")
@@ -131,7 +131,7 @@ def test_a_reload_does_not_hurry_what_was_asked_for_once(gateway, emulator):
 # ---- the loop ----
 
 
-def test_a_request_for_one_that_waits_for_its_turn_keeps_the_loop_asleep(gateway, emulator):
+def test_a_request_for_an_identity_that_waits_for_a_slot_does_not_spin(gateway, emulator):
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
     gateway.identity("b")
     gateway.identity("a")
@@ -150,7 +150,7 @@ def test_a_request_for_one_that_waits_for_its_turn_keeps_the_loop_asleep(gateway
     assert_idle(gateway)
 
 
-def test_a_state_without_a_time_to_renew_keeps_the_loop_asleep(gateway):
+def test_a_record_without_a_renewal_time_does_not_spin(gateway):
     assign(gateway)
     gateway.stop()
     state = gateway.remembered()
@@ -164,7 +164,7 @@ def test_a_state_without_a_time_to_renew_keeps_the_loop_asleep(gateway):
 # ---- generations ----
 
 
-def test_generations_grow_over_a_restart_between_two_devices(gateway, emulator):
+def test_generations_grow_over_a_restart_with_another_device(gateway, emulator):
     before = assign(gateway)["Generation"]
     emulator.stop()
     gateway.identity(registration_id="other", key="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
@@ -189,7 +189,7 @@ def test_a_cached_assignment_waits_for_the_clock_and_says_so(gateway):
     assert properties["Waiting"] == "clock"
 
 
-def test_an_error_of_a_time_that_was_ahead_is_over_with_the_next_success(gateway, emulator):
+def test_a_success_clears_an_error_that_is_dated_in_the_future(gateway, emulator):
     assign(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 1
@@ -208,7 +208,7 @@ def test_an_error_of_a_time_that_was_ahead_is_over_with_the_next_success(gateway
 # ---- files ----
 
 
-def test_outputs_that_cannot_be_written_are_told_once_and_come_when_they_can(gateway):
+def test_outputs_that_cannot_be_written_are_reported_once_and_written_later(gateway):
     gateway.identity()
     (gateway.run / "gateway").write_text("in the way")
     gateway.start()
@@ -218,7 +218,7 @@ def test_outputs_that_cannot_be_written_are_told_once_and_come_when_they_can(gat
     assert gateway.connection()["hub"] and gateway.log.count("what programs get of it cannot be written") == 1
 
 
-def test_a_disk_that_refused_is_tried_again_over_a_reload(gateway):
+def test_a_failed_write_is_tried_again_after_a_reload(gateway):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=1", "none", gateway.state],
                       check=False, capture_output=True).returncode != 0:
         pytest.skip("cannot mount")
@@ -238,7 +238,7 @@ def test_a_disk_that_refused_is_tried_again_over_a_reload(gateway):
 # ---- waits ----
 
 
-def test_a_wait_is_for_the_same_after_a_restart(gateway, emulator):
+def test_waiting_is_the_same_after_a_restart(gateway, emulator):
     gateway.identity()
     emulator.script("gateway", "register:503,retry-after=600")
     gateway.start()
@@ -248,7 +248,7 @@ def test_a_wait_is_for_the_same_after_a_restart(gateway, emulator):
     assert gateway.wait_for(State="provisioning", LastErrorId="service", Attempts=1)["Waiting"] == "retry"
 
 
-def test_a_throttled_scope_pauses_without_a_retry_after_too(gateway, emulator):
+def test_a_throttled_scope_pauses_even_without_a_retry_after(gateway, emulator):
     gateway.identity("first")
     emulator.script("first", *["register:429"] * 3)
     gateway.start()
@@ -264,7 +264,7 @@ def test_a_throttled_scope_pauses_without_a_retry_after_too(gateway, emulator):
 # ---- keys and certificates ----
 
 
-def test_a_certificate_that_gets_bad_is_told_at_once_and_a_good_one_is_proven(gateway, emulator):
+def test_a_bad_certificate_is_reported_at_once_and_a_good_one_is_proven(gateway, emulator):
     files = enroll_x509(emulator)
     before = assign(gateway, method="x509", attestation=files)
     published = gateway.files()
@@ -297,7 +297,7 @@ def test_keys_that_change_all_the_time_are_proven_three_times_an_hour(gateway, e
     clock.close()
 
 
-def test_a_key_that_goes_is_told_and_one_that_comes_back_asks_nobody(gateway, emulator):
+def test_a_missing_key_is_reported_and_its_return_does_not_ask_dps(gateway, emulator):
     assign(gateway)
     published = gateway.files()
     key = gateway.credentials / "gateway.key"
@@ -311,7 +311,7 @@ def test_a_key_that_goes_is_told_and_one_that_comes_back_asks_nobody(gateway, em
 
 
 def configure_both_methods(gateway, emulator):
-    """A key, and a certificate as the second choice; gives the key and where it is."""
+    """Configures a key, and a certificate as the second choice; returns the key and the path of its file."""
     key = emulator.enroll("gateway")
     attestation = enroll_x509(emulator) | {"Key": gateway.write_key("gateway.key", key)}
     gateway.identity(method="symmetric-key x509", attestation=attestation, provisioning={"Splay": "0"})
@@ -319,7 +319,7 @@ def configure_both_methods(gateway, emulator):
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_key_that_goes_makes_no_other_method_of_ours(gateway, emulator, restarted):
+def test_a_missing_key_does_not_change_the_method(gateway, emulator, restarted):
     key, path = configure_both_methods(gateway, emulator)
     gateway.start()
     before = gateway.wait_for(State="assigned", AttestationMethod="symmetric-key")
@@ -336,7 +336,7 @@ def test_a_key_that_goes_makes_no_other_method_of_ours(gateway, emulator, restar
     assert len(emulator.requests("register")) == 1
 
 
-def test_a_key_that_goes_before_the_assignment_is_waited_for(gateway, emulator):
+def test_a_key_that_disappears_before_the_assignment_is_waited_for(gateway, emulator):
     key, path = configure_both_methods(gateway, emulator)
     emulator.script("gateway", "register:503")
     gateway.start()
@@ -347,18 +347,18 @@ def test_a_key_that_goes_before_the_assignment_is_waited_for(gateway, emulator):
     assert gateway.wait_for(State="assigned", Healthy=True)["AttestationMethod"] == "symmetric-key"
 
 
-def test_a_method_that_the_conf_has_no_key_of_any_more_gives_way(gateway, emulator):
+def test_a_method_whose_key_was_removed_from_the_conf_gives_way_to_the_next(gateway, emulator):
     configure_both_methods(gateway, emulator)
     gateway.start()
     gateway.wait_for(State="assigned", AttestationMethod="symmetric-key")
-    emulator.ctl("remove", "gateway")  # from here on it is a device of the group
+    emulator.ctl("remove", "gateway")  # from now on the device belongs to the group
     gateway.identity(method="symmetric-key x509", attestation=renew_certificate(emulator), provisioning={"Splay": "0"})
     gateway.reload()
     gateway.wait_for(State="assigned", Healthy=True, AttestationMethod="x509", check=lambda p: p["Generation"] > 1)
 
 
 @pytest.mark.skipif(not can_change_user(), reason="needs a group that is not ours")
-def test_a_changed_group_is_that_of_all_files_after_the_reload(gateway):
+def test_a_reload_gives_all_files_to_the_changed_group(gateway):
     assign(gateway)
     key = (gateway.credentials / "gateway.key").read_text().strip()
     gateway.identity(key=key, access={"Group": "daemon"})
@@ -367,10 +367,10 @@ def test_a_changed_group_is_that_of_all_files_after_the_reload(gateway):
     assert {path.stat().st_gid for path in (directory, *directory.iterdir())} == {grp.getgrnam("daemon").gr_gid}
 
 
-# ---- what people read ----
+# ---- output and the rest ----
 
 
-def test_check_of_an_identity_that_is_not_there_has_the_code_for_it(gateway):
+def test_check_of_an_unknown_identity_exits_4(gateway):
     gateway.identity()
     checked = gateway.dpsctl("check", "--offline", "nope")
     assert checked.code == 4 and "nope.conf" in checked.err and not checked.out
@@ -384,7 +384,7 @@ def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
     assert "but its configuration has errors" in gateway.dpsctl("status", "gateway").out
 
 
-def test_more_attempts_are_made_at_once_after_a_reload(gateway, emulator):
+def test_a_reload_applies_a_larger_max_attempts(gateway, emulator):
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
     for name in "ab":
         gateway.identity(name)
@@ -397,7 +397,7 @@ def test_more_attempts_are_made_at_once_after_a_reload(gateway, emulator):
     gateway.wait_for("b", State="assigned", timeout=10)
 
 
-def test_a_key_that_comes_and_goes_is_no_flood(gateway, emulator):
+def test_a_key_that_comes_and_goes_causes_no_flood(gateway, emulator):
     key = emulator.enroll("gateway")
     gateway.identity(key=key)
     emulator.script("gateway", *["register:silent"] * 10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What DPS tells to wait for binds every connection and every run of the daemon."""
+"""The time that DPS tells to wait binds every connection and every run of the daemon."""
 import json
 import time
 
@@ -9,18 +9,18 @@ from hostile import OPERATION, answer, assigning, once
 from process import eventually
 
 ACCEPTED = {"operationId": OPERATION, "status": "assigning"}
-TREMOR = 0.2  # times on the bus are reckoned from two clocks
+TREMOR = 0.2  # seconds; times on the bus are calculated from two clocks
 
 LONG = {
     "throttled": answer(429, retry_after=900),
-    "in-trouble": answer(503, retry_after=900),
+    "server-error": answer(503, retry_after=900),
     "assigning": answer(202, ACCEPTED, retry_after=900),
 }
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", LONG)
-def test_a_long_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
+def test_a_restart_keeps_a_long_wait(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": LONG[what]})
     lone_gateway.start()
     lone_gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0)
@@ -42,17 +42,17 @@ def told_to_wait(gateway):
 
 SHORT = {
     "throttled": answer(429, retry_after=7),
-    "in-trouble": answer(503, retry_after=7),
+    "server-error": answer(503, retry_after=7),
     "assigning": answer(202, ACCEPTED, retry_after=7),
 }
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("what", SHORT)
-def test_a_short_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
+def test_a_restart_keeps_a_short_wait(lone_gateway, make_peer, what, end):
     peer = make_peer("gateway", {"register": SHORT[what]})
     lone_gateway.start()
-    peer.wait_for("puback")  # of the answer
+    peer.wait_for("puback")  # for the answer
     eventually(lambda: told_to_wait(lone_gateway))
     getattr(lone_gateway, end)()
     peer.mend()
@@ -62,8 +62,8 @@ def test_a_short_wait_outlives_the_daemon(lone_gateway, make_peer, what, end):
     assert again[0].at - peer.told[0].at >= 7
 
 
-def test_the_wait_after_a_third_failure_outlives_a_kill(lone_gateway, make_peer):
-    """It is not written to the disk: that was done for the second."""
+def test_a_kill_does_not_lose_the_wait_after_a_third_failure(lone_gateway, make_peer):
+    """The third failure is not written to the disk; the second was."""
     answers = iter([1, 1, 900])
     peer = make_peer("gateway", {"register": lambda session, request: answer(503, retry_after=next(answers))(session, request)})
     lone_gateway.start()
@@ -77,8 +77,8 @@ def test_the_wait_after_a_third_failure_outlives_a_kill(lone_gateway, make_peer)
     assert found["NextAttemptAt"] / 1e6 >= peer.told[-1].realtime + 900 - TREMOR
 
 
-def test_who_removes_what_is_remembered_is_served_at_once(lone_gateway, make_peer):
-    """Back-off is forgotten with the state; only what DPS has told would bind."""
+def test_after_its_record_is_removed_an_identity_registers_at_once(lone_gateway, make_peer):
+    """Removing the record also removes the back-off; only a time that DPS told would still bind."""
     peer = make_peer("gateway", {"register": answer(404)})
     lone_gateway.start()
     lone_gateway.wait_for(State="failed")
@@ -92,7 +92,7 @@ def test_who_removes_what_is_remembered_is_served_at_once(lone_gateway, make_pee
 @pytest.mark.parametrize("seconds", [0, 1])
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_polls_are_counted_over_restarts(lone_gateway, make_peer, end, seconds):
-    """No more than five in ten seconds, however often the daemon is started."""
+    """There are at most five polls in ten seconds, however often the daemon is started."""
     peer = make_peer("gateway", {"register": answer(202, ACCEPTED, retry_after=seconds), "poll": assigning(seconds)})
     for n in (2, 5, 7):
         lone_gateway.start()
@@ -106,7 +106,7 @@ def test_polls_are_counted_over_restarts(lone_gateway, make_peer, end, seconds):
     assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
 
 
-def test_polls_of_a_success_count_on_after_a_restart(lone_gateway, make_peer):
+def test_polls_of_a_success_still_count_after_a_restart(lone_gateway, make_peer):
     peer = make_peer("gateway", {"register": answer(202, ACCEPTED, retry_after=0)})
     lone_gateway.start()
     for n in range(1, 7):
@@ -120,8 +120,8 @@ def test_polls_of_a_success_count_on_after_a_restart(lone_gateway, make_peer):
     assert all(sixth - first >= 10 for first, sixth in zip(polls, polls[5:])), polls
 
 
-def test_who_throttles_one_throttles_its_scope(lone_gateway, make_peer):
-    """Neighbours that wait for something else do not register before the time that the one was told."""
+def test_throttling_one_identity_throttles_its_scope(lone_gateway, make_peer):
+    """Other identities of the scope do not register before the time that the throttled one was told."""
     neighbour = make_peer("neighbour", {"register": answer(503)})
     lone_gateway.start()
     lone_gateway.wait_for("neighbour", check=lambda p: p["NextAttemptAt"] > 0)
@@ -137,7 +137,7 @@ def test_who_throttles_one_throttles_its_scope(lone_gateway, make_peer):
 
 
 def test_no_event_shortens_a_wait(lone_gateway, make_peer):
-    """A reload, a request and a second one: the time told is kept."""
+    """Neither requests nor reloads shorten the time that DPS told."""
     peer = make_peer("gateway", {"register": answer(429, retry_after=5)})
     lone_gateway.start()
     lone_gateway.wait_for(Waiting="throttled")

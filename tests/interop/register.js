@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 'use strict';
-// Microsoft's own device client, as its samples use it. Registers once, and prints what came of it as JSON.
+// Microsoft's device client, used as in its samples. Registers once, and prints the result as JSON.
 //
 //     node register.js HOST ID-SCOPE REGISTRATION-ID key FILE [PAYLOAD]
 //     node register.js HOST ID-SCOPE REGISTRATION-ID certificate FILE KEY-FILE [PAYLOAD]

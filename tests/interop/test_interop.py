@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clients that we have not written register at the emulator: Microsoft's own for Node.js, and Mosquitto's."""
+"""Clients that we have not written register at the emulator: Microsoft's for Node.js, and Mosquitto's."""
 import base64
 import json
 import os
@@ -93,7 +93,7 @@ def test_node_gets_the_payload_of_the_enrollment_for_its_own(node, emulator):
     assert node.register_by_key("gw-1", key, json.dumps(PAYLOAD))["payload"] == {"answer": 42}
 
 
-def test_node_goes_on_after_throttling_and_trouble(node, emulator):
+def test_node_continues_after_throttling_and_errors(node, emulator):
     key = emulator.enroll("gw-1", iotHubs=["hub-1.example"])
     emulator.script("gw-1", "register:429,retry-after=1", "poll:500,retry-after=1")
     assert_assigned(node.register_by_key("gw-1", key), "gw-1", "hub-1.example")
@@ -118,7 +118,7 @@ def test_node_understands_that_there_is_no_such_scope(node, emulator):
     assert "Not authorized" in node.register_by_key("gw-1", key, id_scope="0ne00FFFFFF")["text"]
 
 
-def test_node_takes_leave(node, emulator):
+def test_node_disconnects_cleanly(node, emulator):
     node.register_by_key("gw-1", emulator.enroll("gw-1"))
     emulator.wait_for_requests(1, "disconnect", "gw-1")
     assert emulator.list()["sessions"] == []
@@ -136,7 +136,7 @@ def test_node_and_dpsd_are_told_the_same(node, emulator, gateway):
 
 
 class Mosquitto:
-    """Its programs do one thing in a connection: they cannot wait for an answer and ask, but each half can be looked at."""
+    """Each of its programs either publishes or subscribes in a connection, so the two halves are tested separately."""
 
     def __init__(self, directory, emulator):
         self.directory = directory
@@ -198,12 +198,12 @@ def test_mosquitto_may_listen_to_answers_and_to_nothing_else(mosquitto, emulator
     assert [entry["status"] for entry in emulator.requests("subscribe")] == [1, 128]
 
 
-def test_mosquitto_is_turned_away_with_another_scope(mosquitto, emulator, tmp_path):
+def test_mosquitto_is_refused_with_another_scope(mosquitto, emulator, tmp_path):
     token = a_token(tmp_path, emulator.enroll("gw-1"))
     assert mosquitto.register("gw-1", "-P", token, id_scope="0ne00FFFFFF").returncode == 5
 
 
-def test_mosquitto_is_let_in_at_the_hub_with_what_dpsd_hands_out(mosquitto, emulator, gateway):
+def test_the_hub_accepts_mosquitto_with_the_connection_from_dpsd(mosquitto, emulator, gateway):
     gateway.identity()
     gateway.start()
     gateway.wait_for(State="assigned")

@@ -276,6 +276,8 @@ static void the_section_Daemon_belongs_in_dpsd_conf(void **state) {
 /* --- faults and warnings -------------------------------------------------------------------------------- */
 
 #define AFTER(lines) MINIMUM lines
+#define TEXT_32 "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+#define TEXT_129 TEXT_32 TEXT_32 TEXT_32 TEXT_32 "z"
 /* The first line after MINIMUM is the sixth of the file. */
 static const struct remark_case {
         const char *promise;
@@ -302,11 +304,16 @@ static const struct remark_case {
           ":7: IdScope=\"a/b\": not an ID scope" },
         { "a registration ID has no space", CONF_ERROR, AFTER("[Provisioning]\nRegistrationId=a b\n"),
           ":7: RegistrationId=\"a b\": not a registration ID" },
+        { "quotes in a private value become single ones", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=\"a\" b\"\n"),
+          ":7: RegistrationId=\"'a' b'\": not a registration ID" },
+        { "a private value that is cut is still in quotes", CONF_ERROR,
+          AFTER("[Provisioning]\nRegistrationId=" TEXT_129 "\n"), "y\": not a registration ID" },
         { "a registration ID does not end with a dot", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a.\n"), "not a registration ID" },
         { "an unknown specifier is an error at once", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a-%{foo}\n"),
-          ":7: RegistrationId=\"a-%{foo}\": there is no specifier \"foo\"" },
+          ":7: RegistrationId=\"a-%{foo}\": there is no specifier 'foo'" },
         { "a lone percent sign is an error", CONF_ERROR, AFTER("[Provisioning]\nPayload={\"a\":\"5%\"}\n"),
           "a percent sign is written %%" },
         { "an endpoint has no scheme", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=https://a.b\n"),
@@ -360,7 +367,7 @@ static const struct remark_case {
         { "a CA file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nCaFile=ca.pem\n"),
           ":7: CaFile=ca.pem: must be the absolute path" },
         { "a method is one of three", CONF_ERROR, AFTER("Method=password\n"),
-          ":6: Method=password: there is no method \"password\"" },
+          ":6: Method=password: there is no method 'password'" },
         { "a symmetric key needs Key=", CONF_ERROR, WITHOUT_KEY, "Key= in [Attestation] is missing" },
         { "a certificate without Method= is explained", CONF_ERROR,
           WITHOUT_KEY "Certificate=/c\nPrivateKey=/k\n", "to use a certificate, set Method=x509" },

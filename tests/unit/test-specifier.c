@@ -100,13 +100,13 @@ static const struct syntax_case {
         { "a lone percent sign is an error", "100%", -EINVAL, "a percent sign is written %%" },
         { "a percent sign before a letter is an error", "%s", -EINVAL, "a percent sign is written %%" },
         { "an unfinished specifier is an error", "%{serial", -EINVAL, "a %{ has no matching }" },
-        { "an empty specifier is an error", "%{}", -EINVAL, "there is no specifier \"\"" },
-        { "an empty alternative is an error", "%{serial|}", -EINVAL, "there is no specifier \"\"" },
+        { "an empty specifier is an error", "%{}", -EINVAL, "there is no specifier ''" },
+        { "an empty alternative is an error", "%{serial|}", -EINVAL, "there is no specifier ''" },
         { "an unknown specifier is an error", "%{seriel}", -EINVAL,
-          "there is no specifier \"seriel\"; the specifiers are machine-id" },
+          "there is no specifier 'seriel'; the specifiers are machine-id" },
         { "a specifier with capitals is unknown", "%{Serial}", -EINVAL, "there is no specifier" },
         { "a specifier with spaces is unknown", "%{ serial }", -EINVAL, "there is no specifier" },
-        { "an unknown alternative is an error even after a known one", "%{serial|foo}", -EINVAL, "\"foo\"" },
+        { "an unknown alternative is an error even after a known one", "%{serial|foo}", -EINVAL, "'foo'" },
         { "mac needs an interface", "%{mac}", -EINVAL, "%{mac:…} needs the name of a network interface" },
         { "the name of an interface is not empty", "%{mac:}", -EINVAL,
           "needs the name of a network interface" },
@@ -134,7 +134,7 @@ static void check_syntax(void **state) {
 
 static void bad_syntax_is_an_error_when_expanding_too(void **state) {
         assert_int_equal(expand("%{mac:eth7}%{foo}"), -EINVAL);
-        assert_reason("there is no specifier \"foo\"");
+        assert_reason("there is no specifier 'foo'");
 }
 
 static void a_specifier_is_recognised(void **state) {
@@ -239,7 +239,7 @@ static void after_a_placeholder_in_the_device_tree_dmi_is_read(void **state) {
 static void the_reason_shows_the_placeholder(void **state) {
         put(PRODUCT_SERIAL, "Default string\n");
         assert_int_equal(expand("%{serial}"), -ENOENT);
-        assert_reason(PRODUCT_SERIAL " is a placeholder (\"Default string\")");
+        assert_reason(PRODUCT_SERIAL " is a placeholder ('Default string')");
 }
 
 static void the_uuid_is_that_of_the_product(void **state) {

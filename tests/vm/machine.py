@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The machine that the tests run on: it can sleep, and its clock can be set. So it must be one that nobody else uses."""
+"""The machine that the tests run on. It really sleeps, and its clock is really set, so nobody else may use it."""
 import pathlib
 import time
 
@@ -11,7 +11,7 @@ if "dps.tests" not in pathlib.Path("/proc/cmdline").read_text(encoding="ascii"):
 SEC = 1_000_000
 DAY = 86400
 YEAR = 365 * DAY
-ALARM = pathlib.Path("/sys/class/rtc/rtc0/wakealarm")  # in the time of a clock that no test sets
+ALARM = pathlib.Path("/sys/class/rtc/rtc0/wakealarm")  # by the hardware clock, which no test sets
 POWER = pathlib.Path("/sys/power/state")
 
 
@@ -20,26 +20,26 @@ def boottime():
 
 
 def asleep():
-    """Seconds slept since boot."""
+    """The seconds that the machine has slept since boot."""
     return boottime() - time.monotonic()
 
 
 def suspend(seconds):
-    """To memory, as a laptop whose lid is closed; at least so long, falling asleep included."""
+    """Suspends to memory, as when the lid of a laptop is closed, for at least so long; includes the time to fall asleep."""
     begin, slept = boottime(), asleep()
     ALARM.write_text("0\n", encoding="ascii")
-    ALARM.write_text(f"+{int(seconds) + 3}\n", encoding="ascii")  # it counts in whole seconds, and so is sleep counted
+    ALARM.write_text(f"+{int(seconds) + 3}\n", encoding="ascii")  # whole seconds, as sleep is counted
     POWER.write_text("mem\n", encoding="ascii")
     assert boottime() - begin >= seconds and asleep() - slept > 1, "the machine has not slept"
 
 
 def suspend_until(usec):
-    """Of the time of day."""
+    """Suspends until a time of day."""
     suspend(usec / SEC - time.time())
 
 
 class Clock:
-    """The time of day, right at first."""
+    """The time of day; it is right at first."""
 
     def __init__(self):
         self.right = time.time() - boottime()
@@ -48,7 +48,7 @@ class Clock:
         time.clock_settime(time.CLOCK_REALTIME, seconds_since_1970)
 
     def shift(self, seconds):
-        """To so much before or behind the right time."""
+        """Sets the clock to so many seconds after the right time, or before it if negative."""
         self.set(self.right + boottime() + seconds)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The clock is set, by the one call that does so: tests/integration/test_clock.py has what is to be done then in detail."""
+"""The clock is really set, by the system call for it. tests/integration/test_clock.py tests in detail what must happen then."""
 import time
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 from hostile import answer, once
 from machine import DAY, SEC, YEAR, clock
 
-EPOCH = DAY  # in 1970; the kernel takes no time that would have been before its boot
+EPOCH = DAY  # in 1970; the kernel accepts no time that would put its boot before 1970
 
 
 def assign(gateway, **options):
@@ -16,7 +16,7 @@ def assign(gateway, **options):
     return gateway.wait_for(State="assigned", Waiting="")
 
 
-def test_a_clock_of_1970_is_waited_for_and_acted_on_when_it_is_set(gateway, emulator, clock):
+def test_a_clock_of_1970_delays_the_registration_until_it_is_set(gateway, emulator, clock):
     clock.set(EPOCH)
     gateway.identity()
     gateway.start()
@@ -28,7 +28,7 @@ def test_a_clock_of_1970_is_waited_for_and_acted_on_when_it_is_set(gateway, emul
 
 
 @pytest.mark.parametrize("steps", [(2, 0), (-2, 0), (2, -2, 0)], ids=str)
-def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
+def test_clock_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, clock, steps):
     before = assign(gateway)
     for years in steps:
         clock.shift(years * YEAR)
@@ -41,7 +41,7 @@ def test_steps_of_years_lose_no_renewal_and_cause_no_burst(gateway, emulator, cl
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, clock):
+def test_a_clock_step_past_the_renewal_time_starts_the_renewal(gateway, emulator, clock):
     before = assign(gateway)
     clock.set(before["RenewAt"] / SEC + 1)
     gateway.wait_for(Healthy=True, check=lambda p: p["TokenExpiresAt"] > before["TokenExpiresAt"])
@@ -49,7 +49,7 @@ def test_a_renewal_comes_with_the_step_that_makes_it_due(gateway, emulator, cloc
 
 
 @pytest.mark.parametrize("days", [1, -1])
-def test_steps_shorten_no_wait(lone_gateway, make_peer, clock, days):
+def test_clock_steps_shorten_no_wait(lone_gateway, make_peer, clock, days):
     peer = make_peer("gateway", {"register": once(answer(429, retry_after=8))})
     lone_gateway.start()
     lone_gateway.wait_for(Waiting="throttled")
@@ -62,7 +62,7 @@ def test_steps_shorten_no_wait(lone_gateway, make_peer, clock, days):
 
 
 @pytest.mark.parametrize("days", [1, -1])
-def test_an_attempt_in_flight_outlives_a_step(gateway, emulator, clock, days):
+def test_an_attempt_in_flight_survives_a_clock_step(gateway, emulator, clock, days):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:normal,delay=4")
     gateway.identity(key=key)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The machine sleeps, and wakes up: what fell due meanwhile is made good at once, and once.
+"""The machine sleeps and wakes up: everything that was due during the sleep is done at once, and once.
 
-A timer that slept too would be late by more than what is waited for here.
+The tests wait less than a timer would be late that stops during sleep.
 """
 import json
 
@@ -9,7 +9,7 @@ import pytest
 
 from machine import SEC, suspend, suspend_until
 
-SHORT = {"TokenLifetime": "40s", "RenewBefore": "15s"}  # renewed after 25 to 33 seconds
+SHORT = {"TokenLifetime": "40s", "RenewBefore": "15s"}  # the token is renewed after 25 to 33 seconds
 
 
 def assign(gateway, **environment):
@@ -19,11 +19,11 @@ def assign(gateway, **environment):
 
 
 @pytest.mark.parametrize("until", ["RenewAt", "TokenExpiresAt"])
-def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulator, until):
+def test_a_renewal_due_during_sleep_is_made_once_right_after_waking(gateway, emulator, until):
     before = assign(gateway)
     suspend_until(before[until])
     after = gateway.wait_for(Healthy=True, check=lambda p: p["LastSuccessAt"] > before["LastSuccessAt"])
-    # 3: the one that had expired was replaced without waiting for DPS.
+    # 3 if the expired token was first replaced without waiting for DPS.
     assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Generation"] in (2, 3)
     assert len(emulator.requests("register")) == len(emulator.requests("connect")) == 2
     assert after["NextAttemptAt"] == after["RenewAt"] > after["LastSuccessAt"] > before[until]
@@ -33,15 +33,15 @@ def test_a_renewal_that_fell_due_asleep_is_made_at_once_and_once(gateway, emulat
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_the_watchdog_is_told_in_time_over_a_sleep(gateway):
-    """For systemd the time asleep does not count."""
+def test_the_watchdog_is_notified_in_time_after_a_sleep(gateway):
+    """systemd does not count the time of the sleep."""
     assign(gateway, WATCHDOG_USEC=16 * SEC)
     told = gateway.notify.lines.count("WATCHDOG=1")
     suspend(20)
     gateway.notify.wait_for("WATCHDOG=1", told + 1, timeout=16)
 
 
-def test_a_wait_that_ends_asleep_is_over_on_waking(gateway, emulator):
+def test_a_wait_that_ended_during_sleep_is_over_on_waking(gateway, emulator):
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:202,retry-after=42")
     gateway.identity(key=key)
@@ -54,7 +54,7 @@ def test_a_wait_that_ends_asleep_is_over_on_waking(gateway, emulator):
 
 
 def test_waking_shortens_no_wait(gateway, emulator):
-    """It counts the time asleep, and nothing else."""
+    """The time of the sleep counts as waiting; waking itself changes nothing."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", "register:429,retry-after=30")
     gateway.identity(key=key)
@@ -67,8 +67,8 @@ def test_waking_shortens_no_wait(gateway, emulator):
 
 
 @pytest.mark.parametrize("step", ["register", "poll"])
-def test_a_request_that_was_asked_before_is_not_waited_for(gateway, emulator, step):
-    """Nobody answers it any more; it is asked again."""
+def test_a_request_sent_before_sleep_is_sent_again_after_waking(gateway, emulator, step):
+    """Nobody answers the old request any more."""
     key = emulator.enroll("gateway")
     emulator.script("gateway", *(["register:202,retry-after=0"] if step == "poll" else []), f"{step}:silent")
     gateway.identity(key=key)
@@ -81,8 +81,8 @@ def test_a_request_that_was_asked_before_is_not_waited_for(gateway, emulator, st
     assert len(emulator.requests("register")) == (2 if step == "register" else 1)
 
 
-def test_waking_is_news_but_not_every_time(gateway, emulator):
-    """The network may be another one then: DPS is asked, up to three times an hour."""
+def test_waking_ends_a_wait_at_most_three_times_an_hour(gateway, emulator):
+    """The network may have changed during the sleep, so DPS is asked again, up to three times an hour."""
     key = emulator.enroll("gateway")
     (gateway.state / "gateway.json").write_text(json.dumps({"version": 1, "attempts": 8}))
     emulator.script("gateway", *["register:503"] * 9)
@@ -90,6 +90,6 @@ def test_waking_is_news_but_not_every_time(gateway, emulator):
     gateway.start()
     gateway.wait_for(check=lambda p: p["NextAttemptAt"] > 0 and p["LastErrorId"] == "service")
     for _ in range(6):
-        suspend(2)  # as long as that is spread by
+        suspend(2)  # at least as long as the spread of such attempts
         gateway.wait_for(State="provisioning", check=lambda p: p["NextAttemptAt"] > 0)
     assert 1 < len(emulator.requests("register")) <= 1 + 3

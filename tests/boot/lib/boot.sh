@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
-# For the tests that boot: an emulator beside dpsd, and gateways that are configured for it.
+# Functions for the boot tests: an emulator beside dpsd, and gateways that are configured for it.
 set -eu
 
 KEY=$(printf '%s' 'thirty-two bytes make a fine key' | base64)
@@ -11,7 +11,7 @@ fail() {
 	exit 1
 }
 
-# exits STATUS COMMAND…
+# exits STATUS COMMAND…: fails unless COMMAND exits with STATUS.
 exits() {
 	want=$1 code=0
 	shift
@@ -19,12 +19,12 @@ exits() {
 	[ "$code" = "$want" ] || fail "$*: exit status $code instead of $want"
 }
 
-# until_true COMMAND…: for what tells nobody that it changes.
+# until_true COMMAND…: polls, for conditions without an event to wait for.
 until_true() {
 	n=0
 	until "$@"; do
 		n=$((n + 1))
-		[ $n -lt 400 ] || fail "did not come true: $*"
+		[ $n -lt 400 ] || fail "never became true: $*"
 		sleep 0.05
 	done
 }
@@ -47,7 +47,7 @@ start_emulator() {
 	mkfifo /run/emulator.ready
 	dps-emulator --state="$EMULATOR" --enrollments="$EMULATOR.json" --port=8883 >/run/emulator.ready 2>/run/emulator.log &
 	emulator_pid=$!
-	# One line, when it is ready.
+	# The emulator writes one line when it is ready.
 	read -r _ </run/emulator.ready || { cat /run/emulator.log >&2; fail 'the emulator does not start'; }
 	[ -e /etc/dps/ca.pem ] || install -m 0644 "$EMULATOR/ca.pem" /etc/dps/ca.pem
 }
@@ -66,7 +66,7 @@ as_user() {
 	setpriv --reuid "$user" --regid "$user" --init-groups -- "$@"
 }
 
-# configure NAME REGISTRATION-ID [LINE…]; lines go to the end, which is [Attestation]
+# configure NAME REGISTRATION-ID [LINE…]: the lines are added at the end, in the section [Attestation].
 configure() {
 	name=$1 id=$2
 	shift 2
@@ -79,7 +79,7 @@ configure() {
 	} >"/etc/dps/$name.conf"
 }
 
-# A gateway that has its assignment.
+# Starts the emulator and dpsd, and waits until the gateway is assigned.
 provision() {
 	start_emulator
 	configure gateway gw-1
