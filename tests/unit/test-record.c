@@ -83,7 +83,7 @@ static void what_is_written_reads_the_same(void **state) {
 
         assert_int_equal(record_to_json(full, &text), 0);
         assert_int_equal(read_text(text), 0);
-        assert_int_equal(record_to_json(s, &again), 0);
+        assert_int_equal(record_to_json(record, &again), 0);
         assert_string_equal(text, again);
 
         assert_int_equal(record->assignment->method, METHOD_X509);
@@ -162,7 +162,7 @@ static void nothing_assigned_reads_as_nothing_assigned(void **state) {
 static void the_oldest_transition_is_forgotten(void **state) {
         record = record_new();
         for (unsigned i = 0; i < RECORD_TRANSITIONS_MAX + 2; i++)
-                assert_int_equal(record_add_transition(s, i, "renewed", NULL), 0);
+                assert_int_equal(record_add_transition(record, i, "renewed", NULL), 0);
 
         assert_int_equal(record->n_transitions, RECORD_TRANSITIONS_MAX);
         assert_int_equal(record->transitions[0].at_usec, 2);
@@ -171,7 +171,7 @@ static void the_oldest_transition_is_forgotten(void **state) {
 
 static void a_transition_is_one_harmless_line(void **state) {
         record = record_new();
-        assert_int_equal(record_add_transition(s, 1, "failed", "DPS said\n\x1b[2J"), 0);
+        assert_int_equal(record_add_transition(record, 1, "failed", "DPS said\n\x1b[2J"), 0);
         assert_string_equal(record->transitions[0].detail, "DPS said??[2J");
 }
 
