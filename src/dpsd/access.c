@@ -6,7 +6,6 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
-#include "dpsd/group.h"
 
 /*
  * A check is one request on its way through
@@ -53,6 +52,7 @@ typedef struct Check {
 } Check;
 
 struct Access {
+        const Groups *groups;
         void *userdata;
         Check *first, *last; /* in the order they came */
         unsigned n_at_polkit;
@@ -135,13 +135,14 @@ static Check *check_free(Check *c) {
 }
 DEFINE_FREEP(Check, check_free)
 
-int access_new(void *userdata, Access **ret) {
+int access_new(const Groups *groups, void *userdata, Access **ret) {
         Access *a;
 
         a = calloc(1, sizeof(*a));
         if (!a)
                 return -ENOMEM;
 
+        a->groups = groups;
         a->userdata = userdata;
         *ret = a;
         return 0;
@@ -205,12 +206,24 @@ static bool is_interactive(const Check *c) {
         return sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
 }
 
+/* Our own group takes the place of one that does not exist, as it does for the files. */
+static AccessVerdict check_by_group(const Check *c) {
+        gid_t gid;
+        int r = isempty(c->group) ? -ENOENT : groups_recall(c->access->groups, c->group, &gid);
+
+        if (r == -ENOENT)
+                gid = getegid();
+        else if (r <= 0) /* nobody knows yet who is a member */
+                return ACCESS_DENIED;
+        return access_by_group(c->right, gid, c->gids, c->n_gids);
+}
+
 static void check_read_polkit(Check *c, sd_bus_message *reply) {
         const sd_bus_error *trouble = sd_bus_message_get_error(reply);
         int authorized, challenge;
 
         if (trouble && access_polkit_is_missing(trouble->name, sd_bus_message_get_sender(reply))) {
-                check_end(c, access_by_group(c->right, group_to_gid(c->group ?: ""), c->gids, c->n_gids));
+                check_end(c, check_by_group(c));
                 return;
         }
         if (trouble) {

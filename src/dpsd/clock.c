@@ -2,13 +2,9 @@
 #include "dpsd/clock.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <sys/timex.h>
+#include <stdlib.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "build-config.h"
@@ -29,27 +25,25 @@
 /* Flash wears. */
 #define FLOOR_WRITE_INTERVAL_USEC USEC_PER_DAY
 
-#define TIME_T_MAX ((((time_t) 1 << (8 * sizeof(time_t) - 2)) - 1) * 2 + 1)
-
 #define SYNCHRONIZATION_POLL_USEC (2 * USEC_PER_SEC)
 
-/* The kernel lets its maximum error grow up to this while nobody disciplines the clock. STA_UNSYNC is not looked at:
- * it may be set only to keep the kernel's fingers off the RTC. */
-#define MAXERROR_UNSYNCHRONIZED 16000000
+#define SYNCHRONIZATION_POLL_ACCURACY_USEC (USEC_PER_SEC / 4)
 
 struct Clock {
-        int state_fd; /* a duplicate; -1: none */
+        World *world;
+        Folder *state; /* NULL: none */
         uint64_t floor_usec;
         uint64_t written_usec; /* the floor on disk; 0: none */
+        Work *writing;         /* NULL: the floor is not being written */
 
         clock_handler_t handler;
         void *userdata;
 
-        int jump_fd; /* a timer that never elapses, but is cancelled when somebody sets the clock */
-        sd_event_source *jump;
-        sd_event_source *poll; /* looks for synchronisation; off unless watched */
+        Timer *poll; /* looks for synchronisation; off unless watched */
         bool is_watched, was_synchronized;
 };
+
+/* --- the floor ---------------------------------------------------------------------------------------------- */
 
 static void clock_read_floor(Clock *c) {
         _cleanup_(freep) char *text = NULL;
@@ -57,10 +51,10 @@ static void clock_read_floor(Clock *c) {
         size_t size;
         int r;
 
-        if (c->state_fd < 0)
+        if (!c->state)
                 return;
 
-        r = file_read_at(c->state_fd, FLOOR_FILE, FLOOR_TEXT_MAX, &text, &size);
+        r = folder_read(c->state, FLOOR_FILE, FLOOR_TEXT_MAX, &text, &size);
         if (r == -ENOENT)
                 return;
         if (r < 0) {
@@ -81,105 +75,96 @@ static void clock_read_floor(Clock *c) {
         c->floor_usec = MAX(c->floor_usec, usec);
 }
 
-/* Not synced to the disk, which may be slow: a power cut costs at worst the floor, and that is only one of two. */
-static void clock_write_floor(Clock *c) {
+typedef struct FloorWrite {
+        Clock *clock; /* only for the loop */
+        Folder *folder;
+        uint64_t usec;
+        int r;
+} FloorWrite;
+
+/* Not synced to the disk: a power cut costs at worst the floor, and that is only one of two. */
+static void floor_run(void *task) {
+        FloorWrite *f = task;
         char text[FLOOR_TEXT_MAX];
-        int n, r;
+        int n;
 
-        if (c->state_fd < 0 || c->floor_usec < c->written_usec + FLOOR_WRITE_INTERVAL_USEC)
-                return;
+        n = snprintf(text, sizeof(text), "%" PRIu64 "\n", f->usec);
+        f->r = folder_write(f->folder, FLOOR_FILE, text, (size_t) n, 0600, (gid_t) -1);
+}
 
-        n = snprintf(text, sizeof(text), "%" PRIu64 "\n", c->floor_usec);
-        r = file_write_atomic(c->state_fd, FLOOR_FILE, text, (size_t) n, 0600, (gid_t) -1);
-        if (r < 0) {
+static void floor_done(void *task) {
+        _cleanup_(freep) FloorWrite *f = task;
+        Clock *c = f->clock;
+
+        c->writing = NULL;
+        if (f->r >= 0)
+                c->written_usec = f->usec;
+        else
                 log_debug("Clock: %s in the state directory cannot be written: %s; trying again when the "
                           "time is confirmed again",
-                          FLOOR_FILE, strerror(-r));
+                          FLOOR_FILE, strerror(-f->r));
+}
+
+static const WorkClass floor_class = {
+        .queue = WORK_DISK,
+        .run = floor_run,
+        .done = floor_done,
+        .free = free,
+};
+
+static void clock_write_floor(Clock *c) {
+        FloorWrite *f;
+
+        if (!c->state || c->writing || c->floor_usec < c->written_usec + FLOOR_WRITE_INTERVAL_USEC)
                 return;
-        }
-        c->written_usec = c->floor_usec;
+
+        /* Where there is no memory, the next confirmation does it. */
+        f = malloc(sizeof(*f));
+        if (!f)
+                return;
+        *f = (FloorWrite){ .clock = c, .folder = c->state, .usec = c->floor_usec };
+        if (work_begin(c->world, &floor_class, f, &c->writing) < 0)
+                free(f);
 }
 
-static int clock_arm_jump(Clock *c) {
-        const struct itimerspec never = { .it_value.tv_sec = TIME_T_MAX };
+/* --- synchronisation ---------------------------------------------------------------------------------------- */
 
-        /* ECANCELED: set again just now; armed it is all the same. */
-        if (timerfd_settime(c->jump_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 &&
-            errno != ECANCELED)
-                return -errno;
-        return 0;
-}
-
-static int clock_on_jump(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        uint64_t n_elapsed;
-        Clock *c = userdata;
-        int r;
-
-        if (read(fd, &n_elapsed, sizeof(n_elapsed)) < 0 && errno != ECANCELED)
-                return 0;
-
-        r = clock_arm_jump(c);
-        if (r < 0) {
-                log_warning("Clock: no more news of when it is set: %s", strerror(-r));
-                (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
-        }
-        c->handler(CLOCK_JUMPED, c->userdata);
-        return 0;
-}
-
-static int clock_on_poll(sd_event_source *source, uint64_t usec, void *userdata) {
+static void clock_on_poll(void *userdata) {
         Clock *c = userdata;
         bool was = c->was_synchronized;
 
-        (void) sd_event_source_set_time_relative(source, SYNCHRONIZATION_POLL_USEC);
-        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-
+        timer_set(c->poll, usec_add(world_now_usec(c->world, CLOCK_BOOTTIME), SYNCHRONIZATION_POLL_USEC),
+                  SYNCHRONIZATION_POLL_ACCURACY_USEC);
         c->was_synchronized = clock_is_synchronized(c);
         if (c->was_synchronized && !was)
                 c->handler(CLOCK_SYNCHRONIZED, c->userdata);
-        return 0;
 }
 
-static int clock_add_sources(Clock *c, sd_event *event) {
-        int r;
+void clock_watch_synchronization(Clock *c, bool on) {
+        if (c->is_watched == on)
+                return;
 
-        c->jump_fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-        if (c->jump_fd < 0)
-                return -errno;
-        r = clock_arm_jump(c);
-        if (r < 0)
-                return r;
-        r = sd_event_add_io(event, &c->jump, c->jump_fd, EPOLLIN, clock_on_jump, c);
-        if (r < 0)
-                return r;
-
-        r = sd_event_add_time_relative(event, &c->poll, CLOCK_BOOTTIME, 0, 0, clock_on_poll, c);
-        if (r < 0)
-                return r;
-        return sd_event_source_set_enabled(c->poll, SD_EVENT_OFF);
+        c->is_watched = on;
+        timer_set(c->poll, on ? 0 : USEC_INFINITY, 0);
 }
 
-int clock_new(sd_event *event, int state_fd, clock_handler_t handler, void *userdata, Clock **ret) {
+/* --- the clock ---------------------------------------------------------------------------------------------- */
+
+int clock_new(World *w, Folder *state, clock_handler_t handler, void *userdata, Clock **ret) {
         _cleanup_(clock_freep) Clock *c = NULL;
         int r;
 
         c = calloc(1, sizeof(*c));
         if (!c)
                 return -ENOMEM;
-        c->state_fd = c->jump_fd = -1;
+        c->world = w;
+        c->state = state;
         c->handler = handler;
         c->userdata = userdata;
-
-        if (state_fd >= 0) {
-                c->state_fd = fcntl(state_fd, F_DUPFD_CLOEXEC, 3);
-                if (c->state_fd < 0)
-                        return -errno;
-        }
         c->floor_usec = BUILD_TIME_USEC;
         clock_read_floor(c);
         c->was_synchronized = clock_is_synchronized(c);
-
-        r = clock_add_sources(c, event);
+        r = timer_new(w, clock_on_poll, c, &c->poll);
         if (r < 0)
                 return r;
 
@@ -191,10 +176,11 @@ Clock *clock_free(Clock *c) {
         if (!c)
                 return NULL;
 
-        sd_event_source_disable_unref(c->poll);
-        sd_event_source_disable_unref(c->jump);
-        closep(&c->jump_fd);
-        closep(&c->state_fd);
+        if (c->writing) {
+                work_wait(c->world, WORK_DISK);
+                work_forget(c->writing);
+        }
+        timer_free(c->poll);
         free(c);
         return NULL;
 }
@@ -204,17 +190,15 @@ bool clock_is_plausible(const Clock *c) {
 }
 
 bool clock_is_synchronized(const Clock *c) {
-        struct timex t = { .modes = 0 };
-
-        return adjtimex(&t) >= 0 && t.maxerror < MAXERROR_UNSYNCHRONIZED;
+        return world_is_synchronized(c->world);
 }
 
 uint64_t clock_behind_usec(const Clock *c) {
-        return usec_sub(c->floor_usec, now_usec(CLOCK_REALTIME));
+        return usec_sub(c->floor_usec, world_now_usec(c->world, CLOCK_REALTIME));
 }
 
 void clock_confirm(Clock *c) {
-        uint64_t usec = usec_sub(now_usec(CLOCK_REALTIME), FLOOR_SLACK_USEC);
+        uint64_t usec = usec_sub(world_now_usec(c->world, CLOCK_REALTIME), FLOOR_SLACK_USEC);
 
         if (usec > FLOOR_MAX_USEC)
                 return;
@@ -223,11 +207,6 @@ void clock_confirm(Clock *c) {
         clock_write_floor(c);
 }
 
-void clock_watch_synchronization(Clock *c, bool on) {
-        if (c->is_watched == on)
-                return;
-
-        c->is_watched = on;
-        (void) sd_event_source_set_time_relative(c->poll, 0);
-        (void) sd_event_source_set_enabled(c->poll, on ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+void clock_jumped(Clock *c) {
+        c->handler(CLOCK_JUMPED, c->userdata);
 }

@@ -3,8 +3,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 
 #include "basic/files.h"
 #include "basic/json.h"
@@ -12,7 +10,6 @@
 #include "basic/times.h"
 #include "config/conf.h"
 #include "dps/request.h"
-#include "dpsd/group.h"
 
 /*
  * The files of an identity are made in memory first, all of them, and then written: what refers to others comes last.
@@ -39,37 +36,27 @@ static const char *const file_names[_OUTPUT_MAX] = {
 };
 
 struct Outputs {
-        char *path;
-        int fd;
+        Folder *runtime;
 };
 
-int outputs_new(const char *directory, Outputs **ret) {
-        _cleanup_(outputs_freep) Outputs *o = NULL;
+int outputs_new(Folder *runtime, Outputs **ret) {
+        FileFacts facts;
+        Outputs *o;
         int r;
 
-        r = directory_make_path(directory, 0755);
+        r = folder_look(runtime, ".", &facts);
         if (r < 0)
                 return r;
         o = malloc(sizeof(*o));
         if (!o)
                 return -ENOMEM;
-        *o = (Outputs){ .path = strdup(directory), .fd = -1 };
-        if (!o->path)
-                return -ENOMEM;
-        o->fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (o->fd < 0)
-                return -errno;
+        *o = (Outputs){ .runtime = runtime };
 
-        *ret = TAKE_PTR(o);
+        *ret = o;
         return 0;
 }
 
 Outputs *outputs_free(Outputs *o) {
-        if (!o)
-                return NULL;
-
-        closep(&o->fd);
-        free(o->path);
         free(o);
         return NULL;
 }
@@ -123,7 +110,7 @@ static void derived_done(Derived *d) {
 }
 
 static int output_path(const Outputs *o, const char *name, OutputFile file, const char *content, char **ret) {
-        if (content && asprintf(ret, "%s/%s/%s", o->path, name, file_names[file]) < 0) {
+        if (content && asprintf(ret, "%s/%s/%s", o->runtime->path, name, file_names[file]) < 0) {
                 *ret = NULL;
                 return -ENOMEM;
         }
@@ -305,34 +292,31 @@ static int make_contents(const Outputs *o, const char *name, const Connection *c
 }
 
 /* Whether the file is already all that it should be. */
-static bool is_current(int fd, const char *name, const char *text, gid_t gid) {
+static bool is_current(Folder *f, const char *name, const char *text, gid_t gid) {
         _cleanup_(erase_and_freep) char *old = NULL;
-        struct stat st;
+        FileFacts facts;
         size_t size;
 
-        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_gid != gid ||
-            (st.st_mode & 07777) != OUTPUT_MODE || (size_t) st.st_size != strlen(text))
+        if (folder_look(f, name, &facts) < 0 || !facts.is_regular || facts.gid != gid ||
+            facts.mode != OUTPUT_MODE || facts.size != strlen(text))
                 return false;
-        return file_read_at(fd, name, strlen(text), &old, &size) >= 0 && size == strlen(text) &&
+        return folder_read(f, name, strlen(text), &old, &size) >= 0 && size == strlen(text) &&
                streq(old, text);
 }
 
-static int remove_file(int fd, const char *name) {
-        return unlinkat(fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int write_contents(int fd, const Contents *c) {
-        struct stat st;
+static int write_contents(Folder *f, const Contents *c) {
+        FileFacts facts;
         int r;
 
-        if (fstat(fd, &st) < 0)
-                return -errno;
+        r = folder_look(f, ".", &facts);
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < _OUTPUT_MAX; i++) {
                 const char *text = c->texts[i];
 
-                if (!text || is_current(fd, file_names[i], text, st.st_gid))
+                if (!text || is_current(f, file_names[i], text, facts.gid))
                         continue;
-                r = file_write_atomic(fd, file_names[i], text, strlen(text), OUTPUT_MODE, st.st_gid);
+                r = folder_write(f, file_names[i], text, strlen(text), OUTPUT_MODE, facts.gid);
                 if (r < 0)
                         return r;
         }
@@ -340,66 +324,53 @@ static int write_contents(int fd, const Contents *c) {
 }
 
 /* All that have no contents; the first failure is told, and does not keep the others. */
-static int remove_others(int fd, const Contents *c) {
+static int remove_others(Folder *f, const Contents *c) {
         int r = 0;
 
         for (size_t i = _OUTPUT_MAX; i-- > 0;) {
-                int k = c->texts[i] ? 0 : remove_file(fd, file_names[i]);
+                int k = c->texts[i] ? 0 : folder_remove(f, file_names[i]);
 
-                if (r >= 0)
+                if (r >= 0 && k != -ENOENT)
                         r = k;
         }
         return r;
 }
 
-static int open_output(const Outputs *o, const char *name) {
-        int fd = openat(o->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-
-        return fd < 0 ? -errno : fd;
-}
-
-int outputs_prepare(Outputs *o, const char *name, const char *group, gid_t *ret_gid) {
-        _cleanup_(closep) int fd = -1;
-        gid_t gid = group_to_gid(group);
-        bool is_given = true;
+int outputs_prepare(Outputs *o, const char *name, gid_t gid) {
+        _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
-        r = directory_make_at(o->fd, name, DIRECTORY_MODE, gid, &fd);
-        if (r == -EPERM && gid != getegid()) {
-                gid = getegid();
-                is_given = false;
-                r = directory_make_at(o->fd, name, DIRECTORY_MODE, gid, &fd);
-        }
-        if (r < 0)
+        r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, gid, &f);
+        if (r != -EPERM || gid == getegid())
                 return r;
-        (void) directory_remove_temporaries(fd);
 
-        if (ret_gid)
-                *ret_gid = gid;
-        return !is_given;
+        r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, getegid(), &f);
+        return r < 0 ? r : 1;
 }
 
 int outputs_publish(Outputs *o, const char *name, const Connection *connection) {
         _cleanup_(contents_done) Contents contents = { 0 };
-        _cleanup_(closep) int fd = open_output(o, name);
+        _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
-        if (fd < 0)
-                return fd;
+        r = folder_open_folder(o->runtime, name, &f);
+        if (r < 0)
+                return r;
         r = make_contents(o, name, connection, &contents);
         if (r < 0)
                 return r;
-        r = write_contents(fd, &contents);
+        r = write_contents(f, &contents);
         if (r < 0)
                 return r;
-        return remove_others(fd, &contents);
+        return remove_others(f, &contents);
 }
 
 int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size) {
-        _cleanup_(closep) int fd = open_output(o, name);
+        _cleanup_(folder_freep) Folder *f = NULL;
+        int r;
 
-        return fd < 0 ? fd
-                      : file_read_at(fd, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, ret, ret_size);
+        r = folder_open_folder(o->runtime, name, &f);
+        return r < 0 ? r : folder_read(f, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, ret, ret_size);
 }
 
 int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
@@ -408,14 +379,14 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         _cleanup_(json_freep) json_object *connection = NULL;
         uint64_t generation, expires_at = 0;
         json_object *expiry;
-        const char *defect;
+        const char *reason;
         size_t size;
         int r;
 
         r = outputs_read_connection(o, name, &text, &size);
         if (r < 0)
                 return r;
-        r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &defect);
+        r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &reason);
         if (r < 0)
                 return r;
         if (json_u64(json_member(connection, "generation"), INT64_MAX, &generation) < 0)
@@ -432,14 +403,25 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         return 0;
 }
 
+static void remove_unfinished(Folder *f) {
+        _cleanup_(strv_freep) char **names = NULL;
+
+        if (folder_list(f, file_is_temporary, &names) < 0)
+                return;
+        STRV_FOREACH(name, names)
+                (void) folder_remove(f, *name);
+}
+
 int outputs_clear(Outputs *o, const char *name) {
         static const Contents nothing = { 0 };
-        _cleanup_(closep) int fd = open_output(o, name);
+        _cleanup_(folder_freep) Folder *f = NULL;
+        int r;
 
-        if (fd < 0)
-                return fd == -ENOENT ? 0 : fd;
-        (void) directory_remove_temporaries(fd);
-        return remove_others(fd, &nothing);
+        r = folder_open_folder(o->runtime, name, &f);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        remove_unfinished(f);
+        return remove_others(f, &nothing);
 }
 
 static bool is_foreign(const char *name) {
@@ -450,17 +432,18 @@ static bool is_foreign(const char *name) {
 }
 
 int outputs_list(const Outputs *o, char ***ret) {
-        return directory_list(o->fd, conf_name_is_valid, ret);
+        return folder_list(o->runtime, conf_name_is_valid, ret);
 }
 
 bool outputs_is_ours(const Outputs *o, const char *name) {
         _cleanup_(strv_freep) char **foreign = NULL;
-        _cleanup_(closep) int fd = open_output(o, name);
-        struct stat st;
+        _cleanup_(folder_freep) Folder *f = NULL;
+        FileFacts facts;
 
-        return fd >= 0 && fstat(fd, &st) >= 0 && st.st_uid == geteuid() &&
-               (st.st_mode & 07777) == DIRECTORY_MODE && directory_list(fd, is_foreign, &foreign) >= 0 &&
-               !foreign;
+        if (folder_open_folder(o->runtime, name, &f) < 0 || folder_look(f, ".", &facts) < 0)
+                return false;
+        return facts.uid == geteuid() && facts.mode == DIRECTORY_MODE &&
+               folder_list(f, is_foreign, &foreign) >= 0 && !foreign;
 }
 
 int outputs_remove(Outputs *o, const char *name) {
@@ -469,5 +452,6 @@ int outputs_remove(Outputs *o, const char *name) {
         r = outputs_clear(o, name);
         if (r < 0)
                 return r;
-        return unlinkat(o->fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+        r = folder_remove_folder(o->runtime, name);
+        return r == -ENOENT ? 0 : r;
 }

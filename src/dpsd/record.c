@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/state.h"
+#include "dpsd/record.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,25 +10,30 @@
 #include "dps/request.h"
 
 /*
- * One flat object, its members named as the contract names them. The file may have been changed by anybody who can
- * write there, and may be of another version. A value that cannot be makes it foreign; only of a newer version it is
- * as missing, because that version may know more words than we do.
+ * One flat object, its members named as the contract names them. Anybody who can write there may have changed the file, and
+ * another version may have written it. A value that is not allowed makes the whole file foreign. In a file of a newer version
+ * such a value is left out, because that version may know more words than we do.
  */
 
 #define TEXT_MAX 256
 #define USEC_MAX ((uint64_t) INT64_MAX)
-/* Of what is counted: there is always room for one more, or a failure would not be seen as a new one. */
+/* The largest count that is read or written: there is room for one more, or a further failure would not be noticed. */
 #define COUNT_MAX ((uint64_t) INT32_MAX)
 
 /* --- objects ------------------------------------------------------------------------------------------------ */
 
+static const char *const hub_auth_names[_HUB_AUTH_MAX] = {
+        [HUB_AUTH_SAS] = "sas",
+        [HUB_AUTH_X509] = "x509",
+};
+
 /* Where an assignment has its texts. */
 static const uint8_t assignment_texts[] = {
-        offsetof(Assignment, id_scope),      offsetof(Assignment, registration_id),
-        offsetof(Assignment, endpoint),      offsetof(Assignment, hub),
-        offsetof(Assignment, device_id),     offsetof(Assignment, substatus),
-        offsetof(Assignment, payload),       offsetof(Assignment, registration_state),
-        offsetof(Assignment, credential_id),
+        offsetof(Assignment, id_scope),    offsetof(Assignment, registration_id),
+        offsetof(Assignment, endpoint),    offsetof(Assignment, hub),
+        offsetof(Assignment, device_id),   offsetof(Assignment, substatus),
+        offsetof(Assignment, payload),     offsetof(Assignment, registration_state),
+        offsetof(Assignment, fingerprint),
 };
 
 static char **text_of(const Assignment *a, size_t k) {
@@ -63,8 +68,21 @@ Assignment *assignment_copy(const Assignment *a) {
         return is_whole ? c : assignment_free(c);
 }
 
-State *state_new(void) {
-        return calloc(1, sizeof(State));
+const char *hub_auth_to_string(HubAuth a) {
+        return hub_auth_names[a];
+}
+
+int hub_auth_from_string(const char *word, HubAuth *ret) {
+        for (HubAuth a = 0; a < _HUB_AUTH_MAX; a++)
+                if (streq(word, hub_auth_names[a])) {
+                        *ret = a;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+Record *record_new(void) {
+        return calloc(1, sizeof(Record));
 }
 
 static void transition_done(Transition *t) {
@@ -73,47 +91,68 @@ static void transition_done(Transition *t) {
         *t = (Transition){ 0 };
 }
 
-State *state_free(State *s) {
-        if (!s)
+Record *record_free(Record *record) {
+        if (!record)
                 return NULL;
 
-        assignment_free(s->assignment);
-        for (unsigned i = 0; i < s->n_transitions; i++)
-                transition_done(&s->transitions[i]);
-        free(s->transitions);
-        free(s);
+        assignment_free(record->assignment);
+        for (unsigned i = 0; i < record->n_transitions; i++)
+                transition_done(&record->transitions[i]);
+        free(record->transitions);
+        free(record);
         return NULL;
 }
 
 /* Room for one more at the end; the oldest has to go where there are too many. */
-static int make_room(State *s) {
+static int make_room(Record *record) {
         Transition *transitions;
 
-        if (s->n_transitions == STATE_TRANSITIONS_MAX) {
-                transition_done(&s->transitions[0]);
-                memmove(s->transitions, s->transitions + 1, sizeof(*s->transitions) * --s->n_transitions);
+        if (record->n_transitions == RECORD_TRANSITIONS_MAX) {
+                transition_done(&record->transitions[0]);
+                memmove(record->transitions, record->transitions + 1,
+                        sizeof(*record->transitions) * --record->n_transitions);
                 return 0;
         }
 
-        transitions = reallocarray(s->transitions, s->n_transitions + 1, sizeof(*transitions));
+        transitions = reallocarray(record->transitions, record->n_transitions + 1, sizeof(*transitions));
         if (!transitions)
                 return -ENOMEM;
-        s->transitions = transitions;
+        record->transitions = transitions;
         return 0;
 }
 
-int state_add_transition(State *s, uint64_t at_usec, const char *state, const char *detail) {
+int record_add_transition(Record *record, uint64_t at_usec, const char *state, const char *detail) {
         Transition t = { .at_usec = at_usec };
 
         t.state = text_for_people(state, strlen(state), TEXT_MAX);
         t.detail = text_for_people(detail ?: "", strlen(detail ?: ""), TEXT_MAX);
-        if (!t.state || !t.detail || make_room(s) < 0) {
+        if (!t.state || !t.detail || make_room(record) < 0) {
                 transition_done(&t);
                 return -ENOMEM;
         }
 
-        s->transitions[s->n_transitions++] = t;
+        record->transitions[record->n_transitions++] = t;
         return 0;
+}
+
+Record *record_copy(const Record *record) {
+        _cleanup_(record_freep) Record *c = malloc(sizeof(*c));
+
+        if (!c)
+                return NULL;
+        *c = *record;
+        c->transitions = NULL;
+        c->n_transitions = 0;
+        c->assignment = record->assignment ? assignment_copy(record->assignment) : NULL;
+        if (record->assignment && !c->assignment)
+                return NULL;
+        for (unsigned i = 0; i < record->n_transitions; i++) {
+                const Transition *t = &record->transitions[i];
+
+                if (record_add_transition(c, t->at_usec, t->state, t->detail) < 0)
+                        return NULL;
+        }
+        return TAKE_PTR(c);
 }
 
 /* --- what a value must be ----------------------------------------------------------------------------------- */
@@ -132,6 +171,10 @@ static bool credential_id_is_valid(const char *text) {
         return strlen(text) <= 64 && !text[strspn(text, "0123456789abcdef")];
 }
 
+static bool fingerprint_is_valid(const char *text) {
+        return *text && credential_id_is_valid(text);
+}
+
 static bool text_is_valid(const char *text) {
         for (const char *p = text; *p; p++)
                 if (iscntrl((unsigned char) *p))
@@ -145,6 +188,12 @@ static bool method_is_valid(const char *word) {
         return method_from_string(word, &m) >= 0;
 }
 
+static bool hub_auth_is_valid(const char *word) {
+        HubAuth a;
+
+        return hub_auth_from_string(word, &a) >= 0;
+}
+
 /* --- the members -------------------------------------------------------------------------------------------- */
 
 typedef enum MemberType {
@@ -152,12 +201,13 @@ typedef enum MemberType {
         MEMBER_JSON,   /* char *, JSON text of any kind */
         MEMBER_OBJECT, /* char *, JSON text of an object */
         MEMBER_METHOD, /* Method */
+        MEMBER_HUB_AUTH,
         MEMBER_U64,
         MEMBER_U32,
 } MemberType;
 
 typedef struct Member {
-        const char *name, *defect;
+        const char *name, *reason;
         MemberType type;
         size_t offset;
         bool (*is_valid)(const char *);
@@ -171,6 +221,7 @@ static const Member assignment_members[] = {
         MEMBER("registrationId", MEMBER_TEXT, Assignment, registration_id, dps_registration_id_is_valid),
         MEMBER("endpoint", MEMBER_TEXT, Assignment, endpoint, endpoint_is_valid),
         MEMBER("method", MEMBER_METHOD, Assignment, method, method_is_valid),
+        MEMBER("hubAuthentication", MEMBER_HUB_AUTH, Assignment, hub_auth, hub_auth_is_valid),
         MEMBER("assignedHub", MEMBER_TEXT, Assignment, hub, dps_host_name_is_valid),
         MEMBER("deviceId", MEMBER_TEXT, Assignment, device_id, dps_device_id_is_valid),
         MEMBER("substatus", MEMBER_TEXT, Assignment, substatus, text_is_valid),
@@ -181,20 +232,24 @@ static const Member assignment_members[] = {
         MEMBER("tokenExpiresAt", MEMBER_U64, Assignment, token_expires_at_usec, NULL),
         MEMBER("renewAt", MEMBER_U64, Assignment, renew_at_usec, NULL),
         MEMBER("credential", MEMBER_U32, Assignment, credential, NULL),
-        MEMBER("credentialId", MEMBER_TEXT, Assignment, credential_id, credential_id_is_valid),
+        MEMBER("credentialFingerprint", MEMBER_TEXT, Assignment, fingerprint, fingerprint_is_valid),
 };
 
-static const Member state_members[] = {
-        MEMBER("attempts", MEMBER_U32, State, attempts, NULL),
-        MEMBER("finals", MEMBER_U32, State, finals, NULL),
-        MEMBER("nextAttemptAt", MEMBER_U64, State, next_attempt_at_usec, NULL),
-        MEMBER("notBefore", MEMBER_U64, State, not_before_usec, NULL),
-        MEMBER("lastPollAt", MEMBER_U64, State, last_poll_at_usec, NULL),
-        MEMBER("polls", MEMBER_U32, State, polls, NULL),
-        MEMBER("lastGeneration", MEMBER_U64, State, last_generation, NULL),
-        MEMBER("lastSuccessAt", MEMBER_U64, State, last_success_at_usec, NULL),
-        MEMBER("lastErrorAt", MEMBER_U64, State, error_at_usec, NULL),
-        MEMBER("failingSince", MEMBER_U64, State, failing_since_usec, NULL),
+/* What older versions wrote and read: of a certificate it is the fingerprint, of a key the digest of a token. */
+static const Member credential_id_member = { "credentialId", "its credentialId makes no sense", MEMBER_TEXT,
+                                             0, credential_id_is_valid };
+
+static const Member record_members[] = {
+        MEMBER("attempts", MEMBER_U32, Record, attempts, NULL),
+        MEMBER("finals", MEMBER_U32, Record, finals, NULL),
+        MEMBER("nextAttemptAt", MEMBER_U64, Record, next_attempt_at_usec, NULL),
+        MEMBER("notBefore", MEMBER_U64, Record, not_before_usec, NULL),
+        MEMBER("lastPollAt", MEMBER_U64, Record, last_poll_at_usec, NULL),
+        MEMBER("polls", MEMBER_U32, Record, polls, NULL),
+        MEMBER("lastGeneration", MEMBER_U64, Record, last_generation, NULL),
+        MEMBER("lastSuccessAt", MEMBER_U64, Record, last_success_at_usec, NULL),
+        MEMBER("lastErrorAt", MEMBER_U64, Record, error_at_usec, NULL),
+        MEMBER("failingSince", MEMBER_U64, Record, failing_since_usec, NULL),
 };
 
 static const Member transition_members[] = {
@@ -218,6 +273,8 @@ static int add_member(json_object *object, const Member *m, const void *thing) {
                 return json_add_text(object, m->name, *(char *const *) field);
         case MEMBER_METHOD:
                 return json_add_string(object, m->name, method_to_string(*(const Method *) field));
+        case MEMBER_HUB_AUTH:
+                return json_add_string(object, m->name, hub_auth_to_string(*(const HubAuth *) field));
         case MEMBER_U64:
                 return json_add_u64(object, m->name, MIN(*(const uint64_t *) field, USEC_MAX));
         case MEMBER_U32:
@@ -236,19 +293,29 @@ static int add_members(json_object *object, const Member *members, size_t n, con
         return 0;
 }
 
-static int add_transitions(json_object *object, const State *s) {
+static int add_assignment(json_object *object, const Assignment *a) {
+        int r = add_members(object, assignment_members, ELEMENTSOF(assignment_members), a);
+
+        if (r < 0 || a->method != METHOD_X509)
+                return r;
+        /* An older version that reads this would otherwise think that the certificate is another one. */
+        return add_member(object, &credential_id_member, &a->fingerprint);
+}
+
+static int add_transitions(json_object *object, const Record *record) {
         json_object *list = json_object_new_array();
         int r;
 
         r = json_add(object, "transitions", list);
-        for (unsigned i = 0; r >= 0 && i < s->n_transitions; i++) {
+        for (unsigned i = 0; r >= 0 && i < record->n_transitions; i++) {
                 json_object *o = json_object_new_object();
 
                 if (!o || json_object_array_add(list, o) < 0) {
                         json_object_put(o);
                         return -ENOMEM;
                 }
-                r = add_members(o, transition_members, ELEMENTSOF(transition_members), &s->transitions[i]);
+                r = add_members(o, transition_members, ELEMENTSOF(transition_members),
+                                &record->transitions[i]);
         }
         return r;
 }
@@ -272,35 +339,35 @@ static int add_error(json_object *object, const DpsError *e) {
         return r < 0 ? r : json_add_string(o, "message", e->message);
 }
 
-int state_to_json(const State *s, char **ret) {
+int record_to_json(const Record *record, char **ret) {
         _cleanup_(json_freep) json_object *o = json_object_new_object();
         _cleanup_(freep) char *text = NULL;
         int r;
 
         if (!o)
                 return -ENOMEM;
-        r = json_add_u64(o, "version", STATE_VERSION);
+        r = json_add_u64(o, "version", RECORD_VERSION);
         if (r < 0)
                 return r;
-        if (s->assignment) {
-                r = add_members(o, assignment_members, ELEMENTSOF(assignment_members), s->assignment);
+        if (record->assignment) {
+                r = add_assignment(o, record->assignment);
                 if (r < 0)
                         return r;
         }
-        r = add_members(o, state_members, ELEMENTSOF(state_members), s);
+        r = add_members(o, record_members, ELEMENTSOF(record_members), record);
         if (r < 0)
                 return r;
-        r = add_error(o, &s->error);
+        r = add_error(o, &record->error);
         if (r < 0)
                 return r;
-        r = add_transitions(o, s);
+        r = add_transitions(o, record);
         if (r < 0)
                 return r;
 
         r = json_to_text(o, &text);
         if (r < 0)
                 return r;
-        if (strlen(text) > STATE_SIZE_MAX)
+        if (strlen(text) > RECORD_SIZE_MAX)
                 return -EFBIG;
         *ret = TAKE_PTR(text);
         return 0;
@@ -310,7 +377,7 @@ int state_to_json(const State *s, char **ret) {
 
 typedef struct Reader {
         bool is_newer;      /* what we do not understand is as missing */
-        const char *defect; /* the first; a literal */
+        const char *reason; /* the first; a literal */
 } Reader;
 
 static int read_text(const char *text, char **ret) {
@@ -318,7 +385,7 @@ static int read_text(const char *text, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-/* -EINVAL: the value cannot be. */
+/* -EINVAL: the value is not allowed. */
 static int read_value(json_object *o, const Member *m, void *field) {
         const char *text = json_string(o);
         uint64_t number;
@@ -333,6 +400,8 @@ static int read_value(json_object *o, const Member *m, void *field) {
                 return json_object_is_type(o, json_type_object) ? json_to_text(o, field) : -EINVAL;
         case MEMBER_METHOD:
                 return text && m->is_valid(text) ? method_from_string(text, field) : -EINVAL;
+        case MEMBER_HUB_AUTH:
+                return text && m->is_valid(text) ? hub_auth_from_string(text, field) : -EINVAL;
         case MEMBER_U64:
                 return json_u64(o, USEC_MAX, field) < 0 ? -EINVAL : 0;
         case MEMBER_U32:
@@ -356,63 +425,74 @@ static int read_members(Reader *reader, json_object *object, const Member *membe
                 if (r == -ENOMEM)
                         return r;
                 if (r < 0 && !reader->is_newer)
-                        reader->defect = reader->defect ?: members[i].defect;
+                        reader->reason = reader->reason ?: members[i].reason;
         }
         return 0;
 }
 
-static int fill_empty(char **text) {
-        if (*text)
-                return 0;
-        return read_text("", text);
+static int read_what_older_versions_wrote(Reader *reader, json_object *object, Assignment *a) {
+        _cleanup_(freep) char *id = NULL;
+        int r;
+
+        r = read_members(reader, object, &credential_id_member, 1, &id);
+        if (r < 0)
+                return r;
+        if (a->method == METHOD_X509 && !a->fingerprint && !isempty(id))
+                a->fingerprint = TAKE_PTR(id);
+        if (a->hub_auth == _HUB_AUTH_MAX)
+                a->hub_auth = a->method == METHOD_X509 ? HUB_AUTH_X509 : HUB_AUTH_SAS;
+        return 0;
 }
 
-/* One that lacks what makes it one is none. */
-static int read_assignment(Reader *reader, json_object *object, State *s) {
+/* An assignment that lacks a hub, a device id, or whose it is, is not usable, and is left out. */
+static int read_assignment(Reader *reader, json_object *object, Record *record) {
         _cleanup_(assignment_freep) Assignment *a = calloc(1, sizeof(Assignment));
         int r;
 
         if (!a)
                 return -ENOMEM;
         a->method = _METHOD_MAX;
+        a->hub_auth = _HUB_AUTH_MAX;
         r = read_members(reader, object, assignment_members, ELEMENTSOF(assignment_members), a);
+        if (r >= 0)
+                r = read_what_older_versions_wrote(reader, object, a);
         if (r < 0)
                 return r;
         if (!a->id_scope || !a->registration_id || !a->endpoint || a->method == _METHOD_MAX || !a->hub ||
             !a->device_id)
                 return 0;
 
-        if (fill_empty(&a->substatus) < 0 || fill_empty(&a->credential_id) < 0)
+        if (!a->substatus && read_text("", &a->substatus) < 0)
                 return -ENOMEM;
-        s->assignment = TAKE_PTR(a);
+        record->assignment = TAKE_PTR(a);
         return 0;
 }
 
-static int read_transition(Reader *reader, json_object *object, State *s) {
+static int read_transition(Reader *reader, json_object *object, Record *record) {
         Transition t = { 0 };
         int r;
 
         r = read_members(reader, object, transition_members, ELEMENTSOF(transition_members), &t);
         if (r >= 0 && t.state)
-                r = state_add_transition(s, t.at_usec, t.state, t.detail);
+                r = record_add_transition(record, t.at_usec, t.state, t.detail);
         transition_done(&t);
         return r;
 }
 
-static int read_transitions(Reader *reader, json_object *list, State *s) {
+static int read_transitions(Reader *reader, json_object *list, Record *record) {
         size_t n;
 
         if (!list)
                 return 0;
         if (!json_object_is_type(list, json_type_array)) {
                 if (!reader->is_newer)
-                        reader->defect = reader->defect ?: "its transitions are no list";
+                        reader->reason = reader->reason ?: "its transitions are no list";
                 return 0;
         }
 
         n = json_object_array_length(list);
         for (size_t i = 0; i < n; i++) {
-                int r = read_transition(reader, json_object_array_get_idx(list, i), s);
+                int r = read_transition(reader, json_object_array_get_idx(list, i), record);
 
                 if (r < 0)
                         return r;
@@ -434,7 +514,7 @@ static void copy_safely(json_object *o, char *ret, size_t size) {
         (void) snprintf(ret, size, "%s", safe ?: "");
 }
 
-/* It only informs: what it does not make sense of is as missing. */
+/* It only informs people: what makes no sense is left out. */
 static void read_error(json_object *object, DpsError *ret) {
         const char *id = json_string(json_member(object, "id"));
         const char *step = json_string(json_member(object, "step"));
@@ -451,27 +531,27 @@ static void read_error(json_object *object, DpsError *ret) {
         *ret = e;
 }
 
-static int read_all(Reader *reader, json_object *object, State *s) {
+static int read_all(Reader *reader, json_object *object, Record *record) {
         int r;
 
-        r = read_assignment(reader, object, s);
+        r = read_assignment(reader, object, record);
         if (r < 0)
                 return r;
-        r = read_members(reader, object, state_members, ELEMENTSOF(state_members), s);
+        r = read_members(reader, object, record_members, ELEMENTSOF(record_members), record);
         if (r < 0)
                 return r;
-        read_error(json_member(object, "lastError"), &s->error);
-        return read_transitions(reader, json_member(object, "transitions"), s);
+        read_error(json_member(object, "lastError"), &record->error);
+        return read_transitions(reader, json_member(object, "transitions"), record);
 }
 
-int state_from_json(const char *text, size_t size, State **ret, const char **ret_why) {
+int record_from_json(const char *text, size_t size, Record **ret, const char **ret_why) {
         _cleanup_(json_freep) json_object *object = NULL;
-        _cleanup_(state_freep) State *s = NULL;
+        _cleanup_(record_freep) Record *record = NULL;
         Reader reader = { 0 };
         uint64_t version;
         int r;
 
-        r = json_read_object(text, size, STATE_SIZE_MAX, &object, ret_why);
+        r = json_read_object(text, size, RECORD_SIZE_MAX, &object, ret_why);
         if (r < 0)
                 return r;
         if (json_u64(json_member(object, "version"), INT32_MAX, &version) < 0 || version == 0) {
@@ -479,18 +559,18 @@ int state_from_json(const char *text, size_t size, State **ret, const char **ret
                 return -EBADMSG;
         }
 
-        s = state_new();
-        if (!s)
+        record = record_new();
+        if (!record)
                 return -ENOMEM;
-        reader.is_newer = version > STATE_VERSION;
-        r = read_all(&reader, object, s);
+        reader.is_newer = version > RECORD_VERSION;
+        r = read_all(&reader, object, record);
         if (r < 0)
                 return r;
-        if (reader.defect) {
-                *ret_why = reader.defect;
+        if (reader.reason) {
+                *ret_why = reader.reason;
                 return -EBADMSG;
         }
 
-        *ret = TAKE_PTR(s);
+        *ret = TAKE_PTR(record);
         return 0;
 }

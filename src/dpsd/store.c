@@ -2,27 +2,60 @@
 #include "dpsd/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "config/conf.h"
 #include "config/why.h"
-#include "dpsd/writer.h"
+
+/*
+ *      store_save() ──> waiting ──> a commit, in the worker ──> its saves are told, one in each turn of the loop
+ *                          ^── overtaken here
+ *
+ * One commit at a time is on its way; those before it may still have saves to tell.
+ */
 
 #define SUFFIX ".json"
-#define LOCK_NAME ".lock"
-#define NOTES_NAME ".waits"
+
+/* Who is told of the first of many knows it soon, and only so many files are open. */
+#define COMMIT_MAX 64
+
+/* Who wants to know. */
+typedef struct Waiter {
+        struct Waiter *next;
+        store_handler_t handler;
+        void *userdata;
+} Waiter;
+
+/* A file to be written. */
+typedef struct Save {
+        struct Save *next;
+        char *file, *text;
+        Waiter *waiters;
+        int r;
+} Save;
+
+typedef struct SaveList {
+        Save *first, *last;
+} SaveList;
+
+typedef struct Commit {
+        struct Commit *next; /* the one begun after it */
+        Store *store;
+        Work *work;
+        SaveList saves;
+
+        Folder *folder;    /* the worker needs no more than these */
+        FileCommit *files; /* of the saves, in their order */
+        size_t n;
+} Commit;
 
 struct Store {
-        sd_event *event;
-        char *path;
-        int directory_fd, lock_fd; /* -1: there can be none, for now */
-        int notes_fd;              /* -1: there can be none */
-        Writer *writer;            /* from the first save on */
+        World *world;
+        Folder *state, *notes; /* `notes` may be NULL */
+        SaveList waiting;
+        Commit *commits; /* whose saves are not all told, oldest first */
+        Commit *writing; /* the last of them, if it is not known to have run */
 };
 
 static int file_name(const char *name, const char *suffix, char **ret) {
@@ -36,220 +69,340 @@ static int file_name(const char *name, const char *suffix, char **ret) {
         return 0;
 }
 
-/* --- the directory ------------------------------------------------------------------------------------------ */
+/* --- saves -------------------------------------------------------------------------------------------------- */
 
-static bool is_refusal(int r) {
-        return r == -EROFS || r == -EACCES || r == -EPERM || r == -ENOSPC || r == -EDQUOT || r == -EIO;
+static void append(SaveList *l, Save *s) {
+        s->next = NULL;
+        if (l->last)
+                l->last->next = s;
+        else
+                l->first = s;
+        l->last = s;
 }
 
-static int open_lock(const Store *s, int access) {
-        int fd;
+static Save *pop(SaveList *l) {
+        Save *s = l->first;
 
-        fd = openat(s->directory_fd, LOCK_NAME, access | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        /* Where it cannot be made, the directory itself serves. */
-        if (fd < 0 && is_refusal(-errno))
-                fd = openat(s->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
+        if (!s)
+                return NULL;
+        l->first = s->next;
+        if (!l->first)
+                l->last = NULL;
+        return s;
 }
 
-static pid_t read_pid(int fd) {
-        char text[32] = "";
-        const char *p = text;
-        uint64_t pid;
-
-        if (pread(fd, text, sizeof(text) - 1, 0) <= 0 || scan_u64(&p, &pid) < 0 || pid > INT32_MAX)
-                return 0;
-        return (pid_t) pid;
+static Save *find(const SaveList *l, const char *file) {
+        for (Save *s = l->first; s; s = s->next)
+                if (streq(s->file, file))
+                        return s;
+        return NULL;
 }
 
-/* For people; the lock itself does not need it. */
-static void write_pid(const Store *s) {
-        _cleanup_(closep) int fd =
-                openat(s->directory_fd, LOCK_NAME, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+static Save *save_free(Save *s) {
+        if (!s)
+                return NULL;
 
-        if (fd >= 0)
-                (void) dprintf(fd, "%d\n", (int) getpid());
-}
+        while (s->waiters) {
+                Waiter *w = s->waiters;
 
-static int lock(Store *s, int access, pid_t *ret_pid) {
-        _cleanup_(closep) int fd = open_lock(s, access);
-
-        if (fd < 0)
-                return fd;
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                int r = errno == EWOULDBLOCK ? -EBUSY : -errno;
-
-                if (r == -EBUSY)
-                        *ret_pid = read_pid(fd);
-                return r;
+                s->waiters = w->next;
+                free(w);
         }
-        write_pid(s);
-        s->lock_fd = TAKE_FD(fd);
-        return 0;
+        free(s->file);
+        free(s->text);
+        free(s);
+        return NULL;
 }
+DEFINE_FREEP(Save, save_free)
 
-/* What is held open for writing keeps a file system from being made read-only. */
-static int lock_read_only(Store *s, pid_t *ret_pid) {
-        int r = lock(s, O_RDONLY, ret_pid);
-
-        return r == -EBADF ? lock(s, O_RDWR, ret_pid) : r; /* NFS locks only what can be written */
-}
-
-static int open_directory(Store *s, pid_t *ret_pid) {
-        _cleanup_(closep) int fd = -1;
-        int r;
-
-        r = directory_make_path(s->path, 0700);
-        if (r < 0)
-                return r;
-        fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-
-        s->directory_fd = fd;
-        r = lock_read_only(s, ret_pid);
-        if (r < 0) {
-                s->directory_fd = -1;
-                return r;
-        }
-        (void) TAKE_FD(fd);
-        (void) directory_remove_temporaries(s->directory_fd);
-        return 0;
-}
-
-int store_directory_fd(const Store *s) {
-        return s->directory_fd;
-}
-
-static int open_notes(const char *runtime) {
-        _cleanup_(closep) int fd = -1;
-        int notes_fd;
-
-        if (!runtime || directory_make_path(runtime, 0755) < 0)
-                return -1;
-        fd = open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || directory_make_at(fd, NOTES_NAME, 0700, (gid_t) -1, &notes_fd) < 0)
-                return -1;
-        (void) directory_remove_temporaries(notes_fd);
-        return notes_fd;
-}
-
-int store_new(sd_event *event, const char *path, const char *runtime, Store **ret, pid_t *ret_pid) {
-        _cleanup_(store_freep) Store *s = malloc(sizeof(Store));
+static int save_new(const char *name, const Record *record, store_handler_t handler, void *userdata,
+                    Save **ret) {
+        _cleanup_(save_freep) Save *s = calloc(1, sizeof(*s));
         int r;
 
         if (!s)
                 return -ENOMEM;
-        *s = (Store){ .event = sd_event_ref(event),
-                      .path = strdup(path),
-                      .directory_fd = -1,
-                      .lock_fd = -1,
-                      .notes_fd = -1 };
-        if (!s->path)
-                return -ENOMEM;
-        r = open_directory(s, ret_pid);
-        if (r < 0 && !is_refusal(r))
+        r = file_name(name, "", &s->file);
+        if (r < 0)
                 return r;
-        s->notes_fd = open_notes(runtime);
+        r = record_to_json(record, &s->text);
+        if (r < 0)
+                return r;
+        if (handler) {
+                s->waiters = malloc(sizeof(*s->waiters));
+                if (!s->waiters)
+                        return -ENOMEM;
+                *s->waiters = (Waiter){ .handler = handler, .userdata = userdata };
+        }
 
         *ret = TAKE_PTR(s);
         return 0;
 }
 
+/* The older save keeps its place and who waits for it, and gets the newer text. */
+static void save_overtake(Save *older, Save *newer) {
+        Waiter **end = &older->waiters;
+
+        free(older->text);
+        older->text = TAKE_PTR(newer->text);
+        while (*end)
+                end = &(*end)->next;
+        *end = TAKE_PTR(newer->waiters);
+        save_free(newer);
+}
+
+static void silence(const SaveList *l, const void *userdata) {
+        for (Save *s = l->first; s; s = s->next)
+                for (Waiter *w = s->waiters; w; w = w->next)
+                        if (w->userdata == userdata)
+                                w->handler = NULL;
+}
+
+static void free_saves(SaveList *l) {
+        Save *s;
+
+        while ((s = pop(l)))
+                save_free(s);
+}
+
+/* --- commits ------------------------------------------------------------------------------------------------ */
+
+static int begin_commit(Store *s);
+
+static void commit_free(void *task) {
+        Commit *c = task;
+
+        free_saves(&c->saves);
+        free(c->files);
+        free(c);
+}
+
+static void commit_run(void *task) {
+        const Commit *c = task;
+
+        folder_commit(c->folder, c->files, c->n);
+}
+
+/* The worker has done its part: the next commit can begin while this one is told. */
+static void end_writing(Store *s) {
+        Commit *c = TAKE_PTR(s->writing);
+        const FileCommit *f = c->files;
+        int r;
+
+        for (Save *i = c->saves.first; i; i = i->next)
+                i->r = (f++)->r;
+        if (!s->waiting.first)
+                return;
+
+        r = begin_commit(s);
+        for (Save *i; r < 0 && (i = pop(&s->waiting)); append(&c->saves, i))
+                i->r = r;
+}
+
+/* The next to be told, taken out. */
+static bool next_waiter(Commit *c, Waiter *ret, int *ret_r) {
+        Save *s;
+
+        while ((s = c->saves.first)) {
+                Waiter *w = s->waiters;
+
+                if (!w) {
+                        save_free(pop(&c->saves));
+                        continue;
+                }
+                *ret = *w;
+                *ret_r = s->r;
+                s->waiters = w->next;
+                free(w);
+                if (ret->handler)
+                        return true;
+        }
+        return false;
+}
+
+/* One in each turn, since it may have much to do then, and somebody may ask us meanwhile. */
+static bool commit_tell(void *task) {
+        Commit *c = task;
+        Waiter waiter;
+        int r;
+
+        if (c->store->writing == c)
+                end_writing(c->store);
+        if (!next_waiter(c, &waiter, &r))
+                return false;
+        waiter.handler(r, waiter.userdata);
+        return true;
+}
+
+static void commit_done(void *task) {
+        Commit *c = task;
+        Commit **p = &c->store->commits;
+
+        while (*p != c)
+                p = &(*p)->next;
+        *p = c->next;
+        commit_free(c);
+}
+
+static const WorkClass commit_class = {
+        .queue = WORK_DISK,
+        .run = commit_run,
+        .tell = commit_tell,
+        .done = commit_done,
+        .free = commit_free,
+};
+
+/* Of the first saves that wait, which stay where they are. */
+static int commit_new(Store *s, Commit **ret) {
+        size_t n = 0, k = 0;
+        Commit *c;
+
+        for (const Save *i = s->waiting.first; i && n < COMMIT_MAX; i = i->next)
+                n++;
+        c = malloc(sizeof(*c));
+        if (!c)
+                return -ENOMEM;
+        *c = (Commit){ .store = s, .folder = s->state, .files = calloc(n, sizeof(*c->files)), .n = n };
+        if (!c->files) {
+                free(c);
+                return -ENOMEM;
+        }
+
+        for (const Save *i = s->waiting.first; k < n; i = i->next)
+                c->files[k++] = (FileCommit){ .name = i->file, .text = i->text };
+        *ret = c;
+        return 0;
+}
+
+/* On failure all saves still wait. */
+static int begin_commit(Store *s) {
+        Commit *c, **end = &s->commits;
+        int r;
+
+        r = commit_new(s, &c);
+        if (r < 0)
+                return r;
+        r = work_begin(s->world, &commit_class, c, &c->work);
+        if (r < 0) {
+                commit_free(c);
+                return r;
+        }
+
+        for (size_t k = 0; k < c->n; k++)
+                append(&c->saves, pop(&s->waiting));
+        while (*end)
+                end = &(*end)->next;
+        *end = s->writing = c;
+        return 0;
+}
+
+/* --- the store ---------------------------------------------------------------------------------------------- */
+
+int store_new(World *w, Folder *state, Folder *notes, Store **ret) {
+        Store *s = malloc(sizeof(*s));
+
+        if (!s)
+                return -ENOMEM;
+        *s = (Store){ .world = w, .state = state, .notes = notes };
+
+        *ret = s;
+        return 0;
+}
+
 Store *store_free(Store *s) {
+        Commit *next;
+
         if (!s)
                 return NULL;
 
-        writer_free(s->writer);
-        closep(&s->notes_fd);
-        closep(&s->lock_fd);
-        closep(&s->directory_fd);
-        sd_event_unref(s->event);
-        free(s->path);
+        store_flush(s);
+        for (Commit *c = s->commits; c; c = next) {
+                next = c->next;
+                work_forget(c->work);
+        }
         free(s);
         return NULL;
 }
 
-/* --- notes -------------------------------------------------------------------------------------------------- */
-
-void store_note(Store *s, const char *name, const State *state) {
+void store_note(Store *s, const char *name, const Record *record, bool is_refused) {
         _cleanup_(freep) char *file = NULL, *text = NULL;
-        State waits = *state;
+        Record note = *record;
 
-        if (!state->is_refused) {
-                waits.assignment = NULL;
-                waits.n_transitions = 0;
+        if (!is_refused) {
+                note.assignment = NULL;
+                note.n_transitions = 0;
         }
-        if (s->notes_fd < 0 || file_name(name, "", &file) < 0)
+        if (!s->notes || file_name(name, "", &file) < 0)
                 return;
-        /* One that is not true any more is worse than none. */
-        if (state_to_json(&waits, &text) < 0 ||
-            file_write_atomic(s->notes_fd, file, text, strlen(text), 0600, (gid_t) -1) < 0)
-                (void) unlinkat(s->notes_fd, file, 0);
+        /* A note that is not true any more is worse than none. */
+        if (record_to_json(&note, &text) < 0 ||
+            folder_write(s->notes, file, text, strlen(text), 0600, (gid_t) -1) < 0)
+                (void) folder_remove(s->notes, file);
 }
 
-int store_recall(Store *s, const char *name, State **ret) {
+int store_recall(Store *s, const char *name, Record **ret) {
         _cleanup_(freep) char *file = NULL, *text = NULL;
-        const char *defect;
+        const char *reason;
         size_t size;
         int r;
 
-        if (s->notes_fd < 0)
+        if (!s->notes)
                 return -ENOENT;
         r = file_name(name, "", &file);
         if (r >= 0)
-                r = file_read_at(s->notes_fd, file, STATE_SIZE_MAX, &text, &size);
-        return r < 0 ? r : state_from_json(text, size, ret, &defect);
+                r = folder_read(s->notes, file, RECORD_SIZE_MAX, &text, &size);
+        return r < 0 ? r : record_from_json(text, size, ret, &reason);
 }
 
-/* --- saving ------------------------------------------------------------------------------------------------- */
+int store_save(Store *s, const char *name, const Record *record, bool is_refused, store_handler_t handler,
+               void *userdata) {
+        Save *save, *older;
+        int r;
 
-/* It may have become possible meanwhile. */
-static int prepare_to_save(Store *s) {
-        pid_t other;
-        int r = 0;
+        store_note(s, name, record, is_refused);
+        r = save_new(name, record, handler, userdata, &save);
+        if (r < 0)
+                return r;
 
-        if (s->directory_fd < 0)
-                r = open_directory(s, &other);
-        if (r >= 0 && !s->writer)
-                r = writer_new(s->event, s->directory_fd, &s->writer);
+        older = find(&s->waiting, save->file);
+        if (older) {
+                save_overtake(older, save);
+                return 0;
+        }
+        append(&s->waiting, save);
+        if (s->writing)
+                return 0;
+        r = begin_commit(s);
+        if (r < 0)
+                free_saves(&s->waiting); /* it is the only one */
         return r;
 }
 
-int store_save(Store *s, const char *name, const State *state, store_handler_t handler, void *userdata) {
-        _cleanup_(freep) char *file = NULL, *text = NULL;
-        int r;
-
-        r = file_name(name, "", &file);
-        if (r < 0)
-                return r;
-        store_note(s, name, state);
-        r = prepare_to_save(s);
-        if (r < 0)
-                return r;
-        r = state_to_json(state, &text);
-        if (r < 0)
-                return r;
-        return writer_put(s->writer, file, text, handler, userdata);
+void store_cancel(Store *s, void *userdata) {
+        silence(&s->waiting, userdata);
+        for (Commit *c = s->commits; c; c = c->next)
+                silence(&c->saves, userdata);
 }
 
-void store_cancel(Store *s, void *userdata) {
-        if (s->writer)
-                writer_cancel(s->writer, userdata);
+/* A save of this file, or of any where it is NULL. */
+static bool is_on_its_way(const Store *s, const char *file) {
+        if (!s->writing)
+                return false;
+        return !file || find(&s->waiting, file) || find(&s->writing->saves, file);
 }
 
 static void wait_for(Store *s, const char *file) {
-        if (s->writer)
-                writer_wait(s->writer, file);
+        while (is_on_its_way(s, file)) {
+                work_wait(s->world, WORK_DISK);
+                end_writing(s);
+        }
 }
 
 void store_flush(Store *s) {
         wait_for(s, NULL);
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------ */
-
-static int set_aside(Store *s, const char *name, const char *defect, char **ret_why) {
+static int set_aside(Store *s, const char *name, const char *reason, char **ret_why) {
         _cleanup_(freep) char *file = NULL, *corrupt = NULL;
         int r;
 
@@ -259,41 +412,40 @@ static int set_aside(Store *s, const char *name, const char *defect, char **ret_
         if (r < 0)
                 return r;
 
-        if (renameat(s->directory_fd, file, s->directory_fd, corrupt) < 0)
-                return why(ret_why, -EBADMSG, "%s/%s cannot be used, and not be set aside (%s): %s", s->path,
-                           file, strerror(errno), defect);
-        return why(ret_why, -EBADMSG, "%s/%s cannot be used, and is now %s: %s", s->path, file, corrupt,
-                   defect);
+        r = folder_rename(s->state, file, corrupt);
+        if (r < 0)
+                return why(ret_why, -EBADMSG, "%s/%s cannot be used, and not be set aside (%s): %s",
+                           s->state->path, file, strerror(-r), reason);
+        return why(ret_why, -EBADMSG, "%s/%s cannot be used, and is now %s: %s", s->state->path, file,
+                   corrupt, reason);
 }
 
-bool store_is_our_trouble(int r) {
+bool store_could_not_read(int r) {
         return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
 }
 
-int store_load(Store *s, const char *name, State **ret, char **ret_why) {
+int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
         _cleanup_(freep) char *file = NULL, *text = NULL;
-        const char *defect;
+        const char *reason;
         size_t size;
         int r;
 
         r = file_name(name, "", &file);
         if (r < 0)
                 return r;
-        if (s->directory_fd < 0)
-                return -ENOENT;
 
         wait_for(s, file);
-        r = file_read_at(s->directory_fd, file, STATE_SIZE_MAX, &text, &size);
-        if (r == -ENOENT || store_is_our_trouble(r))
+        r = folder_read(s->state, file, RECORD_SIZE_MAX, &text, &size);
+        if (r == -ENOENT || store_could_not_read(r))
                 return r;
         if (r < 0)
                 return set_aside(s, name, r == -EFBIG ? "it is too long" : strerror(-r), ret_why);
 
-        r = state_from_json(text, size, ret, &defect);
-        return r == -EBADMSG ? set_aside(s, name, defect, ret_why) : r;
+        r = record_from_json(text, size, ret, &reason);
+        return r == -EBADMSG ? set_aside(s, name, reason, ret_why) : r;
 }
 
-static bool is_state_file(const char *name) {
+static bool is_record(const char *name) {
         char identity[NAME_MAX + 1];
 
         if (!endswith(name, SUFFIX))
@@ -310,8 +462,8 @@ int store_list(Store *s, char ***ret) {
         char **names = NULL;
         int r;
 
-        r = s->directory_fd < 0 ? 0 : directory_list(s->directory_fd, is_state_file, &names);
-        if (r < 0)
+        r = folder_list(s->state, is_record, &names);
+        if (r < 0 && r != -ENOENT)
                 return r;
 
         STRV_FOREACH(name, names)
@@ -329,13 +481,10 @@ int store_forget(Store *s, const char *name) {
         r = file_name(name, "", &file);
         if (r < 0)
                 return r;
-        if (s->notes_fd >= 0)
-                (void) unlinkat(s->notes_fd, file, 0);
-        if (s->directory_fd < 0)
-                return -ENOENT;
+        if (s->notes)
+                (void) folder_remove(s->notes, file);
 
         wait_for(s, file);
-        if (unlinkat(s->directory_fd, file, 0) < 0)
-                return -errno;
-        return directory_sync(s->directory_fd);
+        r = folder_remove(s->state, file);
+        return r < 0 ? r : folder_sync(s->state);
 }

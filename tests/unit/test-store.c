@@ -8,23 +8,120 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
-#include "basic/files.h"
+#include "basic/folder-directory.h"
 #include "basic/text.h"
+#include "basic/world-event.h"
 #include "dpsd/store.h"
 
 #define NOBODY 65534
 
+/* --- a disk as slow and as broken as a test wants it ---------------------------------------------------------- */
+
+static struct {
+        pthread_mutex_t mutex;
+        pthread_cond_t change;
+        bool is_closed;  /* no sync of a file comes to an end */
+        bool is_reached; /* one has begun */
+        int file_error, directory_error;
+        unsigned n_files, n_directories;
+} disk = { .mutex = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
+
+static int sync_file(void) {
+        disk.n_files++;
+        disk.is_reached = true;
+        pthread_cond_broadcast(&disk.change);
+        while (disk.is_closed)
+                pthread_cond_wait(&disk.change, &disk.mutex);
+        return disk.file_error;
+}
+
+/* In place of the C library's. */
+int fsync(int fd) {
+        struct stat st;
+        int e;
+
+        if (fstat(fd, &st) < 0)
+                return -1;
+        pthread_mutex_lock(&disk.mutex);
+        if (S_ISDIR(st.st_mode)) {
+                disk.n_directories++;
+                e = disk.directory_error;
+        } else
+                e = sync_file();
+        pthread_mutex_unlock(&disk.mutex);
+        errno = e;
+        return e ? -1 : 0;
+}
+
+static void close_gate(void) {
+        pthread_mutex_lock(&disk.mutex);
+        disk.is_closed = true;
+        disk.is_reached = false;
+        pthread_mutex_unlock(&disk.mutex);
+}
+
+static void wait_for_sync(void) {
+        pthread_mutex_lock(&disk.mutex);
+        while (!disk.is_reached)
+                pthread_cond_wait(&disk.change, &disk.mutex);
+        pthread_mutex_unlock(&disk.mutex);
+}
+
+static void open_gate(void) {
+        pthread_mutex_lock(&disk.mutex);
+        disk.is_closed = false;
+        pthread_cond_broadcast(&disk.change);
+        pthread_mutex_unlock(&disk.mutex);
+}
+
+/* --- around each test ----------------------------------------------------------------------------------------- */
+
 static char base[32], path[64], runtime[64];
 static sd_event *event;
 static Store *store;
-static State *state;
+static Record *record;
 static char *reason;
 static pid_t pid;
+static World *world;
+static Folder *folder, *runtime_folder, *notes;
 
 static void open_store(void) {
-        assert_int_equal(store_new(event, path, runtime, &store, &pid), 0);
+        assert_int_equal(world_event_new(event, &world), 0);
+        assert_int_equal(directory_folder_new(path, 0700, &folder), 0);
+        assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
+        assert_int_equal(directory_folder_new(runtime, 0755, &runtime_folder), 0);
+        (void) folder_make_folder(runtime_folder, ".waits", 0700, (gid_t) -1, &notes);
+        assert_int_equal(store_new(world, folder, notes, &store), 0);
+}
+
+static void close_store(void) {
+        store = store_free(store);
+        world = world_free(world);
+        notes = folder_free(notes);
+        runtime_folder = folder_free(runtime_folder);
+        folder = folder_free(folder);
+}
+
+static struct told {
+        unsigned n;
+        int r;
+} a, b;
+
+static void on_written(int r, void *userdata) {
+        struct told *t = userdata;
+
+        t->n++;
+        t->r = r;
+}
+
+/* All handlers of what is saved by now. */
+static void hear(void) {
+        store_flush(store);
+        while (sd_event_run(event, 0) > 0)
+                ;
 }
 
 static int set_up(void **unused) {
@@ -34,9 +131,12 @@ static int set_up(void **unused) {
         (void) snprintf(path, sizeof(path), "%s/state", base);
         (void) snprintf(runtime, sizeof(runtime), "%s/run", base);
         assert_true(sd_event_new(&event) >= 0);
-        state = NULL;
+        record = NULL;
         reason = NULL;
         pid = 0;
+        disk.file_error = disk.directory_error = 0;
+        disk.n_files = disk.n_directories = 0;
+        a = b = (struct told){ 0 };
         open_store();
         return 0;
 }
@@ -46,55 +146,61 @@ static int remove_one(const char *name, const struct stat *st, int flag, struct 
 }
 
 static int tear_down(void **unused) {
-        store = store_free(store);
-        state = state_free(state);
+        close_store();
+        record = record_free(record);
         free(reason);
         event = sd_event_unref(event);
         return nftw(base, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 static void save(const char *name, uint32_t attempts) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
 
         s->attempts = attempts;
-        assert_int_equal(store_save(store, name, s, NULL, NULL), 0);
+        assert_int_equal(store_save(store, name, s, false, NULL, NULL), 0);
 }
 
 static void put(const char *file, const char *text) {
-        assert_int_equal(
-                file_write_atomic(store_directory_fd(store), file, text, strlen(text), 0600, (gid_t) -1), 0);
+        assert_int_equal(folder_write(folder, file, text, strlen(text), 0600, (gid_t) -1), 0);
+}
+
+static char *in_state(const char *file) {
+        static char whole[256];
+
+        (void) snprintf(whole, sizeof(whole), "%s/%s", path, file);
+        return whole;
 }
 
 static bool exists(const char *file) {
-        return faccessat(store_directory_fd(store), file, F_OK, 0) == 0;
+        return access(in_state(file), F_OK) == 0;
 }
 
 static mode_t mode_of(const char *file) {
-        struct stat st;
+        FileFacts facts;
 
-        assert_int_equal(fstatat(store_directory_fd(store), file, &st, 0), 0);
-        return st.st_mode & 07777;
+        assert_int_equal(folder_look(folder, file, &facts), 0);
+        return facts.mode;
 }
 
 static void what_is_saved_is_loaded(void **unused) {
         save("gw", 3);
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 3);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 3);
 }
 
 static void it_is_loaded_by_the_next_process_too(void **unused) {
         save("gw", 3);
-        store = store_free(store);
+        close_store();
         open_store();
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 3);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 3);
 }
 
 static void the_newest_is_what_is_loaded(void **unused) {
         for (uint32_t i = 1; i <= 50; i++)
                 save("gw", i);
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 50);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 50);
 }
 
 static void nobody_else_can_read_it(void **unused) {
@@ -112,10 +218,10 @@ static void on_saved(int r, void *userdata) {
 }
 
 static void the_handler_is_called_from_the_loop(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
         int told = 0;
 
-        assert_int_equal(store_save(store, "gw", s, on_saved, &told), 0);
+        assert_int_equal(store_save(store, "gw", s, false, on_saved, &told), 0);
         store_flush(store);
         assert_int_equal(told, 0);
         assert_true(sd_event_run(event, UINT64_MAX) > 0);
@@ -123,10 +229,10 @@ static void the_handler_is_called_from_the_loop(void **unused) {
 }
 
 static void after_a_cancel_it_is_not(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
         int told = 0;
 
-        assert_int_equal(store_save(store, "gw", s, on_saved, &told), 0);
+        assert_int_equal(store_save(store, "gw", s, false, on_saved, &told), 0);
         store_cancel(store, &told);
         store_flush(store);
         (void) sd_event_run(event, 0);
@@ -134,58 +240,49 @@ static void after_a_cancel_it_is_not(void **unused) {
 }
 
 static void where_there_is_none_that_is_told(void **unused) {
-        assert_int_equal(store_load(store, "gw", &state, &reason), -ENOENT);
-        assert_null(state);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -ENOENT);
+        assert_null(record);
 }
 
 static void a_torn_state_is_set_aside(void **unused) {
         _cleanup_(freep) char *kept = NULL;
 
         put("gw.json", "{\"version\":1,");
-        assert_int_equal(store_load(store, "gw", &state, &reason), -EBADMSG);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -EBADMSG);
         assert_non_null(strstr(reason, "/state/gw.json"));
         assert_non_null(strstr(reason, "gw.json.corrupt: it is not JSON"));
         assert_false(exists("gw.json"));
-        assert_int_equal(file_read_at(store_directory_fd(store), "gw.json.corrupt", 100, &kept, NULL), 0);
+        assert_int_equal(folder_read(folder, "gw.json.corrupt", 100, &kept, NULL), 0);
         assert_string_equal(kept, "{\"version\":1,");
 }
 
 static void life_goes_on_after_it(void **unused) {
         put("gw.json", "x");
-        assert_int_equal(store_load(store, "gw", &state, &reason), -EBADMSG);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -EBADMSG);
         save("gw", 2);
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 2);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 2);
 }
 
 static void a_huge_file_is_set_aside(void **unused) {
-        _cleanup_(closep) int fd =
-                openat(store_directory_fd(store), "gw.json", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        _cleanup_(closep) int fd = open(in_state("gw.json"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
-        assert_int_equal(ftruncate(fd, STATE_SIZE_MAX + 1), 0);
-        assert_int_equal(store_load(store, "gw", &state, &reason), -EBADMSG);
+        assert_int_equal(ftruncate(fd, RECORD_SIZE_MAX + 1), 0);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -EBADMSG);
         assert_non_null(strstr(reason, "too long"));
 }
 
 static void a_directory_in_its_place_is_set_aside(void **unused) {
-        assert_int_equal(mkdirat(store_directory_fd(store), "gw.json", 0700), 0);
-        assert_int_equal(store_load(store, "gw", &state, &reason), -EBADMSG);
+        assert_int_equal(mkdir(in_state("gw.json"), 0700), 0);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -EBADMSG);
         assert_true(exists("gw.json.corrupt"));
         assert_false(exists("gw.json"));
 }
 
-static void a_second_daemon_is_kept_out_and_told_by_whom(void **unused) {
-        Store *second = NULL;
-
-        assert_int_equal(store_new(event, path, NULL, &second, &pid), -EBUSY);
-        assert_int_equal(pid, getpid());
-        assert_null(second);
-}
-
 static void the_lock_ends_with_its_holder(void **unused) {
-        store = store_free(store);
+        close_store();
         open_store();
-        assert_int_equal(store_load(store, "gw", &state, &reason), -ENOENT);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -ENOENT);
 }
 
 static void the_names_of_states_are_listed_sorted(void **unused) {
@@ -204,15 +301,15 @@ static void the_names_of_states_are_listed_sorted(void **unused) {
 }
 
 static void what_is_noted_is_recalled_without_assignment_and_history(void **unused) {
-        _cleanup_(state_freep) State *s = state_new(), *note = NULL;
+        _cleanup_(record_freep) Record *s = record_new(), *note = NULL;
 
         s->attempts = 3;
         s->last_poll_at_usec = 1700000000000000;
         s->polls = 2;
-        assert_int_equal(state_add_transition(s, 1, "provisioning", NULL), 0);
-        store_note(store, "gw", s);
+        assert_int_equal(record_add_transition(s, 1, "provisioning", NULL), 0);
+        store_note(store, "gw", s, false);
         assert_false(exists("gw.json"));
-        store = store_free(store);
+        close_store();
         open_store();
         assert_int_equal(store_recall(store, "gw", &note), 0);
         assert_int_equal(note->attempts, 3);
@@ -222,45 +319,44 @@ static void what_is_noted_is_recalled_without_assignment_and_history(void **unus
 }
 
 static void what_the_disk_refuses_is_noted_whole(void **unused) {
-        _cleanup_(state_freep) State *s = NULL;
+        _cleanup_(record_freep) Record *s = NULL;
         const char *text =
                 "{\"version\":1,\"idScope\":\"0ne1\",\"registrationId\":\"gw\",\"endpoint\":\"dps.example\","
                 "\"method\":\"symmetric-key\",\"assignedHub\":\"hub.example\",\"deviceId\":\"gw\","
                 "\"generation\":2}";
 
-        assert_int_equal(state_from_json(text, strlen(text), &s, &(const char *){ NULL }), 0);
-        assert_int_equal(state_add_transition(s, 1, "assigned", NULL), 0);
-        store_note(store, "gw", s);
-        assert_int_equal(store_recall(store, "gw", &state), 0);
-        assert_null(state->assignment);
-        state = state_free(state);
+        assert_int_equal(record_from_json(text, strlen(text), &s, &(const char *){ NULL }), 0);
+        assert_int_equal(record_add_transition(s, 1, "assigned", NULL), 0);
+        store_note(store, "gw", s, false);
+        assert_int_equal(store_recall(store, "gw", &record), 0);
+        assert_null(record->assignment);
+        record = record_free(record);
 
-        s->is_refused = true;
-        store_note(store, "gw", s);
-        store = store_free(store);
+        store_note(store, "gw", s, true);
+        close_store();
         open_store();
-        assert_int_equal(store_recall(store, "gw", &state), 0);
-        assert_string_equal(state->assignment->hub, "hub.example");
-        assert_int_equal(state->n_transitions, 1);
+        assert_int_equal(store_recall(store, "gw", &record), 0);
+        assert_string_equal(record->assignment->hub, "hub.example");
+        assert_int_equal(record->n_transitions, 1);
 }
 
 static void what_is_saved_is_noted_too(void **unused) {
         save("gw", 1);
         save("gw", 2);
-        assert_int_equal(store_recall(store, "gw", &state), 0);
-        assert_int_equal(state->attempts, 2);
+        assert_int_equal(store_recall(store, "gw", &record), 0);
+        assert_int_equal(record->attempts, 2);
 }
 
 static void a_note_that_cannot_be_replaced_goes(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
         char directory[128];
 
         save("gw", 1);
         (void) snprintf(directory, sizeof(directory), "%s/run/.waits/gw.json", base);
         assert_int_equal(unlink(directory), 0);
         assert_int_equal(mkdir(directory, 0700), 0);
-        store_note(store, "gw", s);
-        assert_true(store_recall(store, "gw", &state) < 0);
+        store_note(store, "gw", s, false);
+        assert_true(store_recall(store, "gw", &record) < 0);
 }
 
 static void a_note_of_somebody_else_is_of_no_use(void **unused) {
@@ -271,35 +367,37 @@ static void a_note_of_somebody_else_is_of_no_use(void **unused) {
         (void) snprintf(note, sizeof(note), "%s/run/.waits/gw.json", base);
         fd = open(note, O_WRONLY | O_TRUNC | O_CLOEXEC);
         assert_int_equal(write(fd, "{\"version\":1,\"polls\":-1}", 24), 24);
-        assert_true(store_recall(store, "gw", &state) < 0);
+        assert_true(store_recall(store, "gw", &record) < 0);
 }
 
 static void without_a_runtime_directory_nothing_is_noted(void **unused) {
+        close_store();
+        open_store();
         store = store_free(store);
-        assert_int_equal(store_new(event, path, NULL, &store, &pid), 0);
+        assert_int_equal(store_new(world, folder, NULL, &store), 0);
         save("gw", 1);
-        assert_int_equal(store_recall(store, "gw", &state), -ENOENT);
+        assert_int_equal(store_recall(store, "gw", &record), -ENOENT);
 }
 
 static void what_is_forgotten_is_gone(void **unused) {
         save("gw", 1);
         assert_int_equal(store_forget(store, "gw"), 0);
         assert_false(exists("gw.json"));
-        assert_int_equal(store_recall(store, "gw", &state), -ENOENT);
+        assert_int_equal(store_recall(store, "gw", &record), -ENOENT);
         assert_int_equal(store_forget(store, "gw"), -ENOENT);
 }
 
 static void a_name_cannot_lead_out_of_the_directory(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
 
-        assert_int_equal(store_save(store, "../gw", s, NULL, NULL), -EINVAL);
-        assert_int_equal(store_load(store, "../gw", &state, &reason), -EINVAL);
+        assert_int_equal(store_save(store, "../gw", s, false, NULL, NULL), -EINVAL);
+        assert_int_equal(store_load(store, "../gw", &record, &reason), -EINVAL);
         assert_int_equal(store_forget(store, "../gw"), -EINVAL);
 }
 
 static void what_a_power_cut_left_half_written_is_swept(void **unused) {
         put(".#gw.json0123456789abcdef", "{\"ver");
-        store = store_free(store);
+        close_store();
         open_store();
         assert_false(exists(".#gw.json0123456789abcdef"));
 }
@@ -316,55 +414,237 @@ static void become_ourselves(void) {
 }
 
 static void a_read_only_directory_is_read_and_refuses_to_save(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
         int told = 0;
 
         put("gw.json", "{\"version\":1,\"attempts\":5}");
-        assert_int_equal(fchmodat(store_directory_fd(store), "gw.json", 0644, 0), 0);
-        store = store_free(store);
+        assert_int_equal(chmod(in_state("gw.json"), 0644), 0);
+        close_store();
         assert_int_equal(chmod(path, 0555), 0);
 
         become_nobody();
         open_store();
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 5);
-        assert_int_equal(store_save(store, "gw", s, on_saved, &told), 0);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 5);
+        assert_int_equal(store_save(store, "gw", s, false, on_saved, &told), 0);
         store_flush(store);
         assert_true(sd_event_run(event, UINT64_MAX) > 0);
         assert_int_equal(told, -EACCES);
-        store = store_free(store);
+        close_store();
         become_ourselves();
         assert_int_equal(chmod(path, 0700), 0);
 }
 
 static void a_directory_that_cannot_be_made_is_no_failure_until_it_can(void **unused) {
-        _cleanup_(state_freep) State *s = state_new();
+        _cleanup_(record_freep) Record *s = record_new();
+        int told = 0;
 
-        store = store_free(store);
+        close_store();
         assert_int_equal(nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
         assert_int_equal(chmod(base, 0555), 0);
 
         become_nobody();
         open_store();
-        assert_int_equal(store_directory_fd(store), -1);
-        assert_int_equal(store_load(store, "gw", &state, &reason), -ENOENT);
-        assert_int_equal(store_save(store, "gw", s, NULL, NULL), -EACCES);
+        assert_false(directory_folder_is_open(folder));
+        assert_int_equal(store_load(store, "gw", &record, &reason), -ENOENT);
+        assert_int_equal(store_save(store, "gw", s, false, on_saved, &told), 0);
+        store_flush(store);
+        hear();
+        assert_int_equal(told, -EACCES);
         assert_int_equal(store_forget(store, "gw"), -ENOENT);
         become_ourselves();
 
         assert_int_equal(chmod(base, 0755), 0);
         save("gw", 6);
-        assert_int_equal(store_load(store, "gw", &state, &reason), 0);
-        assert_int_equal(state->attempts, 6);
+        assert_int_equal(store_load(store, "gw", &record, &reason), 0);
+        assert_int_equal(record->attempts, 6);
 }
 
-static void a_path_through_a_file_is_a_failure(void **unused) {
-        Store *other = NULL;
-        char wrong[96];
+/* --- many saves ----------------------------------------------------------------------------------------------- */
 
-        put("file", "");
-        (void) snprintf(wrong, sizeof(wrong), "%s/file/state", path);
-        assert_int_equal(store_new(event, wrong, NULL, &other, &pid), -ENOTDIR);
+static void save_and_tell(const char *name, uint32_t attempts, struct told *told) {
+        _cleanup_(record_freep) Record *s = record_new();
+
+        s->attempts = attempts;
+        assert_int_equal(store_save(store, name, s, false, told ? on_written : NULL, told), 0);
+}
+
+static void assert_saved(const char *name, uint32_t attempts) {
+        _cleanup_(record_freep) Record *found = NULL;
+
+        assert_int_equal(store_load(store, name, &found, &reason), 0);
+        assert_int_equal(found->attempts, attempts);
+}
+
+/* Saves gather behind this one until the gate opens. */
+static void begin_slow_save(void) {
+        close_gate();
+        save("first", 1);
+        wait_for_sync();
+}
+
+static void nobody_is_told_before_it_is_durable(void **unused) {
+        close_gate();
+        save_and_tell("gw", 1, &a);
+        wait_for_sync();
+        while (sd_event_run(event, 0) > 0)
+                ;
+        assert_int_equal(a.n, 0);
+        assert_false(exists("gw.json"));
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 1);
+        assert_int_equal(a.r, 0);
+}
+
+static void a_newer_record_overtakes_one_that_waits(void **unused) {
+        begin_slow_save();
+        save_and_tell("gw", 1, &a);
+        save_and_tell("gw", 2, &b);
+        open_gate();
+        hear();
+        assert_saved("gw", 2);
+        assert_int_equal(disk.n_files, 2);
+        assert_int_equal(a.n, 1);
+        assert_int_equal(b.n, 1);
+}
+
+static void a_newer_record_follows_one_that_is_being_written(void **unused) {
+        close_gate();
+        save_and_tell("gw", 1, &a);
+        wait_for_sync();
+        save_and_tell("gw", 2, &b);
+        open_gate();
+        hear();
+        assert_saved("gw", 2);
+        assert_int_equal(disk.n_files, 2);
+        assert_int_equal(a.n, 1);
+        assert_int_equal(b.n, 1);
+}
+
+static void what_has_gathered_is_made_durable_together(void **unused) {
+        begin_slow_save();
+        for (char name[] = "a"; *name <= 'z'; ++*name)
+                save_and_tell(name, 1, &a);
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 26);
+        assert_int_equal(disk.n_files, 27);
+        assert_int_equal(disk.n_directories, 2);
+}
+
+static void more_than_can_be_open_at_once_is_written_all_the_same(void **unused) {
+        begin_slow_save();
+        for (unsigned i = 0; i < 200; i++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "gw-%u", i);
+                save_and_tell(name, i, &a);
+        }
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 200);
+        assert_saved("gw-199", 199);
+}
+
+static void the_loop_begins_what_has_gathered(void **unused) {
+        begin_slow_save();
+        save_and_tell("gw", 1, &a);
+        open_gate();
+        while (a.n == 0)
+                assert_true(sd_event_run(event, UINT64_MAX) > 0);
+        assert_int_equal(a.r, 0);
+        assert_true(exists("gw.json"));
+}
+
+static void one_is_told_in_each_turn(void **unused) {
+        begin_slow_save();
+        for (char name[] = "a"; *name <= 'd'; ++*name)
+                save_and_tell(name, 1, &a);
+        open_gate();
+        store_flush(store);
+        for (unsigned n = 0; a.n < 4; n = a.n) {
+                assert_true(sd_event_run(event, 0) > 0);
+                assert_in_range(a.n, n, n + 1);
+        }
+}
+
+static void on_written_save_again(int r, void *userdata) {
+        on_written(r, userdata);
+        save_and_tell("gw", 2, &b);
+        save_and_tell("other", 3, &b);
+}
+
+static void a_handler_may_save(void **unused) {
+        _cleanup_(record_freep) Record *s = record_new();
+
+        assert_int_equal(store_save(store, "gw", s, false, on_written_save_again, &a), 0);
+        hear();
+        hear();
+        assert_int_equal(a.n, 1);
+        assert_int_equal(b.n, 2);
+        assert_int_equal(b.r, 0);
+        assert_saved("gw", 2);
+        assert_saved("other", 3);
+}
+
+static void a_full_disk_leaves_the_old_record(void **unused) {
+        save("gw", 1);
+        store_flush(store);
+        disk.file_error = ENOSPC;
+        save_and_tell("gw", 2, &a);
+        hear();
+        assert_int_equal(a.r, -ENOSPC);
+        assert_saved("gw", 1);
+        disk.file_error = 0;
+        save_and_tell("gw", 3, &b);
+        hear();
+        assert_int_equal(b.r, 0);
+        assert_saved("gw", 3);
+}
+
+static void one_save_that_fails_harms_no_other(void **unused) {
+        assert_int_equal(mkdir(in_state("x.json"), 0700), 0);
+        begin_slow_save();
+        save_and_tell("x", 1, &a);
+        save_and_tell("z", 1, &b);
+        open_gate();
+        hear();
+        assert_int_equal(a.r, -EISDIR);
+        assert_int_equal(b.r, 0);
+        assert_saved("z", 1);
+}
+
+static void who_has_cancelled_is_not_called(void **unused) {
+        close_gate();
+        save_and_tell("x", 1, &a);
+        wait_for_sync();
+        save_and_tell("y", 1, &a);
+        save_and_tell("y", 2, &b);
+        store_cancel(store, &a);
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 0);
+        assert_int_equal(b.n, 1);
+        assert_saved("y", 2);
+}
+
+static void the_end_waits_for_what_has_gathered(void **unused) {
+        begin_slow_save();
+        save("x", 1);
+        open_gate();
+        close_store();
+        open_store();
+        assert_saved("x", 1);
+}
+
+static void what_waits_is_forgotten_too(void **unused) {
+        begin_slow_save();
+        save("gw", 1);
+        open_gate();
+        assert_int_equal(store_forget(store, "gw"), 0);
+        hear();
+        assert_false(exists("gw.json"));
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -382,7 +662,6 @@ int main(void) {
                 TEST(life_goes_on_after_it),
                 TEST(a_huge_file_is_set_aside),
                 TEST(a_directory_in_its_place_is_set_aside),
-                TEST(a_second_daemon_is_kept_out_and_told_by_whom),
                 TEST(the_lock_ends_with_its_holder),
                 TEST(the_names_of_states_are_listed_sorted),
                 TEST(what_is_noted_is_recalled_without_assignment_and_history),
@@ -396,7 +675,19 @@ int main(void) {
                 TEST(what_a_power_cut_left_half_written_is_swept),
                 TEST(a_read_only_directory_is_read_and_refuses_to_save),
                 TEST(a_directory_that_cannot_be_made_is_no_failure_until_it_can),
-                TEST(a_path_through_a_file_is_a_failure),
+                TEST(nobody_is_told_before_it_is_durable),
+                TEST(a_newer_record_overtakes_one_that_waits),
+                TEST(a_newer_record_follows_one_that_is_being_written),
+                TEST(what_has_gathered_is_made_durable_together),
+                TEST(more_than_can_be_open_at_once_is_written_all_the_same),
+                TEST(the_loop_begins_what_has_gathered),
+                TEST(one_is_told_in_each_turn),
+                TEST(a_handler_may_save),
+                TEST(a_full_disk_leaves_the_old_record),
+                TEST(one_save_that_fails_harms_no_other),
+                TEST(who_has_cancelled_is_not_called),
+                TEST(the_end_waits_for_what_has_gathered),
+                TEST(what_waits_is_forgotten_too),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,17 +3,19 @@
 
 #include "basic/cleanup.h"
 #include "dps/reply.h"
-#include "dpsd/state.h"
+#include "dpsd/record.h"
 #include "fuzz.h"
 
 static void check_assignment(const Assignment *a) {
-        PROMISE(a->id_scope && a->registration_id && a->endpoint && a->substatus && a->credential_id);
+        PROMISE(a->id_scope && a->registration_id && a->endpoint && a->substatus);
+        PROMISE(a->hub_auth < _HUB_AUTH_MAX);
+        PROMISE(!a->fingerprint || is_one_line(a->fingerprint));
         PROMISE(a->method < _METHOD_MAX);
         PROMISE(dps_host_name_is_valid(a->hub) && dps_device_id_is_valid(a->device_id));
 }
 
-static void check_transitions(const State *s) {
-        PROMISE(s->n_transitions <= STATE_TRANSITIONS_MAX);
+static void check_transitions(const Record *s) {
+        PROMISE(s->n_transitions <= RECORD_TRANSITIONS_MAX);
         for (unsigned i = 0; i < s->n_transitions; i++) {
                 PROMISE(is_one_line(s->transitions[i].state));
                 PROMISE(!s->transitions[i].detail || is_one_line(s->transitions[i].detail));
@@ -21,29 +23,29 @@ static void check_transitions(const State *s) {
 }
 
 /* Written, it reads the same; otherwise each restart would change it a little. */
-static void check_written(const State *s) {
+static void check_written(const Record *s) {
         _cleanup_(freep) char *text = NULL, *text_again = NULL;
-        _cleanup_(state_freep) State *again = NULL;
+        _cleanup_(record_freep) Record *again = NULL;
         const char *why = NULL;
         int r;
 
-        r = state_to_json(s, &text);
+        r = record_to_json(s, &text);
         if (r == -EFBIG)
                 return;
         PROMISE(r == 0);
-        PROMISE(state_from_json(text, strlen(text), &again, &why) == 0);
-        PROMISE(state_to_json(again, &text_again) == 0);
+        PROMISE(record_from_json(text, strlen(text), &again, &why) == 0);
+        PROMISE(record_to_json(again, &text_again) == 0);
         PROMISE(streq(text, text_again));
 }
 
-/* Input: a state file. */
+/* Input: the file of a record. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(freep) char *text = fuzz_text(data, size);
-        _cleanup_(state_freep) State *s = NULL;
+        _cleanup_(record_freep) Record *s = NULL;
         const char *why = NULL;
         int r;
 
-        r = state_from_json(text, size, &s, &why);
+        r = record_from_json(text, size, &s, &why);
         if (r < 0) {
                 PROMISE(r == -EBADMSG && why && !s);
                 return 0;

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+#include "basic/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+/*
+ *      worker_begin() ──> waiting ──> running ──> done ──> tell() and done(), in the loop
+ *
+ * A job in `waiting` or `done` is the loop's to take out; while it runs it belongs to its thread. The Pool is all that
+ * threads and loop share, and lives as long as the last of them: a thread that is stuck in the C library outlives the
+ * worker. Threads allocate nothing here, so that a thread whose work allocates nothing gets no heap of its own.
+ */
+
+/* After those who ask us, and before the next step of those who still ask DPS: there may be hundreds. */
+#define TELLING_PRIORITY (SD_EVENT_PRIORITY_IMPORTANT / 2)
+
+/* The C library's modules for names and groups, and drivers of chips, are others' code: they get more room. */
+static const struct {
+        unsigned threads_max;
+        size_t stack_size;
+} limits[_WORK_QUEUE_MAX] = {
+        [WORK_DISK] = { 1, 128U * 1024 },
+        [WORK_NAMES] = { 16, 512U * 1024 },
+        [WORK_KEYS] = { 4, 512U * 1024 },
+        [WORK_GROUPS] = { 1, 512U * 1024 },
+};
+
+typedef struct Pool Pool;
+
+typedef enum JobState {
+        JOB_WAITING,
+        JOB_RUNNING,
+        JOB_DONE,
+        JOB_TELLING,
+} JobState;
+
+typedef struct Job {
+        Work work; /* first: a Work is a Job */
+        struct Job *next;
+        Pool *pool;
+        const WorkClass *class;
+        void *task;
+        JobState state;
+        bool is_forgotten;
+} Job;
+
+typedef struct JobList {
+        Job *first, *last;
+} JobList;
+
+typedef struct Queue {
+        Pool *pool;
+        size_t stack_size;
+        JobList waiting;
+        unsigned n_threads, n_running;
+} Queue;
+
+struct Pool {
+        int fd;                /* an eventfd: readable while something is done that was not told */
+        pthread_mutex_t mutex; /* of all below */
+        pthread_cond_t progress;
+        unsigned n_refs; /* of the worker, and of each thread */
+        bool is_closed;  /* nobody is left to be told */
+        Queue queues[_WORK_QUEUE_MAX];
+        JobList done;
+};
+
+struct Worker {
+        World *world;
+        Pool *pool;
+        sd_event_source *source; /* of the eventfd */
+        Job *telling;            /* its tell() has more to tell */
+};
+
+/* --- jobs --------------------------------------------------------------------------------------------------- */
+
+static void append(JobList *l, Job *j) {
+        j->next = NULL;
+        if (l->last)
+                l->last->next = j;
+        else
+                l->first = j;
+        l->last = j;
+}
+
+static Job *pop(JobList *l) {
+        Job *j = l->first;
+
+        if (!j)
+                return NULL;
+        l->first = j->next;
+        if (!l->first)
+                l->last = NULL;
+        return j;
+}
+
+static void take_out(JobList *l, Job *j) {
+        Job *before = NULL;
+
+        for (Job *i = l->first; i != j; i = i->next)
+                before = i;
+        if (before)
+                before->next = j->next;
+        else
+                l->first = j->next;
+        if (l->last == j)
+                l->last = before;
+}
+
+static void job_drop(Job *j) {
+        j->class->free(j->task);
+        free(j);
+}
+
+static void drop_all(JobList *l) {
+        Job *j;
+
+        while ((j = pop(l)))
+                job_drop(j);
+}
+
+/* --- the pool ----------------------------------------------------------------------------------------------- */
+
+static int pool_new(Pool **ret) {
+        Pool *p = malloc(sizeof(*p));
+
+        if (!p)
+                return -ENOMEM;
+        *p = (Pool){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                     .mutex = PTHREAD_MUTEX_INITIALIZER,
+                     .progress = PTHREAD_COND_INITIALIZER,
+                     .n_refs = 1 };
+        if (p->fd < 0) {
+                int r = -errno;
+
+                free(p);
+                return r;
+        }
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++) {
+                p->queues[q].pool = p;
+                p->queues[q].stack_size = limits[q].stack_size;
+        }
+
+        *ret = p;
+        return 0;
+}
+
+/* Called with the mutex held, and gives it back. */
+static void pool_unref_and_unlock(Pool *p) {
+        bool is_last = --p->n_refs == 0;
+
+        (void) pthread_cond_broadcast(&p->progress);
+        (void) pthread_mutex_unlock(&p->mutex);
+        if (!is_last)
+                return;
+
+        closep(&p->fd);
+        (void) pthread_cond_destroy(&p->progress);
+        (void) pthread_mutex_destroy(&p->mutex);
+        free(p);
+}
+
+/* --- running ------------------------------------------------------------------------------------------------ */
+
+/* The mutex is held. */
+static void finish_job(Pool *p, Job *j) {
+        static const uint64_t one = 1;
+
+        if (j->is_forgotten || p->is_closed) {
+                (void) pthread_mutex_unlock(&p->mutex);
+                job_drop(j);
+                (void) pthread_mutex_lock(&p->mutex);
+                return;
+        }
+        j->state = JOB_DONE;
+        append(&p->done, j);
+        (void) !write(p->fd, &one, sizeof(one));
+}
+
+/* Until nothing waits. Called and left with the mutex held. */
+static void run_all(Queue *q) {
+        Pool *p = q->pool;
+        Job *j;
+
+        while ((j = pop(&q->waiting))) {
+                j->state = JOB_RUNNING;
+                q->n_running++;
+                (void) pthread_mutex_unlock(&p->mutex);
+                j->class->run(j->task);
+                (void) pthread_mutex_lock(&p->mutex);
+                finish_job(p, j);
+                q->n_running--;
+                (void) pthread_cond_broadcast(&p->progress);
+        }
+}
+
+static void *run_thread(void *userdata) {
+        Queue *q = userdata;
+
+        (void) pthread_mutex_lock(&q->pool->mutex);
+        run_all(q);
+        q->n_threads--;
+        pool_unref_and_unlock(q->pool);
+        return NULL;
+}
+
+/* Signals are the loop's: the thread has them all blocked. */
+static int create_thread(Queue *q) {
+        pthread_attr_t attributes;
+        sigset_t all, before;
+        pthread_t thread;
+        int r;
+
+        r = pthread_attr_init(&attributes);
+        if (r != 0)
+                return -r;
+        (void) sigfillset(&all);
+        (void) pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        (void) pthread_attr_setstacksize(&attributes, q->stack_size);
+        (void) pthread_sigmask(SIG_SETMASK, &all, &before);
+        r = pthread_create(&thread, &attributes, run_thread, q);
+        (void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+        (void) pthread_attr_destroy(&attributes);
+        return -r;
+}
+
+/* The mutex is held. */
+static void see_that_it_runs(Queue *q, unsigned threads_max) {
+        if (q->n_threads == threads_max)
+                return;
+        if (create_thread(q) >= 0) {
+                q->n_threads++;
+                q->pool->n_refs++;
+        } else if (q->n_threads == 0)
+                run_all(q); /* where there can be no thread, slow work does stop the loop */
+}
+
+int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
+        Pool *p = w->pool;
+        Job *j = malloc(sizeof(*j));
+
+        if (!j)
+                return -ENOMEM;
+        *j = (Job){ .work = { .world = w->world }, .pool = p, .class = class, .task = task };
+
+        (void) pthread_mutex_lock(&p->mutex);
+        append(&p->queues[class->queue].waiting, j);
+        see_that_it_runs(&p->queues[class->queue], limits[class->queue].threads_max);
+        (void) pthread_mutex_unlock(&p->mutex);
+
+        if (ret)
+                *ret = &j->work;
+        return 0;
+}
+
+/* True: the job was taken out of its list, and is to be dropped. The mutex is held. */
+static bool forget_job(Pool *p, Job *j) {
+        j->is_forgotten = true;
+        switch (j->state) {
+        case JOB_WAITING:
+                if (j->class->queue == WORK_DISK)
+                        return false;
+                take_out(&p->queues[j->class->queue].waiting, j);
+                return true;
+        case JOB_DONE:
+                take_out(&p->done, j);
+                return true;
+        case JOB_RUNNING:
+        case JOB_TELLING:
+                return false;
+        }
+        abort();
+}
+
+Work *worker_forget(Work *work) {
+        Job *j = (Job *) work;
+        Pool *p = j->pool;
+        bool is_ours;
+
+        (void) pthread_mutex_lock(&p->mutex);
+        is_ours = forget_job(p, j);
+        (void) pthread_mutex_unlock(&p->mutex);
+        if (is_ours)
+                job_drop(j);
+        return NULL;
+}
+
+void worker_wait(Worker *w, WorkQueue queue) {
+        Pool *p = w->pool;
+        const Queue *q = &p->queues[queue];
+
+        (void) pthread_mutex_lock(&p->mutex);
+        while (q->waiting.first || q->n_running > 0)
+                (void) pthread_cond_wait(&p->progress, &p->mutex);
+        (void) pthread_mutex_unlock(&p->mutex);
+}
+
+/* --- telling ------------------------------------------------------------------------------------------------ */
+
+static Job *next_done(Pool *p) {
+        Job *j;
+
+        (void) pthread_mutex_lock(&p->mutex);
+        j = pop(&p->done);
+        if (j)
+                j->state = JOB_TELLING;
+        (void) pthread_mutex_unlock(&p->mutex);
+        return j;
+}
+
+/* The descriptor is readable until nothing more is to be told. */
+static void quieten(Pool *p) {
+        uint64_t n;
+
+        (void) pthread_mutex_lock(&p->mutex);
+        if (!p->done.first)
+                (void) !read(p->fd, &n, sizeof(n));
+        (void) pthread_mutex_unlock(&p->mutex);
+}
+
+static int worker_on_done(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        Worker *w = userdata;
+        Job *j = w->telling ?: next_done(w->pool);
+        const WorkClass *class;
+        bool is_forgotten;
+        void *task;
+
+        w->telling = j;
+        if (j && !j->is_forgotten && j->class->tell && j->class->tell(j->task) && !j->is_forgotten)
+                return 0;
+        w->telling = NULL;
+        quieten(w->pool);
+        if (!j)
+                return 0;
+
+        class = j->class;
+        task = j->task;
+        is_forgotten = j->is_forgotten;
+        free(j);
+        if (is_forgotten)
+                class->free(task);
+        else
+                class->done(task);
+        return 0;
+}
+
+int worker_new(sd_event *event, World *world, Worker **ret) {
+        _cleanup_(worker_freep) Worker *w = calloc(1, sizeof(*w));
+        int r;
+
+        if (!w)
+                return -ENOMEM;
+        w->world = world;
+        r = pool_new(&w->pool);
+        if (r < 0)
+                return r;
+        r = sd_event_add_io(event, &w->source, w->pool->fd, EPOLLIN, worker_on_done, w);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_priority(w->source, TELLING_PRIORITY);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(w->source, "worker");
+
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+/* Work of the disk is finished first; then whatever else is left is dropped, by its thread where it is running. */
+static void close_pool(Pool *p) {
+        JobList left[_WORK_QUEUE_MAX + 1];
+        const Queue *disk = &p->queues[WORK_DISK];
+
+        (void) pthread_mutex_lock(&p->mutex);
+        while (disk->n_threads > 0)
+                (void) pthread_cond_wait(&p->progress, &p->mutex);
+        p->is_closed = true;
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++) {
+                left[q] = p->queues[q].waiting;
+                p->queues[q].waiting = (JobList){ 0 };
+        }
+        left[_WORK_QUEUE_MAX] = p->done;
+        p->done = (JobList){ 0 };
+        pool_unref_and_unlock(p);
+
+        for (size_t k = 0; k < ELEMENTSOF(left); k++)
+                drop_all(&left[k]);
+}
+
+Worker *worker_free(Worker *w) {
+        if (!w)
+                return NULL;
+
+        sd_event_source_disable_unref(w->source);
+        if (w->telling)
+                job_drop(w->telling);
+        if (w->pool)
+                close_pool(w->pool);
+        free(w);
+        return NULL;
+}

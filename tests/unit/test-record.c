@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+
+#include "basic/text.h"
+#include "dpsd/record.h"
+
+#define WHO "\"idScope\":\"0ne00AABBCC\",\"registrationId\":\"gw-1\","
+#define WHERE "\"endpoint\":\"global.azure-devices-provisioning.net\",\"method\":\"symmetric-key\","
+#define HUB "\"assignedHub\":\"hub.azure-devices.net\",\"deviceId\":\"gw-1\""
+#define V1 "{\"version\":1,"
+
+static Record *record;
+static const char *reason;
+
+static int set_up(void **state) {
+        record = NULL;
+        reason = NULL;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        record = record_free(record);
+        return 0;
+}
+
+static int read_text(const char *text) {
+        return record_from_json(text, strlen(text), &record, &reason);
+}
+
+static void set(char **text, const char *value) {
+        free(*text);
+        *text = strdup(value);
+        assert_non_null(*text);
+}
+
+static Record *full_record(void) {
+        Record *full = record_new();
+        Assignment *a = calloc(1, sizeof(Assignment));
+
+        assert_non_null(full);
+        assert_non_null(a);
+        full->assignment = a;
+        set(&a->id_scope, "0ne00AABBCC");
+        set(&a->registration_id, "gw-1");
+        set(&a->endpoint, "global.azure-devices-provisioning.net");
+        a->method = METHOD_X509;
+        set(&a->hub, "hub.azure-devices.net");
+        set(&a->device_id, "gw-1");
+        set(&a->substatus, "initialAssignment");
+        set(&a->payload, "{\"site\":\"n/o \\\"rth\\\"\"}");
+        set(&a->registration_state, "{\"etag\":\"abc\"}");
+        a->generation = 7;
+        a->assigned_at_usec = 1700000000000001;
+        a->token_expires_at_usec = 1700000000000002;
+        a->renew_at_usec = 1700000000000003;
+        a->credential = 1;
+        a->hub_auth = HUB_AUTH_X509;
+        set(&a->fingerprint, "00ff");
+        full->attempts = 3;
+        full->finals = 2;
+        full->next_attempt_at_usec = 1700000000000004;
+        full->not_before_usec = 1700000000000005;
+        full->last_success_at_usec = 1700000000000006;
+        dps_error_set(&full->error, DPS_ERROR_AUTH, DPS_STEP_REGISTER, "refused");
+        full->error.code = 401002;
+        strcpy(full->error.tracking_id, "8ad0463c");
+        full->error_at_usec = 1700000000000008;
+        full->failing_since_usec = 1700000000000009;
+        assert_int_equal(record_add_transition(full, 1700000000000007, "assigned", "hub.azure-devices.net"),
+                         0);
+        return full;
+}
+
+static void what_is_written_reads_the_same(void **state) {
+        _cleanup_(record_freep) Record *full = full_record();
+        _cleanup_(freep) char *text = NULL, *again = NULL;
+
+        assert_int_equal(record_to_json(full, &text), 0);
+        assert_int_equal(read_text(text), 0);
+        assert_int_equal(record_to_json(record, &again), 0);
+        assert_string_equal(text, again);
+
+        assert_int_equal(record->assignment->method, METHOD_X509);
+        assert_string_equal(record->assignment->payload, full->assignment->payload);
+        assert_int_equal(record->assignment->hub_auth, HUB_AUTH_X509);
+        assert_string_equal(record->assignment->fingerprint, "00ff");
+        assert_int_equal(record->assignment->credential, 1);
+        assert_int_equal(record->assignment->renew_at_usec, 1700000000000003);
+        assert_int_equal(record->not_before_usec, 1700000000000005);
+        assert_int_equal(record->n_transitions, 1);
+        assert_string_equal(record->transitions[0].state, "assigned");
+}
+
+static void the_members_have_the_names_of_the_contract(void **state) {
+        static const char *const names[] = { "version",
+                                             "idScope",
+                                             "registrationId",
+                                             "endpoint",
+                                             "method",
+                                             "deviceId",
+                                             "assignedHub",
+                                             "substatus",
+                                             "payload",
+                                             "generation",
+                                             "assignedAt",
+                                             "tokenExpiresAt",
+                                             "renewAt",
+                                             "attempts",
+                                             "nextAttemptAt",
+                                             "transitions",
+                                             "hubAuthentication",
+                                             "credentialFingerprint" };
+        _cleanup_(record_freep) Record *full = full_record();
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(record_to_json(full, &text), 0);
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                char quoted[32];
+
+                (void) snprintf(quoted, sizeof(quoted), "\"%s\":", names[i]);
+                if (!strstr(text, quoted))
+                        fail_msg("%s is not in %s", names[i], text);
+        }
+}
+
+static void the_last_failure_outlives_a_restart(void **state) {
+        _cleanup_(record_freep) Record *full = full_record();
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(record_to_json(full, &text), 0);
+        assert_int_equal(read_text(text), 0);
+        assert_int_equal(record->error.id, DPS_ERROR_AUTH);
+        assert_int_equal(record->error.step, DPS_STEP_REGISTER);
+        assert_int_equal(record->error.code, 401002);
+        assert_string_equal(record->error.tracking_id, "8ad0463c");
+        assert_string_equal(record->error.message, "refused");
+        assert_int_equal(record->failing_since_usec, 1700000000000009);
+}
+
+static void an_unknown_failure_is_left_out(void **state) {
+        assert_int_equal(read_text(V1 "\"lastError\":{\"id\":\"sunspots\",\"message\":\"x\"}}"), 0);
+        assert_int_equal(record->error.id, DPS_ERROR_NONE);
+}
+
+static void nothing_assigned_reads_as_nothing_assigned(void **state) {
+        _cleanup_(record_freep) Record *empty = record_new();
+        _cleanup_(freep) char *text = NULL;
+
+        empty->attempts = 4;
+        assert_int_equal(record_to_json(empty, &text), 0);
+        assert_int_equal(read_text(text), 0);
+        assert_null(record->assignment);
+        assert_int_equal(record->attempts, 4);
+}
+
+static void the_oldest_transition_is_forgotten(void **state) {
+        record = record_new();
+        for (unsigned i = 0; i < RECORD_TRANSITIONS_MAX + 2; i++)
+                assert_int_equal(record_add_transition(record, i, "renewed", NULL), 0);
+
+        assert_int_equal(record->n_transitions, RECORD_TRANSITIONS_MAX);
+        assert_int_equal(record->transitions[0].at_usec, 2);
+        assert_int_equal(record->transitions[RECORD_TRANSITIONS_MAX - 1].at_usec, RECORD_TRANSITIONS_MAX + 1);
+}
+
+static void a_transition_is_one_harmless_line(void **state) {
+        record = record_new();
+        assert_int_equal(record_add_transition(record, 1, "failed", "DPS said\n\x1b[2J"), 0);
+        assert_string_equal(record->transitions[0].detail, "DPS said??[2J");
+}
+
+static void of_too_many_transitions_the_last_are_read(void **state) {
+        char text[2048] = V1 "\"transitions\":[";
+
+        for (int i = 0; i < 20; i++)
+                (void) snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                                "%s{\"at\":%d,\"state\":\"x\"}", i ? "," : "", i);
+        strcat(text, "]}");
+        assert_int_equal(read_text(text), 0);
+        assert_int_equal(record->n_transitions, RECORD_TRANSITIONS_MAX);
+        assert_int_equal(record->transitions[0].at_usec, 4);
+}
+
+static void what_is_unknown_is_ignored(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE HUB ",\"colour\":{\"of\":\"hub\"},\"attempts\":2}"), 0);
+        assert_string_equal(record->assignment->hub, "hub.azure-devices.net");
+        assert_int_equal(record->attempts, 2);
+}
+
+static void what_is_missing_is_empty(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE HUB "}"), 0);
+        assert_string_equal(record->assignment->substatus, "");
+        assert_null(record->assignment->fingerprint);
+        assert_null(record->assignment->payload);
+        assert_int_equal(record->assignment->generation, 0);
+        assert_int_equal(record->n_transitions, 0);
+}
+
+static void without_a_device_id_there_is_no_assignment(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE "\"assignedHub\":\"hub.azure-devices.net\"}"), 0);
+        assert_null(record->assignment);
+}
+
+#define WHERE_X509 "\"endpoint\":\"global.azure-devices-provisioning.net\",\"method\":\"x509\","
+
+static void an_older_record_of_a_certificate_keeps_its_fingerprint(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE_X509 HUB ",\"credentialId\":\"00ff\"}"), 0);
+        assert_int_equal(record->assignment->hub_auth, HUB_AUTH_X509);
+        assert_string_equal(record->assignment->fingerprint, "00ff");
+}
+
+static void an_older_record_of_a_certificate_may_have_no_fingerprint(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE_X509 HUB ",\"credentialId\":\"\"}"), 0);
+        assert_null(record->assignment->fingerprint);
+}
+
+/* It was the digest of a token. */
+static void an_older_record_of_a_key_has_no_fingerprint(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE HUB ",\"credentialId\":\"00ff\"}"), 0);
+        assert_int_equal(record->assignment->hub_auth, HUB_AUTH_SAS);
+        assert_null(record->assignment->fingerprint);
+}
+
+static void what_the_hub_is_shown_does_not_depend_on_the_method(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE HUB ",\"hubAuthentication\":\"x509\"}"), 0);
+        assert_int_equal(record->assignment->method, METHOD_SYMMETRIC_KEY);
+        assert_int_equal(record->assignment->hub_auth, HUB_AUTH_X509);
+}
+
+static void the_newer_fingerprint_counts(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE_X509 HUB
+                                   ",\"credentialId\":\"00ff\",\"credentialFingerprint\":\"11ee\"}"),
+                         0);
+        assert_string_equal(record->assignment->fingerprint, "11ee");
+}
+
+static void an_older_version_finds_the_certificate_that_was_taken(void **state) {
+        _cleanup_(record_freep) Record *full = full_record();
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(record_to_json(full, &text), 0);
+        assert_non_null(strstr(text, "\"credentialId\":\"00ff\""));
+        text = (free(text), NULL);
+
+        full->assignment->method = METHOD_SYMMETRIC_KEY;
+        assert_int_equal(record_to_json(full, &text), 0);
+        assert_null(strstr(text, "credentialId"));
+}
+
+static void a_copy_is_the_same_and_its_own(void **state) {
+        _cleanup_(freep) char *text = NULL, *again = NULL;
+        Record *full = full_record();
+
+        assert_int_equal(record_to_json(full, &text), 0);
+        record = record_copy(full);
+        assert_non_null(record);
+        record_free(full);
+        assert_int_equal(record_to_json(record, &again), 0);
+        assert_string_equal(text, again);
+}
+
+static void a_newer_version_is_read(void **state) {
+        assert_int_equal(read_text("{\"version\":2," WHO WHERE HUB ",\"attempts\":3}"), 0);
+        assert_string_equal(record->assignment->device_id, "gw-1");
+        assert_int_equal(record->attempts, 3);
+}
+
+static void a_value_that_only_a_newer_version_understands_is_left_out(void **state) {
+        assert_int_equal(read_text("{\"version\":2," WHO "\"endpoint\":\"e\",\"method\":\"dice\"," HUB
+                                   ",\"finals\":\"many\",\"transitions\":{},\"attempts\":3}"),
+                         0);
+        assert_null(record->assignment);
+        assert_int_equal(record->attempts, 3);
+}
+
+static void a_record_too_long_to_be_read_again_is_not_written(void **state) {
+        _cleanup_(record_freep) Record *full = full_record();
+        _cleanup_(freep) char *text = NULL;
+        char *payload = malloc(RECORD_SIZE_MAX + 3);
+
+        assert_non_null(payload);
+        memset(payload, 'x', RECORD_SIZE_MAX + 2);
+        payload[0] = payload[RECORD_SIZE_MAX + 1] = '"';
+        payload[RECORD_SIZE_MAX + 2] = 0;
+        free(full->assignment->payload);
+        full->assignment->payload = payload;
+        assert_int_equal(record_to_json(full, &text), -EFBIG);
+        assert_null(text);
+}
+
+static const struct hostile_case {
+        const char *promise, *text, *reason;
+} hostile_cases[] = {
+        { "an empty file is no record", "", "it is empty" },
+        { "a torn file is no record", "{\"version\":1,\"idSc", "it is not JSON" },
+        { "zeros are no record", "\1\1\1", "it is not JSON" },
+        { "a list is no record", "[]", "it is not a JSON object" },
+        { "somebody else's object is no record", "{\"name\":\"x\"}", "it has no version" },
+        { "a version is a number", "{\"version\":\"1\"}", "it has no version" },
+        { "there is no version 0", "{\"version\":0}", "it has no version" },
+        { "a hub is a host name", V1 "\"assignedHub\":\"hub/../x\"}", "its assignedHub makes no sense" },
+        { "a hub is text", V1 "\"assignedHub\":7}", "its assignedHub makes no sense" },
+        { "a device id has no slash", V1 "\"deviceId\":\"a/b\"}", "its deviceId makes no sense" },
+        { "a device id hides no zero", V1 "\"deviceId\":\"a\\u0000b\"}", "its deviceId makes no sense" },
+        { "a scope has no slash", V1 "\"idScope\":\"0ne/1\"}", "its idScope makes no sense" },
+        { "a registration id has no space", V1 "\"registrationId\":\"a b\"}",
+          "its registrationId makes no sense" },
+        { "an endpoint has no path", V1 "\"endpoint\":\"a/b\"}", "its endpoint makes no sense" },
+        { "a method is one we know", V1 "\"method\":\"dice\"}", "its method makes no sense" },
+        { "a substatus has no new line", V1 "\"substatus\":\"a\\nb\"}", "its substatus makes no sense" },
+        { "registrationState is an object", V1 "\"registrationState\":[1]}",
+          "its registrationState makes no sense" },
+        { "a generation is not negative", V1 "\"generation\":-1}", "its generation makes no sense" },
+        { "a generation is whole", V1 "\"generation\":1.5}", "its generation makes no sense" },
+        { "a time is no text", V1 "\"renewAt\":\"12\"}", "its renewAt makes no sense" },
+        { "a count of attempts can be counted on", V1 "\"attempts\":2147483648}",
+          "its attempts makes no sense" },
+        { "what the hub is shown is one we know", V1 "\"hubAuthentication\":\"face\"}",
+          "its hubAuthentication makes no sense" },
+        { "a fingerprint is hexadecimal", V1 "\"credentialFingerprint\":\"../x\"}",
+          "its credentialFingerprint makes no sense" },
+        { "a fingerprint is not empty", V1 "\"credentialFingerprint\":\"\"}",
+          "its credentialFingerprint makes no sense" },
+        { "an older version's credential id is hexadecimal", V1 "\"credentialId\":\"../x\"}",
+          "its credentialId makes no sense" },
+        { "transitions are a list", V1 "\"transitions\":{}}", "its transitions are no list" },
+        { "a transition's state is text", V1 "\"transitions\":[{\"state\":1}]}", "its state makes no sense" },
+};
+
+static void check_hostile(void **state) {
+        const struct hostile_case *c = *state;
+
+        assert_int_equal(read_text(c->text), -EBADMSG);
+        assert_string_equal(reason, c->reason);
+        assert_null(record);
+        record_free(record);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+        static const struct CMUnitTest plain[] = {
+                TEST(what_is_written_reads_the_same),
+                TEST(the_members_have_the_names_of_the_contract),
+                TEST(the_last_failure_outlives_a_restart),
+                TEST(an_unknown_failure_is_left_out),
+                TEST(nothing_assigned_reads_as_nothing_assigned),
+                TEST(the_oldest_transition_is_forgotten),
+                TEST(a_transition_is_one_harmless_line),
+                TEST(of_too_many_transitions_the_last_are_read),
+                TEST(what_is_unknown_is_ignored),
+                TEST(what_is_missing_is_empty),
+                TEST(without_a_device_id_there_is_no_assignment),
+                TEST(an_older_record_of_a_certificate_keeps_its_fingerprint),
+                TEST(an_older_record_of_a_certificate_may_have_no_fingerprint),
+                TEST(an_older_record_of_a_key_has_no_fingerprint),
+                TEST(what_the_hub_is_shown_does_not_depend_on_the_method),
+                TEST(the_newer_fingerprint_counts),
+                TEST(an_older_version_finds_the_certificate_that_was_taken),
+                TEST(a_copy_is_the_same_and_its_own),
+                TEST(a_newer_version_is_read),
+                TEST(a_value_that_only_a_newer_version_understands_is_left_out),
+                TEST(a_record_too_long_to_be_read_again_is_not_written),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(hostile_cases)];
+        size_t n = ELEMENTSOF(plain);
+
+        memcpy(tests, plain, sizeof(plain));
+        for (size_t i = 0; i < ELEMENTSOF(hostile_cases); i++)
+                tests[n++] = (struct CMUnitTest){ .name = hostile_cases[i].promise,
+                                                  .test_func = check_hostile,
+                                                  .setup_func = set_up,
+                                                  .initial_state = (void *) &hostile_cases[i] };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

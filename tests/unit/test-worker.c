@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "basic/world-event.h"
+
+/* --- work as slow as a test wants it ------------------------------------------------------------------------- */
+
+/* What has happened, shared with the threads. */
+static struct {
+        pthread_mutex_t mutex;
+        pthread_cond_t change;
+        bool is_closed; /* no work comes to an end */
+        bool has_signals;
+        unsigned n_running, n_running_max, n_run, n_freed;
+        int thread_error;
+        char order[64]; /* the tasks that have run */
+} work = { .mutex = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
+
+typedef int (*create_t)(pthread_t *, const pthread_attr_t *, void *(*) (void *), void *);
+
+/* In place of the C library's. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *),
+                   void *userdata) {
+        create_t next = (create_t) dlsym(RTLD_NEXT, "pthread_create");
+
+        return work.thread_error ?: next(thread, attributes, function, userdata);
+}
+
+typedef struct Task {
+        char name;
+        unsigned n_to_tell;
+} Task;
+
+static void run(void *task) {
+        const Task *t = task;
+        sigset_t blocked;
+
+        pthread_mutex_lock(&work.mutex);
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        work.has_signals = work.has_signals || !sigismember(&blocked, SIGTERM);
+        work.n_running++;
+        work.n_running_max = MAX(work.n_running_max, work.n_running);
+        pthread_cond_broadcast(&work.change);
+        while (work.is_closed)
+                pthread_cond_wait(&work.change, &work.mutex);
+        work.n_running--;
+        work.order[work.n_run++ % (sizeof(work.order) - 1)] = t->name;
+        pthread_cond_broadcast(&work.change);
+        pthread_mutex_unlock(&work.mutex);
+}
+
+static char told[64];
+
+static void done(void *task) {
+        Task *t = task;
+
+        told[strlen(told)] = t->name;
+        free(t);
+}
+
+static bool tell(void *task) {
+        Task *t = task;
+
+        if (t->n_to_tell == 0)
+                return false;
+        told[strlen(told)] = '.';
+        return --t->n_to_tell > 0;
+}
+
+static void drop(void *task) {
+        free(task);
+        pthread_mutex_lock(&work.mutex);
+        work.n_freed++;
+        pthread_cond_broadcast(&work.change);
+        pthread_mutex_unlock(&work.mutex);
+}
+
+static const WorkClass classes[_WORK_QUEUE_MAX] = {
+        [WORK_DISK] = { WORK_DISK, run, NULL, done, drop },
+        [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
+        [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop },
+        [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop },
+};
+
+static void wait_until(const unsigned *n, unsigned value) {
+        pthread_mutex_lock(&work.mutex);
+        while (*n != value)
+                pthread_cond_wait(&work.change, &work.mutex);
+        pthread_mutex_unlock(&work.mutex);
+}
+
+static void set_gate(bool is_closed) {
+        pthread_mutex_lock(&work.mutex);
+        work.is_closed = is_closed;
+        pthread_cond_broadcast(&work.change);
+        pthread_mutex_unlock(&work.mutex);
+}
+
+/* --- around each test ----------------------------------------------------------------------------------------- */
+
+static sd_event *event;
+static World *world;
+
+static int set_up(void **state) {
+        work.is_closed = work.has_signals = false;
+        work.n_running_max = work.n_run = work.n_freed = 0;
+        work.thread_error = 0;
+        memset(work.order, 0, sizeof(work.order));
+        memset(told, 0, sizeof(told));
+        assert_true(sd_event_new(&event) >= 0);
+        assert_int_equal(world_event_new(event, &world), 0);
+        return 0;
+}
+
+static int tear_down(void **state) {
+        world = world_free(world);
+        event = sd_event_unref(event);
+        return 0;
+}
+
+static Work *begin_telling(WorkQueue queue, char name, unsigned n_to_tell) {
+        Task *t = malloc(sizeof(*t));
+        Work *w = NULL;
+
+        assert_non_null(t);
+        *t = (Task){ name, n_to_tell };
+        assert_int_equal(work_begin(world, &classes[queue], t, &w), 0);
+        assert_non_null(w);
+        return w;
+}
+
+static Work *begin(WorkQueue queue, char name) {
+        return begin_telling(queue, name, 0);
+}
+
+/* All that has run by now. */
+static void hear(void) {
+        while (sd_event_run(event, 0) > 0)
+                ;
+}
+
+static unsigned count_threads(void) {
+        DIR *d = opendir("/proc/self/task");
+        unsigned n = 0;
+
+        assert_non_null(d);
+        for (const struct dirent *e; (e = readdir(d));)
+                n += e->d_name[0] != '.';
+        closedir(d);
+        return n;
+}
+
+/* --- promises ------------------------------------------------------------------------------------------------- */
+
+static void what_has_run_is_told_in_the_loop(void **state) {
+        begin(WORK_NAMES, 'a');
+        work_wait(world, WORK_NAMES);
+        assert_string_equal(told, "");
+        hear();
+        assert_string_equal(told, "a");
+}
+
+static void the_disk_has_one_at_a_time_in_order(void **state) {
+        set_gate(true);
+        for (char name = 'a'; name <= 'z'; name++)
+                begin(WORK_DISK, name);
+        wait_until(&work.n_running, 1);
+        set_gate(false);
+        work_wait(world, WORK_DISK);
+        hear();
+        assert_int_equal(work.n_running_max, 1);
+        assert_string_equal(work.order, "abcdefghijklmnopqrstuvwxyz");
+        assert_string_equal(told, "abcdefghijklmnopqrstuvwxyz");
+}
+
+static void groups_are_one_at_a_time(void **state) {
+        for (char name = 'a'; name <= 'z'; name++)
+                begin(WORK_GROUPS, name);
+        work_wait(world, WORK_GROUPS);
+        assert_int_equal(work.n_running_max, 1);
+        assert_string_equal(work.order, "abcdefghijklmnopqrstuvwxyz");
+}
+
+static void check_limit(WorkQueue queue, unsigned limit) {
+        set_gate(true);
+        for (unsigned k = 0; k < limit + 8; k++)
+                begin(queue, 'x');
+        wait_until(&work.n_running, limit);
+        set_gate(false);
+        work_wait(world, queue);
+        assert_int_equal(work.n_running_max, limit);
+        assert_int_equal(work.n_run, limit + 8);
+}
+
+static void sixteen_names_are_looked_up_at_a_time(void **state) {
+        check_limit(WORK_NAMES, 16);
+}
+
+static void four_keys_are_loaded_at_a_time(void **state) {
+        check_limit(WORK_KEYS, 4);
+}
+
+static void a_name_that_hangs_holds_up_no_disk(void **state) {
+        set_gate(true);
+        begin(WORK_NAMES, 'n');
+        wait_until(&work.n_running, 1);
+        begin(WORK_DISK, 'd');
+        wait_until(&work.n_running, 2);
+        set_gate(false);
+}
+
+static void what_is_forgotten_before_it_runs_does_not_run(void **state) {
+        Work *w;
+
+        set_gate(true);
+        begin(WORK_GROUPS, 'a');
+        wait_until(&work.n_running, 1);
+        w = begin(WORK_GROUPS, 'b');
+        begin(WORK_GROUPS, 'c');
+        assert_null(work_forget(w));
+        assert_int_equal(work.n_freed, 1);
+        set_gate(false);
+        work_wait(world, WORK_GROUPS);
+        hear();
+        assert_string_equal(work.order, "ac");
+        assert_string_equal(told, "ac");
+}
+
+static void forgotten_disk_work_runs_all_the_same(void **state) {
+        Work *w;
+
+        set_gate(true);
+        begin(WORK_DISK, 'a');
+        wait_until(&work.n_running, 1);
+        w = begin(WORK_DISK, 'b');
+        work_forget(w);
+        set_gate(false);
+        work_wait(world, WORK_DISK);
+        hear();
+        assert_string_equal(work.order, "ab");
+        assert_string_equal(told, "a");
+        assert_int_equal(work.n_freed, 1);
+}
+
+static void what_is_forgotten_while_it_runs_is_not_told(void **state) {
+        Work *w;
+
+        set_gate(true);
+        w = begin(WORK_NAMES, 'a');
+        wait_until(&work.n_running, 1);
+        work_forget(w);
+        assert_int_equal(work.n_freed, 0);
+        set_gate(false);
+        wait_until(&work.n_freed, 1);
+        hear();
+        assert_string_equal(told, "");
+}
+
+static void what_is_forgotten_after_it_has_run_is_not_told(void **state) {
+        Work *w = begin(WORK_NAMES, 'a');
+
+        begin(WORK_DISK, 'b');
+        work_wait(world, WORK_NAMES);
+        work_wait(world, WORK_DISK);
+        work_forget(w);
+        assert_int_equal(work.n_freed, 1);
+        hear();
+        assert_string_equal(told, "b");
+}
+
+/* Somebody asks whenever one is told. */
+static unsigned n_asked;
+
+static int on_asked(sd_event_source *source, void *userdata) {
+        assert_int_equal(strlen(told), n_asked++);
+        return 0;
+}
+
+static void one_is_told_in_each_turn(void **state) {
+        sd_event_source *question;
+
+        for (char name = 'a'; name <= 'h'; name++)
+                begin(WORK_DISK, name);
+        work_wait(world, WORK_DISK);
+        n_asked = 0;
+        assert_true(sd_event_add_defer(event, &question, on_asked, NULL) >= 0);
+        assert_true(sd_event_source_set_priority(question, SD_EVENT_PRIORITY_IMPORTANT) >= 0);
+        for (unsigned k = 0; k < 8; k++) {
+                assert_true(sd_event_source_set_enabled(question, SD_EVENT_ONESHOT) >= 0);
+                assert_true(sd_event_run(event, 0) > 0);
+                assert_true(sd_event_run(event, 0) > 0);
+        }
+        assert_string_equal(told, "abcdefgh");
+        assert_int_equal(n_asked, 8);
+        sd_event_source_unref(question);
+}
+
+static void an_answer_for_many_is_told_to_one_in_each_turn(void **state) {
+        begin_telling(WORK_KEYS, 'a', 3);
+        work_wait(world, WORK_KEYS);
+        assert_true(sd_event_run(event, 0) > 0);
+        assert_string_equal(told, ".");
+        assert_true(sd_event_run(event, 0) > 0);
+        assert_string_equal(told, "..");
+        assert_true(sd_event_run(event, 0) > 0);
+        assert_string_equal(told, "...a");
+        assert_int_equal(sd_event_run(event, 0), 0);
+}
+
+static void it_can_be_forgotten_when_half_is_told(void **state) {
+        Work *w = begin_telling(WORK_KEYS, 'a', 3);
+
+        work_wait(world, WORK_KEYS);
+        assert_true(sd_event_run(event, 0) > 0);
+        work_forget(w);
+        hear();
+        assert_string_equal(told, ".");
+        assert_int_equal(work.n_freed, 1);
+}
+
+static int on_other_work(sd_event_source *source, void *userdata) {
+        assert_string_equal(told, "abcd");
+        return 0;
+}
+
+static void all_are_told_before_other_work_goes_on(void **state) {
+        sd_event_source *other;
+
+        for (char name = 'a'; name <= 'd'; name++)
+                begin(WORK_DISK, name);
+        work_wait(world, WORK_DISK);
+        assert_true(sd_event_add_defer(event, &other, on_other_work, NULL) >= 0);
+        hear();
+        assert_string_equal(told, "abcd");
+        sd_event_source_unref(other);
+}
+
+static void when_there_is_no_work_there_is_no_thread(void **state) {
+        begin(WORK_DISK, 'a');
+        begin(WORK_NAMES, 'b');
+        begin(WORK_KEYS, 'c');
+        begin(WORK_GROUPS, 'd');
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                work_wait(world, q);
+        hear();
+        while (count_threads() > 1) /* the kernel takes a moment; hangs where the promise is broken */
+                sched_yield();
+}
+
+static void signals_are_not_for_the_threads(void **state) {
+        begin(WORK_DISK, 'a');
+        work_wait(world, WORK_DISK);
+        assert_int_equal(work.n_run, 1);
+        assert_false(work.has_signals);
+}
+
+static void where_there_can_be_no_thread_it_runs_at_once(void **state) {
+        work.thread_error = EAGAIN;
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                begin(q, (char) ('a' + q));
+        assert_string_equal(work.order, "abcd");
+        assert_string_equal(told, "");
+        hear();
+        assert_string_equal(told, "abcd");
+}
+
+static void the_end_waits_for_the_disk(void **state) {
+        for (char name = 'a'; name <= 'h'; name++)
+                begin(WORK_DISK, name);
+        world = world_free(world);
+        assert_string_equal(work.order, "abcdefgh");
+        assert_int_equal(work.n_freed, 8);
+        assert_string_equal(told, "");
+}
+
+static void the_end_does_not_wait_for_a_name(void **state) {
+        set_gate(true);
+        begin(WORK_NAMES, 'a');
+        wait_until(&work.n_running, 1);
+        world = world_free(world);
+        assert_int_equal(work.n_freed, 0);
+        set_gate(false);
+        wait_until(&work.n_freed, 1);
+        assert_string_equal(told, "");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                TEST(what_has_run_is_told_in_the_loop),
+                TEST(the_disk_has_one_at_a_time_in_order),
+                TEST(groups_are_one_at_a_time),
+                TEST(sixteen_names_are_looked_up_at_a_time),
+                TEST(four_keys_are_loaded_at_a_time),
+                TEST(a_name_that_hangs_holds_up_no_disk),
+                TEST(what_is_forgotten_before_it_runs_does_not_run),
+                TEST(forgotten_disk_work_runs_all_the_same),
+                TEST(what_is_forgotten_while_it_runs_is_not_told),
+                TEST(what_is_forgotten_after_it_has_run_is_not_told),
+                TEST(one_is_told_in_each_turn),
+                TEST(an_answer_for_many_is_told_to_one_in_each_turn),
+                TEST(it_can_be_forgotten_when_half_is_told),
+                TEST(all_are_told_before_other_work_goes_on),
+                TEST(when_there_is_no_work_there_is_no_thread),
+                TEST(signals_are_not_for_the_threads),
+                TEST(where_there_can_be_no_thread_it_runs_at_once),
+                TEST(the_end_waits_for_the_disk),
+                TEST(the_end_does_not_wait_for_a_name),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
