@@ -92,7 +92,7 @@ static void give_reply(World *w) {
         DpsReply reply = {
                 .status = statuses[take(w) % ELEMENTSOF(statuses)],
                 .word = (DpsStatus) (shape % (DPS_STATUS_UNKNOWN + 1)),
-                .defect = shape & 0x20 ? "it is garbage" : NULL,
+                .malformed = shape & 0x20 ? "it is garbage" : NULL,
                 .operation_id = shape & 0x40 ? NULL : (char *) "4.op",
                 .request_id = w->request_id - (shape & 0x80 ? 1 : 0),
                 .error_code = codes[take(w) % ELEMENTSOF(codes)],

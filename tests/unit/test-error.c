@@ -110,20 +110,20 @@ static const struct code_case {
         { "400000 is our mistake", 400000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
         { "400004 is the API version", 400004, DPS_ERROR_API_VERSION, DPS_VERDICT_FINAL },
         { "400207 is a webhook that failed", 400207, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
-        { "400208 is no hub", 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
+        { "400208 is an enrollment without a hub", 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
         { "400209 is a hub that refused DPS", 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
         { "401000 is a refused token", 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "401002 is a refused certificate", 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "404201 is an unknown enrollment", 404201, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
-        { "404202 is unknown, too", 404202, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
+        { "404202 is an unknown enrollment, too", 404202, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
         { "409000 may pass", 409000, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY },
         { "409203 may pass", 409203, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY },
         { "429001 may pass", 429001, DPS_ERROR_THROTTLED, DPS_VERDICT_RETRY },
         { "a new code counts as its class: 401", 401777, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "a new code counts as its class: 503", 503777, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY },
         { "a code next to a known one is not that one", 400005, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
-        { "no code is final", 0, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
-        { "a class that is none is final", 600000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
+        { "no code counts as final", 0, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
+        { "an unknown class is final", 600000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
         { "the largest number is final", UINT32_MAX, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
 };
 
@@ -151,11 +151,11 @@ static const struct advice_case {
         DpsErrorId id;
         uint32_t code, advice_of_code; /* the latter 0: the advice is that of the id */
 } advice_cases[] = {
-        { "a code knows better than its id what to do", DPS_ERROR_ALLOCATION, 400209, 400209 },
-        { "a refusal that is the clock's fault is advised on as such", DPS_ERROR_CLOCK, 401000, 0 },
-        { "an operation that is lost needs no enrollment", DPS_ERROR_OPERATION_LOST, 404201, 0 },
-        { "a code of another class than the status is not advised on", DPS_ERROR_SERVICE, 401000, 0 },
-        { "what is not of DPS has the advice of its id", DPS_ERROR_DNS, 0, 0 },
+        { "the advice of a code is more exact than that of its id", DPS_ERROR_ALLOCATION, 400209, 400209 },
+        { "a refusal because of the clock has the advice of the clock", DPS_ERROR_CLOCK, 401000, 0 },
+        { "a lost operation does not have the advice of its 404", DPS_ERROR_OPERATION_LOST, 404201, 0 },
+        { "a code of another class than the status gives no advice", DPS_ERROR_SERVICE, 401000, 0 },
+        { "an error that is not from DPS has the advice of its id", DPS_ERROR_DNS, 0, 0 },
 };
 
 static void check_advice(void **state) {
@@ -167,7 +167,7 @@ static void check_advice(void **state) {
                                                               : dps_error_id_advice(c->id));
 }
 
-static void test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused(void **state) {
+static void test_no_hub_has_other_advice_than_a_hub_that_refused_dps(void **state) {
         assert_string_not_equal(dps_code_lookup(400208).advice, dps_code_lookup(400209).advice);
         assert_string_not_equal(dps_code_lookup(400207).advice, dps_error_id_advice(DPS_ERROR_ALLOCATION));
 }
@@ -265,7 +265,7 @@ int main(void) {
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
-                cmocka_unit_test(test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused),
+                cmocka_unit_test(test_no_hub_has_other_advice_than_a_hub_that_refused_dps),
                 cmocka_unit_test(test_setting_forgets_what_was_set_before),
                 cmocka_unit_test(test_a_message_may_quote_the_one_that_it_replaces),
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),

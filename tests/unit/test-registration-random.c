@@ -176,7 +176,7 @@ static void any_reply(World *w) {
 
         reply.status = statuses[below(w, ELEMENTSOF(statuses))];
         reply.word = (DpsStatus) below(w, DPS_STATUS_UNKNOWN + 1);
-        reply.defect = below(w, 8) ? NULL : "it is garbage";
+        reply.malformed = below(w, 8) ? NULL : "it is garbage";
         reply.error_code = codes[below(w, ELEMENTSOF(codes))];
         reply.operation_id = below(w, 8) ? (char *) "4.op" : NULL;
         reply.has_retry_after = below(w, 2);

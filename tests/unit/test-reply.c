@@ -259,7 +259,7 @@ static void test_the_golden_answers_are_read(void **state) {
         assert_null(a.registration_state);
 
         parse(200, last, &b);
-        assert_null(b.defect);
+        assert_null(b.malformed);
         assert_string_equal(b.registration_id, "my-reg");
         assert_string_equal(b.assigned_hub, "MyExampleHub.azure-devices.net");
         assert_string_equal(b.device_id, "my-dev");
