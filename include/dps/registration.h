@@ -12,7 +12,7 @@
  *   - an answer to anything but the last request changes nothing.
  *
  * All functions but dps_registration_new() always succeed; text and errors that they return belong to the
- * machine. data/examples/dps-registration.c drives one by hand.
+ * machine. The example dps-registration.c drives one by hand.
  */
 
 #include <stdbool.h>
