@@ -117,7 +117,7 @@ static void lose(World *w) {
         check(w, dps_registration_on_lost(w->g, &error, moment(w)));
 }
 
-/* To when it wants to be woken, or part of the way, or past it as after a suspend. */
+/* Moves the clock to the wake-up time, before it, or after it as a suspend does. */
 static void pass_time(World *w) {
         unsigned byte = take(w);
 

@@ -21,7 +21,7 @@ static void check_texts(const DpsReply *reply) {
         if (!reply->registration_state)
                 return;
 
-        /* What goes into files must be read back. */
+        /* The text goes into files, so it must be readable again. */
         PROMISE(json_read_object(reply->registration_state, strlen(reply->registration_state), JSON_SIZE_MAX,
                                  &state, &defect) == 0);
         json_object_put(state);

@@ -49,7 +49,7 @@ static void test_the_words_of_errors_never_change(void **state) {
                 assert_string_equal(dps_error_id_to_string(id), words[id]);
 }
 
-static void test_every_word_leads_back_to_its_error(void **state) {
+static void test_every_error_is_found_by_its_word(void **state) {
         for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++) {
                 DpsErrorId back = DPS_ERROR_NONE;
 
@@ -58,7 +58,7 @@ static void test_every_word_leads_back_to_its_error(void **state) {
         }
 }
 
-static void test_other_words_are_no_error(void **state) {
+static void test_other_words_are_not_errors(void **state) {
         static const char *const others[] = { "DNS", "dns ", "tls_name", "auth\n", "nonsense" };
         DpsErrorId id = DPS_ERROR_DISK;
 
@@ -226,7 +226,7 @@ static void test_a_long_word_is_cut_between_characters(void **state) {
 #define PATH_32 "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define PATH_256 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32
 
-static void test_a_long_word_that_is_no_utf_8_is_cut_too(void **state) {
+static void test_a_long_word_that_is_not_utf_8_is_cut_too(void **state) {
         char word[2 * DPS_MESSAGE_MAX];
         DpsError error;
 
@@ -250,7 +250,7 @@ static void test_a_long_path_does_not_push_the_cause_out(void **state) {
         assert_true(endswith(error.message, "/gw.key: Permission denied"));
 }
 
-static void test_a_path_is_cut_no_more_than_it_must(void **state) {
+static void test_a_path_is_cut_no_more_than_needed(void **state) {
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s: gone", PATH_256);
@@ -260,8 +260,8 @@ static void test_a_path_is_cut_no_more_than_it_must(void **state) {
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 15] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
-                cmocka_unit_test(test_every_word_leads_back_to_its_error),
-                cmocka_unit_test(test_other_words_are_no_error),
+                cmocka_unit_test(test_every_error_is_found_by_its_word),
+                cmocka_unit_test(test_other_words_are_not_errors),
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
@@ -271,9 +271,9 @@ int main(void) {
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
                 cmocka_unit_test(test_a_long_word_is_cut_between_characters),
-                cmocka_unit_test(test_a_long_word_that_is_no_utf_8_is_cut_too),
+                cmocka_unit_test(test_a_long_word_that_is_not_utf_8_is_cut_too),
                 cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
-                cmocka_unit_test(test_a_path_is_cut_no_more_than_it_must),
+                cmocka_unit_test(test_a_path_is_cut_no_more_than_needed),
         };
         size_t n = 15;
 
