@@ -155,3 +155,13 @@ def test_a_module_takes_from_the_program_only_what_is_listed(module):
     missing, ours = symbols(module, "--dynamic", "--undefined-only"), set().union(*map(functions, rooms()))
     assert missing & ours and missing & ours <= listed_for_modules()
     assert missing & symbols(LIBRARY, "--dynamic", "--defined-only")
+
+
+@pytest.mark.parametrize("path", [LIBRARY, BUILD / "src/dpsd/dpsd", BUILD / "src/dpsctl/dpsctl"], ids=lambda path: path.name)
+def test_a_backtrace_can_pass_through_every_function(path):
+    ranges = [(int(start, 16), int(end, 16)) for start, end in
+              re.findall(r"FDE .*pc=([0-9a-f]+)\.\.([0-9a-f]+)", run("readelf", "--debug-dump=frames", path))]
+    lines = [line.split() for line in run("nm", "--format=posix", "--defined-only", path).splitlines()]
+    ours = {words[0]: int(words[2], 16) for words in lines if words[1] in "tT" and len(words) > 3}  # those that have a size
+    assert len(ours) > 50
+    assert not [name for name, address in ours.items() if not any(start <= address < end for start, end in ranges)]
