@@ -2,13 +2,20 @@
 #pragma once
 
 /*
- * When trouble at the hub is a reason to ask DPS again: at once for 401, 403, 404; never for 429; for server and network
- * trouble after 10 failures in a row or 15 minutes of them. And never in a loop: when DPS answers with the same hub and
- * the hub still refuses, the wait before asking again doubles.
+ * When failures at the hub are a reason to register again: at once after 401, 403 and 404; never after 429;
+ * after server and network failures once there were 10 in a row, or once they have lasted for 15 minutes
+ * (Microsoft, "Manage device reconnections to create resilient applications"). If DPS answers with the same
+ * hub, and that hub still refuses, the wait until the next registration doubles each time.
+ *
+ * Times are microseconds of any one clock that never goes back.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum DpsHubFailure {
         DPS_HUB_FAILURE_AUTH,      /* "auth": 401, 403, CONNACK 4 or 5 */
@@ -19,21 +26,27 @@ typedef enum DpsHubFailure {
         _DPS_HUB_FAILURE_MAX,
 } DpsHubFailure;
 
+/** 0, or -EINVAL: there is no such word. */
 int dps_hub_failure_from_string(const char *word, DpsHubFailure *ret);
+/** Its word. Static text. */
 const char *dps_hub_failure_to_string(DpsHubFailure kind);
 
-/** What the programs on the box said of one hub. A plain value, all 0 at first. */
+/** What the programs on this machine reported about one hub. A plain value, all 0 at first. */
 typedef struct DpsHubHealth {
-        uint32_t failures; /* in a row */
-        uint64_t failing_since_usec;
-        uint32_t fruitless;       /* registrations in a row that gave the same hub, and it still refused */
-        bool is_asked_about;      /* such a registration is under way */
-        uint64_t not_before_usec; /* no registration for the hub's sake sooner */
+        uint32_t failures;           /* in a row */
+        uint64_t failing_since_usec; /* the first of them */
+        uint32_t fruitless;          /* registrations in a row that gave the same hub */
+        bool is_asked_about;         /* a registration that this hub's failures caused is under way */
+        uint64_t not_before_usec;    /* the hub's failures cause no registration before then */
 } DpsHubHealth;
 
-/** A failure was reported: true if it is time to register again, which then counts as done. */
+/** A program reported a failure. True: register now; the next one is then not due before a wait. */
 bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now_usec);
-/** A program got through: this ends the row of failures, and no wait. */
+/** A program reported that the hub let it in. This ends the row of failures, but shortens no wait. */
 void dps_hub_health_on_connected(DpsHubHealth *h);
-/** DPS answered: with another hub all is forgotten, with the same one the next wait is twice as long. */
+/** DPS assigned a hub. Another one (`moved`): all is forgotten. The same one: the next wait is twice as long. */
 void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec);
+
+#ifdef __cplusplus
+}
+#endif

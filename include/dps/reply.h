@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An answer of DPS: over MQTT its topic carries status, request id and delay, its body the rest. */
+/* An answer of DPS. Over MQTT its topic carries status, request id and retry-after, and its body the rest. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,9 +9,14 @@
 
 #include "dps/error.h"
 
-#define DPS_REPLY_SIZE_MAX (128U * 1024) /* DPS limits messages to 96 kB */
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-/** The words of `status`. */
+/** A longer body, in bytes, counts as malformed. DPS limits messages to 96 kB. */
+#define DPS_REPLY_SIZE_MAX (128U * 1024)
+
+/** The words of `status` in the body (Microsoft, REST reference: RegistrationOperationStatus). */
 typedef enum DpsStatus {
         DPS_STATUS_NONE, /* the member is absent or null */
         DPS_STATUS_UNASSIGNED,
@@ -19,56 +24,65 @@ typedef enum DpsStatus {
         DPS_STATUS_ASSIGNED,
         DPS_STATUS_FAILED,
         DPS_STATUS_DISABLED,
-        DPS_STATUS_UNKNOWN, /* a word that is in no documentation */
+        DPS_STATUS_UNKNOWN, /* a word that no documentation has */
 } DpsStatus;
 
-/** Owns its strings; strings are NULL where the reply has no such member. End it with dps_reply_done(). */
+/** Owns its strings. A string is NULL where the body has no such member. End it with dps_reply_done(). */
 typedef struct DpsReply {
         uint32_t status;     /* 200, 202, 401 … */
-        uint64_t request_id; /* our $rid */
+        uint64_t request_id; /* the $rid of the request */
         bool has_retry_after;
-        uint64_t retry_after_sec; /* as told; unreadable is as absent */
+        uint64_t retry_after_sec; /* as DPS told it, whatever its size */
 
-        const char *defect; /* why the body is malformed, static text; NULL: it is not */
+        const char *malformed; /* why the body cannot be used, static text for people; NULL: it can */
         DpsStatus word;
-        char *status_word; /* as sent, made safe for logs */
+        char *status_word; /* the word as DPS sent it, safe to log */
         char *operation_id;
-        char *registration_id;
-        char *assigned_hub; /* checked: a host name */
-        char *device_id;    /* checked: [A-Za-z0-9-.%_*?!(),:=@$'] up to 128, IoT Hub's alphabet */
-        char *substatus;
-        char *payload;            /* JSON text: what the custom allocation returned */
-        char *registration_state; /* JSON text: registrationState whole */
+        char *registration_id;    /* safe to log */
+        char *assigned_hub;       /* dps_host_name_is_valid() */
+        char *device_id;          /* dps_device_id_is_valid() */
+        char *substatus;          /* safe to log */
+        char *payload;            /* JSON text: what custom allocation returned */
+        char *registration_state; /* JSON text: the whole member registrationState */
 
-        uint32_t error_code;    /* of the error document or of the failed operation; 0: none */
-        char *error_message;    /* made safe for logs */
-        char *tracking_id;      /* made safe for logs */
-        uint64_t timestamp_sec; /* timestampUtc of an error document: DPS's own time; 0: none */
+        uint32_t error_code;    /* the extended code of an error document or of a failed operation; 0: none */
+        char *error_message;    /* safe to log */
+        char *tracking_id;      /* safe to log */
+        uint64_t timestamp_sec; /* timestampUtc of an error document, since 1970; 0: none */
 } DpsReply;
 
 /**
- * Reads "$dps/registrations/res/202/?$rid=7&retry-after=3": order and case of the parameters are free, unknown ones
- * are ignored. Sets status, request_id and the delay and empties the rest.
- * -ENOMSG: some other topic, not ours to read. -EBADMSG: ours, and malformed, or its $rid is no number, so that
- * it answers no request of ours. On failure `ret` is untouched.
+ * Reads a topic such as "$dps/registrations/res/202/?$rid=7&retry-after=3" (Microsoft, "Communicate with DPS
+ * using the MQTT protocol"). The parameters may come in any order and case; unknown ones are ignored. Sets
+ * status, request id and retry-after, and clears the rest. 0, or -ENOMSG: a topic that is not an answer of
+ * DPS; -EBADMSG: it is malformed, or has no number as $rid, and so answers no request of ours.
  */
 int dps_reply_parse_topic(const char *topic, DpsReply *ret);
 
 /**
- * Reads the JSON body into a reply whose status is set. A malformed body is no error here: `defect` says what is
- * wrong, and the status alone decides. Hub and device id are checked against what a host name and a device id may
- * be, because they end up in files and topics. -ENOMEM.
+ * Reads the JSON body into a reply that dps_reply_parse_topic() made. If the body is malformed, `malformed`
+ * says why, and that is a success. Hub and device id are checked, because they end up in files and topics. 0
+ * or -ENOMEM; then the reply is still to be ended with dps_reply_done().
  */
 int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size);
 
-/** What to do with it. 200 carries failures too; a 200 or 202 that cannot be understood is a retry. */
+/** What to do next. A 200 carries failures too; a malformed 200 or 202 is a failure that may pass. */
 DpsVerdict dps_reply_verdict(const DpsReply *reply);
 
-/** The failure it stands for, with cause and code; only for verdicts RETRY and FINAL. `step`: register or poll. */
+/** The error that a reply of verdict RETRY or FINAL stands for. `step`: REGISTER or POLL. Never fails. */
 void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret);
 
+/** Frees its strings and sets all to 0. */
 void dps_reply_done(DpsReply *reply);
 
-/** Whether it is fit to be a host name ([A-Za-z0-9.-], at most 253, no empty label). */
+/**
+ * Labels of [A-Za-z0-9-], 1 to 63 long, none with a hyphen at its ends, joined by dots; at most 253 in all
+ * (RFC 1123).
+ */
 bool dps_host_name_is_valid(const char *name);
+/** [A-Za-z0-9-.%_*?!(),:=@$'], 1 to 128 long (Microsoft, "Understand the identity registry"). */
 bool dps_device_id_is_valid(const char *id);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,47 +1,69 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What a device sends: names, topics and bodies. */
+/*
+ * What a device sends to DPS over MQTT: topics, bodies and user names (Microsoft, "Communicate with DPS using
+ * the MQTT protocol"). Returned text is freed with free(). Functions that return int return 0, or -ENOMEM
+ * where nothing else is said.
+ */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/** The filter that all answers come under. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** All answers come under this filter: subscribe to it before the first request. */
 #define DPS_RESPONSE_FILTER "$dps/registrations/res/#"
 
-/** The version of the device API that every Azure cloud takes. */
+/** The version of the device API that DPS takes in every Azure cloud. */
 #define DPS_API_VERSION_DEFAULT "2019-03-31"
 
-#define DPS_REGISTRATION_ID_MAX 128
+#define DPS_REGISTRATION_ID_MAX 128 /* characters */
 
 typedef enum DpsRequestKind {
         DPS_REQUEST_REGISTER,
-        DPS_REQUEST_POLL,
+        DPS_REQUEST_POLL, /* asks how the operation that a register began is getting on */
 } DpsRequestKind;
 
-/** One request. `operation_id` belongs to the registration that made it, and is set for polls only. */
+/** One request. */
 typedef struct DpsRequest {
         DpsRequestKind kind;
-        uint64_t request_id;
-        const char *operation_id;
+        uint64_t request_id;      /* $rid: DPS returns it with the answer */
+        const char *operation_id; /* only of a poll; belongs to the DpsRegistration that made the request */
 } DpsRequest;
 
-/** The topic to publish to. An operation id is percent-encoded: it came from the network. */
+/** The topic to publish to. The operation id is percent-encoded, because it came from the network. */
 int dps_request_topic(const DpsRequest *request, char **ret);
 
 /**
- * The body of a register request: {"registrationId":…,"payload":…}. `payload` is the text of a JSON object, or
- * NULL. -EBADMSG: it is not one; -ENOMEM. A poll has no body.
+ * The body of a register: {"registrationId":…,"payload":…}. `payload` is the text of a JSON object, which
+ * custom allocation gets, or NULL. -EBADMSG: it is not a JSON object, or longer than 96 kB. A poll has an
+ * empty body.
  */
 int dps_register_body(const char *registration_id, const char *payload, char **ret);
 
-/** User name of CONNECT: {idScope}/registrations/{registrationId}/api-version={v}&ClientVersion={v}. */
+/**
+ * The user name for DPS: {idScope}/registrations/{registrationId}/api-version={v}&ClientVersion={this
+ * library's}.
+ */
 int dps_mqtt_username(const char *id_scope, const char *registration_id, const char *api_version, char **ret);
 
-/** User name for the hub afterwards: {hub}/{deviceId}/?api-version=2021-04-12. */
+/** The user name for the assigned hub: {hub}/{deviceId}/?api-version=2021-04-12. */
 int dps_hub_username(const char *hub, const char *device_id, char **ret);
 
-/** [A-Za-z0-9._:-], 1 to 128, the last one alphanumeric or '-' (DPS concept page). */
+/**
+ * [A-Za-z0-9._:-], 1 to 128 long, the last one a letter, a digit or '-' (Microsoft, "Terminology used with
+ * DPS").
+ */
 bool dps_registration_id_is_valid(const char *id);
-/** Non-empty, [A-Za-z0-9-], at most 64: more is not known of ID scopes, and '/' would end it in a topic. */
+/**
+ * [A-Za-z0-9-], 1 to 64 long. Microsoft does not say more than that ID scopes are made by DPS; a '/' would be
+ * taken for the end of the ID scope in a user name.
+ */
 bool dps_id_scope_is_valid(const char *scope);
+
+#ifdef __cplusplus
+}
+#endif

@@ -4,8 +4,7 @@
 #include "basic/cleanup.h"
 #include "basic/times.h"
 
-#define BACKOFF_FIRST_USEC                                                                                   \
-        (5 * USEC_PER_SEC) /* the service's advice: not sooner after a connection failure */
+#define BACKOFF_FIRST_USEC (5 * USEC_PER_SEC)
 #define BACKOFF_MAX_USEC (10 * USEC_PER_MINUTE)
 #define FINAL_FIRST_USEC USEC_PER_HOUR
 #define FINAL_MAX_USEC USEC_PER_DAY
@@ -19,7 +18,7 @@ static uint64_t doubled(uint64_t first, uint32_t n, uint64_t max) {
         return MIN(usec, max);
 }
 
-/* The upper half of a 64 × 64 bit product, without the 128-bit type that 32-bit machines lack. */
+/* The upper half of a 64 × 64 bit product. 32-bit machines have no 128-bit type. */
 uint64_t dps_fraction_usec(uint64_t usec, uint64_t random) {
         uint64_t a = usec >> 32, b = usec & UINT32_MAX, c = random >> 32, d = random & UINT32_MAX;
         uint64_t middle = a * d + (b * d >> 32);
@@ -46,14 +45,14 @@ uint64_t dps_backoff_final_usec(uint32_t finals, uint64_t random) {
         return b / 5 * 4 + dps_fraction_usec(b / 5 * 2, random);
 }
 
-/* FNV-1a; it mixes its upper bits badly, and those are what a fraction is made of: hence the finish. */
+/* FNV-1a, then MurmurHash3's last steps: FNV-1a mixes its upper bits badly, and they decide a fraction. */
 uint64_t dps_stable_random(const char *device, const char *purpose) {
         uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
         for (const char *text = device, *next = purpose; text; text = next, next = NULL) {
                 for (const char *p = text; *p; p++)
                         hash = (hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
-                hash = (hash ^ 0xff) * UINT64_C(0x100000001b3); /* so that "a","bc" and "ab","c" differ */
+                hash = (hash ^ 0xff) * UINT64_C(0x100000001b3); /* "a","bc" and "ab","c" differ */
         }
 
         hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd);

@@ -8,73 +8,73 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 
-#define WORD_MIN 32U    /* of a word, this much is kept */
-#define WORD_CUT_MIN 8U /* more than what stands for it, wherever characters begin */
+#define WORD_MIN 32U    /* bytes that are kept of a word that is shortened */
+#define WORD_CUT_MIN 8U /* bytes that are cut from it: more than the ellipsis and parts of characters need */
 #define ELLIPSIS "..."
 
-/* The manual of errors: each id with what it means and what to do. Words never change; rows may be added. */
+/* The manual of errors. A word never changes, because programs compare it. */
 static const struct {
         const char *word, *meaning, *advice;
 } manual[_DPS_ERROR_MAX] = {
         [DPS_ERROR_NONE] = {
                 "",
-                "nothing is wrong",
-                "nothing is to be done",
+                "there is no error",
+                "nothing to do",
         },
         [DPS_ERROR_DNS] = {
                 "dns",
-                "the name of the endpoint cannot be resolved",
+                "the endpoint's name cannot be resolved",
                 "check Endpoint=, the network and its name servers: resolvectl query HOST",
         },
         [DPS_ERROR_UNREACHABLE] = {
                 "unreachable",
-                "there is no way to the endpoint",
-                "check addresses and routes (ip address, ip route); tried again as soon as one appears",
+                "there is no route to the endpoint",
+                "check addresses and routes (ip address, ip route); dpsd tries again when there is a route",
         },
         [DPS_ERROR_REFUSED] = {
                 "refused",
-                "the endpoint does not take connections at this port",
-                "check Endpoint= and MqttPort=, and whether a firewall rejects what goes out to port 8883",
+                "the endpoint refuses connections to this port",
+                "check Endpoint= and MqttPort=, and whether a firewall rejects connections to port 8883",
         },
         [DPS_ERROR_TIMEOUT] = {
                 "timeout",
                 "no answer came in time",
-                "check that no firewall drops port 8883 (dpsctl check); else DPS is slow: it is asked again",
+                "check that no firewall drops port 8883 (dpsctl check); if not, DPS is slow: dpsd tries again",
         },
         [DPS_ERROR_LOST] = {
                 "lost",
                 "the connection broke",
-                "nothing, if it is rare; else look for a firewall or proxy that cuts connections",
+                "nothing to do if it is rare; otherwise look for a firewall or proxy that cuts connections",
         },
         [DPS_ERROR_TLS] = {
                 "tls",
                 "the TLS handshake failed",
-                "check Endpoint= and MqttPort=, and that nothing on the way stops TLS 1.2 (dpsctl check)",
+                "check Endpoint= and MqttPort=, and that nothing on the way blocks TLS 1.2 (dpsctl check)",
         },
         [DPS_ERROR_TLS_NAME] = {
                 "tls-name",
-                "the server's certificate is for another name",
-                "check Endpoint=; if it is right, a proxy or a wrong DNS entry puts another in its place",
+                "the server's certificate was issued for another name",
+                "check Endpoint=; if it is right, a proxy or a wrong DNS entry leads to another server",
         },
         [DPS_ERROR_TLS_EXPIRED] = {
                 "tls-expired",
-                "the server's certificate is expired or not yet valid",
-                "check this machine's clock first (timedatectl); if it is right, who answers is not DPS",
+                "the server's certificate has expired or is not yet valid",
+                "check this machine's clock first (timedatectl); if it is right, the server is not DPS",
         },
         [DPS_ERROR_TLS_UNTRUSTED] = {
                 "tls-untrusted",
-                "the server's certificate is of no authority that is trusted here",
-                "install or update ca-certificates, or name the right roots in CaFile=",
+                "the server's certificate was not issued by a CA that this machine trusts",
+                "install or update ca-certificates, or name the right root certificates in CaFile=",
         },
         [DPS_ERROR_TLS_INTERCEPTED] = {
                 "tls-intercepted",
-                "something on the way answers with a certificate of its own",
-                "have the endpoint excepted from TLS inspection, or name the inspector's root in CaFile=",
+                "a proxy or firewall intercepts TLS and shows a certificate of its own",
+                "exempt the endpoint from TLS inspection, or name the inspector's root certificate in CaFile=",
         },
         [DPS_ERROR_AUTH] = {
                 "auth",
-                "DPS refused key, token or certificate",
-                "compare id scope, registration id and key or certificate with the enrollment; check the clock",
+                "DPS refused the key, token or certificate",
+                "compare ID scope, registration id and key or certificate with the enrollment; check the clock",
         },
         [DPS_ERROR_ENROLLMENT_DISABLED] = {
                 "enrollment-disabled",
@@ -93,63 +93,63 @@ static const struct {
         },
         [DPS_ERROR_API_VERSION] = {
                 "api-version",
-                "this cloud does not take the API version",
-                "set ApiVersion= to one that it takes, such as 2019-03-31",
+                "DPS in this cloud does not support the API version",
+                "set ApiVersion= to one that it supports, such as 2019-03-31",
         },
         [DPS_ERROR_REQUEST] = {
                 "request",
-                "DPS did not take the request",
-                "check what the message names; most likely Payload= or RegistrationId=",
+                "DPS refused the request as invalid",
+                "check what the message names; most often it is Payload= or RegistrationId=",
         },
         [DPS_ERROR_CONFLICT] = {
                 "conflict",
-                "another registration of the same device is under way",
-                "nothing, if it is rare; else look for a second device with this registration id",
+                "another registration of the same device is in progress",
+                "nothing to do if it is rare; otherwise look for a second device with this registration id",
         },
         [DPS_ERROR_THROTTLED] = {
                 "throttled",
-                "DPS is asked too often by all its devices together",
-                "nothing: it is asked again when it said; if it lasts, spread the fleet with Splay=",
+                "the devices of this ID scope together send DPS too many requests",
+                "nothing to do: dpsd asks again when DPS said it may; if it lasts, spread the fleet (Splay=)",
         },
         [DPS_ERROR_SERVICE] = {
                 "service",
-                "DPS has trouble of its own",
-                "nothing: it is asked again; if it lasts, see Azure's status page; support wants the tracking id",
+                "DPS has an internal error",
+                "nothing to do: dpsd tries again; if it lasts, give Microsoft's support the tracking id",
         },
         [DPS_ERROR_PROTOCOL] = {
                 "protocol",
                 "the answer is not one that DPS would give",
-                "check that Endpoint= is DPS, and no proxy; if it is, report the message",
+                "check that Endpoint= is DPS and not a proxy; if it is, report the message",
         },
         [DPS_ERROR_OPERATION_LOST] = {
                 "operation-lost",
-                "DPS no longer knows the registration that it had begun",
-                "nothing: it is registered anew",
+                "DPS no longer knows the registration that was in progress",
+                "nothing to do: dpsd registers again",
         },
         [DPS_ERROR_CLOCK] = {
                 "clock",
                 "the time of day is wrong, or not known to be right",
-                "check time synchronisation (timedatectl); it is acted on as soon as the time is right",
+                "check time synchronisation (timedatectl); dpsd goes on as soon as the time is right",
         },
         [DPS_ERROR_CONFIG] = {
                 "config",
                 "the configuration, or a file that it names, cannot be used",
-                "mend what the message names (dpsctl check), then: systemctl reload dpsd",
+                "correct what the message names (dpsctl check), then: systemctl reload dpsd",
         },
         [DPS_ERROR_KEY] = {
                 "key",
-                "a key, certificate or credential is not there yet",
-                "provide what the message names; it is noticed by itself",
+                "a key, certificate or token is not available yet",
+                "provide what the message names; dpsd notices it by itself",
         },
         [DPS_ERROR_DISK] = {
                 "disk",
-                "the disk does not take the state",
-                "free space in the state directory (df), or make it writable; served from memory meanwhile",
+                "the state cannot be saved to disk",
+                "free space in the state directory (df) or make it writable; until then dpsd works from memory",
         },
         [DPS_ERROR_MEMORY] = {
                 "memory",
                 "there is not enough memory",
-                "free some; it is tried again",
+                "free some memory; dpsd tries again",
         },
 };
 
@@ -167,9 +167,9 @@ static const char *const steps[_DPS_STEP_MAX] = {
 };
 
 /*
- * An extended code begins with its HTTP status. The narrower row comes first; a code in no row is final: to ask again
- * what DPS has understood and denied is a flood.
- * Without advice of its own a row has that of its id.
+ * The codes of DPS. An extended code begins with its HTTP status, and the first row that matches counts: a
+ * narrow range stands before a wide one. A code in no row is final, because DPS has understood and refused
+ * the request, and to ask again would flood it. A row without advice has that of its id.
  */
 static const struct {
         uint32_t first, last;
@@ -180,30 +180,30 @@ static const struct {
         { 400004, 400004, DPS_ERROR_API_VERSION, DPS_VERDICT_FINAL, "the API version is not supported",
           NULL },
         { 400207, 400207, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the custom allocation webhook failed",
-          "look into the webhook's log, the message may say what it answered; then: dpsctl reprovision" },
+          "look into the webhook's log; the message may say what it answered; then: dpsctl reprovision" },
         { 400208, 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the enrollment has no hub to assign",
-          "link a hub to DPS, and let the enrollment choose it; then: dpsctl reprovision" },
+          "link a hub to DPS and select it in the enrollment; then: dpsctl reprovision" },
         { 400209, 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the hub refused DPS",
-          "renew the hub's link in DPS: its key or its rights have changed; then: dpsctl reprovision" },
+          "link the hub to DPS again, because its key or rights have changed; then: dpsctl reprovision" },
         { 401000, 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the token was refused",
-          "check that Key= is this enrollment's, or GroupKey= its group's; and the clock (timedatectl)" },
+          "check that Key= is this enrollment's key, or GroupKey= its group's; check the clock "
+          "(timedatectl)" },
         { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused", NULL },
         { 404201, 404201, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
           "there is no enrollment for this registration id", NULL },
         { 409203, 409203, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY,
-          "another registration of this device is under way", NULL },
-        { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken", NULL },
+          "another registration of this device is in progress", NULL },
+        { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request is invalid", NULL },
         { 401, 401, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the credential was refused", NULL },
-        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not permitted", NULL },
+        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not allowed to register", NULL },
         { 404, 404, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
           "there is no such DPS instance or enrollment", NULL },
         { 408, 408, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request took too long", NULL },
-        { 409, 409, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY, "the request is in conflict with another one",
-          NULL },
+        { 409, 409, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY, "the request conflicts with another one", NULL },
         { 429, 429, DPS_ERROR_THROTTLED, DPS_VERDICT_RETRY, "there are too many requests", NULL },
         { 499, 499, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request was cancelled", NULL },
-        { 402, 498, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken", NULL },
-        { 500, 599, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the service has trouble", NULL },
+        { 402, 498, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request is invalid", NULL },
+        { 500, 599, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "DPS has an internal error", NULL },
 };
 
 const char *dps_error_id_to_string(DpsErrorId id) {
@@ -241,7 +241,7 @@ DpsCode dps_code_lookup(uint32_t code) {
                         return (DpsCode){ codes[k].id, codes[k].verdict, codes[k].meaning,
                                           codes[k].advice ?: manual[codes[k].id].advice };
         }
-        return (DpsCode){ DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was not taken",
+        return (DpsCode){ DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request was refused",
                           manual[DPS_ERROR_REQUEST].advice };
 }
 
@@ -272,7 +272,10 @@ static char *next_character(char *p) {
         return p;
 }
 
-/* Of long words, most likely paths, the middle goes: a file is known by its ends, and what is behind it is the cause. */
+/*
+ * Cuts the middle out of long words, which are most likely paths: the ends of a path tell which file it is,
+ * and the cause follows it.
+ */
 static void shorten(char *text, size_t max) {
         size_t size, n;
 
@@ -306,7 +309,7 @@ void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *for
                 return;
         }
 
-        /* First, as only characters can be cut between. */
+        /* Before it is shortened: only valid UTF-8 can be cut between characters. */
         text_make_presentable(message, strlen(message), strlen(message), message);
         shorten(message, DPS_MESSAGE_MAX - 1);
         text_make_presentable(message, strlen(message), DPS_MESSAGE_MAX - 1, error->message);

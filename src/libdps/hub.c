@@ -9,13 +9,13 @@
 #include "basic/times.h"
 
 /*
- * A registration for the hub's sake that DPS answers with the same hub was fruitless, and who gets through afterwards does
- * not say that it was not: there are hubs that let in, and then refuse.
+ * A registration that the hub's failures caused is fruitless if DPS answers with the same hub. It stays so
+ * when a program connects afterwards: some hubs accept the connection and refuse the device later.
  */
 
-#define FAILURES_MAX 10 /* in a row … */
-#define FAILING_MAX_USEC (15 * USEC_PER_MINUTE)
-#define FRUITLESS_FIRST_USEC USEC_PER_MINUTE /* Microsoft: at least a minute between tries of a dead hub */
+#define FAILURES_MAX 10                         /* in a row … */
+#define FAILING_MAX_USEC (15 * USEC_PER_MINUTE) /* … or for this long: then the device registers again */
+#define FRUITLESS_FIRST_USEC USEC_PER_MINUTE    /* Microsoft asks for at least a minute between attempts */
 #define FRUITLESS_MAX_USEC USEC_PER_DAY
 
 static const char *const words[_DPS_HUB_FAILURE_MAX] = {
@@ -68,13 +68,13 @@ static bool wants_registration(const DpsHubHealth *h, DpsHubFailure kind, uint64
 }
 
 bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now_usec) {
-        /* A hub that is busy is there: this neither begins nor ends a row of failures. */
+        /* A hub that throttles works: this neither begins nor ends a row of failures. */
         if (kind == DPS_HUB_FAILURE_THROTTLED)
                 return false;
 
         if (h->failures == 0) {
                 h->failing_since_usec = now_usec;
-                /* Not every program tells when it got through; a day without complaints says as much. */
+                /* Some programs never report a connection: a day without failures means the same. */
                 if (now_usec >= usec_add(h->not_before_usec, USEC_PER_DAY))
                         h->fruitless = 0;
         }

@@ -33,7 +33,7 @@ static bool is_base64_digit(char c) {
                c == '/';
 }
 
-/* EVP_DecodeBlock() skips white space and takes '=' anywhere. */
+/* EVP_DecodeBlock() is too tolerant: it skips white space, and accepts '=' anywhere. */
 static bool is_base64(const char *text, size_t size, size_t *ret_n_padding) {
         size_t n_padding = 0;
 
@@ -107,7 +107,7 @@ int dps_key_to_base64(const DpsKey *key, char **ret) {
         return dps_base64_encode(key->bytes, key->size, ret);
 }
 
-int dps_key_sign(const DpsKey *key, const void *data, size_t size, uint8_t ret[static DPS_HMAC_SIZE]) {
+int dps_key_sign(const DpsKey *key, const void *data, size_t size, uint8_t ret[DPS_HMAC_SIZE]) {
         unsigned n = DPS_HMAC_SIZE;
 
         if (!HMAC(EVP_sha256(), key->bytes, (int) key->size, data, size, ret, &n) || n != DPS_HMAC_SIZE)

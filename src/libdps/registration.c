@@ -17,46 +17,48 @@
  *   BACKOFF or FAILED ───────┘                                              │
  *                      time                                                 └─ 202 ─> PAUSING or PARKED
  *
- *   from every state with a connection, or on the way to one:
+ *   from CONNECTING and from every state with a connection:
  *       a failure that may pass ──> BACKOFF      (the operation is kept if DPS may still know it)
  *       a final answer ───────────> FAILED
- *       a refused credential ─────> CONNECTING with the next one, once through all; then FAILED, or BACKOFF
- *                                   while the clock is not synchronised
+ *       a refused credential ─────> CONNECTING with the next one; after the last one FAILED, or BACKOFF if the
+ *                                   clock is not synchronised
  *   from REGISTERING and POLLING: 200 and assigned ──> ASSIGNED
- *   a poll that would be one too many waits in PAUSING; an operation without time left is registered anew
+ *   a poll over the limit waits in PAUSING; an operation without enough time left is dropped for a new one
  *
- * PAUSING waits connected, PARKED, BACKOFF and FAILED without a connection.
+ * PAUSING waits with a connection; PARKED, BACKOFF and FAILED wait without one.
  *
- * Three limits hold against every wait: not_before_usec (told by DPS, for all we send), paused_until_usec (told to a
- * neighbour, for registers), and the last polls. All times are sums that stop at USEC_INFINITY.
+ * Three limits hold for every wait: not_before_usec (DPS told it to us; for all requests), paused_until_usec
+ * (DPS told it to another device of the scope; for registers) and the limit of polls. Sums of times stop at
+ * USEC_INFINITY.
  */
 
-#define POLL_FAILURES_MAX 8                  /* of one operation in a row: some ten minutes of them */
-#define PLAN_MAX_USEC (USEC_PER_DAY / 5 * 6) /* the longest wait we make ourselves: a day and 20 % */
+#define POLL_FAILURES_MAX 8                  /* of one operation in a row; they take about ten minutes */
+#define PLAN_MAX_USEC (USEC_PER_DAY / 5 * 6) /* the longest wait that backoff.h yields: a day and 20 % */
 
 struct DpsRegistration {
         DpsRegistrationState state;
-        uint64_t wake_usec; /* what ends the state; USEC_INFINITY: no time does */
+        uint64_t wake_usec; /* the state ends then; USEC_INFINITY: only another event ends it */
 
         uint32_t attempts;
         uint32_t finals;
         uint64_t not_before_usec;
         uint64_t paused_until_usec;
-        uint64_t next_usec; /* as wake_usec while disconnected, else 0 */
-        uint64_t told_usec; /* what ended the last attempt told this; else 0 */
+        uint64_t next_usec; /* wake_usec while there is no connection, else 0 */
+        uint64_t told_usec; /* see dps_registration_told_usec() */
         DpsError error;
 
         unsigned n_credentials;
         unsigned credential;
         unsigned last_good_credential;
-        unsigned n_refused; /* credentials in a row */
+        unsigned n_refused; /* credentials that DPS refused in a row */
 
-        uint64_t request_id; /* of the last request, whether answered or not */
+        uint64_t request_id; /* of the last request, answered or not */
         char *operation_id;
         unsigned n_poll_failures; /* in a row, of this operation */
-        uint64_t deadline_usec; /* of the attempt; an operation brings it along, moved by the wait between */
+        /* Of the attempt. An operation keeps it for the next attempt, moved by the wait between them. */
+        uint64_t deadline_usec;
 
-        /* When the last polls were surely counted by the service: at their end, for they may travel slowly. */
+        /* When the last polls ended: they may travel slowly, and by then the service has counted them. */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
 };
@@ -78,7 +80,7 @@ int dps_registration_new(unsigned n_credentials, const DpsRegistrationHistory *h
                 g->finals = history->finals;
                 g->not_before_usec = history->not_before_usec;
                 g->next_usec = history->next_usec;
-                /* There may be fewer than there were. */
+                /* There may be fewer credentials now. */
                 g->credential = history->credential < n_credentials ? history->credential : 0;
                 g->last_good_credential = g->credential;
                 g->n_polls = MIN(history->n_polls, (unsigned) DPS_POLLS_MAX);
@@ -112,14 +114,14 @@ static bool is_between_attempts(const DpsRegistration *g) {
         return g->state == DPS_REGISTRATION_BACKOFF || g->state == DPS_REGISTRATION_FAILED;
 }
 
-/* The step that a failure without one of its own belongs to. */
+/* The step of the current state. */
 static DpsStep step_of(const DpsRegistration *g) {
         if (g->state == DPS_REGISTRATION_CONNECTING)
                 return DPS_STEP_CONNECT;
         return g->state == DPS_REGISTRATION_REGISTERING ? DPS_STEP_REGISTER : DPS_STEP_POLL;
 }
 
-/* What nothing may cut short. A poll is no new registration, so a pause of the scope does not concern it. */
+/* No request may be sent before then. The pause of the scope is for registers only, not for polls. */
 static uint64_t floor_usec(const DpsRegistration *g) {
         return g->operation_id ? g->not_before_usec : MAX(g->not_before_usec, g->paused_until_usec);
 }
@@ -177,15 +179,11 @@ static DpsAction enter_pausing(DpsRegistration *g, uint64_t until_usec) {
         return stay(g);
 }
 
-/* Any state without a connection and with a time to come back. */
+/* For the states that wait without a connection. */
 static DpsAction enter_released(DpsRegistration *g, DpsRegistrationState state, uint64_t until_usec) {
         g->state = state;
         g->wake_usec = g->next_usec = MAX(until_usec, floor_usec(g));
         return (DpsAction){ .type = DPS_ACTION_RELEASE, .wake_usec = g->wake_usec };
-}
-
-static DpsAction enter_parked(DpsRegistration *g, uint64_t until_usec) {
-        return enter_released(g, DPS_REGISTRATION_PARKED, until_usec);
 }
 
 static DpsAction enter_backoff(DpsRegistration *g, uint64_t until_usec) {
@@ -214,17 +212,14 @@ static void count(uint32_t *n) {
                 (*n)++;
 }
 
-/*
- * `reply` is NULL where none came. A failure that says "at once" (retry-after=0) is no licence to ask as fast as the
- * network goes: then the usual back-off is kept.
- */
+/* `reply` is NULL if none came. A failure with retry-after=0 backs off as usual, or it would repeat at once. */
 static DpsAction fail(DpsRegistration *g, const DpsError *error, const DpsReply *reply, DpsMoment at) {
         uint64_t sec = told_sec(reply), wait_usec;
 
         g->error = *error;
         g->told_usec = sec > 0 ? usec_add(at.now_usec, sec * USEC_PER_SEC) : 0;
         count(&g->attempts);
-        /* An operation that always makes trouble is begun anew, but not because DPS is busy. */
+        /* After too many failed polls the device registers again; to be throttled is not such a failure. */
         if (g->state == DPS_REGISTRATION_POLLING && error->id != DPS_ERROR_THROTTLED &&
             ++g->n_poll_failures >= POLL_FAILURES_MAX)
                 forget_operation(g);
@@ -241,26 +236,23 @@ static DpsAction fail(DpsRegistration *g, const DpsError *error, const DpsReply 
         return enter_failed(g, usec_add(at.now_usec, wait_usec));
 }
 
-/* The same refusal, as it is to be read while nobody knows what time it is. */
-static void blame_clock(DpsError *error) {
+/* While the clock is not synchronised, a refusal may be about the time in the token or certificate. */
+static void turn_into_clock_error(DpsError *error) {
         DpsError refusal = *error;
 
         dps_error_set(error, DPS_ERROR_CLOCK, refusal.step,
-                      "the clock is not synchronised, perhaps therefore: %s", refusal.message);
+                      "the clock is not synchronised, which may be the reason: %s", refusal.message);
         error->code = refusal.code;
         memcpy(error->tracking_id, refusal.tracking_id, sizeof(error->tracking_id));
 }
 
-/*
- * DPS refused the credential. While the clock is wrong it may refuse every one, and all the same the next is tried:
- * there are sites that never learn the time.
- */
+/* DPS refused the credential. The next one is tried even while the clock is wrong: it may always be. */
 static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsReply *reply, DpsMoment at) {
         DpsError error = *refusal;
 
         error.final = false;
         if (!at.clock_synchronized)
-                blame_clock(&error);
+                turn_into_clock_error(&error);
 
         g->credential = (g->credential + 1) % g->n_credentials;
         if (++g->n_refused >= g->n_credentials) {
@@ -276,18 +268,18 @@ static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsRe
         return enter_backoff(g, usec_add(at.now_usec, dps_backoff_told_usec(told_sec(reply), at.random)));
 }
 
-/* The request is over, answered or not. */
+/* The request has ended, answered or not. */
 static void close_request(DpsRegistration *g, uint64_t now_usec) {
         if (g->state == DPS_REGISTRATION_POLLING)
                 g->polls_usec[(g->n_polls - 1) % DPS_POLLS_MAX] = now_usec;
 }
 
-/* The whole attempt took too long: DPS may have lost the operation, and the next attempt registers anew. */
+/* The attempt took too long. DPS may have lost the operation, so the next attempt registers again. */
 static DpsAction give_up(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         DpsError error;
 
-        dps_error_set(&error, DPS_ERROR_TIMEOUT, step_of(g), "DPS came to no end in %d minutes",
-                      DPS_ATTEMPT_DEADLINE_SEC / 60);
+        dps_error_set(&error, DPS_ERROR_TIMEOUT, step_of(g),
+                      "DPS did not finish the registration within %d minutes", DPS_ATTEMPT_DEADLINE_SEC / 60);
         forget_operation(g);
         return fail(g, &error, reply, at);
 }
@@ -299,14 +291,14 @@ static DpsAction on_silence(DpsRegistration *g, DpsMoment at) {
         if (at.now_usec >= g->deadline_usec)
                 return give_up(g, NULL, at);
 
-        dps_error_set(&error, DPS_ERROR_TIMEOUT, step_of(g), "DPS did not answer in %d s",
+        dps_error_set(&error, DPS_ERROR_TIMEOUT, step_of(g), "DPS did not answer within %d s",
                       DPS_REPLY_DEADLINE_SEC);
         return fail(g, &error, NULL, at);
 }
 
 /* ---- answers ---- */
 
-/* What we were told to wait is not counted as ours; while parked, neither is how late we come back. */
+/* The attempt's deadline moves by the wait that DPS told, and while parked by the whole wait. */
 static DpsAction plan_poll(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         uint64_t now_usec = at.now_usec, wait_usec = DPS_POLL_DEFAULT_SEC * USEC_PER_SEC, poll_usec;
         bool parked;
@@ -322,7 +314,7 @@ static DpsAction plan_poll(DpsRegistration *g, const DpsReply *reply, DpsMoment 
 
         if (poll_usec <= now_usec)
                 return enter_polling(g, now_usec);
-        return parked ? enter_parked(g, poll_usec) : enter_pausing(g, poll_usec);
+        return parked ? enter_released(g, DPS_REGISTRATION_PARKED, poll_usec) : enter_pausing(g, poll_usec);
 }
 
 static DpsAction on_assigning(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
@@ -334,7 +326,7 @@ static DpsAction on_assigning(DpsRegistration *g, const DpsReply *reply, DpsMome
 
         if (!reply->operation_id) {
                 dps_error_set(&error, DPS_ERROR_PROTOCOL, step_of(g),
-                              "the answer names no operation to ask for");
+                              "the answer has no operationId to poll");
                 return fail(g, &error, reply, at);
         }
 
@@ -357,7 +349,7 @@ static DpsAction on_operation_lost(DpsRegistration *g, const DpsReply *reply, Dp
         return fail(g, &error, reply, at);
 }
 
-/* DPS still knows the operation where it only could not answer; a failed operation has come to its end. */
+/* DPS keeps the operation when the poll alone failed, but not when the operation itself failed. */
 static DpsAction on_refusal(DpsRegistration *g, const DpsReply *reply, DpsVerdict verdict, DpsMoment at) {
         DpsError error;
 
@@ -399,18 +391,18 @@ DpsAction dps_registration_begin(DpsRegistration *g, DpsMoment at) {
         if (g->state != DPS_REGISTRATION_IDLE && g->state != DPS_REGISTRATION_ASSIGNED)
                 return stay(g);
 
-        /* History comes from a file and from another clock. */
+        /* History comes from a file, and perhaps from another clock. */
         g->not_before_usec = MIN(g->not_before_usec, usec_add(at.now_usec, USEC_PER_DAY));
         start_usec = MIN(g->next_usec, usec_add(at.now_usec, PLAN_MAX_USEC));
         if (MAX(start_usec, floor_usec(g)) <= at.now_usec)
                 return enter_connecting(g);
 
-        g->told_usec = floor_usec(g) > at.now_usec ? floor_usec(g) : 0; /* us before, or a neighbour */
+        g->told_usec = floor_usec(g) > at.now_usec ? floor_usec(g) : 0;
         return g->finals > 0 ? enter_failed(g, start_usec) : enter_backoff(g, start_usec);
 }
 
-/* An operation of which so little time is left is better begun anew. */
-static bool operation_is_worth_asking(const DpsRegistration *g, uint64_t now_usec) {
+/* With less time left than an answer may take, it is better to register again. */
+static bool operation_is_worth_polling(const DpsRegistration *g, uint64_t now_usec) {
         return g->operation_id &&
                usec_add(now_usec, DPS_REPLY_DEADLINE_SEC * USEC_PER_SEC) <= g->deadline_usec;
 }
@@ -419,9 +411,9 @@ DpsAction dps_registration_on_ready(DpsRegistration *g, DpsMoment at) {
         if (g->state != DPS_REGISTRATION_CONNECTING)
                 return stay(g);
 
-        if (!operation_is_worth_asking(g, at.now_usec)) {
+        if (!operation_is_worth_polling(g, at.now_usec)) {
                 forget_operation(g);
-                /* The scope was paused while we connected, or waited with an operation. */
+                /* The scope was paused while we connected or waited. */
                 if (floor_usec(g) > at.now_usec) {
                         g->told_usec = floor_usec(g);
                         return enter_backoff(g, floor_usec(g));
@@ -440,13 +432,13 @@ DpsAction dps_registration_on_lost(DpsRegistration *g, const DpsError *error, Dp
                 return stay(g);
 
         close_request(g, at.now_usec);
-        /* A transport knows the last request, but not that it is answered. */
+        /* A transport knows the last request, but not that it was answered. */
         if (e.step == DPS_STEP_NONE || g->state == DPS_REGISTRATION_PAUSING)
                 e.step = step_of(g);
         if (e.id == DPS_ERROR_AUTH)
                 return refuse(g, &e, NULL, at);
 
-        e.final = false; /* only an answer is */
+        e.final = false; /* only an answer of DPS is final */
         return fail(g, &e, NULL, at);
 }
 
@@ -482,7 +474,7 @@ DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsM
         return stay(g);
 }
 
-/* All who wait would come back together: hence the fifth on top, as after a retry-after of one's own. */
+/* Up to a fifth is added, as to our own retry-after: else all devices of the scope would come back at once. */
 DpsAction dps_registration_pause(DpsRegistration *g, uint64_t until_usec, DpsMoment at) {
         uint64_t wait_usec = MIN(usec_sub(until_usec, at.now_usec), USEC_PER_DAY);
 

@@ -10,8 +10,8 @@
 #include "basic/text.h"
 
 /*
- * A member of the wrong type or alphabet is as absent; whether its absence matters depends on the status word. Of a
- * repeated member json-c keeps the last.
+ * A member of the wrong type, or with characters that it cannot have, counts as absent. Whether it may be
+ * absent depends on the status word. If a member is repeated, json-c keeps the last one.
  */
 
 #define OPERATION_ID_MAX 256
@@ -19,24 +19,13 @@
 
 /* ---- topic ---- */
 
-/* Seconds; what is too large for a number is only a very long time. */
-static bool retry_after_from_span(Span value, uint64_t *ret_sec) {
-        uint64_t sec = 0;
-        int r = span_to_u64(value, &sec);
-
-        if (r < 0 && r != -ERANGE)
-                return false;
-
-        *ret_sec = r == -ERANGE ? UINT64_MAX : sec;
-        return true;
-}
-
 int dps_reply_parse_topic(const char *topic, DpsReply *ret) {
         DpsReply reply = { 0 };
         bool has_request_id = false;
         uint64_t status;
         const char *digits;
         Span name, value;
+        int r;
 
         if (!scan_literal(&topic, "$dps/registrations/res/"))
                 return -ENOMSG;
@@ -51,8 +40,12 @@ int dps_reply_parse_topic(const char *topic, DpsReply *ret) {
                         if (span_to_u64(value, &reply.request_id) < 0)
                                 return -EBADMSG;
                         has_request_id = true;
-                } else if (span_is(name, "retry-after"))
-                        reply.has_retry_after = retry_after_from_span(value, &reply.retry_after_sec);
+                } else if (span_is(name, "retry-after")) {
+                        r = span_to_u64(value, &reply.retry_after_sec);
+                        reply.has_retry_after = r >= 0 || r == -ERANGE;
+                        if (r == -ERANGE) /* not malformed, only a very long time */
+                                reply.retry_after_sec = UINT64_MAX;
+                }
         }
         if (!has_request_id)
                 return -EBADMSG;
@@ -87,7 +80,7 @@ bool dps_device_id_is_valid(const char *id) {
         return n > 0 && n <= 128 && !id[n];
 }
 
-/* It goes back into a topic; real ones are of [0-9a-f.-]. */
+/* Operation ids that DPS makes are of [0-9a-f.-]. What would be special in a topic is refused. */
 static bool operation_id_is_valid(const char *id) {
         size_t size = strlen(id);
 
@@ -118,7 +111,7 @@ static DpsStatus status_from_string(const char *word) {
 
 /* ---- members ---- */
 
-/* A member that only informs, cut and made safe. */
+/* Text for people: shortened to `max` bytes and made safe to log. */
 static int get_text(json_object *object, const char *name, size_t max, char **ret) {
         const char *text = json_string(json_member(object, name));
         char *copy;
@@ -135,7 +128,7 @@ static int get_text(json_object *object, const char *name, size_t max, char **re
         return 0;
 }
 
-/* A member that goes into files and topics: absent unless it is valid. */
+/* Text that ends up in files and topics: absent unless it is valid. */
 static int get_checked(json_object *object, const char *name, bool (*is_valid)(const char *), char **ret) {
         const char *text = json_string(json_member(object, name));
 
@@ -157,7 +150,7 @@ static void get_code(json_object *object, uint32_t *ret) {
                 *ret = (uint32_t) code;
 }
 
-/* "2020-04-10T05:24:22.4718526Z"; fractions do not matter. With another zone, or a tail, it is not what we take it for. */
+/* "2020-04-10T05:24:22.4718526Z". Anything but UTC, and anything behind it, makes it invalid. */
 static void get_timestamp(json_object *object, uint64_t *ret_sec) {
         const char *text = json_string(json_member(object, "timestampUtc"));
         const char *rest;
@@ -185,7 +178,7 @@ static int read_state(DpsReply *reply, json_object *state) {
         if (!state)
                 return 0;
         if (!json_object_is_type(state, json_type_object)) {
-                reply->defect = reply->defect ?: "its registrationState is not an object";
+                reply->malformed = reply->malformed ?: "its registrationState is not an object";
                 return 0;
         }
 
@@ -211,14 +204,14 @@ static int read_state(DpsReply *reply, json_object *state) {
         return get_json(state, &reply->registration_state);
 }
 
-/* An empty one comes with "disabled", and is as absent. */
+/* DPS sends an empty one with "disabled"; that counts as absent. */
 static int read_operation_id(DpsReply *reply, json_object *o) {
         const char *id = json_string(o);
 
         if (!o || (id && !*id))
                 return 0;
         if (!id || !operation_id_is_valid(id)) {
-                reply->defect = "its operationId is not one";
+                reply->malformed = "its operationId is not valid";
                 return 0;
         }
 
@@ -234,7 +227,7 @@ static int read_word(DpsReply *reply, json_object *o) {
 
         word = json_string(o);
         if (!word) {
-                reply->defect = reply->defect ?: "its status is not a word";
+                reply->malformed = reply->malformed ?: "its status is not a string";
                 return 0;
         }
 
@@ -243,18 +236,18 @@ static int read_word(DpsReply *reply, json_object *o) {
         return reply->status_word ? 0 : -ENOMEM;
 }
 
-/* What each status word needs beside it. */
-static const char *find_lack(const DpsReply *reply) {
+/* Each status word needs certain other members. NULL: they are there. */
+static const char *find_missing(const DpsReply *reply) {
         switch (reply->word) {
         case DPS_STATUS_NONE:
                 return reply->status == 202 ? NULL : "it has no status";
         case DPS_STATUS_UNKNOWN:
-                return "its status is no word that we know";
+                return "its status is unknown";
         case DPS_STATUS_ASSIGNED:
                 if (!reply->assigned_hub)
-                        return "it names no hub, or none that is a host name";
+                        return "its assignedHub is missing or not a host name";
                 if (!reply->device_id)
-                        return "it names no device id, or none that can be one";
+                        return "its deviceId is missing or not valid";
                 return NULL;
         case DPS_STATUS_UNASSIGNED:
         case DPS_STATUS_ASSIGNING:
@@ -273,7 +266,7 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         int r;
 
-        r = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o, &reply->defect);
+        r = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o, &reply->malformed);
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
 
@@ -295,14 +288,14 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         if (r < 0)
                 return r;
 
-        if (is_success(reply) && !reply->defect)
-                reply->defect = find_lack(reply);
+        if (is_success(reply) && !reply->malformed)
+                reply->malformed = find_missing(reply);
         return 0;
 }
 
 /* ---- meaning ---- */
 
-/* The code that decides: the extended one where it is of the status's class, or of a failed operation. 0: none. */
+/* The extended code if it is of the status's class or of a failed operation, else the status. */
 static uint32_t deciding_code(const DpsReply *reply) {
         if (is_success(reply) || reply->error_code / 1000 == reply->status)
                 return reply->error_code;
@@ -316,7 +309,7 @@ static bool is_refusal(const DpsReply *reply) {
 DpsVerdict dps_reply_verdict(const DpsReply *reply) {
         if (is_refusal(reply))
                 return dps_code_lookup(deciding_code(reply)).verdict;
-        if (!is_success(reply) || reply->defect)
+        if (!is_success(reply) || reply->malformed)
                 return DPS_VERDICT_RETRY;
 
         switch (reply->word) {
@@ -350,21 +343,22 @@ void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret) {
         if (is_refusal(reply))
                 set_refusal(reply, step, ret);
         else if (!is_success(reply))
-                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "DPS answered %u, which means nothing here",
-                              reply->status);
-        else if (reply->defect && reply->word == DPS_STATUS_UNKNOWN)
-                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "the answer cannot be understood: status \"%s\"",
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step,
+                              "DPS answered with status %u, which DPS does not use", reply->status);
+        else if (reply->malformed && reply->word == DPS_STATUS_UNKNOWN)
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step,
+                              "the answer cannot be understood: its status \"%s\" is unknown",
                               reply->status_word ?: "");
-        else if (reply->defect)
+        else if (reply->malformed)
                 dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "the answer cannot be understood: %s",
-                              reply->defect);
+                              reply->malformed);
         else if (reply->word == DPS_STATUS_DISABLED)
                 dps_error_set(ret, DPS_ERROR_ENROLLMENT_DISABLED, step, "the enrollment is disabled");
         else if (reply->error_code)
                 set_refusal(reply, step, ret);
         else
                 dps_error_set(ret, DPS_ERROR_ALLOCATION, step, "the registration failed%s%s",
-                              reply->error_message ? ": " : ", DPS does not say why",
+                              reply->error_message ? ": " : ", and DPS does not say why",
                               reply->error_message ?: "");
 
         ret->code = reply->error_code ?: is_success(reply) ? 0 : reply->status;

@@ -36,7 +36,7 @@ int dps_request_topic(const DpsRequest *request, char **ret) {
 int dps_register_body(const char *registration_id, const char *payload, char **ret) {
         _cleanup_(json_freep) json_object *body = json_object_new_object();
         json_object *object = NULL;
-        const char *defect;
+        const char *why;
         int r;
 
         if (!body)
@@ -45,7 +45,7 @@ int dps_register_body(const char *registration_id, const char *payload, char **r
         if (r < 0)
                 return r;
         if (payload) {
-                r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &defect);
+                r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &why);
                 if (r < 0)
                         return r;
                 r = json_add(body, "payload", object);
@@ -57,7 +57,7 @@ int dps_register_body(const char *registration_id, const char *payload, char **r
 
 int dps_mqtt_username(const char *id_scope, const char *registration_id, const char *api_version,
                       char **ret) {
-        /* Scope and id go in as they are, as in all SDKs. */
+        /* ID scope and registration id are not percent-encoded: no SDK of Microsoft's does that. */
         int r = asprintf(ret, "%s/registrations/%s/api-version=%s&ClientVersion=dpsd%%2F" DPS_VERSION,
                          id_scope, registration_id, api_version);
 

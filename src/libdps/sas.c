@@ -137,7 +137,7 @@ int dps_sas_new(const DpsKey *key, const char *resource, uint64_t expiry_sec, co
 
 /* ---- reading ---- */
 
-/* Some devices leave the padding away, as embedded C's example does. */
+/* Some devices omit the padding, because an example of Microsoft's SDK for embedded C does. */
 static int parse_signature(Span value, DpsSas *sas) {
         _cleanup_(erase_and_freep) char *base64 = NULL, *padded = NULL;
         int r;

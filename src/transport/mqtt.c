@@ -252,7 +252,7 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
                 return;
 
         if (dps_reply_parse_body(&reply, message->payload ?: "", (size_t) message->payloadlen) < 0)
-                reply.defect = "there is no memory to parse it";
+                reply.malformed = "there is no memory to parse it";
         t->replies[t->n_replies++] = reply;
 }
 

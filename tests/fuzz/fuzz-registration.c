@@ -92,7 +92,7 @@ static void give_reply(World *w) {
         DpsReply reply = {
                 .status = statuses[take(w) % ELEMENTSOF(statuses)],
                 .word = (DpsStatus) (shape % (DPS_STATUS_UNKNOWN + 1)),
-                .defect = shape & 0x20 ? "it is garbage" : NULL,
+                .malformed = shape & 0x20 ? "it is garbage" : NULL,
                 .operation_id = shape & 0x40 ? NULL : (char *) "4.op",
                 .request_id = w->request_id - (shape & 0x80 ? 1 : 0),
                 .error_code = codes[take(w) % ELEMENTSOF(codes)],
@@ -117,7 +117,7 @@ static void lose(World *w) {
         check(w, dps_registration_on_lost(w->g, &error, moment(w)));
 }
 
-/* To when it wants to be woken, or part of the way, or past it as after a suspend. */
+/* Moves the clock to the wake-up time, before it, or after it as a suspend does. */
 static void pass_time(World *w) {
         unsigned byte = take(w);
 

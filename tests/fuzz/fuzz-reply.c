@@ -21,7 +21,7 @@ static void check_texts(const DpsReply *reply) {
         if (!reply->registration_state)
                 return;
 
-        /* What goes into files must be read back. */
+        /* The text goes into files, so it must be readable again. */
         PROMISE(json_read_object(reply->registration_state, strlen(reply->registration_state), JSON_SIZE_MAX,
                                  &state, &defect) == 0);
         json_object_put(state);
@@ -63,11 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         verdict = dps_reply_verdict(&reply);
         switch (verdict) {
         case DPS_VERDICT_ASSIGNED:
-                PROMISE(reply.assigned_hub && reply.device_id && !reply.defect);
+                PROMISE(reply.assigned_hub && reply.device_id && !reply.malformed);
                 PROMISE(reply.status == 200 || reply.status == 202 || reply.status == 204);
                 break;
         case DPS_VERDICT_ASSIGNING:
-                PROMISE(!reply.defect && reply.status < 300);
+                PROMISE(!reply.malformed && reply.status < 300);
                 break;
         case DPS_VERDICT_RETRY:
         case DPS_VERDICT_FINAL:

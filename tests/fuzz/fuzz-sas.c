@@ -16,7 +16,7 @@ static void check_percent(const char *text, size_t size) {
         PROMISE(streq(plain, again));
 }
 
-/* What was read, written anew by us, reads the same. */
+/* A token that is parsed, formatted and parsed again has the same parts. */
 static void check_written(const DpsSas *sas) {
         _cleanup_(dps_sas_done) DpsSas again = { 0 };
         _cleanup_(freep) char *token = NULL;

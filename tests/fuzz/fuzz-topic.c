@@ -21,6 +21,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         PROMISE(reply.status <= 999);
         PROMISE(strcasestr(topic, "$rid="));
         PROMISE(!reply.has_retry_after || strcasestr(topic, "retry-after="));
-        PROMISE(!reply.defect && !reply.operation_id && !reply.assigned_hub && !reply.payload);
+        PROMISE(!reply.malformed && !reply.operation_id && !reply.assigned_hub && !reply.payload);
         return 0;
 }

@@ -6,8 +6,8 @@
 #include "dps/registration.h"
 
 /*
- * A script is a list of events with their time in seconds, and the action that each shall bring. Random numbers are
- * 0 unless a row says `.late`: then waits have their greatest length.
+ * A script is a list of events, each with its time in seconds and the action that it must lead to. Random
+ * numbers are 0, or the largest if a row says `.late`: then waits have their greatest length.
  */
 
 DEFINE_FREEP(DpsRegistration, dps_registration_free)
@@ -20,8 +20,8 @@ typedef enum Event {
         LOST,    /* the connection */
         REFUSED, /* the log-in */
         ANSWER,  /* to the last request */
-        STALE,   /* an answer, but to the request before */
-        FOREIGN, /* an answer, but to a request of somebody else */
+        STALE,   /* an answer to the request before the last */
+        FOREIGN, /* an answer to another device's request */
         TIME,
         HASTEN,
         PAUSE, /* until `until` */
@@ -68,7 +68,7 @@ typedef struct Row {
 #define REFUSAL(code) .status = (code), .body = ""
 #define BACK_AT(sec) .want = RELEASE, .wake_sec = (sec)
 
-/* How most scripts begin: registered at 0 s. */
+/* Most scripts begin so: register is answered at 0 s. */
 #define REGISTERED                                                                                           \
         { 0, BEGIN, .want = CONNECT, .wake_sec = NEVER }, {                                                  \
                 0, READY, .want = REGISTER, .wake_sec = 30                                                   \

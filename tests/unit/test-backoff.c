@@ -31,20 +31,23 @@ static const struct range_case {
         { "the second waits twice as long", scripted_backoff, 2, 5000000, 10000000 },
         { "the seventh is below the cap", scripted_backoff, 7, 160000000, 320000000 },
         { "the eighth is capped at 10 min", scripted_backoff, 8, 300000000, 600000000 },
-        { "the four thousand millionth is, too", scripted_backoff, UINT32_MAX, 300000000, 600000000 },
-        { "no failure counts as the first", scripted_backoff, 0, 2500000, 5000000 },
+        { "failure number 2^32-1 is capped, too", scripted_backoff, UINT32_MAX, 300000000, 600000000 },
+        { "failure number 0 counts as the first", scripted_backoff, 0, 2500000, 5000000 },
         { "a delay of 3 s is never shortened", dps_backoff_told_usec, 3, 3000000, 3600000 },
-        { "a delay of none is none", dps_backoff_told_usec, 0, 0, 0 },
-        { "a delay of a day is taken", dps_backoff_told_usec, 86400, USEC_PER_DAY, USEC_PER_DAY / 5 * 6 },
-        { "a longer one is capped at a day", dps_backoff_told_usec, 86401, USEC_PER_DAY,
+        { "a delay of 0 s stays 0 s", dps_backoff_told_usec, 0, 0, 0 },
+        { "a delay of a day is kept", dps_backoff_told_usec, 86400, USEC_PER_DAY, USEC_PER_DAY / 5 * 6 },
+        { "a delay of a day and a second is capped at a day", dps_backoff_told_usec, 86401, USEC_PER_DAY,
           USEC_PER_DAY / 5 * 6 },
-        { "one without end is capped at a day", dps_backoff_told_usec, UINT64_MAX, USEC_PER_DAY,
+        { "the longest delay is capped at a day", dps_backoff_told_usec, UINT64_MAX, USEC_PER_DAY,
           USEC_PER_DAY / 5 * 6 },
-        { "the first final answer waits 1 h, 20 % off", scripted_final, 1, USEC_PER_HOUR / 5 * 4,
+        { "the first final answer waits 1 h, give or take 20 %", scripted_final, 1, USEC_PER_HOUR / 5 * 4,
           USEC_PER_HOUR / 5 * 6 },
-        { "the fifth waits 16 h", scripted_final, 5, USEC_PER_HOUR * 16 / 5 * 4, USEC_PER_HOUR * 16 / 5 * 6 },
-        { "the sixth is capped at a day", scripted_final, 6, USEC_PER_DAY / 5 * 4, USEC_PER_DAY / 5 * 6 },
-        { "the last is, too", scripted_final, UINT32_MAX, USEC_PER_DAY / 5 * 4, USEC_PER_DAY / 5 * 6 },
+        { "the fifth final answer waits 16 h", scripted_final, 5, USEC_PER_HOUR * 16 / 5 * 4,
+          USEC_PER_HOUR * 16 / 5 * 6 },
+        { "the sixth final answer is capped at a day", scripted_final, 6, USEC_PER_DAY / 5 * 4,
+          USEC_PER_DAY / 5 * 6 },
+        { "final answer number 2^32-1 is capped, too", scripted_final, UINT32_MAX, USEC_PER_DAY / 5 * 4,
+          USEC_PER_DAY / 5 * 6 },
 };
 
 static void check_range(void **state) {
@@ -78,9 +81,9 @@ static const struct fraction_case {
 } fraction_cases[] = {
         { "half of 10 is 5", 10, UINT64_C(1) << 63, 5 },
         { "a quarter of 10 is 2, rounded down", 10, UINT64_C(1) << 62, 2 },
-        { "nothing of all is nothing", UINT64_MAX, 0, 0 },
-        { "the most of all is nearly all", UINT64_MAX, UINT64_MAX, UINT64_MAX - 1 },
-        { "the most of one is nothing", 1, UINT64_MAX, 0 },
+        { "the fraction 0 of the largest number is 0", UINT64_MAX, 0, 0 },
+        { "the largest fraction of the largest number is one less", UINT64_MAX, UINT64_MAX, UINT64_MAX - 1 },
+        { "the largest fraction of 1 is 0", 1, UINT64_MAX, 0 },
         { "carries reach the upper half", UINT64_C(0xffffffff00000001), UINT64_C(0xffffffffffffffff),
           UINT64_C(0xffffffff00000000) },
 };
@@ -106,18 +109,18 @@ static void test_a_fraction_is_the_upper_half_of_the_product(void **state) {
 
 /* ---- a device's own numbers ---- */
 
-/* Written down once: they decide when devices in the field renew, and must not change with a release. */
-static void test_the_same_device_has_the_same_number_for_ever(void **state) {
+/* These numbers decide when devices renew, so no release may change them. */
+static void test_a_device_always_has_the_same_number(void **state) {
         assert_int_equal(dps_stable_random("gw-1", "renew"), UINT64_C(0x0f2d41aab06510a1));
         assert_int_equal(dps_stable_random("gw-1", "splay"), UINT64_C(0xfd3026cc5ea802ef));
 }
 
-static void test_where_device_ends_and_purpose_begins_matters(void **state) {
+static void test_device_and_purpose_are_kept_apart(void **state) {
         assert_int_not_equal(dps_stable_random("a", "bc"), dps_stable_random("ab", "c"));
         assert_int_not_equal(dps_stable_random("a", ""), dps_stable_random("", "a"));
 }
 
-/* 16 buckets of 1000 on average: three standard deviations are 92, here are six. */
+/* 16 buckets with 1000 each on average: the limit is six standard deviations. */
 static void test_devices_spread_evenly(void **state) {
         static const char *const purposes[] = { "renew", "splay" };
 
@@ -139,11 +142,11 @@ static const struct renew_case {
         const char *promise;
         uint64_t expires_at_usec, before_usec, random, renew_at_usec;
 } renew_cases[] = {
-        { "at the latest at half of the time before", 1000, 100, 0, 950 },
-        { "in the middle at three quarters", 1000, 100, UINT64_C(1) << 63, 925 },
-        { "at the earliest at nearly all of it", 1000, 100, UINT64_MAX, 901 },
-        { "what would be before all time is at once", 10, 100, 0, 0 },
-        { "no time before is at the expiry", 1000, 0, UINT64_MAX, 1000 },
+        { "the latest renewal is at half of the time before", 1000, 100, 0, 950 },
+        { "the middle renewal is at three quarters of it", 1000, 100, UINT64_C(1) << 63, 925 },
+        { "the earliest renewal is at nearly all of it", 1000, 100, UINT64_MAX, 901 },
+        { "a renewal before time 0 is at time 0", 10, 100, 0, 0 },
+        { "without time before, the renewal is at the expiry", 1000, 0, UINT64_MAX, 1000 },
 };
 
 static void check_renew(void **state) {
@@ -156,8 +159,8 @@ int main(void) {
         struct CMUnitTest
                 tests[ELEMENTSOF(range_cases) + ELEMENTSOF(fraction_cases) + ELEMENTSOF(renew_cases) + 5] = {
                         cmocka_unit_test(test_waits_never_shrink_as_failures_add_up),
-                        cmocka_unit_test(test_the_same_device_has_the_same_number_for_ever),
-                        cmocka_unit_test(test_where_device_ends_and_purpose_begins_matters),
+                        cmocka_unit_test(test_a_device_always_has_the_same_number),
+                        cmocka_unit_test(test_device_and_purpose_are_kept_apart),
                         cmocka_unit_test(test_devices_spread_evenly),
                 };
         size_t n = 4;

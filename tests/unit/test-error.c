@@ -49,7 +49,7 @@ static void test_the_words_of_errors_never_change(void **state) {
                 assert_string_equal(dps_error_id_to_string(id), words[id]);
 }
 
-static void test_every_word_leads_back_to_its_error(void **state) {
+static void test_every_error_is_found_by_its_word(void **state) {
         for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++) {
                 DpsErrorId back = DPS_ERROR_NONE;
 
@@ -58,7 +58,7 @@ static void test_every_word_leads_back_to_its_error(void **state) {
         }
 }
 
-static void test_other_words_are_no_error(void **state) {
+static void test_other_words_are_not_errors(void **state) {
         static const char *const others[] = { "DNS", "dns ", "tls_name", "auth\n", "nonsense" };
         DpsErrorId id = DPS_ERROR_DISK;
 
@@ -110,20 +110,20 @@ static const struct code_case {
         { "400000 is our mistake", 400000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
         { "400004 is the API version", 400004, DPS_ERROR_API_VERSION, DPS_VERDICT_FINAL },
         { "400207 is a webhook that failed", 400207, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
-        { "400208 is no hub", 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
+        { "400208 is an enrollment without a hub", 400208, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
         { "400209 is a hub that refused DPS", 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL },
         { "401000 is a refused token", 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "401002 is a refused certificate", 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "404201 is an unknown enrollment", 404201, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
-        { "404202 is unknown, too", 404202, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
+        { "404202 is an unknown enrollment, too", 404202, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL },
         { "409000 may pass", 409000, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY },
         { "409203 may pass", 409203, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY },
         { "429001 may pass", 429001, DPS_ERROR_THROTTLED, DPS_VERDICT_RETRY },
         { "a new code counts as its class: 401", 401777, DPS_ERROR_AUTH, DPS_VERDICT_FINAL },
         { "a new code counts as its class: 503", 503777, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY },
         { "a code next to a known one is not that one", 400005, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
-        { "no code is final", 0, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
-        { "a class that is none is final", 600000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
+        { "no code counts as final", 0, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
+        { "an unknown class is final", 600000, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
         { "the largest number is final", UINT32_MAX, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL },
 };
 
@@ -151,11 +151,11 @@ static const struct advice_case {
         DpsErrorId id;
         uint32_t code, advice_of_code; /* the latter 0: the advice is that of the id */
 } advice_cases[] = {
-        { "a code knows better than its id what to do", DPS_ERROR_ALLOCATION, 400209, 400209 },
-        { "a refusal that is the clock's fault is advised on as such", DPS_ERROR_CLOCK, 401000, 0 },
-        { "an operation that is lost needs no enrollment", DPS_ERROR_OPERATION_LOST, 404201, 0 },
-        { "a code of another class than the status is not advised on", DPS_ERROR_SERVICE, 401000, 0 },
-        { "what is not of DPS has the advice of its id", DPS_ERROR_DNS, 0, 0 },
+        { "the advice of a code is more exact than that of its id", DPS_ERROR_ALLOCATION, 400209, 400209 },
+        { "a refusal because of the clock has the advice of the clock", DPS_ERROR_CLOCK, 401000, 0 },
+        { "a lost operation does not have the advice of its 404", DPS_ERROR_OPERATION_LOST, 404201, 0 },
+        { "a code of another class than the status gives no advice", DPS_ERROR_SERVICE, 401000, 0 },
+        { "an error that is not from DPS has the advice of its id", DPS_ERROR_DNS, 0, 0 },
 };
 
 static void check_advice(void **state) {
@@ -167,7 +167,7 @@ static void check_advice(void **state) {
                                                               : dps_error_id_advice(c->id));
 }
 
-static void test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused(void **state) {
+static void test_no_hub_has_other_advice_than_a_hub_that_refused_dps(void **state) {
         assert_string_not_equal(dps_code_lookup(400208).advice, dps_code_lookup(400209).advice);
         assert_string_not_equal(dps_code_lookup(400207).advice, dps_error_id_advice(DPS_ERROR_ALLOCATION));
 }
@@ -226,7 +226,7 @@ static void test_a_long_word_is_cut_between_characters(void **state) {
 #define PATH_32 "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define PATH_256 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32 PATH_32
 
-static void test_a_long_word_that_is_no_utf_8_is_cut_too(void **state) {
+static void test_a_long_word_that_is_not_utf_8_is_cut_too(void **state) {
         char word[2 * DPS_MESSAGE_MAX];
         DpsError error;
 
@@ -250,7 +250,7 @@ static void test_a_long_path_does_not_push_the_cause_out(void **state) {
         assert_true(endswith(error.message, "/gw.key: Permission denied"));
 }
 
-static void test_a_path_is_cut_no_more_than_it_must(void **state) {
+static void test_a_path_is_cut_no_more_than_needed(void **state) {
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s: gone", PATH_256);
@@ -260,20 +260,20 @@ static void test_a_path_is_cut_no_more_than_it_must(void **state) {
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 15] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
-                cmocka_unit_test(test_every_word_leads_back_to_its_error),
-                cmocka_unit_test(test_other_words_are_no_error),
+                cmocka_unit_test(test_every_error_is_found_by_its_word),
+                cmocka_unit_test(test_other_words_are_not_errors),
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
-                cmocka_unit_test(test_who_lacks_a_hub_is_told_otherwise_than_whose_hub_refused),
+                cmocka_unit_test(test_no_hub_has_other_advice_than_a_hub_that_refused_dps),
                 cmocka_unit_test(test_setting_forgets_what_was_set_before),
                 cmocka_unit_test(test_a_message_may_quote_the_one_that_it_replaces),
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
                 cmocka_unit_test(test_a_long_word_is_cut_between_characters),
-                cmocka_unit_test(test_a_long_word_that_is_no_utf_8_is_cut_too),
+                cmocka_unit_test(test_a_long_word_that_is_not_utf_8_is_cut_too),
                 cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
-                cmocka_unit_test(test_a_path_is_cut_no_more_than_it_must),
+                cmocka_unit_test(test_a_path_is_cut_no_more_than_needed),
         };
         size_t n = 15;
 

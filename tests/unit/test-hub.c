@@ -11,12 +11,12 @@
 #include "basic/times.h"
 #include "dps/hub.h"
 
-/* What happens, when (in seconds), and whether it is time to register again. */
+/* What happens when (in seconds), and whether the device must register then. */
 typedef enum Event {
         END,
-        FAILURE,   /* of `kind`, `times` times (0: once), all at once; the last one gives the answer */
-        CONNECTED, /* a program got through */
-        SAME_HUB,  /* DPS answered */
+        FAILURE, /* of `kind`, `times` times (0: once) at the same time; `registers` is about the last one */
+        CONNECTED, /* a program reported it */
+        SAME_HUB,  /* DPS assigned it */
         OTHER_HUB,
 } Event;
 
@@ -33,42 +33,43 @@ static const struct hub_case {
                 bool registers;
         } rows[12];
 } cases[] = {
-        { "a refused credential is a reason at once", { { 5, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "a device that the hub does not know is a reason at once",
+        { "a refused credential is at once a reason to register",
+          { { 5, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
+        { "a device that the hub does not know is at once a reason",
           { { 5, FAILURE, DPS_HUB_FAILURE_NOT_FOUND, 0, true } } },
-        { "a busy hub is never a reason",
+        { "a hub that throttles is never a reason",
           { { 5, FAILURE, DPS_HUB_FAILURE_THROTTLED, 100, false },
             { 90000, FAILURE, DPS_HUB_FAILURE_THROTTLED, 100, false } } },
-        { "a busy hub is not counted with the others",
+        { "throttling does not count as a failure",
           { { 5, FAILURE, DPS_HUB_FAILURE_THROTTLED, 50, false },
             { 6, FAILURE, DPS_HUB_FAILURE_SERVER, 9, false },
             { 7, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
-        { "nine failures of the server are none, ten are a reason",
+        { "ten failures of the server are a reason, nine are not",
           { { 5, FAILURE, DPS_HUB_FAILURE_SERVER, 9, false },
             { 6, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
-        { "nine failures of the network are none, ten are a reason",
+        { "ten failures of the network are a reason, nine are not",
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
             { 6, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, true } } },
-        { "failures of server and network are one row",
+        { "failures of server and network are counted together",
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 5, false },
             { 6, FAILURE, DPS_HUB_FAILURE_SERVER, 5, true } } },
-        { "a quarter of an hour of failures is a reason, a second less is none",
+        { "15 minutes of failures are a reason, a second less is not",
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 904, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 905, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
-        { "a failure at time 0 begins a row as any other",
+        { "a failure at time 0 is the first of a row like any other",
           { { 0, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 899, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 900, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, true } } },
-        { "who gets through ends the row",
+        { "a connected program ends the row of failures",
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
             AT(6, CONNECTED),
             { 7, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
             { 906, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "one registration answers the complaints of many programs",
+        { "failures of many programs cause one registration",
           { { 5, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             { 6, FAILURE, DPS_HUB_FAILURE_AUTH, 20, false } } },
-        { "the same hub that still refuses is asked about ever more rarely",
+        { "while the same hub refuses, each wait is twice as long",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(10, SAME_HUB),
             { 129, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
@@ -79,13 +80,13 @@ static const struct hub_case {
             AT(390, SAME_HUB),
             { 869, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 870, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "with another hub the waits are forgotten",
+        { "another hub begins without a wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(10, SAME_HUB),
             { 130, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(140, OTHER_HUB),
             { 141, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "who gets through ends no wait: a hub that lets in and then refuses is no loop",
+        { "a connected program does not shorten the wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(10, SAME_HUB),
             AT(20, CONNECTED),
@@ -95,13 +96,13 @@ static const struct hub_case {
             AT(150, SAME_HUB),
             { 389, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 390, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "a registration for another reason is not held against the hub",
+        { "a registration for another reason lengthens no wait",
           { AT(0, SAME_HUB), AT(10, SAME_HUB), { 20, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "nor one that comes in the middle of trouble",
+        { "a registration for another reason between failures lengthens no wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_NETWORK, 2, false },
             AT(10, SAME_HUB),
             { 20, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "renewals while nobody complains lengthen no wait",
+        { "renewals without failures lengthen no wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(10, SAME_HUB),
             AT(20, SAME_HUB),
@@ -112,11 +113,11 @@ static const struct hub_case {
             AT(6, SAME_HUB),
             { 7, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
             { 906, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
-        { "a day without complaints is a hub that works",
+        { "after a day without failures the waits begin anew",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(10, SAME_HUB), /* the wait ends at 130 */
             { 86530, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(86540, SAME_HUB), /* and is the first one again */
+            AT(86540, SAME_HUB), /* this wait is as short as the first */
             { 86659, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 86660, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
 };
@@ -149,8 +150,8 @@ static void check(void **state) {
         }
 }
 
-/* The worst programs: they complain every second, for a hundred days, whatever DPS says. */
-static void test_a_loop_is_damped_to_once_a_day(void **state) {
+/* The worst programs report a failure every second for a hundred days, whatever DPS answers. */
+static void test_a_hub_that_always_refuses_causes_one_registration_a_day(void **state) {
         DpsHubHealth h = { 0 };
         unsigned n = 0;
 
@@ -162,7 +163,7 @@ static void test_a_loop_is_damped_to_once_a_day(void **state) {
         assert_in_range(n, 100, 112);
 }
 
-static void test_the_end_of_time_is_no_trouble(void **state) {
+static void test_times_do_not_overflow(void **state) {
         DpsHubHealth h = { .failures = UINT32_MAX, .fruitless = UINT32_MAX };
 
         assert_true(dps_hub_health_on_failure(&h, DPS_HUB_FAILURE_AUTH, UINT64_MAX - 1));
@@ -172,7 +173,7 @@ static void test_the_end_of_time_is_no_trouble(void **state) {
         assert_false(dps_hub_health_on_failure(&h, DPS_HUB_FAILURE_AUTH, UINT64_MAX - 1));
 }
 
-static void test_every_kind_has_a_word_that_leads_back(void **state) {
+static void test_every_kind_is_found_by_its_word(void **state) {
         for (DpsHubFailure kind = 0; kind < _DPS_HUB_FAILURE_MAX; kind++) {
                 DpsHubFailure back = _DPS_HUB_FAILURE_MAX;
 
@@ -181,7 +182,7 @@ static void test_every_kind_has_a_word_that_leads_back(void **state) {
         }
 }
 
-static void test_other_words_are_no_kind(void **state) {
+static void test_other_words_are_not_kinds(void **state) {
         static const char *const words[] = { "", "AUTH", "auth ", "401", "notfound" };
         DpsHubFailure kind = DPS_HUB_FAILURE_SERVER;
 
@@ -192,10 +193,10 @@ static void test_other_words_are_no_kind(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(cases) + 4] = {
-                cmocka_unit_test(test_a_loop_is_damped_to_once_a_day),
-                cmocka_unit_test(test_the_end_of_time_is_no_trouble),
-                cmocka_unit_test(test_every_kind_has_a_word_that_leads_back),
-                cmocka_unit_test(test_other_words_are_no_kind),
+                cmocka_unit_test(test_a_hub_that_always_refuses_causes_one_registration_a_day),
+                cmocka_unit_test(test_times_do_not_overflow),
+                cmocka_unit_test(test_every_kind_is_found_by_its_word),
+                cmocka_unit_test(test_other_words_are_not_kinds),
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++)

@@ -62,13 +62,15 @@ static const struct key_case {
           0 },
         { "no bytes are too few", "", -ERANGE, 0 },
         { "white space around a key is ignored", " \t" DEVICE_KEY "\r\n", 0, 32 },
-        { "white space within a key is not", "Jsm0lyGpjaVYVP2g3FnmnmG9 dI/9qU24wNoykUmermc=", -EBADMSG, 0 },
-        { "a line break within a key is not", "Jsm0lyGpjaVYVP2g3Fnm\nnmG9dI/9qU24wNoykUmermc=", -EBADMSG, 0 },
+        { "white space within a key is refused", "Jsm0lyGpjaVYVP2g3FnmnmG9 dI/9qU24wNoykUmermc=", -EBADMSG,
+          0 },
+        { "a line break within a key is refused", "Jsm0lyGpjaVYVP2g3Fnm\nnmG9dI/9qU24wNoykUmermc=", -EBADMSG,
+          0 },
         { "padding must be there", "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc", -EBADMSG, 0 },
         { "padding must be at the end", "Jsm0=yGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=", -EBADMSG, 0 },
-        { "three are too much padding", "AAAAAAAAAAAAAAAAAAAAA===", -EBADMSG, 0 },
+        { "three signs of padding are too many", "AAAAAAAAAAAAAAAAAAAAA===", -EBADMSG, 0 },
         { "the URL alphabet is not base64", "Jsm0lyGpjaVYVP2g3FnmnmG9dI_9qU24wNoykUmermc=", -EBADMSG, 0 },
-        { "what comes behind a key is not ignored", DEVICE_KEY "#", -EBADMSG, 0 },
+        { "text behind a key is refused", DEVICE_KEY "#", -EBADMSG, 0 },
 };
 
 static void check_key(void **state) {
@@ -80,7 +82,7 @@ static void check_key(void **state) {
         dps_key_done(&key);
 }
 
-static void test_a_refused_text_leaves_the_key_alone(void **state) {
+static void test_a_refused_text_does_not_change_the_key(void **state) {
         DpsKey key = { .bytes = "as it was", .size = 9 };
 
         assert_int_equal(dps_key_from_base64("not base64", &key), -EBADMSG);
@@ -99,7 +101,7 @@ static void test_a_done_key_is_wiped(void **state) {
         dps_key_done(NULL);
 }
 
-/* The primitive that Node's unit tests pin; its key is too short to be given as base64. */
+/* From the unit tests of Microsoft's SDK for Node.js. Its key is too short for dps_key_from_base64(). */
 static void test_the_primitive_signs(void **state) {
         const DpsKey key = { .bytes = "password", .size = 8 };
         _cleanup_(freep) char *text = NULL;
@@ -116,12 +118,12 @@ static const struct base64_case {
         const char *promise, *plain, *text;
 } base64_cases[] = {
         /* RFC 4648 §10 */
-        { "nothing is nothing", "", "" },
+        { "no bytes are no text", "", "" },
         { "one byte has two pads", "f", "Zg==" },
         { "two bytes have one pad", "fo", "Zm8=" },
-        { "three bytes have none", "foo", "Zm9v" },
-        { "four bytes have two again", "foob", "Zm9vYg==" },
-        { "six bytes have none", "foobar", "Zm9vYmFy" },
+        { "three bytes have no pads", "foo", "Zm9v" },
+        { "four bytes have two pads", "foob", "Zm9vYg==" },
+        { "six bytes have no pads", "foobar", "Zm9vYmFy" },
 };
 
 static void check_base64(void **state) {
@@ -156,7 +158,7 @@ static void test_all_bytes_come_back_from_base64(void **state) {
         }
 }
 
-static void test_no_byte_outside_the_alphabet_is_taken(void **state) {
+static void test_bytes_outside_the_alphabet_are_refused(void **state) {
         static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
         for (int c = 0; c < 256; c++) {
@@ -172,11 +174,11 @@ static void test_no_byte_outside_the_alphabet_is_taken(void **state) {
 int main(void) {
         struct CMUnitTest
                 tests[ELEMENTSOF(derive_cases) + ELEMENTSOF(key_cases) + ELEMENTSOF(base64_cases) + 5] = {
-                        cmocka_unit_test(test_a_refused_text_leaves_the_key_alone),
+                        cmocka_unit_test(test_a_refused_text_does_not_change_the_key),
                         cmocka_unit_test(test_a_done_key_is_wiped),
                         cmocka_unit_test(test_the_primitive_signs),
                         cmocka_unit_test(test_all_bytes_come_back_from_base64),
-                        cmocka_unit_test(test_no_byte_outside_the_alphabet_is_taken),
+                        cmocka_unit_test(test_bytes_outside_the_alphabet_are_refused),
                 };
         size_t n = 5;
 

@@ -339,7 +339,7 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         s->reply = *reply;
         free(s->operation_id);
         s->operation_id = reply->operation_id ? strdup(reply->operation_id) : NULL;
-        s->has_defect = reply->defect;
+        s->has_defect = reply->malformed;
         end_if(s, FREE_AT_REPLY);
 }
 

@@ -12,8 +12,9 @@
 #include "dps/registration.h"
 
 /*
- * A fleet that gets its power back in one second, before a service with the real one's quotas: 1000 registrations a
- * minute for all, 5 polls in 10 s for each device. Time is simulated; the network is slow and sometimes breaks.
+ * A fleet that gets its power back in one second, before a service with the real one's quotas: 1000
+ * registrations a minute for all, 5 polls in 10 s for each device. Time is simulated; the network is slow and
+ * sometimes breaks.
  */
 
 #define QUOTA 1000
@@ -170,7 +171,7 @@ static Machine *next_machine(Fleet *f) {
         return next->due_usec == USEC_INFINITY ? NULL : next;
 }
 
-/* Until all are assigned; returns when that was. */
+/* Runs until all are assigned. Returns when that was. */
 static uint64_t fleet_run(Fleet *f) {
         f->now_usec = USEC_PER_HOUR;
         for (unsigned i = 0; i < f->n_machines; i++) {
@@ -214,7 +215,10 @@ static void test_a_fleet_within_the_quota_is_assigned_at_once(void **state) {
         assert_int_equal(f->n_throttled, 0);
 }
 
-/* Three quotas of machines need three minutes; nobody comes sooner than told (see machine_do), nor in vain often. */
+/*
+ * Three times the quota needs three minutes. No device sends sooner than told (see machine_do), and few send
+ * in vain.
+ */
 static void test_a_fleet_of_three_quotas_is_assigned_as_fast_as_the_service_allows(void **state) {
         Fleet *f = *state;
 
@@ -224,7 +228,10 @@ static void test_a_fleet_of_three_quotas_is_assigned_as_fast_as_the_service_allo
         assert_int_equal(f->n_registers, f->n_machines + f->n_throttled);
 }
 
-/* A tenth of all connections and requests is lost: who had an operation comes back for it, and registers no second time. */
+/*
+ * A tenth of all connections and requests is lost. A device with an operation polls it again and does not
+ * register twice.
+ */
 static void test_a_fleet_on_a_bad_network_is_assigned_too(void **state) {
         Fleet *f = *state;
 

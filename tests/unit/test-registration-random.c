@@ -11,14 +11,18 @@
 #include "dps/registration.h"
 
 /*
- * Thousands of lives of a registration in a hostile world: any answer, loss, time and nudge, in any order. After
- * each event the promises of registration.h are checked; what is random is the same in every run.
+ * Thousands of registrations in a hostile world: random answers, lost connections, times and calls, in any
+ * order. After each event the promises of registration.h are checked. The random numbers are the same in
+ * every run.
  */
 
 #define LIVES 4000
 #define EVENTS 250
 #define CREDENTIALS_MAX 3
-/* At one instant: each credential once, the polls that the window allows, a register and its connection each. */
+/*
+ * The most that may be sent at one instant: for each credential the polls of the limit, a register and a
+ * connection.
+ */
 #define CONTACTS_AT_ONCE_MAX (2 * (CREDENTIALS_MAX + DPS_POLLS_MAX + 2))
 #define LONGEST_WAIT_USEC (USEC_PER_DAY / 5 * 6)
 
@@ -95,7 +99,7 @@ static void check_request(World *w, const DpsAction *a) {
         w->n_polls++;
 }
 
-/* Every wait has an end, and those that have none wait for somebody else, or for nothing. */
+/* A wait without an end is allowed only where the caller acts next, or when all is done. */
 static void check_wait(World *w, const DpsAction *a) {
         switch (dps_registration_state(w->g)) {
         case DPS_REGISTRATION_IDLE:
@@ -176,7 +180,7 @@ static void any_reply(World *w) {
 
         reply.status = statuses[below(w, ELEMENTSOF(statuses))];
         reply.word = (DpsStatus) below(w, DPS_STATUS_UNKNOWN + 1);
-        reply.defect = below(w, 8) ? NULL : "it is garbage";
+        reply.malformed = below(w, 8) ? NULL : "it is garbage";
         reply.error_code = codes[below(w, ELEMENTSOF(codes))];
         reply.operation_id = below(w, 8) ? (char *) "4.op" : NULL;
         reply.has_retry_after = below(w, 2);
@@ -215,7 +219,7 @@ static void any_event(World *w) {
         case 1:
                 any_loss(w);
                 return;
-        case 2: /* an operator without patience: what was done at this instant was at his wish */
+        case 2: /* an impatient operator: contacts at this instant are what the operator asked for */
                 w->n_contacts = 0;
                 check(w, dps_registration_hasten(w->g, below(w, 3) * USEC_PER_SEC, moment(w)));
                 return;
@@ -270,7 +274,7 @@ static World begin_life(uint64_t seed, uint64_t now_usec) {
         return w;
 }
 
-/* What comes next in a world where only the service may make trouble. */
+/* The next event where only the service may fail. */
 static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll) {
         DpsMoment at = { .now_usec = w->now_usec, .random = draw(w), .clock_synchronized = true };
         DpsReply reply;
@@ -304,7 +308,7 @@ static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll)
 #define ACCEPTED ((DpsReply){ .status = 202, .operation_id = (char *) "4.op" })
 #define ASSIGNED ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED })
 
-static void test_promises_hold_and_all_ends_well(void **state) {
+static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void **state) {
         unsigned n_events_in[_DPS_REGISTRATION_STATE_MAX] = { 0 };
 
         for (uint64_t seed = 0; seed < LIVES; seed++) {
@@ -320,16 +324,16 @@ static void test_promises_hold_and_all_ends_well(void **state) {
                 assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
         }
 
-        /* Lives that see too little of the world prove nothing. */
+        /* Runs that reach too few states prove nothing. */
         for (DpsRegistrationState s = DPS_REGISTRATION_CONNECTING; s < _DPS_REGISTRATION_STATE_MAX; s++)
                 assert_in_range(n_events_in[s], LIVES, LIVES * EVENTS);
 }
 
-static void test_promises_hold_at_the_end_of_time(void **state) {
+static void test_promises_hold_at_the_largest_times(void **state) {
         for (uint64_t seed = 0; seed < LIVES / 4; seed++) {
                 World w = begin_life(seed, UINT64_MAX - 2 * USEC_PER_DAY);
 
-                /* At the very last instant nothing can be told from never. */
+                /* The largest time also means "never". */
                 for (size_t i = 0; i < EVENTS && w.now_usec < UINT64_MAX - USEC_PER_HOUR; i++)
                         any_event(&w);
                 dps_registration_free(w.g);
@@ -338,7 +342,7 @@ static void test_promises_hold_at_the_end_of_time(void **state) {
 
 /* ---- services of one kind ---- */
 
-/* Register and polls are answered alike until the attempt is over; returns how long it took. */
+/* Register and polls get the same answer until the attempt ends. Returns how long it took. */
 static uint64_t never_assign(World *w, const DpsReply *reply) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
 
@@ -351,7 +355,7 @@ static uint64_t never_assign(World *w, const DpsReply *reply) {
         return w->now_usec;
 }
 
-static void test_a_hurried_service_is_asked_at_its_limit_until_the_deadline(void **state) {
+static void test_with_retry_after_0_it_polls_at_the_limit_until_the_deadline(void **state) {
         World w = { 0 };
         DpsReply reply = { .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true };
 
@@ -359,15 +363,15 @@ static void test_a_hurried_service_is_asked_at_its_limit_until_the_deadline(void
         assert_in_range(w.n_polls, 295, 300);
 }
 
-static void test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline(void **state) {
+static void test_without_retry_after_it_polls_every_2_s_until_the_deadline(void **state) {
         World w = { 0 };
 
         assert_in_range(never_assign(&w, &ACCEPTED), 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
         assert_in_range(w.n_polls, 295, 300);
 }
 
-/* What DPS told to wait is not ours; what we add by lot is. */
-static void test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever(void **state) {
+/* The wait that DPS told does not count for the deadline, the random part that is added to it does. */
+static void test_with_long_retry_afters_it_polls_longer_but_not_for_ever(void **state) {
         World w = { 0 };
         DpsReply reply = {
                 .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true, .retry_after_sec = 3
@@ -377,8 +381,8 @@ static void test_a_service_that_always_says_later_is_asked_for_longer_but_not_fo
 }
 
 /*
- * Polls are answered with `status`, but every third with `third`. Returns how many there were before it registered
- * anew, at most 40.
+ * Every third poll is answered with `third`, the others with `status`. Returns the number of polls before it
+ * registered again, at most 40.
  */
 static uint64_t answer_polls(uint32_t status, uint32_t third) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
@@ -393,20 +397,20 @@ static uint64_t answer_polls(uint32_t status, uint32_t third) {
         return w.n_polls;
 }
 
-static void test_an_operation_that_only_makes_trouble_is_registered_anew(void **state) {
+static void test_after_too_many_failed_polls_it_registers_again(void **state) {
         assert_int_equal(answer_polls(500, 500), 8);
 }
 
-static void test_trouble_between_good_answers_does_not_lose_the_operation(void **state) {
+static void test_failures_between_good_answers_do_not_end_the_operation(void **state) {
         assert_int_equal(answer_polls(500, 202), 40);
 }
 
-static void test_a_busy_service_does_not_lose_the_operation(void **state) {
+static void test_throttled_polls_do_not_end_the_operation(void **state) {
         assert_int_equal(answer_polls(429, 429), 40);
 }
 
-/* "At once" with each refusal: once through all credentials, then an hour. */
-static void test_a_service_that_refuses_all_is_asked_once_per_credential(void **state) {
+/* Each refusal has retry-after 0: it tries each credential once, and then waits an hour. */
+static void test_a_service_that_refuses_every_credential_sees_each_once(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         World w = { 0 };
 
@@ -422,15 +426,15 @@ static void test_a_service_that_refuses_all_is_asked_once_per_credential(void **
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_promises_hold_and_all_ends_well),
-                cmocka_unit_test(test_promises_hold_at_the_end_of_time),
-                cmocka_unit_test(test_a_hurried_service_is_asked_at_its_limit_until_the_deadline),
-                cmocka_unit_test(test_a_service_that_never_says_when_is_asked_every_2_s_until_the_deadline),
-                cmocka_unit_test(test_a_service_that_always_says_later_is_asked_for_longer_but_not_for_ever),
-                cmocka_unit_test(test_an_operation_that_only_makes_trouble_is_registered_anew),
-                cmocka_unit_test(test_trouble_between_good_answers_does_not_lose_the_operation),
-                cmocka_unit_test(test_a_busy_service_does_not_lose_the_operation),
-                cmocka_unit_test(test_a_service_that_refuses_all_is_asked_once_per_credential),
+                cmocka_unit_test(test_promises_hold_and_each_registration_is_assigned_in_the_end),
+                cmocka_unit_test(test_promises_hold_at_the_largest_times),
+                cmocka_unit_test(test_with_retry_after_0_it_polls_at_the_limit_until_the_deadline),
+                cmocka_unit_test(test_without_retry_after_it_polls_every_2_s_until_the_deadline),
+                cmocka_unit_test(test_with_long_retry_afters_it_polls_longer_but_not_for_ever),
+                cmocka_unit_test(test_after_too_many_failed_polls_it_registers_again),
+                cmocka_unit_test(test_failures_between_good_answers_do_not_end_the_operation),
+                cmocka_unit_test(test_throttled_polls_do_not_end_the_operation),
+                cmocka_unit_test(test_a_service_that_refuses_every_credential_sees_each_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

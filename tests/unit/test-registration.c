@@ -12,23 +12,23 @@
 #include "registration-script.h"
 
 static const Script scripts[] = {
-        /* the good course */
-        { "registers, asks when told, and is assigned",
+        /* success */
+        { "registers, polls when told, and is assigned",
           .rows = { REGISTERED,
                     { 1, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 4,
                       .state = DPS_REGISTRATION_PAUSING },
                     { 4, TIME, .want = POLL, .wake_sec = 34, .state = DPS_REGISTRATION_POLLING },
                     { 5, ANSWER, ASSIGNED, .want = FINISH, .wake_sec = NEVER,
                       .state = DPS_REGISTRATION_ASSIGNED } } },
-        { "takes an assignment given at register",
+        { "accepts an assignment in the answer to register",
           .rows = { REGISTERED, { 1, ANSWER, ASSIGNED, .want = FINISH } } },
-        { "asks again while unassigned",
+        { "polls while unassigned",
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 202, .body = BODY_UNASSIGNED, .want = WAIT, .wake_sec = 2 },
                     { 2, TIME, .want = POLL },
                     { 2, ANSWER, .status = 200, .body = BODY_UNASSIGNED, .want = WAIT, .wake_sec = 4 },
                     { 4, TIME, .want = POLL } } },
-        { "asks for the operation it was given first",
+        { "polls the first operation id that it was given",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 202,
@@ -45,21 +45,21 @@ static const Script scripts[] = {
                     { 301, BEGIN, .want = CONNECT },
                     { 301, LOST, BACK_AT(303.5) } } },
 
-        /* when to ask */
-        { "asks after 2 s where nothing is said",
+        /* when to poll */
+        { "polls after 2 s without a retry-after",
           .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .want = WAIT, .wake_sec = 2 } } },
-        { "asks after 2 s where what is said is no number",
+        { "polls after 2 s when retry-after is not a number",
           .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "3x", .want = WAIT, .wake_sec = 2 } } },
-        { "asks at once where told to", .rows = { REGISTERED, POLLED_AT_0 } },
-        { "asks not before the second it was told",
+        { "polls at once when retry-after is 0", .rows = { REGISTERED, POLLED_AT_0 } },
+        { "does not poll before the time that it was told",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "1", .want = WAIT, .wake_sec = 1 },
                     { 0.999999, TIME, .want = WAIT, .wake_sec = 1 },
                     { 1, TIME, .want = POLL } } },
-        { "comes at most a fifth later than told",
+        { "polls at most a fifth later than told",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "10", .late = true, .want = WAIT, .wake_sec = 12 } } },
-        { "asks five times in 10 s, and not once more",
+        { "polls five times in 10 s and no more",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 1, ANSWER, ASSIGNING, .after = "0", .want = POLL },
@@ -69,7 +69,7 @@ static const Script scripts[] = {
                     { 5, ANSWER, ASSIGNING, .after = "0", .want = WAIT, .wake_sec = 11 },
                     { 11, TIME, .want = POLL },
                     { 11, ANSWER, ASSIGNING, .after = "0", .want = WAIT, .wake_sec = 12 } } },
-        { "asks five times in 10 s over reconnects too",
+        { "polls five times in 10 s over reconnects too",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL },
@@ -80,18 +80,18 @@ static const Script scripts[] = {
                     { 2.5, TIME, .want = CONNECT },
                     { 3, READY, .want = WAIT, .wake_sec = 10, .state = DPS_REGISTRATION_PAUSING },
                     { 10, TIME, .want = POLL } } },
-        { "spends a long wait disconnected, and then asks for the same operation",
+        { "spends a long wait disconnected, then polls the same operation",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "42", BACK_AT(42), .state = DPS_REGISTRATION_PARKED },
                     { 41.9, TIME, .want = WAIT, .wake_sec = 42 },
                     { 42, TIME, .want = CONNECT },
                     { 43, READY, .want = POLL, .wake_sec = 73 },
                     { 44, ANSWER, ASSIGNED, .want = FINISH } } },
-        { "spends 30 s connected",
+        { "spends a wait of 30 s connected",
           .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "30", .want = WAIT, .wake_sec = 30 } } },
-        { "a wait that begins with 30 s told and ends later is spent disconnected",
+        { "spends a wait of 30 s that is spread beyond 30 s disconnected",
           .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "30", .late = true, BACK_AT(36) } } },
-        { "waits a quarter of an hour between polls, as often as told",
+        { "waits 15 minutes between polls as often as told",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "900", BACK_AT(900) },
                     { 900, TIME, .want = CONNECT },
@@ -100,20 +100,21 @@ static const Script scripts[] = {
                     { 1800, TIME, .want = CONNECT },
                     { 1800, READY, .want = POLL },
                     { 1800, ANSWER, ASSIGNED, .want = FINISH } } },
-        { "2^32 seconds are a day", .rows = { REGISTERED,
-                                              { 0, ANSWER, ASSIGNING, .after = "4294967296", BACK_AT(86400) },
-                                              { 86400, TIME, .want = CONNECT },
-                                              { 86400, READY, .want = POLL } } },
-        { "2^64-1 seconds are a day, and it may be a fifth later",
+        { "a retry-after of 2^32 s counts as a day",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, ASSIGNING, .after = "4294967296", BACK_AT(86400) },
+                    { 86400, TIME, .want = CONNECT },
+                    { 86400, READY, .want = POLL } } },
+        { "a retry-after of 2^64-1 s counts as a day, plus a fifth",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "18446744073709551615", .late = true, BACK_AT(103680) },
                     { 103680, TIME, .want = CONNECT },
                     { 103680, READY, .want = POLL } } },
-        { "more seconds than a number holds are a day",
+        { "a retry-after beyond 64 bits counts as a day",
           .rows = { REGISTERED, { 0, ANSWER, ASSIGNING, .after = "99999999999999999999", BACK_AT(86400) } } },
 
         /* failures at register */
-        { "a busy service is left alone as long as it says, whatever asks",
+        { "a throttled register waits as long as told, whatever happens",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(429), .after = "900", BACK_AT(900),
                       .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_THROTTLED,
@@ -122,14 +123,14 @@ static const Script scripts[] = {
                     { 10, BEGIN, .want = WAIT, .wake_sec = 900 },
                     { 900, TIME, .want = CONNECT },
                     { 900, READY, .want = REGISTER } } },
-        { "a refused register comes at most a fifth later than told",
+        { "a throttled register is sent at most a fifth later than told",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(503), .after = "100", .late = true, BACK_AT(120) },
                     { 1, HASTEN, .want = WAIT, .wake_sec = 100 } } },
-        { "a refused register waits a day for 2^64-1 seconds",
+        { "a throttled register waits a day for 2^64-1 s",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(429), .after = "18446744073709551615", BACK_AT(86400) } } },
-        { "a refusal that says at once is no licence to hurry",
+        { "a failure with retry-after 0 backs off as usual",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(503), .after = "0", BACK_AT(2.5), .error = DPS_ERROR_SERVICE } } },
         { "the back-off doubles from 5 s",
@@ -140,19 +141,19 @@ static const Script scripts[] = {
                     { 5, ANSWER, REFUSAL(409), .late = true, BACK_AT(15), .error = DPS_ERROR_CONFLICT },
                     { 15, TIME, .want = CONNECT },
                     { 15, LOST, .late = true, BACK_AT(35) } } },
-        { "the back-off ends at 10 min", .history = { .attempts = 4000000000U },
+        { "the back-off stays at 10 min", .history = { .attempts = 4000000000U },
           .rows = { { 0, BEGIN, .want = CONNECT }, { 0, LOST, .late = true, BACK_AT(600) } } },
-        { "an answer without an operation to ask for is none",
+        { "an answer without an operation id is a failed attempt",
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 202, .body = "{\"status\":\"assigning\"}", BACK_AT(2.5),
                       .error = DPS_ERROR_PROTOCOL, .step = DPS_STEP_REGISTER } } },
-        { "an answer that is none still says when to come",
+        { "the retry-after of a malformed answer counts",
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 202, .body = "<html>", .after = "60", BACK_AT(60),
                       .error = DPS_ERROR_PROTOCOL } } },
 
         /* failures at poll */
-        { "a server's trouble at poll keeps the operation",
+        { "a server error at poll keeps the operation",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, REFUSAL(500), BACK_AT(2.5), .error = DPS_ERROR_SERVICE,
@@ -170,7 +171,7 @@ static const Script scripts[] = {
                     { 0, ANSWER, REFUSAL(429), .after = "7200", .late = true, BACK_AT(8640) },
                     { 8640, TIME, .want = CONNECT },
                     { 8640, READY, .want = POLL } } },
-        { "an operation that DPS forgot is registered anew",
+        { "after a lost operation it registers again",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 404, .body = "{\"errorCode\":404202}", BACK_AT(2.5),
@@ -178,9 +179,9 @@ static const Script scripts[] = {
                       .step = DPS_STEP_POLL },
                     { 2.5, TIME, .want = CONNECT },
                     { 2.5, READY, .want = REGISTER } } },
-        { "a forgotten operation's answer is obeyed in when to come",
+        { "the retry-after of a lost operation counts",
           .rows = { REGISTERED, POLLED_AT_0, { 0, ANSWER, REFUSAL(404), .after = "77", BACK_AT(77) } } },
-        { "a malformed answer at poll is a failed attempt, registered anew",
+        { "after a malformed answer at poll it registers again",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 200, .body = "{", BACK_AT(2.5), .error = DPS_ERROR_PROTOCOL,
@@ -197,7 +198,7 @@ static const Script scripts[] = {
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 200, .body = "{\"status\":\"assigned\"}", .want = RELEASE,
                       .error = DPS_ERROR_PROTOCOL } } },
-        { "an operation that failed for a reason that may pass is registered anew",
+        { "after an operation that failed but may succeed later, it registers again",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 200, .body = BODY_FAILED(500000), BACK_AT(2.5),
@@ -206,7 +207,7 @@ static const Script scripts[] = {
                     { 2.5, READY, .want = REGISTER } } },
 
         /* final answers */
-        { "an operation that failed is final, asked again in an hour, then two",
+        { "a failed operation is final: it registers again in 1 h, then in 2 h",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, .status = 200, .body = BODY_FAILED(400208), BACK_AT(2880),
@@ -225,24 +226,24 @@ static const Script scripts[] = {
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 404, .body = "{\"errorCode\":404201}", BACK_AT(2880),
                       .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_ENROLLMENT_UNKNOWN } } },
-        { "a final answer is asked again at least once a day and a fifth",
+        { "after final answers it registers at least once in 1.2 days",
           .history = { .attempts = 90, .finals = 90 },
           .rows = { REGISTERED, { 0, ANSWER, REFUSAL(404), .late = true, BACK_AT(103680) } } },
-        { "a final answer that says later than an hour is obeyed",
+        { "a final answer with a retry-after over an hour is obeyed",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(404), .after = "10000", .late = true, BACK_AT(12000),
                       .state = DPS_REGISTRATION_FAILED },
                     { 1, HASTEN, .want = WAIT, .wake_sec = 10000 } } },
-        { "a final answer that says sooner than an hour is not taken at its word",
+        { "a final answer with a short retry-after still waits an hour",
           .rows = { REGISTERED, { 0, ANSWER, REFUSAL(404), .after = "10", BACK_AT(2880) } } },
-        { "an operator who mended the enrollment need not wait an hour",
+        { "an operator who corrected the enrollment need not wait",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(404), BACK_AT(2880) },
                     { 60, HASTEN, .want = WAIT, .wake_sec = 60 },
                     { 60, TIME, .want = CONNECT } } },
 
         /* lost connections */
-        { "a connection lost while told to wait goes on where it was",
+        { "a connection lost during a wait is resumed with the same operation",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "1", .want = WAIT, .wake_sec = 1 },
                     { 0.5, LOST, BACK_AT(3), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_LOST,
@@ -250,12 +251,12 @@ static const Script scripts[] = {
                     { 3, TIME, .want = CONNECT },
                     { 3, READY, .want = POLL },
                     { 3, ANSWER, ASSIGNED, .want = FINISH } } },
-        { "a lost connection does not shorten what was told",
+        { "a lost connection does not shorten the wait that was told",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "20", .want = WAIT, .wake_sec = 20 },
                     { 0, LOST, BACK_AT(20) },
                     { 5, HASTEN, .want = WAIT, .wake_sec = 20 } } },
-        { "a lost poll is asked again, after many failures too", .history = { .attempts = 30 },
+        { "a lost poll is repeated, after many failures too", .history = { .attempts = 30 },
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 29, LOST, .late = true, BACK_AT(629) },
@@ -267,10 +268,9 @@ static const Script scripts[] = {
                                                      { 3, LOST, BACK_AT(5.5), .step = DPS_STEP_REGISTER },
                                                      { 5.5, TIME, .want = CONNECT },
                                                      { 6, READY, .want = REGISTER } } },
-        { "a failed connection is tried again",
-          .rows = { { 0, BEGIN, .want = CONNECT },
-                    { 9, LOST, BACK_AT(11.5), .step = DPS_STEP_CONNECT },
-                    { 11.5, TIME, .want = CONNECT } } },
+        { "a failed connection is repeated", .rows = { { 0, BEGIN, .want = CONNECT },
+                                                       { 9, LOST, BACK_AT(11.5), .step = DPS_STEP_CONNECT },
+                                                       { 11.5, TIME, .want = CONNECT } } },
 
         /* silence */
         { "silence after register ends in 30 s",
@@ -278,13 +278,13 @@ static const Script scripts[] = {
                     { 29.9, TIME, .want = WAIT, .wake_sec = 30 },
                     { 30, TIME, BACK_AT(32.5), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_TIMEOUT,
                       .step = DPS_STEP_REGISTER } } },
-        { "silence after a poll ends in 30 s, and the operation is asked for again",
+        { "silence after a poll ends in 30 s, and the poll is repeated",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 30, TIME, BACK_AT(32.5), .error = DPS_ERROR_TIMEOUT, .step = DPS_STEP_POLL },
                     { 32.5, TIME, .want = CONNECT },
                     { 32.5, READY, .want = POLL } } },
-        { "ten minutes of our own time end an attempt, and the next registers anew",
+        { "ten minutes without the told waits end an attempt and its operation",
           .rows = { REGISTERED,
                     { 29, ANSWER, ASSIGNING, .after = "900", BACK_AT(929) },
                     { 929, TIME, .want = CONNECT },
@@ -294,14 +294,14 @@ static const Script scripts[] = {
                     { 1501, TIME, BACK_AT(1503.5), .error = DPS_ERROR_TIMEOUT, .step = DPS_STEP_POLL },
                     { 1504, TIME, .want = CONNECT },
                     { 1504, READY, .want = REGISTER } } },
-        { "an operation for which no time is left is not asked for again",
+        { "an operation without time left is dropped",
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 202, .body = "{\"operationId\":\"3.old\"}", .after = "60",
                       BACK_AT(60) },
                     { 60, TIME, .want = CONNECT },
                     { 631, READY, .want = REGISTER, .wake_sec = 661 },
                     { 631, ANSWER, ASSIGNING, .after = "0", .want = POLL } } },
-        { "an operation for which time is left is asked for again",
+        { "an operation with time left is polled again",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "60", BACK_AT(60) },
                     { 60, TIME, .want = CONNECT },
@@ -309,15 +309,15 @@ static const Script scripts[] = {
         { "an answer after a suspend of an hour ends the attempt",
           .rows = { REGISTERED,
                     { 3600, ANSWER, ASSIGNING, .after = "3", BACK_AT(3603), .error = DPS_ERROR_TIMEOUT } } },
-        { "a pause that became an hour by a suspend ends the attempt",
+        { "a wait that a suspend made an hour long ends the attempt",
           .rows = { REGISTERED,
                     { 0, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 3 },
                     { 3600, TIME, BACK_AT(3602.5), .error = DPS_ERROR_TIMEOUT } } },
-        { "an assignment is taken however late",
+        { "an assignment is accepted however late it comes",
           .rows = { REGISTERED, { 3600, ANSWER, ASSIGNED, .want = FINISH } } },
 
-        /* strays */
-        { "an answer to a request of somebody else changes nothing",
+        /* events that do not belong to the last request */
+        { "an answer to another device's request changes nothing",
           .rows = { REGISTERED,
                     { 1, FOREIGN, ASSIGNED, .want = WAIT, .wake_sec = 30,
                       .state = DPS_REGISTRATION_REGISTERING } } },
@@ -359,97 +359,99 @@ static const Script scripts[] = {
                     { 0, TIME, .want = WAIT, .wake_sec = NEVER },
                     { 0, HASTEN, .want = WAIT, .wake_sec = NEVER },
                     REGISTERED } },
-        { "who begins twice begins once",
+        { "a second begin changes nothing",
           .rows = { REGISTERED, { 1, BEGIN, .want = WAIT, .wake_sec = 30 } } },
 
         /* credentials */
-        { "the next credential is tried at once, and after the last it is final", .n_credentials = 2,
+        { "the next credential is tried at once; the last refusal is final", .n_credentials = 2,
           .rows = { { 0, BEGIN, .want = CONNECT, .credential = 0 },
                     { 1, REFUSED, .want = CONNECT, .credential = 1, .error = DPS_ERROR_AUTH },
                     { 2, REFUSED, BACK_AT(2882), .state = DPS_REGISTRATION_FAILED, .error = DPS_ERROR_AUTH,
                       .step = DPS_STEP_LOGIN },
                     { 2882, TIME, .want = CONNECT, .credential = 0 },
                     { 2882, REFUSED, .want = CONNECT, .credential = 1 } } },
-        { "a credential refused at poll loses the operation too", .n_credentials = 2,
+        { "a credential refused at poll ends the operation", .n_credentials = 2,
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, ANSWER, REFUSAL(401), .want = CONNECT, .credential = 1, .step = DPS_STEP_POLL },
                     { 0, READY, .want = REGISTER } } },
-        { "a credential refused at register is as one refused at login", .n_credentials = 2,
+        { "a credential refused at register counts like one refused at login", .n_credentials = 2,
           .rows = { REGISTERED,
                     { 1, ANSWER, .status = 401, .body = "{\"errorCode\":401000}", .want = CONNECT,
                       .credential = 1, .error = DPS_ERROR_AUTH, .step = DPS_STEP_REGISTER },
                     { 1, READY, .want = REGISTER, .credential = 1 },
                     { 1, ANSWER, REFUSAL(401), BACK_AT(2881), .state = DPS_REGISTRATION_FAILED } } },
-        { "all credentials are tried, from the one that worked last on", .n_credentials = 3,
+        { "all credentials are tried, beginning with the one that worked last", .n_credentials = 3,
           .history = { .credential = 1 },
           .rows = { { 0, BEGIN, .want = CONNECT, .credential = 1 },
                     { 0, REFUSED, .want = CONNECT, .credential = 2 },
                     { 0, REFUSED, .want = CONNECT, .credential = 0 },
                     { 0, REFUSED, BACK_AT(2880), .credential = 1 } } },
-        { "a failure in between does not begin the round anew", .n_credentials = 2,
+        { "another failure between refusals does not restart the round", .n_credentials = 2,
           .rows = { { 0, BEGIN, .want = CONNECT },
                     { 0, REFUSED, .want = CONNECT, .credential = 1 },
                     { 0, LOST, BACK_AT(2.5) },
                     { 2.5, TIME, .want = CONNECT, .credential = 1 },
                     { 2.5, REFUSED, .want = RELEASE, .state = DPS_REGISTRATION_FAILED } } },
-        { "a refusal that says later is obeyed before the next credential", .n_credentials = 2,
+        { "a refusal's retry-after is obeyed before the next credential", .n_credentials = 2,
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(401), .after = "50", .late = true, BACK_AT(60),
                       .state = DPS_REGISTRATION_BACKOFF, .credential = 1 },
                     { 60, TIME, .want = CONNECT, .credential = 1 } } },
-        { "a credential that is no longer there is not asked for", .n_credentials = 2,
+        { "the index of a credential that is gone is not used", .n_credentials = 2,
           .history = { .credential = 7 }, .rows = { { 0, BEGIN, .want = CONNECT, .credential = 0 } } },
-        { "a refused login is the clock's fault while it is not synchronised",
+        { "a refused login is a clock error while the clock is not synchronised",
           .rows = { { 0, BEGIN, .want = CONNECT },
                     { 0, REFUSED, .clock_wrong = true, BACK_AT(2.5), .state = DPS_REGISTRATION_BACKOFF,
                       .error = DPS_ERROR_CLOCK, .step = DPS_STEP_LOGIN },
                     { 2.5, TIME, .want = CONNECT },
                     { 2.5, REFUSED, .clock_wrong = true, BACK_AT(7.5) },
                     { 3, HASTEN, .want = WAIT, .wake_sec = 3 } } },
-        { "a refused register is the clock's fault while it is not synchronised",
+        { "a refused register is a clock error while the clock is not synchronised",
           .rows = { REGISTERED,
                     { 0, ANSWER, .status = 401, .body = "{\"errorCode\":401002}", .clock_wrong = true,
                       BACK_AT(2.5), .state = DPS_REGISTRATION_BACKOFF, .error = DPS_ERROR_CLOCK,
                       .step = DPS_STEP_REGISTER } } },
-        { "where nobody knows the time, the second credential is tried all the same", .n_credentials = 2,
+        { "the second credential is tried while the clock is not synchronised, too", .n_credentials = 2,
           .rows = { { 0, BEGIN, .want = CONNECT },
                     { 0, REFUSED, .clock_wrong = true, .want = CONNECT, .credential = 1 },
                     { 0, READY, .want = REGISTER } } },
 
         /* what carries over */
-        { "comes back when it had planned to", .history = { .attempts = 3, .next_usec = 100 * USEC_PER_SEC },
+        { "after a restart it keeps the planned time",
+          .history = { .attempts = 3, .next_usec = 100 * USEC_PER_SEC },
           .rows = { { 40, BEGIN, BACK_AT(100), .state = DPS_REGISTRATION_BACKOFF },
                     { 50, HASTEN, .want = WAIT, .wake_sec = 50 },
                     { 50, TIME, .want = CONNECT },
                     { 50, LOST, .late = true, BACK_AT(90) } } },
-        { "what was told holds over a restart, whatever asks",
+        { "what DPS told holds over a restart, whatever happens",
           .history = { .attempts = 1, .not_before_usec = 100 * USEC_PER_SEC, .next_usec = 50 * USEC_PER_SEC },
           .rows = { { 40, BEGIN, BACK_AT(100) }, { 50, HASTEN, .want = WAIT, .wake_sec = 100 } } },
-        { "a final answer is still one after a restart",
+        { "a final answer stays final over a restart",
           .history = { .attempts = 1, .finals = 1, .next_usec = 100 * USEC_PER_SEC },
           .rows = { { 40, BEGIN, BACK_AT(100), .state = DPS_REGISTRATION_FAILED },
                     { 100, TIME, .want = CONNECT },
                     { 100, REFUSED, BACK_AT(5860) } } },
-        { "what was planned for the past is done at once",
+        { "an attempt planned for the past begins at once",
           .history = { .attempts = 3, .not_before_usec = 30 * USEC_PER_SEC, .next_usec = 30 * USEC_PER_SEC },
           .rows = { { 40, BEGIN, .want = CONNECT } } },
-        { "an absurd history ends in a day", .history = { .not_before_usec = UINT64_MAX, .next_usec = 1 },
+        { "a not-before time far away counts as a day",
+          .history = { .not_before_usec = UINT64_MAX, .next_usec = 1 },
           .rows = { { 40, BEGIN, BACK_AT(86440) } } },
-        { "an absurd plan ends in a day and a fifth", .history = { .next_usec = UINT64_MAX },
+        { "a planned time far away counts as 1.2 days", .history = { .next_usec = UINT64_MAX },
           .rows = { { 40, BEGIN, BACK_AT(103720) } } },
 
         /* hasten and pause */
-        { "what may help ends a back-off, spread",
+        { "hasten ends a back-off, spread over time",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(500), .late = true, BACK_AT(5) },
                     { 1, HASTEN, .spread_sec = 2, .late = true, .want = WAIT, .wake_sec = 3 },
                     { 1, HASTEN, .spread_sec = 8, .late = true, .want = WAIT, .wake_sec = 3 } } },
-        { "what may help many at once is acted on by no one at once",
+        { "hasten with a spread ends no wait at once",
           .rows = { REGISTERED,
                     { 0, LOST, BACK_AT(2.5) },
                     { 0, HASTEN, .spread_sec = 2, .want = WAIT, .wake_sec = 1 } } },
-        { "what may help does not disturb what goes on",
+        { "hasten changes nothing in flight",
           .rows = { REGISTERED,
                     { 0, HASTEN, .want = WAIT, .wake_sec = 30 },
                     { 0, ANSWER, ASSIGNING, .after = "10", .want = WAIT, .wake_sec = 10 },
@@ -457,30 +459,30 @@ static const Script scripts[] = {
                     { 10, TIME, .want = POLL },
                     { 10, ANSWER, ASSIGNING, .after = "60", BACK_AT(70) },
                     { 11, HASTEN, .want = WAIT, .wake_sec = 70 } } },
-        { "a pause of the scope moves a planned register, up to a fifth further",
+        { "a pause of the scope delays a planned register, plus up to a fifth",
           .rows = { REGISTERED,
                     { 0, LOST, BACK_AT(2.5) },
                     { 1, PAUSE, .until_sec = 101, .late = true, .want = WAIT, .wake_sec = 121 },
                     { 2, PAUSE, .until_sec = 101, .late = true, .want = WAIT, .wake_sec = 121 },
                     { 3, HASTEN, .want = WAIT, .wake_sec = 121 } } },
-        { "a pause of the scope brings nothing forward",
+        { "a pause of the scope makes nothing earlier",
           .rows = { REGISTERED,
                     { 0, ANSWER, REFUSAL(404), BACK_AT(2880) },
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2880 },
                     { 200, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2880 } } },
-        { "a pause of the scope holds for who has not begun",
+        { "a pause of the scope holds for a registration not yet begun",
           .rows = { { 0, PAUSE, .until_sec = 60, .want = WAIT, .wake_sec = NEVER },
                     { 1, BEGIN, BACK_AT(60) },
                     { 60, TIME, .want = CONNECT } } },
-        { "who begins in a pause of the scope is spread behind it",
+        { "a registration begun in a pause of the scope is spread after it",
           .rows = { { 0, PAUSE, .until_sec = 60, .late = true, .want = WAIT, .wake_sec = NEVER },
                     { 1, BEGIN, BACK_AT(72) } } },
-        { "a pause of the scope does not concern who only asks for an operation",
+        { "a pause of the scope does not delay polls",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 0, LOST, BACK_AT(2.5) },
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 2.5 } } },
-        { "a pause of the scope does not concern who comes back for an operation",
+        { "a pause of the scope does not delay a reconnect to poll",
           .rows = { REGISTERED,
                     POLLED_AT_0,
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 30 },
@@ -490,17 +492,17 @@ static const Script scripts[] = {
           .rows = { REGISTERED,
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = 30 },
                     { 2, LOST, BACK_AT(101) } } },
-        { "who connects into a pause of the scope does not register in it",
+        { "a connection made in a pause of the scope does not register",
           .rows = { { 0, BEGIN, .want = CONNECT, .wake_sec = NEVER },
                     { 1, PAUSE, .until_sec = 101, .want = WAIT, .wake_sec = NEVER },
                     { 2, READY, BACK_AT(101) } } },
-        { "a pause of the scope for ever is one for a day",
+        { "an endless pause of the scope counts as a day",
           .rows = { REGISTERED,
                     { 0, LOST, BACK_AT(2.5) },
                     { 0, PAUSE, .until_sec = 1e12, .want = WAIT, .wake_sec = 86400 } } },
 };
 
-/* ---- what scripts cannot say ---- */
+/* ---- what the scripts cannot express ---- */
 
 #define MOMENT(sec) ((DpsMoment){ .now_usec = (sec) *USEC_PER_SEC, .clock_synchronized = true })
 
@@ -534,7 +536,7 @@ static void test_history_leads_to_the_same_plan(void **state) {
         assert_int_equal(dps_registration_told_usec(after), 910 * USEC_PER_SEC);
 }
 
-static void test_told_is_what_ended_the_last_attempt(void **state) {
+static void test_told_is_the_retry_after_of_the_last_attempt(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsError error;
         DpsAction a;
@@ -553,7 +555,7 @@ static void test_told_is_what_ended_the_last_attempt(void **state) {
         assert_int_equal(dps_registration_told_usec(g), 0);
 }
 
-static void test_who_begins_in_a_pause_was_told_by_a_neighbour(void **state) {
+static void test_told_is_the_end_of_a_pause_that_it_begins_in(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
 
         assert_int_equal(dps_registration_new(1, NULL, &g), 0);
@@ -562,7 +564,7 @@ static void test_who_begins_in_a_pause_was_told_by_a_neighbour(void **state) {
         assert_int_equal(dps_registration_told_usec(g), 60 * USEC_PER_SEC);
 }
 
-static void test_who_connects_into_a_pause_was_told_by_a_neighbour(void **state) {
+static void test_told_is_the_end_of_a_pause_that_it_connects_in(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
 
         assert_int_equal(dps_registration_new(1, NULL, &g), 0);
@@ -651,8 +653,8 @@ static void test_a_refusal_is_final_once_no_credential_is_left(void **state) {
         assert_true(dps_registration_error(g)->final);
 }
 
-/* A poll may travel for long: what counts for the service is known to be over only when its answer is here. */
-static void test_the_window_of_polls_opens_with_their_answers(void **state) {
+/* A poll may travel slowly: only its answer proves that the service has counted it. */
+static void test_a_poll_counts_until_10_s_after_its_answer(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsReply reply = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
         DpsAction a;
@@ -669,8 +671,8 @@ static void test_the_window_of_polls_opens_with_their_answers(void **state) {
         assert_int_equal(a.wake_usec, 12 * USEC_PER_SEC); /* sent at 0, answered at 2 */
 }
 
-/* Else somebody who asks for registration after registration would poll as often as he likes. */
-static void test_the_next_effort_counts_the_polls_of_the_last(void **state) {
+/* Otherwise many registrations in a row would poll without a limit. */
+static void test_the_next_registration_counts_the_polls_of_the_last(void **state) {
         DpsRegistrationHistory history = { 0 };
         DpsReply assigning = { .status = 202, .has_retry_after = true, .operation_id = (char *) "4.op" };
         DpsReply assigned = { .status = 200,
@@ -704,7 +706,7 @@ static void test_the_next_effort_counts_the_polls_of_the_last(void **state) {
         assert_int_equal(a.wake_usec, 11 * USEC_PER_SEC);
 }
 
-static void test_the_end_of_time_is_no_trouble(void **state) {
+static void test_times_do_not_overflow(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
         DpsMoment at = { .now_usec = UINT64_MAX - 1, .random = UINT64_MAX };
         DpsAction a;
@@ -730,17 +732,17 @@ static void test_every_state_has_a_name_of_its_own(void **state) {
 int main(void) {
         static const struct CMUnitTest others[] = {
                 cmocka_unit_test(test_history_leads_to_the_same_plan),
-                cmocka_unit_test(test_told_is_what_ended_the_last_attempt),
-                cmocka_unit_test(test_who_begins_in_a_pause_was_told_by_a_neighbour),
-                cmocka_unit_test(test_who_connects_into_a_pause_was_told_by_a_neighbour),
+                cmocka_unit_test(test_told_is_the_retry_after_of_the_last_attempt),
+                cmocka_unit_test(test_told_is_the_end_of_a_pause_that_it_begins_in),
+                cmocka_unit_test(test_told_is_the_end_of_a_pause_that_it_connects_in),
                 cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
                 cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),
                 cmocka_unit_test(test_a_connection_lost_between_register_and_poll_fails_the_poll),
                 cmocka_unit_test(test_only_an_answer_is_final),
                 cmocka_unit_test(test_a_refusal_is_final_once_no_credential_is_left),
-                cmocka_unit_test(test_the_window_of_polls_opens_with_their_answers),
-                cmocka_unit_test(test_the_next_effort_counts_the_polls_of_the_last),
-                cmocka_unit_test(test_the_end_of_time_is_no_trouble),
+                cmocka_unit_test(test_a_poll_counts_until_10_s_after_its_answer),
+                cmocka_unit_test(test_the_next_registration_counts_the_polls_of_the_last),
+                cmocka_unit_test(test_times_do_not_overflow),
                 cmocka_unit_test(test_every_state_has_a_name_of_its_own),
         };
         struct CMUnitTest tests[ELEMENTSOF(scripts) + ELEMENTSOF(others)] = { 0 };

@@ -47,12 +47,13 @@ static const struct topic_case {
         { "a status has three digits, not four", RES "0200/?$rid=7", -EBADMSG, 0, 0, false, 0 },
         { "a status is a number", RES "2xx/?$rid=7", -EBADMSG, 0, 0, false, 0 },
         { "a slash and a question mark follow the status", RES "200?$rid=7", -EBADMSG, 0, 0, false, 0 },
-        { "an answer to nobody is malformed", RES "200/?retry-after=3", -EBADMSG, 0, 0, false, 0 },
+        { "an answer without a request id is malformed", RES "200/?retry-after=3", -EBADMSG, 0, 0, false, 0 },
         { "an answer without parameters is malformed", RES "200/?", -EBADMSG, 0, 0, false, 0 },
-        { "our request ids are numbers", RES "200/?$rid=6a6a5d4e-8d6f", -EBADMSG, 0, 0, false, 0 },
-        { "our request ids are not empty", RES "200/?$rid=", -EBADMSG, 0, 0, false, 0 },
-        { "our request ids fit into 64 bits", RES "200/?$rid=18446744073709551616", -EBADMSG, 0, 0, false,
-          0 },
+        { "a request id that is not a number is malformed", RES "200/?$rid=6a6a5d4e-8d6f", -EBADMSG, 0, 0,
+          false, 0 },
+        { "an empty request id is malformed", RES "200/?$rid=", -EBADMSG, 0, 0, false, 0 },
+        { "a request id beyond 64 bits is malformed", RES "200/?$rid=18446744073709551616", -EBADMSG, 0, 0,
+          false, 0 },
 };
 
 static void check_topic(void **state) {
@@ -66,7 +67,7 @@ static void check_topic(void **state) {
         assert_int_equal(reply.retry_after_sec, c->retry_after_sec);
 }
 
-static void test_a_refused_topic_leaves_the_reply_alone(void **state) {
+static void test_a_refused_topic_does_not_change_the_reply(void **state) {
         DpsReply reply = { .status = 1, .request_id = 2 };
 
         assert_int_equal(dps_reply_parse_topic(RES "200/?$rid=x", &reply), -EBADMSG);
@@ -75,7 +76,7 @@ static void test_a_refused_topic_leaves_the_reply_alone(void **state) {
         assert_int_equal(reply.request_id, 2);
 }
 
-/* ---- bodies: as DPS writes them, and damaged ---- */
+/* ---- bodies: as DPS writes them, and malformed ---- */
 
 #define STATE(members) "{\"operationId\":\"o\",\"status\":\"assigned\",\"registrationState\":{" members "}}"
 #define ASSIGNED(hub, device) STATE("\"assignedHub\":" hub ",\"deviceId\":" device)
@@ -118,20 +119,20 @@ static const struct body_case {
           "\"tpm\":null,\"assignedHub\":\"h\",\"deviceId\":\"d\",\"substatus\":\"somethingNew\","
           "\"errorCode\":null}}",
           DPS_VERDICT_ASSIGNED, 0, 0 },
-        { "an error code of 0 is none", 200,
+        { "an error code of 0 counts as absent", 200,
           STATE("\"assignedHub\":\"h\",\"deviceId\":\"d\",\"errorCode\":0"), DPS_VERDICT_ASSIGNED, 0, 0 },
         { "failed comes with 200", 200,
           FAILED(",\"errorCode\":400207,\"errorMessage\":\"Custom allocation failed with status code: 400\""),
           DPS_VERDICT_FINAL, DPS_ERROR_ALLOCATION, 400207 },
-        { "failed for want of a hub", 200, FAILED(",\"errorCode\":400208"), DPS_VERDICT_FINAL,
+        { "failed without a hub to assign", 200, FAILED(",\"errorCode\":400208"), DPS_VERDICT_FINAL,
           DPS_ERROR_ALLOCATION, 400208 },
-        { "failed as the hub refused DPS", 200,
+        { "failed because the hub refused DPS", 200,
           FAILED(",\"errorCode\":400209,\"errorMessage\":\"{\\\"a\\\":1}\""), DPS_VERDICT_FINAL,
           DPS_ERROR_ALLOCATION, 400209 },
-        { "failed for its certificate", 200, FAILED(",\"errorCode\":401002"), DPS_VERDICT_FINAL,
+        { "failed because of its certificate", 200, FAILED(",\"errorCode\":401002"), DPS_VERDICT_FINAL,
           DPS_ERROR_AUTH, 401002 },
-        { "failed by a service in trouble may pass", 200, FAILED(",\"errorCode\":500000"), DPS_VERDICT_RETRY,
-          DPS_ERROR_SERVICE, 500000 },
+        { "failed because of a server error may succeed later", 200, FAILED(",\"errorCode\":500000"),
+          DPS_VERDICT_RETRY, DPS_ERROR_SERVICE, 500000 },
         { "failed without a reason", 200, FAILED(""), DPS_VERDICT_FINAL, DPS_ERROR_ALLOCATION, 0 },
         { "failed with a null reason", 200, FAILED(",\"errorCode\":null,\"errorMessage\":null"),
           DPS_VERDICT_FINAL, DPS_ERROR_ALLOCATION, 0 },
@@ -150,16 +151,18 @@ static const struct body_case {
         { "429 with a document", 429, REFUSAL("429001"), DPS_VERDICT_RETRY, DPS_ERROR_THROTTLED, 429001 },
         { "the status decides where the code is of another class", 503, REFUSAL("401002"), DPS_VERDICT_RETRY,
           DPS_ERROR_SERVICE, 401002 },
-        { "a code of text is none", 401, REFUSAL("\"401002\""), DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
-        { "a negative code is none", 401, REFUSAL("-1"), DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
-        { "a code beyond 32 bits is none", 401, REFUSAL("4294967297"), DPS_VERDICT_FINAL, DPS_ERROR_AUTH,
-          401 },
+        { "a code that is text counts as absent", 401, REFUSAL("\"401002\""), DPS_VERDICT_FINAL,
+          DPS_ERROR_AUTH, 401 },
+        { "a negative code counts as absent", 401, REFUSAL("-1"), DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
+        { "a code beyond 32 bits counts as absent", 401, REFUSAL("4294967297"), DPS_VERDICT_FINAL,
+          DPS_ERROR_AUTH, 401 },
         { "401 with an empty body", 401, "", DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
         { "503 with an empty body", 503, "", DPS_VERDICT_RETRY, DPS_ERROR_SERVICE, 503 },
         { "502 with a web page", 502, "<html>Bad Gateway</html>", DPS_VERDICT_RETRY, DPS_ERROR_SERVICE, 502 },
-        { "a refusal is none the less for saying assigned", 401, ASSIGNED("\"h\"", "\"d\""),
-          DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
-        { "a status from elsewhere is a retry", 302, "{}", DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL, 302 },
+        { "a refusal that says assigned is a refusal", 401, ASSIGNED("\"h\"", "\"d\""), DPS_VERDICT_FINAL,
+          DPS_ERROR_AUTH, 401 },
+        { "a status that DPS does not use is a retry", 302, "{}", DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL,
+          302 },
         { "a status of 000 is a retry", 0, ASSIGNED("\"h\"", "\"d\""), DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL,
           0 },
         /* What cannot be understood. */
@@ -190,8 +193,8 @@ static const struct body_case {
         { "a hub that is empty", 200, ASSIGNED("\"\"", "\"d\""), DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL, 0 },
         { "a hub with a port", 200, ASSIGNED("\"h:8883\"", "\"d\""), DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL,
           0 },
-        { "a hub that climbs", 200, ASSIGNED("\"../etc\"", "\"d\""), DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL,
-          0 },
+        { "a hub with parent directories", 200, ASSIGNED("\"../etc\"", "\"d\""), DPS_VERDICT_RETRY,
+          DPS_ERROR_PROTOCOL, 0 },
         { "a hub with a line break", 200, ASSIGNED("\"h\\nX=1\"", "\"d\""), DPS_VERDICT_RETRY,
           DPS_ERROR_PROTOCOL, 0 },
         { "a device id that is a wildcard", 200, ASSIGNED("\"h\"", "\"#\""), DPS_VERDICT_RETRY,
@@ -209,7 +212,7 @@ static const struct body_case {
           DPS_ERROR_PROTOCOL, 0 },
         { "half a character", 202, "{\"status\":\"assigning\",\"a\":\"\xe2\x82\"}", DPS_VERDICT_RETRY,
           DPS_ERROR_PROTOCOL, 0 },
-        { "nesting without end", 202,
+        { "nesting that is too deep", 202,
           "{\"status\":\"assigning\",\"a\":[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]}", DPS_VERDICT_RETRY,
           DPS_ERROR_PROTOCOL, 0 },
         { "half a body", 200, "{\"status\":\"assigned\",\"registrationState\":{\"assig", DPS_VERDICT_RETRY,
@@ -259,7 +262,7 @@ static void test_the_golden_answers_are_read(void **state) {
         assert_null(a.registration_state);
 
         parse(200, last, &b);
-        assert_null(b.defect);
+        assert_null(b.malformed);
         assert_string_equal(b.registration_id, "my-reg");
         assert_string_equal(b.assigned_hub, "MyExampleHub.azure-devices.net");
         assert_string_equal(b.device_id, "my-dev");
@@ -280,7 +283,7 @@ static void test_an_error_document_is_read(void **state) {
         assert_non_null(strstr(error.message, "No."));
 }
 
-/* It decides whether a 401 is the clock's fault: a wrong time is worse than none. */
+/* The time decides whether a 401 is a clock error, so a wrong time is worse than none. */
 static const struct time_case {
         const char *promise, *json;
         uint64_t sec; /* 0: none */
@@ -289,15 +292,15 @@ static const struct time_case {
         { "a time may have fewer", "\"2020-04-10T05:24:22.4Z\"", 1586496262 },
         { "a time may have none", "\"2020-04-10T05:24:22Z\"", 1586496262 },
         { "a time without a zone is UTC, as its name says", "\"2020-04-10T05:24:22\"", 1586496262 },
-        { "a time of another zone is none", "\"2020-04-10T05:24:22+02:00\"", 0 },
-        { "a time with a tail is none", "\"2020-04-10T05:24:22Z or so\"", 0 },
-        { "a day is no time", "\"2020-04-10\"", 0 },
-        { "a month that is none is no time", "\"2020-13-10T05:24:22Z\"", 0 },
-        { "a time before 1970 is none", "\"1950-04-10T05:24:22Z\"", 0 },
-        { "garbage is no time", "\"soon\"", 0 },
-        { "an empty time is none", "\"\"", 0 },
-        { "a number is no time", "1586496262", 0 },
-        { "a null time is none", "null", 0 },
+        { "a time of another zone is ignored", "\"2020-04-10T05:24:22+02:00\"", 0 },
+        { "a time with text behind it is ignored", "\"2020-04-10T05:24:22Z or so\"", 0 },
+        { "a day without a time is ignored", "\"2020-04-10\"", 0 },
+        { "a time with month 13 is ignored", "\"2020-13-10T05:24:22Z\"", 0 },
+        { "a time before 1970 is ignored", "\"1950-04-10T05:24:22Z\"", 0 },
+        { "garbage as time is ignored", "\"soon\"", 0 },
+        { "an empty time is ignored", "\"\"", 0 },
+        { "a number as time is ignored", "1586496262", 0 },
+        { "a null time is ignored", "null", 0 },
 };
 
 static void check_time(void **state) {
@@ -313,10 +316,10 @@ static void check_time(void **state) {
 static const struct payload_case {
         const char *promise, *json, *payload;
 } payload_cases[] = {
-        { "an object is handed on", "{\"a\":[1,null]}", "{\"a\":[1,null]}" },
-        { "an array is handed on", "[1,2]", "[1,2]" },
-        { "a string is handed on, as JSON", "\"a/b\"", "\"a/b\"" },
-        { "null is no payload", "null", NULL },
+        { "an object is passed on", "{\"a\":[1,null]}", "{\"a\":[1,null]}" },
+        { "an array is passed on", "[1,2]", "[1,2]" },
+        { "a string is passed on as JSON", "\"a/b\"", "\"a/b\"" },
+        { "null is not a payload", "null", NULL },
 };
 
 static void check_payload(void **state) {
@@ -330,7 +333,7 @@ static void check_payload(void **state) {
         assert_true(streq_ptr(reply.payload, c->payload));
 }
 
-static void test_what_informs_is_made_safe(void **state) {
+static void test_text_for_people_is_made_safe(void **state) {
         _cleanup_(dps_reply_done) DpsReply reply = { 0 };
 
         parse(401, "{\"message\":\"a\\nb\\u001b[31m\",\"trackingId\":\"x\\ry\"}", &reply);
@@ -338,7 +341,7 @@ static void test_what_informs_is_made_safe(void **state) {
         assert_string_equal(reply.tracking_id, "x?y");
 }
 
-static void test_a_large_payload_is_taken_and_a_too_large_body_is_not(void **state) {
+static void test_a_large_payload_is_accepted_and_a_too_large_body_is_not(void **state) {
         static const char head[] =
                 "{\"status\":\"assigned\",\"registrationState\":{\"assignedHub\":\"h\",\"deviceId\":\"d\","
                 "\"payload\":\"";
@@ -381,7 +384,7 @@ static void test_a_nul_does_not_hide_what_follows_it(void **state) {
         assert_null(reply.assigned_hub);
 }
 
-/* Which of the two counts is json-c's affair; that it is valid is ours. */
+/* json-c decides which of the two counts; it must be valid in either case. */
 static void test_repeated_members_do_not_get_around_the_checks(void **state) {
         _cleanup_(dps_reply_done) DpsReply reply = { 0 };
 
@@ -410,8 +413,8 @@ static const struct name_case {
           LABEL_63 "." LABEL_63 "." LABEL_63
                    ".aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
           false },
-        { "an empty name is none", "", false },
-        { "an empty label is none", "a..b", false },
+        { "an empty name is not valid", "", false },
+        { "an empty label is not valid", "a..b", false },
         { "a name does not begin with a dot", ".a", false },
         { "a name does not end with a dot", "a.", false },
         { "a label does not begin with a hyphen", "a.-b", false },
@@ -433,7 +436,7 @@ static const struct name_case device_cases[] = {
         { "IoT Hub's whole alphabet is valid", "aZ09-.%_*?!(),:=@$'", true },
         { "128 letters are valid", LABEL_63 LABEL_63 "aa", true },
         { "129 letters are too many", LABEL_63 LABEL_63 "aaa", false },
-        { "an empty device id is none", "", false },
+        { "an empty device id is not valid", "", false },
         { "a device id has no slash", "a/b", false },
         { "a device id has no MQTT wildcard", "a+b", false },
         { "a device id has no ampersand", "a&b", false },
@@ -448,7 +451,7 @@ static void check_device(void **state) {
         assert_int_equal(dps_device_id_is_valid(c->name), c->is_valid);
 }
 
-/* ---- whatever comes ---- */
+/* ---- random input ---- */
 
 #define N_MUTANTS 20000
 
@@ -508,7 +511,7 @@ static void check_sane(const DpsReply *reply) {
         }
 }
 
-static void test_no_body_brings_us_into_disorder(void **state) {
+static void test_random_bodies_do_no_harm(void **state) {
         uint64_t seed = 1;
 
         for (unsigned k = 0; k < N_MUTANTS; k++) {
@@ -520,7 +523,7 @@ static void test_no_body_brings_us_into_disorder(void **state) {
                 assert_non_null(mutant);
                 memcpy(mutant, c->body, size);
                 size = mutate(mutant, size, max, &seed);
-                /* Of its very size, so that the sanitizer sees a read behind its end. */
+                /* In memory of exactly its size, so that the sanitizer sees a read behind its end. */
                 exact = malloc(size + (size == 0));
                 assert_non_null(exact);
                 memcpy(exact, mutant, size);
@@ -530,7 +533,7 @@ static void test_no_body_brings_us_into_disorder(void **state) {
         }
 }
 
-static void test_no_topic_brings_us_into_disorder(void **state) {
+static void test_random_topics_do_no_harm(void **state) {
         uint64_t seed = 2;
 
         for (unsigned k = 0; k < N_MUTANTS; k++) {
@@ -554,16 +557,16 @@ static void test_no_topic_brings_us_into_disorder(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[N_ROWS + 10] = {
-                cmocka_unit_test(test_a_refused_topic_leaves_the_reply_alone),
+                cmocka_unit_test(test_a_refused_topic_does_not_change_the_reply),
                 cmocka_unit_test(test_the_golden_answers_are_read),
                 cmocka_unit_test(test_an_error_document_is_read),
-                cmocka_unit_test(test_what_informs_is_made_safe),
-                cmocka_unit_test(test_a_large_payload_is_taken_and_a_too_large_body_is_not),
+                cmocka_unit_test(test_text_for_people_is_made_safe),
+                cmocka_unit_test(test_a_large_payload_is_accepted_and_a_too_large_body_is_not),
                 cmocka_unit_test(test_an_operation_id_has_256_letters_at_most),
                 cmocka_unit_test(test_a_nul_does_not_hide_what_follows_it),
                 cmocka_unit_test(test_repeated_members_do_not_get_around_the_checks),
-                cmocka_unit_test(test_no_body_brings_us_into_disorder),
-                cmocka_unit_test(test_no_topic_brings_us_into_disorder),
+                cmocka_unit_test(test_random_bodies_do_no_harm),
+                cmocka_unit_test(test_random_topics_do_no_harm),
         };
         size_t n = 10;
 

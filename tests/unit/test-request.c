@@ -72,17 +72,17 @@ static void check_topic(void **state) {
 static const struct body_case {
         const char *promise, *payload, *body; /* NULL: -EBADMSG */
 } body_cases[] = {
-        { "a payload is handed on", "{\"model\":\"edge-gw-2\",\"fw\":\"1.4.0\"}",
+        { "a payload is sent", "{\"model\":\"edge-gw-2\",\"fw\":\"1.4.0\"}",
           "{\"registrationId\":\"gw-1\",\"payload\":{\"model\":\"edge-gw-2\",\"fw\":\"1.4.0\"}}" },
         { "an empty object is a payload", " {} \n", "{\"registrationId\":\"gw-1\",\"payload\":{}}" },
-        { "members of it may be null", "{\"a\":null}",
+        { "members of a payload may be null", "{\"a\":null}",
           "{\"registrationId\":\"gw-1\",\"payload\":{\"a\":null}}" },
-        { "an array is no payload", "[1]", NULL },
-        { "a string is no payload", "\"a\"", NULL },
-        { "null is no payload", "null", NULL },
-        { "nothing is no payload", "", NULL },
-        { "half an object is no payload", "{\"a\":", NULL },
-        { "two objects are no payload", "{}{}", NULL },
+        { "an array is not a payload", "[1]", NULL },
+        { "a string is not a payload", "\"a\"", NULL },
+        { "null is not a payload", "null", NULL },
+        { "an empty text is not a payload", "", NULL },
+        { "half an object is not a payload", "{\"a\":", NULL },
+        { "two objects are not a payload", "{}{}", NULL },
         { "a payload cannot end the body early", "{}},\"registrationId\":\"gw-2\"", NULL },
 };
 
@@ -94,17 +94,17 @@ static void check_body(void **state) {
         assert_true(streq_ptr(body, c->body));
 }
 
-/* Stands in front of json-c's, for whom there may be no memory. */
+/* Replaces json-c's function, also for libdps, and can have no memory. */
 static bool has_no_memory;
 
-struct json_tokener *json_tokener_new_ex(int depth) {
+__attribute__((visibility("default"))) struct json_tokener *json_tokener_new_ex(int depth) {
         typedef struct json_tokener *(*new_t)(int depth);
         new_t next = (new_t) dlsym(RTLD_NEXT, "json_tokener_new_ex");
 
         return has_no_memory ? NULL : next(depth);
 }
 
-static void test_a_payload_without_memory_to_read_it_is_not_blamed(void **state) {
+static void test_running_out_of_memory_is_not_a_malformed_payload(void **state) {
         char *body = NULL;
 
         has_no_memory = true;
@@ -127,7 +127,7 @@ static const struct id_case {
         { "128 characters are valid", ID_64 ID_64, true },
         { "129 are too many", ID_64 ID_64 "a", false },
         { "an empty id is not valid", "", false },
-        { "a slash would end it in a topic", "a/b", false },
+        { "a slash is not valid: it would end the id in a topic", "a/b", false },
         { "a space is not valid", "a b", false },
         { "a newline is not valid", "a\n", false },
         { "letters of other alphabets are not valid", "caf\xc3\xa9", false },
@@ -147,7 +147,7 @@ static const struct id_case scope_cases[] = {
         { "64 characters are valid in a scope", ID_64, true },
         { "65 are too many in a scope", ID_64 "a", false },
         { "an empty scope is not valid", "", false },
-        { "a slash would end the scope", "0ne/x", false },
+        { "a slash is not valid in a scope", "0ne/x", false },
         { "a dot is not valid in a scope", "0ne.x", false },
         { "an ampersand is not valid in a scope", "0ne&x", false },
 };
@@ -163,7 +163,7 @@ int main(void) {
                                 ELEMENTSOF(scope_cases) + 3] = {
                 cmocka_unit_test(test_the_golden_session_is_sent_byte_for_byte),
                 cmocka_unit_test(test_the_user_name_for_the_hub),
-                cmocka_unit_test(test_a_payload_without_memory_to_read_it_is_not_blamed),
+                cmocka_unit_test(test_running_out_of_memory_is_not_a_malformed_payload),
         };
         size_t n = 3;
 

@@ -13,7 +13,7 @@
 
 #define DEVICE_KEY "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
 #define HUB_KEY "18RQk/hOPJR9EbsJlk2j8WA6vWaj/yi+oaYg7zmxfQNdOyMSu+SJ8O7TSlZhDJCYmn4rzEiVKIzNiVAWjLxrGA=="
-/* The one that an article shows for its script. */
+/* An article of Microsoft's shows it with its script. */
 #define ARTICLE_KEY "gPD2SOUYSOMXygVZA+pupNvWckqaS3Qnu+BUBbw7TbIZU7y2UZ5ksp4uMJfdV+nTIBayN+fZIZco4tS7oeVR/A=="
 #define ID "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6"
 #define PLAIN "0ne00111111/registrations/" ID
@@ -81,7 +81,7 @@ static void test_resources_are_encoded(void **state) {
         assert_string_equal(hub, "MyExampleHub.azure-devices.net%2Fdevices%2Fmy-symkey-device");
 }
 
-static void test_a_newline_parts_resource_and_expiry(void **state) {
+static void test_a_newline_separates_resource_and_expiry(void **state) {
         _cleanup_(freep) char *text = NULL;
 
         assert_int_equal(
@@ -137,7 +137,7 @@ static void check_verify(void **state) {
         assert_false(dps_sas_is_for(&sas, "0ne00111111/registrations/another"));
 }
 
-/* As printed in the articles and in embedded C's tests; their keys are not published. */
+/* From articles of Microsoft's and the tests of its SDK for embedded C. The keys are not published. */
 static const struct form_case {
         const char *promise, *token, *resource, *policy;
         uint64_t expiry_sec;
@@ -173,10 +173,10 @@ static const struct refused_case {
         { "another expiry is not signed", TOKEN "sr=" UPPER "&sig=" SIG "&se=1700000001" },
         { "the same resource in other letters is not signed",
           TOKEN "sr=" LOWER "&sig=" SIG "&se=1700000000" },
-        { "half a signature is none", TOKEN "sr=" UPPER "&sig=2srIk05%2FHc3kiyY2&se=1700000000" },
-        { "a signature with a byte too many is none",
+        { "half a signature does not match", TOKEN "sr=" UPPER "&sig=2srIk05%2FHc3kiyY2&se=1700000000" },
+        { "a signature with one more byte does not match",
           TOKEN "sr=" UPPER "&sig=2srIk05%2FHc3kiyY2AcAwJosiRYk6C6jOscAYhKLO2L94&se=1700000000" },
-        { "an empty signature is none", TOKEN "sr=" UPPER "&sig=&se=1700000000" },
+        { "an empty signature does not match", TOKEN "sr=" UPPER "&sig=&se=1700000000" },
 };
 
 static void check_forged(void **state) {
@@ -190,20 +190,21 @@ static void check_forged(void **state) {
 }
 
 static const struct refused_case bad_cases[] = {
-        { "nothing is no token", "" },
-        { "the scheme alone is no token", TOKEN },
-        { "another scheme is no token", "Bearer sr=" UPPER "&sig=" SIG "&se=1700000000" },
-        { "a token has a resource", TOKEN "sig=" SIG "&se=1700000000" },
-        { "a token has a signature", TOKEN "sr=" UPPER "&se=1700000000" },
-        { "a token has an expiry", TOKEN "sr=" UPPER "&sig=" SIG },
-        { "an expiry is a number", TOKEN "sr=" UPPER "&sig=" SIG "&se=soon" },
-        { "an expiry is not negative", TOKEN "sr=" UPPER "&sig=" SIG "&se=-1" },
-        { "an expiry fits into 64 bits", TOKEN "sr=" UPPER "&sig=" SIG "&se=18446744073709551616" },
-        { "a signature is base64", TOKEN "sr=" UPPER "&sig=***&se=1700000000" },
-        { "a signature has whole escapes", TOKEN "sr=" UPPER "&sig=AAA%3&se=1700000000" },
-        { "two resources are no token", TOKEN "sr=" UPPER "&sr=" UPPER "&sig=" SIG "&se=1700000000" },
-        { "two expiries are no token", TOKEN "sr=" UPPER "&sig=" SIG "&se=1700000000&se=1700000000" },
-        { "two signatures are no token", TOKEN "sr=" UPPER "&sig=" SIG "&sig=" SIG "&se=1700000000" },
+        { "an empty text is not a token", "" },
+        { "the scheme alone is not a token", TOKEN },
+        { "another scheme is not a token", "Bearer sr=" UPPER "&sig=" SIG "&se=1700000000" },
+        { "a token needs a resource", TOKEN "sig=" SIG "&se=1700000000" },
+        { "a token needs a signature", TOKEN "sr=" UPPER "&se=1700000000" },
+        { "a token needs an expiry", TOKEN "sr=" UPPER "&sig=" SIG },
+        { "an expiry must be a number", TOKEN "sr=" UPPER "&sig=" SIG "&se=soon" },
+        { "a negative expiry is refused", TOKEN "sr=" UPPER "&sig=" SIG "&se=-1" },
+        { "an expiry of more than 64 bits is refused",
+          TOKEN "sr=" UPPER "&sig=" SIG "&se=18446744073709551616" },
+        { "a signature must be base64", TOKEN "sr=" UPPER "&sig=***&se=1700000000" },
+        { "half an escape in a signature is refused", TOKEN "sr=" UPPER "&sig=AAA%3&se=1700000000" },
+        { "two resources are refused", TOKEN "sr=" UPPER "&sr=" UPPER "&sig=" SIG "&se=1700000000" },
+        { "two expiries are refused", TOKEN "sr=" UPPER "&sig=" SIG "&se=1700000000&se=1700000000" },
+        { "two signatures are refused", TOKEN "sr=" UPPER "&sig=" SIG "&sig=" SIG "&se=1700000000" },
 };
 
 static void check_bad(void **state) {
@@ -240,7 +241,7 @@ static const struct decode_case {
         { "a NUL is refused", "a%00b", NULL },
         { "a lone percent sign is refused", "a%", NULL },
         { "half an escape is refused", "a%2", NULL },
-        { "other letters than hex are refused", "%2g", NULL },
+        { "letters that are not hex are refused", "%2g", NULL },
         { "a sign is not hex", "%+1", NULL },
 };
 
@@ -267,7 +268,7 @@ static void test_decoding_stops_at_the_size_given(void **state) {
 int main(void) {
         struct CMUnitTest tests[N_ROWS + 4] = {
                 cmocka_unit_test(test_resources_are_encoded),
-                cmocka_unit_test(test_a_newline_parts_resource_and_expiry),
+                cmocka_unit_test(test_a_newline_separates_resource_and_expiry),
                 cmocka_unit_test(test_all_bytes_come_back_from_percent_encoding),
                 cmocka_unit_test(test_decoding_stops_at_the_size_given),
         };
