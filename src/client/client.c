@@ -424,6 +424,8 @@ static int send_request(Client *c, const DpsRequest *request, DpsError *error) {
                 if (r < 0)
                         return r;
         }
+        if (is_poll)
+                c->handlers.on_poll(c->userdata);
         r = transport_send(c->transport, request, body);
         if (r < 0)
                 dps_error_set(error, DPS_ERROR_LOST, is_poll ? DPS_STEP_POLL : DPS_STEP_REGISTER,

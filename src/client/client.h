@@ -52,6 +52,8 @@ typedef struct ClientHandlers {
         void (*on_changed)(void *userdata);
         /* DPS has answered, over verified TLS. */
         void (*on_answer)(void *userdata);
+        /* A poll is about to be sent, which the service will count: client_history() has it already. */
+        void (*on_poll)(void *userdata);
         /* What it does, for debug messages. */
         void (*on_step)(const char *text, void *userdata);
         /* Whether the time of day is good enough to tell a wrong key from a wrong clock. */

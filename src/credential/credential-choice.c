@@ -58,6 +58,9 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
         bool is_tried = is_kept(wish->settings, wish->kept);
         Outcome told = { .r = -EINVAL }, kept = { 0 };
 
+        if (wish->exact)
+                return try_method(wish, wish->kept, ret, error);
+
         assert(wish->settings->n_methods > 0);
         if (is_tried) {
                 kept.r = try_method(wish, wish->kept, ret, &kept.error);

@@ -32,7 +32,8 @@ typedef struct CredentialWish {
         /* Of several keys or certificates of the kept method (or of each method, where none is kept) the one to try first;
          * the first one, where the list has become shorter. */
         unsigned index;
-        bool only; /* no other index is tried */
+        bool only;  /* no other index is tried */
+        bool exact; /* the kept method is taken though it is not in Method=, and no other is */
 } CredentialWish;
 
 /* Exactly one of `credential` and `error` is set. The handler owns the reference. It is called from the loop, never from

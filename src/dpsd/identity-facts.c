@@ -62,7 +62,10 @@ static void gather_credentials(const Identity *i, Facts *f) {
         f->for_dps_at_usec = i->for_dps.retry.at_usec;
         f->for_hub = for_hub->state;
         f->for_hub_at_usec = for_hub->retry.at_usec;
-        f->proof = i->proof;
+        f->proof = a && a->method == i->for_dps.method && *i->proven && *i->for_dps.fingerprint &&
+                                   !streq(i->proven, i->for_dps.fingerprint)
+                           ? PROOF_WANTED
+                           : PROOF_GIVEN;
         f->is_recorded = a && a->fingerprint && streq(a->fingerprint, for_hub->fingerprint);
 }
 

@@ -78,9 +78,7 @@ void identity_view(const Identity *i, IdentityView *ret) {
 }
 
 uint64_t identity_next_attempt_at_usec(const Identity *i) {
-        uint64_t next = i->plan.next_attempt_usec;
-
-        return next == 0 || next == USEC_INFINITY ? 0 : world_realtime_of(i->core->world, next);
+        return i->plan.next_attempt_realtime_usec;
 }
 
 bool identity_is_healthy(const Identity *i) {

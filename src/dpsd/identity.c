@@ -117,16 +117,14 @@ static void care_ended(Identity *i, CredentialCare *c, Credential *credential, c
         retry_failed(&c->retry, now(i));
 }
 
-/* The key or certificate on disk is not the one that DPS took. */
-static void look_if_changed(Identity *i) {
-        Assignment *a = (Assignment *) keeper_newest(&i->keeper);
+/* The record of an older version does not say which credential DPS took: the one that is there now. */
+static void complete_record(Identity *i) {
+        Assignment *a = i->keeper.record->assignment;
 
-        if (!a || a->method != i->for_dps.method)
+        if (!a || a->fingerprint || a->method != i->for_dps.method)
                 return;
-        if (!a->fingerprint) /* a record of an older version */
-                a->fingerprint = strdup(i->for_dps.fingerprint);
-        else if (!streq(a->fingerprint, i->for_dps.fingerprint))
-                i->proof = PROOF_WANTED;
+        a->fingerprint = strdup(i->for_dps.fingerprint);
+        memcpy(i->proven, i->for_dps.fingerprint, sizeof(i->proven));
 }
 
 static void take_method(Identity *i, Method method) {
@@ -152,7 +150,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
                 if (had_failed)
                         clear_error(i);
                 take_method(i, credential_method(credential));
-                look_if_changed(i);
+                complete_record(i);
         } else
                 fail_at_home(i, &i->for_dps.error);
         tell_waiters(i, &i->waiters, credential, error);
@@ -206,7 +204,8 @@ static void load_for_hub(Identity *i) {
                             &(CredentialWish){ .settings = settings,
                                                .registration_id = a->registration_id,
                                                .kept = a->method,
-                                               .index = a->credential },
+                                               .index = a->credential,
+                                               .exact = true },
                             on_loaded_for_hub, i, &i->for_hub.query) < 0)
                 care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
 }
@@ -375,7 +374,7 @@ static void drop_assignment(Identity *i) {
         keeper_drop(&i->keeper);
         (void) outputs_clear(i->core->outputs, i->name);
         i->outputs = OUTPUTS_STALE;
-        i->proof = PROOF_GIVEN;
+        i->proven[0] = 0;
         i->method = _METHOD_MAX;
         i->certificate_expires_at_usec = 0;
         i->hub = (DpsHubHealth){ 0 };
@@ -591,17 +590,24 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
         return assignment_copy(&told);
 }
 
-/* What DPS took is in memory already, unless a file has changed meanwhile: then what is there now is to be proven. */
+/* The last look found another credential than the one that DPS took now. */
+static bool is_overtaken(const Identity *i, const Credential *credential) {
+        CredentialState state = i->for_dps.state;
+
+        return (state == CREDENTIAL_LOADED || state == CREDENTIAL_KNOWN) &&
+               !streq(i->for_dps.fingerprint, credential_fingerprint(credential));
+}
+
+/* What DPS took is in memory already, and serves the hub too; but not if a file has changed meanwhile: then what is there
+ * now is looked at, and proven if it is another one. */
 static void take_proof(Identity *i, Credential *credential) {
         CredentialCare *c = &i->for_dps;
 
-        i->proof = PROOF_GIVEN;
-        if (c->state != CREDENTIAL_LOADED && c->state != CREDENTIAL_KNOWN)
-                return;
-        if (streq(c->fingerprint, credential_fingerprint(credential)))
-                care_loaded(c, credential_ref(credential));
-        else
+        (void) snprintf(i->proven, sizeof(i->proven), "%s", credential_fingerprint(credential));
+        if (is_overtaken(i, credential))
                 care_forget(c);
+        else if (c->state == CREDENTIAL_LOADED || c->state == CREDENTIAL_KNOWN)
+                care_loaded(c, credential_ref(credential));
 }
 
 static void adopt(Identity *i, const DpsReply *reply, Credential *credential, Jobs jobs) {
@@ -620,7 +626,11 @@ static void adopt(Identity *i, const DpsReply *reply, Credential *credential, Jo
         moved = assignment_has_moved(a, before);
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
-        if (a->hub_auth == HUB_AUTH_SAS)
+        /* The old token is served on until DPS has seen the new key. */
+        if (!moved && a->method == before->method && is_overtaken(i, credential)) {
+                a->token_expires_at_usec = before->token_expires_at_usec;
+                a->renew_at_usec = before->renew_at_usec;
+        } else if (a->hub_auth == HUB_AUTH_SAS)
                 set_expiry(i, a);
         dps_hub_health_on_assigned(&i->hub, moved, now(i));
         take_proof(i, credential);
@@ -860,19 +870,16 @@ static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs
         identity_advance(i);
 }
 
-/* DPS told us to wait, though nothing is wrong, or was polled: the next run is bound by it too. A long wait is worth a write
- * of the disk. */
+/* DPS told us to wait, though nothing is wrong: the next run is bound by it too. A long wait is worth a write of the disk. */
 static void on_client_changed(void *userdata) {
         Identity *i = userdata;
         const Record *m = i->keeper.record;
-        uint64_t told_before = m->not_before_usec, polled_before = m->last_poll_at_usec;
+        uint64_t told_before = m->not_before_usec;
         ClientState state = client_state(i->client);
 
         remember_wait(i);
         if (m->not_before_usec > usec_add(told_before, USEC_PER_SEC))
                 keeper_note(&i->keeper, state == CLIENT_PARKED || state == CLIENT_BETWEEN);
-        else if (m->last_poll_at_usec > usec_add(polled_before, USEC_PER_MSEC))
-                keeper_note(&i->keeper, false);
         identity_advance(i);
 }
 
@@ -887,6 +894,13 @@ static void on_step(const char *text, void *userdata) {
         identity_log(userdata, LOG_DEBUG, "%s", text);
 }
 
+static void on_poll(void *userdata) {
+        Identity *i = userdata;
+
+        remember_polls(i, client_history(i->client));
+        keeper_note(&i->keeper, false);
+}
+
 static bool is_clock_right(void *userdata) {
         const Identity *i = userdata;
 
@@ -898,6 +912,7 @@ static const ClientHandlers client_handlers = {
         .on_failed = on_failed,
         .on_changed = on_client_changed,
         .on_answer = on_answer,
+        .on_poll = on_poll,
         .on_step = on_step,
         .is_clock_right = is_clock_right,
 };
@@ -1122,8 +1137,11 @@ int identity_load(Identity *i) {
                              "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and "
                              "DPS is asked anew",
                              why ?: strerror(-r), i->name);
-        if (identity_assignment(i))
+        if (identity_assignment(i)) {
                 i->method = identity_assignment(i)->method;
+                (void) snprintf(i->proven, sizeof(i->proven), "%s",
+                                identity_assignment(i)->fingerprint ?: "");
+        }
         return 0;
 }
 

@@ -69,7 +69,7 @@ struct Identity {
 
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* the latter only where for_dps does not serve both */
-        Proof proof;
+        char proven[65];          /* the fingerprint of the credential that DPS took last; "": not known */
         CredentialQuery *signing; /* of the token that is to be published, by a slow key */
         Announcement announcement;
 

@@ -388,6 +388,7 @@ static uint64_t look_again_usec(const Facts *f) {
         return can_ask(f) && f->for_dps == CREDENTIAL_FAILED ? f->for_dps_at_usec : 0;
 }
 
+/* CLOCK_BOOTTIME; 0: in flight, or none is planned. */
 static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         switch (f->client) {
         case CLIENT_QUEUED:
@@ -404,11 +405,18 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         }
         if (error_at_home(f) != DPS_ERROR_NONE)
                 return look_again_usec(f);
-        if (reason != REASON_NONE)
-                return begin_at(f, reason);
-        if (f->is_durable && f->has_token && f->renew_realtime_usec > 0 && f->renew == RENEW_PROVISION &&
-            f->has_settings)
-                return usec_add(f->now_usec, usec_sub(f->renew_realtime_usec, f->realtime_usec));
+        return reason == REASON_NONE ? 0 : begin_at(f, reason);
+}
+
+static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
+        uint64_t next = next_attempt(f, reason);
+        bool is_renewed = f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->has_settings;
+
+        if (next > 0 && next < USEC_INFINITY)
+                return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));
+        if (f->client == CLIENT_IDLE && reason == REASON_NONE && error_at_home(f) == DPS_ERROR_NONE &&
+            is_renewed)
+                return f->renew_realtime_usec;
         return 0;
 }
 
@@ -418,7 +426,7 @@ static void describe(const Facts *f, Plan *p) {
         p->reason = reason_of(f);
         p->waiting = waiting_of(f, p->reason);
         p->state = state_of(f, p->waiting);
-        p->next_attempt_usec = next_attempt(f, p->reason);
+        p->next_attempt_realtime_usec = next_attempt_realtime(f, p->reason);
         p->waits_for_clock = p->waiting == WAITING_CLOCK;
         p->waits_for_network = p->waiting == WAITING_NETWORK ||
                                f->configuration == CONFIGURATION_UNRESOLVED ||

@@ -219,7 +219,7 @@ typedef struct Plan {
 
         IdentityState state;
         IdentityWaiting waiting;
-        uint64_t next_attempt_usec; /* the next contact with DPS; 0: in flight, or none is planned */
+        uint64_t next_attempt_realtime_usec; /* the next contact with DPS; 0: in flight, or none is planned */
         bool waits_for_network, waits_for_clock; /* an event of them may help */
         bool is_settled; /* assigned and all of it served, or failed: --once may end */
         bool is_serving; /* what can be served at start is served */

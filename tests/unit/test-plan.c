@@ -424,16 +424,16 @@ static void in_flight_no_time_is_told(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.client = CLIENT_IN_FLIGHT));
-        assert_true(p.next_attempt_usec == 0);
+        assert_true(p.next_attempt_realtime_usec == 0);
 }
 
 static void the_next_contact_is_the_renewal(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.news = 0));
-        assert_true(p.next_attempt_usec == NOW + 17 * USEC_PER_DAY);
+        assert_true(p.next_attempt_realtime_usec == TODAY + 17 * USEC_PER_DAY);
         p = plan_of(WITH(healthy(), f.renew = RENEW_TOKEN));
-        assert_true(p.next_attempt_usec == 0);
+        assert_true(p.next_attempt_realtime_usec == 0);
 }
 
 static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
@@ -441,7 +441,7 @@ static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
 
         p = plan_of(WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
                          f.for_dps_at_usec = LATER));
-        assert_true(p.next_attempt_usec == LATER);
+        assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_HOUR);
 }
 
 static void what_is_cached_is_served_before_it_is_ready(void **state) {

@@ -10,7 +10,7 @@
 #include "transport/tls-cache.h"
 
 typedef struct Scene {
-        Credential authority, client;
+        CertifiedKey authority, client;
         STACK_OF(X509) * chain;
         char *ca_file;
         TlsCache cache;
@@ -18,7 +18,7 @@ typedef struct Scene {
 
 static void scene_begin(Scene *s) {
         *s = (Scene){ .authority = authority_new("Our Root", NULL), .chain = sk_X509_new_null() };
-        s->client = credential_new(&s->authority, "gateway", NULL, -DAY, DAY);
+        s->client = certified_key_new(&s->authority, "gateway", NULL, -DAY, DAY);
         s->ca_file = certificate_file(&s->authority);
         assert_int_not_equal(sk_X509_push(s->chain, s->client.certificate), 0);
 }
@@ -28,8 +28,8 @@ static void scene_end(Scene *s) {
         unlink(s->ca_file);
         free(s->ca_file);
         sk_X509_free(s->chain);
-        credential_done(&s->client);
-        credential_done(&s->authority);
+        certified_key_done(&s->client);
+        certified_key_done(&s->authority);
 }
 
 /* A reference. */
