@@ -355,18 +355,7 @@ static int load(Daemon *d) {
         return EXIT_DONE;
 }
 
-static int loop(Daemon *d) {
-        int r;
-
-        r = sd_event_loop(d->event);
-        if (r < 0) {
-                log_error("the event loop has failed: %s", strerror(-r));
-                return EXIT_FAILED;
-        }
-        return r;
-}
-
-int daemon_run(Daemon *d) {
+int daemon_start(Daemon *d) {
         static const BusHandlers bus_handlers = { .on_owned = on_bus_owned, .reload = on_reload_request };
         int r;
 
@@ -377,29 +366,42 @@ int daemon_run(Daemon *d) {
                                        on_patience, d);
         if (r >= 0)
                 r = bus_start(d->event, d->manager, &bus_handlers, d, &d->bus);
-        if (r < 0) {
-                log_error("cannot start: %s", strerror(-r));
-                return EXIT_FAILED;
-        }
-        return loop(d);
+        if (r >= 0)
+                return EXIT_DONE;
+        log_error("cannot start: %s", strerror(-r));
+        return EXIT_FAILED;
 }
 
-int daemon_run_once(Daemon *d, char *const *names, uint64_t timeout_usec) {
+int daemon_start_once(Daemon *d, char *const *names, uint64_t timeout_usec) {
         int r;
 
         d->once = true;
         d->readiness = READINESS_BUS;
         d->loader.only = names && names[0] ? names : NULL;
         r = load(d);
-        if (r != EXIT_DONE)
+        if (r != EXIT_DONE || timeout_usec == USEC_INFINITY)
                 return r;
-        if (timeout_usec != USEC_INFINITY) {
-                r = sd_event_add_time_relative(d->event, NULL, CLOCK_BOOTTIME, timeout_usec, 0, on_timeout,
-                                               d);
-                if (r < 0) {
-                        log_error("cannot start: %s", strerror(-r));
-                        return EXIT_FAILED;
-                }
-        }
-        return loop(d);
+        r = sd_event_add_time_relative(d->event, NULL, CLOCK_BOOTTIME, timeout_usec, 0, on_timeout, d);
+        if (r >= 0)
+                return EXIT_DONE;
+        log_error("cannot start: %s", strerror(-r));
+        return EXIT_FAILED;
+}
+
+int daemon_run(Daemon *d) {
+        int r;
+
+        r = sd_event_loop(d->event);
+        if (r >= 0)
+                return r;
+        log_error("the event loop has failed: %s", strerror(-r));
+        return EXIT_FAILED;
+}
+
+sd_event *daemon_event(const Daemon *d) {
+        return d->event;
+}
+
+Manager *daemon_manager(const Daemon *d) {
+        return d->manager;
 }

@@ -127,5 +127,6 @@ int main(int argc, char *argv[]) {
                         log_error("cannot start: %s", strerror(-r));
                 return EXIT_FAILED;
         }
-        return arg_once ? daemon_run_once(d, arg_names, arg_timeout_usec) : daemon_run(d);
+        r = arg_once ? daemon_start_once(d, arg_names, arg_timeout_usec) : daemon_start(d);
+        return r == EXIT_DONE ? daemon_run(d) : r;
 }

@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/contract.h"
+#include "dpsd/daemon.h"
+#include "dpsd/identity.h"
 #include "dpsd/log.h"
-#include "dpsd/manager-bus.h"
 #include "dpsd/manager.h"
 #include "tree.h"
 
@@ -43,7 +45,9 @@ static const struct caller {
         { .is_unknown = true },
 };
 
+static Daemon *dpsd;
 static Manager *manager;
+static bool has_asked_for_name;
 static sd_bus *server; /* our end of the daemon's connection */
 
 /* ---- the bus ---- */
@@ -135,6 +139,7 @@ static void tell_name(void) {
         PROMISE(sd_bus_message_new_signal(server, &m, "/org/freedesktop/DBus", DRIVER, "NameAcquired") >= 0);
         PROMISE(sd_bus_message_append(m, "s", DPS_BUS_NAME) >= 0);
         send_from(m, DRIVER);
+        has_asked_for_name = true;
 }
 
 static void answer_driver(sd_bus_message *request) {
@@ -202,7 +207,7 @@ static void accept_daemon(int listener) {
                         SD_ID128_MAKE(5a, 1e, 7c, 00, 4b, 1f, 4d, 20, 9c, 5d, 2e, 6f, 80, 91, a2, b3)) >= 0);
         PROMISE(sd_bus_set_trusted(server, true) >= 0);
         PROMISE(sd_bus_add_filter(server, NULL, on_message, NULL) >= 0);
-        PROMISE(sd_bus_attach_event(server, manager->event, SD_EVENT_PRIORITY_NORMAL) >= 0);
+        PROMISE(sd_bus_attach_event(server, daemon_event(dpsd), SD_EVENT_PRIORITY_NORMAL) >= 0);
         PROMISE(sd_bus_start(server) >= 0);
 }
 
@@ -253,16 +258,17 @@ static void set_environment(void) {
 
 static void stop(void) {
         server = sd_bus_close_unref(server);
-        manager = manager_free(manager);
+        dpsd = daemon_free(dpsd);
+        manager = NULL;
 }
 
 static void run_while(bool (*goes_on)(void)) {
         while (goes_on())
-                PROMISE(sd_event_run(manager->event, UINT64_MAX) >= 0);
+                PROMISE(sd_event_run(daemon_event(dpsd), UINT64_MAX) >= 0);
 }
 
-static bool has_no_name(void) {
-        return !bus_of(manager)->owns_name;
+static bool is_starting(void) {
+        return !has_asked_for_name || !manager_is_serving(manager);
 }
 
 static void start(void) {
@@ -278,12 +284,13 @@ static void start(void) {
 
         /* Signals are the fuzzer's. */
         PROMISE(sigprocmask(SIG_SETMASK, NULL, &before) == 0);
-        PROMISE(manager_new(&manager) == 0);
+        PROMISE(daemon_new(&dpsd) == 0);
+        manager = daemon_manager(dpsd);
         PROMISE(atexit(stop) == 0);
-        PROMISE(manager_start(manager) == 0);
+        PROMISE(daemon_start(dpsd) == EXIT_DONE);
         PROMISE(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
         accept_daemon(listener);
-        run_while(has_no_name);
-        PROMISE(manager_find(manager, "known")->memory->assignment);
+        run_while(is_starting);
+        PROMISE(manager_find(manager, "known")->keeper.record->assignment);
         PROMISE(manager_find(manager, "new"));
 }

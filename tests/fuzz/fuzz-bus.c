@@ -7,7 +7,6 @@
 #include "basic/times.h"
 #include "busdaemon.h"
 #include "dpsd/log.h"
-#include "dpsd/manager-bus.h"
 #include "dpsd/manager.h"
 #include "fuzz.h"
 
