@@ -9,28 +9,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/timex.h>
 
 #include "basic/cleanup.h"
 #include "basic/files.h"
+#include "basic/folder-directory.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "basic/world-event.h"
 #include "build-config.h"
 #include "dpsd/clock.h"
 #include "dpsd/log.h"
 
-/*
- * The kernel is ours where a test cannot have its way with it: these stand in front of libc's. A clock that somebody
- * sets is an event that we write.
- */
+/* In place of the C library's. */
 static bool kernel_is_synchronized;
-static bool kernel_timer_is_ours;
-static int clock_timer_fd;
-static unsigned n_armed;
 
 int adjtimex(struct timex *t) {
         memset(t, 0, sizeof(*t));
@@ -39,22 +32,10 @@ int adjtimex(struct timex *t) {
         return kernel_is_synchronized ? TIME_OK : TIME_ERROR;
 }
 
-int timerfd_create(int clock, int flags) {
-        if (kernel_timer_is_ours)
-                return clock_timer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        return (int) syscall(SYS_timerfd_create, clock, flags);
-}
-
-int timerfd_settime(int fd, int flags, const struct itimerspec *new_value, struct itimerspec *old_value) {
-        assert_int_equal(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
-        n_armed++;
-        if (kernel_timer_is_ours)
-                return 0;
-        return (int) syscall(SYS_timerfd_settime, fd, flags, new_value, old_value);
-}
-
 typedef struct Fixture {
         sd_event *event;
+        World *world;
+        Folder *folder;
         Clock *clock;
         char directory[64];
         int fd;
@@ -81,10 +62,11 @@ static int setup(void **state) {
         f->fd = open(f->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(f->fd >= 0);
         assert_true(sd_event_new(&f->event) >= 0);
+        assert_int_equal(world_event_new(f->event, &f->world), 0);
+        assert_int_equal(directory_folder_new(f->directory, 0700, &f->folder), 0);
         if (text)
                 write_text(f, text);
-        kernel_is_synchronized = kernel_timer_is_ours = false;
-        n_armed = 0;
+        kernel_is_synchronized = false;
         log_set_level(LOG_ERR);
         *state = f;
         return 0;
@@ -94,6 +76,8 @@ static int teardown(void **state) {
         Fixture *f = *state;
 
         clock_free(f->clock);
+        world_free(f->world);
+        folder_free(f->folder);
         sd_event_unref(f->event);
         (void) unlinkat(f->fd, ".clock", 0);
         assert_int_equal(rmdir(f->directory), 0); /* there is no more in it */
@@ -109,13 +93,14 @@ static void write_floor(Fixture *f, uint64_t usec) {
         write_text(f, text);
 }
 
-/* 0: there is none. */
+/* The one on disk, when all is written; 0: there is none. */
 static uint64_t read_floor(Fixture *f) {
         _cleanup_(freep) char *text = NULL;
         uint64_t usec;
         size_t size;
         int r;
 
+        work_wait(f->world, WORK_DISK);
         r = file_read_at(f->fd, ".clock", 64, &text, &size);
         if (r == -ENOENT)
                 return 0;
@@ -125,7 +110,7 @@ static uint64_t read_floor(Fixture *f) {
 }
 
 static void start(Fixture *f) {
-        assert_int_equal(clock_new(f->event, f->fd, on_clock, f, &f->clock), 0);
+        assert_int_equal(clock_new(f->world, f->folder, on_clock, f, &f->clock), 0);
 }
 
 static void a_clock_ahead_of_the_build_is_plausible(void **state) {
@@ -192,6 +177,7 @@ static void the_floor_is_private(void **state) {
 
         start(f);
         clock_confirm(f->clock);
+        work_wait(f->world, WORK_DISK);
         assert_int_equal(fstatat(f->fd, ".clock", &st, 0), 0);
         assert_int_equal(st.st_mode & 07777, 0600);
 }
@@ -230,7 +216,7 @@ static void the_floor_never_falls(void **state) {
 static void a_clock_needs_no_state(void **state) {
         Fixture *f = *state;
 
-        assert_int_equal(clock_new(f->event, -1, on_clock, f, &f->clock), 0);
+        assert_int_equal(clock_new(f->world, NULL, on_clock, f, &f->clock), 0);
         clock_confirm(f->clock);
         assert_true(clock_is_plausible(f->clock));
         assert_int_equal(read_floor(f), 0);
@@ -294,27 +280,22 @@ static void nothing_is_looked_for_where_nobody_waits(void **state) {
         assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 0);
 }
 
-static void a_clock_that_nobody_set_is_quiet(void **state) {
+static void a_jump_is_passed_on(void **state) {
         Fixture *f = *state;
 
         start(f);
-        assert_int_equal(sd_event_run(f->event, 0), 0);
-        assert_int_equal(f->n_events[CLOCK_JUMPED], 0);
+        clock_jumped(f->clock);
+        assert_int_equal(f->n_events[CLOCK_JUMPED], 1);
+        assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 0);
 }
 
-static void whoever_sets_the_clock_is_noticed_each_time(void **state) {
+static void the_end_waits_for_the_floor(void **state) {
         Fixture *f = *state;
 
-        kernel_timer_is_ours = true;
         start(f);
-        assert_int_equal(n_armed, 1);
-        for (unsigned i = 1; i <= 2; i++) {
-                assert_int_equal(eventfd_write(clock_timer_fd, 1), 0);
-                assert_true(sd_event_run(f->event, 20 * USEC_PER_SEC) > 0);
-                assert_int_equal(f->n_events[CLOCK_JUMPED], i);
-                assert_int_equal(n_armed, 1 + i);
-                assert_int_equal(sd_event_run(f->event, 0), 0);
-        }
+        clock_confirm(f->clock);
+        f->clock = clock_free(f->clock);
+        assert_int_equal(faccessat(f->fd, ".clock", F_OK, 0), 0);
 }
 
 #define WITH_STATE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -335,8 +316,8 @@ int main(void) {
                 WITH_STATE(synchronization_from_the_start_is_no_event),
                 WITH_STATE(synchronization_is_looked_for_again),
                 WITH_STATE(nothing_is_looked_for_where_nobody_waits),
-                WITH_STATE(a_clock_that_nobody_set_is_quiet),
-                WITH_STATE(whoever_sets_the_clock_is_noticed_each_time),
+                WITH_STATE(a_jump_is_passed_on),
+                WITH_STATE(the_end_waits_for_the_floor),
         };
         struct CMUnitTest tests[ELEMENTSOF(fixed) + ELEMENTSOF(garbage_cases)];
 

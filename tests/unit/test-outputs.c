@@ -8,11 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <grp.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include "basic/files.h"
+#include "basic/folder-directory.h"
 #include "basic/json.h"
 #include "basic/text.h"
 #include "basic/times.h"
@@ -47,6 +47,7 @@ static const Connection x509 = {
 };
 
 static char base[64], path[128];
+static Folder *runtime;
 static Outputs *outputs;
 static int watch = -1;
 
@@ -56,8 +57,9 @@ static int set_up(void **state) {
         assert_int_equal(chmod(base, 0755), 0);
         strcat(base, "/run");
         (void) snprintf(path, sizeof(path), "%s/gw", base);
-        assert_int_equal(outputs_new(base, &outputs), 0);
-        assert_int_equal(outputs_prepare(outputs, "gw", "no-such-group-here", NULL), 0);
+        assert_int_equal(directory_folder_new(base, 0755, &runtime), 0);
+        assert_int_equal(outputs_new(runtime, &outputs), 0);
+        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
         return 0;
 }
 
@@ -67,6 +69,7 @@ static int remove_one(const char *name, const struct stat *st, int flag, struct 
 
 static int tear_down(void **state) {
         outputs = outputs_free(outputs);
+        runtime = folder_free(runtime);
         closep(&watch);
         watch = -1;
         *strrchr(base, '/') = 0;
@@ -209,8 +212,10 @@ static void the_directory_stays_the_same_over_everything(void **state) {
         publish(&x509);
         assert_int_equal(outputs_clear(outputs, "gw"), 0);
         outputs = outputs_free(outputs);
-        assert_int_equal(outputs_new(base, &outputs), 0);
-        assert_int_equal(outputs_prepare(outputs, "gw", "no-such-group-here", NULL), 0);
+        runtime = folder_free(runtime);
+        assert_int_equal(directory_folder_new(base, 0755, &runtime), 0);
+        assert_int_equal(outputs_new(runtime, &outputs), 0);
+        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
         publish(&sas);
         assert_int_equal(stat_of("").st_ino, before.st_ino);
 }
@@ -225,40 +230,43 @@ static void others_can_read_nothing(void **state) {
 }
 
 static void directory_and_files_belong_to_the_group(void **state) {
-        const struct group *group = getgrnam("daemon");
-        gid_t gid = 0;
-
-        if (geteuid() != 0 || !group)
+        if (geteuid() != 0)
                 skip();
         publish(&sas);
-        assert_int_equal(outputs_prepare(outputs, "gw", "daemon", &gid), 0);
+        assert_int_equal(outputs_prepare(outputs, "gw", NOBODY), 0);
         publish(&sas);
-        assert_int_equal(gid, getgrnam("daemon")->gr_gid);
-        assert_int_equal(stat_of("").st_gid, gid);
-        assert_int_equal(stat_of("token").st_gid, gid);
-        assert_int_equal(stat_of("connection.json").st_gid, gid);
-}
-
-static void where_there_is_no_such_group_it_is_ours(void **state) {
-        gid_t gid = 0;
-
-        assert_int_equal(outputs_prepare(outputs, "gw", "no-such-group-here", &gid), 0);
-        assert_int_equal(gid, getegid());
-        assert_int_equal(stat_of("").st_gid, getegid());
+        assert_int_equal(stat_of("").st_gid, NOBODY);
+        assert_int_equal(stat_of("token").st_gid, NOBODY);
+        assert_int_equal(stat_of("connection.json").st_gid, NOBODY);
 }
 
 static void a_group_that_is_not_ours_to_give_is_told(void **state) {
-        gid_t gid = 0;
         int r;
 
-        if (geteuid() != 0 || !getgrnam("daemon"))
+        if (geteuid() != 0)
                 skip();
         assert_int_equal(chown(path, NOBODY, 0), 0);
         assert_int_equal(seteuid(NOBODY), 0);
-        r = outputs_prepare(outputs, "gw", "daemon", &gid);
+        r = outputs_prepare(outputs, "gw", NOBODY);
         assert_int_equal(seteuid(0), 0);
         assert_int_equal(r, 1);
-        assert_int_equal(gid, getegid());
+        assert_int_equal(stat_of("").st_gid, getegid());
+}
+
+static void without_a_runtime_folder_there_are_no_outputs(void **state) {
+        _cleanup_(folder_freep) Folder *missing = NULL;
+        Outputs *none = NULL;
+        int r;
+
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(seteuid(NOBODY), 0);
+        r = directory_folder_new("/proc/1/no-such-folder/run", 0755, &missing);
+        if (r >= 0)
+                r = outputs_new(missing, &none);
+        assert_int_equal(seteuid(0), 0);
+        assert_true(r < 0);
+        assert_null(none);
 }
 
 static void a_link_in_place_of_the_directory_is_refused(void **state) {
@@ -266,7 +274,7 @@ static void a_link_in_place_of_the_directory_is_refused(void **state) {
 
         (void) snprintf(link, sizeof(link), "%s/trap", base);
         assert_int_equal(symlink("/tmp", link), 0);
-        assert_true(outputs_prepare(outputs, "trap", "no-such-group-here", NULL) < 0);
+        assert_true(outputs_prepare(outputs, "trap", getegid()) < 0);
 }
 
 static void a_directory_that_somebody_removed_is_told(void **state) {
@@ -333,7 +341,7 @@ static void what_was_half_written_is_swept(void **state) {
         char buffer[256];
 
         make_file(".#token0123456789abcdef");
-        assert_int_equal(outputs_prepare(outputs, "gw", "no-such-group-here", NULL), 0);
+        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
         assert_int_equal(access(file_path(".#token0123456789abcdef", buffer), F_OK), -1);
 }
 
@@ -558,8 +566,8 @@ int main(void) {
                 TEST(the_directory_stays_the_same_over_everything),
                 TEST(others_can_read_nothing),
                 TEST(directory_and_files_belong_to_the_group),
-                TEST(where_there_is_no_such_group_it_is_ours),
                 TEST(a_group_that_is_not_ours_to_give_is_told),
+                TEST(without_a_runtime_folder_there_are_no_outputs),
                 TEST(a_link_in_place_of_the_directory_is_refused),
                 TEST(a_directory_that_somebody_removed_is_told),
                 TEST(a_retired_identity_leaves_nothing),
