@@ -246,8 +246,8 @@ static void test_without_random_bytes_there_is_no_service(void **state) {
 
 /* A group of the devices' CA, and the login of a device whose certificate that CA signed for two hours. */
 static int log_in_by_certificate(uint64_t now_usec, const char **ret_why) {
-        _cleanup_(credential_done) Credential ca = authority_new("device CA", NULL),
-                                              device = credential_new(&ca, "gw-9", NULL, -3600, 3600);
+        _cleanup_(certified_key_done) CertifiedKey ca = authority_new("device CA", NULL),
+                                                   device = certified_key_new(&ca, "gw-9", NULL, -3600, 3600);
         _cleanup_(service_freep) Service *s = service_of("{}");
         _cleanup_(json_freep) json_object *group = NULL;
         Login login = { LOGIN_DEVICE, (char *) "0ne00AABBCC", (char *) "gw-9", (char *) "2019-03-31" };
