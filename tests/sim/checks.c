@@ -33,6 +33,7 @@ typedef struct Watch {
         uint64_t told_until_usec; /* DPS said in an answer: not sooner */
         bool told_is_noted;       /* … and a daemon that is killed can know it afterwards */
         bool was_told_now;        /* in this step */
+        uint64_t request_id;      /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
 
@@ -150,6 +151,7 @@ void checks_disconnected(Sim *s, const char *id) {
 }
 
 void checks_sent(Sim *s, const char *id, const DpsRequest *request) {
+        watch_of(s, number_of_id(id))->request_id = request->request_id;
         check_told(s, number_of_id(id), request->kind == DPS_REQUEST_POLL ? "polls" : "registers");
 }
 
@@ -172,8 +174,9 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
 
-        if (reply->request_id == UINT32_MAX)
-                return; /* of nobody's request */
+        if (reply->request_id != w->request_id)
+                return; /* of nobody's request, or the second answer */
+        w->request_id = 0;
         if (reply->has_retry_after && reply->retry_after_sec > 0) {
                 w->told_until_usec =
                         MAX(w->told_until_usec,
@@ -244,14 +247,17 @@ static void check_kept(Sim *s, unsigned k, const Identity *i) {
         Watch *w = watch_of(s, k);
         char id[16];
 
-        if (i->state == IDENTITY_ASSIGNED) {
-                w->was_assigned = true;
-                return;
-        }
         machine_id(s->machine, k, id);
-        if (w->was_assigned)
+        if (i->state == IDENTITY_ASSIGNED)
+                w->was_assigned = identity_assignment(i) && streq(identity_assignment(i)->registration_id, id);
+        else if (w->was_assigned)
                 found(s, "a served assignment is never lost", "identity %u is %s", k,
                       identity_state_to_string(i->state));
+}
+
+/* A key that has changed is being looked at: what follows from it is not known yet. */
+static bool knows_its_key(const Identity *i) {
+        return i->for_dps.state != CREDENTIAL_UNKNOWN && i->for_dps.state != CREDENTIAL_LOADING;
 }
 
 void checks_shown(Sim *s, const Identity *i) {
@@ -269,7 +275,7 @@ void checks_shown(Sim *s, const Identity *i) {
         w->is_loaded = true;
         check_words(s, k, i);
         check_kept(s, k, i);
-        w->promised_usec = next > s->now_usec ? next : 0;
+        w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
 }
 
 /* ---- files ---- */
