@@ -12,7 +12,7 @@ static void check_texts(const DpsReply *reply) {
                                       reply->assigned_hub,  reply->device_id,    reply->substatus,
                                       reply->error_message, reply->tracking_id };
         json_object *state = NULL;
-        const char *defect;
+        const char *why;
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
                 PROMISE(!texts[i] || is_one_line(texts[i]));
@@ -23,7 +23,7 @@ static void check_texts(const DpsReply *reply) {
 
         /* The text goes into files, so it must be readable again. */
         PROMISE(json_read_object(reply->registration_state, strlen(reply->registration_state), JSON_SIZE_MAX,
-                                 &state, &defect) == 0);
+                                 &state, &why) == 0);
         json_object_put(state);
 }
 

@@ -76,7 +76,7 @@ def assert_whole(gateway, names, n):
     assert sorted(files) == names, n
     connection = json.loads(files["connection.json"])
     assert (connection["hub"], connection["generation"]) == (state["assignedHub"], state["generation"]), n
-    assert connection["registrationState"]["status"] == "assigned" and state["credentialId"], n
+    assert connection["registrationState"]["status"] == "assigned" and state["credentialFingerprint"], n
     assert f"IOTHUB_GENERATION={state['generation']}\n" in files["hub.env"], n
 
 
