@@ -192,7 +192,9 @@ static void note_failure(Sim *s, unsigned k, const Record *r) {
         Watch *w = watch_of(s, k);
         uint64_t wait = 0;
 
-        if (r->attempts > w->attempts) {
+        if (!w->is_loaded) { /* from an earlier run */
+                w->is_loaded = true;
+        } else if (r->attempts > w->attempts) {
                 if (r->finals > w->finals)
                         wait = dps_backoff_final_usec(r->finals, 0);
                 else if (!w->was_told_now)
@@ -272,7 +274,6 @@ void checks_shown(Sim *s, const Identity *i) {
               view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
               realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id,
               view.attempts);
-        w->is_loaded = true;
         check_words(s, k, i);
         check_kept(s, k, i);
         w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
