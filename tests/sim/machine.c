@@ -51,6 +51,7 @@ static void on_jump(Sim *s, void *userdata) {
 
         if (!m->manager)
                 return;
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
         core_enter();
         clock_jumped(m->manager->core.clock);
         core_leave();
@@ -78,6 +79,7 @@ static void on_files(Sim *s, void *userdata) {
         SimWatch *w = userdata;
 
         w->event = NULL;
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
         core_enter();
         w->handler(w->userdata);
         core_leave();

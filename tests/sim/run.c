@@ -59,12 +59,7 @@ static void tear_down(Sim *s) {
         s->checks = checks_done(s->checks);
 }
 
-void sim_run(const SimOptions *options, Outcome *ret) {
-        static Sim sim;
-        Sim *s = &sim;
-
-        set_up(s, options);
-        machine_start(s->machine);
+static void run_all(Sim *s) {
         run_until(s, s->end_of_deeds_usec);
         if (!s->finding.promise) {
                 actors_end(s);
@@ -76,6 +71,18 @@ void sim_run(const SimOptions *options, Outcome *ret) {
                 run_idle(s);
                 checks_settled(s);
         }
+}
+
+void sim_run(const SimOptions *options, Outcome *ret) {
+        static Sim sim;
+        Sim *s = &sim;
+
+        set_up(s, options);
+        machine_start(s->machine);
+        if (options->until_usec > 0 && options->until_usec < s->end_of_deeds_usec)
+                run_until(s, options->until_usec);
+        else
+                run_all(s);
 
         *ret = (Outcome){ .finding = s->finding,
                           .n_deeds = s->n_deeds,
@@ -114,6 +121,7 @@ void sim_shrink(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome
         static Outcome before;
 
         o->left_out = left_out;
+        o->until_usec = outcome->finding.at_usec + USEC_PER_HOUR;
         for (size_t n = outcome->n_deeds; n > 0; n /= 2) {
                 bool has_shrunk = true;
 
