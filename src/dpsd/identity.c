@@ -1062,6 +1062,11 @@ void identity_on_network(Identity *i) {
 
 void identity_on_clock(Identity *i) {
         keeper_on_clock(&i->keeper);
+        /* The next run, or the next registration, is bound by what is remembered in the time of the new clock. */
+        if (client_state(i->client) != CLIENT_IDLE) {
+                remember_wait(i);
+                keeper_note(&i->keeper, false);
+        }
         i->news |= NEWS_CLOCK;
         identity_advance(i);
 }
