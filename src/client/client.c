@@ -169,6 +169,7 @@ static void end_registration(Client *c) {
                 return;
 
         release(c);
+        timer_set(c->timer, USEC_INFINITY, 0);
         c->history = dps_registration_history(c->registration);
         c->registration = dps_registration_free(c->registration);
         slot_leave(&c->slot);
@@ -608,9 +609,6 @@ void client_fail(Client *c, const DpsError *error) {
 }
 
 void client_cancel(Client *c) {
-        if (!c->registration)
-                return;
-        timer_set(c->timer, USEC_INFINITY, 0);
         end_registration(c);
 }
 

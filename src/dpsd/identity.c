@@ -24,8 +24,6 @@
 #define ACTIONS_MAX 100
 #define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 #define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
-/* A wait that cannot be: the clock was another one when it was written down. */
-#define WAIT_MAX_USEC (USEC_PER_DAY + USEC_PER_DAY / 4)
 
 static uint64_t now(const Identity *i) {
         return world_now_usec(i->core->world, CLOCK_BOOTTIME);
@@ -357,8 +355,7 @@ void identity_look_again(Identity *i) {
         retry_now(&i->configuration.resolving);
         retry_now(&i->for_dps.retry);
         retry_now(&i->for_hub.retry);
-        if (i->folder != FOLDER_ASKS_GROUP)
-                i->folder = FOLDER_UNPREPARED; /* groups may have changed */
+        i->folder = FOLDER_UNPREPARED; /* groups may have changed */
         identity_advance(i);
 }
 
@@ -392,6 +389,24 @@ static void tell_of_group(Identity *i, const char *group, const char *lack) {
                              group, lack);
 }
 
+static void set_disk_error(Identity *i, const char *what, int r) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s cannot be written: %s", what, strerror(-r));
+        keeper_set_error(&i->keeper, &error);
+}
+
+static void outputs_failed(Identity *i, int r) {
+        bool is_news = i->outputs != OUTPUTS_REFUSED;
+
+        i->outputs = OUTPUTS_REFUSED;
+        retry_failed(&i->publishing, now(i));
+        set_disk_error(i, "what programs get of it", r);
+        if (is_news)
+                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
+                                   i->keeper.record->error.message);
+}
+
 static void prepare_folder(Identity *i) {
         const char *group = identity_group(i), *lack = NULL;
         gid_t gid = i->core->own_gid;
@@ -414,16 +429,13 @@ static void prepare_folder(Identity *i) {
         i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
         if (r >= 0)
                 return;
+        if (identity_assignment(i)) {
+                outputs_failed(i, r);
+                return;
+        }
         if (i->publishing.n == 0)
                 identity_log(i, LOG_ERR, "its directory for programs cannot be made: %s", strerror(-r));
         retry_failed(&i->publishing, now(i));
-}
-
-static void set_disk_error(Identity *i, const char *what, int r) {
-        DpsError error;
-
-        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s cannot be written: %s", what, strerror(-r));
-        keeper_set_error(&i->keeper, &error);
 }
 
 /* What is wrong with disks is over when all of it is. */
@@ -434,24 +446,16 @@ static void clear_disk_error(Identity *i) {
 }
 
 static void published(Identity *i, int r, OutputsState state) {
-        bool was_refused = i->publishing.n > 0;
-
         if (r == -ENOENT) { /* somebody has removed the directory */
                 i->folder = FOLDER_UNPREPARED;
                 i->outputs = OUTPUTS_STALE;
-                return;
-        }
-        i->outputs = r < 0 ? OUTPUTS_REFUSED : state;
-        if (r >= 0) {
+        } else if (r < 0)
+                outputs_failed(i, r);
+        else {
+                i->outputs = state;
                 retry_done(&i->publishing);
                 clear_disk_error(i);
-                return;
         }
-        retry_failed(&i->publishing, now(i));
-        set_disk_error(i, "what programs get of it", r);
-        if (!was_refused)
-                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
-                                   i->keeper.record->error.message);
 }
 
 static void publish_with(Identity *i, const Credential *credential, const char *token) {
@@ -658,6 +662,10 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         a = identity_assignment(i);
         i->outputs = OUTPUTS_STALE;
         i->signing = credential_query_free(i->signing);
+        if (i->folder == FOLDER_REFUSED) {
+                i->folder = FOLDER_UNPREPARED;
+                retry_done(&i->publishing);
+        }
         if (is_answer) {
                 /* Where one waits to be told already, they are told as one. */
                 if (n->state == ANNOUNCEMENT_NONE || n->state == ANNOUNCEMENT_RENEWED)
@@ -774,7 +782,7 @@ static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
         if (realtime_usec == 0)
                 return 0;
         until = world_boottime_of(i->core->world, realtime_usec);
-        if (until > now(i) + WAIT_MAX_USEC)
+        if (until > now(i) + IDENTITY_WAIT_MAX_USEC)
                 return now(i) + dps_backoff_usec(i->keeper.record->attempts, world_random(i->core->world));
         return until;
 }

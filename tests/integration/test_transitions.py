@@ -11,6 +11,7 @@ import pytest
 
 from clock import Clock
 from gateway import can_change_user
+from process import eventually
 from test_cache import enroll_x509, renew_certificate
 
 FIRST_RETRY = 15  # seconds; the daemon checks local errors again after ten
@@ -364,7 +365,9 @@ def test_a_reload_gives_all_files_to_the_changed_group(gateway):
     gateway.identity(key=key, access={"Group": "daemon"})
     gateway.reload()
     directory = gateway.run / "gateway"
-    assert {path.stat().st_gid for path in (directory, *directory.iterdir())} == {grp.getgrnam("daemon").gr_gid}
+    daemon = grp.getgrnam("daemon").gr_gid
+    # The system is asked for the group by a thread of its own, which a reload does not wait for.
+    eventually(lambda: {path.stat().st_gid for path in (directory, *directory.iterdir())} == {daemon}, what="files of the group")
 
 
 # ---- output and the rest ----
