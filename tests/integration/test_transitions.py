@@ -389,11 +389,13 @@ def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
 
 def test_a_reload_applies_a_larger_max_attempts(gateway, emulator):
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
-    for name in "ab":
-        gateway.identity(name)
+    gateway.identity("a")
     emulator.script("a", "register:silent")
     gateway.start()
     emulator.wait_for_requests(1, "register", "a")
+    gateway.identity("b")
+    gateway.reload()
+    gateway.wait_for("b", State="provisioning")
     assert not emulator.requests("connect", "b")
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=2\n")
     gateway.reload()
