@@ -955,6 +955,7 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         case ACTION_BEGIN:
                 return begin(i, p->reason);
         case ACTION_ATTEMPT:
+                i->news = 0; /* it is what they may help; one that fails at once is not hastened */
                 return client_attempt(i->client, i->for_dps.credential);
         case ACTION_HASTEN:
                 take_event(i);

@@ -374,7 +374,8 @@ static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
                 return IDENTITY_FAILED;
         if (waiting == WAITING_KEY)
                 return IDENTITY_UNPROVISIONED;
-        if (f->client == CLIENT_BETWEEN && f->finals > 0)
+        /* Where the last try has met something else, that is waited for. */
+        if (f->client == CLIENT_BETWEEN && f->finals > 0 && waiting == WAITING_RETRY)
                 return IDENTITY_FAILED;
         if (f->attempts > 0 || (f->client != CLIENT_IDLE && f->client != CLIENT_BEGUN))
                 return IDENTITY_PROVISIONING;

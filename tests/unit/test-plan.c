@@ -200,6 +200,12 @@ static void rows_about_the_first_assignment(void) {
         row("a final answer is a failure that is tried again rarely",
             WITH(fresh_between(DPS_ERROR_ENROLLMENT_DISABLED), f.finals = 1), ACTION_WAIT, IDENTITY_FAILED,
             WAITING_RETRY, LATER);
+        row("behind a final answer it may be throttled, which is no failure",
+            WITH(fresh_between(DPS_ERROR_THROTTLED), f.finals = 1), ACTION_WAIT, IDENTITY_PROVISIONING,
+            WAITING_THROTTLED, LATER);
+        row("behind a final answer there may be no network, and it is waited for",
+            WITH(fresh_between(DPS_ERROR_DNS), f.finals = 1), ACTION_WAIT, IDENTITY_PROVISIONING,
+            WAITING_NETWORK, LATER);
         row("the next attempt comes when it is time",
             WITH(fresh_between(DPS_ERROR_REFUSED), f.client_next_usec = NOW), ACTION_ATTEMPT,
             IDENTITY_PROVISIONING, WAITING_RETRY, 0);

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: MIT */
+#include "actors.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "basic/json.h"
+#include "basic/text.h"
+#include "checks.h"
+#include "disk.h"
+#include "dpsd/identity-request.h"
+#include "keys.h"
+#include "machine.h"
+#include "memory.h"
+#include "net.h"
+
+#define DEEDS_PER_ACTOR 128
+#define BURST_PERCENT 40
+
+typedef struct Actor {
+        Sim *sim;
+        unsigned number; /* of its kind */
+        unsigned n_deeds;
+        uint64_t mean_usec;
+        Random random; /* of the times */
+        Event *event;
+} Actor;
+
+struct Actors {
+        Actor *actors;
+        unsigned n_calls; /* that are not answered yet */
+        Event *ends[8];   /* of disturbances that last */
+};
+
+typedef enum Lasting {
+        LASTING_NET,
+        LASTING_DISK,
+        LASTING_THROTTLE,
+        LASTING_SLOW,
+        LASTING_CLOCK,
+        LASTING_GROUP,
+        _LASTING_MAX,
+} Lasting;
+
+static unsigned anybody(Sim *s, Random *r) {
+        return (unsigned) random_below(r, s->options.n_identities);
+}
+
+/* ---- programs ---- */
+
+typedef struct Call {
+        Sim *sim;
+        unsigned k;
+        bool is_token;
+} Call;
+
+static void begin_job(Sim *s, Identity *i, unsigned k, bool has_looked);
+
+static void on_looked(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
+        Call *c = userdata;
+        Sim *s = c->sim;
+        unsigned k = c->k;
+
+        s->actors->n_calls--;
+        sim_free(c);
+        if (!s->machine->is_dying)
+                begin_job(s, i, k, true);
+}
+
+static Call *call_new(Sim *s, unsigned k, bool is_token) {
+        Call *c = sim_alloc(sizeof(*c));
+
+        *c = (Call){ .sim = s, .k = k, .is_token = is_token };
+        s->actors->n_calls++;
+        return c;
+}
+
+static void call_failed(Call *c) {
+        c->sim->actors->n_calls--;
+        sim_free(c);
+}
+
+/* As identity-bus.c does it. A job may end before its number is told. */
+static void begin_job(Sim *s, Identity *i, unsigned k, bool has_looked) {
+        uint64_t job = s->machine->manager->core.last_job + 1, retry_usec = 0;
+        int r;
+
+        checks_job_begun(s, k, job);
+        r = identity_reprovision(i, has_looked, &job, &retry_usec);
+        trace(s, "call: %s: reprovision: %s", i->name, r < 0 ? strerrorname_np(-r) : "ok");
+        if (r < 0)
+                checks_job_refused(s, k);
+        if (r == -EAGAIN) {
+                Call *c = call_new(s, k, false);
+
+                if (identity_with_credential(i, on_looked, c) < 0)
+                        call_failed(c);
+        }
+}
+
+static void reprovision(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        Identity *i = machine_identity(s->machine, k);
+
+        if (!i)
+                return;
+        checks_happened(s, k, HAPPENED_REQUEST);
+        core_enter();
+        begin_job(s, i, k, false);
+        core_leave();
+}
+
+/* Promise: what a program gets is of the assignment of now. */
+static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError *error, void *userdata) {
+        Call *c = userdata;
+        Sim *s = c->sim;
+        const Identity *i = machine_identity(s->machine, c->k);
+        unsigned depth = core_pause();
+
+        if (r >= 0 && !c->is_token && i && !s->machine->is_dying) {
+                json_object *o = json_tokener_parse(text);
+                uint64_t generation = 0;
+
+                (void) json_u64(json_member(o, "generation"), INT64_MAX, &generation);
+                if (!identity_assignment(i) || generation != identity_assignment(i)->generation)
+                        found(s, "GetConnection gives the assignment of now", "identity %u: generation %" PRIu64, c->k,
+                              generation);
+                if (!json_member(o, "password"))
+                        found(s, "GetConnection gives a credential", "identity %u: there is none", c->k);
+                json_object_put(o);
+        }
+        erase_and_free(text);
+        call_failed(c);
+        core_resume(depth);
+}
+
+static void ask_for_text(Sim *s, Random *r, bool is_token) {
+        unsigned k = anybody(s, r);
+        Identity *i = machine_identity(s->machine, k);
+        Call *c;
+        int ret;
+
+        if (!i)
+                return;
+        c = call_new(s, k, is_token);
+        checks_happened(s, k, HAPPENED_REQUEST);
+        core_enter();
+        ret = is_token ? identity_token(i, random_below(r, 5000), on_text, c) : identity_connection(i, on_text, c);
+        core_leave();
+        trace(s, "call: %u: %s: %d", k, is_token ? "token" : "connection", ret);
+        if (ret < 0)
+                call_failed(c);
+}
+
+static void token(Sim *s, Random *r) {
+        ask_for_text(s, r, true);
+}
+
+static void connection(Sim *s, Random *r) {
+        ask_for_text(s, r, false);
+}
+
+static void hub_failure(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        Identity *i = machine_identity(s->machine, k);
+        DpsHubFailure kind = (DpsHubFailure) random_below(r, _DPS_HUB_FAILURE_MAX);
+        uint64_t next, generation;
+        bool registering;
+        int ret;
+
+        if (!i || !identity_assignment(i))
+                return;
+        generation = identity_assignment(i)->generation - random_chance(r, 10);
+        checks_happened(s, k, HAPPENED_REQUEST);
+        core_enter();
+        ret = identity_report_hub_failure(i, generation, kind, 401, "refused", &registering, &next);
+        core_leave();
+        trace(s, "call: %s: the hub refused (%s): %d", i->name, dps_hub_failure_to_string(kind), ret);
+}
+
+static void hub_connected(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        Identity *i = machine_identity(s->machine, k);
+
+        if (!i || !identity_assignment(i))
+                return;
+        trace(s, "call: %s: the hub took it", i->name);
+        core_enter();
+        (void) identity_report_hub_connected(i, identity_assignment(i)->generation);
+        core_leave();
+}
+
+/* ---- the operator ---- */
+
+static void conf_id(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        SimConf *c = &s->machine->confs[k];
+
+        c->is_alternative = !c->is_alternative;
+        trace(s, "operator: %u: another registration id", k);
+        checks_id_changed(s, k);
+        machine_reload(s->machine);
+}
+
+static void conf_elsewhere(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        SimConf *c = &s->machine->confs[k];
+
+        if (random_chance(r, 70))
+                c->is_elsewhere = !c->is_elsewhere;
+        else
+                c->is_lost = !c->is_lost;
+        trace(s, "operator: %u: another endpoint or scope", k);
+        checks_device_changed(s, k);
+        machine_reload(s->machine);
+}
+
+static void conf_break(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        SimConf *c = &s->machine->confs[k];
+
+        c->is_broken = !c->is_broken;
+        trace(s, "operator: %u: the conf is %s", k, c->is_broken ? "broken" : "mended");
+        machine_reload(s->machine);
+}
+
+static void conf_other(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        SimConf *c = &s->machine->confs[k];
+
+        switch (random_below(r, 4)) {
+        case 0:
+                c->lifetime = (unsigned) random_below(r, 4);
+                break;
+        case 1:
+                c->renew = !c->renew;
+                break;
+        case 2:
+                c->splay = !c->splay;
+                break;
+        default:
+                c->has_other_group = !c->has_other_group;
+                break;
+        }
+        trace(s, "operator: %u: other settings", k);
+        machine_reload(s->machine);
+}
+
+static void conf_retire(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        SimConf *c = &s->machine->confs[k];
+
+        c->is_there = !c->is_there;
+        trace(s, "operator: %u: the conf is %s", k, c->is_there ? "there" : "gone");
+        machine_reload(s->machine);
+}
+
+static void reload(Sim *s, Random *r) {
+        trace(s, "operator: reloads");
+        machine_reload(s->machine);
+}
+
+/* ---- what lasts a while ---- */
+
+static void lasting(Sim *s, Lasting what, uint64_t usec, event_handler_t end) {
+        Actors *a = s->actors;
+
+        a->ends[what] = event_cancel(s, a->ends[what]);
+        a->ends[what] = event_add(s, s->now_usec + usec, end, s);
+}
+
+static void end_network(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_NET] = NULL;
+        trace(s, "network: is well");
+        net_set_fault(s->net, NET_FAULT_NONE);
+}
+
+static void net_fault(Sim *s, Random *r) {
+        NetFault fault = 1 + (NetFault) random_below(r, _NET_FAULT_MAX - 1);
+
+        trace(s, "network: fault %d", (int) fault);
+        net_set_fault(s->net, fault);
+        lasting(s, LASTING_NET, random_wait_usec(r, random_chance(r, 50) ? USEC_PER_MINUTE : 2 * USEC_PER_HOUR),
+                end_network);
+}
+
+static void network(Sim *s, Random *r) {
+        if (!s->machine->manager || !s->machine->network_is_watched)
+                return;
+        trace(s, "network: something appears");
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+        core_enter();
+        manager_on_network(s->machine->manager);
+        core_leave();
+}
+
+static void end_disk(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_DISK] = NULL;
+        trace(s, "disk: is well");
+        disk_set_fault(s->disk, DISK_FAULT_NONE);
+        checks_excuse_disk(s, false);
+}
+
+static void disk(Sim *s, Random *r) {
+        DiskFault fault = 1 + (DiskFault) random_below(r, _DISK_FAULT_MAX - 1);
+
+        trace(s, "disk: fault %d", (int) fault);
+        disk_set_fault(s->disk, fault);
+        checks_excuse_disk(s, fault == DISK_FAULT_BROKEN || fault == DISK_FAULT_RUNTIME_FULL);
+        lasting(s, LASTING_DISK, random_wait_usec(r, random_chance(r, 50) ? 20 * USEC_PER_SEC : USEC_PER_HOUR),
+                end_disk);
+}
+
+static void end_slow(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_SLOW] = NULL;
+        s->machine->slowness = (Slowness){ 0 };
+}
+
+static void slow(Sim *s, Random *r) {
+        WorkQueue queue = (WorkQueue) random_below(r, _WORK_QUEUE_MAX);
+
+        trace(s, "machine: queue %d is slow", (int) queue);
+        s->machine->slowness.usec[queue] = random_wait_usec(r, 10 * USEC_PER_SEC);
+        lasting(s, LASTING_SLOW, random_wait_usec(r, USEC_PER_HOUR), end_slow);
+}
+
+/* ---- the clock ---- */
+
+static void end_clock(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_CLOCK] = NULL;
+        trace(s, "clock: is right, and synchronised");
+        checks_free(s, 5 * USEC_PER_SEC);
+        machine_mend_clock(s->machine, true);
+}
+
+static void clock_step(Sim *s, Random *r) {
+        static const uint64_t sizes[] = { USEC_PER_SEC, USEC_PER_MINUTE, USEC_PER_HOUR, USEC_PER_DAY, USEC_PER_YEAR,
+                                          40 * USEC_PER_YEAR };
+        int64_t step = (int64_t) random_wait_usec(r, sizes[random_below(r, ELEMENTSOF(sizes))]);
+
+        step = random_chance(r, 50) ? -step : step;
+        trace(s, "clock: is set by %" PRId64 " s", step / (int64_t) USEC_PER_SEC);
+        s->machine->clock.is_synchronized = s->machine->clock.is_synchronized && random_chance(r, 30);
+        checks_free(s, 5 * USEC_PER_SEC);
+        machine_step_clock(s->machine, step);
+        lasting(s, LASTING_CLOCK, random_wait_usec(r, random_chance(r, 50) ? 2 * USEC_PER_MINUTE : 5 * USEC_PER_HOUR),
+                end_clock);
+}
+
+/* ---- the service ---- */
+
+static void id_of(Sim *s, Random *r, char ret[static 16]) {
+        machine_id(s->machine, anybody(s, r), ret);
+}
+
+static void end_throttle(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_THROTTLE] = NULL;
+        trace(s, "service: throttles no more");
+        net_set(s->net, "*", "quotas.registrationsPerMinute=1000");
+}
+
+static void throttle(Sim *s, Random *r) {
+        trace(s, "service: throttles");
+        net_set(s->net, "*", random_chance(r, 50) ? "quotas.registrationsPerMinute=0" : "quotas.registrationsPerMinute=1");
+        lasting(s, LASTING_THROTTLE, random_wait_usec(r, 20 * USEC_PER_MINUTE), end_throttle);
+}
+
+static void script(Sim *s, Random *r) {
+        static const char *const texts[] = {
+                "drop", "silent", "malformed", "duplicate", "foreign-rid", "500", "503,retry-after=20", "429", "429,retry-after=0",
+                "register:429,retry-after=300", "poll:429,retry-after=40", "401", "poll:404", "poll:202,retry-after=120",
+                "register:202,retry-after=3600", "400,code=400208", "200,status=pondering", "200,body={}", "connect:refuse",
+                "poll:drop", "poll:silent", "poll:202,retry-after=0", "register:duplicate,delay=2", "register:503,retry-after=7200",
+        };
+        const char *text = texts[random_below(r, ELEMENTSOF(texts))];
+        unsigned n = random_chance(r, 70) ? 1 : 1 + (unsigned) random_below(r, 12);
+        char id[16];
+
+        id_of(s, r, id);
+        trace(s, "service: %s: %s, %u times", id, text, n);
+        while (n-- > 0)
+                net_script(s->net, id, text);
+}
+
+static void enrollment(Sim *s, Random *r) {
+        char id[16];
+
+        id_of(s, r, id);
+        switch (random_below(r, 5)) {
+        case 0:
+        case 1:
+                trace(s, "service: %s: enabled", id);
+                net_set(s->net, id, "provisioningStatus=enabled");
+                break;
+        case 2:
+                trace(s, "service: %s: disabled", id);
+                net_set(s->net, id, "provisioningStatus=disabled");
+                break;
+        case 3:
+                trace(s, "service: %s: hub-b", id);
+                net_set(s->net, id, "iotHubs=[\"hub-b.example\"]");
+                break;
+        default:
+                trace(s, "service: %s: hub-c", id);
+                net_set(s->net, id, "iotHubs=[\"hub-c.example\"]");
+                break;
+        }
+}
+
+static void service(Sim *s, Random *r) {
+        static const char *const texts[] = {
+                "assigningTime=0", "assigningTime=4", "assigningTime=90", "assigningTime=\"forever\"", "retryAfter=0", "retryAfter=3",
+                "retryAfter=45", "behaviour.assignAtOnce=true", "behaviour.assignAtOnce=false", "behaviour.unassignedFirst=true",
+                "behaviour.conflict=true", "behaviour.conflict=false", "behaviour.badSignature=connect",
+                "behaviour.badSignature=register", "quotas.pollsPerTenSeconds=1", "quotas.pollsPerTenSeconds=5",
+        };
+        const char *text = texts[random_below(r, ELEMENTSOF(texts))];
+
+        trace(s, "service: %s", text);
+        net_set(s->net, "*", text);
+}
+
+/* ---- keys ---- */
+
+static void key(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+        KeyFile what = random_chance(r, 40) ? KEY_FILE_GOOD : (KeyFile) random_below(r, _KEY_FILE_MAX);
+
+        trace(s, "key: %u: is of kind %d now", k, (int) what);
+        keys_put(s->keys, k, what);
+        checks_happened(s, k, HAPPENED_ON_MACHINE);
+        machine_key_changed(s->machine, k);
+}
+
+/* ---- the daemon and the machine ---- */
+
+static void restart(Sim *s, Random *r) {
+        if (!s->machine->manager)
+                return;
+        machine_stop(s->machine);
+        machine_start_later(s->machine, random_wait_usec(r, 2 * USEC_PER_SEC));
+}
+
+static void kill_daemon(Sim *s, Random *r) {
+        if (!s->machine->manager)
+                return;
+        machine_kill(s->machine, random_chance(r, 50) ? (unsigned) random_below(r, 6) : 0);
+        machine_start_later(s->machine, random_wait_usec(r, 2 * USEC_PER_SEC));
+}
+
+static void power(Sim *s, Random *r) {
+        Machine *m = s->machine;
+
+        machine_cut_power(m, random_chance(r, 50) ? (unsigned) random_below(r, 6) : 0);
+        if (random_chance(r, 40)) { /* it has no battery for its clock */
+                m->clock.realtime_usec = -(int64_t) s->now_usec;
+                m->clock.is_synchronized = false;
+                lasting(s, LASTING_CLOCK, random_wait_usec(r, 5 * USEC_PER_MINUTE), end_clock);
+        }
+        machine_start_later(m, 15 * USEC_PER_SEC + random_wait_usec(r, USEC_PER_MINUTE));
+}
+
+static void memory(Sim *s, Random *r) {
+        uint64_t after = random_below(r, random_chance(r, 50) ? 10 : 100);
+        unsigned n = random_chance(r, 60) ? 1 : 1 + (unsigned) random_below(r, 10);
+
+        trace(s, "memory: runs out after %" PRIu64 ", for %u", after, n);
+        checks_memory(s, 20);
+        memory_run_out(after, n);
+}
+
+/* ---- all of them ---- */
+
+static const struct {
+        const char *name;
+        void (*perform)(Sim *s, Random *r);
+        unsigned minutes; /* on the average between two */
+} kinds[] = {
+        { "reprovision", reprovision, 400 },
+        { "token", token, 600 },
+        { "connection", connection, 600 },
+        { "hub-failure", hub_failure, 500 },
+        { "hub-connected", hub_connected, 600 },
+        { "conf-id", conf_id, 4000 },
+        { "conf-elsewhere", conf_elsewhere, 2000 },
+        { "conf-break", conf_break, 2000 },
+        { "conf-other", conf_other, 2000 },
+        { "conf-retire", conf_retire, 2000 },
+        { "reload", reload, 1500 },
+        { "clock", clock_step, 1500 },
+        { "network", network, 400 },
+        { "net-fault", net_fault, 800 },
+        { "disk", disk, 1200 },
+        { "slow", slow, 1200 },
+        { "throttle", throttle, 1500 },
+        { "script", script, 400 },
+        { "enrollment", enrollment, 800 },
+        { "service", service, 800 },
+        { "key", key, 800 },
+        { "restart", restart, 1000 },
+        { "kill", kill_daemon, 1000 },
+        { "power", power, 1500 },
+        { "memory", memory, 800 },
+};
+
+const char *deed_name(size_t number) {
+        return kinds[number / DEEDS_PER_ACTOR % ELEMENTSOF(kinds)].name;
+}
+
+static void plan_next(Actor *a);
+
+static void on_deed(Sim *s, void *userdata) {
+        Actor *a = userdata;
+        size_t number = a->number * DEEDS_PER_ACTOR + a->n_deeds;
+        Random r = random_of(s->options.seed, kinds[a->number].name, a->n_deeds);
+
+        a->event = NULL;
+        a->n_deeds++;
+        plan_next(a);
+        if (s->options.left_out && s->options.left_out[number])
+                return;
+        s->deeds[s->n_deeds++] = (Deed){ .at_usec = s->now_usec, .number = number };
+        trace(s, "deed: %s.%u", kinds[a->number].name, a->n_deeds - 1);
+        kinds[a->number].perform(s, &r);
+        if (kinds[a->number].perform != memory)
+                checks_step(s);
+}
+
+static void plan_next(Actor *a) {
+        uint64_t mean = random_chance(&a->random, BURST_PERCENT) ? 20 * USEC_PER_SEC : a->mean_usec,
+                 at = a->sim->now_usec + random_wait_usec(&a->random, mean);
+
+        if (a->n_deeds < DEEDS_PER_ACTOR && at < a->sim->end_of_deeds_usec)
+                a->event = event_add(a->sim, at, on_deed, a);
+}
+
+Actors *actors_new(Sim *s) {
+        static const unsigned tenths[] = { 0, 3, 10, 10, 40 };
+        Actors *a = sim_alloc(sizeof(*a));
+
+        s->actors = a;
+        a->actors = sim_alloc(ELEMENTSOF(kinds) * sizeof(*a->actors));
+        for (unsigned k = 0; k < ELEMENTSOF(kinds); k++) {
+                Random random = random_of(s->options.seed, kinds[k].name, UINT64_MAX);
+                unsigned factor = tenths[random_below(&random, ELEMENTSOF(tenths))];
+
+                a->actors[k] = (Actor){ .sim = s,
+                                        .number = k,
+                                        .mean_usec = kinds[k].minutes * USEC_PER_MINUTE * factor / 10,
+                                        .random = random };
+                if (factor > 0)
+                        plan_next(&a->actors[k]);
+        }
+        return a;
+}
+
+Actors *actors_free(Actors *a) {
+        if (!a)
+                return NULL;
+        sim_free(a->actors);
+        sim_free(a);
+        return NULL;
+}
+
+unsigned actors_n_calls(const Sim *s) {
+        return s->actors->n_calls;
+}
+
+void actors_end(Sim *s) {
+        Machine *m = s->machine;
+
+        for (unsigned k = 0; k < ELEMENTSOF(kinds); k++)
+                s->actors->actors[k].event = event_cancel(s, s->actors->actors[k].event);
+        for (unsigned k = 0; k < ELEMENTSOF(s->actors->ends); k++)
+                s->actors->ends[k] = event_cancel(s, s->actors->ends[k]);
+        trace(s, "all is well from now on");
+        memory_run_out(0, 0);
+        net_mend(s->net);
+        disk_set_fault(s->disk, DISK_FAULT_NONE);
+        checks_excuse_disk(s, false);
+        m->slowness = (Slowness){ 0 };
+        m->is_group_there = true;
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                SimConf *c = &m->confs[k];
+
+                if (c->is_lost)
+                        checks_device_changed(s, k);
+                c->is_there = true;
+                c->is_broken = c->is_lost = false;
+                keys_put(s->keys, k, KEY_FILE_GOOD);
+                machine_key_changed(m, k);
+        }
+        end_clock(s, NULL);
+        if (!m->manager)
+                machine_start(m);
+        else
+                machine_reload(m);
+}

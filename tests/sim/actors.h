@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Everybody who does something at random: programs that call dpsd, an operator, the clock, the network, the service, the disk,
+ * the power. Each thing that is done is a deed with a number of its own, and can be left out without a change of the others.
+ */
+
+#include "sim.h"
+
+typedef struct Actors Actors;
+
+Actors *actors_new(Sim *s);
+Actors *actors_free(Actors *a);
+/* Nobody does anything any more, and all that was disturbed is as it was. */
+void actors_end(Sim *s);
+const char *deed_name(size_t number);
+unsigned actors_n_calls(const Sim *s);

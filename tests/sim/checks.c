@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: MIT */
+#include "checks.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "basic/json.h"
+#include "basic/text.h"
+#include "disk.h"
+#include "dps/backoff.h"
+#include "dpsd/identity-view.h"
+#include "keys.h"
+#include "machine.h"
+#include "memory.h"
+
+#define JOBS_MAX 64
+#define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
+/* A wake-up may be as late as this. */
+#define LATE_USEC (3 * USEC_PER_MINUTE)
+/* Times are kept as CLOCK_REALTIME in whole microseconds, and reckoned back. */
+#define ROUNDING_USEC 10
+
+typedef struct Job {
+        uint64_t id, asked_usec;
+        bool is_open;
+} Job;
+
+/* What is known of an identity, over all runs of dpsd. */
+typedef struct Watch {
+        unsigned n_connections;
+        uint64_t told_until_usec; /* DPS said in an answer: not sooner */
+        bool told_is_noted;       /* … and a daemon that is killed can know it afterwards */
+        bool was_told_now;        /* in this step */
+        uint64_t request_id;      /* that is not answered; 0: none */
+        uint64_t polls_usec[DPS_POLLS_MAX];
+        uint64_t n_polls;
+
+        uint32_t attempts, finals; /* as it was last */
+        uint64_t earliest_usec;    /* of the next attempt; 0: any time */
+
+        uint64_t promised_usec; /* NextAttemptAt; 0: nothing was promised */
+
+        bool was_assigned;
+        bool is_loaded; /* in this run */
+        bool was_in_flight;
+        uint64_t assigned_answer_usec; /* when dpsd got one last */
+        Job jobs[JOBS_MAX];
+        uint64_t n_jobs;
+} Watch;
+
+struct Checks {
+        Sim *sim;
+        Watch watches[IDENTITIES_MAX];
+        uint64_t n_changes; /* of the runtime folder, when it was looked at last */
+        bool is_disk_excused;
+        uint64_t free_until_usec;
+        unsigned memory_steps;
+};
+
+static Watch *watch_of(Sim *s, unsigned k) {
+        return &s->checks->watches[k];
+}
+
+static unsigned number_of_id(const char *id) {
+        const char *dash = strrchr(id, '-');
+
+        return dash ? (unsigned) atoi(dash + 1) % IDENTITIES_MAX : 0;
+}
+
+static unsigned number_of(const Identity *i) {
+        return (unsigned) atoi(i->name + 2) % IDENTITIES_MAX;
+}
+
+static uint64_t sim_time(const Sim *s, uint64_t boottime_usec) {
+        return usec_add(boottime_usec, s->machine->clock.booted_usec);
+}
+
+/* ---- what is a reason ---- */
+
+static void happened(Watch *w, Happening what) {
+        w->promised_usec = 0;
+        if (what != HAPPENED_RESTART)
+                w->earliest_usec = 0;
+        if (what == HAPPENED_MEMORY)
+                w->told_is_noted = false;
+}
+
+void checks_happened(Sim *s, unsigned k, Happening what) {
+        if (k < IDENTITIES_MAX)
+                happened(watch_of(s, k), what);
+        else
+                for (unsigned j = 0; j < s->options.n_identities; j++)
+                        happened(watch_of(s, j), what);
+}
+
+void checks_device_changed(Sim *s, unsigned k) {
+        watch_of(s, k)->told_until_usec = 0;
+        checks_happened(s, k, HAPPENED_REQUEST);
+}
+
+/* ---- what is sent ---- */
+
+/* Promise: whatever happens, nothing is sent sooner than DPS told, also by a daemon that was restarted or killed. */
+static void check_told(Sim *s, unsigned k, const char *what) {
+        const Watch *w = watch_of(s, k);
+
+        if (s->now_usec + ROUNDING_USEC < w->told_until_usec)
+                found(s, "nothing is sent sooner than DPS told", "identity %u: %s %" PRIu64 " ms too early", k, what,
+                      (w->told_until_usec - s->now_usec) / 1000);
+}
+
+/* Promise: after a failure the next attempt comes after the back-off, unless something happened that may help; a restart of
+ * dpsd is nothing that may help. */
+static void check_backoff(Sim *s, unsigned k) {
+        const Watch *w = watch_of(s, k);
+
+        if (s->now_usec + ROUNDING_USEC < w->earliest_usec && s->now_usec >= s->checks->free_until_usec)
+                found(s, "attempts are as far apart as the back-off says",
+                      "identity %u: %" PRIu64 " ms too early after failure %u", k,
+                      (w->earliest_usec - s->now_usec) / 1000, w->attempts);
+}
+
+/* Promise: nothing is sent before NextAttemptAt, unless something happens. */
+static void check_promised(Sim *s, unsigned k) {
+        const Watch *w = watch_of(s, k);
+
+        if (w->promised_usec > s->now_usec + USEC_PER_SEC && s->now_usec >= s->checks->free_until_usec)
+                found(s, "nothing is sent before NextAttemptAt", "identity %u: %" PRIu64 " s too early", k,
+                      (w->promised_usec - s->now_usec) / USEC_PER_SEC);
+}
+
+/* Promise: there are never two registrations of an identity at once. */
+void checks_connect(Sim *s, const char *id, const char *host) {
+        unsigned k = number_of_id(id);
+        Watch *w = watch_of(s, k);
+
+        w->n_connections++;
+        if (w->n_connections > 1)
+                found(s, "there is one registration of an identity at a time", "identity %u has %u connections", k,
+                      w->n_connections);
+        check_told(s, k, "connects");
+        check_backoff(s, k);
+        check_promised(s, k);
+        w->promised_usec = 0;
+}
+
+void checks_disconnected(Sim *s, const char *id) {
+        watch_of(s, number_of_id(id))->n_connections--;
+}
+
+void checks_sent(Sim *s, const char *id, const DpsRequest *request) {
+        watch_of(s, number_of_id(id))->request_id = request->request_id;
+        check_told(s, number_of_id(id), request->kind == DPS_REQUEST_POLL ? "polls" : "registers");
+}
+
+/* Promise: DPS sees at most 5 polls of a device in any 10 s, over reconnects and restarts. */
+void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec) {
+        unsigned k = number_of_id(id);
+        Watch *w = watch_of(s, k);
+        uint64_t oldest;
+
+        if (!is_poll)
+                return;
+        oldest = w->polls_usec[w->n_polls % DPS_POLLS_MAX];
+        if (w->n_polls >= DPS_POLLS_MAX && at_usec < oldest + POLLS_WINDOW_USEC)
+                found(s, "there are at most 5 polls in 10 s", "identity %u: the sixth after %" PRIu64 " ms", k,
+                      (at_usec - oldest) / 1000);
+        w->polls_usec[w->n_polls++ % DPS_POLLS_MAX] = at_usec;
+}
+
+void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
+        unsigned k = number_of_id(id);
+        Watch *w = watch_of(s, k);
+
+        if (reply->request_id != w->request_id)
+                return; /* of nobody's request, or the second answer */
+        w->request_id = 0;
+        if (reply->has_retry_after && reply->retry_after_sec > 0) {
+                w->told_until_usec =
+                        MAX(w->told_until_usec,
+                            s->now_usec + MIN(reply->retry_after_sec, (uint64_t) DPS_RETRY_AFTER_MAX_SEC) * USEC_PER_SEC);
+                w->told_is_noted = !s->checks->is_disk_excused;
+                w->was_told_now = true;
+        }
+        if (dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED)
+                w->assigned_answer_usec = s->now_usec;
+}
+
+static void note_failure(Sim *s, unsigned k, const Record *r) {
+        Watch *w = watch_of(s, k);
+        uint64_t wait = 0;
+
+        if (!w->is_loaded) { /* from an earlier run */
+                w->is_loaded = true;
+        } else if (r->attempts > w->attempts) {
+                if (r->finals > w->finals)
+                        wait = dps_backoff_final_usec(r->finals, 0);
+                else if (!w->was_told_now)
+                        wait = dps_backoff_usec(r->attempts, 0);
+                w->earliest_usec = s->now_usec + wait;
+        } else if (r->attempts == 0)
+                w->earliest_usec = 0;
+        w->attempts = r->attempts;
+        w->finals = r->finals;
+        w->was_told_now = false;
+}
+
+/* ---- what is shown ---- */
+
+static bool waiting_is_allowed(IdentityState state, IdentityWaiting waiting) {
+        static const unsigned allowed[_IDENTITY_STATE_MAX] = {
+                [IDENTITY_UNPROVISIONED] = 1 << WAITING_NOTHING | 1 << WAITING_NETWORK | 1 << WAITING_CLOCK |
+                                           1 << WAITING_KEY | 1 << WAITING_RETRY,
+                [IDENTITY_PROVISIONING] = 1 << WAITING_NOTHING | 1 << WAITING_RETRY | 1 << WAITING_THROTTLED |
+                                          1 << WAITING_NETWORK | 1 << WAITING_CLOCK,
+                [IDENTITY_ASSIGNED] = ~0U,
+                [IDENTITY_FAILED] = 1 << WAITING_RETRY | 1 << WAITING_CONFIG,
+        };
+
+        return allowed[state] & 1U << waiting;
+}
+
+/* Promise: State, Waiting and NextAttemptAt agree with each other and with what is there. */
+static void check_words(Sim *s, unsigned k, const Identity *i) {
+        const Plan *p = &i->plan;
+        ClientState client = client_state(i->client);
+        bool is_in_flight = client == CLIENT_IN_FLIGHT;
+
+        if (!waiting_is_allowed(p->state, p->waiting))
+                found(s, "State and Waiting go together", "identity %u: %s waits for '%s'", k,
+                      identity_state_to_string(p->state), identity_waiting_to_string(p->waiting));
+        if (i->state != p->state)
+                found(s, "the State that is shown is the plan's", "identity %u: %s, planned %s", k,
+                      identity_state_to_string(i->state), identity_state_to_string(p->state));
+        if (is_in_flight && p->next_attempt_realtime_usec != 0)
+                found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
+        if (client == CLIENT_BETWEEN && p->next_attempt_realtime_usec == 0)
+                found(s, "NextAttemptAt says when the next attempt comes", "identity %u: it is 0 between attempts", k);
+        if (p->state == IDENTITY_FAILED && (identity_assignment(i) || keeper_saving(&i->keeper) == SAVING_ANSWER))
+                found(s, "State is not failed while there is an assignment", "identity %u", k);
+        if (p->state == IDENTITY_ASSIGNED && !identity_assignment(i))
+                found(s, "who is assigned has an assignment", "identity %u", k);
+}
+
+/* Promise: a served assignment is never lost, but by a change of the registration id. */
+static void check_kept(Sim *s, unsigned k, const Identity *i) {
+        Watch *w = watch_of(s, k);
+        char id[16];
+
+        machine_id(s->machine, k, id);
+        if (i->state == IDENTITY_ASSIGNED)
+                w->was_assigned = identity_assignment(i) && streq(identity_assignment(i)->registration_id, id);
+        else if (w->was_assigned)
+                found(s, "a served assignment is never lost", "identity %u is %s", k,
+                      identity_state_to_string(i->state));
+}
+
+/* A key that has changed is being looked at: what follows from it is not known yet. */
+static bool knows_its_key(const Identity *i) {
+        return i->for_dps.state != CREDENTIAL_UNKNOWN && i->for_dps.state != CREDENTIAL_LOADING;
+}
+
+void checks_shown(Sim *s, const Identity *i) {
+        unsigned k = number_of(i);
+        Watch *w = watch_of(s, k);
+        uint64_t realtime = i->plan.next_attempt_realtime_usec,
+                 next = realtime > 0 ? sim_time(s, world_boottime_of(s->machine->world, realtime)) : 0;
+        IdentityView view;
+
+        identity_view(i, &view);
+        trace(s, "%s: %s %s%shub=%s generation=%" PRIu64 " next=%" PRId64 " error=%s attempts=%u", i->name, view.state,
+              view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
+              realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id,
+              view.attempts);
+        check_words(s, k, i);
+        check_kept(s, k, i);
+        w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
+}
+
+/* ---- files ---- */
+
+/* Promise: no key and no token is in the state folder or in the notes. */
+void checks_written(Sim *s, bool is_state, const char *folder, const char *name, const char *text) {
+        if (is_state && keys_are_in(s->keys, text))
+                found(s, "no secret is in the state", "%s/%s", folder, name);
+}
+
+typedef struct Published {
+        json_object *connection;
+        uint64_t generation, env_generation;
+        const char *password, *token, *hub;
+} Published;
+
+static void published_done(Published *p) {
+        json_object_put(p->connection);
+}
+
+static bool read_published(const Sim *s, const char *folder, Published *ret) {
+        const char *text = disk_text(s->disk, WHERE_RUNTIME, folder, "connection.json", false),
+                   *env = disk_text(s->disk, WHERE_RUNTIME, folder, "hub.env", false), *line;
+
+        if (!text)
+                return false;
+        *ret = (Published){ .connection = json_tokener_parse(text) };
+        (void) json_u64(json_member(ret->connection, "generation"), INT64_MAX, &ret->generation);
+        ret->password = json_string(json_member(ret->connection, "password"));
+        ret->hub = json_string(json_member(ret->connection, "hub"));
+        ret->token = disk_text(s->disk, WHERE_RUNTIME, folder, "token", false);
+        line = env ? strstr(env, "IOTHUB_GENERATION=") : NULL;
+        ret->env_generation = line ? strtoull(line + strlen("IOTHUB_GENERATION="), NULL, 10) : 0;
+        return true;
+}
+
+/* Promise: connection.json comes last, so that whoever sees it finds all that it stands for. */
+void checks_published(Sim *s, const char *folder, const char *name) {
+        _cleanup_(published_done) Published p = { 0 };
+        unsigned depth = core_pause();
+
+        if (streq(name, "connection.json") && read_published(s, folder, &p)) {
+                if (p.generation != p.env_generation)
+                        found(s, "connection.json is published last", "%s: generation %" PRIu64 ", hub.env has %" PRIu64,
+                              folder, p.generation, p.env_generation);
+                if (p.password && !streq_ptr(p.password, p.token))
+                        found(s, "connection.json is published last", "%s: token is another one", folder);
+        }
+        core_resume(depth);
+}
+
+/* Promise: what is published is of one generation, that of the assignment. */
+static void check_outputs(Sim *s, unsigned k, const Identity *i) {
+        _cleanup_(published_done) Published p = { 0 };
+        const Assignment *a = identity_assignment(i);
+
+        if (i->outputs != OUTPUTS_COMPLETE || i->folder != FOLDER_READY || !a)
+                return;
+        if (!read_published(s, i->name, &p))
+                found(s, "what is published is of one generation", "identity %u: there is no connection.json", k);
+        else if (p.generation != a->generation || p.env_generation != a->generation || !streq_ptr(p.hub, a->hub) ||
+                 !streq_ptr(p.password, p.token))
+                found(s, "what is published is of one generation",
+                      "identity %u: %" PRIu64 ", published are %" PRIu64 " and %" PRIu64, k, a->generation,
+                      p.generation, p.env_generation);
+}
+
+/* ---- after each step ---- */
+
+/* Promise: NextAttemptAt comes true. */
+static void check_late(Sim *s, unsigned k) {
+        Watch *w = watch_of(s, k);
+
+        if (w->promised_usec > 0 && s->now_usec > w->promised_usec + LATE_USEC) {
+                found(s, "at NextAttemptAt something is sent", "identity %u: %" PRIu64 " s too late", k,
+                      (s->now_usec - w->promised_usec) / USEC_PER_SEC);
+                w->promised_usec = 0;
+        }
+}
+
+void checks_step(Sim *s) {
+        bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes;
+
+        if (memory_n_failed() > 0) {
+                trace(s, "memory: %u allocations have failed", memory_n_failed());
+                checks_happened(s, IDENTITIES_MAX, HAPPENED_MEMORY);
+                s->checks->memory_steps = 0;
+        }
+        if (s->checks->memory_steps == 0)
+                memory_run_out(0, 0);
+        else
+                s->checks->memory_steps--;
+        if (!s->machine->manager)
+                return;
+        s->checks->n_changes = disk_n_changes(s->disk);
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                const Identity *i = machine_identity(s->machine, k);
+
+                if (!i)
+                        continue;
+                note_failure(s, k, i->keeper.record);
+                check_late(s, k);
+                if (has_changes)
+                        check_outputs(s, k, i);
+        }
+}
+
+/* ---- runs ---- */
+
+static bool record_is_served(const Sim *s, unsigned k, bool is_durable) {
+        const char *text;
+        char file[32], name[16], id[32], own[16];
+
+        machine_name(k, name);
+        machine_id(s->machine, k, own);
+        (void) snprintf(file, sizeof(file), "%s.json", name);
+        (void) snprintf(id, sizeof(id), "\"%s\"", own);
+        text = disk_text(s->disk, WHERE_STATE, "", file, is_durable);
+        return text && strstr(text, "\"assignedHub\"") && strstr(text, id);
+}
+
+void checks_starting(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                Watch *w = watch_of(s, k);
+
+                w->is_loaded = false;
+                w->n_connections = 0;
+                /* Promise: what is durable is served at once. */
+                w->was_assigned = (w->was_assigned || record_is_served(s, k, false)) && s->machine->confs[k].is_there &&
+                                  !s->checks->is_disk_excused;
+        }
+}
+
+static void forget_jobs(Watch *w) {
+        for (unsigned j = 0; j < JOBS_MAX; j++)
+                w->jobs[j].is_open = false;
+}
+
+void checks_stopped(Sim *s) {
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_RESTART);
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                forget_jobs(watch_of(s, k));
+}
+
+void checks_killed(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                Watch *w = watch_of(s, k);
+
+                if (!w->told_is_noted)
+                        w->told_until_usec = 0;
+                forget_jobs(w);
+        }
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_RESTART);
+}
+
+/* What was noted in memory is gone, and so is what was not written. */
+void checks_power_failed(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                Watch *w = watch_of(s, k);
+
+                w->told_until_usec = 0;
+                w->n_polls = 0;
+                w->was_assigned = record_is_served(s, k, false);
+        }
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
+}
+
+void checks_reloaded(Sim *s, bool ok) {
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
+}
+
+void checks_removed(Sim *s, const Identity *i) {
+        Watch *w = watch_of(s, number_of(i));
+
+        w->was_assigned = false;
+        w->promised_usec = 0;
+}
+
+/* Promises: no secret is logged; planning comes to an end. */
+void checks_logged(Sim *s, int level, const char *text) {
+        if (keys_are_in(s->keys, text))
+                found(s, "no secret is logged", "a message has one");
+        if (strstr(text, "without end"))
+                found(s, "planning comes to an end", "%s", text);
+}
+
+/* ---- jobs ---- */
+
+void checks_job_begun(Sim *s, unsigned k, uint64_t job) {
+        Watch *w = watch_of(s, k);
+
+        w->jobs[w->n_jobs++ % JOBS_MAX] = (Job){ .id = job, .asked_usec = s->now_usec, .is_open = true };
+}
+
+void checks_job_refused(Sim *s, unsigned k) {
+        Watch *w = watch_of(s, k);
+
+        w->jobs[--w->n_jobs % JOBS_MAX].is_open = false;
+}
+
+static Job *find_job(Watch *w, uint64_t id) {
+        for (unsigned j = 0; j < JOBS_MAX; j++)
+                if (w->jobs[j].id == id && w->jobs[j].is_open)
+                        return &w->jobs[j];
+        return NULL;
+}
+
+/* Promise: what a job brought is durable, unless the disk refuses, and programs have it, unless they cannot. */
+static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
+        const Assignment *a = identity_assignment(i);
+        _cleanup_(published_done) Published p = { 0 };
+        char file[32], generation[48];
+        const char *text;
+
+        (void) snprintf(file, sizeof(file), "%s.json", i->name);
+        text = disk_text(s->disk, WHERE_STATE, "", file, true);
+        if (!a) {
+                found(s, "a job that is ok has brought an assignment", "identity %u has none", k);
+                return;
+        }
+        (void) snprintf(generation, sizeof(generation), "\"generation\":%" PRIu64 ",", a->generation);
+        if (i->keeper.disk == DISK_TAKES && (!text || !strstr(text, generation)))
+                found(s, "what a job brought is durable", "identity %u: generation %" PRIu64 " is not on disk", k,
+                      a->generation);
+        if (i->outputs == OUTPUTS_COMPLETE &&
+            (!read_published(s, i->name, &p) || p.generation != a->generation))
+                found(s, "what a job brought is published", "identity %u: %" PRIu64 " is not %" PRIu64, k, p.generation,
+                      a->generation);
+}
+
+/* Promises: a job ends once, and well only if DPS has assigned since it was asked for. */
+void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const char *error) {
+        unsigned k = number_of(i);
+        Watch *w = watch_of(s, k);
+        Job *j = find_job(w, job);
+
+        trace(s, "%s: job %" PRIu64 " ended: %s%s", i->name, job, ok ? "ok" : "failed: ", error);
+        if (!j) {
+                found(s, "a job ends once", "identity %u: job %" PRIu64, k, job);
+                return;
+        }
+        j->is_open = false;
+        if (ok && w->assigned_answer_usec < j->asked_usec)
+                found(s, "a job ends with the attempt that was made for it",
+                      "identity %u: job %" PRIu64 " is ok, and DPS has answered nothing since it was asked", k, job);
+        if (ok)
+                check_job_brought(s, k, i);
+}
+
+unsigned checks_n_jobs(const Sim *s) {
+        unsigned n = 0;
+
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                for (unsigned j = 0; j < JOBS_MAX; j++)
+                        n += s->checks->watches[k].jobs[j].is_open;
+        return n;
+}
+
+/* ---- the end ---- */
+
+/* Promise: when nothing is wrong any more, everybody is assigned, durably and published, and no job is left over. */
+void checks_settled(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                const Identity *i = machine_identity(s->machine, k);
+
+                if (!i || i->state != IDENTITY_ASSIGNED)
+                        found(s, "when all faults end, everybody is assigned", "identity %u is %s", k,
+                              i ? identity_state_to_string(i->state) : "not there");
+                else if (i->outputs != OUTPUTS_COMPLETE)
+                        found(s, "when all faults end, all is published", "identity %u: outputs are in state %d", k,
+                              (int) i->outputs);
+                else if (i->keeper.disk != DISK_TAKES || keeper_saving(&i->keeper) != SAVING_NOTHING ||
+                         !record_is_served(s, k, true))
+                        found(s, "when all faults end, all is durable", "identity %u", k);
+                else if (!identity_is_healthy(i))
+                        found(s, "when all faults end, everybody is healthy", "identity %u: %s", k,
+                              dps_error_id_to_string(i->keeper.record->error.id));
+        }
+        if (checks_n_jobs(s) > 0)
+                found(s, "every job ends", "%u are left over", checks_n_jobs(s));
+}
+
+uint64_t checks_idle_until(Sim *s) {
+        uint64_t until = USEC_INFINITY;
+
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                const Identity *i = machine_identity(s->machine, k);
+
+                if (i)
+                        until = MIN(until, sim_time(s, i->plan.wake_usec));
+        }
+        return until;
+}
+
+Checks *checks_new(Sim *s) {
+        Checks *c = sim_alloc(sizeof(*c));
+
+        c->sim = s;
+        return c;
+}
+
+Checks *checks_done(Checks *c) {
+        sim_free(c);
+        return NULL;
+}
+
+void checks_free(Sim *s, uint64_t usec) {
+        s->checks->free_until_usec = MAX(s->checks->free_until_usec, s->now_usec + usec);
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+}
+
+void checks_memory(Sim *s, unsigned steps) {
+        s->checks->memory_steps = steps;
+}
+
+void checks_id_changed(Sim *s, unsigned k) {
+        watch_of(s, k)->was_assigned = false;
+        checks_device_changed(s, k);
+}
+
+void checks_excuse_disk(Sim *s, bool on) {
+        s->checks->is_disk_excused = on;
+}

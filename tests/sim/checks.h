@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What must hold. Others tell what happens, and the checks remember what follows from it. */
+
+#include "dps/reply.h"
+#include "dps/request.h"
+#include "dpsd/identity.h"
+#include "sim.h"
+
+typedef struct Checks Checks;
+
+/* Why dpsd may do something sooner than it said. */
+typedef enum Happening {
+        HAPPENED_ON_MACHINE, /* network, clock, a key file: limited to three an hour */
+        HAPPENED_REQUEST,    /* somebody asked, or an operator did something */
+        HAPPENED_RESTART,    /* of dpsd: is no reason to come sooner */
+        HAPPENED_MEMORY,     /* there was none for a moment */
+        _HAPPENING_MAX,
+} Happening;
+
+Checks *checks_new(Sim *s);
+Checks *checks_done(Checks *c);
+
+/* After each event. */
+void checks_step(Sim *s);
+/* Something happened to identity k, or to all (IDENTITIES_MAX). */
+void checks_happened(Sim *s, unsigned k, Happening what);
+/* What was configured has changed so that what bound the identity does no more. */
+void checks_device_changed(Sim *s, unsigned k);
+
+/* ---- the network ---- */
+void checks_connect(Sim *s, const char *id, const char *host);
+void checks_disconnected(Sim *s, const char *id);
+void checks_sent(Sim *s, const char *id, const DpsRequest *request);
+void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec);
+void checks_reply(Sim *s, const char *id, const DpsReply *reply);
+
+/* ---- the disk ---- */
+void checks_written(Sim *s, bool is_state, const char *folder, const char *name, const char *text);
+void checks_published(Sim *s, const char *folder, const char *name);
+
+/* ---- the daemon ---- */
+void checks_starting(Sim *s);
+void checks_stopped(Sim *s);
+void checks_killed(Sim *s);
+void checks_power_failed(Sim *s);
+void checks_reloaded(Sim *s, bool ok);
+void checks_removed(Sim *s, const Identity *i);
+void checks_shown(Sim *s, const Identity *i);
+void checks_logged(Sim *s, int level, const char *text);
+
+/* ---- jobs ---- */
+void checks_job_begun(Sim *s, unsigned k, uint64_t job);
+void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const char *error);
+
+void checks_job_refused(Sim *s, unsigned k);
+
+/* For a moment it is not known when something may be sent: the clock is set, and looked at now and then. */
+void checks_free(Sim *s, uint64_t usec);
+/* Memory may run out in the next steps. */
+void checks_memory(Sim *s, unsigned steps);
+/* It is to be another device. */
+void checks_id_changed(Sim *s, unsigned k);
+
+/* ---- the end ---- */
+/* All that was disturbed is mended, and enough time has passed. */
+void checks_settled(Sim *s);
+/* When the first identity plans to wake. */
+uint64_t checks_idle_until(Sim *s);
+/* The runtime folder cannot be written, or the state not be read: what was known may be forgotten over a restart. */
+void checks_excuse_disk(Sim *s, bool on);
+/* How many jobs have not ended. */
+unsigned checks_n_jobs(const Sim *s);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+
+/* dps-sim: the command line. */
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "actors.h"
+#include "basic/text.h"
+#include "sim.h"
+
+static uint64_t arg_seeds = 100, arg_from = 1, arg_seconds;
+static unsigned arg_days = 20, arg_identities = 3;
+static bool arg_trace, arg_hash, arg_is_brief;
+static const char *arg_only; /* the deeds that are done, as a failing run names them */
+
+static int help(void) {
+        printf("dps-sim [OPTION...]\n"
+               "\n"
+               "Runs dpsd's core in simulated time, from seeds, and looks whether it keeps its promises.\n"
+               "\n"
+               "     --seeds=N       So many simulations (default 100) …\n"
+               "     --from=S        … of the seeds from S on (default 1)\n"
+               "     --seconds=T     Begin no more of them after T seconds\n"
+               "     --days=D        Days with disturbances; as many quiet ones follow (default 20)\n"
+               "     --identities=K  At most %d (default 3)\n"
+               "     --only=LIST     Of all that happens only what has these numbers; \"none\": nothing\n"
+               "     --trace         Print all that happens\n"
+               "     --hash          Print for each seed a number that stands for its trace\n"
+               "     --no-shrink     Do not look for a shorter run that fails in the same way\n"
+               "  -h --help          Show this help\n",
+               IDENTITIES_MAX);
+        return 0;
+}
+
+/* 1: go on; 0: all is done; negative: what was said is wrong. */
+static int parse_arguments(int argc, char *argv[]) {
+        enum { OPTION_SEEDS = 256, OPTION_FROM, OPTION_SECONDS, OPTION_DAYS, OPTION_IDENTITIES, OPTION_ONLY, OPTION_TRACE,
+               OPTION_HASH, OPTION_NO_SHRINK };
+        static const struct option options[] = { { "seeds", required_argument, NULL, OPTION_SEEDS },
+                                                 { "from", required_argument, NULL, OPTION_FROM },
+                                                 { "seconds", required_argument, NULL, OPTION_SECONDS },
+                                                 { "days", required_argument, NULL, OPTION_DAYS },
+                                                 { "identities", required_argument, NULL, OPTION_IDENTITIES },
+                                                 { "only", required_argument, NULL, OPTION_ONLY },
+                                                 { "trace", no_argument, NULL, OPTION_TRACE },
+                                                 { "hash", no_argument, NULL, OPTION_HASH },
+                                                 { "no-shrink", no_argument, NULL, OPTION_NO_SHRINK },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 {} };
+        uint64_t number = 0;
+        int c;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+                if (optarg && c != OPTION_ONLY && parse_u64(optarg, &number) < 0) {
+                        fprintf(stderr, "dps-sim: not a number: %s\n", optarg);
+                        return -1;
+                }
+                switch (c) {
+                case OPTION_SEEDS:
+                        arg_seeds = number;
+                        break;
+                case OPTION_FROM:
+                        arg_from = number;
+                        break;
+                case OPTION_SECONDS:
+                        arg_seconds = number;
+                        break;
+                case OPTION_DAYS:
+                        arg_days = (unsigned) MAX(number, 1);
+                        break;
+                case OPTION_IDENTITIES:
+                        arg_identities = (unsigned) MAX(MIN(number, IDENTITIES_MAX), 1);
+                        break;
+                case OPTION_ONLY:
+                        arg_only = optarg;
+                        break;
+                case OPTION_TRACE:
+                        arg_trace = true;
+                        break;
+                case OPTION_HASH:
+                        arg_hash = true;
+                        break;
+                case OPTION_NO_SHRINK:
+                        arg_is_brief = true;
+                        break;
+                case 'h':
+                        return help();
+                default:
+                        return -1;
+                }
+        }
+        return 1;
+}
+
+static double seconds_since(const struct timespec *start) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double) (now.tv_sec - start->tv_sec) + (double) (now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+static void keep_only(const char *list, bool left_out[static DEEDS_MAX]) {
+        uint64_t number;
+
+        for (size_t k = 0; k < DEEDS_MAX; k++)
+                left_out[k] = true;
+        while (scan_u64(&list, &number) >= 0) {
+                if (number < DEEDS_MAX)
+                        left_out[number] = false;
+                if (!scan_literal(&list, ","))
+                        break;
+        }
+}
+
+/* How to run it again, and its trace. */
+static void tell_finding(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome) {
+        printf("seed %" PRIu64 ": BROKEN: %s: %s\n", o->seed, outcome->finding.promise, outcome->finding.text);
+        (void) fflush(stdout);
+        if (arg_is_brief)
+                return;
+        if (!arg_only)
+                sim_shrink(o, left_out, outcome);
+        printf("run it again: dps-sim --from=%" PRIu64 " --seeds=1 --days=%u --identities=%u --trace --only=", o->seed,
+               o->days, o->n_identities);
+        for (size_t k = 0; k < outcome->n_deeds; k++)
+                printf("%s%zu", k > 0 ? "," : "", outcome->deeds[k].number);
+        printf("%s\n", outcome->n_deeds > 0 ? "" : "none");
+        o->is_traced = true;
+        o->trace = stdout;
+        sim_run(o, outcome);
+}
+
+static bool run_seed(uint64_t seed, const char *directory, uint64_t *simulated_usec) {
+        static bool left_out[DEEDS_MAX];
+        static Outcome outcome;
+        SimOptions o = { .seed = seed,
+                         .n_identities = arg_identities,
+                         .days = arg_days,
+                         .is_traced = arg_trace || arg_hash,
+                         .trace = arg_trace ? stdout : NULL,
+                         .directory = directory,
+                         .left_out = left_out };
+
+        memset(left_out, 0, sizeof(left_out));
+        if (arg_only)
+                keep_only(arg_only, left_out);
+        sim_run(&o, &outcome);
+        *simulated_usec += outcome.simulated_usec;
+        if (arg_hash)
+                printf("seed %" PRIu64 ": %016" PRIx64 "\n", seed, outcome.trace_hash);
+        if (outcome.finding.promise && !arg_trace)
+                tell_finding(&o, left_out, &outcome);
+        return !outcome.finding.promise;
+}
+
+int main(int argc, char *argv[]) {
+        char directory[] = "/tmp/dps-sim.XXXXXX";
+        uint64_t simulated_usec = 0, n = 0, n_broken = 0;
+        struct timespec start;
+        double seconds, device_days;
+        int r;
+
+        r = parse_arguments(argc, argv);
+        if (r <= 0)
+                return r < 0 ? 2 : 0;
+        if (!mkdtemp(directory)) {
+                perror("dps-sim: mkdtemp");
+                return 1;
+        }
+
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        for (; n < arg_seeds && (arg_seconds == 0 || seconds_since(&start) < (double) arg_seconds); n++)
+                n_broken += !run_seed(arg_from + n, directory, &simulated_usec);
+        seconds = seconds_since(&start);
+        device_days = (double) simulated_usec / USEC_PER_DAY * arg_identities;
+        printf("%" PRIu64 " seeds, %.0f device-days in %.1f s: %.0f a second; %" PRIu64 " seeds broke a promise\n", n,
+               device_days, seconds, device_days / seconds, n_broken);
+        (void) rmdir(directory);
+        return n_broken > 0 ? 1 : 0;
+}

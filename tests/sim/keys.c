@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "keys.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "memory.h"
+
+struct Keys {
+        Sim *sim;
+        char *paths[IDENTITIES_MAX];
+        KeyFile what[IDENTITIES_MAX];
+};
+
+/* The same in all simulations: they differ in what is done with them. */
+const char *keys_text(unsigned k, unsigned which) {
+        static char texts[IDENTITIES_MAX][3][48];
+        char *text = texts[k][which];
+
+        if (!*text) /* 32 bytes in base64, of letters only */
+                (void) snprintf(text, sizeof(texts[k][which]), "%c%cAbCdEfGhIjKlMnOpQrStUvWxYzAbCdEfGhIjKlMn8=",
+                                'A' + (char) k, 'A' + (char) which);
+        return text;
+}
+
+static const char *content(unsigned k, KeyFile what) {
+        switch (what) {
+        case KEY_FILE_GOOD:
+        case KEY_FILE_TOO_OPEN:
+                return keys_text(k, 0);
+        case KEY_FILE_OTHER:
+                return keys_text(k, 1);
+        case KEY_FILE_WRONG:
+                return keys_text(k, 2);
+        case KEY_FILE_BROKEN:
+                return "this is no key";
+        case KEY_FILE_MISSING:
+        case _KEY_FILE_MAX:
+                break;
+        }
+        return NULL;
+}
+
+void keys_put(Keys *keys, unsigned k, KeyFile what) {
+        const char *text = content(k, what);
+        int fd;
+
+        keys->what[k] = what;
+        (void) unlink(keys->paths[k]);
+        if (!text)
+                return;
+        fd = open(keys->paths[k], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0 || write(fd, text, strlen(text)) < 0 || fchmod(fd, what == KEY_FILE_TOO_OPEN ? 0644 : 0600) < 0)
+                abort();
+        (void) close(fd);
+}
+
+KeyFile keys_what(const Keys *keys, unsigned k) {
+        return keys->what[k];
+}
+
+const char *keys_path(const Keys *keys, unsigned k) {
+        return keys->paths[k];
+}
+
+bool keys_are_in(const Keys *keys, const char *text) {
+        if (strstr(text, "&sig=") || strstr(text, "sig%3D"))
+                return true;
+        /* All keys have this in them. */
+        return strstr(text, "AbCdEfGhIjKlMnOpQrStUvWxYz");
+}
+
+Keys *keys_new(Sim *s) {
+        Keys *keys = sim_alloc(sizeof(*keys));
+
+        keys->sim = s;
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                keys->paths[k] = sim_format("%s/key-%u", s->options.directory, k);
+                keys_put(keys, k, KEY_FILE_GOOD);
+        }
+        return keys;
+}
+
+Keys *keys_free(Keys *keys) {
+        for (unsigned k = 0; k < IDENTITIES_MAX; k++) {
+                if (keys->paths[k])
+                        (void) unlink(keys->paths[k]);
+                sim_free(keys->paths[k]);
+        }
+        sim_free(keys);
+        return NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The key files, which the daemon reads from a real directory. */
+
+#include "sim.h"
+
+typedef struct Keys Keys;
+
+typedef enum KeyFile {
+        KEY_FILE_GOOD,     /* the enrollment's primary key */
+        KEY_FILE_OTHER,    /* its secondary key, which DPS takes as well */
+        KEY_FILE_WRONG,    /* a key that DPS refuses */
+        KEY_FILE_MISSING,
+        KEY_FILE_BROKEN,   /* no base64 */
+        KEY_FILE_TOO_OPEN, /* others may read it */
+        _KEY_FILE_MAX,
+} KeyFile;
+
+/* Of identity k: its primary (0) or secondary (1) key, or one that is in no enrollment (2); base64. */
+const char *keys_text(unsigned k, unsigned which);
+
+Keys *keys_new(Sim *s);
+Keys *keys_free(Keys *keys);
+const char *keys_path(const Keys *keys, unsigned k);
+void keys_put(Keys *keys, unsigned k, KeyFile what);
+KeyFile keys_what(const Keys *keys, unsigned k);
+/* Whether a text has a key in it, or a token. */
+bool keys_are_in(const Keys *keys, const char *text);

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+#include "machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "basic/text.h"
+#include "checks.h"
+#include "config/conf.h"
+#include "disk.h"
+#include "keys.h"
+#include "memory.h"
+#include "net.h"
+
+#define GID_DPS 4711
+#define CHANGE_DELAY_USEC (500 * USEC_PER_MSEC)
+
+typedef struct SimWatch {
+        Machine *machine;
+        char *path; /* the first of them */
+        void (*handler)(void *userdata);
+        void *userdata;
+        Event *event;
+        struct SimWatch *next;
+} SimWatch;
+
+void machine_name(unsigned k, char ret[static 16]) {
+        (void) snprintf(ret, 16, "id%02u", k % 100);
+}
+
+void machine_id(const Machine *m, unsigned k, char ret[static 16]) {
+        (void) snprintf(ret, 16, "%s-%u", m->confs[k].is_alternative ? "alt" : "dev", k % 100);
+}
+
+Identity *machine_identity(const Machine *m, unsigned k) {
+        char name[16];
+
+        machine_name(k, name);
+        return m->manager ? manager_find(m->manager, name) : NULL;
+}
+
+/* ---- the clock ---- */
+
+uint64_t machine_realtime_usec(const Machine *m) {
+        return (uint64_t) (m->clock.realtime_usec + (int64_t) m->sim->now_usec);
+}
+
+static void on_jump(Sim *s, void *userdata) {
+        Machine *m = userdata;
+
+        if (!m->manager)
+                return;
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+        core_enter();
+        clock_jumped(m->manager->core.clock);
+        core_leave();
+        checks_step(s);
+}
+
+void machine_step_clock(Machine *m, int64_t usec) {
+        int64_t now = (int64_t) machine_realtime_usec(m);
+
+        m->clock.realtime_usec += MAX(usec, -now);
+        event_add(m->sim, m->sim->now_usec + 200, on_jump, m);
+}
+
+void machine_mend_clock(Machine *m, bool is_synchronized) {
+        uint64_t is = machine_realtime_usec(m), should_be = net_service_usec(m->sim->net);
+
+        m->clock.is_synchronized = is_synchronized;
+        if (is != should_be)
+                machine_step_clock(m, (int64_t) (should_be - is));
+}
+
+/* ---- what the core asks for ---- */
+
+static void on_files(Sim *s, void *userdata) {
+        SimWatch *w = userdata;
+
+        w->event = NULL;
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+        core_enter();
+        w->handler(w->userdata);
+        core_leave();
+        checks_step(s);
+}
+
+void machine_key_changed(Machine *m, unsigned k) {
+        for (SimWatch *w = m->watches; w; w = w->next)
+                if (streq(w->path, keys_path(m->sim->keys, k)) && !w->event)
+                        w->event = event_add(m->sim, m->sim->now_usec + CHANGE_DELAY_USEC, on_files, w);
+}
+
+static int watch_files(char *const *paths, void (*handler)(void *), void *handler_userdata, void *userdata,
+                       FileWatch **ret) {
+        Machine *m = userdata;
+        SimWatch *w = sim_alloc(sizeof(*w));
+
+        *w = (SimWatch){ .machine = m,
+                         .path = sim_copy(paths[0]),
+                         .handler = handler,
+                         .userdata = handler_userdata,
+                         .next = m->watches };
+        m->watches = w;
+        *ret = (FileWatch *) w;
+        return 0;
+}
+
+static FileWatch *unwatch_files(FileWatch *watch) {
+        SimWatch *w = (SimWatch *) watch, **p = &w->machine->watches;
+
+        while (*p != w)
+                p = &(*p)->next;
+        *p = w->next;
+        event_cancel(w->machine->sim, w->event);
+        sim_free(w->path);
+        sim_free(w);
+        return NULL;
+}
+
+static const CoreOperations core_operations = { .watch_files = watch_files, .unwatch_files = unwatch_files };
+
+static bool group_is_there;
+
+static int lookup_group(const char *name, gid_t *ret) {
+        if (!streq(name, "dps") && !group_is_there)
+                return -ENOENT;
+        *ret = GID_DPS;
+        return 0;
+}
+
+/* ---- what the core tells ---- */
+
+static void on_added(Identity *i, void *userdata) {
+}
+
+static void on_removed(Identity *i, void *userdata) {
+        Machine *m = userdata;
+
+        if (!m->is_dying)
+                checks_removed(m->sim, i);
+}
+
+static void on_changed(Identity *i, void *userdata) {
+        Machine *m = userdata;
+        unsigned depth = core_pause();
+
+        if (!m->is_dying)
+                checks_shown(m->sim, i);
+        core_resume(depth);
+}
+
+static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, void *userdata) {
+        Machine *m = userdata;
+        unsigned depth = core_pause();
+
+        if (!m->is_dying)
+                checks_job_ended(m->sim, i, job, ok, error);
+        core_resume(depth);
+}
+
+static void watch_network(bool on, void *userdata) {
+        ((Machine *) userdata)->network_is_watched = on;
+}
+
+static void on_turned(Manager *manager, void *userdata) {
+        Machine *m = userdata;
+        char status[512];
+
+        if (!m->is_dying)
+                manager_describe(manager, status, sizeof(status));
+}
+
+static const ManagerHandlers handlers = { .identity_added = on_added,
+                                          .identity_removed = on_removed,
+                                          .identity_changed = on_changed,
+                                          .job_ended = on_job_ended,
+                                          .watch_network = watch_network,
+                                          .turned = on_turned };
+
+/* ---- the configuration ---- */
+
+static const char *const lifetimes[] = { "30d", "1d", "2h", "7d" };
+
+static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16], size_t *ret_n) {
+        const SimConf *c = &m->confs[k];
+        static char id[16];
+        const struct {
+                const char *section, *key, *value;
+        } rows[] = {
+                { "Provisioning", "IdScope", c->is_lost ? "0ne00000002" : "0ne00000001" },
+                { "Provisioning", "RegistrationId", id },
+                { "Provisioning", "Endpoint", c->is_elsewhere ? "dps-b.example" : "dps-a.example" },
+                { "Provisioning", "Splay", c->splay ? "2min" : "0" },
+                { "Attestation", "Method", c->is_broken ? "crystal-ball" : "symmetric-key" },
+                { "Attestation", "Key", keys_path(m->sim->keys, k) },
+                { "Hub", "TokenLifetime", lifetimes[c->lifetime % ELEMENTSOF(lifetimes)] },
+                { "Hub", "Renew", c->renew ? "token" : "provision" },
+                { "Access", "Group", c->has_other_group ? "plant" : "dps" },
+        };
+
+        machine_id(m, k, id);
+        for (size_t n = 0; n < ELEMENTSOF(rows); n++)
+                lines[n] = (ConfLine){ .section = (char *) rows[n].section,
+                                       .key = (char *) rows[n].key,
+                                       .value = (char *) rows[n].value,
+                                       .file = "/etc/dps/id.conf",
+                                       .line = (unsigned) n + 2 };
+        *ret_n = ELEMENTSOF(rows);
+}
+
+static int configure(Machine *m, unsigned k) {
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        Settings *settings = NULL;
+        ConfLine lines[16];
+        char name[16];
+        size_t n;
+        int r;
+
+        machine_name(k, name);
+        write_lines(m, k, lines, &n);
+        r = settings_from_conf(NULL, &(Conf){ .name = name, .lines = lines, .n_lines = n }, &report, &settings);
+        if (r >= 0 && report.is_incomplete)
+                r = -ENOMEM;
+        if (r < 0) {
+                settings_unref(settings);
+                return r;
+        }
+        return manager_configure(m->manager, name, settings,
+                                 report.has_errors ? conf_report_first_error(&report) : NULL);
+}
+
+/* As loader.c does it. */
+static int load(Machine *m) {
+        _cleanup_(strv_freep) char **names = NULL;
+        char name[16];
+        int r;
+
+        for (unsigned k = 0; k < m->sim->options.n_identities; k++) {
+                if (!m->confs[k].is_there)
+                        continue;
+                machine_name(k, name);
+                r = strv_append(&names, name);
+                if (r >= 0)
+                        r = configure(m, k);
+                if (r < 0)
+                        return r;
+        }
+        manager_retain(m->manager, names);
+        manager_look_again(m->manager);
+        return 0;
+}
+
+void machine_reload(Machine *m) {
+        int r;
+
+        if (!m->manager)
+                return;
+        group_is_there = m->is_group_there;
+        core_enter();
+        r = load(m);
+        core_leave();
+        if (r < 0)
+                trace(m->sim, "dpsd: reload failed: %s", strerror(-r));
+        checks_reloaded(m->sim, r >= 0);
+        checks_step(m->sim);
+}
+
+/* ---- runs ---- */
+
+static void on_start(Sim *s, void *userdata) {
+        Machine *m = userdata;
+
+        m->start = NULL;
+        machine_start(m);
+}
+
+void machine_start_later(Machine *m, uint64_t delay_usec) {
+        m->start = event_cancel(m->sim, m->start);
+        m->start = event_add(m->sim, m->sim->now_usec + delay_usec, on_start, m);
+}
+
+static void close_all(Machine *m) {
+        m->is_dying = true;
+        m->manager = manager_free(m->manager);
+        m->transport = transport_class_close(m->transport);
+        m->notes = folder_free(m->notes);
+        m->runtime = folder_free(m->runtime);
+        m->state = folder_free(m->state);
+        m->world = world_free(m->world);
+        m->is_dying = false;
+}
+
+static int open_all(Machine *m) {
+        ManagerParts parts;
+        int r;
+
+        m->world = sim_world_new(m->sim, &m->clock, &m->slowness, m->n_runs);
+        m->state = disk_open(m->sim->disk, WHERE_STATE, "/var/lib/dps");
+        m->runtime = disk_open(m->sim->disk, WHERE_RUNTIME, "/run/dps");
+        m->notes = disk_open_notes(m->sim->disk);
+        m->transport = net_open(m->sim->net);
+        parts = (ManagerParts){ .world = m->world,
+                                .state = m->state,
+                                .notes = m->notes,
+                                .runtime = m->runtime,
+                                .transport = m->transport,
+                                .lookup_group = lookup_group,
+                                .operations = &core_operations,
+                                .operations_userdata = m };
+        r = manager_new(&parts, &handlers, m, &m->manager);
+        if (r >= 0)
+                r = load(m);
+        return r;
+}
+
+void machine_start(Machine *m) {
+        int r;
+
+        if (m->manager)
+                return;
+        m->n_runs++;
+        group_is_there = m->is_group_there;
+        trace(m->sim, "dpsd: starts");
+        checks_starting(m->sim);
+        core_enter();
+        r = open_all(m);
+        if (r >= 0) {
+                manager_remove_leftovers(m->manager);
+                manager_touch(m->manager);
+        }
+        core_leave();
+        if (r < 0) {
+                trace(m->sim, "dpsd: cannot start: %s", strerror(-r));
+                close_all(m);
+                machine_start_later(m, 10 * USEC_PER_SEC);
+                return;
+        }
+        checks_step(m->sim);
+}
+
+void machine_stop(Machine *m) {
+        if (!m->manager)
+                return;
+        trace(m->sim, "dpsd: stops");
+        core_enter();
+        manager_stop(m->manager);
+        core_leave();
+        checks_stopped(m->sim);
+        close_all(m);
+}
+
+static void die(Machine *m, unsigned steps) {
+        if (!m->manager)
+                return;
+        disk_die(m->sim->disk, steps);
+        if (steps > 0)
+                (void) sim_world_run_disk(m->world);
+        disk_die(m->sim->disk, 0);
+        close_all(m);
+}
+
+void machine_kill(Machine *m, unsigned steps) {
+        trace(m->sim, "dpsd: is killed");
+        checks_killed(m->sim);
+        die(m, steps);
+}
+
+void machine_cut_power(Machine *m, unsigned steps) {
+        trace(m->sim, "machine: the power fails");
+        checks_killed(m->sim);
+        die(m, steps);
+        disk_cut_power(m->sim->disk);
+        m->clock.booted_usec = m->sim->now_usec;
+        checks_power_failed(m->sim);
+}
+
+Machine *machine_new(Sim *s) {
+        Machine *m = sim_alloc(sizeof(*m));
+
+        *m = (Machine){ .sim = s, .is_group_there = true };
+        m->clock = (MachineClock){ .is_synchronized = true };
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                m->confs[k] = (SimConf){ .is_there = true };
+        return m;
+}
+
+Machine *machine_free(Machine *m) {
+        if (m->manager)
+                close_all(m);
+        event_cancel(m->sim, m->start);
+        sim_free(m);
+        return NULL;
+}

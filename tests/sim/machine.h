@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The machine: its clock, its configuration, and dpsd on it, which starts, stops, is killed and loses its power. */
+
+#include "dpsd/manager.h"
+#include "sim.h"
+#include "world.h"
+
+/* What NAME.conf says. */
+typedef struct SimConf {
+        bool is_there, is_broken;
+        bool is_alternative; /* another registration id */
+        bool is_elsewhere;   /* another endpoint */
+        bool is_lost;        /* another ID scope, which DPS does not have */
+        bool has_other_group;
+        unsigned lifetime; /* one of some */
+        unsigned renew;
+        unsigned splay;
+} SimConf;
+
+typedef struct Machine {
+        Sim *sim;
+        MachineClock clock;
+        Slowness slowness;
+        SimConf confs[IDENTITIES_MAX];
+        bool is_group_there;
+        bool network_is_watched;
+
+        /* One run of dpsd; `manager` NULL: it does not run. */
+        unsigned n_runs;
+        Manager *manager;
+        World *world;
+        Folder *state, *notes, *runtime;
+        TransportClass *transport;
+        bool is_dying;
+        Event *start;
+        struct SimWatch *watches;
+} Machine;
+
+Machine *machine_new(Sim *s);
+Machine *machine_free(Machine *m);
+
+void machine_start(Machine *m);
+void machine_start_later(Machine *m, uint64_t delay_usec);
+void machine_stop(Machine *m);
+/* `steps`: what of the writing that is under way still happens. */
+void machine_kill(Machine *m, unsigned steps);
+void machine_cut_power(Machine *m, unsigned steps);
+void machine_reload(Machine *m);
+
+void machine_name(unsigned k, char ret[static 16]);
+void machine_id(const Machine *m, unsigned k, char ret[static 16]);
+/* NULL: it does not run, or has no such identity. */
+Identity *machine_identity(const Machine *m, unsigned k);
+uint64_t machine_realtime_usec(const Machine *m);
+void machine_step_clock(Machine *m, int64_t usec);
+/* As far as it can be: right, and synchronised. */
+void machine_mend_clock(Machine *m, bool is_synchronized);
+/* The file of this key has changed. */
+void machine_key_changed(Machine *m, unsigned k);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "actors.h"
+#include "checks.h"
+#include "disk.h"
+#include "keys.h"
+#include "machine.h"
+#include "memory.h"
+#include "net.h"
+#include "sim.h"
+
+/* The longest wait is a day and a fifth, and then there may be an hour of failures that are not forgotten. */
+#define SETTLE_USEC (3 * USEC_PER_DAY)
+
+static void run_until(Sim *s, uint64_t until_usec) {
+        while (!s->finding.promise && events_step(s, until_usec))
+                ;
+        if (!s->finding.promise)
+                s->now_usec = MAX(s->now_usec, until_usec);
+}
+
+/* Promise: nothing is due, nothing wakes. */
+static void run_idle(Sim *s) {
+        uint64_t until = checks_idle_until(s), end = s->now_usec + s->options.days * USEC_PER_DAY,
+                 n_wakeups = s->n_wakeups;
+
+        if (until > s->now_usec) {
+                run_until(s, MIN(until, end) - 1);
+                if (s->n_wakeups > n_wakeups)
+                        found(s, "when nothing is due, nothing wakes", "%u wake-ups",
+                              (unsigned) (s->n_wakeups - n_wakeups));
+        }
+        run_until(s, end);
+}
+
+static void set_up(Sim *s, const SimOptions *options) {
+        *s = (Sim){ .options = *options,
+                    .end_of_deeds_usec = options->days * USEC_PER_DAY,
+                    .trace_hash = UINT64_C(0xcbf29ce484222325) };
+        trace_set_sim(s);
+        memory_run_out(0, 0);
+        s->checks = checks_new(s);
+        s->keys = keys_new(s);
+        s->disk = disk_new(s);
+        s->net = net_new(s);
+        s->machine = machine_new(s);
+        s->machine->clock.realtime_usec = (int64_t) net_service_usec(s->net);
+        (void) actors_new(s);
+}
+
+static void tear_down(Sim *s) {
+        s->machine = machine_free(s->machine);
+        s->net = net_free(s->net);
+        events_done(s);
+        s->actors = actors_free(s->actors);
+        s->disk = disk_free(s->disk);
+        s->keys = keys_free(s->keys);
+        s->checks = checks_done(s->checks);
+}
+
+static void run_all(Sim *s) {
+        run_until(s, s->end_of_deeds_usec);
+        if (!s->finding.promise) {
+                actors_end(s);
+                run_until(s, s->now_usec + SETTLE_USEC);
+        }
+        if (!s->finding.promise)
+                checks_settled(s);
+        if (!s->finding.promise) {
+                run_idle(s);
+                checks_settled(s);
+        }
+}
+
+void sim_run(const SimOptions *options, Outcome *ret) {
+        static Sim sim;
+        Sim *s = &sim;
+
+        set_up(s, options);
+        machine_start(s->machine);
+        if (options->until_usec > 0 && options->until_usec < s->end_of_deeds_usec)
+                run_until(s, options->until_usec);
+        else
+                run_all(s);
+
+        *ret = (Outcome){ .finding = s->finding,
+                          .n_deeds = s->n_deeds,
+                          .n_events = s->n_events,
+                          .simulated_usec = s->now_usec,
+                          .trace_hash = s->trace_hash };
+        memcpy(ret->deeds, s->deeds, s->n_deeds * sizeof(*s->deeds));
+        tear_down(s);
+}
+
+/* ---- a shorter one ---- */
+
+static bool still_fails(const SimOptions *o, const char *promise, Outcome *ret) {
+        sim_run(o, ret);
+        return ret->finding.promise && strcmp(ret->finding.promise, promise) == 0;
+}
+
+/* Leaves out `n` of the deeds from `first` on. */
+static bool try_without(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome, const Outcome *before,
+                        size_t first, size_t n) {
+        size_t end = MIN(first + n, before->n_deeds);
+        Outcome after;
+
+        for (size_t k = first; k < end; k++)
+                left_out[before->deeds[k].number] = true;
+        if (still_fails(o, outcome->finding.promise, &after)) {
+                *outcome = after;
+                return true;
+        }
+        for (size_t k = first; k < end; k++)
+                left_out[before->deeds[k].number] = false;
+        return false;
+}
+
+void sim_shrink(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome) {
+        static Outcome before;
+
+        o->left_out = left_out;
+        o->until_usec = outcome->finding.at_usec + USEC_PER_HOUR;
+        for (size_t n = outcome->n_deeds; n > 0; n /= 2) {
+                bool has_shrunk = true;
+
+                while (has_shrunk && (n == 1 || outcome->n_deeds > n)) {
+                        has_shrunk = false;
+                        before = *outcome;
+                        for (size_t first = 0; first < before.n_deeds; first += n)
+                                has_shrunk |= try_without(o, left_out, outcome, &before, first, n);
+                        if (n > 1)
+                                break;
+                }
+        }
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What happened, a line for each thing; and the log of dpsd, which takes the place of src/dpsd/log.c. */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "basic/text.h"
+#include "checks.h"
+#include "dpsd/log.h"
+#include "memory.h"
+#include "sim.h"
+
+#define LINE_MAX_ 1024
+
+static Sim *logged_sim;
+
+void trace_set_sim(Sim *s) {
+        logged_sim = s;
+}
+
+static void add_to_hash(Sim *s, const char *text) {
+        for (const char *p = text; *p; p++)
+                s->trace_hash = (s->trace_hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
+}
+
+/* The directory of the keys has another name each time. */
+static void hide_directory(const Sim *s, char *text) {
+        size_t n = strlen(s->options.directory);
+        char *p;
+
+        while ((p = strstr(text, s->options.directory))) {
+                memcpy(p, "KEYS", 4);
+                memmove(p + 4, p + n, strlen(p + n) + 1);
+        }
+}
+
+static void tracev(Sim *s, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
+
+static void tracev(Sim *s, const char *format, va_list ap) {
+        char text[LINE_MAX_];
+        int n;
+
+        n = snprintf(text, sizeof(text), "%" PRIu64 ".%06" PRIu64 " ", s->now_usec / USEC_PER_SEC,
+                     s->now_usec % USEC_PER_SEC);
+        (void) vsnprintf(text + n, sizeof(text) - (size_t) n, format, ap);
+        hide_directory(s, text);
+        add_to_hash(s, text);
+        if (s->options.trace)
+                (void) fprintf(s->options.trace, "%s\n", text);
+}
+
+void trace(Sim *s, const char *format, ...) {
+        va_list ap;
+
+        if (!s->options.is_traced)
+                return;
+        va_start(ap, format);
+        tracev(s, format, ap);
+        va_end(ap);
+}
+
+void found(Sim *s, const char *promise, const char *format, ...) {
+        va_list ap;
+
+        if (s->finding.promise)
+                return;
+        s->finding.promise = promise;
+        s->finding.at_usec = s->now_usec;
+        va_start(ap, format);
+        (void) vsnprintf(s->finding.text, sizeof(s->finding.text), format, ap);
+        va_end(ap);
+        trace(s, "FOUND: %s: %s", promise, s->finding.text);
+}
+
+/* ---- dpsd's log ---- */
+
+void log_init(void) {
+}
+
+void log_set_level(int level) {
+}
+
+int log_level(void) {
+        return LOG_DEBUG;
+}
+
+int log_level_from_string(const char *word) {
+        return LOG_INFO;
+}
+
+const char *log_level_to_string(int level) {
+        return "info";
+}
+
+const char *log_target(void) {
+        return "console";
+}
+
+void log_messagev(int level, const LogFields *fields, const char *format, va_list ap) {
+        unsigned depth = core_pause();
+        char text[LINE_MAX_];
+
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        checks_logged(logged_sim, level, text);
+        trace(logged_sim, "log: <%d>%s%s%s", level, fields && fields->identity ? fields->identity : "",
+              fields && fields->identity ? ": " : "", text);
+        core_resume(depth);
+}
+
+void log_message(int level, const LogFields *fields, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        log_messagev(level, fields, format, ap);
+        va_end(ap);
+}
