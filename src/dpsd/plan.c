@@ -275,9 +275,10 @@ static Action warn_of_expiry(const Facts *f, Plan *p) {
 
 static Action wipe_credentials(const Facts *f, Plan *p) {
         bool is_loaded = f->for_dps == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_LOADED;
+        bool is_needed =
+                f->saving != SAVING_NOTHING || f->outputs == OUTPUTS_SIGNING || wants_hub_credential(f);
 
-        return is_loaded && f->saving == SAVING_NOTHING && !wants_hub_credential(f) ? ACTION_WIPE_CREDENTIALS
-                                                                                    : ACTION_WAIT;
+        return is_loaded && !is_needed ? ACTION_WIPE_CREDENTIALS : ACTION_WAIT;
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
