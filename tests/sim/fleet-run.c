@@ -323,11 +323,13 @@ static void prefetch(const Fleet *f) {
 }
 
 static int play(Fleet *f) {
+        uint64_t first_seed =
+                (f->options.seed - 1) * FLEET_DEVICES_MAX + 1; /* fleets of two seeds share no device */
         FleetEvent event;
         int r;
 
         for (unsigned k = 0; k < f->options.n_devices; k++) {
-                r = power(f, &f->devices[k], f->options.seed + k);
+                r = power(f, &f->devices[k], first_seed + k);
                 if (r < 0)
                         return r;
         }

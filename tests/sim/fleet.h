@@ -59,7 +59,7 @@ double fleet_drain_ratio(const FleetOptions *options, const FleetFigures *figure
 
 /* ---- devices and their policies ---- */
 
-/** What each of its requests needs, in one line of the cache; the rest is in FleetOperation. */
+/** What each of its requests needs, in one line of the cache; the rest is in Operation (fleet-run.c). */
 typedef struct FleetDevice {
         uint64_t seed; /* each device has its own, so that it does not matter who is played first */
         DpsRegistration *registration; /* of dps */
