@@ -93,12 +93,21 @@ static void gather_assignment(const Identity *i, Facts *f) {
                 f->standing = publication_standing(i->core->outputs, i->name, a, f->realtime_usec);
 }
 
+/* On the clock of today. A wait that cannot be was written down when the clock was another one. */
+static uint64_t bound_until(const Identity *i, uint64_t now_usec) {
+        const Record *m = i->keeper.record;
+        uint64_t until = world_boottime_of(i->core->world, MAX(m->next_attempt_at_usec, m->not_before_usec));
+
+        return until > now_usec + IDENTITY_WAIT_MAX_USEC ? 0 : until;
+}
+
 static void gather_client(const Identity *i, Facts *f) {
         uint64_t oldest = i->events_usec[i->n_events % EVENTS_PER_HOUR_MAX];
 
         f->client = client_state(i->client);
         f->client_error = client_error(i->client)->id ?: i->keeper.record->error.id;
         f->client_next_usec = client_next_usec(i->client);
+        f->bound_until_usec = bound_until(i, f->now_usec);
         f->client_told_usec = client_told_usec(i->client);
         f->attempts = i->keeper.record->attempts;
         f->finals = i->keeper.record->finals;

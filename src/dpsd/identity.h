@@ -19,6 +19,9 @@
 #include "dpsd/plan.h"
 #include "dpsd/ratelimit.h"
 
+/* The longest wait that is believed when it was remembered: a day, and a quarter for the spread. */
+#define IDENTITY_WAIT_MAX_USEC (USEC_PER_DAY + USEC_PER_DAY / 4)
+
 /* Of what happens on the machine, and ends a wait or is a reason to ask DPS. */
 #define EVENTS_PER_HOUR_MAX 3
 

@@ -275,9 +275,10 @@ static Action warn_of_expiry(const Facts *f, Plan *p) {
 
 static Action wipe_credentials(const Facts *f, Plan *p) {
         bool is_loaded = f->for_dps == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_LOADED;
+        bool is_needed =
+                f->saving != SAVING_NOTHING || f->outputs == OUTPUTS_SIGNING || wants_hub_credential(f);
 
-        return is_loaded && f->saving == SAVING_NOTHING && !wants_hub_credential(f) ? ACTION_WIPE_CREDENTIALS
-                                                                                    : ACTION_WAIT;
+        return is_loaded && !is_needed ? ACTION_WIPE_CREDENTIALS : ACTION_WAIT;
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
@@ -406,7 +407,7 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         }
         if (error_at_home(f) != DPS_ERROR_NONE)
                 return look_again_usec(f);
-        return reason == REASON_NONE ? 0 : begin_at(f, reason);
+        return reason == REASON_NONE ? 0 : MAX(begin_at(f, reason), f->bound_until_usec);
 }
 
 /* Nothing is asked before; 0: the clock is not waited for. */
@@ -428,6 +429,12 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         return 0;
 }
 
+/* It is not known yet whether DPS can be asked. */
+static bool is_first_look(const Facts *f) {
+        return can_ask(f) && f->for_dps_error == DPS_ERROR_NONE &&
+               (f->for_dps == CREDENTIAL_UNKNOWN || f->for_dps == CREDENTIAL_LOADING);
+}
+
 /* ---- the whole ---- */
 
 static void describe(const Facts *f, Plan *p) {
@@ -440,11 +447,13 @@ static void describe(const Facts *f, Plan *p) {
                                f->configuration == CONFIGURATION_UNRESOLVED ||
                                (f->client == CLIENT_BETWEEN && p->state != IDENTITY_FAILED &&
                                 p->waiting != WAITING_THROTTLED);
-        p->is_serving = !f->is_durable || (f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING &&
-                                           f->saving != SAVING_TOKEN);
+        p->is_serving = f->is_durable ? f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING &&
+                                                f->saving != SAVING_TOKEN
+                                      : !is_first_look(f);
         p->is_settled = p->state == IDENTITY_FAILED ||
                         (f->is_durable && f->saving == SAVING_NOTHING &&
-                         (f->outputs == OUTPUTS_BARE || f->outputs == OUTPUTS_COMPLETE) &&
+                         (f->outputs == OUTPUTS_COMPLETE ||
+                          (f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_FAILED)) &&
                          !clock_hinders_token(f) && error_at_home(f) != DPS_ERROR_MEMORY);
 }
 

@@ -179,6 +179,7 @@ typedef struct Facts {
         ClientState client;
         DpsErrorId client_error; /* of its last attempt, perhaps in an earlier run */
         uint64_t client_next_usec, client_told_usec;
+        uint64_t bound_until_usec; /* an earlier registration, or run, binds the next one so long */
         uint32_t attempts, finals; /* failures in a row, of them final answers */
 
         size_t n_jobs;
@@ -222,7 +223,7 @@ typedef struct Plan {
         uint64_t next_attempt_realtime_usec; /* the next contact with DPS; 0: in flight, or none is planned */
         bool waits_for_network, waits_for_clock; /* an event of them may help */
         bool is_settled; /* assigned and all of it served, or failed: --once may end */
-        bool is_serving; /* what can be served at start is served */
+        bool is_serving; /* what can be served at start is served, and otherwise it is known what comes next */
 } Plan;
 
 void plan_make(const Facts *f, Plan *ret);

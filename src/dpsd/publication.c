@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsd/publication.h"
 
+#include <errno.h>
+
 #include "basic/times.h"
 #include "dps/sas.h"
 
@@ -34,9 +36,13 @@ void publication_to_connection(const Publication *p, Connection *ret) {
 Standing publication_standing(const Outputs *o, const char *name, const Assignment *a,
                               uint64_t realtime_usec) {
         uint64_t generation, expires_at;
+        int r;
 
-        if (outputs_published(o, name, &generation, &expires_at) < 0 || generation != a->generation)
+        r = outputs_published(o, name, &generation, &expires_at);
+        if (r == -ENOENT || r == -EBADMSG || (r >= 0 && generation != a->generation))
                 return STANDING_NOTHING;
+        if (r < 0) /* we could not look: what may be there is not to be made worse */
+                return STANDING_BARE;
         if (expires_at > realtime_usec &&
             (expires_at == a->token_expires_at_usec || expires_at == USEC_INFINITY))
                 return STANDING_COMPLETE;

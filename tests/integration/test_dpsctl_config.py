@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """dpsctl on configuration files: verify-config, cat-config, and twins, which check finds too."""
 import json
+import pathlib
 import shutil
 import subprocess
 
@@ -137,6 +138,7 @@ def test_dpsctl_is_one_program(dpsctl, tmp_path):
     alone.parent.mkdir()
     shutil.copy(program("dpsctl"), alone)
     (dpsctl.etc / "gw.conf").write_text(GOOD)
+    environment = {**dpsctl.environment, "LD_LIBRARY_PATH": str(pathlib.Path(program("dpsctl")).parents[1] / "libdps")}
     for arguments, code in ((["expand", "--", "-x%%"], 0), (["verify-config"], 0), (["check", "--offline"], 1), (["status"], 6)):
-        ended = subprocess.run([alone, *arguments], env=dpsctl.environment, capture_output=True, text=True, timeout=DEADLINE)
+        ended = subprocess.run([alone, *arguments], env=environment, capture_output=True, text=True, timeout=DEADLINE)
         assert ended.returncode == code, (arguments, ended)

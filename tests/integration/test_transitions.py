@@ -11,6 +11,7 @@ import pytest
 
 from clock import Clock
 from gateway import can_change_user
+from process import eventually
 from test_cache import enroll_x509, renew_certificate
 
 FIRST_RETRY = 15  # seconds; the daemon checks local errors again after ten
@@ -364,7 +365,9 @@ def test_a_reload_gives_all_files_to_the_changed_group(gateway):
     gateway.identity(key=key, access={"Group": "daemon"})
     gateway.reload()
     directory = gateway.run / "gateway"
-    assert {path.stat().st_gid for path in (directory, *directory.iterdir())} == {grp.getgrnam("daemon").gr_gid}
+    daemon = grp.getgrnam("daemon").gr_gid
+    # The system is asked for the group by a thread of its own, which a reload does not wait for.
+    eventually(lambda: {path.stat().st_gid for path in (directory, *directory.iterdir())} == {daemon}, what="files of the group")
 
 
 # ---- output and the rest ----
@@ -386,11 +389,13 @@ def test_a_card_does_not_blame_the_renewal_for_a_faulty_conf(gateway):
 
 def test_a_reload_applies_a_larger_max_attempts(gateway, emulator):
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
-    for name in "ab":
-        gateway.identity(name)
+    gateway.identity("a")
     emulator.script("a", "register:silent")
     gateway.start()
     emulator.wait_for_requests(1, "register", "a")
+    gateway.identity("b")
+    gateway.reload()
+    gateway.wait_for("b", State="provisioning")
     assert not emulator.requests("connect", "b")
     gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=2\n")
     gateway.reload()

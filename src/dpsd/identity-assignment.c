@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/backoff.h"
+#include "dpsd/identity-facts.h"
+#include "dpsd/log.h"
+
+/*
+ * The way of an assignment:
+ *
+ *      answer of DPS ──> identity_adopt() ─┐
+ *                                          ├──> keeper, disk ──> it counts ──> published ──> announced, jobs end
+ *      a new token ────> identity_mint() ──┘
+ */
+
+/* A whole number of seconds, as a token has it. */
+static void set_expiry(const Identity *i, Assignment *a) {
+        const Settings *s = configuration_key_settings(&i->configuration);
+
+        a->token_expires_at_usec =
+                (identity_realtime_usec(i) + s->token_lifetime_usec) / USEC_PER_SEC * USEC_PER_SEC;
+        a->renew_at_usec = dps_renew_at_usec(a->token_expires_at_usec, identity_renew_before_usec(s),
+                                             dps_stable_random(a->registration_id, "renew"));
+}
+
+static int set_fingerprint(Assignment *a, const char *fingerprint) {
+        free(a->fingerprint);
+        a->fingerprint = strdup(fingerprint);
+        return a->fingerprint ? 0 : -ENOMEM;
+}
+
+/* The same assignment with a new token. */
+void identity_mint(Identity *i) {
+        CredentialCare *c = identity_care_for_hub(i);
+        Assignment *a = assignment_copy(identity_assignment(i));
+
+        if (!a || set_fingerprint(a, c->fingerprint) < 0) {
+                assignment_free(a);
+                c->credential = credential_unref(c->credential);
+                identity_care_fail(i, c, DPS_ERROR_MEMORY, "out of memory");
+                return;
+        }
+        set_expiry(i, a);
+        keeper_adopt(&i->keeper, a, false, (Jobs){ 0 });
+}
+
+static Assignment *assignment_from_reply(const Identity *i, const DpsReply *reply,
+                                         const Credential *credential) {
+        const Settings *s = i->configuration.settings;
+        Assignment told = {
+                .id_scope = s->id_scope,
+                .registration_id = s->registration_id,
+                .endpoint = s->endpoint,
+                .method = i->method,
+                .hub_auth = i->method == METHOD_X509 ? HUB_AUTH_X509 : HUB_AUTH_SAS,
+                .hub = reply->assigned_hub,
+                .device_id = reply->device_id,
+                .substatus = reply->substatus ?: (char *) "",
+                .payload = reply->payload,
+                .registration_state = reply->registration_state,
+                .assigned_at_usec = identity_realtime_usec(i),
+                .credential = credential_index(credential),
+                .fingerprint = (char *) credential_fingerprint(credential),
+        };
+
+        return assignment_copy(&told);
+}
+
+/* The last look found another credential than the one that DPS took now. */
+static bool is_overtaken(const Identity *i, const Credential *credential) {
+        CredentialState state = i->for_dps.state;
+
+        return (state == CREDENTIAL_LOADED || state == CREDENTIAL_KNOWN) &&
+               !streq(i->for_dps.fingerprint, credential_fingerprint(credential));
+}
+
+/* What DPS took is in memory already, and serves the hub too; but not if a file has changed meanwhile: then what is there
+ * now is looked at, and proven if it is another one. */
+static void take_proof(Identity *i, Credential *credential) {
+        CredentialCare *c = &i->for_dps;
+
+        (void) snprintf(i->proven, sizeof(i->proven), "%s", credential_fingerprint(credential));
+        if (is_overtaken(i, credential))
+                care_forget(c);
+        else if (c->state == CREDENTIAL_LOADED || c->state == CREDENTIAL_KNOWN)
+                care_loaded(c, credential_ref(credential));
+}
+
+void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, Jobs jobs) {
+        const Assignment *before = identity_assignment(i);
+        Assignment *a = assignment_from_reply(i, reply, credential);
+        bool moved;
+
+        if (!a) {
+                identity_log(i, LOG_ERR,
+                             "there is no memory for what DPS has assigned; asking again in a minute");
+                i->begin_not_before_usec = identity_now_usec(i) + USEC_PER_MINUTE;
+                identity_end_jobs(i, jobs, false, "out of memory");
+                return;
+        }
+
+        moved = assignment_has_moved(a, before);
+        if (!moved)
+                a->assigned_at_usec = before->assigned_at_usec;
+        /* The old token is served on until DPS has seen the new key. */
+        if (!moved && a->method == before->method && is_overtaken(i, credential)) {
+                a->token_expires_at_usec = before->token_expires_at_usec;
+                a->renew_at_usec = before->renew_at_usec;
+        } else if (a->hub_auth == HUB_AUTH_SAS)
+                set_expiry(i, a);
+        dps_hub_health_on_assigned(&i->hub, moved, identity_now_usec(i));
+        take_proof(i, credential);
+        i->asked = REASON_NONE;
+        i->certificate_was_warned_of = false;
+        (void) record_add_transition(i->keeper.record, identity_realtime_usec(i),
+                                     !before ? "assigned"
+                                     : moved ? "hub-changed"
+                                             : "renewed",
+                                     a->hub);
+        keeper_adopt(&i->keeper, a, true, jobs);
+}
+
+void announcement_done(Announcement *a) {
+        free(a->old_hub);
+        free(a->old_device_id);
+        *a = (Announcement){ 0 };
+}
+
+static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
+        const Assignment *a;
+        Identity *i = userdata;
+        Announcement *n = &i->announcement;
+
+        a = identity_assignment(i);
+        i->outputs = OUTPUTS_STALE;
+        i->signing = credential_query_free(i->signing);
+        if (i->folder == FOLDER_REFUSED) {
+                i->folder = FOLDER_UNPREPARED;
+                retry_done(&i->publishing);
+        }
+        if (is_answer) {
+                /* Where one waits to be told already, they are told as one. */
+                if (n->state == ANNOUNCEMENT_NONE || n->state == ANNOUNCEMENT_RENEWED)
+                        n->state = !before                           ? ANNOUNCEMENT_FIRST
+                                   : assignment_has_moved(a, before) ? ANNOUNCEMENT_MOVED
+                                                                     : ANNOUNCEMENT_RENEWED;
+                if (n->state == ANNOUNCEMENT_MOVED && !n->old_hub && before) {
+                        n->old_hub = strdup(before->hub);
+                        n->old_device_id = strdup(before->device_id);
+                }
+                jobs_join(&n->jobs, jobs);
+                if (i->keeper.record->error.id == DPS_ERROR_NONE)
+                        i->logged_error = DPS_ERROR_NONE;
+        } else
+                jobs_join(&n->jobs, jobs);
+        identity_advance(i);
+}
+
+/* Once programs have it, or cannot, it is told, and the jobs that waited for it end. True: so it was. */
+bool identity_announce(Identity *i) {
+        Announcement n = i->announcement;
+        const Assignment *a = identity_assignment(i);
+        LogFields fields = { .identity = i->name, .hub = a ? a->hub : NULL };
+
+        if ((n.state == ANNOUNCEMENT_NONE && n.jobs.n == 0) || i->outputs == OUTPUTS_STALE ||
+            i->outputs == OUTPUTS_SIGNING)
+                return false;
+
+        i->announcement = (Announcement){ 0 };
+        switch (n.state) {
+        case ANNOUNCEMENT_FIRST:
+                fields.message_id = MESSAGE_ID_ASSIGNED;
+                log_message(LOG_INFO, &fields, "is assigned to %s as %s", a->hub, a->device_id);
+                break;
+        case ANNOUNCEMENT_MOVED:
+                fields.message_id = MESSAGE_ID_HUB_CHANGED;
+                log_message(LOG_NOTICE, &fields, "has moved from %s (%s) to %s (%s)", n.old_hub ?: "?",
+                            n.old_device_id ?: "?", a->hub, a->device_id);
+                break;
+        case ANNOUNCEMENT_RENEWED:
+                fields.message_id = MESSAGE_ID_RENEWED;
+                log_message(LOG_INFO, &fields, "DPS has confirmed the assignment to %s", a->hub);
+                break;
+        case ANNOUNCEMENT_NONE:
+        case _ANNOUNCEMENT_STATE_MAX:
+                break;
+        }
+        identity_end_jobs(i, n.jobs, true, NULL);
+        n.jobs = (Jobs){ 0 };
+        announcement_done(&n);
+        return true;
+}
+
+static void on_disk(int r, bool is_news, void *userdata) {
+        Identity *i = userdata;
+
+        if (r >= 0) {
+                if (is_news)
+                        identity_log(i, LOG_NOTICE, "the disk takes its state again");
+                identity_clear_disk_error(i);
+                return;
+        }
+        identity_set_disk_error(i, "its state", r);
+        if (is_news)
+                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
+                                   "%s; serving from memory, and trying again. A reboot before that goes "
+                                   "back to what the "
+                                   "disk has",
+                                   i->keeper.record->error.message);
+}
+
+static void on_kept(void *userdata) {
+        identity_advance(userdata);
+}
+
+const KeeperHandlers identity_keeper_handlers = { .on_counts = on_counts,
+                                                  .on_disk = on_disk,
+                                                  .on_changed = on_kept };

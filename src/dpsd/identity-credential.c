@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "basic/text.h"
+#include "dpsd/identity-facts.h"
+#include "dpsd/log.h"
+
+/* The credentials: looked at, loaded, wiped, and given to those who wait for one. */
+
+void care_forget(CredentialCare *c) {
+        c->query = credential_query_free(c->query);
+        c->credential = credential_unref(c->credential);
+        c->state = CREDENTIAL_UNKNOWN;
+        retry_done(&c->retry);
+}
+
+void care_done(CredentialCare *c) {
+        care_forget(c);
+        *c = (CredentialCare){ .method = _METHOD_MAX };
+}
+
+void care_loaded(CredentialCare *c, Credential *credential) {
+        credential_unref(c->credential);
+        c->credential = credential;
+        c->state = CREDENTIAL_LOADED;
+        c->method = credential_method(credential);
+        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(credential));
+        c->error = (DpsError){ 0 };
+        retry_done(&c->retry);
+}
+
+static int add_waiter(Waiter **list, identity_credential_handler_t handler, void *userdata) {
+        Waiter *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return -ENOMEM;
+        *w = (Waiter){ .next = *list, .handler = handler, .userdata = userdata };
+        *list = w;
+        return 0;
+}
+
+void identity_tell_waiters(Identity *i, Waiter **list, Credential *credential, const DpsError *error) {
+        Waiter *w;
+
+        while ((w = *list)) {
+                *list = w->next;
+                w->handler(i, credential, error, w->userdata);
+                free(w);
+        }
+}
+
+void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
+        c->query = NULL;
+        if (credential) {
+                care_loaded(c, credential);
+                return;
+        }
+        c->credential = credential_unref(c->credential);
+        c->state = CREDENTIAL_FAILED;
+        c->error = *error;
+        retry_failed(&c->retry, identity_now_usec(i));
+}
+
+/* The record of an older version does not say which credential DPS took: the one that is there now. */
+static void complete_record(Identity *i) {
+        Assignment *a = i->keeper.record->assignment;
+
+        if (!a || a->fingerprint || a->method != i->for_dps.method)
+                return;
+        a->fingerprint = strdup(i->for_dps.fingerprint);
+        memcpy(i->proven, i->for_dps.fingerprint, sizeof(i->proven));
+}
+
+static void take_method(Identity *i, Method method) {
+        if (i->method != _METHOD_MAX && i->method != method)
+                identity_log(i, LOG_NOTICE, "attestation is by %s now, and was by %s",
+                             method_to_string(method), method_to_string(i->method));
+        i->method = method;
+}
+
+void identity_note_certificate(Identity *i, const Credential *c) {
+        if (credential_certificate(c) && credential_expires_at_usec(c) != i->certificate_expires_at_usec) {
+                i->certificate_expires_at_usec = credential_expires_at_usec(c);
+                i->certificate_was_warned_of = false;
+        }
+}
+
+static void on_loaded_for_dps(Credential *credential, const DpsError *error, void *userdata) {
+        Identity *i = userdata;
+        bool had_failed = i->for_dps.error.id != DPS_ERROR_NONE;
+
+        identity_care_ended(i, &i->for_dps, credential, error);
+        if (credential) {
+                if (had_failed)
+                        identity_clear_error(i);
+                take_method(i, credential_method(credential));
+                complete_record(i);
+        } else
+                identity_fail_at_home(i, &i->for_dps.error);
+        identity_tell_waiters(i, &i->waiters, credential, error);
+        identity_advance(i);
+}
+
+static void on_loaded_for_hub(Credential *credential, const DpsError *error, void *userdata) {
+        Identity *i = userdata;
+
+        identity_care_ended(i, &i->for_hub, credential, error);
+        identity_tell_waiters(i, &i->waiters, credential, error);
+        identity_advance(i);
+}
+
+void identity_care_fail(Identity *i, CredentialCare *c, DpsErrorId id, const char *why) {
+        DpsError error;
+
+        dps_error_set(&error, id, DPS_STEP_CONFIG, "%s", why);
+        identity_care_ended(i, c, NULL, &error);
+        identity_tell_waiters(i, &i->waiters, NULL, &error);
+}
+
+void identity_load_for_dps(Identity *i) {
+        const Assignment *a = keeper_newest(&i->keeper);
+        CredentialWish wish = {
+                .settings = i->configuration.settings,
+                .registration_id = i->configuration.settings->registration_id,
+                .kept = a ? a->method : i->method,
+                .index = a ? a->credential : 0,
+        };
+
+        i->for_dps.state = CREDENTIAL_LOADING;
+        if (credential_load(i->core->world, &wish, on_loaded_for_dps, i, &i->for_dps.query) >= 0)
+                return;
+        identity_care_fail(i, &i->for_dps, DPS_ERROR_MEMORY, "out of memory");
+        identity_fail_at_home(i, &i->for_dps.error);
+}
+
+/* With a file that cannot be used, its lines about keys are still the best that is known. */
+void identity_load_for_hub(Identity *i) {
+        Settings *settings = configuration_key_settings(&i->configuration);
+        const Assignment *a = identity_assignment(i);
+
+        if (identity_care_for_hub(i) == &i->for_dps)
+                return identity_load_for_dps(i);
+        if (!settings)
+                return identity_care_fail(i, &i->for_hub, DPS_ERROR_CONFIG,
+                                          "there is no usable configuration");
+
+        i->for_hub.state = CREDENTIAL_LOADING;
+        if (credential_load(i->core->world,
+                            &(CredentialWish){ .settings = settings,
+                                               .registration_id = a->registration_id,
+                                               .kept = a->method,
+                                               .index = a->credential,
+                                               .exact = true },
+                            on_loaded_for_hub, i, &i->for_hub.query) < 0)
+                identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
+}
+
+void identity_wipe_credentials(Identity *i) {
+        CredentialCare *cares[] = { &i->for_dps, &i->for_hub };
+
+        for (size_t k = 0; k < ELEMENTSOF(cares); k++)
+                if (cares[k]->state == CREDENTIAL_LOADED) {
+                        cares[k]->credential = credential_unref(cares[k]->credential);
+                        cares[k]->state = CREDENTIAL_KNOWN;
+                }
+}
+
+int identity_with_credential(Identity *i, identity_credential_handler_t handler, void *userdata) {
+        CredentialCare *c = identity_care_for_hub(i);
+        int r;
+
+        if (c->state == CREDENTIAL_LOADED) {
+                handler(i, c->credential, NULL, userdata);
+                return 0;
+        }
+        if (!configuration_key_settings(&i->configuration)) {
+                DpsError error;
+
+                dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "there is no usable configuration");
+                handler(i, NULL, &error, userdata);
+                return 0;
+        }
+
+        r = add_waiter(&i->waiters, handler, userdata);
+        if (r < 0)
+                return r;
+        retry_now(&c->retry);
+        identity_advance(i);
+        return 0;
+}
+
+int identity_add_mourner(Identity *i, identity_credential_handler_t handler, void *userdata) {
+        return add_waiter(&i->mourners, handler, userdata);
+}
+
+void identity_forget_waiter(Identity *i, void *userdata) {
+        Waiter **lists[] = { &i->waiters, &i->mourners };
+
+        for (size_t k = 0; k < ELEMENTSOF(lists); k++)
+                for (Waiter **w = lists[k]; *w;) {
+                        Waiter *gone = *w;
+
+                        if (gone->userdata == userdata) {
+                                *w = gone->next;
+                                free(gone);
+                        } else
+                                w = &gone->next;
+                }
+}
+
+static void on_files_changed(void *userdata) {
+        Identity *i = userdata;
+
+        identity_log(i, LOG_DEBUG, "a key or certificate file has changed");
+        care_forget(&i->for_dps);
+        care_forget(&i->for_hub);
+        i->news |= NEWS_FILES;
+        identity_advance(i);
+}
+
+void identity_watch_files(Identity *i) {
+        const CoreOperations *o = i->core->operations;
+        _cleanup_(strv_freep) char **paths = NULL;
+
+        if (i->files)
+                i->files = o->unwatch_files(i->files);
+        if (credential_paths(i->configuration.settings, &paths) < 0 || !paths)
+                return;
+        /* Without a watch, what failed is still looked at again now and then. */
+        (void) o->watch_files(paths, on_files_changed, i, i->core->operations_userdata, &i->files);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-internal.h"
+
+#include <errno.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dpsd/identity-facts.h"
+#include "dpsd/log.h"
+#include "dpsd/publication.h"
+
+/* What programs get: the directory with its group, and the files in it. */
+
+static void tell_of_group(Identity *i, const char *group, const char *lack) {
+        if (i->core->observer->group_lacks(group, lack, i->core->observer_userdata))
+                identity_log(i, LOG_WARNING,
+                             "its files, as all with Group=%s, are for the daemon's own group only, since "
+                             "%s, or change "
+                             "Group=",
+                             group, lack);
+}
+
+void identity_set_disk_error(Identity *i, const char *what, int r) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s cannot be written: %s", what, strerror(-r));
+        keeper_set_error(&i->keeper, &error);
+}
+
+static void outputs_failed(Identity *i, int r) {
+        bool is_news = i->outputs != OUTPUTS_REFUSED;
+
+        i->outputs = OUTPUTS_REFUSED;
+        retry_failed(&i->publishing, identity_now_usec(i));
+        identity_set_disk_error(i, "what programs get of it", r);
+        if (is_news)
+                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
+                                   i->keeper.record->error.message);
+}
+
+void identity_prepare_folder(Identity *i) {
+        const char *group = identity_group(i), *lack = NULL;
+        gid_t gid = i->core->own_gid;
+        int r;
+
+        r = groups_find(i->core->groups, group, &gid);
+        if (r == 0) {
+                i->folder = FOLDER_ASKS_GROUP;
+                return;
+        }
+        /* The default group may be missing: not every machine has programs of other users. */
+        if (r < 0 && !streq(group, GROUP_DEFAULT))
+                lack = r == -ENOENT ? "there is no such group: make it and reload"
+                                    : "the system cannot tell whose it is";
+
+        r = outputs_prepare(i->core->outputs, i->name, gid);
+        if (r > 0)
+                lack = "dpsd is no member of it: make it one and restart it";
+        tell_of_group(i, group, lack);
+        i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
+        if (r >= 0)
+                return;
+        if (identity_assignment(i)) {
+                outputs_failed(i, r);
+                return;
+        }
+        if (i->publishing.n == 0)
+                identity_log(i, LOG_ERR, "its directory for programs cannot be made: %s", strerror(-r));
+        retry_failed(&i->publishing, identity_now_usec(i));
+}
+
+/* What is wrong with disks is over when all of it is. */
+void identity_clear_disk_error(Identity *i) {
+        if (i->keeper.record->error.id == DPS_ERROR_DISK && i->keeper.disk == DISK_TAKES &&
+            i->outputs != OUTPUTS_REFUSED)
+                identity_clear_error(i);
+}
+
+static void published(Identity *i, int r, OutputsState state) {
+        if (r == -ENOENT) { /* somebody has removed the directory */
+                i->folder = FOLDER_UNPREPARED;
+                i->outputs = OUTPUTS_STALE;
+        } else if (r < 0)
+                outputs_failed(i, r);
+        else {
+                i->outputs = state;
+                retry_done(&i->publishing);
+                identity_clear_disk_error(i);
+        }
+}
+
+static void publish_with(Identity *i, const Credential *credential, const char *token) {
+        Connection connection;
+
+        publication_to_connection(
+                &(Publication){ .assignment = identity_assignment(i),
+                                .settings = configuration_key_settings(&i->configuration),
+                                .token = token,
+                                .certificate = credential ? credential_certificate(credential) : NULL },
+                &connection);
+        published(i, outputs_publish(i->core->outputs, i->name, &connection),
+                  credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
+}
+
+static void on_signed(char *token, const DpsError *error, void *userdata) {
+        _cleanup_(erase_and_freep) char *owned = token;
+        Identity *i = userdata;
+        CredentialCare *c = identity_care_for_hub(i);
+
+        i->signing = NULL;
+        i->outputs = OUTPUTS_STALE;
+        if (error)
+                identity_care_ended(i, c, NULL, error);
+        else if (c->credential)
+                publish_with(i, c->credential, owned);
+        identity_advance(i);
+}
+
+static void sign_and_publish(Identity *i, CredentialCare *c) {
+        const Assignment *a = identity_assignment(i);
+        _cleanup_(erase_and_freep) char *token = NULL;
+        _cleanup_(freep) char *resource = NULL;
+        DpsError error;
+        int r;
+
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        r = publication_resource(a, &resource);
+        if (r >= 0)
+                r = credential_sign(c->credential, i->core->world, resource,
+                                    a->token_expires_at_usec / USEC_PER_SEC, NULL, &token, on_signed, i,
+                                    &i->signing, &error);
+        if (r > 0)
+                publish_with(i, c->credential, token);
+        else if (r == 0)
+                i->outputs = OUTPUTS_SIGNING;
+        else
+                identity_care_ended(i, c, NULL, &error);
+}
+
+/* What is there already is not made worse: the files of an earlier run may hold a credential that is still good. */
+void identity_publish(Identity *i, const Facts *f) {
+        CredentialCare *c = identity_care_for_hub(i);
+        bool is_bare = (f->has_token && f->clock == CLOCK_WAITED_FOR) || c->state != CREDENTIAL_LOADED;
+
+        if (f->proof == PROOF_WANTED && !f->is_recorded && f->standing == STANDING_COMPLETE)
+                i->outputs = OUTPUTS_COMPLETE;
+        else if (is_bare && f->standing != STANDING_NOTHING)
+                i->outputs = OUTPUTS_BARE;
+        else if (is_bare)
+                publish_with(i, NULL, NULL);
+        else if (f->has_token)
+                sign_and_publish(i, c);
+        else
+                publish_with(i, c->credential, NULL);
+
+        if (c->credential)
+                identity_note_certificate(i, c->credential);
+}
+
+void identity_warn_of_expiry(Identity *i) {
+        uint64_t realtime = identity_realtime_usec(i), expires_at = i->certificate_expires_at_usec;
+        char left[DURATION_TEXT_MAX];
+
+        i->certificate_was_warned_of = true;
+        if (realtime >= expires_at)
+                identity_log(i, LOG_ERR,
+                             "its certificate has expired: replace it, the change is noticed by itself");
+        else
+                identity_log(i, LOG_WARNING,
+                             "its certificate expires in %s: replace it, the change is noticed by itself",
+                             format_duration(expires_at - realtime, left));
+}

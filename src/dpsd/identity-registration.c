@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/identity-internal.h"
+
+#include <inttypes.h>
+
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/backoff.h"
+#include "dpsd/identity-view.h"
+#include "dpsd/log.h"
+
+/* How DPS is asked: what an earlier run left binds the client, and what the client does is remembered for the next run. */
+
+#define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
+
+static uint64_t realtime_of(const Identity *i, uint64_t boottime_usec) {
+        return boottime_usec > 0 ? world_realtime_of(i->core->world, boottime_usec) : 0;
+}
+
+static void remember_polls(Identity *i, const DpsRegistrationHistory *h) {
+        uint64_t last = h->n_polls > 0 ? h->polls_usec[h->n_polls - 1] : 0;
+        Record *m = i->keeper.record;
+
+        m->last_poll_at_usec = realtime_of(i, last);
+        m->polls = 0;
+        for (unsigned k = 0; k < h->n_polls; k++)
+                m->polls += usec_add(h->polls_usec[k], POLLS_WINDOW_USEC) > last;
+}
+
+/* What binds us, as it is now. */
+void identity_remember_wait(Identity *i) {
+        const DpsRegistrationHistory *h = client_history(i->client);
+        Record *m = i->keeper.record;
+
+        if (client_state(i->client) == CLIENT_IDLE)
+                return;
+        m->attempts = h->attempts;
+        m->finals = h->finals;
+        m->next_attempt_at_usec = realtime_of(i, h->next_usec);
+        m->not_before_usec = realtime_of(i, h->not_before_usec);
+        remember_polls(i, h);
+}
+
+/* What was remembered of a wait, on the clock of today; one that cannot be is the usual one after so many failures. */
+static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
+        uint64_t until;
+
+        if (realtime_usec == 0)
+                return 0;
+        until = world_boottime_of(i->core->world, realtime_usec);
+        if (until > identity_now_usec(i) + IDENTITY_WAIT_MAX_USEC)
+                return identity_now_usec(i) +
+                       dps_backoff_usec(i->keeper.record->attempts, world_random(i->core->world));
+        return until;
+}
+
+static DpsRegistrationHistory make_history(Identity *i) {
+        const Assignment *a = identity_assignment(i);
+        const Record *m = i->keeper.record;
+        DpsRegistrationHistory history = {
+                .attempts = m->attempts,
+                .finals = m->finals,
+                .next_usec = wait_until(i, m->next_attempt_at_usec),
+                .not_before_usec = wait_until(i, m->not_before_usec),
+                .credential = a && a->method == i->method ? a->credential : 0,
+                .n_polls = MIN(m->polls, (uint32_t) DPS_POLLS_MAX),
+        };
+        uint64_t last = MIN(world_boottime_of(i->core->world, m->last_poll_at_usec), identity_now_usec(i));
+
+        /* As if all had been with the last: no sooner than the service may count them. */
+        for (unsigned k = 0; k < history.n_polls; k++)
+                history.polls_usec[k] = last;
+        return history;
+}
+
+void identity_take_event(Identity *i) {
+        i->events_usec[i->n_events % EVENTS_PER_HOUR_MAX] = identity_now_usec(i);
+        i->n_events++;
+}
+
+void identity_begin(Identity *i, IdentityReason reason) {
+        DpsRegistrationHistory history = make_history(i);
+
+        if (reason == REASON_CREDENTIAL)
+                identity_take_event(i);
+        if (reason == REASON_RENEWAL || reason == REASON_HUB || reason == REASON_REQUEST)
+                i->asked = reason;
+        if (client_begin(i->client, i->configuration.settings, i->method, &history) >= 0)
+                return;
+        identity_log(i, LOG_ERR, "there is no memory to ask DPS; trying again in a minute");
+        i->begin_not_before_usec = identity_now_usec(i) + USEC_PER_MINUTE;
+}
+
+/* What is under way fails, so that a key that comes and goes is no flood. */
+void identity_give_up(Identity *i) {
+        DpsError error = i->keeper.record->error;
+
+        client_fail(i->client, &error);
+        client_cancel(i->client);
+}
+
+/* The same error is told once, and again only to those who look closely. */
+static void log_failure(Identity *i, const DpsError *error) {
+        char next[128];
+
+        if (error->id == i->logged_error) {
+                identity_log_error(i, LOG_DEBUG, NULL, error, "attempt %" PRIu32 " failed: %s",
+                                   i->keeper.record->attempts, error->message);
+                return;
+        }
+
+        i->logged_error = error->id;
+        identity_describe_next(i, false, next, sizeof(next));
+        identity_log_error(i, error->final ? LOG_ERR : LOG_WARNING, MESSAGE_ID_FAILED, error,
+                           "%s (%s, %s); %s; %s", error->message, dps_step_to_string(error->step),
+                           dps_error_id_to_string(error->id), dps_error_advice(error),
+                           identity_assignment(i) ? "the assignment that is there is served on" : next);
+}
+
+static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
+        uint32_t attempts;
+        Identity *i = userdata;
+
+        identity_remember_wait(i);
+        keeper_set_error(&i->keeper, error);
+        identity_advance(i);
+        log_failure(i, error);
+        /* Flash wears: failures 1, 2, 4, 8 … are written at once. */
+        attempts = i->keeper.record->attempts;
+        if ((attempts & (attempts - 1)) == 0)
+                keeper_save(&i->keeper);
+        else
+                keeper_note(&i->keeper, true);
+        identity_end_jobs(i, jobs, false, error->message);
+}
+
+static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs, void *userdata) {
+        Identity *i = userdata;
+        Record *m = i->keeper.record;
+
+        remember_polls(i, client_history(i->client));
+        m->attempts = m->finals = 0;
+        m->next_attempt_at_usec = m->not_before_usec = 0;
+        identity_adopt(i, reply, credential, jobs);
+        identity_advance(i);
+}
+
+/* DPS told us to wait, though nothing is wrong: the next run is bound by it too. A long wait is worth a write of the disk. */
+static void on_client_changed(void *userdata) {
+        Identity *i = userdata;
+        const Record *m = i->keeper.record;
+        uint64_t told_before = m->not_before_usec;
+        ClientState state = client_state(i->client);
+
+        identity_remember_wait(i);
+        if (m->not_before_usec > usec_add(told_before, USEC_PER_SEC))
+                keeper_note(&i->keeper, state == CLIENT_PARKED || state == CLIENT_BETWEEN);
+        identity_advance(i);
+}
+
+/* It came over verified TLS, from a server whose certificate is valid now. */
+static void on_answer(void *userdata) {
+        Identity *i = userdata;
+
+        clock_confirm(i->core->clock);
+}
+
+static void on_step(const char *text, void *userdata) {
+        identity_log(userdata, LOG_DEBUG, "%s", text);
+}
+
+static void on_poll(void *userdata) {
+        Identity *i = userdata;
+
+        remember_polls(i, client_history(i->client));
+        keeper_note(&i->keeper, false);
+}
+
+static bool is_clock_right(void *userdata) {
+        const Identity *i = userdata;
+
+        return clock_is_synchronized(i->core->clock) || clock_is_plausible(i->core->clock);
+}
+
+const ClientHandlers identity_client_handlers = {
+        .on_assigned = on_assigned,
+        .on_failed = on_failed,
+        .on_changed = on_client_changed,
+        .on_answer = on_answer,
+        .on_poll = on_poll,
+        .on_step = on_step,
+        .is_clock_right = is_clock_right,
+};
