@@ -124,8 +124,8 @@ static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError 
 
                 (void) json_u64(json_member(o, "generation"), INT64_MAX, &generation);
                 if (!identity_assignment(i) || generation != identity_assignment(i)->generation)
-                        found(s, "GetConnection gives the assignment of now", "identity %u: generation %" PRIu64, c->k,
-                              generation);
+                        found(s, "GetConnection gives the assignment of now",
+                              "identity %u: generation %" PRIu64, c->k, generation);
                 if (!json_member(o, "password"))
                         found(s, "GetConnection gives a credential", "identity %u: there is none", c->k);
                 json_object_put(o);
@@ -146,7 +146,8 @@ static void ask_for_text(Sim *s, Random *r, bool is_token) {
         c = call_new(s, k, is_token);
         checks_happened(s, k, HAPPENED_REQUEST);
         core_enter();
-        ret = is_token ? identity_token(i, random_below(r, 5000), on_text, c) : identity_connection(i, on_text, c);
+        ret = is_token ? identity_token(i, random_below(r, 5000), on_text, c)
+                       : identity_connection(i, on_text, c);
         core_leave();
         trace(s, "call: %u: %s: %d", k, is_token ? "token" : "connection", ret);
         if (ret < 0)
@@ -281,8 +282,8 @@ static void net_fault(Sim *s, Random *r) {
 
         trace(s, "network: fault %d", (int) fault);
         net_set_fault(s->net, fault);
-        lasting(s, LASTING_NET, random_wait_usec(r, random_chance(r, 50) ? USEC_PER_MINUTE : 2 * USEC_PER_HOUR),
-                end_network);
+        lasting(s, LASTING_NET,
+                random_wait_usec(r, random_chance(r, 50) ? USEC_PER_MINUTE : 2 * USEC_PER_HOUR), end_network);
 }
 
 static void network(Sim *s, Random *r) {
@@ -308,8 +309,8 @@ static void disk(Sim *s, Random *r) {
         trace(s, "disk: fault %d", (int) fault);
         disk_set_fault(s->disk, fault);
         checks_excuse_disk(s, fault == DISK_FAULT_BROKEN || fault == DISK_FAULT_RUNTIME_FULL);
-        lasting(s, LASTING_DISK, random_wait_usec(r, random_chance(r, 50) ? 20 * USEC_PER_SEC : USEC_PER_HOUR),
-                end_disk);
+        lasting(s, LASTING_DISK,
+                random_wait_usec(r, random_chance(r, 50) ? 20 * USEC_PER_SEC : USEC_PER_HOUR), end_disk);
 }
 
 static void end_slow(Sim *s, void *userdata) {
@@ -335,8 +336,8 @@ static void end_clock(Sim *s, void *userdata) {
 }
 
 static void clock_step(Sim *s, Random *r) {
-        static const uint64_t sizes[] = { USEC_PER_SEC, USEC_PER_MINUTE, USEC_PER_HOUR, USEC_PER_DAY, USEC_PER_YEAR,
-                                          40 * USEC_PER_YEAR };
+        static const uint64_t sizes[] = { USEC_PER_SEC, USEC_PER_MINUTE, USEC_PER_HOUR,
+                                          USEC_PER_DAY, USEC_PER_YEAR,   40 * USEC_PER_YEAR };
         int64_t step = (int64_t) random_wait_usec(r, sizes[random_below(r, ELEMENTSOF(sizes))]);
 
         step = random_chance(r, 50) ? -step : step;
@@ -344,7 +345,8 @@ static void clock_step(Sim *s, Random *r) {
         s->machine->clock.is_synchronized = s->machine->clock.is_synchronized && random_chance(r, 30);
         checks_free(s, 5 * USEC_PER_SEC);
         machine_step_clock(s->machine, step);
-        lasting(s, LASTING_CLOCK, random_wait_usec(r, random_chance(r, 50) ? 2 * USEC_PER_MINUTE : 5 * USEC_PER_HOUR),
+        lasting(s, LASTING_CLOCK,
+                random_wait_usec(r, random_chance(r, 50) ? 2 * USEC_PER_MINUTE : 5 * USEC_PER_HOUR),
                 end_clock);
 }
 
@@ -362,16 +364,37 @@ static void end_throttle(Sim *s, void *userdata) {
 
 static void throttle(Sim *s, Random *r) {
         trace(s, "service: throttles");
-        net_set(s->net, "*", random_chance(r, 50) ? "quotas.registrationsPerMinute=0" : "quotas.registrationsPerMinute=1");
+        net_set(s->net, "*",
+                random_chance(r, 50) ? "quotas.registrationsPerMinute=0" : "quotas.registrationsPerMinute=1");
         lasting(s, LASTING_THROTTLE, random_wait_usec(r, 20 * USEC_PER_MINUTE), end_throttle);
 }
 
 static void script(Sim *s, Random *r) {
         static const char *const texts[] = {
-                "drop", "silent", "malformed", "duplicate", "foreign-rid", "500", "503,retry-after=20", "429", "429,retry-after=0",
-                "register:429,retry-after=300", "poll:429,retry-after=40", "401", "poll:404", "poll:202,retry-after=120",
-                "register:202,retry-after=3600", "400,code=400208", "200,status=pondering", "200,body={}", "connect:refuse",
-                "poll:drop", "poll:silent", "poll:202,retry-after=0", "register:duplicate,delay=2", "register:503,retry-after=7200",
+                "drop",
+                "silent",
+                "malformed",
+                "duplicate",
+                "foreign-rid",
+                "500",
+                "503,retry-after=20",
+                "429",
+                "429,retry-after=0",
+                "register:429,retry-after=300",
+                "poll:429,retry-after=40",
+                "401",
+                "poll:404",
+                "poll:202,retry-after=120",
+                "register:202,retry-after=3600",
+                "400,code=400208",
+                "200,status=pondering",
+                "200,body={}",
+                "connect:refuse",
+                "poll:drop",
+                "poll:silent",
+                "poll:202,retry-after=0",
+                "register:duplicate,delay=2",
+                "register:503,retry-after=7200",
         };
         const char *text = texts[random_below(r, ELEMENTSOF(texts))];
         unsigned n = random_chance(r, 70) ? 1 : 1 + (unsigned) random_below(r, 12);
@@ -410,10 +433,22 @@ static void enrollment(Sim *s, Random *r) {
 
 static void service(Sim *s, Random *r) {
         static const char *const texts[] = {
-                "assigningTime=0", "assigningTime=4", "assigningTime=90", "assigningTime=1200", "retryAfter=0", "retryAfter=3",
-                "retryAfter=45", "behaviour.assignAtOnce=true", "behaviour.assignAtOnce=false", "behaviour.unassignedFirst=true",
-                "behaviour.conflict=true", "behaviour.conflict=false", "behaviour.badSignature=connect",
-                "behaviour.badSignature=register", "quotas.pollsPerTenSeconds=1", "quotas.pollsPerTenSeconds=5",
+                "assigningTime=0",
+                "assigningTime=4",
+                "assigningTime=90",
+                "assigningTime=1200",
+                "retryAfter=0",
+                "retryAfter=3",
+                "retryAfter=45",
+                "behaviour.assignAtOnce=true",
+                "behaviour.assignAtOnce=false",
+                "behaviour.unassignedFirst=true",
+                "behaviour.conflict=true",
+                "behaviour.conflict=false",
+                "behaviour.badSignature=connect",
+                "behaviour.badSignature=register",
+                "quotas.pollsPerTenSeconds=1",
+                "quotas.pollsPerTenSeconds=5",
         };
         const char *text = texts[random_below(r, ELEMENTSOF(texts))];
 

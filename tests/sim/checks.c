@@ -30,11 +30,11 @@ typedef struct Job {
 /* What is known of an identity, over all runs of dpsd. */
 typedef struct Watch {
         unsigned n_connections;
-        uint64_t told_until_usec; /* DPS said in an answer: not sooner */
+        uint64_t told_until_usec;     /* DPS said in an answer: not sooner */
         char peer[48], told_peer[48]; /* … to this device at this endpoint */
-        bool told_is_noted;       /* … and a daemon that is killed can know it afterwards */
-        bool was_told_now;        /* in this step */
-        uint64_t request_id;      /* that is not answered; 0: none */
+        bool told_is_noted;           /* … and a daemon that is killed can know it afterwards */
+        bool was_told_now;            /* in this step */
+        uint64_t request_id;          /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
 
@@ -58,6 +58,43 @@ struct Checks {
         bool is_disk_excused;
         uint64_t free_until_usec;
         unsigned memory_steps;
+};
+
+/* All that is checked, here and elsewhere, each by one name. */
+const char *const promises[] = {
+        "GetConnection gives a credential",
+        "GetConnection gives the assignment of now",
+        "NextAttemptAt is 0 in flight",
+        "NextAttemptAt says when the next attempt comes",
+        "State and Waiting go together",
+        "State is not failed while there is an assignment",
+        "a job ends once",
+        "a job ends with the attempt that was made for it",
+        "a job that is ok has brought an assignment",
+        "a served assignment is never lost",
+        "at NextAttemptAt something is sent",
+        "attempts are as far apart as the back-off says",
+        "connection.json is published last",
+        "every job ends",
+        "no secret is in the state",
+        "no secret is logged",
+        "nothing is sent before NextAttemptAt",
+        "nothing is sent sooner than DPS told",
+        "planning comes to an end",
+        "the State that is shown is the plan's",
+        "the simulation itself works",
+        "there are at most 5 polls in 10 s",
+        "there is one registration of an identity at a time",
+        "what a job brought is durable",
+        "what a job brought is published",
+        "what is published is of one generation",
+        "when all faults end, all is durable",
+        "when all faults end, all is published",
+        "when all faults end, everybody is assigned",
+        "when all faults end, everybody is healthy",
+        "when nothing is due, nothing wakes",
+        "who is assigned has an assignment",
+        NULL,
 };
 
 static Watch *watch_of(Sim *s, unsigned k) {
@@ -108,8 +145,8 @@ static void check_told(Sim *s, unsigned k, const char *what) {
         const Watch *w = watch_of(s, k);
 
         if (s->now_usec + ROUNDING_USEC < w->told_until_usec && streq(w->peer, w->told_peer))
-                found(s, "nothing is sent sooner than DPS told", "identity %u: %s %" PRIu64 " ms too early", k, what,
-                      (w->told_until_usec - s->now_usec) / 1000);
+                found(s, "nothing is sent sooner than DPS told", "identity %u: %s %" PRIu64 " ms too early",
+                      k, what, (w->told_until_usec - s->now_usec) / 1000);
 }
 
 /* Promise: after a failure the next attempt comes after the back-off, unless something happened that may help; a restart of
@@ -140,8 +177,8 @@ void checks_connect(Sim *s, const char *id, const char *host) {
         (void) snprintf(w->peer, sizeof(w->peer), "%s at %s", id, host);
         w->n_connections++;
         if (w->n_connections > 1)
-                found(s, "there is one registration of an identity at a time", "identity %u has %u connections", k,
-                      w->n_connections);
+                found(s, "there is one registration of an identity at a time",
+                      "identity %u has %u connections", k, w->n_connections);
         check_told(s, k, "connects");
         check_backoff(s, k);
         check_promised(s, k);
@@ -167,8 +204,8 @@ void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec) {
                 return;
         oldest = w->polls_usec[w->n_polls % DPS_POLLS_MAX];
         if (w->n_polls >= DPS_POLLS_MAX && at_usec < oldest + POLLS_WINDOW_USEC)
-                found(s, "there are at most 5 polls in 10 s", "identity %u: the sixth after %" PRIu64 " ms", k,
-                      (at_usec - oldest) / 1000);
+                found(s, "there are at most 5 polls in 10 s", "identity %u: the sixth after %" PRIu64 " ms",
+                      k, (at_usec - oldest) / 1000);
         w->polls_usec[w->n_polls++ % DPS_POLLS_MAX] = at_usec;
 }
 
@@ -182,7 +219,8 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
         if (reply->has_retry_after && reply->retry_after_sec > 0) {
                 w->told_until_usec =
                         MAX(w->told_until_usec,
-                            s->now_usec + MIN(reply->retry_after_sec, (uint64_t) DPS_RETRY_AFTER_MAX_SEC) * USEC_PER_SEC);
+                            s->now_usec + MIN(reply->retry_after_sec, (uint64_t) DPS_RETRY_AFTER_MAX_SEC) *
+                                                  USEC_PER_SEC);
                 memcpy(w->told_peer, w->peer, sizeof(w->told_peer));
                 w->told_is_noted = !s->checks->is_disk_excused;
                 w->was_told_now = true;
@@ -243,8 +281,10 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
         if (is_in_flight && p->next_attempt_realtime_usec != 0)
                 found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
         if (client == CLIENT_BETWEEN && p->next_attempt_realtime_usec == 0)
-                found(s, "NextAttemptAt says when the next attempt comes", "identity %u: it is 0 between attempts", k);
-        if (p->state == IDENTITY_FAILED && (identity_assignment(i) || keeper_saving(&i->keeper) == SAVING_ANSWER))
+                found(s, "NextAttemptAt says when the next attempt comes",
+                      "identity %u: it is 0 between attempts", k);
+        if (p->state == IDENTITY_FAILED &&
+            (identity_assignment(i) || keeper_saving(&i->keeper) == SAVING_ANSWER))
                 found(s, "State is not failed while there is an assignment", "identity %u", k);
         if (p->state == IDENTITY_ASSIGNED && !identity_assignment(i))
                 found(s, "who is assigned has an assignment", "identity %u", k);
@@ -257,7 +297,8 @@ static void check_kept(Sim *s, unsigned k, const Identity *i) {
 
         machine_id(s->machine, k, id);
         if (i->state == IDENTITY_ASSIGNED)
-                w->was_assigned = identity_assignment(i) && streq(identity_assignment(i)->registration_id, id);
+                w->was_assigned =
+                        identity_assignment(i) && streq(identity_assignment(i)->registration_id, id);
         else if (w->was_assigned)
                 found(s, "a served assignment is never lost", "identity %u is %s", k,
                       identity_state_to_string(i->state));
@@ -265,7 +306,8 @@ static void check_kept(Sim *s, unsigned k, const Identity *i) {
 
 /* A key that has changed is being looked at, or is to be proven behind what is being saved: what follows is not known yet. */
 static bool knows_its_key(const Identity *i) {
-        return keeper_saving(&i->keeper) == SAVING_NOTHING && i->for_dps.state != CREDENTIAL_UNKNOWN && i->for_dps.state != CREDENTIAL_LOADING;
+        return keeper_saving(&i->keeper) == SAVING_NOTHING && i->for_dps.state != CREDENTIAL_UNKNOWN &&
+               i->for_dps.state != CREDENTIAL_LOADING;
 }
 
 void checks_shown(Sim *s, const Identity *i) {
@@ -276,10 +318,9 @@ void checks_shown(Sim *s, const Identity *i) {
         IdentityView view;
 
         identity_view(i, &view);
-        trace(s, "%s: %s %s%shub=%s generation=%" PRIu64 " next=%" PRId64 " error=%s attempts=%u", i->name, view.state,
-              view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
-              realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id,
-              view.attempts);
+        trace(s, "%s: %s %s%shub=%s generation=%" PRIu64 " next=%" PRId64 " error=%s attempts=%u", i->name,
+              view.state, view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
+              realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id, view.attempts);
         check_words(s, k, i);
         check_kept(s, k, i);
         w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
@@ -326,8 +367,9 @@ void checks_published(Sim *s, const char *folder, const char *name) {
 
         if (streq(name, "connection.json") && read_published(s, folder, &p)) {
                 if (p.generation != p.env_generation)
-                        found(s, "connection.json is published last", "%s: generation %" PRIu64 ", hub.env has %" PRIu64,
-                              folder, p.generation, p.env_generation);
+                        found(s, "connection.json is published last",
+                              "%s: generation %" PRIu64 ", hub.env has %" PRIu64, folder, p.generation,
+                              p.env_generation);
                 if (p.password && !streq_ptr(p.password, p.token))
                         found(s, "connection.json is published last", "%s: token is another one", folder);
         }
@@ -342,9 +384,10 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         if (i->outputs != OUTPUTS_COMPLETE || i->folder != FOLDER_READY || !a)
                 return;
         if (!read_published(s, i->name, &p))
-                found(s, "what is published is of one generation", "identity %u: there is no connection.json", k);
-        else if (p.generation != a->generation || p.env_generation != a->generation || !streq_ptr(p.hub, a->hub) ||
-                 !streq_ptr(p.password, p.token))
+                found(s, "what is published is of one generation", "identity %u: there is no connection.json",
+                      k);
+        else if (p.generation != a->generation || p.env_generation != a->generation ||
+                 !streq_ptr(p.hub, a->hub) || !streq_ptr(p.password, p.token))
                 found(s, "what is published is of one generation",
                       "identity %u: %" PRIu64 ", published are %" PRIu64 " and %" PRIu64, k, a->generation,
                       p.generation, p.env_generation);
@@ -411,8 +454,8 @@ void checks_starting(Sim *s) {
                 w->is_loaded = false;
                 w->n_connections = 0;
                 /* Promise: what is durable is served at once. */
-                w->was_assigned = (w->was_assigned || record_is_served(s, k, false)) && s->machine->confs[k].is_there &&
-                                  !s->checks->is_disk_excused;
+                w->was_assigned = (w->was_assigned || record_is_served(s, k, false)) &&
+                                  s->machine->confs[k].is_there && !s->checks->is_disk_excused;
         }
 }
 
@@ -421,21 +464,28 @@ static void forget_jobs(Watch *w) {
                 w->jobs[j].is_open = false;
 }
 
-void checks_stopped(Sim *s) {
-        checks_happened(s, IDENTITIES_MAX, HAPPENED_RESTART);
-        for (unsigned k = 0; k < s->options.n_identities; k++)
-                forget_jobs(watch_of(s, k));
-}
+/* What could not be noted binds the next run no more. */
+static void end_run(Sim *s) {
+        bool is_noted = !s->checks->is_disk_excused && memory_n_failed() == 0;
 
-void checks_killed(Sim *s) {
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_RESTART);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 Watch *w = watch_of(s, k);
 
-                if (!w->told_is_noted)
+                if (!w->told_is_noted || !is_noted)
                         w->told_until_usec = 0;
+                if (!is_noted)
+                        w->earliest_usec = 0;
                 forget_jobs(w);
         }
-        checks_happened(s, IDENTITIES_MAX, HAPPENED_RESTART);
+}
+
+void checks_stopped(Sim *s) {
+        end_run(s);
+}
+
+void checks_killed(Sim *s) {
+        end_run(s);
 }
 
 /* What was noted in memory is gone, and so is what was not written. */
@@ -505,12 +555,12 @@ static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
         }
         (void) snprintf(generation, sizeof(generation), "\"generation\":%" PRIu64 ",", a->generation);
         if (i->keeper.disk == DISK_TAKES && (!text || !strstr(text, generation)))
-                found(s, "what a job brought is durable", "identity %u: generation %" PRIu64 " is not on disk", k,
-                      a->generation);
+                found(s, "what a job brought is durable",
+                      "identity %u: generation %" PRIu64 " is not on disk", k, a->generation);
         if (i->outputs == OUTPUTS_COMPLETE &&
             (!read_published(s, i->name, &p) || p.generation != a->generation))
-                found(s, "what a job brought is published", "identity %u: %" PRIu64 " is not %" PRIu64, k, p.generation,
-                      a->generation);
+                found(s, "what a job brought is published", "identity %u: %" PRIu64 " is not %" PRIu64, k,
+                      p.generation, a->generation);
 }
 
 /* Promises: a job ends once, and well only if DPS has assigned since it was asked for. */
@@ -527,7 +577,8 @@ void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const ch
         j->is_open = false;
         if (ok && w->assigned_answer_usec < j->asked_usec)
                 found(s, "a job ends with the attempt that was made for it",
-                      "identity %u: job %" PRIu64 " is ok, and DPS has answered nothing since it was asked", k, job);
+                      "identity %u: job %" PRIu64 " is ok, and DPS has answered nothing since it was asked",
+                      k, job);
         if (ok)
                 check_job_brought(s, k, i);
 }
@@ -552,8 +603,8 @@ void checks_settled(Sim *s) {
                         found(s, "when all faults end, everybody is assigned", "identity %u is %s", k,
                               i ? identity_state_to_string(i->state) : "not there");
                 else if (i->outputs != OUTPUTS_COMPLETE)
-                        found(s, "when all faults end, all is published", "identity %u: outputs are in state %d", k,
-                              (int) i->outputs);
+                        found(s, "when all faults end, all is published",
+                              "identity %u: outputs are in state %d", k, (int) i->outputs);
                 else if (i->keeper.disk != DISK_TAKES || keeper_saving(&i->keeper) != SAVING_NOTHING ||
                          !record_is_served(s, k, true))
                         found(s, "when all faults end, all is durable", "identity %u", k);
@@ -592,6 +643,13 @@ Checks *checks_done(Checks *c) {
 void checks_free(Sim *s, uint64_t usec) {
         s->checks->free_until_usec = MAX(s->checks->free_until_usec, s->now_usec + usec);
         checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+}
+
+/* What is noted is CLOCK_REALTIME, and while dpsd does not run, nobody notes how the clock is set. */
+void checks_clock_set_unseen(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                watch_of(s, k)->told_until_usec = 0;
+        checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
 }
 
 void checks_memory(Sim *s, unsigned steps) {

@@ -10,6 +10,9 @@
 
 typedef struct Checks Checks;
 
+/* The names of all promises, and NULL. */
+extern const char *const promises[];
+
 /* Why dpsd may do something sooner than it said. */
 typedef enum Happening {
         HAPPENED_ON_MACHINE, /* network, clock, a key file: limited to three an hour */
@@ -58,6 +61,8 @@ void checks_job_refused(Sim *s, unsigned k);
 
 /* For a moment it is not known when something may be sent: the clock is set, and looked at now and then. */
 void checks_free(Sim *s, uint64_t usec);
+/* The clock was set while dpsd did not run. */
+void checks_clock_set_unseen(Sim *s);
 /* Memory may run out in the next steps. */
 void checks_memory(Sim *s, unsigned steps);
 /* It is to be another device. */

@@ -64,7 +64,11 @@ static File *make(Disk *d, Where where, const char *folder, const char *name) {
         if (f)
                 return f;
         f = sim_alloc(sizeof(*f));
-        *f = (File){ .next = d->files, .where = where, .folder = sim_copy(folder), .name = sim_copy(name), .mode = 0600 };
+        *f = (File){ .next = d->files,
+                     .where = where,
+                     .folder = sim_copy(folder),
+                     .name = sim_copy(name),
+                     .mode = 0600 };
         d->files = f;
         return f;
 }
@@ -135,7 +139,8 @@ static int sim_read(Folder *folder, const char *name, size_t max, char **ret, si
         return 0;
 }
 
-static int sim_write(Folder *folder, const char *name, const char *text, size_t size, mode_t mode, gid_t gid) {
+static int sim_write(Folder *folder, const char *name, const char *text, size_t size, mode_t mode,
+                     gid_t gid) {
         SimFolder *f = folder_of(folder);
         int r = write_fault(f);
         File *file;
@@ -146,7 +151,8 @@ static int sim_write(Folder *folder, const char *name, const char *text, size_t 
                 return -ENOENT;
         if (!is_alive(f))
                 return -EIO;
-        checks_written(f->disk->sim, f->where == WHERE_STATE || startswith(f->inside, "."), f->inside, name, text);
+        checks_written(f->disk->sim, f->where == WHERE_STATE || startswith(f->inside, "."), f->inside, name,
+                       text);
         file = make(f->disk, f->where, f->inside, name);
         set_text(&file->text, text);
         file->mode = mode;

@@ -11,12 +11,15 @@
 #include <unistd.h>
 
 #include "actors.h"
+#include "basic/cleanup.h"
 #include "basic/text.h"
+#include "checks.h"
 #include "sim.h"
 
 static uint64_t arg_seeds = 100, arg_from = 1, arg_seconds;
-static unsigned arg_days = 20, arg_identities = 3;
+static unsigned arg_days = 40, arg_identities = 4;
 static bool arg_trace, arg_hash, arg_is_brief;
+static const char *arg_results;
 static const char *arg_only; /* the deeds that are done, as a failing run names them */
 
 static int help(void) {
@@ -27,10 +30,11 @@ static int help(void) {
                "     --seeds=N       So many simulations (default 100) …\n"
                "     --from=S        … of the seeds from S on (default 1)\n"
                "     --seconds=T     Begin no more of them after T seconds\n"
-               "     --days=D        Days with disturbances; as many quiet ones follow (default 20)\n"
-               "     --identities=K  At most %d (default 3)\n"
+               "     --days=D        Days with disturbances; as many quiet ones follow (default 40)\n"
+               "     --identities=K  At most %d (default 4)\n"
                "     --only=LIST     Of all that happens only what has these numbers; \"none\": nothing\n"
                "     --trace         Print all that happens\n"
+               "     --results=FILE  Write a line for each promise: passed or failed, a tab, its name\n"
                "     --hash          Print for each seed a number that stands for its trace\n"
                "     --no-shrink     Do not look for a shorter run that fails in the same way\n"
                "  -h --help          Show this help\n",
@@ -40,14 +44,25 @@ static int help(void) {
 
 /* 1: go on; 0: all is done; negative: what was said is wrong. */
 static int parse_arguments(int argc, char *argv[]) {
-        enum { OPTION_SEEDS = 256, OPTION_FROM, OPTION_SECONDS, OPTION_DAYS, OPTION_IDENTITIES, OPTION_ONLY, OPTION_TRACE,
-               OPTION_HASH, OPTION_NO_SHRINK };
+        enum {
+                OPTION_SEEDS = 256,
+                OPTION_FROM,
+                OPTION_SECONDS,
+                OPTION_DAYS,
+                OPTION_IDENTITIES,
+                OPTION_ONLY,
+                OPTION_TRACE,
+                OPTION_RESULTS,
+                OPTION_HASH,
+                OPTION_NO_SHRINK
+        };
         static const struct option options[] = { { "seeds", required_argument, NULL, OPTION_SEEDS },
                                                  { "from", required_argument, NULL, OPTION_FROM },
                                                  { "seconds", required_argument, NULL, OPTION_SECONDS },
                                                  { "days", required_argument, NULL, OPTION_DAYS },
                                                  { "identities", required_argument, NULL, OPTION_IDENTITIES },
                                                  { "only", required_argument, NULL, OPTION_ONLY },
+                                                 { "results", required_argument, NULL, OPTION_RESULTS },
                                                  { "trace", no_argument, NULL, OPTION_TRACE },
                                                  { "hash", no_argument, NULL, OPTION_HASH },
                                                  { "no-shrink", no_argument, NULL, OPTION_NO_SHRINK },
@@ -57,7 +72,7 @@ static int parse_arguments(int argc, char *argv[]) {
         int c;
 
         while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
-                if (optarg && c != OPTION_ONLY && parse_u64(optarg, &number) < 0) {
+                if (optarg && c != OPTION_ONLY && c != OPTION_RESULTS && parse_u64(optarg, &number) < 0) {
                         fprintf(stderr, "dps-sim: not a number: %s\n", optarg);
                         return -1;
                 }
@@ -80,6 +95,9 @@ static int parse_arguments(int argc, char *argv[]) {
                 case OPTION_ONLY:
                         arg_only = optarg;
                         break;
+                case OPTION_RESULTS:
+                        arg_results = optarg;
+                        break;
                 case OPTION_TRACE:
                         arg_trace = true;
                         break;
@@ -96,6 +114,37 @@ static int parse_arguments(int argc, char *argv[]) {
                 }
         }
         return 1;
+}
+
+static const char *broken[64]; /* promises, each once */
+static size_t n_broken_promises;
+
+static void note_broken(const char *promise) {
+        for (size_t k = 0; k < n_broken_promises; k++)
+                if (broken[k] == promise)
+                        return;
+        if (n_broken_promises < ELEMENTSOF(broken))
+                broken[n_broken_promises++] = promise;
+}
+
+static bool is_broken(const char *promise) {
+        for (size_t k = 0; k < n_broken_promises; k++)
+                if (broken[k] == promise)
+                        return true;
+        return false;
+}
+
+static int write_results(uint64_t n_seeds, double device_days) {
+        FILE *f = fopen(arg_results, "a");
+
+        if (!f) {
+                perror(arg_results);
+                return -1;
+        }
+        for (const char *const *p = promises; *p; p++)
+                fprintf(f, "%s\t%s (%" PRIu64 " seeds, %.0f device-days)\n",
+                        is_broken(*p) ? "failed" : "passed", *p, n_seeds, device_days);
+        return fclose(f);
 }
 
 static double seconds_since(const struct timespec *start) {
@@ -120,14 +169,15 @@ static void keep_only(const char *list, bool left_out[static DEEDS_MAX]) {
 
 /* How to run it again, and its trace. */
 static void tell_finding(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome) {
-        printf("seed %" PRIu64 ": BROKEN: %s: %s\n", o->seed, outcome->finding.promise, outcome->finding.text);
+        printf("seed %" PRIu64 ": BROKEN: %s: %s\n", o->seed, outcome->finding.promise,
+               outcome->finding.text);
         (void) fflush(stdout);
         if (arg_is_brief)
                 return;
         if (!arg_only)
                 sim_shrink(o, left_out, outcome);
-        printf("run it again: dps-sim --from=%" PRIu64 " --seeds=1 --days=%u --identities=%u --trace --only=", o->seed,
-               o->days, o->n_identities);
+        printf("run it again: dps-sim --from=%" PRIu64 " --seeds=1 --days=%u --identities=%u --trace --only=",
+               o->seed, o->days, o->n_identities);
         for (size_t k = 0; k < outcome->n_deeds; k++)
                 printf("%s%zu", k > 0 ? "," : "", outcome->deeds[k].number);
         printf("%s\n", outcome->n_deeds > 0 ? "" : "none");
@@ -154,6 +204,8 @@ static bool run_seed(uint64_t seed, const char *directory, uint64_t *simulated_u
         *simulated_usec += outcome.simulated_usec;
         if (arg_hash)
                 printf("seed %" PRIu64 ": %016" PRIx64 "\n", seed, outcome.trace_hash);
+        if (outcome.finding.promise)
+                note_broken(outcome.finding.promise);
         if (outcome.finding.promise && !arg_trace)
                 tell_finding(&o, left_out, &outcome);
         return !outcome.finding.promise;
@@ -179,8 +231,11 @@ int main(int argc, char *argv[]) {
                 n_broken += !run_seed(arg_from + n, directory, &simulated_usec);
         seconds = seconds_since(&start);
         device_days = (double) simulated_usec / USEC_PER_DAY * arg_identities;
-        printf("%" PRIu64 " seeds, %.0f device-days in %.1f s: %.0f a second; %" PRIu64 " seeds broke a promise\n", n,
-               device_days, seconds, device_days / seconds, n_broken);
+        printf("%" PRIu64 " seeds, %.0f device-days in %.1f s: %.0f a second; %" PRIu64
+               " seeds broke a promise\n",
+               n, device_days, seconds, device_days / seconds, n_broken);
         (void) rmdir(directory);
+        if (arg_results && write_results(n, device_days) < 0)
+                return 1;
         return n_broken > 0 ? 1 : 0;
 }

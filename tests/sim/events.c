@@ -95,7 +95,9 @@ Event *event_add(Sim *s, uint64_t at_usec, event_handler_t handler, void *userda
         Events *h = &s->events;
         Event *e = sim_alloc(sizeof(*e));
 
-        *e = (Event){ .at_usec = at_usec, .number = ++h->last_number, .handler = handler, .userdata = userdata };
+        *e = (Event){
+                .at_usec = at_usec, .number = ++h->last_number, .handler = handler, .userdata = userdata
+        };
         if (h->n == h->room) {
                 h->room = h->room * 2 + 64;
                 h->heap = sim_realloc(h->heap, h->room * sizeof(*h->heap));

@@ -21,8 +21,9 @@ const char *keys_text(unsigned k, unsigned which) {
         char *text = texts[k][which];
 
         if (!*text) /* 32 bytes in base64, of letters only */
-                (void) snprintf(text, sizeof(texts[k][which]), "%c%cAbCdEfGhIjKlMnOpQrStUvWxYzAbCdEfGhIjKlMn8=",
-                                'A' + (char) k, 'A' + (char) which);
+                (void) snprintf(text, sizeof(texts[k][which]),
+                                "%c%cAbCdEfGhIjKlMnOpQrStUvWxYzAbCdEfGhIjKlMn8=", 'A' + (char) k,
+                                'A' + (char) which);
         return text;
 }
 
@@ -53,7 +54,8 @@ void keys_put(Keys *keys, unsigned k, KeyFile what) {
         if (!text)
                 return;
         fd = open(keys->paths[k], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (fd < 0 || write(fd, text, strlen(text)) < 0 || fchmod(fd, what == KEY_FILE_TOO_OPEN ? 0644 : 0600) < 0)
+        if (fd < 0 || write(fd, text, strlen(text)) < 0 ||
+            fchmod(fd, what == KEY_FILE_TOO_OPEN ? 0644 : 0600) < 0)
                 abort();
         (void) close(fd);
 }

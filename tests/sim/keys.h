@@ -8,9 +8,9 @@
 typedef struct Keys Keys;
 
 typedef enum KeyFile {
-        KEY_FILE_GOOD,     /* the enrollment's primary key */
-        KEY_FILE_OTHER,    /* its secondary key, which DPS takes as well */
-        KEY_FILE_WRONG,    /* a key that DPS refuses */
+        KEY_FILE_GOOD,  /* the enrollment's primary key */
+        KEY_FILE_OTHER, /* its secondary key, which DPS takes as well */
+        KEY_FILE_WRONG, /* a key that DPS refuses */
         KEY_FILE_MISSING,
         KEY_FILE_BROKEN,   /* no base64 */
         KEY_FILE_TOO_OPEN, /* others may read it */

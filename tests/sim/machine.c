@@ -62,6 +62,8 @@ void machine_step_clock(Machine *m, int64_t usec) {
         int64_t now = (int64_t) machine_realtime_usec(m);
 
         m->clock.realtime_usec += MAX(usec, -now);
+        if (!m->manager)
+                checks_clock_set_unseen(m->sim);
         event_add(m->sim, m->sim->now_usec + 200, on_jump, m);
 }
 
@@ -220,7 +222,8 @@ static int configure(Machine *m, unsigned k) {
 
         machine_name(k, name);
         write_lines(m, k, lines, &n);
-        r = settings_from_conf(NULL, &(Conf){ .name = name, .lines = lines, .n_lines = n }, &report, &settings);
+        r = settings_from_conf(NULL, &(Conf){ .name = name, .lines = lines, .n_lines = n }, &report,
+                               &settings);
         if (r >= 0 && report.is_incomplete)
                 r = -ENOMEM;
         if (r < 0) {

@@ -39,7 +39,7 @@ typedef struct SimConnection {
         TransportHandlers handlers;
         void *userdata;
         char *id, *user_name, *token;
-        Event *event; /* the next thing that happens to it by itself */
+        Event *event;        /* the next thing that happens to it by itself */
         SimSession *session; /* NULL: not logged in */
         bool is_closed, is_watched;
         struct SimConnection *next;
@@ -172,11 +172,13 @@ static void send_foreign(Net *n, SimSession *session) {
                 message_send(n, session, true, topic, a.body, 0);
 }
 
-static void deliver(Net *n, SimSession *session, const Request *request, const ScriptAnswer *script, Answer *a) {
+static void deliver(Net *n, SimSession *session, const Request *request, const ScriptAnswer *script,
+                    Answer *a) {
         ScriptAct act = script ? script->act : SCRIPT_ACT_NORMAL;
         _cleanup_(freep) char *topic = NULL;
 
-        if (response_topic(a->status, request->request_id, a->has_retry_after, a->retry_after_sec, &topic) < 0)
+        if (response_topic(a->status, request->request_id, a->has_retry_after, a->retry_after_sec, &topic) <
+            0)
                 return;
         if (act == SCRIPT_ACT_MALFORMED)
                 a->body[strlen(a->body) / 2] = 0;
@@ -209,14 +211,16 @@ static void on_request(Net *n, const Message *m) {
         if (script && script->act == SCRIPT_ACT_DROP) {
                 trace(n->sim, "dps: %s: %s drops the connection", id, is_poll ? "poll" : "register");
                 if (session->connection)
-                        close_connection(session->connection, DPS_ERROR_LOST, DPS_STEP_NONE, "the connection broke");
+                        close_connection(session->connection, DPS_ERROR_LOST, DPS_STEP_NONE,
+                                         "the connection broke");
                 return;
         }
-        if (service_answer(n->service, &session->caller, &request, script, m->body, m->body ? strlen(m->body) : 0,
-                           net_service_usec(n), &a) < 0)
+        if (service_answer(n->service, &session->caller, &request, script, m->body,
+                           m->body ? strlen(m->body) : 0, net_service_usec(n), &a) < 0)
                 return;
-        trace(n->sim, "dps: %s: %s: %u %s%s retry-after=%" PRId64, id, is_poll ? "poll" : "register", a.status,
-              a.word ?: "", a.hub ? " with a hub" : "", a.has_retry_after ? (int64_t) a.retry_after_sec : -1);
+        trace(n->sim, "dps: %s: %s: %u %s%s retry-after=%" PRId64, id, is_poll ? "poll" : "register",
+              a.status, a.word ?: "", a.hub ? " with a hub" : "",
+              a.has_retry_after ? (int64_t) a.retry_after_sec : -1);
         deliver(n, session, &request, script, &a);
 }
 
@@ -316,7 +320,8 @@ static void on_dialled(Sim *s, void *userdata) {
                 break;
         }
         if (!certificate_is_valid(n))
-                return close_connection(c, DPS_ERROR_TLS_EXPIRED, DPS_STEP_TLS, "the certificate is not valid now");
+                return close_connection(c, DPS_ERROR_TLS_EXPIRED, DPS_STEP_TLS,
+                                        "the certificate is not valid now");
         if (!log_in(c))
                 return close_connection(c, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "DPS refused the login");
         trace(s, "net: %s: logged in", c->id);
@@ -328,21 +333,22 @@ static void on_dialled(Sim *s, void *userdata) {
 
 /* ---- the transport's operations ---- */
 
-static int sim_connect(TransportClass *class, const TransportTarget *target, const TransportHandlers *handlers,
-                       void *userdata, Transport **ret, DpsError *error) {
+static int sim_connect(TransportClass *class, const TransportTarget *target,
+                       const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error) {
         Net *n = ((SimTransport *) class)->net;
         unsigned depth = core_pause();
         SimConnection *c = sim_alloc(sizeof(*c));
 
         *c = (SimConnection){ .transport.class = class,
-                           .net = n,
-                           .handlers = *handlers,
-                           .userdata = userdata,
-                           .id = sim_copy(target->registration_id),
-                           .token = sim_copy(target->token),
-                           .is_watched = true,
-                           .next = n->connections };
-        (void) dps_mqtt_username(target->id_scope, target->registration_id, target->api_version, &c->user_name);
+                              .net = n,
+                              .handlers = *handlers,
+                              .userdata = userdata,
+                              .id = sim_copy(target->registration_id),
+                              .token = sim_copy(target->token),
+                              .is_watched = true,
+                              .next = n->connections };
+        (void) dps_mqtt_username(target->id_scope, target->registration_id, target->api_version,
+                                 &c->user_name);
         n->connections = c;
         c->event = event_add(n->sim, n->sim->now_usec + 3 * latency(n), on_dialled, c);
         trace(n->sim, "net: %s: connects to %s", c->id, target->host);
@@ -434,10 +440,11 @@ static void add_enrollment(json_object *list, const char *prefix, unsigned k) {
         char id[32], text[512];
 
         (void) snprintf(id, sizeof(id), "%s-%u", prefix, k);
-        (void) snprintf(text, sizeof(text),
-                        "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":"
-                        "{\"primaryKey\":\"%s\",\"secondaryKey\":\"%s\"}}}",
-                        id, keys_text(k, 0), keys_text(k, 1));
+        (void) snprintf(
+                text, sizeof(text),
+                "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":"
+                "{\"primaryKey\":\"%s\",\"secondaryKey\":\"%s\"}}}",
+                id, keys_text(k, 0), keys_text(k, 1));
         (void) json_object_array_add(list, json_tokener_parse(text));
 }
 
@@ -488,7 +495,8 @@ Net *net_new(Sim *s) {
         *n = (Net){ .sim = s,
                     .dice = random_of(s->options.seed, "net", 0),
                     .service_random = random_of(s->options.seed, "service", 0) };
-        if (service_new(document, &(RandomSource){ .fill = fill_random, .userdata = n }, &n->service, &error) < 0)
+        if (service_new(document, &(RandomSource){ .fill = fill_random, .userdata = n }, &n->service,
+                        &error) < 0)
                 found(s, "the simulation itself works", "the service: %s", error.text);
         json_object_put(document);
         return n;

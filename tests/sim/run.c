@@ -102,8 +102,8 @@ static bool still_fails(const SimOptions *o, const char *promise, Outcome *ret) 
 }
 
 /* Leaves out `n` of the deeds from `first` on. */
-static bool try_without(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome, const Outcome *before,
-                        size_t first, size_t n) {
+static bool try_without(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome,
+                        const Outcome *before, size_t first, size_t n) {
         size_t end = MIN(first + n, before->n_deeds);
         Outcome after;
 

@@ -75,7 +75,7 @@ typedef struct SimOptions {
         bool is_traced;
         FILE *trace;
         const char *directory; /* of the key files */
-        uint64_t until_usec; /* the simulation ends here at the latest; 0: when it is over */
+        uint64_t until_usec;   /* the simulation ends here at the latest; 0: when it is over */
         /* Deeds that are left out. */
         const bool *left_out;
 } SimOptions;

@@ -21,8 +21,8 @@ typedef struct SimWorld {
         Sim *sim;
         const MachineClock *clock;
         const Slowness *slowness;
-        Random random;      /* the core's */
-        Random delays;      /* of timers and work */
+        Random random; /* the core's */
+        Random delays; /* of timers and work */
         SimWork *first, *last;
         uint64_t disk_free_usec; /* one at a time */
         unsigned n_timers;

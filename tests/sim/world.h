@@ -12,8 +12,8 @@ typedef struct Slowness {
 } Slowness;
 
 typedef struct MachineClock {
-        uint64_t booted_usec;   /* of the simulation; CLOCK_BOOTTIME counts from here */
-        int64_t realtime_usec;  /* CLOCK_REALTIME at the beginning of the simulation, as this machine has it */
+        uint64_t booted_usec;  /* of the simulation; CLOCK_BOOTTIME counts from here */
+        int64_t realtime_usec; /* CLOCK_REALTIME at the beginning of the simulation, as this machine has it */
         bool is_synchronized;
 } MachineClock;
 
