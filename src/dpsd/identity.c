@@ -296,7 +296,8 @@ void identity_on_network(Identity *i) {
 
 void identity_on_clock(Identity *i) {
         keeper_on_clock(&i->keeper);
-        if (client_state(i->client) != CLIENT_IDLE) { /* its waits are remembered on the clock of today */
+        /* The next run, or the next registration, is bound by what is remembered in the time of the new clock. */
+        if (client_state(i->client) != CLIENT_IDLE) {
                 identity_remember_wait(i);
                 keeper_note(&i->keeper, false);
         }

@@ -237,9 +237,9 @@ static Action mint(const Facts *f, Plan *p) {
                 return f->for_hub == CREDENTIAL_LOADED ? ACTION_MINT : ACTION_WAIT;
         if (is_served)
                 wake_at_realtime(f, p, mint_at_realtime(f));
-        /* DPS is to be asked then, though nothing is wrong with the token. */
-        if (is_served && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE && !renewal_is_due(f) &&
-            error_at_home(f) == DPS_ERROR_NONE && can_ask(f))
+        /* DPS is to be asked then, though nothing is wrong with the token, and even if programs cannot have it. */
+        if (token_can_be_minted(f) && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE &&
+            !renewal_is_due(f) && error_at_home(f) == DPS_ERROR_NONE && can_ask(f))
                 wake_at_realtime(f, p, f->renew_realtime_usec);
         return ACTION_WAIT;
 }
@@ -410,6 +410,13 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         return reason == REASON_NONE ? 0 : MAX(begin_at(f, reason), f->bound_until_usec);
 }
 
+/* Nothing is asked before; 0: the clock is not waited for. */
+static uint64_t clock_until_realtime(const Facts *f) {
+        return f->clock == CLOCK_WAITED_FOR
+                       ? usec_add(f->realtime_usec, usec_sub(f->clock_until_usec, f->now_usec))
+                       : 0;
+}
+
 static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         uint64_t next = next_attempt(f, reason);
         bool is_renewed = f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->has_settings;
@@ -418,7 +425,7 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
                 return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));
         if (f->client == CLIENT_IDLE && reason == REASON_NONE && error_at_home(f) == DPS_ERROR_NONE &&
             is_renewed)
-                return f->renew_realtime_usec;
+                return MAX(f->renew_realtime_usec, clock_until_realtime(f));
         return 0;
 }
 

@@ -410,7 +410,7 @@ static void enrollment(Sim *s, Random *r) {
 
 static void service(Sim *s, Random *r) {
         static const char *const texts[] = {
-                "assigningTime=0", "assigningTime=4", "assigningTime=90", "assigningTime=\"forever\"", "retryAfter=0", "retryAfter=3",
+                "assigningTime=0", "assigningTime=4", "assigningTime=90", "assigningTime=1200", "retryAfter=0", "retryAfter=3",
                 "retryAfter=45", "behaviour.assignAtOnce=true", "behaviour.assignAtOnce=false", "behaviour.unassignedFirst=true",
                 "behaviour.conflict=true", "behaviour.conflict=false", "behaviour.badSignature=connect",
                 "behaviour.badSignature=register", "quotas.pollsPerTenSeconds=1", "quotas.pollsPerTenSeconds=5",

@@ -31,6 +31,7 @@ typedef struct Job {
 typedef struct Watch {
         unsigned n_connections;
         uint64_t told_until_usec; /* DPS said in an answer: not sooner */
+        char peer[48], told_peer[48]; /* … to this device at this endpoint */
         bool told_is_noted;       /* … and a daemon that is killed can know it afterwards */
         bool was_told_now;        /* in this step */
         uint64_t request_id;      /* that is not answered; 0: none */
@@ -106,7 +107,7 @@ void checks_device_changed(Sim *s, unsigned k) {
 static void check_told(Sim *s, unsigned k, const char *what) {
         const Watch *w = watch_of(s, k);
 
-        if (s->now_usec + ROUNDING_USEC < w->told_until_usec)
+        if (s->now_usec + ROUNDING_USEC < w->told_until_usec && streq(w->peer, w->told_peer))
                 found(s, "nothing is sent sooner than DPS told", "identity %u: %s %" PRIu64 " ms too early", k, what,
                       (w->told_until_usec - s->now_usec) / 1000);
 }
@@ -136,6 +137,7 @@ void checks_connect(Sim *s, const char *id, const char *host) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
 
+        (void) snprintf(w->peer, sizeof(w->peer), "%s at %s", id, host);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time", "identity %u has %u connections", k,
@@ -181,6 +183,7 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 w->told_until_usec =
                         MAX(w->told_until_usec,
                             s->now_usec + MIN(reply->retry_after_sec, (uint64_t) DPS_RETRY_AFTER_MAX_SEC) * USEC_PER_SEC);
+                memcpy(w->told_peer, w->peer, sizeof(w->told_peer));
                 w->told_is_noted = !s->checks->is_disk_excused;
                 w->was_told_now = true;
         }
@@ -199,6 +202,9 @@ static void note_failure(Sim *s, unsigned k, const Record *r) {
                         wait = dps_backoff_final_usec(r->finals, 0);
                 else if (!w->was_told_now)
                         wait = dps_backoff_usec(r->attempts, 0);
+                /* What it waits for is there already, and it looks for it from now on. */
+                if (r->error.id == DPS_ERROR_CLOCK && s->machine->clock.is_synchronized)
+                        wait = 0;
                 w->earliest_usec = s->now_usec + wait;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
@@ -257,9 +263,9 @@ static void check_kept(Sim *s, unsigned k, const Identity *i) {
                       identity_state_to_string(i->state));
 }
 
-/* A key that has changed is being looked at: what follows from it is not known yet. */
+/* A key that has changed is being looked at, or is to be proven behind what is being saved: what follows is not known yet. */
 static bool knows_its_key(const Identity *i) {
-        return i->for_dps.state != CREDENTIAL_UNKNOWN && i->for_dps.state != CREDENTIAL_LOADING;
+        return keeper_saving(&i->keeper) == SAVING_NOTHING && i->for_dps.state != CREDENTIAL_UNKNOWN && i->for_dps.state != CREDENTIAL_LOADING;
 }
 
 void checks_shown(Sim *s, const Identity *i) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <time.h>
 
 #include "actors.h"
 #include "checks.h"
@@ -117,8 +118,12 @@ static bool try_without(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome 
         return false;
 }
 
+/* A good one that is there soon is better than the best. */
+#define SHRINK_SECONDS 40
+
 void sim_shrink(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome) {
         static Outcome before;
+        time_t end = time(NULL) + SHRINK_SECONDS;
 
         o->left_out = left_out;
         o->until_usec = outcome->finding.at_usec + USEC_PER_HOUR;
@@ -128,7 +133,7 @@ void sim_shrink(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome *outcome
                 while (has_shrunk && (n == 1 || outcome->n_deeds > n)) {
                         has_shrunk = false;
                         before = *outcome;
-                        for (size_t first = 0; first < before.n_deeds; first += n)
+                        for (size_t first = 0; first < before.n_deeds && time(NULL) < end; first += n)
                                 has_shrunk |= try_without(o, left_out, outcome, &before, first, n);
                         if (n > 1)
                                 break;

@@ -442,6 +442,23 @@ static void the_next_contact_is_the_renewal(void **state) {
         assert_true(p.next_attempt_realtime_usec == 0);
 }
 
+static void a_renewal_waits_for_the_clock(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE, f.clock = CLOCK_WAITED_FOR,
+                         f.clock_until_usec = LATER));
+        assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_HOUR);
+}
+
+static void a_renewal_comes_in_time_while_programs_cannot_get_it(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE, f.outputs = OUTPUTS_REFUSED,
+                         f.publish_at_usec = LATER));
+        assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_MINUTE);
+        assert_true(p.wake_usec == NOW + USEC_PER_MINUTE);
+}
+
 static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
         Plan p;
 
@@ -483,6 +500,8 @@ int main(void) {
         static const struct CMUnitTest others[] = {
                 cmocka_unit_test(in_flight_no_time_is_told),
                 cmocka_unit_test(the_next_contact_is_the_renewal),
+                cmocka_unit_test(a_renewal_waits_for_the_clock),
+                cmocka_unit_test(a_renewal_comes_in_time_while_programs_cannot_get_it),
                 cmocka_unit_test(what_is_looked_at_again_here_is_the_next_contact),
                 cmocka_unit_test(what_is_cached_is_served_before_it_is_ready),
                 cmocka_unit_test(once_ends_when_all_is_served_or_failed),
