@@ -296,10 +296,10 @@ void identity_on_network(Identity *i) {
 
 void identity_on_clock(Identity *i) {
         keeper_on_clock(&i->keeper);
-        if (client_state(i->client) != CLIENT_IDLE) { /* its waits are remembered on the clock of today */
+        if (client_state(i->client) != CLIENT_IDLE)
                 identity_remember_wait(i);
+        if (i->keeper.record->next_attempt_at_usec > 0 || i->keeper.record->not_before_usec > 0)
                 keeper_note(&i->keeper, false);
-        }
         i->news |= NEWS_CLOCK;
         identity_advance(i);
 }

@@ -11,6 +11,10 @@
 static void save(Keeper *k, store_handler_t handler);
 static void on_assignment_saved(int r, void *userdata);
 
+static int64_t clock_usec(const World *w) {
+        return (int64_t) (world_now_usec(w, CLOCK_REALTIME) - world_now_usec(w, CLOCK_BOOTTIME));
+}
+
 int keeper_init(Keeper *k, World *world, Store *store, const char *name, const KeeperHandlers *handlers,
                 void *userdata) {
         *k = (Keeper){
@@ -20,6 +24,7 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
                 .handlers = *handlers,
                 .userdata = userdata,
                 .record = record_new(),
+                .clock_usec = clock_usec(world),
         };
         return k->record ? 0 : -ENOMEM;
 }
@@ -250,10 +255,20 @@ void keeper_clear_error(Keeper *k) {
         k->record->error_at_usec = k->record->failing_since_usec = 0;
 }
 
+static void follow_clock(uint64_t *realtime_usec, int64_t by_usec) {
+        if (*realtime_usec > 0)
+                *realtime_usec = (uint64_t) MAX((int64_t) *realtime_usec + by_usec, (int64_t) 1);
+}
+
 void keeper_on_clock(Keeper *k) {
         uint64_t *then = &k->record->last_success_at_usec,
                  now = world_realtime_of(k->world, k->answered_usec);
+        int64_t clock = clock_usec(k->world), by = clock - k->clock_usec;
 
+        k->clock_usec = clock;
+        follow_clock(&k->record->next_attempt_at_usec, by);
+        follow_clock(&k->record->not_before_usec, by);
+        follow_clock(&k->record->last_poll_at_usec, by);
         /* Whoever asks whether it was since boot reckons with it. */
         if (k->answered_usec > 0 && !k->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
                 *then = now;

@@ -45,6 +45,7 @@ typedef struct Keeper {
         Jobs jobs;                 /* end when it counts */
         unsigned n_saving;         /* saves of it that are under way; the last one decides */
 
+        int64_t clock_usec;     /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, by the clock of today */
         uint64_t answered_usec; /* CLOCK_BOOTTIME: when DPS gave an assignment last; 0: not in this run */
         bool failed_since;      /* something has; the clock does not tell the order, it may be set */
 
@@ -79,5 +80,5 @@ void keeper_note(Keeper *k, bool is_due);
 
 void keeper_set_error(Keeper *k, const DpsError *error);
 void keeper_clear_error(Keeper *k);
-/* The clock was set: the time of the last success is told on the clock of today. */
+/* The clock was set: what is remembered of waits, and the time of the last success, are told on the clock of today. */
 void keeper_on_clock(Keeper *k);
