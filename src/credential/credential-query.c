@@ -59,7 +59,9 @@ static void load_query_done(void *task) {
         load_query_free(q);
 }
 
-static const WorkClass load_class = { .queue = WORK_KEYS, .run = load_query_run, .done = load_query_done, .free = load_query_free };
+static const WorkClass load_class = {
+        .queue = WORK_KEYS, .run = load_query_run, .done = load_query_done, .free = load_query_free
+};
 
 int credential_load(World *w, const CredentialWish *wish, credential_handler_t handler, void *userdata,
                     CredentialQuery **ret) {
@@ -126,7 +128,9 @@ static void sign_query_done(void *task) {
         sign_query_free(q);
 }
 
-static const WorkClass sign_class = { .queue = WORK_KEYS, .run = sign_query_run, .done = sign_query_done, .free = sign_query_free };
+static const WorkClass sign_class = {
+        .queue = WORK_KEYS, .run = sign_query_run, .done = sign_query_done, .free = sign_query_free
+};
 
 /* Takes `q`. */
 static int begin_signing(SignQuery *q, World *w, const char *resource, const char *policy,

@@ -192,12 +192,12 @@ int identity_with_credential(Identity *i, identity_credential_handler_t handler,
         return 0;
 }
 
-int identity_add_mourner(Identity *i, identity_credential_handler_t handler, void *userdata) {
-        return add_waiter(&i->mourners, handler, userdata);
+int identity_wait_for_end(Identity *i, identity_credential_handler_t handler, void *userdata) {
+        return add_waiter(&i->end_waiters, handler, userdata);
 }
 
 void identity_forget_waiter(Identity *i, void *userdata) {
-        Waiter **lists[] = { &i->waiters, &i->mourners };
+        Waiter **lists[] = { &i->waiters, &i->end_waiters };
 
         for (size_t k = 0; k < ELEMENTSOF(lists); k++)
                 for (Waiter **w = lists[k]; *w;) {

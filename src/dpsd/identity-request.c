@@ -134,7 +134,7 @@ static void on_credential(Identity *i, Credential *credential, const DpsError *e
                 r = credential_sign(credential, i->core->world, resource, q->expires_at_usec / USEC_PER_SEC,
                                     NULL, &token, on_token, q, &q->signing, &why);
         if (r == 0)
-                r = identity_add_mourner(i, on_gone, q);
+                r = identity_wait_for_end(i, on_gone, q);
         if (r < 0)
                 answer(q, -ENOKEY, NULL, &why);
         else if (r > 0)

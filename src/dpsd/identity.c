@@ -347,7 +347,7 @@ Identity *identity_free(Identity *i) {
         dps_error_set(&gone, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "the identity is gone");
         i->advance = ADVANCE_NOW; /* nothing is planned any more */
         identity_tell_waiters(i, &i->waiters, NULL, &gone);
-        identity_tell_waiters(i, &i->mourners, NULL, &gone);
+        identity_tell_waiters(i, &i->end_waiters, NULL, &gone);
         client_free(i->client);
         keeper_done(&i->keeper);
         care_done(&i->for_dps);

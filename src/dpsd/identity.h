@@ -95,7 +95,7 @@ struct Identity {
         uint64_t events_usec[EVENTS_PER_HOUR_MAX]; /* CLOCK_BOOTTIME: the last ones acted on, in a ring */
         unsigned n_events;
         Waiter *waiters;
-        Waiter *mourners; /* are told when the identity goes */
+        Waiter *end_waiters; /* are told when the identity goes */
 
         Plan plan; /* the last one */
         unsigned news;
@@ -144,7 +144,7 @@ void identity_on_group(Identity *i, const char *group);
 /* Has the credential for the hub loaded. The handler may be called from within. -ENOMEM. */
 int identity_with_credential(Identity *i, identity_credential_handler_t handler, void *userdata);
 /* Has the handler called with NULL and an error when the identity goes, unless it is forgotten before. -ENOMEM. */
-int identity_add_mourner(Identity *i, identity_credential_handler_t handler, void *userdata);
+int identity_wait_for_end(Identity *i, identity_credential_handler_t handler, void *userdata);
 /* No handler with this userdata is called any more. */
 void identity_forget_waiter(Identity *i, void *userdata);
 

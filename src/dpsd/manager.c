@@ -94,6 +94,10 @@ void manager_touch(Manager *m) {
 static void on_identity_changed(Identity *i, void *userdata) {
         Manager *m = userdata;
 
+        /* At once, and not at the end of the turn: whoever asks in between and is told that it waits may bring what it waits
+         * for. */
+        if (i->plan.waits_for_network)
+                m->handlers->watch_network(true, m->userdata);
         if (i->is_changed)
                 return;
         i->next_changed = m->changed;
@@ -128,9 +132,6 @@ static void on_turn(void *userdata) {
                 m->changed = i->next_changed;
                 i->is_changed = false;
                 count(m, i, bucket_of(i));
-                /* Whoever is told that it waits may bring what it waits for. */
-                if (m->n_waiting_for_network > 0)
-                        m->handlers->watch_network(true, m->userdata);
                 m->handlers->identity_changed(i, m->userdata);
         }
         m->handlers->watch_network(m->n_waiting_for_network > 0, m->userdata);

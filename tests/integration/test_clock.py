@@ -160,7 +160,7 @@ def test_a_token_is_not_replaced_by_one_of_1970(gateway, emulator, clock):
     reboot(gateway, clock, EPOCH)
     clock.pass_by(6 * MINUTE)
     gateway.wait_for(State="assigned", Waiting="")
-    assert gateway.files() == files
+    eventually(lambda: gateway.files() == files, what="the files of before, with the token")
     clock.shift(0)
     gateway.reload()
     assert gateway.files() == files

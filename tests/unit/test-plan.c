@@ -445,16 +445,16 @@ static void the_next_contact_is_the_renewal(void **state) {
 static void a_renewal_waits_for_the_clock(void **state) {
         Plan p;
 
-        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE, f.clock = CLOCK_WAITED_FOR,
-                         f.clock_until_usec = LATER));
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE,
+                         f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER));
         assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_HOUR);
 }
 
 static void a_renewal_comes_in_time_while_programs_cannot_get_it(void **state) {
         Plan p;
 
-        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE, f.outputs = OUTPUTS_REFUSED,
-                         f.publish_at_usec = LATER));
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE,
+                         f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = LATER));
         assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_MINUTE);
         assert_true(p.wake_usec == NOW + USEC_PER_MINUTE);
 }
