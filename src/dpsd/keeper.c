@@ -72,9 +72,11 @@ static int recall(Keeper *k, bool is_known) {
                 k->disk = DISK_REFUSES;
         } else if (is_known) {
                 note->assignment = TAKE_PTR(m->assignment);
-                note->transitions = TAKE_PTR(m->transitions);
-                note->n_transitions = m->n_transitions;
-                m->n_transitions = 0;
+                if (note->n_transitions == 0) { /* otherwise it is whole, and its history is the newer one */
+                        note->transitions = TAKE_PTR(m->transitions);
+                        note->n_transitions = m->n_transitions;
+                        m->n_transitions = 0;
+                }
         } else {
                 m->not_before_usec = note->not_before_usec;
                 m->last_poll_at_usec = note->last_poll_at_usec;

@@ -65,6 +65,7 @@ const char *const promises[] = {
         "GetConnection gives a credential",
         "GetConnection gives the assignment of now",
         "NextAttemptAt is 0 in flight",
+        "NextAttemptAt is not in the past",
         "NextAttemptAt says when the next attempt comes",
         "State and Waiting go together",
         "State is not failed while there is an assignment",
@@ -266,6 +267,12 @@ static bool waiting_is_allowed(IdentityState state, IdentityWaiting waiting) {
         return allowed[state] & 1U << waiting;
 }
 
+/* A key that has changed is being looked at, or is to be proven behind what is being saved: what follows is not known yet. */
+static bool knows_its_key(const Identity *i) {
+        return keeper_saving(&i->keeper) == SAVING_NOTHING && i->for_dps.state != CREDENTIAL_UNKNOWN &&
+               i->for_dps.state != CREDENTIAL_LOADING;
+}
+
 /* Promise: State, Waiting and NextAttemptAt agree with each other and with what is there. */
 static void check_words(Sim *s, unsigned k, const Identity *i) {
         const Plan *p = &i->plan;
@@ -280,6 +287,10 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                       identity_state_to_string(i->state), identity_state_to_string(p->state));
         if (is_in_flight && p->next_attempt_realtime_usec != 0)
                 found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
+        if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 && i->for_dps.state != CREDENTIAL_LOADING &&
+            p->next_attempt_realtime_usec + LATE_USEC < machine_realtime_usec(s->machine))
+                found(s, "NextAttemptAt is not in the past", "identity %u: by %" PRIu64 " s", k,
+                      (machine_realtime_usec(s->machine) - p->next_attempt_realtime_usec) / USEC_PER_SEC);
         if (client == CLIENT_BETWEEN && p->next_attempt_realtime_usec == 0)
                 found(s, "NextAttemptAt says when the next attempt comes",
                       "identity %u: it is 0 between attempts", k);
@@ -302,12 +313,6 @@ static void check_kept(Sim *s, unsigned k, const Identity *i) {
         else if (w->was_assigned)
                 found(s, "a served assignment is never lost", "identity %u is %s", k,
                       identity_state_to_string(i->state));
-}
-
-/* A key that has changed is being looked at, or is to be proven behind what is being saved: what follows is not known yet. */
-static bool knows_its_key(const Identity *i) {
-        return keeper_saving(&i->keeper) == SAVING_NOTHING && i->for_dps.state != CREDENTIAL_UNKNOWN &&
-               i->for_dps.state != CREDENTIAL_LOADING;
 }
 
 void checks_shown(Sim *s, const Identity *i) {
@@ -622,6 +627,8 @@ uint64_t checks_idle_until(Sim *s) {
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
 
+                if (i && (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
+                        return s->now_usec;
                 if (i)
                         until = MIN(until, sim_time(s, i->plan.wake_usec));
         }

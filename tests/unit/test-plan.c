@@ -442,6 +442,13 @@ static void the_next_contact_is_the_renewal(void **state) {
         assert_true(p.next_attempt_realtime_usec == 0);
 }
 
+static void while_a_renewal_is_saved_the_next_one_is_not_told(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY - USEC_PER_HOUR, f.saving = SAVING_ANSWER));
+        assert_true(p.next_attempt_realtime_usec == 0);
+}
+
 static void a_renewal_waits_for_the_clock(void **state) {
         Plan p;
 
@@ -500,6 +507,7 @@ int main(void) {
         static const struct CMUnitTest others[] = {
                 cmocka_unit_test(in_flight_no_time_is_told),
                 cmocka_unit_test(the_next_contact_is_the_renewal),
+                cmocka_unit_test(while_a_renewal_is_saved_the_next_one_is_not_told),
                 cmocka_unit_test(a_renewal_waits_for_the_clock),
                 cmocka_unit_test(a_renewal_comes_in_time_while_programs_cannot_get_it),
                 cmocka_unit_test(what_is_looked_at_again_here_is_the_next_contact),

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+
+#include "basic/text.h"
+#include "client/client.h"
+#include "config/conf.h"
+#include "credential/credential-class.h"
+#include "timed-world.h"
+
+/* The client alone: no identity, no disk, no network. The test plays the transport, the key, the owner and the time. */
+
+#define JOBS_MAX 8
+#define OPERATION "5.0000000000000001.op"
+
+/* ---- the transport ---- */
+
+typedef struct FakeTransport {
+        TransportClass class;
+        unsigned n_connects, n_registers, n_polls, n_open;
+        uint64_t request_id;
+} FakeTransport;
+
+typedef struct FakeConnection {
+        Transport transport;
+        TransportHandlers handlers;
+        void *userdata;
+} FakeConnection;
+
+static FakeTransport transport;
+static FakeConnection *connection; /* the last one; NULL: it is closed */
+
+static int fake_connect(TransportClass *class, const TransportTarget *target,
+                        const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error) {
+        FakeConnection *c = calloc(1, sizeof(*c));
+
+        assert_non_null(c);
+        *c = (FakeConnection){ .transport.class = class, .handlers = *handlers, .userdata = userdata };
+        transport.n_connects++;
+        transport.n_open++;
+        connection = c;
+        *ret = &c->transport;
+        return 0;
+}
+
+static int fake_send(Transport *t, const DpsRequest *request, const char *body) {
+        transport.request_id = request->request_id;
+        *(request->kind == DPS_REQUEST_POLL ? &transport.n_polls : &transport.n_registers) += 1;
+        return 0;
+}
+
+static Transport *fake_free(Transport *t) {
+        if (connection == (FakeConnection *) t)
+                connection = NULL;
+        transport.n_open--;
+        free(t);
+        return NULL;
+}
+
+static void fake_rest(TransportClass *class) {
+}
+
+/* ---- the key ---- */
+
+static unsigned n_loads, n_keys;
+
+static unsigned key_count(const Settings *s) {
+        return n_keys;
+}
+
+static int key_load(Credential *c, const CredentialSource *source, DpsError *error) {
+        n_loads++;
+        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "key-%u", source->index);
+        return 0;
+}
+
+static int key_sign(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
+                    char **ret, DpsError *error) {
+        *ret = strdup("token");
+        return *ret ? 0 : -ENOMEM;
+}
+
+static void key_done(Credential *c) {
+}
+
+static const CredentialClass key_class = { .method = METHOD_SYMMETRIC_KEY,
+                                           .size = sizeof(Credential),
+                                           .count = key_count,
+                                           .load = key_load,
+                                           .sign = key_sign,
+                                           .done = key_done };
+
+/* ---- the owner ---- */
+
+typedef struct Owner {
+        Client *client;
+        unsigned n_assigned, n_failed;
+        DpsErrorId error;
+        uint64_t jobs[JOBS_MAX]; /* that have ended */
+        size_t n_jobs;
+} Owner;
+
+static TimedWorld world;
+static Window *window;
+static Settings *settings;
+static Owner one, two;
+
+static void end_jobs(Owner *o, Jobs jobs) {
+        for (size_t k = 0; k < jobs.n; k++)
+                o->jobs[o->n_jobs++] = jobs.ids[k];
+        jobs_done(&jobs);
+}
+
+static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs, void *userdata) {
+        Owner *o = userdata;
+
+        o->n_assigned++;
+        end_jobs(o, jobs);
+}
+
+static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
+        Owner *o = userdata;
+
+        o->n_failed++;
+        o->error = error->id;
+        end_jobs(o, jobs);
+}
+
+static void on_nothing(void *userdata) {
+}
+
+static bool is_clock_right(void *userdata) {
+        return true;
+}
+
+static const ClientHandlers handlers = { .on_assigned = on_assigned,
+                                         .on_failed = on_failed,
+                                         .on_changed = on_nothing,
+                                         .on_answer = on_nothing,
+                                         .on_poll = on_nothing,
+                                         .is_clock_right = is_clock_right };
+
+static void owner_init(Owner *o) {
+        *o = (Owner){ 0 };
+        assert_int_equal(client_new(&world.world, window, &transport.class, &handlers, o, &o->client), 0);
+}
+
+static Settings *make_settings(void) {
+        static const char *const rows[][3] = { { "Provisioning", "IdScope", "0ne00000001" },
+                                               { "Provisioning", "RegistrationId", "dev-1" },
+                                               { "Attestation", "Key", "/nowhere/key" } };
+        ConfLine lines[ELEMENTSOF(rows)];
+        ConfReport report = { 0 };
+        Settings *s = NULL;
+
+        for (size_t k = 0; k < ELEMENTSOF(rows); k++)
+                lines[k] = (ConfLine){ .section = (char *) rows[k][0],
+                                       .key = (char *) rows[k][1],
+                                       .value = (char *) rows[k][2],
+                                       .file = "one.conf",
+                                       .line = 1 };
+        assert_int_equal(
+                settings_from_conf(
+                        NULL, &(Conf){ .name = (char *) "one", .lines = lines, .n_lines = ELEMENTSOF(lines) },
+                        &report, &s),
+                0);
+        assert_false(report.has_errors);
+        conf_report_done(&report);
+        return s;
+}
+
+static int set_up(void **state) {
+        timed_world_init(&world);
+        transport = (FakeTransport){ .class = { .name = "fake",
+                                                .connect = fake_connect,
+                                                .send = fake_send,
+                                                .free = fake_free,
+                                                .rest = fake_rest } };
+        connection = NULL;
+        n_loads = 0;
+        n_keys = 1;
+        credential_set_class(METHOD_SYMMETRIC_KEY, &key_class);
+        settings = make_settings();
+        assert_int_equal(window_new(&world.world, &window), 0);
+        owner_init(&one);
+        owner_init(&two);
+        return 0;
+}
+
+static int tear_down(void **state) {
+        client_free(one.client);
+        client_free(two.client);
+        window_free(window);
+        settings_unref(settings);
+        assert_int_equal(transport.n_open, 0);
+        timed_world_done(&world);
+        return 0;
+}
+
+/* ---- what happens ---- */
+
+static void begin(Owner *o) {
+        DpsRegistrationHistory none = { 0 };
+
+        assert_int_equal(client_begin(o->client, settings, METHOD_SYMMETRIC_KEY, &none), 0);
+        client_attempt(o->client, NULL);
+        timed_world_pass(&world, 1);
+}
+
+static void log_in(void) {
+        assert_non_null(connection);
+        connection->handlers.on_ready(connection->userdata);
+}
+
+static void answer(const DpsReply *reply) {
+        DpsReply r = *reply;
+
+        assert_non_null(connection);
+        r.request_id = transport.request_id;
+        connection->handlers.on_reply(&r, connection->userdata);
+}
+
+static void answer_assigning(uint64_t retry_after_sec) {
+        answer(&(DpsReply){ .status = 202,
+                            .word = DPS_STATUS_ASSIGNING,
+                            .operation_id = (char *) OPERATION,
+                            .has_retry_after = true,
+                            .retry_after_sec = retry_after_sec });
+}
+
+static void answer_assigned(void) {
+        answer(&(DpsReply){ .status = 200,
+                            .word = DPS_STATUS_ASSIGNED,
+                            .assigned_hub = (char *) "hub.example",
+                            .device_id = (char *) "dev-1",
+                            .registration_id = (char *) "dev-1" });
+}
+
+static void answer_throttled(uint64_t retry_after_sec) {
+        answer(&(DpsReply){ .status = 429,
+                            .error_code = 429001,
+                            .has_retry_after = retry_after_sec > 0,
+                            .retry_after_sec = retry_after_sec });
+}
+
+static void lose(void) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_LOST, DPS_STEP_NONE, "the connection broke");
+        connection->handlers.on_closed(&error, connection->userdata);
+}
+
+/* ---- the tests ---- */
+
+static void test_a_registration_ends_with_the_assignment(void **state) {
+        begin(&one);
+        assert_int_equal(client_state(one.client), CLIENT_IN_FLIGHT);
+        log_in();
+        answer_assigning(3);
+        timed_world_pass(&world, 4 * USEC_PER_SEC);
+        assert_int_equal(transport.n_polls, 1);
+        answer_assigned();
+        assert_int_equal(one.n_assigned, 1);
+        assert_int_equal(client_state(one.client), CLIENT_IDLE);
+        assert_int_equal(transport.n_open, 0);
+}
+
+static void test_nothing_wakes_when_the_registration_has_ended(void **state) {
+        begin(&one);
+        log_in();
+        answer_assigned();
+        assert_int_equal(one.n_assigned, 1);
+        timed_world_pass(&world, 0);
+        assert_null(timed_world_next(&world));
+        timed_world_pass(&world, USEC_PER_DAY);
+        assert_int_equal(transport.n_connects, 1);
+}
+
+static void test_the_credential_is_loaded_once_for_a_registration(void **state) {
+        begin(&one);
+        log_in();
+        answer_assigning(120); /* it is parked, and connects anew */
+        assert_int_equal(client_state(one.client), CLIENT_PARKED);
+        timed_world_pass(&world, 200 * USEC_PER_SEC);
+        assert_int_equal(n_loads, 1);
+        assert_string_equal(client_fingerprint(one.client), "key-0");
+}
+
+static void test_a_credential_that_is_offered_is_not_loaded(void **state) {
+        Credential *offered = calloc(1, sizeof(*offered));
+        DpsRegistrationHistory none = { 0 };
+
+        assert_non_null(offered);
+        *offered = (Credential){ .class = &key_class,
+                                 .settings = settings_ref(settings),
+                                 .n_references = 1,
+                                 .fingerprint = "offered" };
+        assert_int_equal(client_begin(one.client, settings, METHOD_SYMMETRIC_KEY, &none), 0);
+        client_attempt(one.client, offered);
+        credential_unref(offered);
+        timed_world_pass(&world, 1);
+        assert_int_equal(transport.n_connects, 1);
+        assert_int_equal(n_loads, 0);
+        assert_string_equal(client_fingerprint(one.client), "offered");
+}
+
+static void test_a_refused_key_is_followed_by_the_next_one(void **state) {
+        n_keys = 2;
+        begin(&one);
+        log_in();
+        answer(&(DpsReply){ .status = 401, .error_code = 401002 });
+        timed_world_pass(&world, USEC_PER_SEC);
+        assert_int_equal(one.n_failed, 0);
+        assert_int_equal(transport.n_connects, 2);
+        assert_string_equal(client_fingerprint(one.client), "key-1");
+}
+
+static void test_a_job_ends_once_with_the_attempt_that_it_joined(void **state) {
+        begin(&one);
+        log_in();
+        assert_int_equal(client_add_job(one.client, 7), 0);
+        answer_assigned();
+        assert_int_equal(one.n_jobs, 1);
+        assert_int_equal(one.jobs[0], 7);
+        begin(&one);
+        log_in();
+        answer_assigned();
+        assert_int_equal(one.n_assigned, 2);
+        assert_int_equal(one.n_jobs, 1);
+}
+
+static void test_all_jobs_end_with_the_failure_of_the_attempt(void **state) {
+        assert_int_equal(client_add_job(one.client, 1), 0);
+        begin(&one);
+        log_in();
+        assert_int_equal(client_add_job(one.client, 2), 0);
+        lose();
+        assert_int_equal(one.n_failed, 1);
+        assert_int_equal(one.n_jobs, 2);
+        assert_int_equal(client_n_jobs(one.client), 0);
+}
+
+static void test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one(void **state) {
+        begin(&one);
+        log_in();
+        assert_int_equal(client_add_job(one.client, 5), 0);
+        client_cancel(one.client);
+        assert_int_equal(client_state(one.client), CLIENT_IDLE);
+        assert_int_equal(transport.n_open, 0);
+        assert_int_equal(one.n_jobs, 0);
+        begin(&one);
+        log_in();
+        answer_assigned();
+        assert_int_equal(one.n_jobs, 1);
+        assert_int_equal(one.jobs[0], 5);
+}
+
+static void test_what_dps_told_holds_against_whoever_asks(void **state) {
+        begin(&one);
+        log_in();
+        answer_throttled(60);
+        assert_int_equal(one.error, DPS_ERROR_THROTTLED);
+        assert_int_equal(client_state(one.client), CLIENT_BETWEEN);
+        client_hasten(one.client, 0);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 59 * USEC_PER_SEC);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 1);
+        assert_int_equal(transport.n_connects, 1);
+        assert_true(client_next_usec(one.client) <= world.now_usec + USEC_PER_SEC);
+        timed_world_pass(&world, USEC_PER_SEC);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 1);
+        assert_int_equal(transport.n_connects, 2);
+}
+
+static void test_a_wait_is_hastened_where_nothing_was_told(void **state) {
+        begin(&one);
+        log_in();
+        lose();
+        assert_true(client_next_usec(one.client) > world.now_usec);
+        client_hasten(one.client, 0);
+        assert_true(client_next_usec(one.client) <= world.now_usec);
+}
+
+static void test_what_an_earlier_run_was_told_holds(void **state) {
+        DpsRegistrationHistory history = { .attempts = 1,
+                                           .not_before_usec = world.now_usec + USEC_PER_MINUTE };
+
+        assert_int_equal(client_begin(one.client, settings, METHOD_SYMMETRIC_KEY, &history), 0);
+        assert_int_equal(client_state(one.client), CLIENT_BETWEEN);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 1);
+        assert_int_equal(transport.n_connects, 0);
+}
+
+static void test_without_a_slot_an_attempt_waits_and_no_deadline_runs(void **state) {
+        window_set_max(window, 1);
+        begin(&one);
+        begin(&two);
+        assert_int_equal(client_state(two.client), CLIENT_QUEUED);
+        assert_true(client_next_usec(two.client) == USEC_INFINITY);
+        log_in();
+        answer_assigned();
+        timed_world_pass(&world, 1);
+        assert_int_equal(client_state(two.client), CLIENT_IN_FLIGHT);
+        assert_int_equal(two.n_failed, 0);
+}
+
+static void test_a_long_wait_is_spent_without_connection_and_slot(void **state) {
+        window_set_max(window, 1);
+        begin(&one);
+        log_in();
+        answer_assigning(120);
+        assert_int_equal(transport.n_open, 0);
+        begin(&two);
+        assert_int_equal(client_state(two.client), CLIENT_IN_FLIGHT);
+}
+
+static void test_a_neighbour_that_is_throttled_holds_all_of_the_scope_back(void **state) {
+        begin(&one);
+        log_in();
+        answer_throttled(60);
+        begin(&two);
+        assert_int_equal(client_state(two.client), CLIENT_BETWEEN);
+        assert_int_equal(transport.n_connects, 1);
+        assert_true(client_next_usec(two.client) >= world.now_usec - 1 + 60 * USEC_PER_SEC);
+        assert_true(client_told_usec(two.client) > 0);
+        assert_int_equal(two.n_failed, 0);
+}
+
+static void test_a_key_that_does_not_come_ends_the_attempt(void **state) {
+        world.holds_work = true;
+        begin(&one);
+        timed_world_pass(&world, 29 * USEC_PER_SEC);
+        assert_int_equal(one.n_failed, 0);
+        timed_world_pass(&world, 2 * USEC_PER_SEC);
+        assert_int_equal(one.n_failed, 1);
+        assert_int_equal(one.error, DPS_ERROR_KEY);
+        assert_int_equal(client_state(one.client), CLIENT_BETWEEN);
+        assert_null(world.works);
+}
+
+static void test_an_answer_that_does_not_come_ends_the_attempt(void **state) {
+        begin(&one);
+        log_in();
+        timed_world_pass(&world, 31 * USEC_PER_SEC);
+        assert_int_equal(one.error, DPS_ERROR_TIMEOUT);
+        assert_int_equal(transport.n_open, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_a_registration_ends_with_the_assignment),
+                TEST(test_nothing_wakes_when_the_registration_has_ended),
+                TEST(test_the_credential_is_loaded_once_for_a_registration),
+                TEST(test_a_credential_that_is_offered_is_not_loaded),
+                TEST(test_a_refused_key_is_followed_by_the_next_one),
+                TEST(test_a_job_ends_once_with_the_attempt_that_it_joined),
+                TEST(test_all_jobs_end_with_the_failure_of_the_attempt),
+                TEST(test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one),
+                TEST(test_what_dps_told_holds_against_whoever_asks),
+                TEST(test_a_wait_is_hastened_where_nothing_was_told),
+                TEST(test_what_an_earlier_run_was_told_holds),
+                TEST(test_without_a_slot_an_attempt_waits_and_no_deadline_runs),
+                TEST(test_a_long_wait_is_spent_without_connection_and_slot),
+                TEST(test_a_neighbour_that_is_throttled_holds_all_of_the_scope_back),
+                TEST(test_a_key_that_does_not_come_ends_the_attempt),
+                TEST(test_an_answer_that_does_not_come_ends_the_attempt),
+        };
+
+        return cmocka_run_group_tests_name("client", tests, NULL, NULL);
+}
