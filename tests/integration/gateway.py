@@ -295,6 +295,11 @@ class Gateway(Program):
                               input=text, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, **as_user)
         return Result(done.returncode, done.stdout, done.stderr)
 
+    def begin(self, name, *arguments):
+        """Starts a program, and returns the process; its output is text."""
+        return subprocess.Popen([program(name), *map(str, arguments)], env=clean_environment(self.directory, **self.environment()),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def dpsctl(self, *arguments, **options):
         return self.execute("dpsctl", *arguments, **(self.environment() | options))
 
