@@ -241,9 +241,6 @@ static void note_failure(Sim *s, unsigned k, const Record *r) {
                         wait = dps_backoff_final_usec(r->finals, 0);
                 else if (!w->was_told_now)
                         wait = dps_backoff_usec(r->attempts, 0);
-                /* What it waits for is there already, and it looks for it from now on. */
-                if (r->error.id == DPS_ERROR_CLOCK && s->machine->clock.is_synchronized)
-                        wait = 0;
                 w->earliest_usec = s->now_usec + wait;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
@@ -287,7 +284,8 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                       identity_state_to_string(i->state), identity_state_to_string(p->state));
         if (is_in_flight && p->next_attempt_realtime_usec != 0)
                 found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
-        if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 && i->for_dps.state != CREDENTIAL_LOADING &&
+        if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 &&
+            i->for_dps.state != CREDENTIAL_LOADING &&
             p->next_attempt_realtime_usec + LATE_USEC < machine_realtime_usec(s->machine))
                 found(s, "NextAttemptAt is not in the past", "identity %u: by %" PRIu64 " s", k,
                       (machine_realtime_usec(s->machine) - p->next_attempt_realtime_usec) / USEC_PER_SEC);
@@ -326,6 +324,9 @@ void checks_shown(Sim *s, const Identity *i) {
         trace(s, "%s: %s %s%shub=%s generation=%" PRIu64 " next=%" PRId64 " error=%s attempts=%u", i->name,
               view.state, view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
               realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id, view.attempts);
+        /* It is looked for from now on, and that it came in the meantime is news for all. */
+        if (i->plan.waits_for_clock && s->machine->clock.is_synchronized)
+                checks_free(s, 5 * USEC_PER_SEC);
         check_words(s, k, i);
         check_kept(s, k, i);
         w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
@@ -627,7 +628,8 @@ uint64_t checks_idle_until(Sim *s) {
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
 
-                if (i && (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
+                if (i &&
+                    (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
                         return s->now_usec;
                 if (i)
                         until = MIN(until, sim_time(s, i->plan.wake_usec));
