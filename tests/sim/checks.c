@@ -39,7 +39,8 @@ typedef struct Watch {
         uint64_t n_polls;
 
         uint32_t attempts, finals; /* as it was last */
-        uint64_t earliest_usec;    /* of the next attempt; 0: any time */
+        uint64_t earliest_usec;    /* of the next attempt; 0: any time … */
+        bool failure_is_noted;     /* … and a daemon that is killed can know it afterwards */
 
         uint64_t promised_usec; /* NextAttemptAt; 0: nothing was promised */
 
@@ -230,7 +231,7 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 w->assigned_answer_usec = s->now_usec;
 }
 
-static void note_failure(Sim *s, unsigned k, const Record *r) {
+static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
         Watch *w = watch_of(s, k);
         uint64_t wait = 0;
 
@@ -242,6 +243,7 @@ static void note_failure(Sim *s, unsigned k, const Record *r) {
                 else if (!w->was_told_now)
                         wait = dps_backoff_usec(r->attempts, 0);
                 w->earliest_usec = s->now_usec + wait;
+                w->failure_is_noted = had_memory && !s->checks->is_disk_excused;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
         w->attempts = r->attempts;
@@ -413,7 +415,8 @@ static void check_late(Sim *s, unsigned k) {
 }
 
 void checks_step(Sim *s) {
-        bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes;
+        bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes,
+             had_memory = memory_n_failed() == 0;
 
         if (memory_n_failed() > 0) {
                 trace(s, "memory: %u allocations have failed", memory_n_failed());
@@ -432,7 +435,7 @@ void checks_step(Sim *s) {
 
                 if (!i)
                         continue;
-                note_failure(s, k, i->keeper.record);
+                note_failure(s, k, i->keeper.record, had_memory);
                 check_late(s, k);
                 if (has_changes)
                         check_outputs(s, k, i);
@@ -480,7 +483,7 @@ static void end_run(Sim *s) {
 
                 if (!w->told_is_noted || !is_noted)
                         w->told_until_usec = 0;
-                if (!is_noted)
+                if (!is_noted || !w->failure_is_noted)
                         w->earliest_usec = 0;
                 forget_jobs(w);
         }
