@@ -520,6 +520,13 @@ void checks_removed(Sim *s, const Identity *i) {
         w->promised_usec = 0;
 }
 
+void checks_forgotten(Sim *s, unsigned k) {
+        Watch *w = watch_of(s, k);
+
+        w->told_until_usec = w->earliest_usec = 0;
+        w->was_assigned = false;
+}
+
 /* Promises: no secret is logged; planning comes to an end. */
 void checks_logged(Sim *s, int level, const char *text) {
         if (keys_are_in(s->keys, text))
