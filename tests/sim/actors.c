@@ -252,8 +252,7 @@ static void forget(Sim *s, Random *r) {
         ret = manager_forget(m->manager, name);
         core_leave();
         trace(s, "operator: %u: is forgotten: %d", k, ret);
-        if (ret >= 0)
-                checks_forgotten(s, k);
+        checks_forgotten(s, k);
         m->confs[k].is_there = true;
         machine_reload(m);
 }

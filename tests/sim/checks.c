@@ -518,12 +518,15 @@ void checks_removed(Sim *s, const Identity *i) {
 
         w->was_assigned = false;
         w->promised_usec = 0;
+        if (s->checks->is_disk_excused)
+                w->told_until_usec = w->earliest_usec = 0;
 }
 
 void checks_forgotten(Sim *s, unsigned k) {
         Watch *w = watch_of(s, k);
 
         w->told_until_usec = w->earliest_usec = 0;
+        w->n_polls = 0;
         w->was_assigned = false;
 }
 
