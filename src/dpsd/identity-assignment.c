@@ -131,33 +131,32 @@ void announcement_done(Announcement *a) {
         *a = (Announcement){ 0 };
 }
 
-static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
-        const Assignment *a;
-        Identity *i = userdata;
-        Announcement *n = &i->announcement;
+/* What is to be told of it. Where something waits to be told already, both are told as one. */
+static void note_news(Announcement *n, const Assignment *before, const Assignment *a) {
+        bool moved = before && assignment_has_moved(a, before);
 
-        a = identity_assignment(i);
+        if (n->state == ANNOUNCEMENT_NONE || n->state == ANNOUNCEMENT_RENEWED)
+                n->state = !before ? ANNOUNCEMENT_FIRST : moved ? ANNOUNCEMENT_MOVED : ANNOUNCEMENT_RENEWED;
+        if (n->state == ANNOUNCEMENT_MOVED && moved && !n->old_hub) {
+                n->old_hub = strdup(before->hub);
+                n->old_device_id = strdup(before->device_id);
+        }
+}
+
+static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
+        Identity *i = userdata;
+
         i->outputs = OUTPUTS_STALE;
         i->signing = credential_query_free(i->signing);
         if (i->folder == FOLDER_REFUSED) {
                 i->folder = FOLDER_UNPREPARED;
                 retry_done(&i->publishing);
         }
-        if (is_answer) {
-                /* Where one waits to be told already, they are told as one. */
-                if (n->state == ANNOUNCEMENT_NONE || n->state == ANNOUNCEMENT_RENEWED)
-                        n->state = !before                           ? ANNOUNCEMENT_FIRST
-                                   : assignment_has_moved(a, before) ? ANNOUNCEMENT_MOVED
-                                                                     : ANNOUNCEMENT_RENEWED;
-                if (n->state == ANNOUNCEMENT_MOVED && !n->old_hub && before) {
-                        n->old_hub = strdup(before->hub);
-                        n->old_device_id = strdup(before->device_id);
-                }
-                jobs_join(&n->jobs, jobs);
-                if (i->keeper.record->error.id == DPS_ERROR_NONE)
-                        i->logged_error = DPS_ERROR_NONE;
-        } else
-                jobs_join(&n->jobs, jobs);
+        if (is_answer)
+                note_news(&i->announcement, before, identity_assignment(i));
+        if (is_answer && i->keeper.record->error.id == DPS_ERROR_NONE)
+                i->logged_error = DPS_ERROR_NONE;
+        jobs_join(&i->announcement.jobs, jobs);
         identity_advance(i);
 }
 
@@ -209,8 +208,7 @@ static void on_disk(int r, bool is_news, void *userdata) {
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
                                    "%s; serving from memory, and trying again. A reboot before that goes "
-                                   "back to what the "
-                                   "disk has",
+                                   "back to what the disk has",
                                    i->keeper.record->error.message);
 }
 

@@ -15,8 +15,7 @@ static void tell_of_group(Identity *i, const char *group, const char *error) {
         if (i->core->observer->group_failed(group, error, i->core->observer_userdata))
                 identity_log(i, LOG_WARNING,
                              "its files, as all with Group=%s, are for the daemon's own group only, since "
-                             "%s, or change "
-                             "Group=",
+                             "%s, or change Group=",
                              group, error);
 }
 

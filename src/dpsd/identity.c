@@ -131,6 +131,14 @@ void identity_look_again(Identity *i) {
         identity_advance(i);
 }
 
+/* Jobs whose registration was answered, and that wait for the assignment to count and to be published. */
+static void end_saved_jobs(Identity *i, const char *why) {
+        identity_end_jobs(i, i->keeper.jobs, false, why);
+        i->keeper.jobs = (Jobs){ 0 };
+        identity_end_jobs(i, i->announcement.jobs, false, why);
+        i->announcement.jobs = (Jobs){ 0 };
+}
+
 static void drop_assignment(Identity *i) {
         const Assignment *a = keeper_newest(&i->keeper);
 
@@ -138,8 +146,8 @@ static void drop_assignment(Identity *i) {
                      "the registration id is %s now, and was %s: the assignment to %s was another device's "
                      "and is dropped",
                      i->configuration.settings->registration_id, a->registration_id, a->hub);
-        identity_end_jobs(i, i->keeper.jobs, false, "the registration id has changed");
-        i->keeper.jobs = (Jobs){ 0 };
+        end_saved_jobs(i, "the registration id has changed");
+        announcement_done(&i->announcement);
         keeper_drop(&i->keeper);
         (void) outputs_clear(i->core->outputs, i->name);
         i->outputs = OUTPUTS_STALE;
@@ -384,17 +392,10 @@ int identity_load(Identity *i) {
         return 0;
 }
 
-static void end_all_jobs(Identity *i, const char *why) {
-        identity_end_jobs(i, client_take_jobs(i->client), false, why);
-        identity_end_jobs(i, i->keeper.jobs, false, why);
-        i->keeper.jobs = (Jobs){ 0 };
-        identity_end_jobs(i, i->announcement.jobs, false, why);
-        i->announcement.jobs = (Jobs){ 0 };
-}
-
 void identity_retire(Identity *i) {
         i->advance = ADVANCE_NOW;
-        end_all_jobs(i, "its configuration was removed");
+        identity_end_jobs(i, client_take_jobs(i->client), false, "its configuration was removed");
+        end_saved_jobs(i, "its configuration was removed");
         identity_remember_wait(i);
         client_cancel(i->client);
         keeper_save(&i->keeper);
