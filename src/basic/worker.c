@@ -26,7 +26,7 @@ static const struct {
         [WORK_DISK] = { 1, 128U * 1024 },
         [WORK_NAMES] = { 16, 512U * 1024 },
         [WORK_KEYS] = { 4, 512U * 1024 },
-        [WORK_GROUPS] = { 1, 512U * 1024 },
+        [WORK_GROUPS] = { 4, 512U * 1024 },
 };
 
 typedef struct Pool Pool;

@@ -25,7 +25,7 @@ typedef enum WorkQueue {
         WORK_DISK, /* one at a time, so that what is written later ends later; always finished, also at exit */
         WORK_NAMES, /* names to addresses; several at a time */
         WORK_KEYS, /* keys and certificates, and the files of an identity's configuration; several at a time */
-        WORK_GROUPS, /* the system's database of groups; one at a time */
+        WORK_GROUPS, /* the system's database of groups; several at a time, since some groups are on a server */
         _WORK_QUEUE_MAX,
 } WorkQueue;
 

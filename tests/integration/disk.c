@@ -7,6 +7,8 @@
  * in $STATE_DIRECTORY unless WHAT is "kill". A write that fails has written half of its data.
  */
 
+#include "calls.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -71,6 +73,7 @@ static bool strike(void) {
 #pragma GCC visibility push(default)
 
 int fsync(int fd) {
+        call_on_file_begins("fsync", fd);
         return is_due("fsync", fd) && strike() ? -1 : (int) syscall(SYS_fsync, fd);
 }
 

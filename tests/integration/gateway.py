@@ -277,7 +277,10 @@ class Gateway(Program):
     def files(self, name="gateway"):
         """The files for programs, by name."""
         directory = self.run / name
-        return {path.name: path.read_text() for path in sorted(directory.iterdir())} if directory.exists() else {}
+        if not directory.exists():
+            return {}
+        # A name that begins with ".#" is a file in the making, which may be gone in the next moment.
+        return {path.name: path.read_text() for path in sorted(directory.iterdir()) if not path.name.startswith(".#")}
 
     def connection(self, name="gateway"):
         return json.loads((self.run / name / "connection.json").read_text())
@@ -294,6 +297,11 @@ class Gateway(Program):
         done = subprocess.run([program(name), *map(str, arguments)], env=clean_environment(self.directory, **environment),
                               input=text, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, **as_user)
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def begin(self, name, *arguments):
+        """Starts a program, and returns the process; its output is text."""
+        return subprocess.Popen([program(name), *map(str, arguments)], env=clean_environment(self.directory, **self.environment()),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def dpsctl(self, *arguments, **options):
         return self.execute("dpsctl", *arguments, **(self.environment() | options))

@@ -51,6 +51,38 @@ def test_a_cached_start_serves_the_same_without_asking_dps(gateway, emulator):
     assert len(emulator.requests()) == asked
 
 
+@pytest.mark.parametrize("method, shown", [("symmetric-key", "sas"), ("x509", "x509")])
+def test_what_the_hub_is_shown_is_stored_with_the_assignment(gateway, emulator, method, shown):
+    options = {"method": "x509", "attestation": enroll_x509(emulator)} if method == "x509" else {}
+    assert assign(gateway, **options)["HubAuthentication"] == shown
+    assert gateway.remembered()["hubAuthentication"] == shown
+    assert gateway.connection()["auth"] == shown
+    gateway.restart()
+    assert gateway.properties("gateway")["HubAuthentication"] == shown
+
+
+@pytest.mark.parametrize("method", ["symmetric-key", "x509"])
+def test_a_record_with_a_credential_id_is_served_without_a_registration(gateway, emulator, method):
+    """An older version wrote `credentialId` (of a key: the digest of a token), and not what the hub is shown."""
+    options = {"method": "x509", "attestation": enroll_x509(emulator)} if method == "x509" else {}
+    before = assign(gateway, **options)
+    files, asked = gateway.files(), len(emulator.requests())
+    gateway.stop()
+    record = gateway.remembered()
+    del record["hubAuthentication"]
+    fingerprint = record.pop("credentialFingerprint")
+    record["credentialId"] = fingerprint if method == "x509" else "5a" * 32
+    (gateway.state / "gateway.json").write_text(json.dumps(record))
+
+    gateway.start()
+    after = gateway.wait_for(State="assigned", Healthy=True)
+    for same in ("HubAuthentication", "Generation", "AssignedHub", "DeviceId", "AssignedAt", "TokenExpiresAt"):
+        assert after[same] == before[same], same
+    assert gateway.files() == files and len(emulator.requests()) == asked
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    assert gateway.remembered()["hubAuthentication"] == before["HubAuthentication"]
+
+
 def test_a_cached_assignment_is_served_before_ready(gateway):
     assign(gateway)
     gateway.restart()  # until READY=1

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""Calls of the system that do not return: nothing but what needs their result waits for them."""
+import grp
+import os
+import time
+
+import pytest
+
+from calls import Calls
+
+ANSWER_SEC = 1  # how long an operator waits for an answer at most
+
+OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
+
+
+@pytest.fixture
+def calls(tmp_path, gateway):
+    calls = Calls(tmp_path, gateway)
+    yield calls
+    calls.release()
+
+
+def state_of(gateway, name):
+    """As `dpsctl status` shows it, which must come at once."""
+    begin = time.monotonic()
+    status = gateway.dpsctl("status", "--json=short")
+    assert time.monotonic() - begin < ANSWER_SEC, status
+    return next(identity["State"] for identity in status.json["identities"] if identity["Name"] == name)
+
+
+def assert_others_are_provisioned(gateway):
+    """`neighbour` is provisioned from nothing, and `cached` goes on being served."""
+    gateway.identity("neighbour")
+    gateway.reload()
+    gateway.wait_for("neighbour", State="assigned")
+    assert gateway.connection("neighbour")["deviceId"] == "neighbour"
+    assert gateway.properties("cached")["State"] == "assigned"
+    assert gateway.connection("cached")["deviceId"] == "cached"
+
+
+def provision_cached(gateway):
+    gateway.identity("cached")
+    gateway.start()
+    gateway.wait_for("cached", State="assigned")
+    gateway.stop()
+
+
+def test_a_group_database_that_does_not_answer_holds_up_only_its_identity(gateway, emulator, calls):
+    provision_cached(gateway)
+    gateway.identity("gateway", access={"Group": OWN_GROUP})
+    call = f"getgrnam_r {OWN_GROUP}"
+    calls.hold(call)
+    gateway.start(wait=False)
+    calls.wait_for(call)
+    emulator.wait_for_requests(1, "poll", "gateway")  # DPS does not depend on the group
+    assert_others_are_provisioned(gateway)
+    assert state_of(gateway, "gateway") == "provisioning"
+    assert gateway.files("gateway") == {}
+    assert len(calls.lines(call)) == 2  # by the start and by the reload
+
+    calls.release()
+    gateway.wait_for("gateway", State="assigned")
+    assert gateway.connection("gateway")["deviceId"] == "gateway"
+
+
+def test_a_key_that_cannot_be_read_yet_holds_up_only_its_identity(gateway, emulator, calls):
+    provision_cached(gateway)
+    gateway.identity("gateway")
+    call = f"open {gateway.credentials}/gateway.key"
+    calls.hold(call)
+    gateway.start()
+    calls.wait_for(call)
+    assert_others_are_provisioned(gateway)
+    assert state_of(gateway, "gateway") == "unprovisioned"
+    assert emulator.requests("register", "gateway") == []
+    assert len(calls.lines(call)) == 1
+
+    calls.release()
+    gateway.wait_for("gateway", State="assigned")
+
+
+def test_a_disk_that_does_not_finish_holds_up_no_answer(gateway, emulator, calls):
+    """Others are provisioned too, but their assignments count only when they are durable."""
+    provision_cached(gateway)
+    gateway.identity("gateway")
+    calls.hold(f"fsync {gateway.state}/.#gateway.json")
+    gateway.start()
+    calls.wait_for(f"fsync {gateway.state}/.#gateway.json")
+    gateway.identity("neighbour")
+    gateway.reload()
+    emulator.wait_for_requests(1, "poll", "neighbour")
+    assert [state_of(gateway, name) for name in ("cached", "gateway", "neighbour")] == ["assigned", "provisioning", "provisioning"]
+    assert gateway.connection("cached")["deviceId"] == "cached"
+    assert gateway.files("gateway") == {}
+
+    calls.release()
+    for name in ("gateway", "neighbour"):
+        gateway.wait_for(name, State="assigned", Healthy=True)
+        assert gateway.remembered(name)["deviceId"] == name
+
+
+# ---- what is asked for while an assignment is being saved ----
+
+
+@pytest.fixture
+def saving(gateway, emulator, calls):
+    """A gateway whose first assignment is being saved until calls.release()."""
+    gateway.identity()
+    call = f"fsync {gateway.state}/.#gateway.json"
+    calls.hold(call)
+    gateway.start()
+    calls.wait_for(call)
+    return gateway
+
+
+def start_reprovisioning(gateway, emulator):
+    process = gateway.begin("dpsctl", "reprovision", "gateway", "--wait")
+    emulator.wait_for_requests(2, "register")
+    return process
+
+
+def test_a_request_during_a_save_ends_with_its_own_registration(saving, emulator, calls):
+    emulator.script("gateway", "register:silent")
+    process = start_reprovisioning(saving, emulator)
+    calls.release()
+    saving.wait_for(State="assigned")
+    emulator.drop("gateway")
+    _, message = process.communicate()
+    assert process.returncode != 0 and "connection" in message
+    saving.wait_for(State="assigned", Attempts=1)
+
+
+def test_a_refusal_during_a_save_does_not_make_the_state_failed(saving, emulator, calls):
+    emulator.script("gateway", "register:401,code=401002")
+    process = start_reprovisioning(saving, emulator)
+    saving.wait_for(LastErrorId="auth")
+    assert saving.properties("gateway")["State"] == "provisioning"
+    assert process.communicate() and process.returncode != 0
+    calls.release()
+    saving.wait_for(State="assigned")
+
+
+# ---- how often a key is read ----
+
+
+def test_a_key_is_opened_once_for_a_registration_and_once_for_a_cached_start(gateway, calls):
+    """What is opened again has changed, or may have."""
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    key = f"open {gateway.credentials}/gateway.key"
+    assert len(calls.lines(key)) == 1
+
+    gateway.restart()
+    gateway.wait_for(State="assigned")
+    assert gateway.files()["token"]
+    assert len(calls.lines(key)) == 2
