@@ -137,8 +137,7 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         Announcement *n = &i->announcement;
 
         a = identity_assignment(i);
-        i->outputs = OUTPUTS_STALE;
-        i->signing = credential_query_free(i->signing);
+        identity_outputs_are_stale(i);
         if (i->folder == FOLDER_REFUSED) {
                 i->folder = FOLDER_UNPREPARED;
                 retry_done(&i->publishing);
