@@ -146,8 +146,7 @@ static void note_news(Announcement *n, const Assignment *before, const Assignmen
 static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
         Identity *i = userdata;
 
-        i->outputs = OUTPUTS_STALE;
-        i->signing = credential_query_free(i->signing);
+        identity_outputs_are_stale(i);
         if (i->folder == FOLDER_REFUSED) {
                 i->folder = FOLDER_UNPREPARED;
                 retry_done(&i->publishing);

@@ -59,6 +59,8 @@ void announcement_done(Announcement *a);
 
 /* identity-publish.c */
 void identity_prepare_folder(Identity *i);
+/* What stands there is not what should; a token that is being signed for it comes too late. */
+void identity_outputs_are_stale(Identity *i);
 void identity_publish(Identity *i, const Facts *f);
 void identity_warn_of_expiry(Identity *i);
 void identity_set_disk_error(Identity *i, const char *what, int r);

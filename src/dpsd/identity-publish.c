@@ -101,6 +101,11 @@ static void publish_with(Identity *i, const Credential *credential, const char *
                   credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
 }
 
+void identity_outputs_are_stale(Identity *i) {
+        i->outputs = OUTPUTS_STALE;
+        i->signing = credential_query_free(i->signing);
+}
+
 static void on_signed(char *token, const DpsError *error, void *userdata) {
         _cleanup_(erase_and_freep) char *owned = token;
         Identity *i = userdata;

@@ -81,7 +81,7 @@ static void take_settings(Identity *i, Resolution resolution) {
         care_done(&i->for_hub);
         identity_watch_files(i);
         i->folder = FOLDER_UNPREPARED;
-        i->outputs = OUTPUTS_STALE; /* group, key sharing … may be others */
+        identity_outputs_are_stale(i); /* group, key sharing … may be others */
         i->core->observer->device_changed(i, i->core->observer_userdata);
 }
 
@@ -150,7 +150,7 @@ static void drop_assignment(Identity *i) {
         announcement_done(&i->announcement);
         keeper_drop(&i->keeper);
         (void) outputs_clear(i->core->outputs, i->name);
-        i->outputs = OUTPUTS_STALE;
+        identity_outputs_are_stale(i);
         i->proven[0] = 0;
         i->method = _METHOD_MAX;
         i->certificate_expires_at_usec = 0;

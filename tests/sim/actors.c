@@ -607,8 +607,23 @@ static const struct {
         { "window", window, 2000 },
 };
 
-const char *deed_name(size_t number) {
-        return kinds[number / DEEDS_PER_ACTOR % ELEMENTSOF(kinds)].name;
+void deed_format(size_t number, char ret[static 32]) {
+        (void) snprintf(ret, 32, "%s.%zu", kinds[number / DEEDS_PER_ACTOR].name, number % DEEDS_PER_ACTOR);
+}
+
+int deed_parse(const char **text, size_t *ret) {
+        for (unsigned k = 0; k < ELEMENTSOF(kinds); k++) {
+                const char *p = *text;
+                uint64_t n;
+
+                if (!scan_literal(&p, kinds[k].name) || !scan_literal(&p, ".") || scan_u64(&p, &n) < 0 ||
+                    n >= DEEDS_PER_ACTOR)
+                        continue;
+                *text = p;
+                *ret = k * DEEDS_PER_ACTOR + n;
+                return 0;
+        }
+        return -EINVAL;
 }
 
 static void plan_next(Actor *a);

@@ -14,5 +14,8 @@ Actors *actors_new(Sim *s);
 Actors *actors_free(Actors *a);
 /* Nobody does anything any more, and all that was disturbed is as it was. */
 void actors_end(Sim *s);
-const char *deed_name(size_t number);
+/* "kill.17": the 18th time that somebody does this. */
+void deed_format(size_t number, char ret[static 32]);
+/* Moves *text past it. -EINVAL. */
+int deed_parse(const char **text, size_t *ret);
 unsigned actors_n_calls(const Sim *s);

@@ -636,16 +636,16 @@ void checks_settled(Sim *s) {
 }
 
 uint64_t checks_idle_until(Sim *s) {
-        uint64_t until = USEC_INFINITY;
+        uint64_t until = USEC_INFINITY, due;
 
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
 
-                if (i &&
-                    (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
+                if (!i || client_state(i->client) != CLIENT_IDLE ||
+                    keeper_saving(&i->keeper) != SAVING_NOTHING || !identity_assignment(i))
                         return s->now_usec;
-                if (i)
-                        until = MIN(until, sim_time(s, i->plan.wake_usec));
+                due = world_boottime_of(s->machine->world, identity_assignment(i)->renew_at_usec);
+                until = MIN(until, sim_time(s, due));
         }
         return until;
 }

@@ -73,7 +73,7 @@ void checks_id_changed(Sim *s, unsigned k);
 /* ---- the end ---- */
 /* All that was disturbed is mended, and enough time has passed. */
 void checks_settled(Sim *s);
-/* When the first identity plans to wake. */
+/* When the first token is to be renewed: nothing else is due while all are assigned. */
 uint64_t checks_idle_until(Sim *s);
 /* The runtime folder cannot be written, or the state not be read: what was known may be forgotten over a restart. */
 void checks_excuse_disk(Sim *s, bool on);

@@ -20,7 +20,7 @@ static uint64_t arg_seeds = 100, arg_from = 1, arg_seconds;
 static unsigned arg_days = 40, arg_identities = 4;
 static bool arg_trace, arg_hash, arg_is_brief;
 static const char *arg_results;
-static const char *arg_only; /* the deeds that are done, as a failing run names them */
+static const char *arg_only; /* what is done, as a failing run names it */
 
 static int help(void) {
         printf("dps-sim [OPTION...]\n"
@@ -32,7 +32,7 @@ static int help(void) {
                "     --seconds=T     Begin no more of them after T seconds\n"
                "     --days=D        Days with disturbances; as many quiet ones follow (default 40)\n"
                "     --identities=K  At most %d (default 4)\n"
-               "     --only=LIST     Of all that happens only what has these numbers; \"none\": nothing\n"
+               "     --only=LIST     Of all that happens only this (kill.17,disk.3); \"none\": nothing\n"
                "     --trace         Print all that happens\n"
                "     --results=FILE  Write a line for each promise: passed or failed, a tab, its name\n"
                "     --hash          Print for each seed a number that stands for its trace\n"
@@ -154,17 +154,21 @@ static double seconds_since(const struct timespec *start) {
         return (double) (now.tv_sec - start->tv_sec) + (double) (now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
-static void keep_only(const char *list, bool left_out[static DEEDS_MAX]) {
-        uint64_t number;
+static int keep_only(const char *list, bool left_out[static DEEDS_MAX]) {
+        size_t number;
 
         for (size_t k = 0; k < DEEDS_MAX; k++)
                 left_out[k] = true;
-        while (scan_u64(&list, &number) >= 0) {
-                if (number < DEEDS_MAX)
-                        left_out[number] = false;
-                if (!scan_literal(&list, ","))
-                        break;
-        }
+        if (streq(list, "none"))
+                return 0;
+        do {
+                if (deed_parse(&list, &number) < 0) {
+                        fprintf(stderr, "dps-sim: --only=: nobody does this: %s\n", list);
+                        return -1;
+                }
+                left_out[number] = false;
+        } while (scan_literal(&list, ","));
+        return 0;
 }
 
 /* How to run it again, and its trace. */
@@ -178,8 +182,12 @@ static void tell_finding(SimOptions *o, bool left_out[static DEEDS_MAX], Outcome
                 sim_shrink(o, left_out, outcome);
         printf("run it again: dps-sim --from=%" PRIu64 " --seeds=1 --days=%u --identities=%u --trace --only=",
                o->seed, o->days, o->n_identities);
-        for (size_t k = 0; k < outcome->n_deeds; k++)
-                printf("%s%zu", k > 0 ? "," : "", outcome->deeds[k].number);
+        for (size_t k = 0; k < outcome->n_deeds; k++) {
+                char name[32];
+
+                deed_format(outcome->deeds[k].number, name);
+                printf("%s%s", k > 0 ? "," : "", name);
+        }
         printf("%s\n", outcome->n_deeds > 0 ? "" : "none");
         o->is_traced = true;
         o->trace = stdout;
@@ -198,8 +206,8 @@ static bool run_seed(uint64_t seed, const char *directory, uint64_t *simulated_u
                          .left_out = left_out };
 
         memset(left_out, 0, sizeof(left_out));
-        if (arg_only)
-                keep_only(arg_only, left_out);
+        if (arg_only && keep_only(arg_only, left_out) < 0)
+                exit(2);
         sim_run(&o, &outcome);
         *simulated_usec += outcome.simulated_usec;
         if (arg_hash)
