@@ -52,36 +52,36 @@ static char *message_text(const char *file, unsigned line, const char *format, v
 void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
                      const char *format, ...) {
         _cleanup_(freep) char *text = NULL;
-        ConfRemark *grown;
+        ConfMessage *grown;
         va_list arguments;
 
         va_start(arguments, format);
         text = message_text(file, line, format, arguments);
         va_end(arguments);
 
-        grown = text ? reallocarray(report->remarks, report->n_remarks + 1, sizeof(ConfRemark)) : NULL;
+        grown = text ? reallocarray(report->messages, report->n_messages + 1, sizeof(ConfMessage)) : NULL;
         if (!grown) {
                 report->has_errors = report->is_incomplete = true;
                 return;
         }
 
-        grown[report->n_remarks++] = (ConfRemark){ severity, TAKE_PTR(text) };
-        report->remarks = grown;
+        grown[report->n_messages++] = (ConfMessage){ severity, TAKE_PTR(text) };
+        report->messages = grown;
         if (severity == CONF_ERROR)
                 report->has_errors = true;
 }
 
 void conf_report_done(ConfReport *report) {
-        for (size_t i = 0; i < report->n_remarks; i++)
-                free(report->remarks[i].text);
-        free(report->remarks);
+        for (size_t i = 0; i < report->n_messages; i++)
+                free(report->messages[i].text);
+        free(report->messages);
         *report = (ConfReport){ 0 };
 }
 
 const char *conf_report_first_error(const ConfReport *report) {
-        for (size_t i = 0; i < report->n_remarks; i++)
-                if (report->remarks[i].severity == CONF_ERROR)
-                        return report->remarks[i].text;
+        for (size_t i = 0; i < report->n_messages; i++)
+                if (report->messages[i].severity == CONF_ERROR)
+                        return report->messages[i].text;
         return "";
 }
 

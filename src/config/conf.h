@@ -18,14 +18,14 @@ typedef enum ConfSeverity {
 } ConfSeverity;
 
 /* One fault or warning. */
-typedef struct ConfRemark {
+typedef struct ConfMessage {
         ConfSeverity severity;
         char *text; /* "/etc/dps/gateway.conf:7: …": one line, without secrets */
-} ConfRemark;
+} ConfMessage;
 
 typedef struct ConfReport {
-        ConfRemark *remarks;
-        size_t n_remarks;
+        ConfMessage *messages;
+        size_t n_messages;
         bool has_errors;
         bool is_incomplete; /* a text is missing because memory ran out; counts as an error */
 } ConfReport;

@@ -304,3 +304,8 @@ char *key_quote(const Key *k, const char *value) {
                         *p = '\'';
         return shown;
 }
+
+int place_set(Place *place, const char *file, unsigned line) {
+        *place = (Place){ .file = strdup(file), .line = line };
+        return place->file ? 0 : -ENOMEM;
+}

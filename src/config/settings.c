@@ -63,11 +63,6 @@ static int settings_new(const char *name, Settings **ret) {
         return 0;
 }
 
-int place_set(Place *place, const char *file, unsigned line) {
-        *place = (Place){ .file = strdup(file), .line = line };
-        return place->file ? 0 : -ENOMEM;
-}
-
 static int set_places(Reading *reading) {
         const struct {
                 Place *place;

@@ -11,7 +11,6 @@
 
 #include "basic/cleanup.h"
 #include "basic/contract.h"
-#include "dpsctl/options.h"
 
 #define IDENTITY_TYPE_s char *
 #define IDENTITY_TYPE_b bool
@@ -49,30 +48,11 @@ int identity_copy(const Identity *i, Identity *ret);
 int identity_read(Identity *i, sd_bus_message *m);
 /* The keys are the names of the properties. NULL: out of memory. */
 json_object *identity_to_json(const Identity *i);
+/* Gives masks to the private values of an identity (dpsctl/redact.h), and leaves the identity as it is. */
+int identity_make_masks(const Identity *i);
+/* Replaces private values by their masks, also where they stand in its texts. */
+int identity_redact(Identity *i);
 
 static inline bool identity_is(const Identity *i, const char *state) {
         return strcmp(i->state, state) == 0;
 }
-
-typedef struct IdentityList {
-        Identity *items; /* sorted by name */
-        size_t n;
-} IdentityList;
-
-void identity_list_done(IdentityList *l);
-Identity *identity_list_find(const IdentityList *l, const char *path);
-Identity *identity_list_find_name(const IdentityList *l, const char *name);
-/* Appends an identity; the list is not sorted then. NULL: out of memory. */
-Identity *identity_list_add(IdentityList *l, const char *path);
-/* Moves an identity from the list to `ret`. False: it is not in the list. */
-bool identity_list_take(IdentityList *l, const char *path, Identity *ret);
-void identity_list_sort(IdentityList *l);
-/* Reads the interfaces of one object, an a{sa{sv}}. An object that is not an identity is skipped. */
-int identity_list_read_object(IdentityList *l, const char *path, sd_bus_message *m);
-/* Reads the answer of GetManagedObjects. */
-int identity_list_read(IdentityList *l, sd_bus_message *m);
-/* Asks the daemon for the identities that the command line names, or for all; with --redact they come redacted. Gives 0,
- * or an exit code after it has said why. */
-int identity_list_fetch(IdentityList *l, sd_bus *bus, const Options *o);
-/* {"version":1,"identities":[…]} */
-json_object *identity_list_to_json(const IdentityList *l);

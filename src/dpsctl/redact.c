@@ -172,63 +172,6 @@ int redact_json(json_object *o) {
         return json_c_visit(o, 0, redact_one, NULL) < 0 ? -ENOMEM : 0;
 }
 
-static bool is_masked(const Property *p) {
-        return p->type == 's' && p->privacy > PRIVACY_TEXT;
-}
-
-int redact_learn(const Identity *i) {
-        const Property *p;
-
-        for (size_t k = 0; (p = property_at(k)); k++)
-                if (is_masked(p) && !redact_value(p->privacy, property_text(p, i)))
-                        return -ENOMEM;
-        return 0;
-}
-
-static int mask_values(Identity *i) {
-        const Property *p;
-
-        for (size_t k = 0; (p = property_at(k)); k++) {
-                const char *mask = is_masked(p) ? redact_value(p->privacy, property_text(p, i)) : NULL;
-
-                if (is_masked(p) && (!mask || property_set_text(p, i, mask) < 0))
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-static int mask_texts(Identity *i) {
-        const Property *p;
-
-        for (size_t k = 0; (p = property_at(k)); k++) {
-                _cleanup_(freep) char *text = NULL;
-
-                if (p->type != 's' || p->privacy != PRIVACY_TEXT)
-                        continue;
-                text = redact_text(property_text(p, i));
-                if (!text || property_set_text(p, i, text) < 0)
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-int redact_identity(Identity *i) {
-        int r = mask_values(i);
-
-        return r < 0 ? r : mask_texts(i);
-}
-
-/* All values before the texts: the error of one identity may name another one. */
-int redact_list(IdentityList *l) {
-        int r = 0;
-
-        for (size_t k = 0; r >= 0 && k < l->n; k++)
-                r = mask_values(&l->items[k]);
-        for (size_t k = 0; r >= 0 && k < l->n; k++)
-                r = mask_texts(&l->items[k]);
-        return r;
-}
-
 void redact_forget(void) {
         for (size_t k = 0; k < masks.n; k++) {
                 free(masks.items[k].value);

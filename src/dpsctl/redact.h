@@ -4,7 +4,9 @@
 /* --redact: output for a forum post. A private value has the same mask ("id-2") all through one run of dpsctl, so that one
  * still sees what belongs together. A mask tells nothing about the value. */
 
-#include "dpsctl/identity.h"
+#include <json-c/json.h>
+
+#include "basic/contract.h"
 
 /* From here on, redact_text() also masks what a message marks as private. */
 void redact_begin(void);
@@ -15,9 +17,4 @@ const char *redact_value(Privacy privacy, const char *value);
 char *redact_text(const char *text);
 /* The same for each text in an object or an array. */
 int redact_json(json_object *o);
-
-/* Gives masks to the values of an identity, and leaves the identity as it is. */
-int redact_learn(const Identity *i);
-int redact_identity(Identity *i);
-int redact_list(IdentityList *l);
 void redact_forget(void);

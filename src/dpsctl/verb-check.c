@@ -32,10 +32,10 @@ static int become_daemon(void) {
 }
 
 static void add_faults(Checks *c, const char *name, const ConfReport *report) {
-        for (size_t k = 0; k < report->n_remarks; k++)
+        for (size_t k = 0; k < report->n_messages; k++)
                 checks_add(c, name, "configuration",
-                           report->remarks[k].severity == CONF_ERROR ? CHECK_FAILURE : CHECK_WARNING, "%s",
-                           report->remarks[k].text);
+                           report->messages[k].severity == CONF_ERROR ? CHECK_FAILURE : CHECK_WARNING, "%s",
+                           report->messages[k].text);
 }
 
 /* Reads NAME.conf and expands its settings. `ret_settings` is NULL if they have errors. */
@@ -56,7 +56,7 @@ static void check_identity(Checks *c, char *const *directories, const Conf *defa
                 checks_add(c, name, "configuration", CHECK_FAILURE, "%s.conf: %s", name, strerror(-r));
         if (r < 0 || report.has_errors)
                 return;
-        if (report.n_remarks == 0)
+        if (report.n_messages == 0)
                 checks_add(c, name, "configuration", CHECK_OK, "%s has no errors", conf->files[0]);
 
         r = settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason);

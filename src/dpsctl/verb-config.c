@@ -20,8 +20,8 @@
 /* --- faults ---------------------------------------------------------------------------------------------------- */
 
 static void print_faults(const ConfReport *report, FILE *f) {
-        for (size_t k = 0; k < report->n_remarks; k++) {
-                const ConfRemark *fault = &report->remarks[k];
+        for (size_t k = 0; k < report->n_messages; k++) {
+                const ConfMessage *fault = &report->messages[k];
                 _cleanup_(freep) char *text = redact_text(fault->text);
                 bool is_error = fault->severity == CONF_ERROR;
 
@@ -33,10 +33,10 @@ static void print_faults(const ConfReport *report, FILE *f) {
 static int faults_to_json(const ConfReport *report, const Options *o) {
         json_object *rows = json_object_new_array();
 
-        for (size_t k = 0; k < report->n_remarks; k++)
+        for (size_t k = 0; k < report->n_messages; k++)
                 json_append(&rows, json_pack("ss", "Severity",
-                                             report->remarks[k].severity == CONF_ERROR ? "error" : "warning",
-                                             "Text", report->remarks[k].text));
+                                             report->messages[k].severity == CONF_ERROR ? "error" : "warning",
+                                             "Text", report->messages[k].text));
         return output_json(o, json_document("remarks", rows));
 }
 
@@ -192,7 +192,7 @@ int verb_verify_config(const Options *o) {
         else {
                 r = 0;
                 print_faults(&report, stdout);
-                if (report.n_remarks == 0 && !o->quiet)
+                if (report.n_messages == 0 && !o->quiet)
                         printf("The configuration has no errors.\n");
         }
         return r != 0 ? r : report.has_errors ? EXIT_FAILED : EXIT_DONE;

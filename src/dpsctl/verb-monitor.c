@@ -8,7 +8,6 @@
 #include "basic/times.h"
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
-#include "dpsctl/redact.h"
 #include "dpsctl/watch.h"
 #include "dpsctl/when.h"
 
@@ -127,7 +126,7 @@ static int copy_for_show(const Options *o, const Identity *i, Identity *ret) {
         int r = identity_copy(i, ret);
 
         if (r >= 0 && o->redact)
-                r = redact_identity(ret);
+                r = identity_redact(ret);
         return r;
 }
 

@@ -84,7 +84,7 @@ static int ask(Jobs *jobs, sd_bus *bus, const Identity *i) {
 /* If one is refused, the others are requested all the same, except that nobody is asked for a password again and again. */
 static void ask_all(Jobs *jobs, sd_bus *bus, const IdentityList *l, const Options *o) {
         for (size_t k = 0; o->redact && k < l->n; k++)
-                (void) redact_learn(&l->items[k]);
+                (void) identity_make_masks(&l->items[k]);
         for (size_t k = 0; k < l->n; k++) {
                 int code;
 
@@ -125,7 +125,7 @@ static void tell_assigned(const Watch *w, const Job *job) {
 
         if (!i || w->options->quiet || w->options->json != JSON_OFF || identity_copy(i, &shown) < 0)
                 return;
-        if (!w->options->redact || redact_identity(&shown) >= 0)
+        if (!w->options->redact || identity_redact(&shown) >= 0)
                 printf("%s: assigned to %s as %s\n", job->name, shown.assigned_hub, shown.device_id);
         identity_done(&shown);
 }

@@ -6,7 +6,6 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsctl/output.h"
-#include "dpsctl/redact.h"
 #include "dpsctl/watch.h"
 #include "dpsctl/when.h"
 
@@ -93,7 +92,7 @@ static void finish(Watch *w, int code) {
         int r = 0;
 
         drop_others(w);
-        if (o->redact && redact_list(&w->list) < 0)
+        if (o->redact && identity_list_redact(&w->list) < 0)
                 r = fail_memory();
         else if (o->json != JSON_OFF)
                 r = output_json(o, identity_list_to_json(&w->list));

@@ -3,7 +3,7 @@
 
 /* One function for each verb. It gives the exit code, after it has said what went wrong. */
 
-#include "dpsctl/identity.h"
+#include "dpsctl/identity-list.h"
 #include "dpsctl/options.h"
 #include "dpsctl/say.h"
 

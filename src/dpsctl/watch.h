@@ -6,7 +6,7 @@
 
 #include <systemd/sd-event.h>
 
-#include "dpsctl/identity.h"
+#include "dpsctl/identity-list.h"
 
 typedef struct Watch Watch;
 

@@ -2,7 +2,9 @@
 #pragma once
 
 /*
- * What the files of an identity share; everybody else includes identity.h. They are one module, and call each other.
+ * What the files of an identity share; everybody else includes identity.h. They are one module.
+ *
+ * May call each other:
  *
  *      identity.c                its configuration, its plan, its beginning and end
  *      identity-credential.c     credentials: looked at, loaded, wiped

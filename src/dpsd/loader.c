@@ -7,26 +7,26 @@
 #include "dpsd/log.h"
 
 static void log_report(const ConfReport *report, const char *identity) {
-        for (size_t k = 0; k < report->n_remarks; k++)
-                log_message(report->remarks[k].severity == CONF_ERROR ? LOG_ERR : LOG_WARNING,
-                            &(LogFields){ .identity = identity }, "%s", report->remarks[k].text);
+        for (size_t k = 0; k < report->n_messages; k++)
+                log_message(report->messages[k].severity == CONF_ERROR ? LOG_ERR : LOG_WARNING,
+                            &(LogFields){ .identity = identity }, "%s", report->messages[k].text);
 }
 
-/* Moves the remarks of one identity to those of all; without memory the verdict is kept, and the words are lost. */
+/* Moves the messages of one identity to those of all; without memory the verdict is kept, and the words are lost. */
 static void gather_report(ConfReport *all, ConfReport *one) {
-        ConfRemark *remarks;
+        ConfMessage *messages;
 
         all->has_errors = all->has_errors || one->has_errors;
-        if (one->n_remarks == 0) /* to resize to nothing would be to free */
+        if (one->n_messages == 0) /* to resize to nothing would be to free */
                 return;
-        remarks = reallocarray(all->remarks, all->n_remarks + one->n_remarks, sizeof(*remarks));
-        if (!remarks)
+        messages = reallocarray(all->messages, all->n_messages + one->n_messages, sizeof(*messages));
+        if (!messages)
                 return;
 
-        memcpy(remarks + all->n_remarks, one->remarks, one->n_remarks * sizeof(*remarks));
-        all->remarks = remarks;
-        all->n_remarks += one->n_remarks;
-        free(one->remarks);
+        memcpy(messages + all->n_messages, one->messages, one->n_messages * sizeof(*messages));
+        all->messages = messages;
+        all->n_messages += one->n_messages;
+        free(one->messages);
         *one = (ConfReport){ 0 };
 }
 

@@ -115,9 +115,9 @@ static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
         f = open_memstream(&text, &size);
         if (!f)
                 return -ENOMEM;
-        for (size_t k = 0; k < report->n_remarks; k++)
-                if (report->remarks[k].severity == CONF_ERROR)
-                        fprintf(f, "%s%s", ftell(f) > 0 ? "\n" : "", report->remarks[k].text);
+        for (size_t k = 0; k < report->n_messages; k++)
+                if (report->messages[k].severity == CONF_ERROR)
+                        fprintf(f, "%s%s", ftell(f) > 0 ? "\n" : "", report->messages[k].text);
         if (fclose(f) != 0 || !text)
                 return -ENOMEM;
 

@@ -352,12 +352,17 @@ static bool saves_first_assignment(const Facts *f) {
         return f->is_durable ? !f->is_announced : f->saving == SAVING_ANSWER;
 }
 
+/* The clock is right, and the token that had to wait for it is on its way. */
+static bool token_follows(const Facts *f) {
+        return f->is_durable && f->has_token && f->outputs == OUTPUTS_BARE && f->for_hub != CREDENTIAL_FAILED;
+}
+
 static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
         if (saves_first_assignment(f))
                 return WAITING_NOTHING;
         if (error_at_home(f) != DPS_ERROR_NONE)
                 return waiting_from_error(error_at_home(f));
-        if (clock_hinders_attempt(f, reason) || (f->is_durable && clock_hinders_token(f)))
+        if (clock_hinders_attempt(f, reason) || (f->is_durable && clock_hinders_token(f)) || token_follows(f))
                 return WAITING_CLOCK;
         if (f->client == CLIENT_BETWEEN)
                 return waiting_between_attempts(f);

@@ -49,9 +49,9 @@ static void write_files(const uint8_t *data, size_t size) {
 static void check_report(const ConfReport *report) {
         bool has_errors = false;
 
-        for (size_t i = 0; i < report->n_remarks; i++) {
-                PROMISE(*report->remarks[i].text && is_one_line(report->remarks[i].text));
-                has_errors = has_errors || report->remarks[i].severity == CONF_ERROR;
+        for (size_t i = 0; i < report->n_messages; i++) {
+                PROMISE(*report->messages[i].text && is_one_line(report->messages[i].text));
+                has_errors = has_errors || report->messages[i].severity == CONF_ERROR;
         }
         PROMISE(has_errors == report->has_errors);
 }

@@ -277,7 +277,10 @@ class Gateway(Program):
     def files(self, name="gateway"):
         """The files for programs, by name."""
         directory = self.run / name
-        return {path.name: path.read_text() for path in sorted(directory.iterdir())} if directory.exists() else {}
+        if not directory.exists():
+            return {}
+        # A name that begins with ".#" is a file in the making, which may be gone in the next moment.
+        return {path.name: path.read_text() for path in sorted(directory.iterdir()) if not path.name.startswith(".#")}
 
     def connection(self, name="gateway"):
         return json.loads((self.run / name / "connection.json").read_text())

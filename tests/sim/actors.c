@@ -39,7 +39,7 @@ typedef enum Lasting {
         LASTING_THROTTLE,
         LASTING_SLOW,
         LASTING_CLOCK,
-        LASTING_GROUP,
+        LASTING_CHIP,
         _LASTING_MAX,
 } Lasting;
 
@@ -257,6 +257,12 @@ static void conf_retire(Sim *s, Random *r) {
         machine_reload(s->machine);
 }
 
+static void window(Sim *s, Random *r) {
+        s->machine->max_attempts = random_chance(r, 50) ? 1 + (unsigned) random_below(r, 3) : 50;
+        trace(s, "operator: MaxAttempts=%u", s->machine->max_attempts);
+        machine_reload(s->machine);
+}
+
 static void reload(Sim *s, Random *r) {
         trace(s, "operator: reloads");
         machine_reload(s->machine);
@@ -468,6 +474,25 @@ static void key(Sim *s, Random *r) {
         machine_key_changed(s->machine, k);
 }
 
+static bool has_chip(const Sim *s) {
+        return s->options.seed % 3 == 0;
+}
+
+static void end_chip(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_CHIP] = NULL;
+        trace(s, "key: the chip is there");
+        keys_set_chip(s->keys, has_chip(s), false);
+}
+
+static void chip(Sim *s, Random *r) {
+        if (!has_chip(s))
+                return;
+        trace(s, "key: the chip is gone");
+        keys_set_chip(s->keys, true, true);
+        lasting(s, LASTING_CHIP, random_wait_usec(r, random_chance(r, 50) ? USEC_PER_MINUTE : USEC_PER_HOUR),
+                end_chip);
+}
+
 /* ---- the daemon and the machine ---- */
 
 static void restart(Sim *s, Random *r) {
@@ -537,6 +562,8 @@ static const struct {
         { "kill", kill_daemon, 1000 },
         { "power", power, 1500 },
         { "memory", memory, 800 },
+        { "chip", chip, 1200 },
+        { "window", window, 2000 },
 };
 
 const char *deed_name(size_t number) {
@@ -575,6 +602,7 @@ Actors *actors_new(Sim *s) {
         Actors *a = sim_alloc(sizeof(*a));
 
         s->actors = a;
+        keys_set_chip(s->keys, has_chip(s), false);
         a->actors = sim_alloc(ELEMENTSOF(kinds) * sizeof(*a->actors));
         for (unsigned k = 0; k < ELEMENTSOF(kinds); k++) {
                 Random random = random_of(s->options.seed, kinds[k].name, UINT64_MAX);
@@ -626,6 +654,7 @@ void actors_end(Sim *s) {
                 keys_put(s->keys, k, KEY_FILE_GOOD);
                 machine_key_changed(m, k);
         }
+        keys_set_chip(s->keys, has_chip(s), false);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

@@ -287,7 +287,8 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                       identity_state_to_string(i->state), identity_state_to_string(p->state));
         if (is_in_flight && p->next_attempt_realtime_usec != 0)
                 found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
-        if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 && i->for_dps.state != CREDENTIAL_LOADING &&
+        if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 &&
+            i->for_dps.state != CREDENTIAL_LOADING &&
             p->next_attempt_realtime_usec + LATE_USEC < machine_realtime_usec(s->machine))
                 found(s, "NextAttemptAt is not in the past", "identity %u: by %" PRIu64 " s", k,
                       (machine_realtime_usec(s->machine) - p->next_attempt_realtime_usec) / USEC_PER_SEC);
@@ -627,7 +628,8 @@ uint64_t checks_idle_until(Sim *s) {
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
 
-                if (i && (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
+                if (i &&
+                    (client_state(i->client) != CLIENT_IDLE || keeper_saving(&i->keeper) != SAVING_NOTHING))
                         return s->now_usec;
                 if (i)
                         until = MIN(until, sim_time(s, i->plan.wake_usec));

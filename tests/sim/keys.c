@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "keys.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "credential/credential-class.h"
 #include "memory.h"
 
 struct Keys {
@@ -75,10 +77,46 @@ bool keys_are_in(const Keys *keys, const char *text) {
         return strstr(text, "AbCdEfGhIjKlMnOpQrStUvWxYz");
 }
 
+/* ---- the chip ---- */
+
+static const CredentialClass *file_class;
+static bool chip_is_absent;
+
+static int chip_load(Credential *c, const CredentialSource *source, DpsError *error) {
+        if (!chip_is_absent)
+                return file_class->load(c, source, error);
+        dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "the chip is not there");
+        return -ENODEV;
+}
+
+static int chip_sign(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
+                     char **ret, DpsError *error) {
+        if (!chip_is_absent)
+                return file_class->sign(c, resource, expiry_sec, policy, ret, error);
+        dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "the chip is not there");
+        return -ENODEV;
+}
+
+/* A credential keeps its class, so these two stay as they are. */
+void keys_set_chip(Keys *keys, bool is_slow, bool is_absent) {
+        static CredentialClass classes[2];
+
+        file_class = file_class ?: credential_class(METHOD_SYMMETRIC_KEY);
+        for (unsigned k = 0; k < 2; k++) {
+                classes[k] = *file_class;
+                classes[k].is_slow = k;
+                classes[k].load = chip_load;
+                classes[k].sign = chip_sign;
+        }
+        chip_is_absent = is_absent;
+        credential_set_class(METHOD_SYMMETRIC_KEY, &classes[is_slow]);
+}
+
 Keys *keys_new(Sim *s) {
         Keys *keys = sim_alloc(sizeof(*keys));
 
         keys->sim = s;
+        keys_set_chip(keys, false, false);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 keys->paths[k] = sim_format("%s/key-%u", s->options.directory, k);
                 keys_put(keys, k, KEY_FILE_GOOD);

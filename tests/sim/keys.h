@@ -25,5 +25,7 @@ Keys *keys_free(Keys *keys);
 const char *keys_path(const Keys *keys, unsigned k);
 void keys_put(Keys *keys, unsigned k, KeyFile what);
 KeyFile keys_what(const Keys *keys, unsigned k);
+/* The keys are in a chip: they sign slowly, and now and then it is not there. Otherwise they are in files alone. */
+void keys_set_chip(Keys *keys, bool is_slow, bool is_absent);
 /* Whether a text has a key in it, or a token. */
 bool keys_are_in(const Keys *keys, const char *text);

@@ -240,6 +240,7 @@ static int load(Machine *m) {
         char name[16];
         int r;
 
+        manager_set_max_attempts(m->manager, m->max_attempts);
         for (unsigned k = 0; k < m->sim->options.n_identities; k++) {
                 if (!m->confs[k].is_there)
                         continue;
@@ -382,7 +383,7 @@ void machine_cut_power(Machine *m, unsigned steps) {
 Machine *machine_new(Sim *s) {
         Machine *m = sim_alloc(sizeof(*m));
 
-        *m = (Machine){ .sim = s, .is_group_there = true };
+        *m = (Machine){ .sim = s, .is_group_there = true, .max_attempts = 50 };
         m->clock = (MachineClock){ .is_synchronized = true };
         for (unsigned k = 0; k < s->options.n_identities; k++)
                 m->confs[k] = (SimConf){ .is_there = true };

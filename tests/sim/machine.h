@@ -25,6 +25,7 @@ typedef struct Machine {
         Slowness slowness;
         SimConf confs[IDENTITIES_MAX];
         bool is_group_there;
+        unsigned max_attempts; /* of dpsd.conf */
         bool network_is_watched;
 
         /* One run of dpsd; `manager` NULL: it does not run. */

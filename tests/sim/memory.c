@@ -20,6 +20,9 @@ void *__wrap_realloc(void *p, size_t size);
 void *__wrap_reallocarray(void *p, size_t n, size_t size);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t size);
+int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 #pragma GCC visibility pop
 
 static struct {
@@ -73,6 +76,30 @@ char *__wrap_strdup(const char *text) {
 
 char *__wrap_strndup(const char *text, size_t size) {
         return fails() ? NULL : copy(text, strnlen(text, size));
+}
+
+int __wrap_asprintf(char **ret, const char *format, ...) {
+        va_list ap;
+        int n;
+
+        if (fails())
+                return -1;
+        va_start(ap, format);
+        n = vasprintf(ret, format, ap);
+        va_end(ap);
+        return n;
+}
+
+int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...) {
+        va_list ap;
+        int n;
+
+        if (fails())
+                return -1;
+        va_start(ap, format);
+        n = vasprintf(ret, format, ap);
+        va_end(ap);
+        return n;
 }
 
 /* ---- the simulation's own ---- */

@@ -114,11 +114,11 @@ static void assert_names(Tree *t, const char *expected) {
 }
 
 static void assert_message(const Tree *t, ConfSeverity severity, const char *words) {
-        for (size_t i = 0; i < t->report.n_remarks; i++)
-                if (t->report.remarks[i].severity == severity && strstr(t->report.remarks[i].text, words))
+        for (size_t i = 0; i < t->report.n_messages; i++)
+                if (t->report.messages[i].severity == severity && strstr(t->report.messages[i].text, words))
                         return;
-        fail_msg("no message says: %s (the first of %zu: %s)", words, t->report.n_remarks,
-                 t->report.n_remarks > 0 ? t->report.remarks[0].text : "-");
+        fail_msg("no message says: %s (the first of %zu: %s)", words, t->report.n_messages,
+                 t->report.n_messages > 0 ? t->report.messages[0].text : "-");
 }
 
 /* --- syntax --------------------------------------------------------------------------------------------- */
@@ -158,12 +158,12 @@ static void check_good(void **state) {
         put(t->etc, "gw.conf", c->text);
         load(t, "gw");
         assert_lines(t, c->lines);
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
         tear_down(&fixture);
 }
 
 static const struct faulty_case {
-        const char *promise, *text, *remark, *lines;
+        const char *promise, *text, *message, *lines;
 } faulty[] = {
         { "an assignment outside a section is an error with its line", "\nK=v\n[A]\nL=1\n",
           "gw.conf:2: this assignment is outside any section", "A.L=1" },
@@ -189,9 +189,9 @@ static void check_faulty(void **state) {
         t = fixture;
         put(t->etc, "gw.conf", c->text);
         load(t, "gw");
-        assert_message(t, CONF_ERROR, c->remark);
+        assert_message(t, CONF_ERROR, c->message);
         assert_true(t->report.has_errors);
-        assert_int_equal(t->report.n_remarks, 1);
+        assert_int_equal(t->report.n_messages, 1);
         assert_lines(t, c->lines);
         tear_down(&fixture);
 }
@@ -275,7 +275,7 @@ static void a_file_with_many_faults_is_not_read_further(void **state) {
                 memcpy(text + i, "x\n", 2);
         put(t->etc, "gw.conf", text);
         load(t, "gw");
-        assert_true(t->report.n_remarks <= 21);
+        assert_true(t->report.n_messages <= 21);
         assert_message(t, CONF_ERROR, "the rest of the file is not read");
 }
 
@@ -283,7 +283,7 @@ static void a_message_is_one_printable_line(void **state) {
         Tree *t = *state;
 
         conf_report_add(&t->report, CONF_WARNING, "f\n", 3, "a\nb\x1b[31m %s", "c\r");
-        assert_string_equal(t->report.remarks[0].text, "f?:3: a?b?[31m c?");
+        assert_string_equal(t->report.messages[0].text, "f?:3: a?b?[31m c?");
         assert_false(t->report.has_errors);
         assert_string_equal(conf_report_first_error(&t->report), "");
 }
@@ -306,7 +306,7 @@ static void an_empty_file_masks(void **state) {
         put(t->lib, "gw.conf", "[A]\nK=lib\n");
         assert_names(t, "");
         assert_int_equal(conf_load(t->directories, "gw", &t->report, &t->conf), -ENOENT);
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void a_link_to_dev_null_masks(void **state) {
@@ -402,7 +402,7 @@ static void only_conf_files_are_drop_ins(void **state) {
         put(t->etc, "gw.conf.d/x.conf.d/y.conf", "[A]\nK=2\n");
         load(t, "gw");
         assert_lines(t, "A.K=0");
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void drop_ins_alone_do_not_make_an_identity(void **state) {
@@ -421,7 +421,7 @@ static void drop_ins_of_the_daemon_need_no_main_file(void **state) {
         load(t, "dpsd");
         assert_lines(t, "Daemon.MaxAttempts=7");
         assert_names(t, "");
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void without_a_file_there_is_no_conf(void **state) {
@@ -430,7 +430,7 @@ static void without_a_file_there_is_no_conf(void **state) {
         assert_int_equal(conf_load(t->directories, "gw", &t->report, &t->conf), -ENOENT);
         assert_int_equal(conf_load(t->directories, "dpsd", &t->report, &t->conf), -ENOENT);
         assert_null(t->conf);
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void directories_may_be_missing(void **state) {
@@ -452,7 +452,7 @@ static void names_are_sorted_and_listed_once(void **state) {
         put(t->run, "c.conf", "#\n");
         put(t->etc, "dpsd.conf", "#\n");
         assert_names(t, "a b c");
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void invalid_names_are_skipped_with_a_warning(void **state) {
@@ -465,7 +465,7 @@ static void invalid_names_are_skipped_with_a_warning(void **state) {
         assert_message(t, CONF_WARNING, "-x.conf: not a valid name");
         assert_message(t, CONF_WARNING, "a b.conf: not a valid name");
         assert_message(t, CONF_WARNING, "a.json.conf: not a valid name");
-        assert_int_equal(t->report.n_remarks, 3);
+        assert_int_equal(t->report.n_messages, 3);
 }
 
 static void keys_and_backups_beside_are_ignored(void **state) {
@@ -477,7 +477,7 @@ static void keys_and_backups_beside_are_ignored(void **state) {
         put(t->etc, "gw.conf.dpkg-new", "#\n");
         link_to(t->etc, ".#gw.conf", "me@here.1");
         assert_names(t, "");
-        assert_int_equal(t->report.n_remarks, 0);
+        assert_int_equal(t->report.n_messages, 0);
 }
 
 static void one_file_alone_can_be_loaded(void **state) {

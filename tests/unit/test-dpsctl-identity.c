@@ -188,7 +188,7 @@ static void the_same_value_has_the_same_mask(void **state) {
         i = add("south", "assigned");
         set(i, "IdScope", "0ne00AABBCC");
         set(i, "DeviceId", "gw-2");
-        assert_int_equal(redact_list(&list), 0);
+        assert_int_equal(identity_list_redact(&list), 0);
         assert_string_equal(list.items[0].id_scope, "scope-1");
         assert_string_equal(list.items[0].registration_id, "id-1");
         assert_string_equal(list.items[0].device_id, "id-1");
@@ -204,7 +204,7 @@ static void masks_reach_into_texts_for_people(void **state) {
         set(i, "RegistrationId", "gw-1");
         set(i, "IdScope", "0ne00AABBCC");
         set(i, "LastError", "0NE00AABBCC knows no gw-1 (nor gw-11, my-gw-1)");
-        assert_int_equal(redact_list(&list), 0);
+        assert_int_equal(identity_list_redact(&list), 0);
         assert_string_equal(list.items[0].last_error, "scope-1 knows no id-1 (nor gw-11, my-gw-1)");
         assert_string_equal(list.items[0].name, "id-1");
 }

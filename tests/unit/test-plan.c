@@ -253,12 +253,13 @@ static void rows_about_a_start_from_cache(void) {
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_KNOWN,
                  f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
-        row("when the clock is right, the key for the token is loaded",
-            WITH(healthy(), f.outputs = OUTPUTS_BARE), ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED,
-            WAITING_NOTHING, 0);
+        row("when the clock is right, the key for the token is loaded, and Waiting tells that the token is "
+            "still to come",
+            WITH(healthy(), f.outputs = OUTPUTS_BARE), ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_CLOCK,
+            0);
         row("and the token follows",
             WITH(healthy(), f.outputs = OUTPUTS_BARE, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
-            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
         row("a certificate needs no clock",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
                  f.has_token = false, f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),

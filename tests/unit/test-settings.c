@@ -59,16 +59,16 @@ static void read_text(const char *defaults, const char *own) {
 }
 
 static void assert_message(ConfSeverity severity, const char *words) {
-        for (size_t i = 0; i < report.n_remarks; i++)
-                if (report.remarks[i].severity == severity && strstr(report.remarks[i].text, words))
+        for (size_t i = 0; i < report.n_messages; i++)
+                if (report.messages[i].severity == severity && strstr(report.messages[i].text, words))
                         return;
-        fail_msg("no message says: %s (the first of %zu: %s)", words, report.n_remarks,
-                 report.n_remarks > 0 ? report.remarks[0].text : "-");
+        fail_msg("no message says: %s (the first of %zu: %s)", words, report.n_messages,
+                 report.n_messages > 0 ? report.messages[0].text : "-");
 }
 
 static void assert_nowhere(const char *secret) {
-        for (size_t i = 0; i < report.n_remarks; i++)
-                assert_null(strstr(report.remarks[i].text, secret));
+        for (size_t i = 0; i < report.n_messages; i++)
+                assert_null(strstr(report.messages[i].text, secret));
 }
 
 static void assert_texts(char *const *texts, const char *expected) {
@@ -86,7 +86,7 @@ static void assert_texts(char *const *texts, const char *expected) {
 
 static void defaults_are_those_of_the_manual(void **state) {
         read_text(NULL, MINIMUM);
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_string_equal(settings->name, "gw");
         assert_string_equal(settings->endpoint, "global.azure-devices-provisioning.net");
         assert_int_equal(settings->mqtt_port, 8883);
@@ -120,7 +120,7 @@ static void every_key_is_read(void **state) {
                 "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
                 "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
                 "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\n[Access]\nGroup=adm\nShareKey=yes\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_string_equal(settings->id_scope, "0ne1");
         assert_string_equal(settings->registration_id, "gw-%{serial|mac:eth0}");
         assert_string_equal(settings->endpoint, "dps.example.com");
@@ -158,7 +158,7 @@ static void the_last_assignment_wins(void **state) {
 
 static void an_empty_value_resets_to_the_default(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=1\nMqttPort=\nEndpoint=a\nEndpoint=\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_int_equal(settings->mqtt_port, 8883);
         assert_string_equal(settings->endpoint, "global.azure-devices-provisioning.net");
 }
@@ -170,13 +170,13 @@ static void an_empty_value_empties_a_list(void **state) {
 
 static void a_bad_value_that_is_replaced_is_not_an_error(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nMqttPort=x\nMqttPort=2\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_int_equal(settings->mqtt_port, 2);
 }
 
 static void system_is_the_default_of_CaFile(void **state) {
         read_text(NULL, MINIMUM "[Provisioning]\nCaFile=/a.pem\nCaFile=system\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_null(settings->ca_files);
 }
 
@@ -192,7 +192,7 @@ static void methods_may_be_in_one_line_or_in_several(void **state) {
 static void dpsd_conf_gives_defaults(void **state) {
         read_text("[Provisioning]\nIdScope=0neX\nMqttPort=7\n[Hub]\nRenew=token\n",
                   "[Provisioning]\nRegistrationId=a\nMqttPort=8\n[Attestation]\nKey=/k\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_string_equal(settings->id_scope, "0neX");
         assert_int_equal(settings->mqtt_port, 8);
         assert_int_equal(settings->renew, RENEW_TOKEN);
@@ -212,7 +212,7 @@ static void an_empty_value_resets_the_default_of_dpsd_conf(void **state) {
 
 static void a_key_of_the_identity_cancels_a_default_group_key(void **state) {
         read_text("[Attestation]\nGroupKey=credential:group\n", MINIMUM);
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         assert_texts(settings->keys, "credential:gw.key");
         assert_null(settings->group_keys);
 }
@@ -224,12 +224,12 @@ static void a_bad_default_is_an_error_where_it_is_used(void **state) {
 
 static void a_bad_default_is_not_an_error_where_it_is_not_used(void **state) {
         read_text("[Provisioning]\nMqttPort=x\n", MINIMUM "[Provisioning]\nMqttPort=1\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
 }
 
 static void unknown_keys_of_dpsd_conf_are_not_reported_for_each_identity(void **state) {
         read_text("[Provisioning]\nWhatever=1\n", MINIMUM);
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
 }
 
 static DaemonSettings daemon_settings(const char *text) {
@@ -243,20 +243,20 @@ static DaemonSettings daemon_settings(const char *text) {
 static void MaxAttempts_is_50_by_default(void **state) {
         assert_int_equal(daemon_settings(NULL).max_attempts, 50);
         assert_int_equal(daemon_settings("[Provisioning]\nMqttPort=1\n").max_attempts, 50);
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
 }
 
 static void MaxAttempts_is_read(void **state) {
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=7\n").max_attempts, 7);
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=10000\n").max_attempts, 10000);
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
 }
 
 static void a_bad_MaxAttempts_is_an_error_and_not_used(void **state) {
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=0\n").max_attempts, 50);
         assert_message(CONF_ERROR, ":2: MaxAttempts=0: must be 1 to 10000");
         assert_int_equal(daemon_settings("[Daemon]\nMaxAttempts=10001\n").max_attempts, 50);
-        assert_int_equal(report.n_remarks, 2);
+        assert_int_equal(report.n_messages, 2);
 }
 
 static void faults_in_dpsd_conf_are_reported_without_identities(void **state) {
@@ -264,13 +264,13 @@ static void faults_in_dpsd_conf_are_reported_without_identities(void **state) {
         assert_message(CONF_ERROR, ":2: MqttPort=x");
         assert_message(CONF_WARNING, ":3: there is no Whatever=");
         assert_message(CONF_WARNING, ":5: GroupKey=");
-        assert_int_equal(report.n_remarks, 3);
+        assert_int_equal(report.n_messages, 3);
 }
 
 static void the_section_Daemon_belongs_in_dpsd_conf(void **state) {
         read_text(NULL, MINIMUM "[Daemon]\nMaxAttempts=3\n");
         assert_message(CONF_WARNING, ":7: [Daemon] belongs in dpsd.conf");
-        assert_int_equal(report.n_remarks, 1);
+        assert_int_equal(report.n_messages, 1);
 }
 
 /* --- faults and warnings -------------------------------------------------------------------------------- */
@@ -279,10 +279,10 @@ static void the_section_Daemon_belongs_in_dpsd_conf(void **state) {
 #define TEXT_32 "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
 #define TEXT_129 TEXT_32 TEXT_32 TEXT_32 TEXT_32 "z"
 /* The first line after MINIMUM is the sixth of the file. */
-static const struct remark_case {
+static const struct message_case {
         const char *promise;
         ConfSeverity severity;
-        const char *text, *remark;
+        const char *text, *message;
 } cases[] = {
         { "an unknown key is a warning", CONF_WARNING, AFTER("Foo=1\n"),
           ":6: there is no Foo= in [Attestation]" },
@@ -426,13 +426,13 @@ static const struct remark_case {
 };
 
 static void check_message(void **state) {
-        const struct remark_case *c = *state;
+        const struct message_case *c = *state;
 
         set_up(NULL);
         read_text(NULL, c->text);
-        assert_message(c->severity, c->remark);
+        assert_message(c->severity, c->message);
         assert_int_equal(report.has_errors, c->severity == CONF_ERROR);
-        assert_int_equal(report.n_remarks, 1);
+        assert_int_equal(report.n_messages, 1);
         tear_down(NULL);
 }
 
@@ -463,8 +463,8 @@ static void check_accepted(void **state) {
 
         set_up(NULL);
         read_text(NULL, c->text);
-        if (report.n_remarks > 0)
-                fail_msg("%s", report.remarks[0].text);
+        if (report.n_messages > 0)
+                fail_msg("%s", report.messages[0].text);
         tear_down(NULL);
 }
 
@@ -502,7 +502,7 @@ static void check_secret(void **state) {
 
         set_up(NULL);
         read_text(NULL, c->text);
-        assert_true(report.n_remarks > 0);
+        assert_true(report.n_messages > 0);
         assert_nowhere("AAEC");
         tear_down(NULL);
 }
@@ -551,7 +551,7 @@ static void of_many_unknown_keys_the_first_20_are_reported(void **state) {
         _cleanup_(freep) char *text = repeated(MINIMUM, "Foo=1\n", 10000);
 
         read_text(NULL, text);
-        assert_int_equal(report.n_remarks, 20);
+        assert_int_equal(report.n_messages, 20);
 }
 
 /* --- equality, expansion -------------------------------------------------------------------------------- */
@@ -692,7 +692,7 @@ static void expanded_values_are_checked(void **state) {
         _cleanup_(freep) char *reason = NULL;
 
         read_text(NULL, MINIMUM "[Provisioning]\nRegistrationId=%{hostname}.\n");
-        assert_int_equal(report.n_remarks, 0);
+        assert_int_equal(report.n_messages, 0);
         expand_in_root(-EINVAL, &expanded, &reason);
         assert_null(expanded);
         assert_non_null(
