@@ -77,7 +77,7 @@ static int set_up(void **state) {
 }
 
 static int tear_down(void **state) {
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         close_keeper();
         timed_world_done(&world);
         small_disk_done();
@@ -158,7 +158,7 @@ static bool is_on_disk(const char *word) {
 /* ---- when an assignment counts ---- */
 
 static void an_assignment_counts_only_when_it_is_durable(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         settle();
         assert_null(keeper.record->assignment);
@@ -166,7 +166,7 @@ static void an_assignment_counts_only_when_it_is_durable(void **state) {
         assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
         assert_int_equal(told.n_counts, 0);
 
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_true(is_on_disk("hub-1.example"));
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
@@ -179,12 +179,12 @@ static void an_assignment_counts_only_when_it_is_durable(void **state) {
 
 static void the_old_assignment_counts_while_the_new_one_is_saved(void **state) {
         assign("hub-1.example");
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-2.example", (Jobs){ 0 });
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
         assert_string_equal(keeper_newest(&keeper)->hub, "hub-2.example");
 
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
         assert_string_equal(told.before, "hub-1.example");
@@ -218,10 +218,10 @@ static void that_the_disk_takes_it_again_is_news(void **state) {
 }
 
 static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         adopt_answer("hub-2.example", (Jobs){ 0 });
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
         assert_string_equal(told.before, "");
@@ -231,11 +231,11 @@ static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
 }
 
 static void an_answer_stays_one_when_a_token_follows_during_its_save(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
         assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
         assert_true(told.is_answer);
@@ -244,10 +244,10 @@ static void an_answer_stays_one_when_a_token_follows_during_its_save(void **stat
 
 static void a_new_token_is_no_answer(void **state) {
         assign("hub-1.example");
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
         assert_int_equal(keeper_saving(&keeper), SAVING_TOKEN);
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 2);
         assert_false(told.is_answer);
@@ -256,10 +256,10 @@ static void a_new_token_is_no_answer(void **state) {
 /* ---- jobs ---- */
 
 static void jobs_are_handed_over_once_when_the_assignment_counts(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", one_job(7));
         assert_int_equal(told.n_jobs, 0);
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assign("hub-1.example");
         keeper_save(&keeper);
@@ -269,10 +269,10 @@ static void jobs_are_handed_over_once_when_the_assignment_counts(void **state) {
 }
 
 static void jobs_of_two_answers_in_one_save_are_handed_over_together(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", one_job(7));
         adopt_answer("hub-2.example", one_job(8));
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
         assert_int_equal(told.n_jobs, 2);
@@ -354,10 +354,10 @@ static void a_key_that_was_not_known_is_no_new_generation(void **state) {
 }
 
 static void two_answers_in_one_save_are_two_generations(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         adopt_answer("hub-2.example", (Jobs){ 0 });
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(keeper.record->assignment->generation, 2);
 }
@@ -385,10 +385,10 @@ static void a_success_ends_an_earlier_error(void **state) {
 }
 
 static void a_success_does_not_end_an_error_that_came_since(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         note_error("refused since");
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
         assert_string_equal(keeper.record->error.message, "refused since");
@@ -426,11 +426,11 @@ static void a_dropped_assignment_is_gone_from_disk(void **state) {
 }
 
 static void an_assignment_that_is_dropped_during_its_save_never_counts(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         keeper_drop(&keeper);
         assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 0);
         assert_null(keeper_newest(&keeper));
@@ -438,11 +438,11 @@ static void an_assignment_that_is_dropped_during_its_save_never_counts(void **st
 }
 
 static void an_answer_after_a_drop_during_a_save_counts_once(void **state) {
-        world.holds_disk = true;
+        world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         keeper_drop(&keeper);
         adopt_answer("hub-2.example", one_job(3));
-        world.holds_disk = false;
+        world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
         assert_int_equal(told.n_jobs, 1);

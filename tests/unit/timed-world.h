@@ -27,11 +27,11 @@ typedef struct TimedWork {
 
 typedef struct TimedWorld {
         World world;
-        uint64_t now_usec;      /* CLOCK_BOOTTIME … */
-        uint64_t realtime_usec; /* … and CLOCK_REALTIME when that was 0 */
-        bool holds_work;        /* work does not run … */
-        bool holds_disk;        /* … or only work of WORK_DISK does not */
-        unsigned n_run;         /* works */
+        uint64_t now_usec;           /* CLOCK_BOOTTIME … */
+        uint64_t realtime_usec;      /* … and CLOCK_REALTIME when that was 0 */
+        bool holds_work;             /* work does not run … */
+        bool holds[_WORK_QUEUE_MAX]; /* … or only work of this queue does not */
+        unsigned n_run;              /* works */
         TimedTimer *timers;
         TimedWork *works;
 } TimedWorld;
@@ -138,7 +138,7 @@ static inline TimedWork *timed_world_next_work(TimedWorld *w) {
         for (TimedWork **p = &w->works; *p && !w->holds_work; p = &(*p)->next) {
                 TimedWork *k = *p;
 
-                if (w->holds_disk && k->class->queue == WORK_DISK && !k->has_run)
+                if (w->holds[k->class->queue] && !k->has_run)
                         continue;
                 *p = k->next;
                 return k;
