@@ -261,17 +261,22 @@ static inline void answer(const DpsReply *reply) {
         DpsReply r = *reply;
 
         log_in();
+        assert_non_null(core_transport.last);
         r.request_id = core_transport.last->request_id;
         core_transport.last->handlers.on_reply(&r, core_transport.last->userdata);
         settle();
 }
 
 static inline void answer_assigned(const char *hub) {
+        char id[32]; /* a copy, since the connection may be gone before the reply */
+
+        assert_non_null(core_transport.last);
+        (void) snprintf(id, sizeof(id), "%s", core_transport.last->registration_id);
         answer(&(DpsReply){ .status = 200,
                             .word = DPS_STATUS_ASSIGNED,
                             .assigned_hub = (char *) hub,
-                            .device_id = core_transport.last->registration_id,
-                            .registration_id = core_transport.last->registration_id });
+                            .device_id = id,
+                            .registration_id = id });
 }
 
 static inline void answer_refused(void) {

@@ -16,12 +16,23 @@
 #define JOBS_MAX 8
 #define EXPIRES_AT (UINT64_C(1900000000) * USEC_PER_SEC)
 
+static TimedWorld world;
+static Store *store;
+static Keeper keeper;
+static char *why;
+
+static bool is_on_disk(const char *word) {
+        _cleanup_(freep) char *text = small_disk_text(disk.state, "gw.json");
+
+        return text && strstr(text, word);
+}
+
 /* ---- the owner ---- */
 
 static struct {
         unsigned n_counts, n_disk, n_disk_news, n_changed;
         int disk;
-        bool is_answer;
+        bool is_answer, is_on_disk;
         char before[64]; /* the hub of the assignment that was replaced; "": there was none */
         uint64_t jobs[JOBS_MAX];
         size_t n_jobs;
@@ -30,6 +41,7 @@ static struct {
 static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
         told.n_counts++;
         told.is_answer = is_answer;
+        told.is_on_disk = is_on_disk(keeper.record->assignment->hub);
         (void) snprintf(told.before, sizeof(told.before), "%s", before ? before->hub : "");
         for (size_t k = 0; k < jobs.n; k++)
                 told.jobs[told.n_jobs++] = jobs.ids[k];
@@ -51,11 +63,6 @@ static const KeeperHandlers handlers = { .on_counts = on_counts,
                                          .on_changed = on_changed };
 
 /* ---- around each test ---- */
-
-static TimedWorld world;
-static Store *store;
-static Keeper keeper;
-static char *why;
 
 static void open_keeper(void) {
         assert_int_equal(store_new(&world.world, disk.state, disk.notes, &store), 0);
@@ -149,12 +156,6 @@ static void note_error(const char *message) {
         keeper_set_error(&keeper, &error);
 }
 
-static bool is_on_disk(const char *word) {
-        _cleanup_(freep) char *text = small_disk_text(disk.state, "gw.json");
-
-        return text && strstr(text, word);
-}
-
 /* ---- when an assignment counts ---- */
 
 static void an_assignment_counts_only_when_it_is_durable(void **state) {
@@ -174,6 +175,7 @@ static void an_assignment_counts_only_when_it_is_durable(void **state) {
         assert_int_equal(keeper.disk, DISK_TAKES);
         assert_int_equal(told.n_counts, 1);
         assert_true(told.is_answer);
+        assert_true(told.is_on_disk);
         assert_string_equal(told.before, "");
 }
 
@@ -224,9 +226,9 @@ static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
         world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_on_disk);
         assert_string_equal(told.before, "");
         assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
-        assert_true(is_on_disk("hub-2.example"));
         assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
 }
 
@@ -403,6 +405,22 @@ static void a_new_token_ends_no_error(void **state) {
         assert_string_equal(keeper.record->error.message, "refused");
 }
 
+static void a_new_token_in_a_later_run_is_no_success(void **state) {
+        uint64_t success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        note_error("refused");
+        keeper.record->attempts = 1;
+        keeper_save(&keeper);
+        settle();
+        restart();
+        adopt_token(EXPIRES_AT + 1);
+        settle();
+        assert_string_equal(keeper.record->error.message, "refused");
+        assert_int_equal(keeper.record->last_success_at_usec, success);
+}
+
 static void failing_began_with_the_first_of_several_errors(void **state) {
         uint64_t first = world_now_usec(&world.world, CLOCK_REALTIME);
 
@@ -445,9 +463,9 @@ static void an_answer_after_a_drop_during_a_save_counts_once(void **state) {
         world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_on_disk);
         assert_int_equal(told.n_jobs, 1);
         assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
-        assert_true(is_on_disk("hub-2.example"));
 }
 
 /* ---- from one run to the next ---- */
@@ -587,6 +605,7 @@ int main(void) {
                 TEST(a_success_ends_an_earlier_error),
                 TEST(a_success_does_not_end_an_error_that_came_since),
                 TEST(a_new_token_ends_no_error),
+                TEST(a_new_token_in_a_later_run_is_no_success),
                 TEST(failing_began_with_the_first_of_several_errors),
                 TEST(a_dropped_assignment_is_gone_from_disk),
                 TEST(an_assignment_that_is_dropped_during_its_save_never_counts),
