@@ -220,17 +220,17 @@ static bool is_interactive(const Check *c) {
 }
 
 static void check_read_polkit(Check *c, sd_bus_message *reply) {
-        const sd_bus_error *trouble = sd_bus_message_get_error(reply);
+        const sd_bus_error *refusal = sd_bus_message_get_error(reply);
         int authorized, challenge;
 
-        if (trouble && access_polkit_is_missing(trouble->name, sd_bus_message_get_sender(reply))) {
+        if (refusal && access_polkit_is_missing(refusal->name, sd_bus_message_get_sender(reply))) {
                 check_end(c, access_by_group_name(c->right, c->access->groups, c->group, c->gids, c->n_gids));
                 return;
         }
-        if (trouble) {
+        if (refusal) {
                 check_fail(c, SD_BUS_ERROR_ACCESS_DENIED,
                            "This needs the right %s, and polkit could not be asked: %s",
-                           right_actions[c->right], trouble->message ?: trouble->name);
+                           right_actions[c->right], refusal->message ?: refusal->name);
                 return;
         }
         if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||

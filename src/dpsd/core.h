@@ -36,8 +36,8 @@ typedef struct IdentityObserver {
         void (*job_ended)(Identity *i, uint64_t job, bool ok, const char *error, void *userdata);
         /* It is another device now, or stopped being one: others may be its twins. */
         void (*device_changed)(Identity *i, void *userdata);
-        /* What the group that its files are for lacks (a literal); NULL: nothing. True: that is news. */
-        bool (*group_lacks)(const char *group, const char *lack, void *userdata);
+        /* Why the group of [Access] cannot have its files (a literal); NULL: it can. True: that is news. */
+        bool (*group_failed)(const char *group, const char *error, void *userdata);
 } IdentityObserver;
 
 typedef struct Core {

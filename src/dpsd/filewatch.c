@@ -168,7 +168,7 @@ static void file_watch_drop_sources(FileWatch *w) {
 /* -ENOENT, -EACCES …: not one directory can be watched. */
 static int file_watch_set_sources(FileWatch *w) {
         _cleanup_(strv_freep) char **directories = NULL;
-        int r, trouble = -ENOENT;
+        int r, error = -ENOENT;
         size_t n_watched = 0;
 
         file_watch_drop_sources(w);
@@ -185,11 +185,11 @@ static int file_watch_set_sources(FileWatch *w) {
                 r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, WATCH_MASK,
                                          file_watch_on_inotify, w);
                 if (r < 0)
-                        trouble = r;
+                        error = r;
                 else
                         n_watched++;
         }
-        return n_watched > 0 ? 0 : trouble;
+        return n_watched > 0 ? 0 : error;
 }
 
 static bool file_watch_looks_changed(FileWatch *w) {

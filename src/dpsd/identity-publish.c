@@ -11,13 +11,13 @@
 
 /* What programs get: the directory with its group, and the files in it. */
 
-static void tell_of_group(Identity *i, const char *group, const char *lack) {
-        if (i->core->observer->group_lacks(group, lack, i->core->observer_userdata))
+static void tell_of_group(Identity *i, const char *group, const char *error) {
+        if (i->core->observer->group_failed(group, error, i->core->observer_userdata))
                 identity_log(i, LOG_WARNING,
                              "its files, as all with Group=%s, are for the daemon's own group only, since "
                              "%s, or change "
                              "Group=",
-                             group, lack);
+                             group, error);
 }
 
 void identity_set_disk_error(Identity *i, const char *what, int r) {
@@ -39,7 +39,7 @@ static void outputs_failed(Identity *i, int r) {
 }
 
 void identity_prepare_folder(Identity *i) {
-        const char *group = identity_group(i), *lack = NULL;
+        const char *group = identity_group(i), *error = NULL;
         gid_t gid = i->core->own_gid;
         int r;
 
@@ -50,13 +50,13 @@ void identity_prepare_folder(Identity *i) {
         }
         /* The default group may be missing: not every machine has programs of other users. */
         if (r < 0 && !streq(group, GROUP_DEFAULT))
-                lack = r == -ENOENT ? "there is no such group: make it and reload"
-                                    : "the system cannot tell whose it is";
+                error = r == -ENOENT ? "there is no such group: make it and reload"
+                                     : "the system cannot tell whose it is";
 
         r = outputs_prepare(i->core->outputs, i->name, gid);
         if (r > 0)
-                lack = "dpsd is no member of it: make it one and restart it";
-        tell_of_group(i, group, lack);
+                error = "dpsd is no member of it: make it one and restart it";
+        tell_of_group(i, group, error);
         i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
         if (r >= 0)
                 return;

@@ -15,7 +15,7 @@
 /* ---- what it shows ---- */
 
 unsigned manager_n_assigned(const Manager *m) {
-        return m->counts[BUCKET_ASSIGNED] + m->counts[BUCKET_ASSIGNED_TROUBLED];
+        return m->counts[BUCKET_ASSIGNED] + m->counts[BUCKET_ASSIGNED_FAILING];
 }
 
 const char *manager_state(const Manager *m) {
@@ -23,22 +23,22 @@ const char *manager_state(const Manager *m) {
                 return "idle";
         if (manager_n_assigned(m) == m->n_identities)
                 return "ok";
-        return m->counts[BUCKET_UNASSIGNED_TROUBLED] > 0 ? "degraded" : "provisioning";
+        return m->counts[BUCKET_UNASSIGNED_FAILING] > 0 ? "degraded" : "provisioning";
 }
 
 static Bucket bucket_of(const Identity *i) {
         if (i->state == IDENTITY_ASSIGNED)
-                return identity_is_healthy(i) ? BUCKET_ASSIGNED : BUCKET_ASSIGNED_TROUBLED;
+                return identity_is_healthy(i) ? BUCKET_ASSIGNED : BUCKET_ASSIGNED_FAILING;
         return i->state == IDENTITY_FAILED || i->keeper.record->error.id != DPS_ERROR_NONE
-                       ? BUCKET_UNASSIGNED_TROUBLED
+                       ? BUCKET_UNASSIGNED_FAILING
                        : BUCKET_UNASSIGNED;
 }
 
 /* The one that an operator should look at first; NULL: none. */
-static const Identity *find_troubled(const Manager *m) {
-        Bucket worst = m->counts[BUCKET_UNASSIGNED_TROUBLED] > 0 ? BUCKET_UNASSIGNED_TROUBLED
-                       : m->counts[BUCKET_UNASSIGNED] > 0        ? BUCKET_UNASSIGNED
-                                                                 : BUCKET_ASSIGNED_TROUBLED;
+static const Identity *find_failing(const Manager *m) {
+        Bucket worst = m->counts[BUCKET_UNASSIGNED_FAILING] > 0 ? BUCKET_UNASSIGNED_FAILING
+                       : m->counts[BUCKET_UNASSIGNED] > 0       ? BUCKET_UNASSIGNED
+                                                                : BUCKET_ASSIGNED_FAILING;
 
         for (size_t k = 0; m->counts[worst] > 0 && k < m->n_identities; k++)
                 if (m->identities[k]->bucket == worst)
@@ -47,7 +47,7 @@ static const Identity *find_troubled(const Manager *m) {
 }
 
 void manager_describe(const Manager *m, char *buffer, size_t size) {
-        const Identity *i = find_troubled(m);
+        const Identity *i = find_failing(m);
         char next[384];
 
         if (m->n_identities == 0) {
@@ -180,15 +180,15 @@ static void on_device_changed(Identity *i, void *userdata) {
         identity_set_twin(i, find_twin(m, i));
 }
 
-static GroupLack *find_group(const Manager *m, const char *group) {
+static GroupError *find_group(const Manager *m, const char *group) {
         for (size_t k = 0; k < m->n_groups; k++)
                 if (streq(m->groups[k].group, group))
                         return &m->groups[k];
         return NULL;
 }
 
-static GroupLack *add_group(Manager *m, const char *group) {
-        GroupLack *groups = reallocarray(m->groups, m->n_groups + 1, sizeof(*groups));
+static GroupError *add_group(Manager *m, const char *group) {
+        GroupError *groups = reallocarray(m->groups, m->n_groups + 1, sizeof(*groups));
         char *copy = strdup(group);
 
         if (groups)
@@ -197,31 +197,31 @@ static GroupLack *add_group(Manager *m, const char *group) {
                 free(copy);
                 return NULL;
         }
-        groups[m->n_groups] = (GroupLack){ .group = copy };
+        groups[m->n_groups] = (GroupError){ .group = copy };
         return &groups[m->n_groups++];
 }
 
 /* Many identities may name the same group. */
-static bool on_group_lacks(const char *group, const char *lack, void *userdata) {
+static bool on_group_failed(const char *group, const char *error, void *userdata) {
         Manager *m = userdata;
-        GroupLack *g = find_group(m, group);
+        GroupError *g = find_group(m, group);
         const char *before;
 
-        if (!g && !lack)
+        if (!g && !error)
                 return false;
         g = g ?: add_group(m, group);
         if (!g)
                 return true;
-        before = g->lack;
-        g->lack = lack;
-        return lack && lack != before;
+        before = g->error;
+        g->error = error;
+        return error && error != before;
 }
 
 static const IdentityObserver observer = {
         .changed = on_identity_changed,
         .job_ended = on_job_ended,
         .device_changed = on_device_changed,
-        .group_lacks = on_group_lacks,
+        .group_failed = on_group_failed,
 };
 
 /* ---- the world ---- */

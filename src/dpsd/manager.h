@@ -43,17 +43,17 @@ typedef struct ManagerHandlers {
 typedef enum Bucket {
         BUCKET_NONE, /* not counted yet */
         BUCKET_ASSIGNED,
-        BUCKET_ASSIGNED_TROUBLED,
+        BUCKET_ASSIGNED_FAILING,
         BUCKET_UNASSIGNED, /* on its way */
-        BUCKET_UNASSIGNED_TROUBLED,
+        BUCKET_UNASSIGNED_FAILING,
         _BUCKET_MAX,
 } Bucket;
 
 /* What is wrong with a group that identities name in Group=. */
-typedef struct GroupLack {
+typedef struct GroupError {
         char *group;
-        const char *lack; /* a literal; NULL: nothing */
-} GroupLack;
+        const char *error; /* a literal; NULL: nothing */
+} GroupError;
 
 struct Manager {
         Core core;
@@ -62,7 +62,7 @@ struct Manager {
 
         Identity **identities; /* sorted by name */
         size_t n_identities;
-        GroupLack *groups; /* that once lacked something */
+        GroupError *groups; /* that could not have files once */
         size_t n_groups;
 
         Timer *turn;

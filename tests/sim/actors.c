@@ -16,7 +16,10 @@
 #include "net.h"
 
 #define DEEDS_PER_ACTOR 128
-#define BURST_PERCENT 40
+#define BURST_PERCENT 20
+#define STORM_PERCENT 35
+#define STORM_EVERY_USEC (2 * USEC_PER_DAY)
+#define STORM_USEC (2 * USEC_PER_MINUTE)
 
 typedef struct Actor {
         Sim *sim;
@@ -43,8 +46,24 @@ typedef enum Lasting {
         _LASTING_MAX,
 } Lasting;
 
+/* Now and then all happens at once, and to the same identity: faults meet where one of them alone does no harm. */
+static uint64_t storm_number(const Sim *s) {
+        return s->now_usec / STORM_EVERY_USEC;
+}
+
+static uint64_t storm_usec(const Sim *s, uint64_t number) {
+        Random r = random_of(s->options.seed, "storm", number);
+
+        return number == 0 ? 0 : number * STORM_EVERY_USEC + random_below(&r, STORM_EVERY_USEC - STORM_USEC);
+}
+
 static unsigned anybody(Sim *s, Random *r) {
-        return (unsigned) random_below(r, s->options.n_identities);
+        unsigned k = (unsigned) random_below(r, s->options.n_identities);
+        uint64_t n = storm_number(s), begin = storm_usec(s, n);
+
+        if (s->now_usec < begin || s->now_usec > begin + STORM_USEC || random_chance(r, 30))
+                return k;
+        return (unsigned) (n % s->options.n_identities);
 }
 
 /* ---- programs ---- */
@@ -215,6 +234,27 @@ static void conf_elsewhere(Sim *s, Random *r) {
         trace(s, "operator: %u: another endpoint or scope", k);
         checks_device_changed(s, k);
         machine_reload(s->machine);
+}
+
+/* Decommissioned, and then put up again as a new one. */
+static void forget(Sim *s, Random *r) {
+        Machine *m = s->machine;
+        unsigned k = anybody(s, r);
+        char name[16];
+        int ret;
+
+        if (!machine_identity(m, k))
+                return;
+        machine_name(k, name);
+        m->confs[k].is_there = false;
+        machine_reload(m);
+        core_enter();
+        ret = manager_forget(m->manager, name);
+        core_leave();
+        trace(s, "operator: %u: is forgotten: %d", k, ret);
+        checks_forgotten(s, k);
+        m->confs[k].is_there = true;
+        machine_reload(m);
 }
 
 static void conf_break(Sim *s, Random *r) {
@@ -545,6 +585,7 @@ static const struct {
         { "conf-id", conf_id, 4000 },
         { "conf-elsewhere", conf_elsewhere, 2000 },
         { "conf-break", conf_break, 2000 },
+        { "forget", forget, 3000 },
         { "conf-other", conf_other, 2000 },
         { "conf-retire", conf_retire, 2000 },
         { "reload", reload, 1500 },
@@ -589,12 +630,28 @@ static void on_deed(Sim *s, void *userdata) {
                 checks_step(s);
 }
 
-static void plan_next(Actor *a) {
-        uint64_t mean = random_chance(&a->random, BURST_PERCENT) ? 20 * USEC_PER_SEC : a->mean_usec,
-                 at = a->sim->now_usec + random_wait_usec(&a->random, mean);
+/* In this storm, or the next one. */
+static uint64_t in_storm(Actor *a) {
+        Sim *s = a->sim;
+        uint64_t n = storm_number(s);
 
-        if (a->n_deeds < DEEDS_PER_ACTOR && at < a->sim->end_of_deeds_usec)
-                a->event = event_add(a->sim, at, on_deed, a);
+        if (s->now_usec > storm_usec(s, n) + STORM_USEC / 2)
+                n++;
+        return MAX(s->now_usec, storm_usec(s, n)) + random_below(&a->random, STORM_USEC / 2);
+}
+
+static void plan_next(Actor *a) {
+        Sim *s = a->sim;
+        uint64_t at;
+
+        if (random_chance(&a->random, STORM_PERCENT))
+                at = in_storm(a);
+        else
+                at = s->now_usec + random_wait_usec(&a->random, random_chance(&a->random, BURST_PERCENT)
+                                                                        ? 20 * USEC_PER_SEC
+                                                                        : a->mean_usec);
+        if (a->n_deeds < DEEDS_PER_ACTOR && at < s->end_of_deeds_usec)
+                a->event = event_add(s, at, on_deed, a);
 }
 
 Actors *actors_new(Sim *s) {

@@ -39,7 +39,8 @@ typedef struct Watch {
         uint64_t n_polls;
 
         uint32_t attempts, finals; /* as it was last */
-        uint64_t earliest_usec;    /* of the next attempt; 0: any time */
+        uint64_t earliest_usec;    /* of the next attempt; 0: any time … */
+        bool failure_is_noted;     /* … and a daemon that is killed can know it afterwards */
 
         uint64_t promised_usec; /* NextAttemptAt; 0: nothing was promised */
 
@@ -230,7 +231,7 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 w->assigned_answer_usec = s->now_usec;
 }
 
-static void note_failure(Sim *s, unsigned k, const Record *r) {
+static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
         Watch *w = watch_of(s, k);
         uint64_t wait = 0;
 
@@ -241,10 +242,8 @@ static void note_failure(Sim *s, unsigned k, const Record *r) {
                         wait = dps_backoff_final_usec(r->finals, 0);
                 else if (!w->was_told_now)
                         wait = dps_backoff_usec(r->attempts, 0);
-                /* What it waits for is there already, and it looks for it from now on. */
-                if (r->error.id == DPS_ERROR_CLOCK && s->machine->clock.is_synchronized)
-                        wait = 0;
                 w->earliest_usec = s->now_usec + wait;
+                w->failure_is_noted = had_memory && !s->checks->is_disk_excused;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
         w->attempts = r->attempts;
@@ -327,6 +326,9 @@ void checks_shown(Sim *s, const Identity *i) {
         trace(s, "%s: %s %s%shub=%s generation=%" PRIu64 " next=%" PRId64 " error=%s attempts=%u", i->name,
               view.state, view.waiting, *view.waiting ? " " : "", view.assigned_hub, view.generation,
               realtime > 0 ? (int64_t) (next - s->now_usec) / 1000 : -1, view.last_error_id, view.attempts);
+        /* It is looked for from now on, and that it came in the meantime is news for all. */
+        if (i->plan.waits_for_clock && s->machine->clock.is_synchronized)
+                checks_free(s, 5 * USEC_PER_SEC);
         check_words(s, k, i);
         check_kept(s, k, i);
         w->promised_usec = next > s->now_usec && knows_its_key(i) ? next : 0;
@@ -413,7 +415,8 @@ static void check_late(Sim *s, unsigned k) {
 }
 
 void checks_step(Sim *s) {
-        bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes;
+        bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes,
+             had_memory = memory_n_failed() == 0;
 
         if (memory_n_failed() > 0) {
                 trace(s, "memory: %u allocations have failed", memory_n_failed());
@@ -432,7 +435,7 @@ void checks_step(Sim *s) {
 
                 if (!i)
                         continue;
-                note_failure(s, k, i->keeper.record);
+                note_failure(s, k, i->keeper.record, had_memory);
                 check_late(s, k);
                 if (has_changes)
                         check_outputs(s, k, i);
@@ -480,7 +483,7 @@ static void end_run(Sim *s) {
 
                 if (!w->told_is_noted || !is_noted)
                         w->told_until_usec = 0;
-                if (!is_noted)
+                if (!is_noted || !w->failure_is_noted)
                         w->earliest_usec = 0;
                 forget_jobs(w);
         }
@@ -515,6 +518,16 @@ void checks_removed(Sim *s, const Identity *i) {
 
         w->was_assigned = false;
         w->promised_usec = 0;
+        if (s->checks->is_disk_excused)
+                w->told_until_usec = w->earliest_usec = 0;
+}
+
+void checks_forgotten(Sim *s, unsigned k) {
+        Watch *w = watch_of(s, k);
+
+        w->told_until_usec = w->earliest_usec = 0;
+        w->n_polls = 0;
+        w->was_assigned = false;
 }
 
 /* Promises: no secret is logged; planning comes to an end. */

@@ -49,6 +49,8 @@ void checks_stopped(Sim *s);
 void checks_killed(Sim *s);
 void checks_power_failed(Sim *s);
 void checks_reloaded(Sim *s, bool ok);
+/* All that was known of it is to be gone. */
+void checks_forgotten(Sim *s, unsigned k);
 void checks_removed(Sim *s, const Identity *i);
 void checks_shown(Sim *s, const Identity *i);
 void checks_logged(Sim *s, int level, const char *text);

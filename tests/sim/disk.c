@@ -226,7 +226,7 @@ static int sim_sync(Folder *folder) {
         SimFolder *f = folder_of(folder);
         int r = write_fault(f);
 
-        if (r < 0)
+        if (r < 0 && r != -ENOSPC)
                 return r;
         if (!is_alive(f))
                 return -EIO;

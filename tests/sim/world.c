@@ -26,7 +26,6 @@ typedef struct SimWorld {
         SimWork *first, *last;
         uint64_t disk_free_usec; /* one at a time */
         unsigned n_timers;
-        bool was_synchronized; /* as the core has seen it */
 } SimWorld;
 
 typedef struct SimTimer {
@@ -53,13 +52,7 @@ static uint64_t sim_random(World *w) {
 }
 
 static bool sim_is_synchronized(const World *w) {
-        SimWorld *sw = world_of(w);
-
-        /* It looks only while it has a reason to, so it may see this long after it happened. */
-        if (sw->clock->is_synchronized && !sw->was_synchronized)
-                checks_happened(sw->sim, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
-        sw->was_synchronized = sw->clock->is_synchronized;
-        return sw->clock->is_synchronized;
+        return world_of(w)->clock->is_synchronized;
 }
 
 /* ---- timers ---- */
