@@ -71,6 +71,19 @@ AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gi
         return ACCESS_DENIED;
 }
 
+/* Our own group takes the place of one that does not exist, as it does for the files. */
+AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, const char *group,
+                                   const uint32_t *gids, size_t n_gids) {
+        gid_t gid;
+        int r = isempty(group) ? -ENOENT : groups_recall(groups, group, &gid);
+
+        if (r == -ENOENT)
+                gid = getegid();
+        else if (r <= 0) /* nobody knows yet who is a member */
+                return ACCESS_DENIED;
+        return access_by_group(right, gid, gids, n_gids);
+}
+
 AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool interactive) {
         if (is_authorized)
                 return ACCESS_GRANTED;
@@ -206,24 +219,12 @@ static bool is_interactive(const Check *c) {
         return sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
 }
 
-/* Our own group takes the place of one that does not exist, as it does for the files. */
-static AccessVerdict check_by_group(const Check *c) {
-        gid_t gid;
-        int r = isempty(c->group) ? -ENOENT : groups_recall(c->access->groups, c->group, &gid);
-
-        if (r == -ENOENT)
-                gid = getegid();
-        else if (r <= 0) /* nobody knows yet who is a member */
-                return ACCESS_DENIED;
-        return access_by_group(c->right, gid, c->gids, c->n_gids);
-}
-
 static void check_read_polkit(Check *c, sd_bus_message *reply) {
         const sd_bus_error *refusal = sd_bus_message_get_error(reply);
         int authorized, challenge;
 
         if (refusal && access_polkit_is_missing(refusal->name, sd_bus_message_get_sender(reply))) {
-                check_end(c, check_by_group(c));
+                check_end(c, access_by_group_name(c->right, c->access->groups, c->group, c->gids, c->n_gids));
                 return;
         }
         if (refusal) {

@@ -57,6 +57,9 @@ typedef enum AccessVerdict {
 
 AccessVerdict access_by_uid(uid_t uid, uid_t own_uid);
 AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gids, size_t n_gids);
+/* `group` NULL or empty: none. */
+AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, const char *group,
+                                   const uint32_t *gids, size_t n_gids);
 AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool interactive);
 /* Whether this error, in answer to a question for polkit, says that there is no polkit to ask. */
 bool access_polkit_is_missing(const char *error_name, const char *error_sender);

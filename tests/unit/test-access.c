@@ -5,9 +5,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "basic/cleanup.h"
 #include "dpsd/access.h"
+#include "timed-world.h"
 
 #define DAEMON 990
 #define GROUP 991
@@ -51,6 +55,82 @@ static void check_group(void **state) {
 
         assert_int_equal(access_by_group(c->right, GROUP, c->gids, c->n_gids), c->verdict);
 }
+
+/* ---- the group by its name ---- */
+
+static int look_up(const char *name, gid_t *ret) {
+        if (strcmp(name, "none") == 0)
+                return -ENOENT;
+        if (strcmp(name, "broken") == 0)
+                return -EIO;
+        *ret = GROUP;
+        return 0;
+}
+
+static void on_found(const char *name, void *userdata) {
+}
+
+typedef enum Lookup {
+        LOOKUP_NOT_ASKED,
+        LOOKUP_UNDER_WAY,
+        LOOKUP_DONE,
+        LOOKUP_DONE_AND_ANEW, /* answered, and under way again */
+} Lookup;
+
+static const struct name_case {
+        const char *promise, *group;
+        Lookup lookup;
+        AccessRight right;
+        bool is_own; /* the caller is in our own group, and not in GROUP */
+        AccessVerdict verdict;
+} name_cases[] = {
+        { "a member of a known group may use", "programs", LOOKUP_DONE, ACCESS_USE, false, ACCESS_GRANTED },
+        { "a member of a known group may not manage", "programs", LOOKUP_DONE, ACCESS_MANAGE, false,
+          ACCESS_DENIED },
+        { "our own group is not the group that is known", "programs", LOOKUP_DONE, ACCESS_USE, true,
+          ACCESS_DENIED },
+        { "a group that nobody asked for is a no", "programs", LOOKUP_NOT_ASKED, ACCESS_USE, false,
+          ACCESS_DENIED },
+        { "a group that is not known yet is a no", "programs", LOOKUP_UNDER_WAY, ACCESS_USE, false,
+          ACCESS_DENIED },
+        { "a group that is not known yet is not our own", "programs", LOOKUP_UNDER_WAY, ACCESS_USE, true,
+          ACCESS_DENIED },
+        { "the last answer holds while a group is looked up anew", "programs", LOOKUP_DONE_AND_ANEW,
+          ACCESS_USE, false, ACCESS_GRANTED },
+        { "a group that cannot be looked up is a no", "broken", LOOKUP_DONE, ACCESS_USE, false,
+          ACCESS_DENIED },
+        { "a group that cannot be looked up is not our own", "broken", LOOKUP_DONE, ACCESS_USE, true,
+          ACCESS_DENIED },
+        { "our own group takes the place of one that does not exist", "none", LOOKUP_DONE, ACCESS_USE, true,
+          ACCESS_GRANTED },
+        { "our own group takes the place of no group", "", LOOKUP_NOT_ASKED, ACCESS_USE, true,
+          ACCESS_GRANTED },
+};
+
+static void check_name(void **state) {
+        const struct name_case *c = *state;
+        uint32_t gids[] = { 1000, c->is_own ? getegid() : GROUP };
+        TimedWorld world;
+        Groups *groups;
+        gid_t gid;
+
+        timed_world_init(&world);
+        assert_int_equal(groups_new(&world.world, look_up, on_found, NULL, &groups), 0);
+        if (c->lookup != LOOKUP_NOT_ASKED)
+                assert_int_equal(groups_find(groups, c->group, &gid), 0);
+        if (c->lookup == LOOKUP_DONE || c->lookup == LOOKUP_DONE_AND_ANEW)
+                timed_world_work(&world);
+        if (c->lookup == LOOKUP_DONE_AND_ANEW) {
+                groups_forget(groups);
+                assert_int_equal(groups_find(groups, c->group, &gid), 0);
+        }
+        assert_int_equal(access_by_group_name(c->right, groups, c->group, gids, ELEMENTSOF(gids)),
+                         c->verdict);
+        groups_free(groups);
+        timed_world_done(&world);
+}
+
+/* ---- polkit ---- */
 
 static const struct polkit_case {
         const char *promise;
@@ -107,12 +187,13 @@ static void check_missing(void **state) {
                 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(uid_cases) + ELEMENTSOF(group_cases) + ELEMENTSOF(polkit_cases) +
-                                ELEMENTSOF(missing_cases)] = { 0 };
+        struct CMUnitTest tests[ELEMENTSOF(uid_cases) + ELEMENTSOF(group_cases) + ELEMENTSOF(name_cases) +
+                                ELEMENTSOF(polkit_cases) + ELEMENTSOF(missing_cases)] = { 0 };
         size_t n = 0;
 
         ADD_CASES(uid_cases, check_uid);
         ADD_CASES(group_cases, check_group);
+        ADD_CASES(name_cases, check_name);
         ADD_CASES(polkit_cases, check_polkit);
         ADD_CASES(missing_cases, check_missing);
         return cmocka_run_group_tests(tests, NULL, NULL);

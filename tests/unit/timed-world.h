@@ -21,15 +21,17 @@ typedef struct TimedWork {
         Work work;
         const WorkClass *class;
         void *task;
+        bool has_run; /* and done() was not called yet */
         struct TimedWork *next;
 } TimedWork;
 
 typedef struct TimedWorld {
         World world;
-        uint64_t now_usec;      /* CLOCK_BOOTTIME … */
-        uint64_t realtime_usec; /* … and CLOCK_REALTIME when that was 0 */
-        bool holds_work;        /* work does not run */
-        unsigned n_run;         /* works */
+        uint64_t now_usec;           /* CLOCK_BOOTTIME … */
+        uint64_t realtime_usec;      /* … and CLOCK_REALTIME when that was 0 */
+        bool holds_work;             /* work does not run … */
+        bool holds[_WORK_QUEUE_MAX]; /* … or only work of this queue does not */
+        unsigned n_run;              /* works */
         TimedTimer *timers;
         TimedWork *works;
 } TimedWorld;
@@ -105,6 +107,14 @@ static inline Work *timed_work_forget(Work *work) {
         return NULL;
 }
 
+static inline void timed_work_wait(World *w, WorkQueue queue) {
+        for (TimedWork *k = timed_world_of(w)->works; k; k = k->next)
+                if (k->class->queue == queue && !k->has_run) {
+                        k->class->run(k->task);
+                        k->has_run = true;
+                }
+}
+
 static const WorldOperations timed_world_operations = {
         .now_usec = timed_now,
         .random = timed_random,
@@ -114,6 +124,7 @@ static const WorldOperations timed_world_operations = {
         .timer_free = timed_timer_free,
         .work_begin = timed_work_begin,
         .work_forget = timed_work_forget,
+        .work_wait = timed_work_wait,
 };
 
 static inline void timed_world_init(TimedWorld *w) {
@@ -122,13 +133,28 @@ static inline void timed_world_init(TimedWorld *w) {
                            .realtime_usec = UINT64_C(1800000000) * USEC_PER_SEC };
 }
 
-static inline void timed_world_work(TimedWorld *w) {
-        while (w->works && !w->holds_work) {
-                TimedWork *k = w->works;
+/* The first that may run, taken out; NULL: there is none. */
+static inline TimedWork *timed_world_next_work(TimedWorld *w) {
+        for (TimedWork **p = &w->works; *p && !w->holds_work; p = &(*p)->next) {
+                TimedWork *k = *p;
 
-                w->works = k->next;
+                if (w->holds[k->class->queue] && !k->has_run)
+                        continue;
+                *p = k->next;
+                return k;
+        }
+        return NULL;
+}
+
+static inline void timed_world_work(TimedWorld *w) {
+        TimedWork *k;
+
+        while ((k = timed_world_next_work(w))) {
                 w->n_run++;
-                k->class->run(k->task);
+                if (!k->has_run)
+                        k->class->run(k->task);
+                while (k->class->tell && k->class->tell(k->task))
+                        ;
                 k->class->done(k->task);
                 free(k);
         }

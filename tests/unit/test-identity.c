@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+
+#include "small-core.h"
+
+/* Lives of one identity. */
+
+static void provision(void) {
+        configure("gw", "gw-1");
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_ASSIGNED);
+}
+
+static void restart(void) {
+        core_stop();
+        core_start();
+        core_transport.n_connects = core_transport.n_registers = core_key.n_loads = 0;
+        configure("gw", "gw-1");
+}
+
+/* ---- from nothing to assigned ---- */
+
+static void an_identity_goes_from_nothing_to_assigned(void **state) {
+        configure("gw", "gw-1");
+        assert_state("gw", IDENTITY_PROVISIONING);
+        assert_int_equal(core_transport.n_connects, 1);
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_string_equal(identity_assignment(find("gw"))->hub, "hub-1.example");
+        assert_int_equal(identity_assignment(find("gw"))->generation, 1);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+        assert_true(is_published("gw", "token", "hub-1.example%2Fdevices%2Fgw-1 by aaaaaaaa"));
+        assert_int_equal(core_transport.n_registers, 1);
+        assert_int_equal(core_key.n_loads, 1);
+}
+
+static void when_an_identity_is_assigned_nothing_wakes_before_its_renewal(void **state) {
+        TimedTimer *next;
+
+        provision();
+        next = timed_world_next(&world);
+        assert_non_null(next);
+        assert_true(next->at_usec >=
+                    world_boottime_of(&world.world, identity_assignment(find("gw"))->renew_at_usec));
+}
+
+static void an_assignment_shows_only_when_it_is_durable(void **state) {
+        configure("gw", "gw-1");
+        world.holds[WORK_DISK] = true;
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_PROVISIONING);
+        assert_false(is_published("gw", "connection.json", "hub-1.example"));
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+}
+
+static void an_assignment_that_the_disk_refuses_is_served(void **state) {
+        configure("gw", "gw-1");
+        disk.error = -EROFS;
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(find("gw")->keeper.record->error.id, DPS_ERROR_DISK);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+
+        disk.error = 0;
+        timed_world_pass(&world, 11 * USEC_PER_SEC);
+        assert_int_equal(find("gw")->keeper.record->error.id, DPS_ERROR_NONE);
+        assert_int_equal(core_transport.n_registers, 1);
+}
+
+static void with_a_slow_key_it_is_provisioning_until_its_files_are_published(void **state) {
+        core_key_class.is_slow = true;
+        configure("gw", "gw-1");
+        log_in();
+        world.holds[WORK_KEYS] = true;
+        answer_assigned("hub-1.example");
+        assert_non_null(identity_assignment(find("gw")));
+        assert_state("gw", IDENTITY_PROVISIONING);
+        assert_false(is_published("gw", "connection.json", "hub-1.example"));
+
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_true(is_published("gw", "token", "by aaaaaaaa"));
+        assert_int_equal(core_key.n_loads, 1);
+}
+
+/* ---- from the cache ---- */
+
+static void a_start_from_the_cache_sends_nothing(void **state) {
+        _cleanup_(freep) char *before = NULL, *after = NULL;
+
+        provision();
+        before = published_text("gw", "connection.json");
+        timed_world_pass(&world, USEC_PER_HOUR);
+        restart();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        after = published_text("gw", "connection.json");
+        assert_non_null(before);
+        assert_non_null(after);
+        assert_string_equal(before, after);
+        assert_int_equal(core_key.n_loads, 1);
+        timed_world_pass(&world, USEC_PER_DAY);
+        assert_int_equal(core_transport.n_connects, 0);
+}
+
+static void a_start_from_the_cache_after_a_reboot_mints_the_same_token(void **state) {
+        _cleanup_(freep) char *before = NULL, *after = NULL;
+
+        provision();
+        before = published_text("gw", "token");
+        core_stop();
+        folder_free(disk.notes);
+        folder_free(disk.runtime);
+        disk.runtime = small_disk_folder("run-of-another-boot", 0755);
+        disk.notes = NULL;
+        core_start();
+        configure("gw", "gw-1");
+        after = published_text("gw", "token");
+        assert_non_null(before);
+        assert_non_null(after);
+        assert_string_equal(before, after);
+        assert_int_equal(core_transport.n_connects, 1); /* the first run's */
+}
+
+static void a_cached_assignment_is_served_while_its_key_cannot_be_had(void **state) {
+        provision();
+        core_key.error = DPS_ERROR_KEY;
+        restart();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+        assert_int_equal(core_transport.n_connects, 0);
+}
+
+static void another_registration_id_drops_the_assignment(void **state) {
+        provision();
+        configure("gw", "gw-2");
+        assert_null(identity_assignment(find("gw")));
+        assert_false(is_published("gw", "connection.json", "hub-1.example"));
+        assert_state("gw", IDENTITY_PROVISIONING);
+        assert_string_equal(core_transport.last->registration_id, "gw-2");
+        answer_assigned("hub-2.example");
+        assert_true(is_published("gw", "connection.json", "hub-2.example"));
+        assert_int_equal(identity_assignment(find("gw"))->generation, 2);
+}
+
+/* ---- requests ---- */
+
+static void a_request_ends_with_its_registration(void **state) {
+        uint64_t job;
+
+        provision();
+        job = request("gw");
+        assert_int_equal(core_told.n_jobs, 0);
+        assert_state("gw", IDENTITY_ASSIGNED);
+        answer_assigned("hub-2.example");
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_int_equal(core_told.jobs[0], job);
+        assert_true(core_told.job_ok[0]);
+        assert_true(is_published("gw", "connection.json", "hub-2.example"));
+}
+
+static void a_request_during_a_save_gets_a_registration_of_its_own(void **state) {
+        configure("gw", "gw-1");
+        world.holds[WORK_DISK] = true;
+        answer_assigned("hub-1.example");
+        request("gw");
+        assert_int_equal(core_transport.n_connects, 2);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(core_told.n_jobs, 0);
+        answer_assigned("hub-1.example");
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_true(core_told.job_ok[0]);
+}
+
+static void a_refusal_during_a_save_is_not_shown_as_failed(void **state) {
+        configure("gw", "gw-1");
+        world.holds[WORK_DISK] = true;
+        answer_assigned("hub-1.example");
+        request("gw");
+        answer_refused();
+        assert_state("gw", IDENTITY_PROVISIONING);
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_false(core_told.job_ok[0]);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(find("gw")->keeper.record->error.id, DPS_ERROR_AUTH);
+}
+
+static void a_job_of_an_identity_that_is_removed_fails(void **state) {
+        provision();
+        request("gw");
+        manager_retain(manager, NULL);
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_false(core_told.job_ok[0]);
+}
+
+/* ---- failures ---- */
+
+static void a_renewal_that_is_refused_takes_no_assignment_away(void **state) {
+        provision();
+        request("gw");
+        answer_refused();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+        assert_int_equal(find("gw")->keeper.record->error.id, DPS_ERROR_AUTH);
+}
+
+static void a_final_answer_without_an_assignment_is_failed(void **state) {
+        configure("gw", "gw-1");
+        answer_refused();
+        assert_state("gw", IDENTITY_FAILED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_RETRY);
+        assert_true(find("gw")->plan.is_settled);
+}
+
+static void a_key_that_is_not_there_yet_is_waited_for(void **state) {
+        core_key.error = DPS_ERROR_KEY;
+        configure("gw", "gw-1");
+        assert_state("gw", IDENTITY_UNPROVISIONED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_KEY);
+        assert_int_equal(core_transport.n_connects, 0);
+
+        core_key.error = DPS_ERROR_NONE;
+        timed_world_pass(&world, 11 * USEC_PER_SEC);
+        assert_int_equal(core_transport.n_connects, 1);
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_ASSIGNED);
+}
+
+static void a_key_file_that_appears_is_looked_at_at_once(void **state) {
+        core_key.error = DPS_ERROR_KEY;
+        configure("gw", "gw-1");
+        core_key.error = DPS_ERROR_NONE;
+        core_told.on_files(core_told.files_userdata);
+        settle();
+        assert_int_equal(core_transport.n_connects, 1);
+}
+
+static void a_new_key_is_served_only_when_dps_has_taken_it(void **state) {
+        provision();
+        core_change_key('b');
+        core_told.on_files(core_told.files_userdata);
+        settle();
+        assert_true(is_published("gw", "token", "by aaaaaaaa"));
+        timed_world_pass(&world, 3 * USEC_PER_MINUTE); /* the spread of what many gateways do at once */
+        assert_int_equal(core_transport.n_connects, 2);
+        assert_true(is_published("gw", "token", "by aaaaaaaa"));
+        answer_assigned("hub-1.example");
+        assert_true(is_published("gw", "token", "by bbbbbbbb"));
+        assert_int_equal(identity_assignment(find("gw"))->generation, 2);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, core_set_up, core_tear_down)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(an_identity_goes_from_nothing_to_assigned),
+                TEST(when_an_identity_is_assigned_nothing_wakes_before_its_renewal),
+                TEST(an_assignment_shows_only_when_it_is_durable),
+                TEST(an_assignment_that_the_disk_refuses_is_served),
+                TEST(with_a_slow_key_it_is_provisioning_until_its_files_are_published),
+                TEST(a_start_from_the_cache_sends_nothing),
+                TEST(a_start_from_the_cache_after_a_reboot_mints_the_same_token),
+                TEST(a_cached_assignment_is_served_while_its_key_cannot_be_had),
+                TEST(another_registration_id_drops_the_assignment),
+                TEST(a_request_ends_with_its_registration),
+                TEST(a_request_during_a_save_gets_a_registration_of_its_own),
+                TEST(a_refusal_during_a_save_is_not_shown_as_failed),
+                TEST(a_job_of_an_identity_that_is_removed_fails),
+                TEST(a_renewal_that_is_refused_takes_no_assignment_away),
+                TEST(a_final_answer_without_an_assignment_is_failed),
+                TEST(a_key_that_is_not_there_yet_is_waited_for),
+                TEST(a_key_file_that_appears_is_looked_at_at_once),
+                TEST(a_new_key_is_served_only_when_dps_has_taken_it),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

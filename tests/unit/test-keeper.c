@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "dpsd/keeper.h"
+#include "small-disk.h"
+#include "table.h"
+#include "timed-world.h"
+
+#define JOBS_MAX 8
+#define EXPIRES_AT (UINT64_C(1900000000) * USEC_PER_SEC)
+
+static TimedWorld world;
+static Store *store;
+static Keeper keeper;
+static char *why;
+
+static bool is_on_disk(const char *word) {
+        _cleanup_(freep) char *text = small_disk_text(disk.state, "gw.json");
+
+        return text && strstr(text, word);
+}
+
+/* ---- the owner ---- */
+
+static struct {
+        unsigned n_counts, n_disk, n_disk_news, n_changed;
+        int disk;
+        bool is_answer, is_on_disk;
+        char before[64]; /* the hub of the assignment that was replaced; "": there was none */
+        uint64_t jobs[JOBS_MAX];
+        size_t n_jobs;
+} told;
+
+static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
+        told.n_counts++;
+        told.is_answer = is_answer;
+        told.is_on_disk = is_on_disk(keeper.record->assignment->hub);
+        (void) snprintf(told.before, sizeof(told.before), "%s", before ? before->hub : "");
+        for (size_t k = 0; k < jobs.n; k++)
+                told.jobs[told.n_jobs++] = jobs.ids[k];
+        jobs_done(&jobs);
+}
+
+static void on_disk(int r, bool is_news, void *userdata) {
+        told.n_disk++;
+        told.n_disk_news += is_news;
+        told.disk = r;
+}
+
+static void on_changed(void *userdata) {
+        told.n_changed++;
+}
+
+static const KeeperHandlers handlers = { .on_counts = on_counts,
+                                         .on_disk = on_disk,
+                                         .on_changed = on_changed };
+
+/* ---- around each test ---- */
+
+static void open_keeper(void) {
+        assert_int_equal(store_new(&world.world, disk.state, disk.notes, &store), 0);
+        assert_int_equal(keeper_init(&keeper, &world.world, store, "gw", &handlers, NULL), 0);
+}
+
+static void close_keeper(void) {
+        keeper_done(&keeper);
+        store = store_free(store);
+}
+
+static int set_up(void **state) {
+        memset(&told, 0, sizeof(told));
+        why = NULL;
+        timed_world_init(&world);
+        small_disk_init();
+        open_keeper();
+        return 0;
+}
+
+static int tear_down(void **state) {
+        world.holds[WORK_DISK] = false;
+        close_keeper();
+        timed_world_done(&world);
+        small_disk_done();
+        free(why);
+        return 0;
+}
+
+/* Another run of the daemon. */
+static void restart(void) {
+        close_keeper();
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), 0);
+}
+
+static void settle(void) {
+        timed_world_pass(&world, 0);
+}
+
+static Assignment *make_assignment(const char *hub) {
+        Assignment a = {
+                .id_scope = (char *) "0ne00000001",
+                .registration_id = (char *) "gw-1",
+                .endpoint = (char *) "dps.example",
+                .method = METHOD_SYMMETRIC_KEY,
+                .hub_auth = HUB_AUTH_SAS,
+                .hub = (char *) hub,
+                .device_id = (char *) "gw-1",
+                .substatus = (char *) "",
+                .assigned_at_usec = world_now_usec(&world.world, CLOCK_REALTIME),
+                .token_expires_at_usec = EXPIRES_AT,
+                .renew_at_usec = EXPIRES_AT - USEC_PER_DAY,
+                .fingerprint = (char *) "0011223344556677001122334455667700112233445566770011223344556677",
+        };
+        Assignment *copy = assignment_copy(&a);
+
+        assert_non_null(copy);
+        return copy;
+}
+
+static Jobs one_job(uint64_t id) {
+        Jobs jobs = { .ids = malloc(sizeof(id)), .n = 1 };
+
+        assert_non_null(jobs.ids);
+        jobs.ids[0] = id;
+        return jobs;
+}
+
+static void adopt_answer(const char *hub, Jobs jobs) {
+        keeper_adopt(&keeper, make_assignment(hub), true, jobs);
+}
+
+static void adopt_token(uint64_t expires_at_usec) {
+        Assignment *a = assignment_copy(keeper_newest(&keeper));
+
+        assert_non_null(a);
+        a->token_expires_at_usec = expires_at_usec;
+        keeper_adopt(&keeper, a, false, (Jobs){ 0 });
+}
+
+static void assign(const char *hub) {
+        adopt_answer(hub, (Jobs){ 0 });
+        settle();
+}
+
+static void note_error(const char *message) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_REFUSED, DPS_STEP_REGISTER, "%s", message);
+        keeper_set_error(&keeper, &error);
+}
+
+/* ---- when an assignment counts ---- */
+
+static void an_assignment_counts_only_when_it_is_durable(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        settle();
+        assert_null(keeper.record->assignment);
+        assert_string_equal(keeper_newest(&keeper)->hub, "hub-1.example");
+        assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
+        assert_int_equal(told.n_counts, 0);
+
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_true(is_on_disk("hub-1.example"));
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+        assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
+        assert_int_equal(keeper.disk, DISK_TAKES);
+        assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_answer);
+        assert_true(told.is_on_disk);
+        assert_string_equal(told.before, "");
+}
+
+static void the_old_assignment_counts_while_the_new_one_is_saved(void **state) {
+        assign("hub-1.example");
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-2.example", (Jobs){ 0 });
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+        assert_string_equal(keeper_newest(&keeper)->hub, "hub-2.example");
+
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+        assert_string_equal(told.before, "hub-1.example");
+}
+
+static void an_assignment_that_the_disk_refuses_counts_all_the_same(void **state) {
+        disk.error = -EROFS;
+        assign("hub-1.example");
+        assert_int_equal(told.n_counts, 1);
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+        assert_int_equal(told.disk, -EROFS);
+        assert_int_equal(told.n_disk_news, 1);
+        assert_int_equal(keeper.disk, DISK_REFUSES);
+        assert_true(keeper.saving.at_usec > world.now_usec);
+}
+
+static void that_the_disk_takes_it_again_is_news(void **state) {
+        disk.error = -EROFS;
+        assign("hub-1.example");
+        keeper_save(&keeper);
+        settle();
+        assert_int_equal(told.n_disk_news, 1); /* it is the same as before */
+        disk.error = 0;
+        keeper_save(&keeper);
+        settle();
+        assert_int_equal(told.n_disk_news, 2);
+        assert_int_equal(told.disk, 0);
+        assert_int_equal(keeper.disk, DISK_TAKES);
+        assert_true(is_on_disk("hub-1.example"));
+        assert_int_equal(told.n_counts, 1);
+}
+
+static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        adopt_answer("hub-2.example", (Jobs){ 0 });
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_on_disk);
+        assert_string_equal(told.before, "");
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+        assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
+}
+
+static void an_answer_stays_one_when_a_token_follows_during_its_save(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        adopt_token(EXPIRES_AT + USEC_PER_DAY);
+        assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_answer);
+        assert_int_equal(keeper.record->assignment->token_expires_at_usec, EXPIRES_AT + USEC_PER_DAY);
+}
+
+static void a_new_token_is_no_answer(void **state) {
+        assign("hub-1.example");
+        world.holds[WORK_DISK] = true;
+        adopt_token(EXPIRES_AT + USEC_PER_DAY);
+        assert_int_equal(keeper_saving(&keeper), SAVING_TOKEN);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 2);
+        assert_false(told.is_answer);
+}
+
+/* ---- jobs ---- */
+
+static void jobs_are_handed_over_once_when_the_assignment_counts(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", one_job(7));
+        assert_int_equal(told.n_jobs, 0);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assign("hub-1.example");
+        keeper_save(&keeper);
+        settle();
+        assert_int_equal(told.n_jobs, 1);
+        assert_int_equal(told.jobs[0], 7);
+}
+
+static void jobs_of_two_answers_in_one_save_are_handed_over_together(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", one_job(7));
+        adopt_answer("hub-2.example", one_job(8));
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 1);
+        assert_int_equal(told.n_jobs, 2);
+        assert_int_equal(told.jobs[0] + told.jobs[1], 7 + 8);
+}
+
+/* ---- generations ---- */
+
+static void keep_all(Assignment *a) {
+}
+
+static void change_hub(Assignment *a) {
+        free(a->hub);
+        a->hub = strdup("hub-2.example");
+}
+
+static void change_device(Assignment *a) {
+        free(a->device_id);
+        a->device_id = strdup("other");
+}
+
+static void change_expiry(Assignment *a) {
+        a->token_expires_at_usec++;
+}
+
+static void change_fingerprint(Assignment *a) {
+        a->fingerprint[0] = 'f';
+}
+
+static void change_what_the_hub_is_shown(Assignment *a) {
+        a->hub_auth = HUB_AUTH_X509;
+}
+
+static void change_what_programs_do_not_use(Assignment *a) {
+        free(a->substatus);
+        a->substatus = strdup("reprovisionedToInitialAssignment");
+        a->assigned_at_usec++;
+        a->renew_at_usec++;
+        a->credential++;
+}
+
+static const struct generation_case {
+        const char *promise;
+        void (*change)(Assignment *a);
+        uint64_t generation;
+} generation_cases[] = {
+        { "the same assignment keeps its generation", keep_all, 1 },
+        { "another hub is a new generation", change_hub, 2 },
+        { "another device id is a new generation", change_device, 2 },
+        { "another expiry is a new generation", change_expiry, 2 },
+        { "another key is a new generation", change_fingerprint, 2 },
+        { "another thing to show the hub is a new generation", change_what_the_hub_is_shown, 2 },
+        { "what programs do not use is no new generation", change_what_programs_do_not_use, 1 },
+};
+
+static void check_generation(void **state) {
+        const struct generation_case *c = *state;
+        Assignment *a = make_assignment("hub-1.example");
+
+        set_up(NULL);
+        assign("hub-1.example");
+        assert_int_equal(keeper.record->assignment->generation, 1);
+        c->change(a);
+        keeper_adopt(&keeper, a, true, (Jobs){ 0 });
+        settle();
+        assert_int_equal(keeper.record->assignment->generation, c->generation);
+        tear_down(NULL);
+}
+
+static void a_key_that_was_not_known_is_no_new_generation(void **state) {
+        Assignment *a = make_assignment("hub-1.example");
+
+        free(a->fingerprint);
+        a->fingerprint = NULL;
+        keeper_adopt(&keeper, a, true, (Jobs){ 0 });
+        settle();
+        assign("hub-1.example");
+        assert_int_equal(keeper.record->assignment->generation, 1);
+}
+
+static void two_answers_in_one_save_are_two_generations(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        adopt_answer("hub-2.example", (Jobs){ 0 });
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(keeper.record->assignment->generation, 2);
+}
+
+static void a_generation_is_not_used_again_after_a_drop_and_a_restart(void **state) {
+        assign("hub-1.example");
+        keeper_drop(&keeper);
+        settle();
+        restart();
+        assign("hub-1.example");
+        assert_int_equal(keeper.record->assignment->generation, 2);
+}
+
+/* ---- errors ---- */
+
+static void a_success_ends_an_earlier_error(void **state) {
+        note_error("refused");
+        assert_true(keeper.record->failing_since_usec > 0);
+        assign("hub-1.example");
+        assert_int_equal(keeper.record->error.id, DPS_ERROR_NONE);
+        assert_int_equal(keeper.record->error_at_usec, 0);
+        assert_int_equal(keeper.record->failing_since_usec, 0);
+        assert_int_equal(keeper.record->last_success_at_usec, world_now_usec(&world.world, CLOCK_REALTIME));
+        assert_false(is_on_disk("refused"));
+}
+
+static void a_success_does_not_end_an_error_that_came_since(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        note_error("refused since");
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 1);
+        assert_string_equal(keeper.record->error.message, "refused since");
+        assert_true(keeper.record->last_success_at_usec > 0);
+}
+
+static void a_new_token_ends_no_error(void **state) {
+        assign("hub-1.example");
+        note_error("refused");
+        adopt_token(EXPIRES_AT + 1);
+        settle();
+        assert_string_equal(keeper.record->error.message, "refused");
+}
+
+static void a_new_token_in_a_later_run_is_no_success(void **state) {
+        uint64_t success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        note_error("refused");
+        keeper.record->attempts = 1;
+        keeper_save(&keeper);
+        settle();
+        restart();
+        adopt_token(EXPIRES_AT + 1);
+        settle();
+        assert_string_equal(keeper.record->error.message, "refused");
+        assert_int_equal(keeper.record->last_success_at_usec, success);
+}
+
+static void failing_began_with_the_first_of_several_errors(void **state) {
+        uint64_t first = world_now_usec(&world.world, CLOCK_REALTIME);
+
+        note_error("one");
+        timed_world_pass(&world, USEC_PER_HOUR);
+        note_error("two");
+        assert_int_equal(keeper.record->failing_since_usec, first);
+        assert_int_equal(keeper.record->error_at_usec, first + USEC_PER_HOUR);
+}
+
+/* ---- dropping ---- */
+
+static void a_dropped_assignment_is_gone_from_disk(void **state) {
+        assign("hub-1.example");
+        keeper_drop(&keeper);
+        settle();
+        assert_null(keeper_newest(&keeper));
+        assert_false(is_on_disk("hub-1.example"));
+        restart();
+        assert_null(keeper_newest(&keeper));
+}
+
+static void an_assignment_that_is_dropped_during_its_save_never_counts(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        keeper_drop(&keeper);
+        assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 0);
+        assert_null(keeper_newest(&keeper));
+        assert_false(is_on_disk("hub-1.example"));
+}
+
+static void an_answer_after_a_drop_during_a_save_counts_once(void **state) {
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        keeper_drop(&keeper);
+        adopt_answer("hub-2.example", one_job(3));
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told.n_counts, 1);
+        assert_true(told.is_on_disk);
+        assert_int_equal(told.n_jobs, 1);
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+}
+
+/* ---- from one run to the next ---- */
+
+static void an_assignment_survives_a_restart(void **state) {
+        assign("hub-1.example");
+        restart();
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+        assert_int_equal(keeper.record->assignment->generation, 1);
+}
+
+static void a_record_that_cannot_be_read_is_set_aside(void **state) {
+        small_disk_put(disk.state, "gw.json", "no json");
+        assert_int_equal(keeper_load(&keeper, &why), -EBADMSG);
+        assert_non_null(why);
+        assert_null(keeper.record->assignment);
+        assert_null(small_disk_text(disk.state, "gw.json"));
+}
+
+static void what_is_noted_outlives_a_run_that_was_killed(void **state) {
+        uint64_t later = world_now_usec(&world.world, CLOCK_REALTIME) + USEC_PER_HOUR;
+
+        assign("hub-1.example");
+        keeper.record->attempts = 3;
+        keeper.record->next_attempt_at_usec = keeper.record->not_before_usec = later;
+        keeper_note(&keeper, false);
+        settle();
+        assert_int_equal(disk.n_commits, 1);
+        restart();
+        assert_int_equal(keeper.record->attempts, 3);
+        assert_int_equal(keeper.record->next_attempt_at_usec, later);
+        assert_int_equal(keeper.record->not_before_usec, later);
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+}
+
+static void without_a_record_only_what_dps_told_binds_the_next_run(void **state) {
+        uint64_t later = world_now_usec(&world.world, CLOCK_REALTIME) + USEC_PER_HOUR;
+
+        keeper.record->attempts = 3;
+        keeper.record->next_attempt_at_usec = keeper.record->not_before_usec = later;
+        keeper_note(&keeper, false);
+        restart();
+        assert_int_equal(keeper.record->not_before_usec, later);
+        assert_int_equal(keeper.record->attempts, 0);
+        assert_int_equal(keeper.record->next_attempt_at_usec, 0);
+}
+
+static void what_the_disk_has_refused_survives_a_restart(void **state) {
+        assign("hub-1.example");
+        disk.error = -EIO;
+        assign("hub-2.example");
+        restart();
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+        assert_int_equal(keeper.record->assignment->generation, 2);
+        assert_int_equal(keeper.disk, DISK_REFUSES);
+}
+
+static void an_error_of_this_machine_is_not_remembered(void **state) {
+        assign("hub-1.example");
+        note_error("no key");
+        keeper_save(&keeper);
+        settle();
+        restart();
+        assert_int_equal(keeper.record->error.id, DPS_ERROR_NONE);
+}
+
+static void an_error_of_an_attempt_is_remembered(void **state) {
+        note_error("refused");
+        keeper.record->attempts = 1;
+        keeper_save(&keeper);
+        settle();
+        restart();
+        assert_string_equal(keeper.record->error.message, "refused");
+}
+
+static void counters_are_written_at_most_every_15_minutes(void **state) {
+        for (unsigned minute = 0; minute < 30; minute++) {
+                keeper.record->attempts++;
+                keeper_note(&keeper, true);
+                timed_world_pass(&world, USEC_PER_MINUTE);
+        }
+        assert_int_equal(disk.n_commits, 2);
+}
+
+/* ---- the clock ---- */
+
+static void waits_and_the_last_success_follow_a_clock_that_is_set(void **state) {
+        uint64_t success, now = world_now_usec(&world.world, CLOCK_REALTIME);
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        keeper.record->next_attempt_at_usec = now + USEC_PER_HOUR;
+        keeper.record->not_before_usec = now + 2 * USEC_PER_HOUR;
+        keeper.record->last_poll_at_usec = now;
+        world.realtime_usec += USEC_PER_DAY;
+        keeper_on_clock(&keeper);
+        assert_int_equal(keeper.record->next_attempt_at_usec, now + USEC_PER_DAY + USEC_PER_HOUR);
+        assert_int_equal(keeper.record->not_before_usec, now + USEC_PER_DAY + 2 * USEC_PER_HOUR);
+        assert_int_equal(keeper.record->last_poll_at_usec, now + USEC_PER_DAY);
+        assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
+}
+
+static void the_success_of_an_earlier_run_stays_where_the_clock_had_it(void **state) {
+        uint64_t success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        restart();
+        world.realtime_usec += USEC_PER_DAY;
+        keeper_on_clock(&keeper);
+        assert_int_equal(keeper.record->last_success_at_usec, success);
+}
+
+static void no_wait_is_none_whatever_the_clock_does(void **state) {
+        world.realtime_usec = 0;
+        keeper_on_clock(&keeper);
+        assert_int_equal(keeper.record->next_attempt_at_usec, 0);
+        assert_int_equal(keeper.record->not_before_usec, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+        const struct CMUnitTest plain[] = {
+                TEST(an_assignment_counts_only_when_it_is_durable),
+                TEST(the_old_assignment_counts_while_the_new_one_is_saved),
+                TEST(an_assignment_that_the_disk_refuses_counts_all_the_same),
+                TEST(that_the_disk_takes_it_again_is_news),
+                TEST(a_newer_answer_during_a_save_is_the_one_that_counts),
+                TEST(an_answer_stays_one_when_a_token_follows_during_its_save),
+                TEST(a_new_token_is_no_answer),
+                TEST(jobs_are_handed_over_once_when_the_assignment_counts),
+                TEST(jobs_of_two_answers_in_one_save_are_handed_over_together),
+                TEST(a_key_that_was_not_known_is_no_new_generation),
+                TEST(two_answers_in_one_save_are_two_generations),
+                TEST(a_generation_is_not_used_again_after_a_drop_and_a_restart),
+                TEST(a_success_ends_an_earlier_error),
+                TEST(a_success_does_not_end_an_error_that_came_since),
+                TEST(a_new_token_ends_no_error),
+                TEST(a_new_token_in_a_later_run_is_no_success),
+                TEST(failing_began_with_the_first_of_several_errors),
+                TEST(a_dropped_assignment_is_gone_from_disk),
+                TEST(an_assignment_that_is_dropped_during_its_save_never_counts),
+                TEST(an_answer_after_a_drop_during_a_save_counts_once),
+                TEST(an_assignment_survives_a_restart),
+                TEST(a_record_that_cannot_be_read_is_set_aside),
+                TEST(what_is_noted_outlives_a_run_that_was_killed),
+                TEST(without_a_record_only_what_dps_told_binds_the_next_run),
+                TEST(what_the_disk_has_refused_survives_a_restart),
+                TEST(an_error_of_this_machine_is_not_remembered),
+                TEST(an_error_of_an_attempt_is_remembered),
+                TEST(counters_are_written_at_most_every_15_minutes),
+                TEST(waits_and_the_last_success_follow_a_clock_that_is_set),
+                TEST(the_success_of_an_earlier_run_stays_where_the_clock_had_it),
+                TEST(no_wait_is_none_whatever_the_clock_does),
+        };
+        struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(generation_cases)];
+        size_t n = ELEMENTSOF(plain);
+
+        memcpy(tests, plain, sizeof(plain));
+        ADD_ROWS(tests, n, generation_cases, check_generation);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

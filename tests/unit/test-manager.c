@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+
+#include "small-core.h"
+
+static void provision(const char *name, const char *registration_id) {
+        configure(name, registration_id);
+        answer_assigned("hub-1.example");
+        assert_state(name, IDENTITY_ASSIGNED);
+}
+
+static void assert_description(const char *expected) {
+        char text[512];
+
+        manager_describe(manager, text, sizeof(text));
+        if (!strstr(text, expected))
+                fail_msg("\"%s\" does not say \"%s\"", text, expected);
+}
+
+/* ---- what it shows ---- */
+
+static void without_identities_it_is_idle(void **state) {
+        bool is_assigned = false;
+
+        assert_string_equal(manager_state(manager), "idle");
+        assert_description("no identity is configured");
+        assert_true(manager_is_settled(manager, true, &is_assigned));
+        assert_true(is_assigned);
+}
+
+static void its_state_is_that_of_the_worst_identity(void **state) {
+        configure("a", "dev-a");
+        assert_string_equal(manager_state(manager), "provisioning");
+        answer_assigned("hub-1.example");
+        assert_string_equal(manager_state(manager), "ok");
+        assert_description("1 of 1 identities assigned");
+
+        configure("b", "dev-b");
+        assert_string_equal(manager_state(manager), "provisioning");
+        assert_int_equal(manager_n_assigned(manager), 1);
+        answer_refused();
+        assert_string_equal(manager_state(manager), "degraded");
+        assert_description("1 of 2 identities assigned; b: ");
+}
+
+static void an_error_of_an_assigned_identity_is_described_but_does_not_degrade(void **state) {
+        provision("a", "dev-a");
+        request("a");
+        answer_refused();
+        assert_string_equal(manager_state(manager), "ok");
+        assert_description("1 of 1 identities assigned; a: ");
+}
+
+static void it_is_settled_when_all_are_assigned_or_have_failed(void **state) {
+        bool is_assigned = true;
+
+        configure("a", "dev-a");
+        assert_false(manager_is_settled(manager, true, &is_assigned));
+        answer_assigned("hub-1.example");
+        assert_true(manager_is_settled(manager, true, &is_assigned));
+        assert_true(is_assigned);
+        configure("b", "dev-b");
+        answer_refused();
+        assert_true(manager_is_settled(manager, true, &is_assigned));
+        assert_false(is_assigned);
+}
+
+/* ---- what it tells ---- */
+
+static void a_change_is_told_once_in_a_turn_however_often_it_changed(void **state) {
+        unsigned n_changed, n_turns;
+
+        provision("a", "dev-a");
+        n_changed = core_told.n_changed;
+        n_turns = core_told.n_turns;
+        for (unsigned k = 0; k < 5; k++)
+                identity_advance(find("a"));
+        settle();
+        assert_int_equal(core_told.n_changed, n_changed + 1);
+        assert_int_equal(core_told.n_turns, n_turns + 1);
+}
+
+static void an_identity_is_added_once(void **state) {
+        configure("a", "dev-a");
+        configure("a", "dev-a");
+        assert_int_equal(core_told.n_added, 1);
+        assert_int_equal(core_transport.n_connects, 1);
+}
+
+static void identities_are_sorted_by_name(void **state) {
+        configure("b", "dev-b");
+        configure("c", "dev-c");
+        configure("a", "dev-a");
+        for (size_t k = 0; k < 3; k++)
+                assert_int_equal(manager->identities[k]->name[0], 'a' + (int) k);
+}
+
+static void the_network_is_watched_while_somebody_waits_for_it(void **state) {
+        DpsError error;
+
+        configure("a", "dev-a");
+        dps_error_set(&error, DPS_ERROR_UNREACHABLE, DPS_STEP_CONNECT, "no route");
+        core_transport.last->handlers.on_closed(&error, core_transport.last->userdata);
+        settle();
+        assert_true(core_told.watches_network);
+        manager_on_network(manager);
+        timed_world_pass(&world, 5 * USEC_PER_SEC);
+        assert_int_equal(core_transport.n_connects, 2);
+        answer_assigned("hub-1.example");
+        assert_false(core_told.watches_network);
+}
+
+/* ---- twins ---- */
+
+static void of_twins_the_first_one_by_name_keeps_the_device(void **state) {
+        configure("b", "dev-1");
+        configure("a", "DEV-1");
+        assert_state("b", IDENTITY_FAILED);
+        assert_int_equal(find("b")->plan.waiting, WAITING_CONFIG);
+        assert_string_equal(find("b")->configuration.twin, "a");
+        assert_null(find("a")->configuration.twin);
+        assert_state("a", IDENTITY_PROVISIONING);
+        assert_int_equal(core_transport.n_open, 1); /* b has given up */
+        answer_assigned("hub-1.example");
+        assert_state("a", IDENTITY_ASSIGNED);
+        assert_state("b", IDENTITY_FAILED);
+}
+
+static void the_end_of_a_twin_frees_the_other(void **state) {
+        char *names[] = { (char *) "b", NULL };
+
+        provision("a", "dev-1");
+        configure("b", "dev-1");
+        assert_state("b", IDENTITY_FAILED);
+        manager_retain(manager, names);
+        settle();
+        assert_state("b", IDENTITY_PROVISIONING);
+        answer_assigned("hub-2.example");
+        assert_state("b", IDENTITY_ASSIGNED);
+}
+
+static void a_twin_that_becomes_another_device_frees_the_other(void **state) {
+        provision("a", "dev-1");
+        configure("b", "dev-1");
+        configure("a", "dev-2");
+        assert_null(find("b")->configuration.twin);
+        assert_state("b", IDENTITY_PROVISIONING);
+}
+
+static void of_three_twins_each_names_the_first(void **state) {
+        char *names[] = { (char *) "b", (char *) "c", NULL };
+
+        provision("a", "dev-1");
+        configure("b", "dev-1");
+        configure("c", "dev-1");
+        assert_string_equal(find("b")->configuration.twin, "a");
+        assert_string_equal(find("c")->configuration.twin, "a");
+        manager_retain(manager, names);
+        settle();
+        assert_null(find("b")->configuration.twin);
+        assert_string_equal(find("c")->configuration.twin, "b");
+}
+
+/* ---- identities that go ---- */
+
+static void an_identity_without_a_file_is_not_served_and_its_record_is_kept(void **state) {
+        provision("a", "dev-a");
+        manager_retain(manager, NULL);
+        settle();
+        assert_int_equal(core_told.n_removed, 1);
+        assert_null(manager_find(manager, "a"));
+        assert_string_equal(manager_state(manager), "idle");
+        assert_int_equal(manager_n_assigned(manager), 0);
+        assert_false(is_published("a", "connection.json", "hub-1.example"));
+
+        configure("a", "dev-a");
+        assert_state("a", IDENTITY_ASSIGNED);
+        assert_true(is_published("a", "connection.json", "hub-1.example"));
+        assert_int_equal(core_transport.n_connects, 1);
+}
+
+static void an_identity_that_goes_in_the_middle_of_an_attempt_closes_its_connection(void **state) {
+        configure("a", "dev-a");
+        assert_int_equal(core_transport.n_open, 1);
+        manager_retain(manager, NULL);
+        settle();
+        assert_int_equal(core_transport.n_open, 0);
+        assert_false(core_told.watches_network);
+}
+
+static void only_an_identity_without_a_file_can_be_forgotten(void **state) {
+        provision("a", "dev-a");
+        assert_int_equal(manager_forget(manager, "a"), -EBUSY);
+        manager_retain(manager, NULL);
+        settle();
+        assert_int_equal(manager_forget(manager, "a"), 0);
+        assert_null(small_disk_text(disk.state, "a.json"));
+        assert_int_equal(manager_forget(manager, "a"), -ENOENT);
+
+        configure("a", "dev-a");
+        assert_state("a", IDENTITY_PROVISIONING); /* nothing is cached any more */
+}
+
+static void what_went_while_no_daemon_ran_is_removed_and_what_is_foreign_stays(void **state) {
+        Folder *foreign;
+
+        provision("a", "dev-a");
+        provision("b", "dev-b");
+        core_stop();
+        assert_int_equal(folder_make_folder(disk.runtime, "foreign", 0755, (gid_t) -1, &foreign), 0);
+        small_disk_put(foreign, "connection.json", "{}");
+        small_disk_put(foreign, "data", "somebody else's");
+        folder_free(foreign);
+        core_start();
+        configure("a", "dev-a");
+        manager_remove_leftovers(manager);
+        assert_true(is_published("a", "connection.json", "hub-1.example"));
+        assert_false(is_published("b", "connection.json", "hub-1.example"));
+        assert_true(is_published("foreign", "data", "somebody else's"));
+        assert_int_equal(manager_forget(manager, "b"), 0); /* its record was kept */
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, core_set_up, core_tear_down)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(without_identities_it_is_idle),
+                TEST(its_state_is_that_of_the_worst_identity),
+                TEST(an_error_of_an_assigned_identity_is_described_but_does_not_degrade),
+                TEST(it_is_settled_when_all_are_assigned_or_have_failed),
+                TEST(a_change_is_told_once_in_a_turn_however_often_it_changed),
+                TEST(an_identity_is_added_once),
+                TEST(identities_are_sorted_by_name),
+                TEST(the_network_is_watched_while_somebody_waits_for_it),
+                TEST(of_twins_the_first_one_by_name_keeps_the_device),
+                TEST(the_end_of_a_twin_frees_the_other),
+                TEST(a_twin_that_becomes_another_device_frees_the_other),
+                TEST(of_three_twins_each_names_the_first),
+                TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
+                TEST(an_identity_that_goes_in_the_middle_of_an_attempt_closes_its_connection),
+                TEST(only_an_identity_without_a_file_can_be_forgotten),
+                TEST(what_went_while_no_daemon_ran_is_removed_and_what_is_foreign_stays),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
