@@ -32,13 +32,13 @@ typedef enum WorkQueue {
 /* One kind of work. `task` holds all its input and all its results.
  *
  *      run    called in another thread: uses nothing but the task
- *      tell   may be NULL. Called in the loop before done(), once in each turn until it returns false. For a result
- *             that many wait for: the loop can serve others in between
+ *      tell   may be NULL. Called in the loop before done(), once in each turn until it returns false. For a
+ *             result that many wait for: the loop can serve others in between
  *      done   called in the loop: owns the task from here on
  *      free   called instead of done() if the work was forgotten, perhaps in the other thread
  *
- * Neither tell() nor done() is called before work_begin() returns. Both may begin and forget work; tell() may even
- * forget its own. */
+ * Neither tell() nor done() is called before work_begin() returns. Both may begin and forget work; tell() may
+ * even forget its own. */
 typedef struct WorkClass {
         WorkQueue queue;
         void (*run)(void *task);

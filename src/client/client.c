@@ -13,7 +13,7 @@
 
 /*
  *                      begin                 attempt                     slot
- *            IDLE ───────────────> BEGUN ─────────────────> QUEUED ───────────────> IN_FLIGHT ──> IDLE (assigned)
+ *            IDLE ───────────────> BEGUN ─────────────────> QUEUED ───────────────> IN_FLIGHT ──> IDLE
  *              │                                               ^                     │      │
  *              │ an earlier run left a wait                    │ attempt             │      │ it failed
  *              └──────────────────────────> BETWEEN ───────────┤                     │      v
@@ -21,8 +21,8 @@
  *
  * Each event is passed to the machine of libdps, which answers with one action, and act() carries it out. The
  * client gets its slot of the window before the attempt begins, so that waiting for a slot counts against no
- * deadline. Before it connects, an attempt loads its credential and payload on the worker, and has a DPS token
- * signed.
+ * deadline. Before it connects, an attempt loads its credential and payload on the worker, and has a DPS
+ * token signed.
  */
 
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */

@@ -26,7 +26,7 @@ typedef enum ClientState {
         CLIENT_QUEUED,    /* an attempt waits for its slot */
         CLIENT_IN_FLIGHT, /* an attempt loads its credential, connects, registers and polls */
         CLIENT_PARKED,    /* DPS paused an attempt in the middle; the rest waits for client_attempt() */
-        CLIENT_BETWEEN, /* an attempt failed, here or in an earlier run; the next one waits for client_attempt() */
+        CLIENT_BETWEEN,   /* an attempt failed, perhaps in an earlier run; waits for client_attempt() */
         _CLIENT_STATE_MAX,
 } ClientState;
 

@@ -27,7 +27,7 @@ struct Window {
         Timer *turn;
         unsigned max;
         unsigned n_held, n_wanting;
-        Scope *scopes; /* the ring, at the scope whose turn is next; scopes are few, so they are kept as long as the window */
+        Scope *scopes; /* the ring, at the scope whose turn is next; scopes are few, and never freed alone */
         bool was_used; /* since it was last idle */
         void (*on_idle)(void *userdata);
         void *userdata;

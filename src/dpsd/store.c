@@ -9,7 +9,7 @@
 #include "config/why.h"
 
 /*
- *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers are called, one in each turn of the loop
+ *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers, one in each turn of the loop
  *                      ^── a newer save overtakes here
  *
  * Only one commit at a time is being written. Earlier commits may still have handlers to call.

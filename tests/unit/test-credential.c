@@ -315,7 +315,7 @@ static void a_certificate_without_its_line_of_a_key_is_refused(void **state) {
         set_methods(METHOD_X509, _METHOD_MAX);
         add_pair();
         add_file(&s->certificates, "cert.pem");
-        assert_load_fails(DPS_ERROR_CONFIG, "as many lines PrivateKey=");
+        assert_load_fails(DPS_ERROR_CONFIG, "as many PrivateKey= lines");
 }
 
 /* --- the method ----------------------------------------------------------------------------------------- */
