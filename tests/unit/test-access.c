@@ -21,11 +21,11 @@ static const struct uid_case {
         uid_t uid;
         AccessVerdict verdict;
 } uid_cases[] = {
-        { "root may without asking", 0, ACCESS_GRANTED },
-        { "our own user may without asking", DAEMON, ACCESS_GRANTED },
-        { "anybody else is asked about", 1000, ACCESS_UNDECIDED },
-        { "nobody is somebody else", 65534, ACCESS_UNDECIDED },
-        { "an invalid user is somebody else", (uid_t) -1, ACCESS_UNDECIDED },
+        { "root is granted", 0, ACCESS_GRANTED },
+        { "our own user is granted", DAEMON, ACCESS_GRANTED },
+        { "for another user polkit is asked", 1000, ACCESS_UNDECIDED },
+        { "for the user nobody polkit is asked", 65534, ACCESS_UNDECIDED },
+        { "for an invalid user polkit is asked", (uid_t) -1, ACCESS_UNDECIDED },
 };
 
 static void check_uid(void **state) {
@@ -42,12 +42,12 @@ static const struct group_case {
         AccessVerdict verdict;
 } group_cases[] = {
         { "a member may use", ACCESS_USE, 3, { 1000, GROUP, 27 }, ACCESS_GRANTED },
-        { "whose last group it is may use", ACCESS_USE, 3, { 1000, 27, GROUP }, ACCESS_GRANTED },
-        { "whose primary group it is may use", ACCESS_USE, 1, { GROUP }, ACCESS_GRANTED },
+        { "a member by its last group may use", ACCESS_USE, 3, { 1000, 27, GROUP }, ACCESS_GRANTED },
+        { "a member by its primary group may use", ACCESS_USE, 1, { GROUP }, ACCESS_GRANTED },
         { "a member may not manage", ACCESS_MANAGE, 1, { GROUP }, ACCESS_DENIED },
         { "a stranger may not use", ACCESS_USE, 2, { 1000, GROUP + 1 }, ACCESS_DENIED },
-        { "root's group is no member", ACCESS_USE, 1, { 0 }, ACCESS_DENIED },
-        { "who has no groups may not use", ACCESS_USE, 0, { GROUP }, ACCESS_DENIED },
+        { "a member of root's group may not use", ACCESS_USE, 1, { 0 }, ACCESS_DENIED },
+        { "a user without groups may not use", ACCESS_USE, 0, { GROUP }, ACCESS_DENIED },
 };
 
 static void check_group(void **state) {
@@ -89,22 +89,21 @@ static const struct name_case {
           ACCESS_DENIED },
         { "our own group is not the group that is known", "programs", LOOKUP_DONE, ACCESS_USE, true,
           ACCESS_DENIED },
-        { "a group that nobody asked for is a no", "programs", LOOKUP_NOT_ASKED, ACCESS_USE, false,
+        { "a group that was not looked up is denied", "programs", LOOKUP_NOT_ASKED, ACCESS_USE, false,
           ACCESS_DENIED },
-        { "a group that is not known yet is a no", "programs", LOOKUP_UNDER_WAY, ACCESS_USE, false,
+        { "a group that is not known yet is denied", "programs", LOOKUP_UNDER_WAY, ACCESS_USE, false,
           ACCESS_DENIED },
         { "a group that is not known yet is not our own", "programs", LOOKUP_UNDER_WAY, ACCESS_USE, true,
           ACCESS_DENIED },
-        { "the last answer holds while a group is looked up anew", "programs", LOOKUP_DONE_AND_ANEW,
-          ACCESS_USE, false, ACCESS_GRANTED },
-        { "a group that cannot be looked up is a no", "broken", LOOKUP_DONE, ACCESS_USE, false,
+        { "the last answer holds during a new lookup", "programs", LOOKUP_DONE_AND_ANEW, ACCESS_USE, false,
+          ACCESS_GRANTED },
+        { "a group that cannot be looked up is denied", "broken", LOOKUP_DONE, ACCESS_USE, false,
           ACCESS_DENIED },
         { "a group that cannot be looked up is not our own", "broken", LOOKUP_DONE, ACCESS_USE, true,
           ACCESS_DENIED },
-        { "our own group takes the place of one that does not exist", "none", LOOKUP_DONE, ACCESS_USE, true,
+        { "our own group replaces one that does not exist", "none", LOOKUP_DONE, ACCESS_USE, true,
           ACCESS_GRANTED },
-        { "our own group takes the place of no group", "", LOOKUP_NOT_ASKED, ACCESS_USE, true,
-          ACCESS_GRANTED },
+        { "our own group replaces an empty group", "", LOOKUP_NOT_ASKED, ACCESS_USE, true, ACCESS_GRANTED },
 };
 
 static void check_name(void **state) {
@@ -137,11 +136,12 @@ static const struct polkit_case {
         bool is_authorized, is_challenge, interactive;
         AccessVerdict verdict;
 } polkit_cases[] = {
-        { "polkit's yes is a yes", true, false, false, ACCESS_GRANTED },
-        { "polkit's no is a no", false, false, false, ACCESS_DENIED },
-        { "polkit's no is a no to a person too", false, false, true, ACCESS_DENIED },
-        { "a password is asked for only where allowed", false, true, false, ACCESS_NEEDS_INTERACTION },
-        { "a password that did not come is a no", false, true, true, ACCESS_DENIED },
+        { "polkit's yes grants", true, false, false, ACCESS_GRANTED },
+        { "polkit's no denies", false, false, false, ACCESS_DENIED },
+        { "polkit's no denies an interactive caller too", false, false, true, ACCESS_DENIED },
+        { "a password is asked for only if the caller allows it", false, true, false,
+          ACCESS_NEEDS_INTERACTION },
+        { "a missing password denies", false, true, true, ACCESS_DENIED },
 };
 
 static void check_polkit(void **state) {
@@ -166,12 +166,14 @@ static const struct missing_case {
         { "a denial by polkit itself is its answer", "org.freedesktop.DBus.Error.AccessDenied", ":1.7",
           false },
         { "an unknown action is polkit's answer", "org.freedesktop.PolicyKit1.Error.Failed", ":1.7", false },
-        { "silence is no absence", "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus", false },
-        { "a start that failed is no absence", "org.freedesktop.DBus.Error.Spawn.ChildExited",
+        { "no reply does not mean that polkit is missing", "org.freedesktop.DBus.Error.NoReply",
           "org.freedesktop.DBus", false },
-        { "a full bus is no absence", "org.freedesktop.DBus.Error.LimitsExceeded", "org.freedesktop.DBus",
-          false },
-        { "an error without sender is no absence", "org.freedesktop.DBus.Error.ServiceUnknown", NULL, false },
+        { "a failed start does not mean that polkit is missing",
+          "org.freedesktop.DBus.Error.Spawn.ChildExited", "org.freedesktop.DBus", false },
+        { "a full bus does not mean that polkit is missing", "org.freedesktop.DBus.Error.LimitsExceeded",
+          "org.freedesktop.DBus", false },
+        { "an error without sender does not mean that polkit is missing",
+          "org.freedesktop.DBus.Error.ServiceUnknown", NULL, false },
 };
 
 static void check_missing(void **state) {

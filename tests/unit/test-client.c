@@ -270,7 +270,7 @@ static void test_a_registration_ends_with_the_assignment(void **state) {
         assert_int_equal(transport.n_open, 0);
 }
 
-static void test_nothing_wakes_when_the_registration_has_ended(void **state) {
+static void test_no_timer_fires_after_the_end_of_the_registration(void **state) {
         begin(&one);
         log_in();
         answer_assigned();
@@ -360,7 +360,7 @@ static void test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one(void
         assert_int_equal(one.jobs[0], 5);
 }
 
-static void test_what_dps_told_holds_against_whoever_asks(void **state) {
+static void test_no_caller_can_shorten_the_wait_that_dps_told(void **state) {
         begin(&one);
         log_in();
         answer_throttled(60);
@@ -379,7 +379,7 @@ static void test_what_dps_told_holds_against_whoever_asks(void **state) {
         assert_int_equal(transport.n_connects, 2);
 }
 
-static void test_a_wait_is_hastened_where_nothing_was_told(void **state) {
+static void test_a_wait_is_hastened_if_dps_told_none(void **state) {
         begin(&one);
         log_in();
         lose();
@@ -388,7 +388,7 @@ static void test_a_wait_is_hastened_where_nothing_was_told(void **state) {
         assert_true(client_next_usec(one.client) <= world.now_usec);
 }
 
-static void test_what_an_earlier_run_was_told_holds(void **state) {
+static void test_a_wait_that_dps_told_an_earlier_run_holds(void **state) {
         DpsRegistrationHistory history = { .attempts = 1,
                                            .not_before_usec = world.now_usec + USEC_PER_MINUTE };
 
@@ -422,7 +422,7 @@ static void test_a_long_wait_is_spent_without_connection_and_slot(void **state) 
         assert_int_equal(client_state(two.client), CLIENT_IN_FLIGHT);
 }
 
-static void test_a_neighbour_that_is_throttled_holds_all_of_the_scope_back(void **state) {
+static void test_a_throttled_client_delays_its_whole_scope(void **state) {
         begin(&one);
         log_in();
         answer_throttled(60);
@@ -459,19 +459,19 @@ static void test_an_answer_that_does_not_come_ends_the_attempt(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_registration_ends_with_the_assignment),
-                TEST(test_nothing_wakes_when_the_registration_has_ended),
+                TEST(test_no_timer_fires_after_the_end_of_the_registration),
                 TEST(test_the_credential_is_loaded_once_for_a_registration),
                 TEST(test_a_credential_that_is_offered_is_not_loaded),
                 TEST(test_a_refused_key_is_followed_by_the_next_one),
                 TEST(test_a_job_ends_once_with_the_attempt_that_it_joined),
                 TEST(test_all_jobs_end_with_the_failure_of_the_attempt),
                 TEST(test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one),
-                TEST(test_what_dps_told_holds_against_whoever_asks),
-                TEST(test_a_wait_is_hastened_where_nothing_was_told),
-                TEST(test_what_an_earlier_run_was_told_holds),
+                TEST(test_no_caller_can_shorten_the_wait_that_dps_told),
+                TEST(test_a_wait_is_hastened_if_dps_told_none),
+                TEST(test_a_wait_that_dps_told_an_earlier_run_holds),
                 TEST(test_without_a_slot_an_attempt_waits_and_no_deadline_runs),
                 TEST(test_a_long_wait_is_spent_without_connection_and_slot),
-                TEST(test_a_neighbour_that_is_throttled_holds_all_of_the_scope_back),
+                TEST(test_a_throttled_client_delays_its_whole_scope),
                 TEST(test_a_key_that_does_not_come_ends_the_attempt),
                 TEST(test_an_answer_that_does_not_come_ends_the_attempt),
         };

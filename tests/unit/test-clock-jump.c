@@ -59,13 +59,13 @@ static int tear_down(void **state) {
         return 0;
 }
 
-static void a_clock_that_nobody_set_is_quiet(void **state) {
+static void no_jump_is_reported_while_nobody_sets_the_clock(void **state) {
         assert_int_equal(clock_jump_new(event, time_of_day, &jump), 0);
         assert_int_equal(sd_event_run(event, 0), 0);
         assert_int_equal(n_jumps, 0);
 }
 
-static void whoever_sets_the_clock_is_noticed_each_time(void **state) {
+static void each_setting_of_the_clock_is_noticed(void **state) {
         kernel_timer_is_ours = true;
         assert_int_equal(clock_jump_new(event, time_of_day, &jump), 0);
         assert_int_equal(n_armed, 1);
@@ -82,8 +82,8 @@ static void whoever_sets_the_clock_is_noticed_each_time(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(a_clock_that_nobody_set_is_quiet),
-                TEST(whoever_sets_the_clock_is_noticed_each_time),
+                TEST(no_jump_is_reported_while_nobody_sets_the_clock),
+                TEST(each_setting_of_the_clock_is_noticed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,7 +130,7 @@ static void a_clock_behind_the_floor_is_not_plausible(void **state) {
         assert_in_range(clock_behind_usec(f->clock), 299 * USEC_PER_DAY, 300 * USEC_PER_DAY);
 }
 
-static void a_floor_that_nobody_lives_to_see_is_no_floor(void **state) {
+static void a_floor_in_the_far_future_is_ignored(void **state) {
         Fixture *f = *state;
 
         write_floor(f, DPS_BUILD_TIME_SEC * USEC_PER_SEC + 31 * USEC_PER_YEAR);
@@ -192,7 +192,7 @@ static void the_floor_is_written_once_a_day(void **state) {
         assert_int_equal(read_floor(f), floor);
 }
 
-static void a_floor_of_the_day_before_is_written_anew(void **state) {
+static void a_floor_of_the_day_before_is_written_again(void **state) {
         uint64_t floor = now_usec(CLOCK_REALTIME) - 25 * USEC_PER_HOUR;
         Fixture *f = *state;
 
@@ -231,7 +231,7 @@ static void the_kernel_says_whether_it_is_synchronized(void **state) {
         assert_true(clock_is_synchronized(f->clock));
 }
 
-static void synchronization_is_told_once(void **state) {
+static void synchronization_is_reported_once(void **state) {
         Fixture *f = *state;
 
         start(f);
@@ -246,7 +246,7 @@ static void synchronization_is_told_once(void **state) {
         assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 1);
 }
 
-static void synchronization_from_the_start_is_no_event(void **state) {
+static void synchronization_at_the_start_is_not_reported(void **state) {
         Fixture *f = *state;
 
         kernel_is_synchronized = true;
@@ -256,7 +256,7 @@ static void synchronization_from_the_start_is_no_event(void **state) {
         assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 0);
 }
 
-static void synchronization_is_looked_for_again(void **state) {
+static void synchronization_is_polled(void **state) {
         Fixture *f = *state;
 
         start(f);
@@ -269,7 +269,7 @@ static void synchronization_is_looked_for_again(void **state) {
         assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 1);
 }
 
-static void nothing_is_looked_for_where_nobody_waits(void **state) {
+static void synchronization_is_not_polled_if_nobody_waits(void **state) {
         Fixture *f = *state;
 
         start(f);
@@ -289,7 +289,7 @@ static void a_jump_is_passed_on(void **state) {
         assert_int_equal(f->n_events[CLOCK_SYNCHRONIZED], 0);
 }
 
-static void the_end_waits_for_the_floor(void **state) {
+static void freeing_the_clock_waits_until_the_floor_is_written(void **state) {
         Fixture *f = *state;
 
         start(f);
@@ -304,20 +304,20 @@ int main(void) {
         static const struct CMUnitTest fixed[] = {
                 WITH_STATE(a_clock_ahead_of_the_build_is_plausible),
                 WITH_STATE(a_clock_behind_the_floor_is_not_plausible),
-                WITH_STATE(a_floor_that_nobody_lives_to_see_is_no_floor),
+                WITH_STATE(a_floor_in_the_far_future_is_ignored),
                 WITH_STATE(a_confirmed_time_becomes_the_floor),
                 WITH_STATE(the_floor_is_private),
                 WITH_STATE(the_floor_is_written_once_a_day),
-                WITH_STATE(a_floor_of_the_day_before_is_written_anew),
+                WITH_STATE(a_floor_of_the_day_before_is_written_again),
                 WITH_STATE(the_floor_never_falls),
                 WITH_STATE(a_clock_needs_no_state),
                 WITH_STATE(the_kernel_says_whether_it_is_synchronized),
-                WITH_STATE(synchronization_is_told_once),
-                WITH_STATE(synchronization_from_the_start_is_no_event),
-                WITH_STATE(synchronization_is_looked_for_again),
-                WITH_STATE(nothing_is_looked_for_where_nobody_waits),
+                WITH_STATE(synchronization_is_reported_once),
+                WITH_STATE(synchronization_at_the_start_is_not_reported),
+                WITH_STATE(synchronization_is_polled),
+                WITH_STATE(synchronization_is_not_polled_if_nobody_waits),
                 WITH_STATE(a_jump_is_passed_on),
-                WITH_STATE(the_end_waits_for_the_floor),
+                WITH_STATE(freeing_the_clock_waits_until_the_floor_is_written),
         };
         struct CMUnitTest tests[ELEMENTSOF(fixed) + ELEMENTSOF(garbage_cases)];
 

@@ -337,7 +337,7 @@ static void a_link_to_a_file_counts_as_a_file(void **state) {
         assert_lines(t, "A.K=v");
 }
 
-static void what_is_not_a_regular_file_is_skipped_with_a_warning(void **state) {
+static void a_file_that_is_not_regular_is_skipped_with_a_warning(void **state) {
         Tree *t = *state;
         _cleanup_(freep) char *fifo = below(t->etc, "a.conf"), *directory = below(t->etc, "b.conf");
 
@@ -468,7 +468,7 @@ static void invalid_names_are_skipped_with_a_warning(void **state) {
         assert_int_equal(t->report.n_messages, 3);
 }
 
-static void keys_and_backups_beside_are_ignored(void **state) {
+static void keys_and_backups_in_the_same_directory_are_ignored(void **state) {
         Tree *t = *state;
 
         put(t->etc, "ca.pem", "#\n");
@@ -570,7 +570,7 @@ int main(void) {
                 WITH_TREE(a_link_to_dev_null_masks),
                 WITH_TREE(a_masked_identity_ignores_its_drop_ins),
                 WITH_TREE(a_link_to_a_file_counts_as_a_file),
-                WITH_TREE(what_is_not_a_regular_file_is_skipped_with_a_warning),
+                WITH_TREE(a_file_that_is_not_regular_is_skipped_with_a_warning),
                 WITH_TREE(drop_ins_are_read_in_order_of_their_names),
                 WITH_TREE(an_earlier_directory_replaces_the_drop_in),
                 WITH_TREE(a_drop_in_can_be_masked),
@@ -582,7 +582,7 @@ int main(void) {
                 WITH_TREE(directories_may_be_missing),
                 WITH_TREE(names_are_sorted_and_listed_once),
                 WITH_TREE(invalid_names_are_skipped_with_a_warning),
-                WITH_TREE(keys_and_backups_beside_are_ignored),
+                WITH_TREE(keys_and_backups_in_the_same_directory_are_ignored),
                 WITH_TREE(one_file_alone_can_be_loaded),
                 WITH_TREE(a_file_that_cannot_be_read_is_an_error),
                 cmocka_unit_test(the_environment_replaces_the_search_path),

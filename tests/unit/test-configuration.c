@@ -98,7 +98,7 @@ static void a_good_file_is_in_force_when_it_is_resolved(void **state) {
         assert_string_equal(configuration.settings->registration_id, "gw-1");
 }
 
-static void a_faulty_file_leaves_in_force_what_was_good(void **state) {
+static void a_faulty_file_leaves_the_last_good_settings_in_force(void **state) {
         take_and_resolve(DEVICE GW);
         assert_true(take_faulty(DEVICE "Provisioning RegistrationId gw-2\n", "gw.conf:7: bad"));
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_GOOD);
@@ -109,14 +109,14 @@ static void a_faulty_file_leaves_in_force_what_was_good(void **state) {
         assert_int_equal(configuration.fault_at_usec, NOW);
 }
 
-static void without_a_good_file_keys_are_found_by_the_faulty_one(void **state) {
+static void without_a_good_file_the_faulty_one_tells_where_the_keys_are(void **state) {
         assert_true(take_faulty(DEVICE GW, "gw.conf:7: bad"));
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_NONE);
         assert_string_equal(configuration_key_settings(&configuration)->keys[0], "/nowhere/key");
         assert_null(configuration_settings(&configuration));
 }
 
-static void the_same_fault_is_no_news(void **state) {
+static void the_same_fault_is_reported_once(void **state) {
         assert_true(take_faulty(DEVICE GW, "gw.conf:7: bad"));
         assert_false(take_faulty(DEVICE GW, "gw.conf:7: bad"));
         assert_true(take_faulty(DEVICE GW, "gw.conf:8: bad"));
@@ -242,8 +242,8 @@ static const struct twin_case {
         { "case makes no difference between registration ids", DEVICE "Provisioning RegistrationId Gw-1\n",
           true },
         { "at another endpoint it is a twin too", DEVICE GW "Provisioning Endpoint other.example\n", true },
-        { "another registration id is no twin", DEVICE "Provisioning RegistrationId gw-2\n", false },
-        { "another ID scope is no twin", DEVICE GW "Provisioning IdScope 0ne00000002\n", false },
+        { "another registration id is not a twin", DEVICE "Provisioning RegistrationId gw-2\n", false },
+        { "another ID scope is not a twin", DEVICE GW "Provisioning IdScope 0ne00000002\n", false },
 };
 
 static void check_twin(void **state) {
@@ -267,9 +267,9 @@ int main(void) {
         const struct CMUnitTest plain[] = {
                 TEST(without_a_file_there_is_no_configuration),
                 TEST(a_good_file_is_in_force_when_it_is_resolved),
-                TEST(a_faulty_file_leaves_in_force_what_was_good),
-                TEST(without_a_good_file_keys_are_found_by_the_faulty_one),
-                TEST(the_same_fault_is_no_news),
+                TEST(a_faulty_file_leaves_the_last_good_settings_in_force),
+                TEST(without_a_good_file_the_faulty_one_tells_where_the_keys_are),
+                TEST(the_same_fault_is_reported_once),
                 TEST(a_fault_is_over_when_a_good_file_is_resolved),
                 TEST(the_same_file_has_nothing_to_resolve),
                 TEST(a_specifier_without_a_value_is_tried_again_later),

@@ -250,7 +250,7 @@ static void check_key(void **state) {
                 assert_null(strstr(error.message, c->text));
 }
 
-static void the_cause_is_told_even_after_a_long_path(void **state) {
+static void the_cause_is_reported_even_after_a_long_path(void **state) {
         char path[600];
 
         set_methods(METHOD_SYMMETRIC_KEY, _METHOD_MAX);
@@ -311,7 +311,7 @@ static void a_certificate_expires_with_its_leaf(void **state) {
         assert_int_equal(credential_expires_at_usec(answer.credential), UINT64_C(1000000) * NOT_AFTER_SEC);
 }
 
-static void a_certificate_without_its_line_of_a_key_is_refused(void **state) {
+static void a_certificate_without_a_private_key_line_is_refused(void **state) {
         set_methods(METHOD_X509, _METHOD_MAX);
         add_pair();
         add_file(&s->certificates, "cert.pem");
@@ -327,14 +327,14 @@ static void assert_chosen(Method kept, Method expected) {
         assert_int_equal(ERR_peek_error(), 0);
 }
 
-static void the_first_method_is_taken(void **state) {
+static void the_first_method_is_used(void **state) {
         set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
         add_pair();
         add_key();
         assert_chosen(_METHOD_MAX, METHOD_X509);
 }
 
-static void where_the_first_method_is_not_possible_the_next_is_taken(void **state) {
+static void if_the_first_method_is_not_possible_the_next_is_used(void **state) {
         set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
         add_pair();
         add_key();
@@ -406,14 +406,14 @@ static void one_good_key_of_several_is_enough(void **state) {
         assert_int_equal(credential_index(answer.credential), 1);
 }
 
-static void where_the_wished_index_fails_the_first_good_one_is_taken(void **state) {
+static void if_the_wished_index_fails_the_first_good_one_is_used(void **state) {
         use_two_keys();
         assert_int_equal(unlink(s->keys[1]), 0);
         assert_non_null(load_index(1));
         assert_int_equal(credential_index(answer.credential), 0);
 }
 
-static void where_all_fail_the_wished_index_tells_why(void **state) {
+static void if_all_indexes_fail_the_error_is_that_of_the_wished_one(void **state) {
         use_two_keys();
         assert_int_equal(unlink(s->keys[0]), 0);
         put("b.key", "damaged", 0600);
@@ -421,7 +421,7 @@ static void where_all_fail_the_wished_index_tells_why(void **state) {
         assert_load_fails(DPS_ERROR_CONFIG, "/b.key: not base64");
 }
 
-static void only_the_wished_index_is_tried_where_that_is_asked_for(void **state) {
+static void only_the_wished_index_is_tried_on_request(void **state) {
         use_two_keys();
         assert_int_equal(unlink(s->keys[1]), 0);
         wish.index = 1;
@@ -442,7 +442,7 @@ static void an_index_of_the_kept_method_says_nothing_about_another(void **state)
         assert_int_equal(credential_index(answer.credential), 1);
 }
 
-static void where_nothing_is_possible_the_preferred_method_tells_why(void **state) {
+static void if_no_method_is_possible_the_error_is_that_of_the_preferred_one(void **state) {
         set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
         add_pair();
         put_key("key.pem", other_key);
@@ -450,20 +450,20 @@ static void where_nothing_is_possible_the_preferred_method_tells_why(void **stat
         assert_load_fails(DPS_ERROR_CONFIG, "not the key of the first certificate");
 }
 
-static void an_unsupported_method_hides_no_error_of_another_method(void **state) {
+static void an_unsupported_method_does_not_hide_the_error_of_another_method(void **state) {
         set_methods(METHOD_TPM, METHOD_SYMMETRIC_KEY);
         add_file(&s->keys, "not-there.key");
         assert_load_fails(DPS_ERROR_KEY, "not-there.key");
 }
 
-static void nor_does_a_kept_method_that_this_build_does_not_support(void **state) {
+static void an_unsupported_kept_method_does_not_hide_the_error_of_another_method(void **state) {
         use_key_in_hardware();
         add_file(&s->keys, "not-there.key");
         wish.kept = METHOD_X509;
         assert_load_fails(DPS_ERROR_KEY, "not-there.key");
 }
 
-static void an_unsupported_method_is_told_where_there_is_no_other(void **state) {
+static void an_unsupported_method_is_the_error_if_there_is_no_other(void **state) {
         set_methods(METHOD_TPM, _METHOD_MAX);
         wish.kept = METHOD_TPM;
         assert_load_fails(DPS_ERROR_CONFIG, "Method=: tpm: this version of dpsd");
@@ -484,7 +484,7 @@ static void the_fingerprint_of_a_key_never_changes(void **state) {
         assert_fingerprint("3f0eafb9d3714bbed43ac38c66472d35c5438623da9be977e6d6c43f44815eae");
 }
 
-static void that_of_a_group_key_is_the_derived_keys(void **state) {
+static void the_fingerprint_of_a_group_key_is_that_of_the_derived_key(void **state) {
         set_methods(METHOD_SYMMETRIC_KEY, _METHOD_MAX);
         put("group.key", KEY_1, 0600);
         add_file(&s->group_keys, "group.key");
@@ -510,7 +510,7 @@ static void other_keys_and_other_devices_have_other_fingerprints(void **state) {
         assert_fingerprint_is_not(first);
 }
 
-static void the_case_of_a_registration_id_changes_no_fingerprint(void **state) {
+static void the_case_of_a_registration_id_does_not_change_the_fingerprint(void **state) {
         char first[FINGERPRINT_SIZE];
 
         use_key();
@@ -569,7 +569,7 @@ static void assert_opens_once_each(unsigned n_files) {
         assert_int_equal(count_opens(fd, NULL), n_files);
 }
 
-static void a_key_is_opened_once_and_no_more_for_its_tokens(void **state) {
+static void a_key_file_is_opened_once_for_all_tokens(void **state) {
         _cleanup_(closep) int fd = -1;
         DpsKey key = key_of(KEY_1);
 
@@ -599,7 +599,7 @@ static void a_certificate_and_its_key_are_opened_once_each(void **state) {
         assert_non_null(answer.credential);
 }
 
-static void a_file_with_both_is_opened_once(void **state) {
+static void a_file_with_certificate_and_key_is_opened_once(void **state) {
         _cleanup_(freep) char *leaf = pem_of_certificate(ec_key, "gw-1", -1), *key = pem_of_key(ec_key, NULL);
         _cleanup_(freep) char *both = NULL;
 
@@ -612,7 +612,7 @@ static void a_file_with_both_is_opened_once(void **state) {
         assert_non_null(answer.credential);
 }
 
-static void all_that_fail_are_opened_once_each(void **state) {
+static void each_file_that_fails_is_opened_once(void **state) {
         use_two_keys();
         put("a.key", "damaged", 0600);
         put("b.key", "damaged", 0600);
@@ -621,7 +621,7 @@ static void all_that_fail_are_opened_once_each(void **state) {
         assert_null(answer.credential);
 }
 
-static void a_kept_method_that_is_given_up_is_not_opened_again(void **state) {
+static void the_files_of_a_kept_method_are_not_opened_again_after_it_is_given_up(void **state) {
         use_key_in_hardware();
         add_key();
         wish.kept = METHOD_X509;
@@ -652,7 +652,7 @@ static void a_missing_systemd_credential_is_watched_under_both_names(void **stat
         assert_true(strv_contains(paths, prefixed));
 }
 
-static void a_key_in_hardware_is_no_file_to_watch(void **state) {
+static void a_key_in_hardware_is_not_watched(void **state) {
         _cleanup_(strv_freep) char **paths = NULL;
 
         add(&s->private_keys, "pkcs11:token=gw");
@@ -663,7 +663,7 @@ static void a_key_in_hardware_is_no_file_to_watch(void **state) {
 
 /* --- queries -------------------------------------------------------------------------------------------- */
 
-static void a_query_that_is_freed_calls_nobody(void **state) {
+static void a_query_that_is_freed_calls_no_handler(void **state) {
         use_key();
         credential_query_free(begin_load());
         small_world_pump(&world);
@@ -687,7 +687,7 @@ static void a_query_may_be_freed_by_its_handler(void **state) {
         assert_non_null(answer.credential);
 }
 
-static void nobody_has_to_hold_a_query(void **state) {
+static void a_query_need_not_be_held(void **state) {
         use_key();
         wish.settings = s;
         assert_int_equal(credential_load(w, &wish, on_credential, &answer, NULL), 0);
@@ -695,7 +695,7 @@ static void nobody_has_to_hold_a_query(void **state) {
         assert_non_null(answer.credential);
 }
 
-static void a_world_that_takes_no_work_gets_no_query(void **state) {
+static void no_query_is_made_if_the_world_refuses_the_work(void **state) {
         CredentialQuery *q = NULL;
 
         use_key();
@@ -708,7 +708,7 @@ static void a_world_that_takes_no_work_gets_no_query(void **state) {
         assert_int_equal(answer.n_calls, 0);
 }
 
-static void the_wish_may_go_while_a_query_runs(void **state) {
+static void the_wish_may_be_freed_while_a_query_runs(void **state) {
         DpsKey key = key_of(KEY_1);
         char id[] = "gw-1";
 
@@ -819,7 +819,7 @@ static Credential *load_slow(void) {
         return credential_ref(answer.credential);
 }
 
-static void without_memory_no_other_method_is_taken(void **state) {
+static void without_memory_no_other_method_is_used(void **state) {
         credential_set_class(METHOD_TPM, &slow_class);
         set_methods(METHOD_SYMMETRIC_KEY, METHOD_TPM);
         add_file(&s->keys, "not-there.key");
@@ -869,7 +869,7 @@ static void an_error_of_a_slow_key_reaches_the_handler(void **state) {
         assert_error(DPS_ERROR_KEY, "the chip does not answer");
 }
 
-static void a_credential_may_go_while_it_signs(void **state) {
+static void a_credential_may_be_freed_while_it_signs(void **state) {
         DpsKey key = key_of(KEY_2);
         Credential *c = load_slow();
 
@@ -880,7 +880,7 @@ static void a_credential_may_go_while_it_signs(void **state) {
         assert_int_equal(n_slow_keys_done, 1);
 }
 
-static void a_signature_that_is_not_wanted_any_more_calls_nobody(void **state) {
+static void a_signature_that_is_freed_calls_no_handler(void **state) {
         Credential *c = load_slow();
 
         credential_query_free(begin_signing(c));
@@ -890,7 +890,7 @@ static void a_signature_that_is_not_wanted_any_more_calls_nobody(void **state) {
         assert_int_equal(n_slow_keys_done, 1);
 }
 
-static void where_no_work_is_taken_a_slow_key_says_so_at_once(void **state) {
+static void a_slow_key_fails_at_once_if_the_world_refuses_the_work(void **state) {
         _cleanup_(credential_unrefp) Credential *c = load_slow();
         CredentialQuery *q = NULL;
         char *token = NULL;
@@ -966,15 +966,15 @@ int main(void) {
                 TEST(each_key_of_the_list_can_sign),
                 TEST(a_key_that_is_no_longer_in_the_list_is_replaced_by_the_first),
                 TEST(the_key_derived_from_a_group_key_signs),
-                TEST(the_cause_is_told_even_after_a_long_path),
+                TEST(the_cause_is_reported_even_after_a_long_path),
                 TEST(a_missing_systemd_credential_is_an_error_of_id_key),
                 TEST(no_key_in_the_configuration_is_an_error_of_id_config),
                 TEST(a_key_with_a_zero_byte_is_refused),
                 TEST(each_pair_of_the_lists_can_be_used),
                 TEST(a_certificate_expires_with_its_leaf),
-                TEST(a_certificate_without_its_line_of_a_key_is_refused),
-                TEST(the_first_method_is_taken),
-                TEST(where_the_first_method_is_not_possible_the_next_is_taken),
+                TEST(a_certificate_without_a_private_key_line_is_refused),
+                TEST(the_first_method_is_used),
+                TEST(if_the_first_method_is_not_possible_the_next_is_used),
                 TEST(a_method_that_this_build_does_not_support_is_passed_over),
                 TEST(the_kept_method_stays),
                 TEST(a_kept_method_that_is_not_in_method_is_given_up),
@@ -983,46 +983,46 @@ int main(void) {
                 TEST(a_kept_method_without_keys_in_the_configuration_is_given_up),
                 TEST(a_kept_method_that_this_build_does_not_support_is_given_up),
                 TEST(one_good_key_of_several_is_enough),
-                TEST(where_the_wished_index_fails_the_first_good_one_is_taken),
-                TEST(where_all_fail_the_wished_index_tells_why),
-                TEST(only_the_wished_index_is_tried_where_that_is_asked_for),
+                TEST(if_the_wished_index_fails_the_first_good_one_is_used),
+                TEST(if_all_indexes_fail_the_error_is_that_of_the_wished_one),
+                TEST(only_the_wished_index_is_tried_on_request),
                 TEST(an_index_of_the_kept_method_says_nothing_about_another),
-                TEST(where_nothing_is_possible_the_preferred_method_tells_why),
-                TEST(an_unsupported_method_hides_no_error_of_another_method),
-                TEST(nor_does_a_kept_method_that_this_build_does_not_support),
-                TEST(an_unsupported_method_is_told_where_there_is_no_other),
+                TEST(if_no_method_is_possible_the_error_is_that_of_the_preferred_one),
+                TEST(an_unsupported_method_does_not_hide_the_error_of_another_method),
+                TEST(an_unsupported_kept_method_does_not_hide_the_error_of_another_method),
+                TEST(an_unsupported_method_is_the_error_if_there_is_no_other),
                 TEST(the_fingerprint_of_a_key_never_changes),
-                TEST(that_of_a_group_key_is_the_derived_keys),
+                TEST(the_fingerprint_of_a_group_key_is_that_of_the_derived_key),
                 TEST(other_keys_and_other_devices_have_other_fingerprints),
-                TEST(the_case_of_a_registration_id_changes_no_fingerprint),
+                TEST(the_case_of_a_registration_id_does_not_change_the_fingerprint),
                 TEST(the_fingerprint_of_a_certificate_is_the_hash_of_its_leaf),
-                TEST(a_key_is_opened_once_and_no_more_for_its_tokens),
+                TEST(a_key_file_is_opened_once_for_all_tokens),
                 TEST(opens_are_counted_even_when_they_follow_each_other),
                 TEST(a_certificate_and_its_key_are_opened_once_each),
-                TEST(a_file_with_both_is_opened_once),
-                TEST(all_that_fail_are_opened_once_each),
-                TEST(a_kept_method_that_is_given_up_is_not_opened_again),
+                TEST(a_file_with_certificate_and_key_is_opened_once),
+                TEST(each_file_that_fails_is_opened_once),
+                TEST(the_files_of_a_kept_method_are_not_opened_again_after_it_is_given_up),
                 TEST(all_files_are_to_be_watched),
                 TEST(a_missing_systemd_credential_is_watched_under_both_names),
-                TEST(a_key_in_hardware_is_no_file_to_watch),
-                TEST(a_query_that_is_freed_calls_nobody),
+                TEST(a_key_in_hardware_is_not_watched),
+                TEST(a_query_that_is_freed_calls_no_handler),
                 TEST(a_query_may_be_freed_by_its_handler),
-                TEST(nobody_has_to_hold_a_query),
-                TEST(a_world_that_takes_no_work_gets_no_query),
-                TEST(the_wish_may_go_while_a_query_runs),
+                TEST(a_query_need_not_be_held),
+                TEST(no_query_is_made_if_the_world_refuses_the_work),
+                TEST(the_wish_may_be_freed_while_a_query_runs),
                 TEST(a_credential_lives_until_its_last_reference_goes),
-                TEST(without_memory_no_other_method_is_taken),
+                TEST(without_memory_no_other_method_is_used),
                 TEST(a_slow_key_signs_on_the_worker),
                 TEST(an_error_of_a_slow_key_reaches_the_handler),
-                TEST(a_credential_may_go_while_it_signs),
-                TEST(a_signature_that_is_not_wanted_any_more_calls_nobody),
-                TEST(where_no_work_is_taken_a_slow_key_says_so_at_once),
+                TEST(a_credential_may_be_freed_while_it_signs),
+                TEST(a_signature_that_is_freed_calls_no_handler),
+                TEST(a_slow_key_fails_at_once_if_the_world_refuses_the_work),
                 TEST(a_key_is_once_in_memory_and_then_wiped),
                 THREADED(several_queries_run_at_the_same_time),
-                THREADED(the_wish_may_go_while_a_query_runs),
+                THREADED(the_wish_may_be_freed_while_a_query_runs),
                 THREADED(a_slow_key_signs_on_the_worker),
-                THREADED(a_credential_may_go_while_it_signs),
-                THREADED(a_signature_that_is_not_wanted_any_more_calls_nobody),
+                THREADED(a_credential_may_be_freed_while_it_signs),
+                THREADED(a_signature_that_is_freed_calls_no_handler),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(key_cases)];
         size_t n = ELEMENTSOF(plain);

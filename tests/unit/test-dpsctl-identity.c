@@ -86,7 +86,7 @@ static void status_is_0_when_all_are_assigned(void **state) {
         assert_int_equal(status_code(&list, false), EXIT_NOT_ASSIGNED);
 }
 
-static void strict_status_wants_health(void **state) {
+static void strict_status_requires_health(void **state) {
         add("gw", "assigned")->healthy = false;
         assert_int_equal(status_code(&list, false), EXIT_DONE);
         assert_int_equal(status_code(&list, true), EXIT_NOT_ASSIGNED);
@@ -140,7 +140,7 @@ static void wait_ends_when_each_is_assigned_or_failed(void **state) {
         assert_int_equal(verdict(&o), EXIT_DONE);
 }
 
-static void wait_leaves_out_those_that_are_not_required(void **state) {
+static void wait_ignores_identities_that_are_not_required(void **state) {
         char *none[] = { NULL }, *named[] = { (char *) "b", NULL };
         Options o = with_names(none);
 
@@ -151,7 +151,7 @@ static void wait_leaves_out_those_that_are_not_required(void **state) {
         assert_int_equal(verdict(&o), WAIT_ON);
 }
 
-static void wait_any_is_content_with_one(void **state) {
+static void wait_any_ends_with_the_first_one(void **state) {
         char *none[] = { NULL };
         Options o = with_names(none);
 
@@ -165,7 +165,7 @@ static void wait_any_is_content_with_one(void **state) {
         assert_int_equal(verdict(&o), EXIT_NOT_ASSIGNED);
 }
 
-static void wait_fresh_wants_an_answer_since_the_boot(void **state) {
+static void wait_fresh_requires_an_answer_since_the_boot(void **state) {
         char *none[] = { NULL };
         Options o = with_names(none);
 
@@ -198,7 +198,7 @@ static void the_same_value_has_the_same_mask(void **state) {
         assert_string_equal(list.items[1].assigned_hub, "");
 }
 
-static void masks_reach_into_texts_for_people(void **state) {
+static void masks_also_cover_texts_for_people(void **state) {
         Identity *i = add("gw-1", "failed");
 
         set(i, "RegistrationId", "gw-1");
@@ -216,14 +216,14 @@ int main(void) {
                 TEST(json_has_every_property_under_its_name),
                 TEST(json_is_versioned_and_absent_is_empty_or_zero),
                 TEST(status_is_0_when_all_are_assigned),
-                TEST(strict_status_wants_health),
+                TEST(strict_status_requires_health),
                 TEST(bus_errors_have_their_exit_codes),
                 TEST(wait_ends_when_each_is_assigned_or_failed),
-                TEST(wait_leaves_out_those_that_are_not_required),
-                TEST(wait_any_is_content_with_one),
-                TEST(wait_fresh_wants_an_answer_since_the_boot),
+                TEST(wait_ignores_identities_that_are_not_required),
+                TEST(wait_any_ends_with_the_first_one),
+                TEST(wait_fresh_requires_an_answer_since_the_boot),
                 TEST(the_same_value_has_the_same_mask),
-                TEST(masks_reach_into_texts_for_people),
+                TEST(masks_also_cover_texts_for_people),
         };
 
         return cmocka_run_group_tests_name("dpsctl-identity", tests, NULL, NULL);

@@ -60,13 +60,13 @@ static void properties_are_collected(void **state) {
         assert_string_equal(options.properties[2], "RenewAt");
 }
 
-static void an_option_of_another_verb_is_a_mistake(void **state) {
+static void an_option_of_another_verb_is_an_error(void **state) {
         assert_int_equal(parse("status --lifetime=1h"), EXIT_USAGE);
         assert_int_equal(parse("show --strict"), EXIT_USAGE);
         assert_int_equal(parse("token gw --lifetime=1h"), 0);
 }
 
-static void bad_values_are_mistakes(void **state) {
+static void bad_values_are_errors(void **state) {
         assert_int_equal(parse("--json=yaml"), EXIT_USAGE);
         assert_int_equal(parse("wait --timeout=soon"), EXIT_USAGE);
         assert_int_equal(parse("sas --expiry=0"), EXIT_USAGE);
@@ -92,8 +92,8 @@ int main(void) {
                 TEST(options_may_stand_anywhere),
                 TEST(without_a_timeout_there_is_none),
                 TEST(properties_are_collected),
-                TEST(an_option_of_another_verb_is_a_mistake),
-                TEST(bad_values_are_mistakes),
+                TEST(an_option_of_another_verb_is_an_error),
+                TEST(bad_values_are_errors),
                 TEST(help_and_version_are_verbs),
         };
 

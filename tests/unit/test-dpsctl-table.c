@@ -64,19 +64,19 @@ static void the_last_column_is_cut_at_the_edge_of_a_terminal(void **state) {
         assert_string_equal(text, "gw  renews …\n");
 }
 
-static void nothing_is_cut_off_a_terminal(void **state) {
+static void nothing_is_cut_if_the_output_is_not_a_terminal(void **state) {
         style_set(false, true, 0);
         PRINT(false, "gw", "renews in 26 days");
         assert_string_equal(text, "gw  renews in 26 days\n");
 }
 
-static void colours_take_no_room(void **state) {
+static void colours_take_no_width(void **state) {
         style_set(true, true, 80);
         PRINT(false, "gw", "a", "gateway", "b");
         assert_string_equal(text, "\033[32mgw\033[0m       a\ngateway  b\n");
 }
 
-static void what_terminals_obey_is_not_printed(void **state) {
+static void control_characters_are_not_printed(void **state) {
         style_set(false, true, 0);
         PRINT(false, "gw", "\033[2Jhello");
         assert_string_equal(text, "gw  ?[2Jhello\n");
@@ -103,9 +103,9 @@ int main(void) {
                 TEST(without_legend_there_is_no_header),
                 TEST(letters_count_by_their_width),
                 TEST(the_last_column_is_cut_at_the_edge_of_a_terminal),
-                TEST(nothing_is_cut_off_a_terminal),
-                TEST(colours_take_no_room),
-                TEST(what_terminals_obey_is_not_printed),
+                TEST(nothing_is_cut_if_the_output_is_not_a_terminal),
+                TEST(colours_take_no_width),
+                TEST(control_characters_are_not_printed),
                 TEST(a_missing_cell_is_a_dash),
                 TEST(other_locales_get_plain_marks),
         };

@@ -12,7 +12,7 @@
 #define NOW (UINT64_C(1764000000) * USEC_PER_SEC)
 #define IN(usec) (NOW + (usec))
 
-static void whens_are_told_from_now(void **state) {
+static void times_are_relative_to_now(void **state) {
         static const struct {
                 uint64_t at_usec;
                 const char *text;
@@ -73,12 +73,13 @@ static const struct next_case {
         { "a bad configuration takes nothing away", "assigned", "config", 0, 0, 0, 0,
           "continues as before until its configuration is corrected, then: dpsctl reload" },
         { "it waits for the network", "provisioning", "network", 0, 0, 0, 0, "waits for the network" },
-        { "but not for ever", "provisioning", "network", IN(USEC_PER_MINUTE), 0, 0, 1,
-          "waits for the network, asks DPS again in 1 min at the latest" },
+        { "it does not wait for the network for ever", "provisioning", "network", IN(USEC_PER_MINUTE), 0, 0,
+          1, "waits for the network, asks DPS again in 1 min at the latest" },
         { "it waits for the clock", "unprovisioned", "clock", 0, 0, 0, 0, "waits for time synchronisation" },
         { "it looks for the key again", "unprovisioned", "key", IN(9 * USEC_PER_SEC), 0, 0, 0,
           "waits for its key to appear, checks again in 9 s" },
-        { "it waits for the key", "unprovisioned", "key", 0, 0, 0, 0, "waits for its key to appear" },
+        { "it waits for the key without a time", "unprovisioned", "key", 0, 0, 0, 0,
+          "waits for its key to appear" },
 };
 
 static void check_next(void **state) {
@@ -99,7 +100,7 @@ static void check_next(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(next_cases) + 2] = {
-                cmocka_unit_test(whens_are_told_from_now),
+                cmocka_unit_test(times_are_relative_to_now),
                 cmocka_unit_test(moments_are_absolute_and_relative),
         };
 

@@ -167,14 +167,14 @@ static void check_advice(void **state) {
                                                               : dps_error_id_advice(c->id));
 }
 
-static void test_no_hub_has_other_advice_than_a_hub_that_refused_dps(void **state) {
+static void test_an_enrollment_without_a_hub_has_other_advice_than_a_hub_that_refused_dps(void **state) {
         assert_string_not_equal(dps_code_lookup(400208).advice, dps_code_lookup(400209).advice);
         assert_string_not_equal(dps_code_lookup(400207).advice, dps_error_id_advice(DPS_ERROR_ALLOCATION));
 }
 
 /* ---- setting ---- */
 
-static void test_setting_forgets_what_was_set_before(void **state) {
+static void test_setting_an_error_replaces_the_earlier_one(void **state) {
         DpsError error = { .code = 401002, .final = true, .tracking_id = "8ad0463c" };
 
         dps_error_set(&error, DPS_ERROR_DNS, DPS_STEP_RESOLVE, "no address for %s", "dps.example");
@@ -238,7 +238,7 @@ static void test_a_long_word_that_is_not_utf_8_is_cut_too(void **state) {
         assert_non_null(strstr(error.message, "..."));
 }
 
-static void test_a_long_path_does_not_push_the_cause_out(void **state) {
+static void test_a_long_path_does_not_displace_the_cause(void **state) {
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s/gw.conf:7: Key=: /run%s/gw.key: %s",
@@ -265,14 +265,15 @@ int main(void) {
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
-                cmocka_unit_test(test_no_hub_has_other_advice_than_a_hub_that_refused_dps),
-                cmocka_unit_test(test_setting_forgets_what_was_set_before),
+                cmocka_unit_test(
+                        test_an_enrollment_without_a_hub_has_other_advice_than_a_hub_that_refused_dps),
+                cmocka_unit_test(test_setting_an_error_replaces_the_earlier_one),
                 cmocka_unit_test(test_a_message_may_quote_the_one_that_it_replaces),
                 cmocka_unit_test(test_a_message_is_one_line_without_controls),
                 cmocka_unit_test(test_a_long_message_is_cut_between_characters),
                 cmocka_unit_test(test_a_long_word_is_cut_between_characters),
                 cmocka_unit_test(test_a_long_word_that_is_not_utf_8_is_cut_too),
-                cmocka_unit_test(test_a_long_path_does_not_push_the_cause_out),
+                cmocka_unit_test(test_a_long_path_does_not_displace_the_cause),
                 cmocka_unit_test(test_a_path_is_cut_no_more_than_needed),
         };
         size_t n = 15;

@@ -20,7 +20,7 @@ static const struct errno_case {
         bool tells_why;
 } errno_cases[] = {
         { "a refusal is refused", ECONNREFUSED, DPS_ERROR_REFUSED, false },
-        { "what the kernel does not explain is a refusal", 0, DPS_ERROR_REFUSED, false },
+        { "a failure without an errno is a refusal", 0, DPS_ERROR_REFUSED, false },
         { "a reset is a refusal", ECONNRESET, DPS_ERROR_REFUSED, false },
         { "no route to the network is unreachable", ENETUNREACH, DPS_ERROR_UNREACHABLE, true },
         { "no route to the host is unreachable", EHOSTUNREACH, DPS_ERROR_UNREACHABLE, true },
@@ -39,7 +39,7 @@ static void check_errno(void **state) {
         assert_true(c->tells_why ? streq(f.why, strerror(c->error)) : !f.why);
 }
 
-static void says_what_connack_means(void **state) {
+static void connack_codes_are_explained(void **state) {
         static const DpsErrorId ids[] = {
                 [1] = DPS_ERROR_PROTOCOL, [2] = DPS_ERROR_PROTOCOL, [3] = DPS_ERROR_SERVICE,
                 [4] = DPS_ERROR_AUTH,     [5] = DPS_ERROR_AUTH,     [6] = DPS_ERROR_PROTOCOL,
@@ -51,20 +51,20 @@ static void says_what_connack_means(void **state) {
         assert_int_equal(failure_from_connack(-1).id, DPS_ERROR_PROTOCOL);
 }
 
-static void tells_a_missing_name_from_missing_memory(void **state) {
+static void a_missing_name_is_not_missing_memory(void **state) {
         assert_int_equal(failure_from_resolver(EAI_NONAME).id, DPS_ERROR_DNS);
         assert_int_equal(failure_from_resolver(EAI_AGAIN).id, DPS_ERROR_DNS);
         assert_int_equal(failure_from_resolver(EAI_MEMORY).id, DPS_ERROR_MEMORY);
 }
 
-static void tells_a_bad_peer_from_a_lost_one(void **state) {
+static void a_bad_peer_is_not_a_lost_connection(void **state) {
         assert_int_equal(failure_from_library(MOSQ_ERR_PROTOCOL, "went").id, DPS_ERROR_PROTOCOL);
         assert_int_equal(failure_from_library(MOSQ_ERR_NOMEM, "went").id, DPS_ERROR_MEMORY);
         assert_int_equal(failure_from_library(MOSQ_ERR_CONN_LOST, "went").id, DPS_ERROR_LOST);
         assert_string_equal(failure_from_library(MOSQ_ERR_ERRNO, "went").what, "went");
 }
 
-static void weighs_by_nearness(void **state) {
+static void the_error_nearest_to_an_answer_counts(void **state) {
         static const DpsErrorId order[] = { DPS_ERROR_NONE, DPS_ERROR_UNREACHABLE, DPS_ERROR_TIMEOUT,
                                             DPS_ERROR_REFUSED };
 
@@ -77,11 +77,11 @@ int main(void) {
                 const char *promise;
                 CMUnitTestFunction test;
         } others[] = {
-                { "each code of CONNACK has its meaning", says_what_connack_means },
-                { "a missing name is not missing memory", tells_a_missing_name_from_missing_memory },
+                { "each code of CONNACK has its meaning", connack_codes_are_explained },
+                { "a missing name is not missing memory", a_missing_name_is_not_missing_memory },
                 { "a peer that does not speak MQTT is not a lost connection",
-                  tells_a_bad_peer_from_a_lost_one },
-                { "the failure nearest to an answer weighs most", weighs_by_nearness },
+                  a_bad_peer_is_not_a_lost_connection },
+                { "the failure nearest to an answer counts", the_error_nearest_to_an_answer_counts },
         };
         struct CMUnitTest tests[ELEMENTSOF(errno_cases) + ELEMENTSOF(others)] = { 0 };
 

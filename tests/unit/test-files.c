@@ -63,7 +63,7 @@ static size_t count_entries(void) {
         return strv_length(names);
 }
 
-static void what_was_written_is_read(void **state) {
+static void written_text_is_read_back(void **state) {
         assert_int_equal(put("x", "text", 0600), 0);
         assert_text("x", "text");
         assert_int_equal(count_entries(), 1);
@@ -124,7 +124,7 @@ static void a_file_of_unknown_size_is_limited_too(void **state) {
         assert_int_equal(file_read("/proc/self/status", 10, &more, NULL), -EFBIG);
 }
 
-static void what_is_not_a_regular_file_is_refused(void **state) {
+static void a_file_that_is_not_regular_is_refused(void **state) {
         _cleanup_(freep) char *text = NULL;
 
         assert_int_equal(mkfifoat(fd, "fifo", 0600), 0);
@@ -176,7 +176,7 @@ static void only_temporary_files_are_removed(void **state) {
         file_draft_discard(&draft, fd);
 }
 
-static void a_draft_is_not_visible_until_it_is_renamed(void **state) {
+static void a_new_file_is_not_visible_until_it_is_renamed(void **state) {
         FileDraft draft;
 
         assert_int_equal(file_draft_write(&draft, fd, "x", "text", 4, 0600, (gid_t) -1), 0);
@@ -193,19 +193,19 @@ static void a_draft_is_not_visible_until_it_is_renamed(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(what_was_written_is_read),
+                TEST(written_text_is_read_back),
                 TEST(a_reader_of_the_old_file_keeps_it),
                 TEST(the_mode_does_not_depend_on_the_umask),
                 TEST(a_write_that_fails_leaves_nothing_behind),
                 TEST(a_name_too_long_for_a_temporary_file_is_refused),
                 TEST(a_file_of_the_largest_size_is_read_and_a_larger_one_is_refused),
                 TEST(a_file_of_unknown_size_is_limited_too),
-                TEST(what_is_not_a_regular_file_is_refused),
+                TEST(a_file_that_is_not_regular_is_refused),
                 TEST(a_directory_that_exists_is_kept),
                 TEST(a_link_to_a_directory_is_refused),
                 TEST(a_path_is_made_with_all_its_directories),
                 TEST(only_temporary_files_are_removed),
-                TEST(a_draft_is_not_visible_until_it_is_renamed),
+                TEST(a_new_file_is_not_visible_until_it_is_renamed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,7 +80,7 @@ static void start(Fixture *f, const char *name) {
         assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &f->watch), 0);
 }
 
-static void a_file_that_is_written_is_told(void **state) {
+static void a_file_that_is_written_is_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key", "old");
@@ -89,7 +89,7 @@ static void a_file_that_is_written_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_file_that_is_replaced_is_told(void **state) {
+static void a_file_that_is_replaced_is_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key", "old");
@@ -98,7 +98,7 @@ static void a_file_that_is_replaced_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_file_that_appears_is_told(void **state) {
+static void a_file_that_appears_is_reported(void **state) {
         Fixture *f = *state;
 
         start(f, "key");
@@ -106,7 +106,7 @@ static void a_file_that_appears_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_file_that_is_removed_is_told(void **state) {
+static void a_file_that_is_removed_is_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key", "old");
@@ -115,7 +115,7 @@ static void a_file_that_is_removed_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_file_whose_mode_is_mended_is_told(void **state) {
+static void a_change_of_the_mode_is_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key", "old");
@@ -124,7 +124,7 @@ static void a_file_whose_mode_is_mended_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_burst_is_told_once(void **state) {
+static void a_burst_is_reported_once(void **state) {
         Fixture *f = *state;
 
         start(f, "key");
@@ -136,7 +136,7 @@ static void a_burst_is_told_once(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void each_of_two_changes_is_told(void **state) {
+static void each_of_two_changes_is_reported(void **state) {
         Fixture *f = *state;
 
         start(f, "key");
@@ -146,7 +146,7 @@ static void each_of_two_changes_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void other_files_of_the_directory_are_not_told(void **state) {
+static void other_files_of_the_directory_are_not_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key", "old");
@@ -156,7 +156,7 @@ static void other_files_of_the_directory_are_not_told(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void who_only_reads_is_not_told(void **state) {
+static void a_read_is_not_reported(void **state) {
         _cleanup_(freep) char *text = NULL;
         Fixture *f = *state;
 
@@ -166,7 +166,7 @@ static void who_only_reads_is_not_told(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void a_link_that_leads_elsewhere_is_told(void **state) {
+static void a_link_that_leads_elsewhere_is_reported(void **state) {
         Fixture *f = *state;
 
         write_file(f, "key.1", "one");
@@ -178,7 +178,7 @@ static void a_link_that_leads_elsewhere_is_told(void **state) {
 }
 
 /* As Kubernetes mounts secrets: key -> ..data/key, ..data -> ..1 */
-static void a_directory_swapped_under_its_link_is_told(void **state) {
+static void a_directory_swapped_under_its_link_is_reported(void **state) {
         Fixture *f = *state;
 
         make_directory(f, "..1");
@@ -193,7 +193,7 @@ static void a_directory_swapped_under_its_link_is_told(void **state) {
 }
 
 /* As certbot keeps certificates: a link of ours into live/, whose links lead into archive/. */
-static void a_link_that_a_link_leads_to_is_told(void **state) {
+static void a_change_of_a_link_behind_a_link_is_reported(void **state) {
         Fixture *f = *state;
 
         make_directory(f, "live");
@@ -207,7 +207,7 @@ static void a_link_that_a_link_leads_to_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void where_a_new_link_leads_to_is_watched(void **state) {
+static void the_target_of_a_new_link_is_watched(void **state) {
         Fixture *f = *state;
 
         make_directory(f, "a");
@@ -222,7 +222,7 @@ static void where_a_new_link_leads_to_is_watched(void **state) {
         await_call(&f->calls);
 }
 
-static void links_in_a_circle_end(void **state) {
+static void a_circle_of_links_does_not_loop_for_ever(void **state) {
         Fixture *f = *state;
 
         replace_link(f, "b", "a");
@@ -233,7 +233,7 @@ static void links_in_a_circle_end(void **state) {
         await_call(&f->calls);
 }
 
-static void a_directory_that_comes_later_is_watched(void **state) {
+static void a_directory_that_appears_later_is_watched(void **state) {
         Fixture *f = *state;
 
         start(f, "certs/new/key");
@@ -306,21 +306,21 @@ static void no_paths_are_an_error(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                WITH_DIRECTORY(a_file_that_is_written_is_told),
-                WITH_DIRECTORY(a_file_that_is_replaced_is_told),
-                WITH_DIRECTORY(a_file_that_appears_is_told),
-                WITH_DIRECTORY(a_file_that_is_removed_is_told),
-                WITH_DIRECTORY(a_file_whose_mode_is_mended_is_told),
-                WITH_DIRECTORY(a_burst_is_told_once),
-                WITH_DIRECTORY(each_of_two_changes_is_told),
-                WITH_DIRECTORY(other_files_of_the_directory_are_not_told),
-                WITH_DIRECTORY(who_only_reads_is_not_told),
-                WITH_DIRECTORY(a_link_that_leads_elsewhere_is_told),
-                WITH_DIRECTORY(a_directory_swapped_under_its_link_is_told),
-                WITH_DIRECTORY(a_link_that_a_link_leads_to_is_told),
-                WITH_DIRECTORY(where_a_new_link_leads_to_is_watched),
-                WITH_DIRECTORY(links_in_a_circle_end),
-                WITH_DIRECTORY(a_directory_that_comes_later_is_watched),
+                WITH_DIRECTORY(a_file_that_is_written_is_reported),
+                WITH_DIRECTORY(a_file_that_is_replaced_is_reported),
+                WITH_DIRECTORY(a_file_that_appears_is_reported),
+                WITH_DIRECTORY(a_file_that_is_removed_is_reported),
+                WITH_DIRECTORY(a_change_of_the_mode_is_reported),
+                WITH_DIRECTORY(a_burst_is_reported_once),
+                WITH_DIRECTORY(each_of_two_changes_is_reported),
+                WITH_DIRECTORY(other_files_of_the_directory_are_not_reported),
+                WITH_DIRECTORY(a_read_is_not_reported),
+                WITH_DIRECTORY(a_link_that_leads_elsewhere_is_reported),
+                WITH_DIRECTORY(a_directory_swapped_under_its_link_is_reported),
+                WITH_DIRECTORY(a_change_of_a_link_behind_a_link_is_reported),
+                WITH_DIRECTORY(the_target_of_a_new_link_is_watched),
+                WITH_DIRECTORY(a_circle_of_links_does_not_loop_for_ever),
+                WITH_DIRECTORY(a_directory_that_appears_later_is_watched),
                 WITH_DIRECTORY(a_directory_that_is_replaced_is_watched),
                 WITH_DIRECTORY(each_of_several_files_is_watched),
                 WITH_DIRECTORY(the_handler_may_end_the_watch),

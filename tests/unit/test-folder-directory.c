@@ -128,7 +128,7 @@ static void a_commit_of_many_opens_few_at_a_time(void **state) {
         assert_file("149", "149");
 }
 
-static void one_file_that_fails_harms_no_other(void **state) {
+static void a_file_that_fails_does_not_affect_the_others(void **state) {
         FileCommit files[] = { { .name = "a", .text = "1" }, { .name = "b", .text = "2" } };
         Folder *inside = NULL;
 
@@ -141,7 +141,7 @@ static void one_file_that_fails_harms_no_other(void **state) {
         assert_int_equal(count(), 2);
 }
 
-static void a_folder_that_cannot_be_synced_is_told(void **state) {
+static void a_folder_that_cannot_be_synced_is_reported(void **state) {
         FileCommit files[] = { { .name = "a", .text = "1" } };
 
         directory_error = EIO;
@@ -164,7 +164,7 @@ static void a_folder_inside_knows_its_path(void **state) {
         assert_int_equal(folder_remove_folder(folder, "in"), 0);
 }
 
-static void a_second_process_is_kept_out_and_told_by_whom(void **state) {
+static void a_second_process_is_locked_out_and_learns_by_whom(void **state) {
         _cleanup_(folder_freep) Folder *second = NULL;
 
         assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
@@ -173,7 +173,7 @@ static void a_second_process_is_kept_out_and_told_by_whom(void **state) {
         assert_int_equal(pid, getpid());
 }
 
-static void the_lock_removes_what_a_power_cut_left(void **state) {
+static void the_lock_removes_unfinished_files_of_a_power_cut(void **state) {
         put(".#x0123456789abcdef", "half");
         put("x", "whole");
         assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
@@ -207,7 +207,7 @@ static void a_folder_that_cannot_be_made_is_tried_again(void **state) {
         assert_int_equal(stat(lock, &st), 0);
 }
 
-static void a_path_through_a_file_is_a_failure(void **state) {
+static void a_path_through_a_file_fails(void **state) {
         Folder *other = NULL;
         char wrong[96];
 
@@ -224,13 +224,13 @@ int main(void) {
                 TEST(what_is_written_is_read),
                 TEST(all_files_of_a_commit_are_synced_before_the_folder),
                 TEST(a_commit_of_many_opens_few_at_a_time),
-                TEST(one_file_that_fails_harms_no_other),
-                TEST(a_folder_that_cannot_be_synced_is_told),
+                TEST(a_file_that_fails_does_not_affect_the_others),
+                TEST(a_folder_that_cannot_be_synced_is_reported),
                 TEST(a_folder_inside_knows_its_path),
-                TEST(a_second_process_is_kept_out_and_told_by_whom),
-                TEST(the_lock_removes_what_a_power_cut_left),
+                TEST(a_second_process_is_locked_out_and_learns_by_whom),
+                TEST(the_lock_removes_unfinished_files_of_a_power_cut),
                 TEST(a_folder_that_cannot_be_made_is_tried_again),
-                TEST(a_path_through_a_file_is_a_failure),
+                TEST(a_path_through_a_file_fails),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,7 @@ static void a_group_is_found_in_the_loop(void **state) {
         assert_int_equal(gid, 700);
 }
 
-static void many_who_ask_make_one_lookup(void **state) {
+static void many_requests_make_one_lookup(void **state) {
         for (unsigned k = 0; k < 10; k++)
                 assert_int_equal(groups_find(groups, "programs", &gid), 0);
         hear();
@@ -86,7 +86,7 @@ static void many_who_ask_make_one_lookup(void **state) {
         assert_int_equal(n_found, 1);
 }
 
-static void a_group_that_does_not_exist_is_told(void **state) {
+static void a_group_that_does_not_exist_is_reported(void **state) {
         assert_int_equal(groups_find(groups, "nobodies", &gid), 0);
         hear();
         assert_int_equal(n_found, 1);
@@ -95,7 +95,7 @@ static void a_group_that_does_not_exist_is_told(void **state) {
         assert_int_equal(gid, 0);
 }
 
-static void a_failure_of_the_system_is_no_missing_group(void **state) {
+static void a_failure_of_the_system_is_not_a_missing_group(void **state) {
         error = -EIO;
         assert_int_equal(groups_find(groups, "programs", &gid), 0);
         hear();
@@ -103,7 +103,7 @@ static void a_failure_of_the_system_is_no_missing_group(void **state) {
         assert_int_equal(n_lookups, 1);
 }
 
-static void a_reload_looks_anew(void **state) {
+static void a_group_is_looked_up_again_after_a_reload(void **state) {
         assert_int_equal(groups_find(groups, "programs", &gid), 0);
         hear();
         gid_of_programs = 701;
@@ -115,7 +115,7 @@ static void a_reload_looks_anew(void **state) {
         assert_int_equal(n_lookups, 2);
 }
 
-static void the_last_answer_is_recalled_while_it_is_looked_up_anew(void **state) {
+static void the_last_answer_is_recalled_during_a_new_lookup(void **state) {
         assert_int_equal(groups_recall(groups, "programs", &gid), 0);
         assert_int_equal(groups_find(groups, "programs", &gid), 0);
         assert_int_equal(groups_recall(groups, "programs", &gid), 0);
@@ -136,7 +136,7 @@ static void an_answer_from_before_a_reload_does_not_count(void **state) {
         assert_int_equal(n_found, 1);
 }
 
-static void the_end_forgets_lookups(void **state) {
+static void freeing_forgets_lookups(void **state) {
         assert_int_equal(groups_find(groups, "programs", &gid), 0);
         groups = groups_free(groups);
         hear();
@@ -160,13 +160,13 @@ static void the_database_of_the_system_is_asked(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(a_group_is_found_in_the_loop),
-                TEST(many_who_ask_make_one_lookup),
-                TEST(a_group_that_does_not_exist_is_told),
-                TEST(a_failure_of_the_system_is_no_missing_group),
-                TEST(a_reload_looks_anew),
-                TEST(the_last_answer_is_recalled_while_it_is_looked_up_anew),
+                TEST(many_requests_make_one_lookup),
+                TEST(a_group_that_does_not_exist_is_reported),
+                TEST(a_failure_of_the_system_is_not_a_missing_group),
+                TEST(a_group_is_looked_up_again_after_a_reload),
+                TEST(the_last_answer_is_recalled_during_a_new_lookup),
                 TEST(an_answer_from_before_a_reload_does_not_count),
-                TEST(the_end_forgets_lookups),
+                TEST(freeing_forgets_lookups),
                 TEST(the_database_of_the_system_is_asked),
         };
 

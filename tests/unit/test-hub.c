@@ -57,7 +57,7 @@ static const struct hub_case {
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 904, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 905, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
-        { "a failure at time 0 is the first of a row like any other",
+        { "a failure at time 0 counts like any other",
           { { 0, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 899, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, false },
             { 900, FAILURE, DPS_HUB_FAILURE_NETWORK, 0, true } } },

@@ -25,7 +25,7 @@ static void restart(void) {
 
 /* ---- from nothing to assigned ---- */
 
-static void an_identity_goes_from_nothing_to_assigned(void **state) {
+static void a_new_identity_becomes_assigned(void **state) {
         configure("gw", "gw-1");
         assert_state("gw", IDENTITY_PROVISIONING);
         assert_int_equal(core_transport.n_connects, 1);
@@ -39,7 +39,7 @@ static void an_identity_goes_from_nothing_to_assigned(void **state) {
         assert_int_equal(core_key.n_loads, 1);
 }
 
-static void when_an_identity_is_assigned_nothing_wakes_before_its_renewal(void **state) {
+static void an_assigned_identity_does_not_wake_before_its_renewal(void **state) {
         TimedTimer *next;
 
         provision();
@@ -75,7 +75,7 @@ static void an_assignment_that_the_disk_refuses_is_served(void **state) {
         assert_int_equal(core_transport.n_registers, 1);
 }
 
-static void with_a_slow_key_it_is_provisioning_until_its_files_are_published(void **state) {
+static void with_a_slow_key_an_identity_is_provisioning_until_its_files_are_published(void **state) {
         core_key_class.is_slow = true;
         configure("gw", "gw-1");
         log_in();
@@ -94,7 +94,7 @@ static void with_a_slow_key_it_is_provisioning_until_its_files_are_published(voi
 
 /* ---- from the cache ---- */
 
-static void a_start_from_the_cache_sends_nothing(void **state) {
+static void a_start_from_the_cache_does_not_ask_dps(void **state) {
         _cleanup_(freep) char *before = NULL, *after = NULL;
 
         provision();
@@ -130,7 +130,7 @@ static void a_start_from_the_cache_after_a_reboot_mints_the_same_token(void **st
         assert_int_equal(core_transport.n_connects, 1); /* the first run's */
 }
 
-static void a_cached_assignment_is_served_while_its_key_cannot_be_had(void **state) {
+static void a_cached_assignment_is_served_while_its_key_is_not_available(void **state) {
         provision();
         core_key.error = DPS_ERROR_KEY;
         restart();
@@ -182,7 +182,7 @@ static void a_request_during_a_save_gets_a_registration_of_its_own(void **state)
         assert_true(core_told.job_ok[0]);
 }
 
-static void a_refusal_during_a_save_is_not_shown_as_failed(void **state) {
+static void a_refusal_during_a_save_does_not_show_as_failed(void **state) {
         configure("gw", "gw-1");
         world.holds[WORK_DISK] = true;
         answer_assigned("hub-1.example");
@@ -207,7 +207,7 @@ static void a_job_of_an_identity_that_is_removed_fails(void **state) {
 
 /* ---- failures ---- */
 
-static void a_renewal_that_is_refused_takes_no_assignment_away(void **state) {
+static void a_refused_renewal_does_not_end_the_assignment(void **state) {
         provision();
         request("gw");
         answer_refused();
@@ -224,7 +224,7 @@ static void a_final_answer_without_an_assignment_is_failed(void **state) {
         assert_true(find("gw")->plan.is_settled);
 }
 
-static void a_key_that_is_not_there_yet_is_waited_for(void **state) {
+static void an_identity_waits_for_a_key_that_does_not_exist_yet(void **state) {
         core_key.error = DPS_ERROR_KEY;
         configure("gw", "gw-1");
         assert_state("gw", IDENTITY_UNPROVISIONED);
@@ -238,7 +238,7 @@ static void a_key_that_is_not_there_yet_is_waited_for(void **state) {
         assert_state("gw", IDENTITY_ASSIGNED);
 }
 
-static void a_key_file_that_appears_is_looked_at_at_once(void **state) {
+static void a_key_file_that_appears_is_loaded_at_once(void **state) {
         core_key.error = DPS_ERROR_KEY;
         configure("gw", "gw-1");
         core_key.error = DPS_ERROR_NONE;
@@ -247,7 +247,7 @@ static void a_key_file_that_appears_is_looked_at_at_once(void **state) {
         assert_int_equal(core_transport.n_connects, 1);
 }
 
-static void a_new_key_is_served_only_when_dps_has_taken_it(void **state) {
+static void a_new_key_is_published_only_when_dps_has_accepted_it(void **state) {
         provision();
         core_change_key('b');
         core_told.on_files(core_told.files_userdata);
@@ -265,24 +265,24 @@ static void a_new_key_is_served_only_when_dps_has_taken_it(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(an_identity_goes_from_nothing_to_assigned),
-                TEST(when_an_identity_is_assigned_nothing_wakes_before_its_renewal),
+                TEST(a_new_identity_becomes_assigned),
+                TEST(an_assigned_identity_does_not_wake_before_its_renewal),
                 TEST(an_assignment_shows_only_when_it_is_durable),
                 TEST(an_assignment_that_the_disk_refuses_is_served),
-                TEST(with_a_slow_key_it_is_provisioning_until_its_files_are_published),
-                TEST(a_start_from_the_cache_sends_nothing),
+                TEST(with_a_slow_key_an_identity_is_provisioning_until_its_files_are_published),
+                TEST(a_start_from_the_cache_does_not_ask_dps),
                 TEST(a_start_from_the_cache_after_a_reboot_mints_the_same_token),
-                TEST(a_cached_assignment_is_served_while_its_key_cannot_be_had),
+                TEST(a_cached_assignment_is_served_while_its_key_is_not_available),
                 TEST(another_registration_id_drops_the_assignment),
                 TEST(a_request_ends_with_its_registration),
                 TEST(a_request_during_a_save_gets_a_registration_of_its_own),
-                TEST(a_refusal_during_a_save_is_not_shown_as_failed),
+                TEST(a_refusal_during_a_save_does_not_show_as_failed),
                 TEST(a_job_of_an_identity_that_is_removed_fails),
-                TEST(a_renewal_that_is_refused_takes_no_assignment_away),
+                TEST(a_refused_renewal_does_not_end_the_assignment),
                 TEST(a_final_answer_without_an_assignment_is_failed),
-                TEST(a_key_that_is_not_there_yet_is_waited_for),
-                TEST(a_key_file_that_appears_is_looked_at_at_once),
-                TEST(a_new_key_is_served_only_when_dps_has_taken_it),
+                TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
+                TEST(a_key_file_that_appears_is_loaded_at_once),
+                TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -192,7 +192,7 @@ static void the_old_assignment_counts_while_the_new_one_is_saved(void **state) {
         assert_string_equal(told.before, "hub-1.example");
 }
 
-static void an_assignment_that_the_disk_refuses_counts_all_the_same(void **state) {
+static void an_assignment_that_the_disk_refuses_counts_too(void **state) {
         disk.error = -EROFS;
         assign("hub-1.example");
         assert_int_equal(told.n_counts, 1);
@@ -203,7 +203,7 @@ static void an_assignment_that_the_disk_refuses_counts_all_the_same(void **state
         assert_true(keeper.saving.at_usec > world.now_usec);
 }
 
-static void that_the_disk_takes_it_again_is_news(void **state) {
+static void a_save_that_succeeds_again_is_reported(void **state) {
         disk.error = -EROFS;
         assign("hub-1.example");
         keeper_save(&keeper);
@@ -232,7 +232,7 @@ static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
         assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
 }
 
-static void an_answer_stays_one_when_a_token_follows_during_its_save(void **state) {
+static void an_answer_still_counts_as_one_if_a_token_follows_during_its_save(void **state) {
         world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
@@ -244,7 +244,7 @@ static void an_answer_stays_one_when_a_token_follows_during_its_save(void **stat
         assert_int_equal(keeper.record->assignment->token_expires_at_usec, EXPIRES_AT + USEC_PER_DAY);
 }
 
-static void a_new_token_is_no_answer(void **state) {
+static void a_new_token_is_not_an_answer(void **state) {
         assign("hub-1.example");
         world.holds[WORK_DISK] = true;
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
@@ -326,8 +326,8 @@ static const struct generation_case {
         { "another device id is a new generation", change_device, 2 },
         { "another expiry is a new generation", change_expiry, 2 },
         { "another key is a new generation", change_fingerprint, 2 },
-        { "another thing to show the hub is a new generation", change_what_the_hub_is_shown, 2 },
-        { "what programs do not use is no new generation", change_what_programs_do_not_use, 1 },
+        { "another hub authentication is a new generation", change_what_the_hub_is_shown, 2 },
+        { "a change that programs do not see is not a new generation", change_what_programs_do_not_use, 1 },
 };
 
 static void check_generation(void **state) {
@@ -344,7 +344,7 @@ static void check_generation(void **state) {
         tear_down(NULL);
 }
 
-static void a_key_that_was_not_known_is_no_new_generation(void **state) {
+static void a_fingerprint_that_becomes_known_is_not_a_new_generation(void **state) {
         Assignment *a = make_assignment("hub-1.example");
 
         free(a->fingerprint);
@@ -397,7 +397,7 @@ static void a_success_does_not_end_an_error_that_came_since(void **state) {
         assert_true(keeper.record->last_success_at_usec > 0);
 }
 
-static void a_new_token_ends_no_error(void **state) {
+static void a_new_token_does_not_end_an_error(void **state) {
         assign("hub-1.example");
         note_error("refused");
         adopt_token(EXPIRES_AT + 1);
@@ -405,7 +405,7 @@ static void a_new_token_ends_no_error(void **state) {
         assert_string_equal(keeper.record->error.message, "refused");
 }
 
-static void a_new_token_in_a_later_run_is_no_success(void **state) {
+static void a_new_token_in_a_later_run_is_not_a_success(void **state) {
         uint64_t success;
 
         assign("hub-1.example");
@@ -421,7 +421,7 @@ static void a_new_token_in_a_later_run_is_no_success(void **state) {
         assert_int_equal(keeper.record->last_success_at_usec, success);
 }
 
-static void failing_began_with_the_first_of_several_errors(void **state) {
+static void failing_since_is_the_time_of_the_first_error(void **state) {
         uint64_t first = world_now_usec(&world.world, CLOCK_REALTIME);
 
         note_error("one");
@@ -433,7 +433,7 @@ static void failing_began_with_the_first_of_several_errors(void **state) {
 
 /* ---- dropping ---- */
 
-static void a_dropped_assignment_is_gone_from_disk(void **state) {
+static void a_dropped_assignment_is_removed_from_disk(void **state) {
         assign("hub-1.example");
         keeper_drop(&keeper);
         settle();
@@ -485,7 +485,7 @@ static void a_record_that_cannot_be_read_is_set_aside(void **state) {
         assert_null(small_disk_text(disk.state, "gw.json"));
 }
 
-static void what_is_noted_outlives_a_run_that_was_killed(void **state) {
+static void a_note_outlives_a_run_that_was_killed(void **state) {
         uint64_t later = world_now_usec(&world.world, CLOCK_REALTIME) + USEC_PER_HOUR;
 
         assign("hub-1.example");
@@ -501,7 +501,7 @@ static void what_is_noted_outlives_a_run_that_was_killed(void **state) {
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
 }
 
-static void without_a_record_only_what_dps_told_binds_the_next_run(void **state) {
+static void without_a_record_only_the_waits_from_dps_bind_the_next_run(void **state) {
         uint64_t later = world_now_usec(&world.world, CLOCK_REALTIME) + USEC_PER_HOUR;
 
         keeper.record->attempts = 3;
@@ -513,7 +513,7 @@ static void without_a_record_only_what_dps_told_binds_the_next_run(void **state)
         assert_int_equal(keeper.record->next_attempt_at_usec, 0);
 }
 
-static void what_the_disk_has_refused_survives_a_restart(void **state) {
+static void a_record_that_the_disk_refused_survives_a_restart(void **state) {
         assign("hub-1.example");
         disk.error = -EIO;
         assign("hub-2.example");
@@ -552,7 +552,7 @@ static void counters_are_written_at_most_every_15_minutes(void **state) {
 
 /* ---- the clock ---- */
 
-static void waits_and_the_last_success_follow_a_clock_that_is_set(void **state) {
+static void waits_and_the_last_success_are_converted_when_the_clock_is_set(void **state) {
         uint64_t success, now = world_now_usec(&world.world, CLOCK_REALTIME);
 
         assign("hub-1.example");
@@ -568,7 +568,7 @@ static void waits_and_the_last_success_follow_a_clock_that_is_set(void **state) 
         assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
-static void the_success_of_an_earlier_run_stays_where_the_clock_had_it(void **state) {
+static void the_success_of_an_earlier_run_keeps_its_time(void **state) {
         uint64_t success;
 
         assign("hub-1.example");
@@ -579,7 +579,7 @@ static void the_success_of_an_earlier_run_stays_where_the_clock_had_it(void **st
         assert_int_equal(keeper.record->last_success_at_usec, success);
 }
 
-static void no_wait_is_none_whatever_the_clock_does(void **state) {
+static void no_wait_stays_no_wait_when_the_clock_is_set(void **state) {
         world.realtime_usec = 0;
         keeper_on_clock(&keeper);
         assert_int_equal(keeper.record->next_attempt_at_usec, 0);
@@ -592,35 +592,35 @@ int main(void) {
         const struct CMUnitTest plain[] = {
                 TEST(an_assignment_counts_only_when_it_is_durable),
                 TEST(the_old_assignment_counts_while_the_new_one_is_saved),
-                TEST(an_assignment_that_the_disk_refuses_counts_all_the_same),
-                TEST(that_the_disk_takes_it_again_is_news),
+                TEST(an_assignment_that_the_disk_refuses_counts_too),
+                TEST(a_save_that_succeeds_again_is_reported),
                 TEST(a_newer_answer_during_a_save_is_the_one_that_counts),
-                TEST(an_answer_stays_one_when_a_token_follows_during_its_save),
-                TEST(a_new_token_is_no_answer),
+                TEST(an_answer_still_counts_as_one_if_a_token_follows_during_its_save),
+                TEST(a_new_token_is_not_an_answer),
                 TEST(jobs_are_handed_over_once_when_the_assignment_counts),
                 TEST(jobs_of_two_answers_in_one_save_are_handed_over_together),
-                TEST(a_key_that_was_not_known_is_no_new_generation),
+                TEST(a_fingerprint_that_becomes_known_is_not_a_new_generation),
                 TEST(two_answers_in_one_save_are_two_generations),
                 TEST(a_generation_is_not_used_again_after_a_drop_and_a_restart),
                 TEST(a_success_ends_an_earlier_error),
                 TEST(a_success_does_not_end_an_error_that_came_since),
-                TEST(a_new_token_ends_no_error),
-                TEST(a_new_token_in_a_later_run_is_no_success),
-                TEST(failing_began_with_the_first_of_several_errors),
-                TEST(a_dropped_assignment_is_gone_from_disk),
+                TEST(a_new_token_does_not_end_an_error),
+                TEST(a_new_token_in_a_later_run_is_not_a_success),
+                TEST(failing_since_is_the_time_of_the_first_error),
+                TEST(a_dropped_assignment_is_removed_from_disk),
                 TEST(an_assignment_that_is_dropped_during_its_save_never_counts),
                 TEST(an_answer_after_a_drop_during_a_save_counts_once),
                 TEST(an_assignment_survives_a_restart),
                 TEST(a_record_that_cannot_be_read_is_set_aside),
-                TEST(what_is_noted_outlives_a_run_that_was_killed),
-                TEST(without_a_record_only_what_dps_told_binds_the_next_run),
-                TEST(what_the_disk_has_refused_survives_a_restart),
+                TEST(a_note_outlives_a_run_that_was_killed),
+                TEST(without_a_record_only_the_waits_from_dps_bind_the_next_run),
+                TEST(a_record_that_the_disk_refused_survives_a_restart),
                 TEST(an_error_of_this_machine_is_not_remembered),
                 TEST(an_error_of_an_attempt_is_remembered),
                 TEST(counters_are_written_at_most_every_15_minutes),
-                TEST(waits_and_the_last_success_follow_a_clock_that_is_set),
-                TEST(the_success_of_an_earlier_run_stays_where_the_clock_had_it),
-                TEST(no_wait_is_none_whatever_the_clock_does),
+                TEST(waits_and_the_last_success_are_converted_when_the_clock_is_set),
+                TEST(the_success_of_an_earlier_run_keeps_its_time),
+                TEST(no_wait_stays_no_wait_when_the_clock_is_set),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(generation_cases)];
         size_t n = ELEMENTSOF(plain);

@@ -91,7 +91,7 @@ static void test_a_refused_text_does_not_change_the_key(void **state) {
         assert_memory_equal(key.bytes, "as it was", 9);
 }
 
-static void test_a_done_key_is_wiped(void **state) {
+static void test_a_freed_key_is_wiped(void **state) {
         static const DpsKey wiped;
         DpsKey key;
 
@@ -175,7 +175,7 @@ int main(void) {
         struct CMUnitTest
                 tests[ELEMENTSOF(derive_cases) + ELEMENTSOF(key_cases) + ELEMENTSOF(base64_cases) + 5] = {
                         cmocka_unit_test(test_a_refused_text_does_not_change_the_key),
-                        cmocka_unit_test(test_a_done_key_is_wiped),
+                        cmocka_unit_test(test_a_freed_key_is_wiped),
                         cmocka_unit_test(test_the_primitive_signs),
                         cmocka_unit_test(test_all_bytes_come_back_from_base64),
                         cmocka_unit_test(test_bytes_outside_the_alphabet_are_refused),

@@ -104,12 +104,12 @@ static void set_journal_stream(unsigned long offset) {
         log_init();
 }
 
-static void a_pipe_gets_the_level_in_front(void **state) {
+static void on_a_pipe_the_level_precedes_the_message(void **state) {
         log_warning("%s is %i", "x", 3);
         assert_string_equal(fixture_read(*state), "<4>x is 3\n");
 }
 
-static void the_identity_stands_in_front(void **state) {
+static void the_identity_precedes_the_message(void **state) {
         log_message(LOG_ERR, &(LogFields){ .identity = "gateway", .hub = "h" }, "refused");
         assert_string_equal(fixture_read(*state), "<3>gateway: refused\n");
 }
@@ -135,7 +135,7 @@ static void an_endless_message_is_one_line_that_a_pipe_takes_whole(void **state)
         assert_in_range(strlen(text), 3000, PIPE_BUF);
 }
 
-static void what_is_below_the_level_is_not_told(void **state) {
+static void a_message_below_the_level_is_not_logged(void **state) {
         log_debug("hidden");
         log_set_level(LOG_DEBUG);
         log_debug("shown");
@@ -151,7 +151,7 @@ static void errno_survives(void **state) {
         assert_string_equal(fixture_read(*state), "<6>No such file or directory\n");
 }
 
-static void a_reader_that_left_does_not_end_us(void **state) {
+static void a_reader_that_has_gone_does_not_kill_us(void **state) {
         Fixture *f = *state;
 
         close(TAKE_FD(f->reader));
@@ -170,7 +170,7 @@ static void a_reader_that_does_not_read_does_not_stop_us(void **state) {
         assert_string_equal(fixture_read(f), "<6>read again\n");
 }
 
-static void a_terminal_gets_no_level_in_front(void **state) {
+static void on_a_terminal_no_level_precedes_the_message(void **state) {
         log_info("plain");
         assert_string_equal(fixture_read_line(*state), "plain\r\n");
 }
@@ -194,7 +194,7 @@ static void another_stream_is_not_the_journal(void **state) {
         assert_string_equal(fixture_read(*state), "<6>here\n");
 }
 
-static void a_malformed_journal_stream_is_none(void **state) {
+static void a_malformed_journal_stream_is_ignored(void **state) {
         static const char *const words[] = { "", ":", "1", "1:", ":1", "1:2:3", "1:2 ", "-1:2", "x" };
 
         for (size_t i = 0; i < ELEMENTSOF(words); i++) {
@@ -271,7 +271,7 @@ static void levels_have_the_words_of_systemctl(void **state) {
         }
 }
 
-static void other_words_are_no_level(void **state) {
+static void other_words_are_not_levels(void **state) {
         assert_int_equal(log_level_from_string("loud"), -EINVAL);
         assert_int_equal(log_level_from_string(""), -EINVAL);
         assert_int_equal(log_level_from_string("DEBUG"), -EINVAL);
@@ -283,22 +283,22 @@ static void other_words_are_no_level(void **state) {
 int main(void) {
         char journal_test[128] = "the_journal_gets_fields";
         const struct CMUnitTest tests[] = {
-                ON_PIPE(a_pipe_gets_the_level_in_front),
-                ON_PIPE(the_identity_stands_in_front),
+                ON_PIPE(on_a_pipe_the_level_precedes_the_message),
+                ON_PIPE(the_identity_precedes_the_message),
                 ON_PIPE(a_message_is_one_line),
                 ON_PIPE(utf8_is_kept),
                 ON_PIPE(an_endless_message_is_one_line_that_a_pipe_takes_whole),
-                ON_PIPE(what_is_below_the_level_is_not_told),
+                ON_PIPE(a_message_below_the_level_is_not_logged),
                 ON_PIPE(errno_survives),
-                ON_PIPE(a_reader_that_left_does_not_end_us),
+                ON_PIPE(a_reader_that_has_gone_does_not_kill_us),
                 ON_PIPE(a_reader_that_does_not_read_does_not_stop_us),
-                ON_TERMINAL(a_terminal_gets_no_level_in_front),
+                ON_TERMINAL(on_a_terminal_no_level_precedes_the_message),
                 ON_TERMINAL(a_terminal_shows_errors_in_red),
                 ON_TERMINAL(colors_can_be_declined),
                 ON_PIPE(another_stream_is_not_the_journal),
-                ON_PIPE(a_malformed_journal_stream_is_none),
+                ON_PIPE(a_malformed_journal_stream_is_ignored),
                 cmocka_unit_test(levels_have_the_words_of_systemctl),
-                cmocka_unit_test(other_words_are_no_level),
+                cmocka_unit_test(other_words_are_not_levels),
                 { journal_test, the_journal_gets_fields, setup, teardown, NULL },
         };
 

@@ -24,7 +24,7 @@ static void assert_description(const char *expected) {
 
 /* ---- what it shows ---- */
 
-static void without_identities_it_is_idle(void **state) {
+static void without_identities_the_manager_is_idle(void **state) {
         bool is_assigned = false;
 
         assert_string_equal(manager_state(manager), "idle");
@@ -33,7 +33,7 @@ static void without_identities_it_is_idle(void **state) {
         assert_true(is_assigned);
 }
 
-static void its_state_is_that_of_the_worst_identity(void **state) {
+static void the_state_of_the_manager_is_that_of_the_worst_identity(void **state) {
         configure("a", "dev-a");
         assert_string_equal(manager_state(manager), "provisioning");
         answer_assigned("hub-1.example");
@@ -56,7 +56,7 @@ static void an_error_of_an_assigned_identity_is_described_but_does_not_degrade(v
         assert_description("1 of 1 identities assigned; a: ");
 }
 
-static void it_is_settled_when_all_are_assigned_or_have_failed(void **state) {
+static void the_manager_is_settled_when_all_are_assigned_or_have_failed(void **state) {
         bool is_assigned = true;
 
         configure("a", "dev-a");
@@ -72,7 +72,7 @@ static void it_is_settled_when_all_are_assigned_or_have_failed(void **state) {
 
 /* ---- what it tells ---- */
 
-static void a_change_is_told_once_in_a_turn_however_often_it_changed(void **state) {
+static void several_changes_in_one_turn_are_reported_once(void **state) {
         unsigned n_changed, n_turns;
 
         provision("a", "dev-a");
@@ -117,7 +117,7 @@ static void the_network_is_watched_while_somebody_waits_for_it(void **state) {
 
 /* ---- twins ---- */
 
-static void of_twins_the_first_one_by_name_keeps_the_device(void **state) {
+static void the_first_twin_by_name_keeps_the_device(void **state) {
         configure("b", "dev-1");
         configure("a", "DEV-1");
         assert_state("b", IDENTITY_FAILED);
@@ -152,7 +152,7 @@ static void a_twin_that_becomes_another_device_frees_the_other(void **state) {
         assert_state("b", IDENTITY_PROVISIONING);
 }
 
-static void of_three_twins_each_names_the_first(void **state) {
+static void each_of_three_twins_names_the_first(void **state) {
         char *names[] = { (char *) "b", (char *) "c", NULL };
 
         provision("a", "dev-1");
@@ -184,7 +184,7 @@ static void an_identity_without_a_file_is_not_served_and_its_record_is_kept(void
         assert_int_equal(core_transport.n_connects, 1);
 }
 
-static void an_identity_that_goes_in_the_middle_of_an_attempt_closes_its_connection(void **state) {
+static void an_identity_that_is_removed_during_an_attempt_closes_its_connection(void **state) {
         configure("a", "dev-a");
         assert_int_equal(core_transport.n_open, 1);
         manager_retain(manager, NULL);
@@ -206,7 +206,7 @@ static void only_an_identity_without_a_file_can_be_forgotten(void **state) {
         assert_state("a", IDENTITY_PROVISIONING); /* nothing is cached any more */
 }
 
-static void what_went_while_no_daemon_ran_is_removed_and_what_is_foreign_stays(void **state) {
+static void outputs_of_removed_identities_are_deleted_and_foreign_directories_stay(void **state) {
         Folder *foreign;
 
         provision("a", "dev-a");
@@ -229,22 +229,22 @@ static void what_went_while_no_daemon_ran_is_removed_and_what_is_foreign_stays(v
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(without_identities_it_is_idle),
-                TEST(its_state_is_that_of_the_worst_identity),
+                TEST(without_identities_the_manager_is_idle),
+                TEST(the_state_of_the_manager_is_that_of_the_worst_identity),
                 TEST(an_error_of_an_assigned_identity_is_described_but_does_not_degrade),
-                TEST(it_is_settled_when_all_are_assigned_or_have_failed),
-                TEST(a_change_is_told_once_in_a_turn_however_often_it_changed),
+                TEST(the_manager_is_settled_when_all_are_assigned_or_have_failed),
+                TEST(several_changes_in_one_turn_are_reported_once),
                 TEST(an_identity_is_added_once),
                 TEST(identities_are_sorted_by_name),
                 TEST(the_network_is_watched_while_somebody_waits_for_it),
-                TEST(of_twins_the_first_one_by_name_keeps_the_device),
+                TEST(the_first_twin_by_name_keeps_the_device),
                 TEST(the_end_of_a_twin_frees_the_other),
                 TEST(a_twin_that_becomes_another_device_frees_the_other),
-                TEST(of_three_twins_each_names_the_first),
+                TEST(each_of_three_twins_names_the_first),
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
-                TEST(an_identity_that_goes_in_the_middle_of_an_attempt_closes_its_connection),
+                TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
                 TEST(only_an_identity_without_a_file_can_be_forgotten),
-                TEST(what_went_while_no_daemon_ran_is_removed_and_what_is_foreign_stays),
+                TEST(outputs_of_removed_identities_are_deleted_and_foreign_directories_stay),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,7 +109,7 @@ static void test_a_module_of_another_version_is_refused_with_both_versions_named
         assert_non_null(strstr(why, "this is dps " DPS_VERSION " (build " DPS_BUILD_ID ")"));
 }
 
-static void test_a_missing_module_is_told_with_its_file_and_package(void **state) {
+static void test_the_error_for_a_missing_module_names_its_file_and_package(void **state) {
         _cleanup_(freep) char *why = assert_refused(-ENOENT, "example", "example"), *expected = NULL;
 
         assert_true(
@@ -153,7 +153,7 @@ static void test_a_fifo_does_not_block(void **state) {
         assert_no_module();
 }
 
-static void test_what_the_dynamic_loader_refuses_is_told(void **state) {
+static void test_an_error_of_the_dynamic_loader_is_reported(void **state) {
         ModuleStamp stamp = MODULE_STAMP;
         _cleanup_(freep) char *why = NULL;
 
@@ -162,7 +162,7 @@ static void test_what_the_dynamic_loader_refuses_is_told(void **state) {
         assert_non_null(strstr(why, "module example cannot be loaded: /tmp/test-module-"));
 }
 
-static void test_a_renamed_module_is_not_the_one_of_that_name(void **state) {
+static void test_a_renamed_module_is_refused(void **state) {
         _cleanup_(freep) char *why = NULL;
 
         install("example", "other.so");
@@ -214,7 +214,7 @@ static void assert_foreign_owner_is_refused(const char *path) {
         assert_int_equal(fchownat(fd, path, 0, (gid_t) -1, 0), 0);
 }
 
-static void test_what_another_user_owns_is_refused(void **state) {
+static void test_a_file_of_another_user_is_refused(void **state) {
         if (geteuid() != 0)
                 skip();
 
@@ -252,14 +252,14 @@ int main(void) {
                 TEST(test_a_module_is_loaded_once),
                 TEST(test_a_module_of_another_build_is_refused_with_both_builds_named),
                 TEST(test_a_module_of_another_version_is_refused_with_both_versions_named),
-                TEST(test_a_missing_module_is_told_with_its_file_and_package),
+                TEST(test_the_error_for_a_missing_module_names_its_file_and_package),
                 TEST(test_a_missing_directory_is_a_missing_module),
                 TEST(test_other_files_are_not_modules),
                 TEST(test_a_fifo_does_not_block),
-                TEST(test_what_the_dynamic_loader_refuses_is_told),
-                TEST(test_a_renamed_module_is_not_the_one_of_that_name),
+                TEST(test_an_error_of_the_dynamic_loader_is_reported),
+                TEST(test_a_renamed_module_is_refused),
                 TEST(test_a_module_of_another_kind_is_refused),
-                TEST(test_what_another_user_owns_is_refused),
+                TEST(test_a_file_of_another_user_is_refused),
                 TEST(test_a_link_is_not_followed),
                 TEST(test_a_name_cannot_lead_out_of_the_directory),
                 TEST(test_the_directory_is_the_installed_one_unless_the_environment_says_otherwise),

@@ -660,7 +660,7 @@ static void put_first(const char *address) {
         resolved = list;
 }
 
-static void refused_address_is_passed_over(void **state) {
+static void refused_address_is_skipped(void **state) {
         Scene s;
         int fd;
 
@@ -687,7 +687,7 @@ static void fill_queue(const char *address, uint16_t port, int fds[static 4]) {
         }
 }
 
-static void silent_address_is_passed_over(void **state) {
+static void silent_address_is_skipped(void **state) {
         int fd, fds[4];
         Scene s;
 
@@ -705,7 +705,7 @@ static void silent_address_is_passed_over(void **state) {
         scene_end(&s);
 }
 
-static void refusal_tells_more_than_no_route(void **state) {
+static void a_refusal_counts_more_than_no_route(void **state) {
         uint16_t port = 0;
         Scene s;
         int fd;
@@ -772,7 +772,7 @@ static void drops_foreign_topics(void **state) {
         scene_end(&s);
 }
 
-static void hands_on_defects(void **state) {
+static void hands_on_malformed_replies(void **state) {
         Scene s;
 
         scene_begin(&s, script_too_long, "DNS:dps.example");
@@ -784,7 +784,7 @@ static void hands_on_defects(void **state) {
         scene_end(&s);
 }
 
-static void last_words_are_heard(void **state) {
+static void last_reply_is_read(void **state) {
         Scene s;
 
         scene_begin(&s, script_reply_and_gone, "DNS:dps.example");
@@ -848,7 +848,7 @@ static void refuses_requests_too_early(void **state) {
 
 /* ---- the class ---- */
 
-static void unknown_transport_is_no_entry(void **state) {
+static void unknown_transport_is_enoent(void **state) {
         TransportClass *class = NULL;
 
         assert_int_equal(transport_open("smoke-signals", NULL, NULL, &class), -ENOENT);
@@ -868,7 +868,7 @@ static void tells_unusable_ca_file(void **state) {
         scene_end(&s);
 }
 
-static void connects_after_rest(void **state) {
+static void connects_again_after_all_have_ended(void **state) {
         DpsError error;
         Scene s;
 
@@ -947,25 +947,25 @@ int main(void) {
                 const char *promise;
                 CMUnitTestFunction test;
         } others[] = {
-                { "a request follows the subscription in one flight, and brings its reply",
-                  carries_request_and_reply },
-                { "the end is a DISCONNECT", says_goodbye },
+                { "a request is sent with the subscription, and gets its reply", carries_request_and_reply },
+                { "the client ends with a DISCONNECT", says_goodbye },
                 { "messages that answer no request of ours are dropped", drops_foreign_topics },
-                { "a reply with too long a body is handed on, and says so", hands_on_defects },
-                { "a reply is read though the peer hangs up after it", last_words_are_heard },
+                { "a reply with too long a body is handed on as malformed", hands_on_malformed_replies },
+                { "a reply is read even if the peer hangs up after it", last_reply_is_read },
                 { "a name that is not known is dns", unresolved_is_dns },
-                { "a refused port is told, without a spin", refused_port_is_refused },
-                { "a refused address is passed over", refused_address_is_passed_over },
-                { "a silent address is passed over, without a spin", silent_address_is_passed_over },
+                { "a refused port is reported without a busy loop", refused_port_is_refused },
+                { "a refused address is skipped", refused_address_is_skipped },
+                { "a silent address is skipped without a busy loop", silent_address_is_skipped },
                 { "of two failures, the one nearest to an answer is reported",
-                  refusal_tells_more_than_no_route },
+                  a_refusal_counts_more_than_no_route },
                 { "it may be freed after any step", may_be_freed_after_any_step },
                 { "it may be freed in any handler", may_be_freed_in_handlers },
                 { "no request can be sent before it is ready", refuses_requests_too_early },
-                { "a name that no transport has is no entry", unknown_transport_is_no_entry },
+                { "an unknown transport is -ENOENT", unknown_transport_is_enoent },
                 { "libmosquitto is initialized by the first connection, and once", initializes_library_late },
-                { "a CA file that cannot be used is told at once", tells_unusable_ca_file },
-                { "after a rest there can be connections again", connects_after_rest },
+                { "a CA file that cannot be used is reported at once", tells_unusable_ca_file },
+                { "connections are possible after the last one has ended",
+                  connects_again_after_all_have_ended },
                 { "connections that fail at once have errors of their own",
                   each_connection_has_its_own_error },
         };

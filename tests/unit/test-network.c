@@ -84,7 +84,7 @@ static void change_route(Fixture *f, unsigned long how, unsigned short flags) {
         assert_int_equal(ioctl(f->control, how, &route), 0);
 }
 
-static void a_link_that_comes_up_is_told_once(void **state) {
+static void a_link_that_comes_up_is_reported_once(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
@@ -93,7 +93,7 @@ static void a_link_that_comes_up_is_told_once(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void a_new_address_is_told(void **state) {
+static void a_new_address_is_reported(void **state) {
         Fixture *f = *state;
 
         set_link(f, true);
@@ -102,7 +102,7 @@ static void a_new_address_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void a_new_route_is_told(void **state) {
+static void a_new_route_is_reported(void **state) {
         Fixture *f = *state;
 
         set_link(f, true);
@@ -111,7 +111,7 @@ static void a_new_route_is_told(void **state) {
         await_call(&f->calls);
 }
 
-static void what_goes_away_is_not_told(void **state) {
+static void removals_are_not_reported(void **state) {
         Fixture *f = *state;
 
         set_link(f, true);
@@ -122,7 +122,7 @@ static void what_goes_away_is_not_told(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void a_route_that_leads_nowhere_is_not_told(void **state) {
+static void a_route_that_leads_nowhere_is_not_reported(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
@@ -130,7 +130,7 @@ static void a_route_that_leads_nowhere_is_not_told(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void news_that_were_lost_are_told(void **state) {
+static void lost_messages_count_as_a_change(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
@@ -143,7 +143,7 @@ static void news_that_were_lost_are_told(void **state) {
         assert_quiet(&f->calls);
 }
 
-static void nobody_who_does_not_wait_is_told(void **state) {
+static void nothing_is_reported_while_nobody_waits(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
@@ -181,7 +181,7 @@ static void there_is_no_socket_while_nobody_waits(void **state) {
 
 #define IN_NAMESPACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-static void a_socket_that_cannot_be_is_told_once(void **state) {
+static void a_socket_that_cannot_be_opened_is_logged_once(void **state) {
         Fixture *f = *state;
         struct rlimit files, none;
         int fds[2], saved = dup(STDERR_FILENO);
@@ -209,15 +209,15 @@ static void a_socket_that_cannot_be_is_told_once(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                IN_NAMESPACE(a_link_that_comes_up_is_told_once),
-                IN_NAMESPACE(a_new_address_is_told),
-                IN_NAMESPACE(a_new_route_is_told),
-                IN_NAMESPACE(what_goes_away_is_not_told),
-                IN_NAMESPACE(a_route_that_leads_nowhere_is_not_told),
-                IN_NAMESPACE(news_that_were_lost_are_told),
-                IN_NAMESPACE(nobody_who_does_not_wait_is_told),
+                IN_NAMESPACE(a_link_that_comes_up_is_reported_once),
+                IN_NAMESPACE(a_new_address_is_reported),
+                IN_NAMESPACE(a_new_route_is_reported),
+                IN_NAMESPACE(removals_are_not_reported),
+                IN_NAMESPACE(a_route_that_leads_nowhere_is_not_reported),
+                IN_NAMESPACE(lost_messages_count_as_a_change),
+                IN_NAMESPACE(nothing_is_reported_while_nobody_waits),
                 IN_NAMESPACE(there_is_no_socket_while_nobody_waits),
-                IN_NAMESPACE(a_socket_that_cannot_be_is_told_once),
+                IN_NAMESPACE(a_socket_that_cannot_be_opened_is_logged_once),
         };
 
         if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {

@@ -137,14 +137,14 @@ static void readiness_needs_no_status(void **state) {
         assert_string_equal(fixture_read(f), "READY=1\n");
 }
 
-static void stopping_is_told_at_once(void **state) {
+static void stopping_is_sent_at_once(void **state) {
         Fixture *f = *state;
 
         notify_stopping(f->notify);
         assert_string_equal(fixture_read(f), "STOPPING=1\n");
 }
 
-static void a_reload_tells_when_it_began(void **state) {
+static void a_reload_sends_the_time_of_its_beginning(void **state) {
         uint64_t before = now_usec(CLOCK_MONOTONIC), since;
         Fixture *f = *state;
         const char *text;
@@ -194,7 +194,7 @@ static void statuses_are_a_second_apart(void **state) {
         assert_true(now_usec(CLOCK_MONOTONIC) >= first + USEC_PER_SEC);
 }
 
-static void a_line_break_in_a_status_is_no_assignment(void **state) {
+static void a_line_break_in_a_status_does_not_begin_a_variable(void **state) {
         Fixture *f = *state;
 
         notify_status(f->notify, "one\nMAINPID=1");
@@ -236,7 +236,7 @@ static void a_manager_that_does_not_read_gets_every_turn_in_order(void **state) 
         assert_string_equal(fixture_wait(f), "STOPPING=1\n");
 }
 
-static void a_reload_takes_the_place_of_one_that_was_not_told(void **state) {
+static void a_reload_replaces_one_that_was_not_sent(void **state) {
         Fixture *f = *state;
         unsigned n = fixture_fill(f);
 
@@ -257,7 +257,7 @@ static void the_watchdog_is_fed(void **state) {
         assert_string_equal(fixture_wait(f), "WATCHDOG=1\n");
 }
 
-static void nobody_inherits_the_socket(void **state) {
+static void the_socket_is_not_inherited(void **state) {
         assert_null(getenv("NOTIFY_SOCKET"));
         assert_null(getenv("WATCHDOG_USEC"));
 }
@@ -276,7 +276,7 @@ static void without_a_socket_nothing_happens(void **state) {
         assert_int_equal(sd_event_run(event, 0), 0);
 }
 
-static void an_address_of_another_kind_is_done_without(void **state) {
+static void an_address_of_another_kind_is_ignored(void **state) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(notify_freep) Notify *n = NULL;
 
@@ -295,20 +295,20 @@ int main(void) {
                 WITH_MANAGER(readiness_needs_no_status),
                 { "a socket in the file system will do", readiness_needs_no_status, setup_in_filesystem,
                   teardown, NULL },
-                WITH_MANAGER(stopping_is_told_at_once),
-                WITH_MANAGER(a_reload_tells_when_it_began),
+                WITH_MANAGER(stopping_is_sent_at_once),
+                WITH_MANAGER(a_reload_sends_the_time_of_its_beginning),
                 WITH_MANAGER(an_unchanged_status_is_not_repeated),
                 WITH_MANAGER(only_the_newest_status_follows),
                 WITH_MANAGER(statuses_are_a_second_apart),
-                WITH_MANAGER(a_line_break_in_a_status_is_no_assignment),
+                WITH_MANAGER(a_line_break_in_a_status_does_not_begin_a_variable),
                 WITH_MANAGER(a_manager_that_does_not_read_gets_readiness_in_the_end),
                 WITH_MANAGER(a_manager_that_does_not_read_gets_the_newest_status_in_the_end),
                 WITH_MANAGER(a_manager_that_does_not_read_gets_every_turn_in_order),
-                WITH_MANAGER(a_reload_takes_the_place_of_one_that_was_not_told),
+                WITH_MANAGER(a_reload_replaces_one_that_was_not_sent),
                 cmocka_unit_test_setup_teardown(the_watchdog_is_fed, setup_watchdog, teardown),
-                cmocka_unit_test_setup_teardown(nobody_inherits_the_socket, setup_watchdog, teardown),
+                cmocka_unit_test_setup_teardown(the_socket_is_not_inherited, setup_watchdog, teardown),
                 cmocka_unit_test(without_a_socket_nothing_happens),
-                cmocka_unit_test(an_address_of_another_kind_is_done_without),
+                cmocka_unit_test(an_address_of_another_kind_is_ignored),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,7 +152,7 @@ static void certificate_and_key_come_in_the_order_of_the_contract(void **state) 
         assert_seen("+cert.pem +key.pem +hub.env +connection.json ");
 }
 
-static void what_does_not_change_is_not_written(void **state) {
+static void an_unchanged_file_is_not_written(void **state) {
         publish(&sas);
         start_watching();
         publish(&sas);
@@ -169,7 +169,7 @@ static void a_new_token_leaves_the_environment_alone(void **state) {
         assert_seen("+token +connection.json ");
 }
 
-static void what_no_longer_applies_goes_last(void **state) {
+static void files_that_no_longer_apply_are_removed_last(void **state) {
         publish(&sas);
         start_watching();
         publish(&x509);
@@ -178,14 +178,14 @@ static void what_no_longer_applies_goes_last(void **state) {
         assert_seen("+token +hub.env +connection.json -key.pem -cert.pem ");
 }
 
-static void at_the_end_the_files_go_in_the_opposite_order(void **state) {
+static void files_are_removed_in_the_opposite_order(void **state) {
         publish(&x509);
         start_watching();
         assert_int_equal(outputs_clear(outputs, "gw"), 0);
         assert_seen("-connection.json -hub.env -key.pem -cert.pem ");
 }
 
-static void a_mode_that_somebody_changed_is_mended(void **state) {
+static void a_mode_that_somebody_changed_is_restored(void **state) {
         char buffer[256];
 
         publish(&sas);
@@ -194,7 +194,7 @@ static void a_mode_that_somebody_changed_is_mended(void **state) {
         assert_int_equal(stat_of("token").st_mode & 07777, 0640);
 }
 
-static void a_file_that_somebody_changed_is_mended(void **state) {
+static void a_file_that_somebody_changed_is_restored(void **state) {
         char buffer[256];
         _cleanup_(closep) int fd = -1;
 
@@ -205,7 +205,7 @@ static void a_file_that_somebody_changed_is_mended(void **state) {
         assert_contents("token", TOKEN);
 }
 
-static void the_directory_stays_the_same_over_everything(void **state) {
+static void the_directory_is_never_replaced(void **state) {
         struct stat before = stat_of("");
 
         publish(&sas);
@@ -220,7 +220,7 @@ static void the_directory_stays_the_same_over_everything(void **state) {
         assert_int_equal(stat_of("").st_ino, before.st_ino);
 }
 
-static void others_can_read_nothing(void **state) {
+static void other_users_can_read_nothing(void **state) {
         static const char *const files[] = { "cert.pem", "key.pem", "hub.env", "connection.json" };
 
         publish(&x509);
@@ -240,7 +240,7 @@ static void directory_and_files_belong_to_the_group(void **state) {
         assert_int_equal(stat_of("connection.json").st_gid, NOBODY);
 }
 
-static void a_group_that_is_not_ours_to_give_is_told(void **state) {
+static void a_group_that_we_are_not_a_member_of_is_reported(void **state) {
         int r;
 
         if (geteuid() != 0)
@@ -277,7 +277,7 @@ static void a_link_in_place_of_the_directory_is_refused(void **state) {
         assert_true(outputs_prepare(outputs, "trap", getegid()) < 0);
 }
 
-static void a_directory_that_somebody_removed_is_told(void **state) {
+static void a_directory_that_somebody_removed_is_reported(void **state) {
         assert_int_equal(rmdir(path), 0);
         assert_int_equal(outputs_publish(outputs, "gw", &sas), -ENOENT);
         assert_int_equal(outputs_clear(outputs, "gw"), 0);
@@ -297,31 +297,31 @@ static void make_file(const char *name) {
         assert_true(fd >= 0);
 }
 
-static void a_retired_identity_leaves_nothing_half_written(void **state) {
+static void a_retired_identity_leaves_no_unfinished_files(void **state) {
         publish(&sas);
         make_file(".#token0123456789abcdef");
         assert_int_equal(outputs_remove(outputs, "gw"), 0);
         assert_int_equal(access(path, F_OK), -1);
 }
 
-static void what_we_made_is_ours(void **state) {
+static void a_directory_that_we_made_is_ours(void **state) {
         assert_true(outputs_is_ours(outputs, "gw"));
         publish(&x509);
         make_file(".#token0123456789abcdef");
         assert_true(outputs_is_ours(outputs, "gw"));
 }
 
-static void with_a_file_of_others_it_is_not_ours(void **state) {
+static void a_directory_with_a_foreign_file_is_not_ours(void **state) {
         make_file("mine");
         assert_false(outputs_is_ours(outputs, "gw"));
 }
 
-static void with_another_mode_it_is_not_ours(void **state) {
+static void a_directory_with_another_mode_is_not_ours(void **state) {
         assert_int_equal(chmod(path, 0755), 0);
         assert_false(outputs_is_ours(outputs, "gw"));
 }
 
-static void of_another_owner_it_is_not_ours(void **state) {
+static void a_directory_of_another_owner_is_not_ours(void **state) {
         if (geteuid() != 0)
                 skip();
         assert_int_equal(chown(path, NOBODY, (gid_t) -1), 0);
@@ -337,7 +337,7 @@ static void a_link_is_not_ours(void **state) {
         assert_false(outputs_is_ours(outputs, "none"));
 }
 
-static void what_was_half_written_is_swept(void **state) {
+static void unfinished_files_are_removed(void **state) {
         char buffer[256];
 
         make_file(".#token0123456789abcdef");
@@ -347,7 +347,7 @@ static void what_was_half_written_is_swept(void **state) {
 
 /* --- contents ------------------------------------------------------------------------------------------- */
 
-static void the_token_is_the_token(void **state) {
+static void the_token_file_holds_the_token(void **state) {
         publish(&sas);
         assert_contents("token", TOKEN);
         assert_contents("cert.pem", NULL);
@@ -410,7 +410,7 @@ static void a_key_in_hardware_is_named_by_its_uri(void **state) {
 
 #define NASTY "a\"b\\c$HOME`id`d'e;f #g=h!i*j\\$"
 
-static void whatever_is_in_a_value_the_shell_reads_it_back(void **state) {
+static void the_shell_reads_any_value_back_unchanged(void **state) {
         Connection c = x509;
         char command[512], line[256] = "";
         FILE *shell;
@@ -429,7 +429,7 @@ static void whatever_is_in_a_value_the_shell_reads_it_back(void **state) {
 }
 
 /* As systemd.exec(5) says of EnvironmentFile=: what the shell escapes, and nothing else. */
-static void only_four_letters_are_escaped(void **state) {
+static void only_four_characters_are_escaped(void **state) {
         Connection c = x509;
         _cleanup_(freep) char *text = NULL;
 
@@ -441,7 +441,7 @@ static void only_four_letters_are_escaped(void **state) {
                 strstr(text, "IOTHUB_KEY_FILE=\"a\\\"b\\\\c\\$HOME\\`id\\`d'e;f #g=h!i*j\\\\\\$\"\n"));
 }
 
-static void a_line_break_cannot_smuggle_a_variable_in(void **state) {
+static void a_line_break_cannot_inject_a_variable(void **state) {
         Connection c = sas;
 
         c.key_uri = "x\nLD_PRELOAD=/tmp/evil.so";
@@ -476,7 +476,7 @@ static void assert_number(json_object *o, const char *name, uint64_t expected) {
         assert_int_equal(n, expected);
 }
 
-static void all_of_a_token_is_in_one_file(void **state) {
+static void connection_json_holds_everything_about_a_token(void **state) {
         _cleanup_(json_freep) json_object *o = NULL;
         _cleanup_(freep) char *text = NULL;
         Connection c = sas;
@@ -523,7 +523,7 @@ static void a_certificate_has_no_password_and_no_expiry(void **state) {
         assert_member(o, "payload", NULL);
 }
 
-static void what_is_published_can_be_asked_for(void **state) {
+static void the_published_connection_can_be_read(void **state) {
         Connection without_credential = x509;
         uint64_t generation, expires_at;
 
@@ -542,7 +542,7 @@ static void what_is_published_can_be_asked_for(void **state) {
         assert_int_equal(expires_at, 0);
 }
 
-static void who_asks_gets_what_the_file_says(void **state) {
+static void the_bus_returns_the_text_of_the_file(void **state) {
         _cleanup_(freep) char *text = NULL, *asked = NULL;
 
         publish(&sas);
@@ -557,39 +557,39 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(each_file_comes_before_those_that_name_it),
                 TEST(certificate_and_key_come_in_the_order_of_the_contract),
-                TEST(what_does_not_change_is_not_written),
+                TEST(an_unchanged_file_is_not_written),
                 TEST(a_new_token_leaves_the_environment_alone),
-                TEST(what_no_longer_applies_goes_last),
-                TEST(at_the_end_the_files_go_in_the_opposite_order),
-                TEST(a_mode_that_somebody_changed_is_mended),
-                TEST(a_file_that_somebody_changed_is_mended),
-                TEST(the_directory_stays_the_same_over_everything),
-                TEST(others_can_read_nothing),
+                TEST(files_that_no_longer_apply_are_removed_last),
+                TEST(files_are_removed_in_the_opposite_order),
+                TEST(a_mode_that_somebody_changed_is_restored),
+                TEST(a_file_that_somebody_changed_is_restored),
+                TEST(the_directory_is_never_replaced),
+                TEST(other_users_can_read_nothing),
                 TEST(directory_and_files_belong_to_the_group),
-                TEST(a_group_that_is_not_ours_to_give_is_told),
+                TEST(a_group_that_we_are_not_a_member_of_is_reported),
                 TEST(without_a_runtime_folder_there_are_no_outputs),
                 TEST(a_link_in_place_of_the_directory_is_refused),
-                TEST(a_directory_that_somebody_removed_is_told),
+                TEST(a_directory_that_somebody_removed_is_reported),
                 TEST(a_retired_identity_leaves_nothing),
-                TEST(a_retired_identity_leaves_nothing_half_written),
-                TEST(what_we_made_is_ours),
-                TEST(with_a_file_of_others_it_is_not_ours),
-                TEST(with_another_mode_it_is_not_ours),
-                TEST(of_another_owner_it_is_not_ours),
+                TEST(a_retired_identity_leaves_no_unfinished_files),
+                TEST(a_directory_that_we_made_is_ours),
+                TEST(a_directory_with_a_foreign_file_is_not_ours),
+                TEST(a_directory_with_another_mode_is_not_ours),
+                TEST(a_directory_of_another_owner_is_not_ours),
                 TEST(a_link_is_not_ours),
-                TEST(what_was_half_written_is_swept),
-                TEST(the_token_is_the_token),
+                TEST(unfinished_files_are_removed),
+                TEST(the_token_file_holds_the_token),
                 TEST(the_environment_of_a_token),
                 TEST(the_environment_of_a_certificate),
                 TEST(a_key_that_is_not_shared_is_named_where_it_is),
                 TEST(a_key_in_hardware_is_named_by_its_uri),
-                TEST(whatever_is_in_a_value_the_shell_reads_it_back),
-                TEST(only_four_letters_are_escaped),
-                TEST(a_line_break_cannot_smuggle_a_variable_in),
-                TEST(all_of_a_token_is_in_one_file),
+                TEST(the_shell_reads_any_value_back_unchanged),
+                TEST(only_four_characters_are_escaped),
+                TEST(a_line_break_cannot_inject_a_variable),
+                TEST(connection_json_holds_everything_about_a_token),
                 TEST(a_certificate_has_no_password_and_no_expiry),
-                TEST(what_is_published_can_be_asked_for),
-                TEST(who_asks_gets_what_the_file_says),
+                TEST(the_published_connection_can_be_read),
+                TEST(the_bus_returns_the_text_of_the_file),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,29 +100,29 @@ static void row(const char *promise, Facts facts, Action action, IdentityState s
 }
 
 static void rows_about_the_configuration(void) {
-        row("without a file that can be used it has failed, and waits for one",
+        row("without a usable file the identity has failed, and waits for one",
             WITH(fresh(), f.configuration = CONFIGURATION_NONE, f.has_settings = false, f.is_faulty = true,
                  f.configuration_error = DPS_ERROR_CONFIG),
             ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, USEC_INFINITY);
-        row("a faulty file does not take a cached assignment away",
+        row("a faulty file does not end a cached assignment",
             WITH(healthy(), f.configuration = CONFIGURATION_NONE, f.has_settings = false, f.is_faulty = true,
                  f.configuration_error = DPS_ERROR_CONFIG),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_CONFIG, 0);
-        row("a faulty file beside older settings is told, and changes nothing",
+        row("a faulty file is reported, and older settings stay in force",
             WITH(healthy(), f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_CONFIG, NOW + 17 * USEC_PER_DAY);
         row("specifiers are expanded first",
             WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false), ACTION_RESOLVE,
             IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
-        row("an interface that is missing is waited for, and looked for again",
+        row("a missing interface is waited for, and looked for again",
             WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false,
                  f.configuration_error = DPS_ERROR_UNREACHABLE, f.resolve_at_usec = LATER),
             ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_NETWORK, LATER);
-        row("a value that cannot be is a fault",
+        row("an impossible value is a fault",
             WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false,
                  f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG, f.resolve_at_usec = LATER),
             ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, LATER);
-        row("a twin has failed and asks nobody",
+        row("a twin has failed and does not ask DPS",
             WITH(fresh(), f.configuration = CONFIGURATION_TWIN, f.is_faulty = true,
                  f.configuration_error = DPS_ERROR_CONFIG),
             ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, USEC_INFINITY);
@@ -140,30 +140,30 @@ static void rows_about_credentials(void) {
         row("while the credential is loaded nothing else is done",
             WITH(fresh(), f.for_dps = CREDENTIAL_LOADING), ACTION_WAIT, IDENTITY_UNPROVISIONED,
             WAITING_NOTHING, USEC_INFINITY);
-        row("a key that is not there yet is waited for, and looked for again",
+        row("a missing key is waited for, and looked for again",
             WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
                  f.for_dps_at_usec = LATER),
             ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_KEY, LATER);
-        row("a key that is looked at again is still not there",
+        row("a key is still missing while it is looked for again",
             WITH(fresh(), f.for_dps = CREDENTIAL_LOADING, f.for_dps_error = DPS_ERROR_KEY), ACTION_WAIT,
             IDENTITY_UNPROVISIONED, WAITING_KEY, USEC_INFINITY);
-        row("a key file that is wrong is a fault of the configuration",
+        row("a wrong key file is a configuration error",
             WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_CONFIG,
                  f.for_dps_at_usec = LATER),
             ACTION_WAIT, IDENTITY_FAILED, WAITING_CONFIG, LATER);
-        row("a failed look is tried again when it is time",
+        row("a credential that failed is looked at again in time",
             WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
                  f.for_dps_at_usec = NOW),
             ACTION_LOAD_FOR_DPS, IDENTITY_UNPROVISIONED, WAITING_KEY, 0);
-        row("a key that goes away does not take the assignment away",
+        row("a key that disappears does not end the assignment",
             WITH(healthy(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
                  f.for_dps_at_usec = LATER),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_KEY, LATER);
-        row("a registration whose key goes away is given up",
+        row("a registration whose key disappears is given up",
             WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
                  f.for_dps_at_usec = LATER, f.client = CLIENT_IN_FLIGHT),
             ACTION_GIVE_UP, IDENTITY_UNPROVISIONED, WAITING_KEY, 0);
-        row("no key stays in memory when all is done",
+        row("no key stays in memory when nothing is left to do",
             WITH(healthy(), f.for_dps = f.for_hub = CREDENTIAL_LOADED), ACTION_WIPE_CREDENTIALS,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("the key stays while the assignment that needs it is saved",
@@ -173,44 +173,45 @@ static void rows_about_credentials(void) {
 }
 
 static void rows_about_the_first_assignment(void) {
-        row("with nothing cached DPS is asked", fresh(), ACTION_BEGIN, IDENTITY_UNPROVISIONED,
+        row("without a cached assignment DPS is asked", fresh(), ACTION_BEGIN, IDENTITY_UNPROVISIONED,
             WAITING_NOTHING, 0);
-        row("what was begun is attempted", WITH(fresh(), f.client = CLIENT_BEGUN, f.client_next_usec = 0),
-            ACTION_ATTEMPT, IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
+        row("a registration that was begun is attempted",
+            WITH(fresh(), f.client = CLIENT_BEGUN, f.client_next_usec = 0), ACTION_ATTEMPT,
+            IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
         row("in flight it is provisioning and waits for nothing", WITH(fresh(), f.client = CLIENT_IN_FLIGHT),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
         row("an attempt that waits for a slot is provisioning", WITH(fresh(), f.client = CLIENT_QUEUED),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
-        row("a wait that DPS told in the middle of an attempt is kept",
+        row("a wait that DPS demands during an attempt is kept",
             WITH(fresh(), f.client = CLIENT_PARKED, f.client_next_usec = LATER), ACTION_WAIT,
             IDENTITY_PROVISIONING, WAITING_NOTHING, LATER);
         row("after a failure that may pass it waits to try again", fresh_between(DPS_ERROR_REFUSED),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_RETRY, LATER);
-        row("throttled, it says so", fresh_between(DPS_ERROR_THROTTLED), ACTION_WAIT, IDENTITY_PROVISIONING,
-            WAITING_THROTTLED, LATER);
+        row("a throttled identity waits as throttled", fresh_between(DPS_ERROR_THROTTLED), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
         row("without a route it waits for the network", fresh_between(DPS_ERROR_UNREACHABLE), ACTION_WAIT,
             IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
         row("without names it waits for the network", fresh_between(DPS_ERROR_DNS), ACTION_WAIT,
             IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
-        row("a refusal that the clock may be at fault for waits for the clock",
+        row("a refusal that a wrong clock may have caused waits for the clock",
             fresh_between(DPS_ERROR_CLOCK), ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_CLOCK, LATER);
-        row("a neighbour's throttling holds it back too",
+        row("throttling of another identity delays this one too",
             WITH(fresh_between(DPS_ERROR_NONE), f.client_told_usec = LATER), ACTION_WAIT,
             IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
         row("a final answer is a failure that is tried again rarely",
             WITH(fresh_between(DPS_ERROR_ENROLLMENT_DISABLED), f.finals = 1), ACTION_WAIT, IDENTITY_FAILED,
             WAITING_RETRY, LATER);
-        row("behind a final answer it may be throttled, which is no failure",
+        row("throttling after a final answer is not a failure",
             WITH(fresh_between(DPS_ERROR_THROTTLED), f.finals = 1), ACTION_WAIT, IDENTITY_PROVISIONING,
             WAITING_THROTTLED, LATER);
-        row("behind a final answer there may be no network, and it is waited for",
+        row("without network after a final answer, the network is waited for",
             WITH(fresh_between(DPS_ERROR_DNS), f.finals = 1), ACTION_WAIT, IDENTITY_PROVISIONING,
             WAITING_NETWORK, LATER);
         row("the next attempt comes when it is time",
             WITH(fresh_between(DPS_ERROR_REFUSED), f.client_next_usec = NOW), ACTION_ATTEMPT,
             IDENTITY_PROVISIONING, WAITING_RETRY, 0);
-        row("what an earlier run failed at goes on", WITH(fresh(), f.attempts = 3), ACTION_BEGIN,
-            IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+        row("a registration that failed in an earlier run continues", WITH(fresh(), f.attempts = 3),
+            ACTION_BEGIN, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
         row("an assignment that is being saved outranks a fault of the configuration",
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER,
                  f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_CONFIG,
@@ -220,36 +221,37 @@ static void rows_about_the_first_assignment(void) {
             WITH(fresh_between(DPS_ERROR_AUTH), f.finals = 2, f.assignment = ASSIGNMENT_OURS,
                  f.saving = SAVING_ANSWER),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, LATER);
-        row("what is durable is published at once",
+        row("a durable assignment is published at once",
             WITH(healthy(), f.is_announced = false, f.outputs = OUTPUTS_STALE,
                  f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
         row("while an assignment is saved, another one is asked for only on request",
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.attempts = 1),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
-        row("a request during that time gets a registration of its own",
+        row("a request during a save gets its own registration",
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.n_jobs = 1),
             ACTION_BEGIN, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
 }
 
 static void rows_about_a_start_from_cache(void) {
-        row("the directory for programs is made first", starting(), ACTION_PREPARE_FOLDER, IDENTITY_ASSIGNED,
-            WAITING_NOTHING, 0);
-        row("then the credential is loaded", WITH(starting(), f.folder = FOLDER_READY), ACTION_LOAD_FOR_DPS,
+        row("at the start, the directory for programs is made first", starting(), ACTION_PREPARE_FOLDER,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("then the cached assignment is served",
+        row("at the start, the credential is loaded after the directory is made",
+            WITH(starting(), f.folder = FOLDER_READY), ACTION_LOAD_FOR_DPS, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("at the start, the cached assignment is served after the credential is loaded",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("and DPS is not asked", healthy(), ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING,
-            NOW + 17 * USEC_PER_DAY);
+        row("DPS is not asked while the assignment is valid", healthy(), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, NOW + 17 * USEC_PER_DAY);
         row("nothing is written while the group is looked up",
             WITH(starting(), f.folder = FOLDER_ASKS_GROUP, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("without its key the hub is served all the same",
+        row("without the key the hub is still published",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_FAILED,
                  f.for_dps_error = DPS_ERROR_KEY, f.for_dps_at_usec = LATER, f.for_hub_at_usec = LATER),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_KEY, 0);
-        row("with a wrong clock the hub is served without a token",
+        row("with a wrong clock the hub is published without a token",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_KNOWN,
                  f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
@@ -257,32 +259,32 @@ static void rows_about_a_start_from_cache(void) {
             "still to come",
             WITH(healthy(), f.outputs = OUTPUTS_BARE), ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_CLOCK,
             0);
-        row("and the token follows",
+        row("the token follows once the clock is right and the key is loaded",
             WITH(healthy(), f.outputs = OUTPUTS_BARE, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
         row("a certificate needs no clock",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
                  f.has_token = false, f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("a token that expired meanwhile: DPS is asked first",
+        row("if the token has expired, DPS is asked first",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
                  f.expires_realtime_usec = TODAY - USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY - 4 * USEC_PER_DAY),
             ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("and a new token is minted, whatever DPS says",
+        row("if the token has expired, a new one is minted, whatever DPS says",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED,
                  f.client = CLIENT_IN_FLIGHT, f.expires_realtime_usec = TODAY - USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY - 4 * USEC_PER_DAY),
             ACTION_MINT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("what an earlier run did not get done goes on", WITH(healthy(), f.attempts = 2), ACTION_BEGIN,
-            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("another scope, endpoint or method: DPS is asked, and the old assignment is served meanwhile",
+        row("a renewal that an earlier run did not finish continues", WITH(healthy(), f.attempts = 2),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("after a change of scope, endpoint or method, DPS is asked and the old assignment stays in use",
             WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE), ACTION_BEGIN, IDENTITY_ASSIGNED,
             WAITING_NOTHING, 0);
-        row("of a fleet that was reconfigured, each machine has its own moment",
+        row("in a fleet that was reconfigured, each machine waits its own random delay",
             WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE, f.splay_usec = USEC_PER_MINUTE), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
-        row("and begins when it has come",
+        row("a reconfigured machine registers after its random delay",
             WITH(healthy(), f.assignment = ASSIGNMENT_ELSEWHERE, f.splay_usec = USEC_PER_MINUTE,
                  f.wanted_since_usec = NOW - USEC_PER_MINUTE),
             ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
@@ -294,11 +296,11 @@ static void rows_about_renewal(void) {
         row("DPS is asked again when the token is to be renewed",
             WITH(healthy(), f.renew_realtime_usec = TODAY), ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING,
             0);
-        row("a renewal that fails takes nothing away",
+        row("a renewal that fails does not end the assignment",
             WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_error = DPS_ERROR_TIMEOUT,
                  f.client_next_usec = LATER, f.attempts = 4, f.renew_realtime_usec = TODAY - USEC_PER_HOUR),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_RETRY, LATER);
-        row("a renewal that DPS refuses takes nothing away",
+        row("a renewal that DPS refuses does not end the assignment",
             WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_error = DPS_ERROR_ENROLLMENT_DISABLED,
                  f.finals = 3, f.client_next_usec = LATER, f.attempts = 4),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_RETRY, LATER);
@@ -307,7 +309,7 @@ static void rows_about_renewal(void) {
                  f.renew_realtime_usec = TODAY - 2 * USEC_PER_DAY,
                  f.expires_realtime_usec = TODAY + USEC_PER_HOUR),
             ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_RETRY, 0);
-        row("and the new one is minted",
+        row("a new token is minted before the old one expires",
             WITH(healthy(), f.client = CLIENT_BETWEEN, f.client_next_usec = LATER, f.attempts = 9,
                  f.for_dps = f.for_hub = CREDENTIAL_LOADED, f.renew_realtime_usec = TODAY - 2 * USEC_PER_DAY,
                  f.expires_realtime_usec = TODAY + USEC_PER_HOUR),
@@ -315,40 +317,40 @@ static void rows_about_renewal(void) {
         row("with Renew=token DPS is not asked",
             WITH(healthy(), f.renew = RENEW_TOKEN, f.renew_realtime_usec = TODAY), ACTION_LOAD_FOR_HUB,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("a token of a time when the clock was ahead is minted anew",
+        row("a token made while the clock was ahead is replaced",
             WITH(healthy(), f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),
             ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("but not while the clock may be behind",
+        row("no token is replaced while the clock may be behind",
             WITH(healthy(), f.clock_is_plausible = false, f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 47 * USEC_PER_DAY);
         row("with a certificate nothing is renewed by time",
             WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, USEC_INFINITY);
-        row("a certificate that expires soon is warned of",
+        row("a certificate that expires soon is reported",
             WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0,
                  f.certificate_expires_realtime_usec = TODAY + 29 * USEC_PER_DAY),
             ACTION_WARN_OF_EXPIRY, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("once, and 30 days before",
+        row("an expiring certificate is reported once, 30 days before",
             WITH(healthy(), f.has_token = false, f.expires_realtime_usec = f.renew_realtime_usec = 0,
                  f.certificate_expires_realtime_usec = TODAY + 31 * USEC_PER_DAY),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_DAY);
         row("a changed certificate is proven by a registration",
             WITH(healthy(), f.has_token = false, f.proof = PROOF_WANTED, f.is_recorded = false), ACTION_BEGIN,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("and the old one is served until DPS has seen the new one",
+        row("the old certificate stays published until DPS has accepted the new one",
             WITH(healthy(), f.has_token = false, f.proof = PROOF_WANTED, f.is_recorded = false,
                  f.client = CLIENT_IN_FLIGHT, f.outputs = OUTPUTS_STALE, f.standing = STANDING_COMPLETE,
                  f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("keys that change all the time are no flood",
+        row("keys that change all the time do not cause a flood of requests",
             WITH(healthy(), f.proof = PROOF_WANTED, f.is_recorded = false, f.event_at_usec = LATER),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
 }
 
 static void rows_about_requests_and_events(void) {
-        row("somebody asks: DPS is asked at once", WITH(healthy(), f.n_jobs = 1), ACTION_BEGIN,
+        row("on a request, DPS is asked at once", WITH(healthy(), f.n_jobs = 1), ACTION_BEGIN,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a request joins the attempt in flight",
             WITH(healthy(), f.n_jobs = 1, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
@@ -359,12 +361,13 @@ static void rows_about_requests_and_events(void) {
         row("a network that appears ends a wait",
             WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK), ACTION_HASTEN,
             IDENTITY_PROVISIONING, WAITING_NETWORK, 0);
-        row("but not what DPS has refused for good",
+        row("a network that appears does not end the wait after a final answer",
             WITH(fresh_between(DPS_ERROR_ENROLLMENT_DISABLED), f.finals = 1, f.news = NEWS_NETWORK),
             ACTION_WAIT, IDENTITY_FAILED, WAITING_RETRY, LATER);
-        row("nor a wait that DPS told", WITH(fresh_between(DPS_ERROR_THROTTLED), f.news = NEWS_NETWORK),
-            ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
-        row("at most three times an hour",
+        row("a network that appears does not end a wait that DPS demanded",
+            WITH(fresh_between(DPS_ERROR_THROTTLED), f.news = NEWS_NETWORK), ACTION_WAIT,
+            IDENTITY_PROVISIONING, WAITING_THROTTLED, LATER);
+        row("events end a wait at most three times an hour",
             WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK, f.event_at_usec = LATER),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NETWORK, LATER);
         row("an attempt that comes in a moment is not hastened",
@@ -373,9 +376,9 @@ static void rows_about_requests_and_events(void) {
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NETWORK, NOW + USEC_PER_SEC);
         row("a clock that is set ends a wait", WITH(fresh_between(DPS_ERROR_CLOCK), f.news = NEWS_CLOCK),
             ACTION_HASTEN, IDENTITY_PROVISIONING, WAITING_CLOCK, 0);
-        row("the hub refused: DPS is asked", WITH(healthy(), f.asked = REASON_HUB), ACTION_BEGIN,
+        row("after a refusal by the hub, DPS is asked", WITH(healthy(), f.asked = REASON_HUB), ACTION_BEGIN,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
-        row("each machine at its own time, since the hub may refuse them all",
+        row("after a refusal by the hub, each machine waits its own random delay",
             WITH(healthy(), f.asked = REASON_HUB, f.splay_usec = USEC_PER_MINUTE), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
         row("a program that waits for a credential has it loaded", WITH(healthy(), f.n_waiters = 1),
@@ -383,22 +386,23 @@ static void rows_about_requests_and_events(void) {
 }
 
 static void rows_about_clock_and_disk(void) {
-        row("a clock that is behind is waited for before DPS is asked",
+        row("if the clock is behind, DPS is asked only when it is right",
             WITH(fresh(), f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER), ACTION_WAIT,
             IDENTITY_UNPROVISIONED, WAITING_CLOCK, LATER);
         row("an attempt whose time has come waits for the clock too",
             WITH(fresh_between(DPS_ERROR_REFUSED), f.client_next_usec = NOW, f.clock = CLOCK_WAITED_FOR,
                  f.clock_until_usec = LATER),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_CLOCK, LATER);
-        row("a disk that refuses is tried again",
+        row("a save that the disk refused is tried again",
             WITH(healthy(), f.disk = DISK_REFUSES, f.save_at_usec = NOW), ACTION_SAVE, IDENTITY_ASSIGNED,
             WAITING_NOTHING, 0);
-        row("when it is time", WITH(healthy(), f.disk = DISK_REFUSES, f.save_at_usec = LATER), ACTION_WAIT,
-            IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("a save that the disk refused is not tried again too soon",
+            WITH(healthy(), f.disk = DISK_REFUSES, f.save_at_usec = LATER), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, LATER);
         row("files that could not be written are tried again",
             WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = LATER), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
-        row("with the credential that they need",
+        row("files that could not be written are tried again with their credential",
             WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = NOW), ACTION_LOAD_FOR_HUB,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a directory that could not be made is tried again",
@@ -427,7 +431,7 @@ static Plan plan_of(Facts f) {
 
 /* ---- what is shown of the time ---- */
 
-static void in_flight_no_time_is_told(void **state) {
+static void in_flight_there_is_no_time_of_the_next_attempt(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.client = CLIENT_IN_FLIGHT));
@@ -443,7 +447,7 @@ static void the_next_contact_is_the_renewal(void **state) {
         assert_true(p.next_attempt_realtime_usec == 0);
 }
 
-static void while_a_renewal_is_saved_the_next_one_is_not_told(void **state) {
+static void the_next_renewal_is_not_shown_while_one_is_saved(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY - USEC_PER_HOUR, f.saving = SAVING_ANSWER));
@@ -458,7 +462,7 @@ static void a_renewal_waits_for_the_clock(void **state) {
         assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_HOUR);
 }
 
-static void a_renewal_comes_in_time_while_programs_cannot_get_it(void **state) {
+static void a_renewal_is_due_even_while_programs_cannot_get_the_token(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY + USEC_PER_MINUTE,
@@ -467,7 +471,7 @@ static void a_renewal_comes_in_time_while_programs_cannot_get_it(void **state) {
         assert_true(p.wake_usec == NOW + USEC_PER_MINUTE);
 }
 
-static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
+static void the_next_contact_is_the_next_look_at_the_credential(void **state) {
         Plan p;
 
         p = plan_of(WITH(fresh(), f.for_dps = CREDENTIAL_FAILED, f.for_dps_error = DPS_ERROR_KEY,
@@ -475,7 +479,7 @@ static void what_is_looked_at_again_here_is_the_next_contact(void **state) {
         assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_HOUR);
 }
 
-static void what_is_cached_is_served_before_it_is_ready(void **state) {
+static void cached_assignments_are_served_before_readiness(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.outputs = OUTPUTS_STALE));
@@ -506,13 +510,13 @@ static void once_ends_when_all_is_served_or_failed(void **state) {
 
 int main(void) {
         static const struct CMUnitTest others[] = {
-                cmocka_unit_test(in_flight_no_time_is_told),
+                cmocka_unit_test(in_flight_there_is_no_time_of_the_next_attempt),
                 cmocka_unit_test(the_next_contact_is_the_renewal),
-                cmocka_unit_test(while_a_renewal_is_saved_the_next_one_is_not_told),
+                cmocka_unit_test(the_next_renewal_is_not_shown_while_one_is_saved),
                 cmocka_unit_test(a_renewal_waits_for_the_clock),
-                cmocka_unit_test(a_renewal_comes_in_time_while_programs_cannot_get_it),
-                cmocka_unit_test(what_is_looked_at_again_here_is_the_next_contact),
-                cmocka_unit_test(what_is_cached_is_served_before_it_is_ready),
+                cmocka_unit_test(a_renewal_is_due_even_while_programs_cannot_get_the_token),
+                cmocka_unit_test(the_next_contact_is_the_next_look_at_the_credential),
+                cmocka_unit_test(cached_assignments_are_served_before_readiness),
                 cmocka_unit_test(once_ends_when_all_is_served_or_failed),
         };
         struct CMUnitTest tests[ELEMENTSOF(rows) + ELEMENTSOF(others)] = { 0 };

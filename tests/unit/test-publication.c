@@ -67,14 +67,14 @@ static void without_a_token_nothing_expires(void **state) {
         assert_string_equal(c.hub, "hub-1.example");
 }
 
-static void what_the_hub_is_shown_is_the_assignments(void **state) {
+static void the_hub_authentication_is_that_of_the_assignment(void **state) {
         Assignment a = sas;
 
         a.hub_auth = HUB_AUTH_X509; /* though DPS was asked with a key */
         assert_string_equal(connection_of(&a, NULL, NULL).auth, "x509");
 }
 
-static void a_key_in_a_file_is_told_as_a_file(void **state) {
+static void a_key_in_a_file_is_named_by_its_path(void **state) {
         ClientCertificate file = { .pem = (char *) "CHAIN", .key_reference = (char *) "/etc/key.pem" };
         Connection c = connection_of(&sas, NULL, &file);
 
@@ -84,7 +84,7 @@ static void a_key_in_a_file_is_told_as_a_file(void **state) {
         assert_null(c.key_pem);
 }
 
-static void a_key_in_a_token_is_told_as_a_uri(void **state) {
+static void a_key_in_a_hardware_token_is_named_by_its_uri(void **state) {
         ClientCertificate chip = { .pem = (char *) "CHAIN", .key_reference = (char *) "pkcs11:object=dps" };
         Connection c = connection_of(&sas, NULL, &chip);
 
@@ -137,8 +137,9 @@ static const struct standing_case {
         uint64_t now_usec;
         Standing standing;
 } standing_cases[] = {
-        { "the same generation with its token is complete", 3, LATER, "token", NOW, STANDING_COMPLETE },
-        { "another generation is nothing", 2, LATER, "token", NOW, STANDING_NOTHING },
+        { "files of the same generation with its token are complete", 3, LATER, "token", NOW,
+          STANDING_COMPLETE },
+        { "files of another generation do not count", 2, LATER, "token", NOW, STANDING_NOTHING },
         { "without a token it is bare", 3, LATER, NULL, NOW, STANDING_BARE },
         { "with an expired token it is bare", 3, LATER, "token", LATER, STANDING_BARE },
         { "with the token of another expiry it is bare", 3, LATER + 1000000, "token", NOW, STANDING_BARE },
@@ -156,11 +157,11 @@ static void check_standing(void **state) {
         tear_down(NULL);
 }
 
-static void where_nothing_was_published_nothing_stands(void **state) {
+static void without_published_files_nothing_stands(void **state) {
         assert_int_equal(publication_standing(outputs, "gw", &sas, NOW), STANDING_NOTHING);
 }
 
-static void a_file_that_is_not_ours_is_nothing(void **state) {
+static void a_file_that_is_not_ours_does_not_count(void **state) {
         Folder *directory;
 
         publish(&sas, "token");
@@ -176,13 +177,13 @@ int main(void) {
         const struct CMUnitTest plain[] = {
                 cmocka_unit_test(a_token_comes_with_its_expiry),
                 cmocka_unit_test(without_a_token_nothing_expires),
-                cmocka_unit_test(what_the_hub_is_shown_is_the_assignments),
-                cmocka_unit_test(a_key_in_a_file_is_told_as_a_file),
-                cmocka_unit_test(a_key_in_a_token_is_told_as_a_uri),
+                cmocka_unit_test(the_hub_authentication_is_that_of_the_assignment),
+                cmocka_unit_test(a_key_in_a_file_is_named_by_its_path),
+                cmocka_unit_test(a_key_in_a_hardware_token_is_named_by_its_uri),
                 cmocka_unit_test(a_shared_key_is_published),
                 cmocka_unit_test(the_token_is_for_the_device_at_the_hub),
-                TEST(where_nothing_was_published_nothing_stands),
-                TEST(a_file_that_is_not_ours_is_nothing),
+                TEST(without_published_files_nothing_stands),
+                TEST(a_file_that_is_not_ours_does_not_count),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(standing_cases)];
         size_t n = ELEMENTSOF(plain);

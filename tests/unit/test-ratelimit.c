@@ -26,7 +26,7 @@ static void a_full_bucket_gives_its_burst_and_no_more(void **state) {
         assert_int_equal(retry, USEC_PER_MINUTE);
 }
 
-static void one_flows_back_in_an_interval(void **state) {
+static void one_use_is_refilled_per_interval(void **state) {
         RateLimit l = { 0 };
         uint64_t retry;
 
@@ -37,7 +37,7 @@ static void one_flows_back_in_an_interval(void **state) {
         assert_false(ratelimit_take(&l, 5, USEC_PER_MINUTE, NOW + USEC_PER_MINUTE, NULL));
 }
 
-static void after_a_long_time_it_is_full_and_not_fuller(void **state) {
+static void after_a_long_time_the_bucket_is_only_full(void **state) {
         RateLimit l = { 0 };
 
         use_up(&l, 5, NOW);
@@ -45,7 +45,7 @@ static void after_a_long_time_it_is_full_and_not_fuller(void **state) {
         assert_false(ratelimit_take(&l, 5, USEC_PER_MINUTE, NOW + USEC_PER_DAY, NULL));
 }
 
-static void what_is_refused_costs_nothing(void **state) {
+static void a_refusal_costs_nothing(void **state) {
         RateLimit l = { 0 };
 
         use_up(&l, 5, NOW);
@@ -57,9 +57,9 @@ static void what_is_refused_costs_nothing(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_full_bucket_gives_its_burst_and_no_more),
-                cmocka_unit_test(one_flows_back_in_an_interval),
-                cmocka_unit_test(after_a_long_time_it_is_full_and_not_fuller),
-                cmocka_unit_test(what_is_refused_costs_nothing),
+                cmocka_unit_test(one_use_is_refilled_per_interval),
+                cmocka_unit_test(after_a_long_time_the_bucket_is_only_full),
+                cmocka_unit_test(a_refusal_costs_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

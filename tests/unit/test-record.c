@@ -77,7 +77,7 @@ static Record *full_record(void) {
         return full;
 }
 
-static void what_is_written_reads_the_same(void **state) {
+static void a_written_record_reads_the_same(void **state) {
         _cleanup_(record_freep) Record *full = full_record();
         _cleanup_(freep) char *text = NULL, *again = NULL;
 
@@ -129,7 +129,7 @@ static void the_members_have_the_names_of_the_contract(void **state) {
         }
 }
 
-static void the_last_failure_outlives_a_restart(void **state) {
+static void the_last_error_outlives_a_restart(void **state) {
         _cleanup_(record_freep) Record *full = full_record();
         _cleanup_(freep) char *text = NULL;
 
@@ -143,7 +143,7 @@ static void the_last_failure_outlives_a_restart(void **state) {
         assert_int_equal(record->failing_since_usec, 1700000000000009);
 }
 
-static void an_unknown_failure_is_left_out(void **state) {
+static void an_unknown_error_is_left_out(void **state) {
         assert_int_equal(read_text(V1 "\"lastError\":{\"id\":\"sunspots\",\"message\":\"x\"}}"), 0);
         assert_int_equal(record->error.id, DPS_ERROR_NONE);
 }
@@ -169,13 +169,13 @@ static void the_oldest_transition_is_forgotten(void **state) {
         assert_int_equal(record->transitions[RECORD_TRANSITIONS_MAX - 1].at_usec, RECORD_TRANSITIONS_MAX + 1);
 }
 
-static void a_transition_is_one_harmless_line(void **state) {
+static void a_transition_is_one_printable_line(void **state) {
         record = record_new();
         assert_int_equal(record_add_transition(record, 1, "failed", "DPS said\n\x1b[2J"), 0);
         assert_string_equal(record->transitions[0].detail, "DPS said??[2J");
 }
 
-static void of_too_many_transitions_the_last_are_read(void **state) {
+static void if_there_are_too_many_transitions_the_last_are_read(void **state) {
         char text[2048] = V1 "\"transitions\":[";
 
         for (int i = 0; i < 20; i++)
@@ -187,13 +187,13 @@ static void of_too_many_transitions_the_last_are_read(void **state) {
         assert_int_equal(record->transitions[0].at_usec, 4);
 }
 
-static void what_is_unknown_is_ignored(void **state) {
+static void unknown_members_are_ignored(void **state) {
         assert_int_equal(read_text(V1 WHO WHERE HUB ",\"colour\":{\"of\":\"hub\"},\"attempts\":2}"), 0);
         assert_string_equal(record->assignment->hub, "hub.azure-devices.net");
         assert_int_equal(record->attempts, 2);
 }
 
-static void what_is_missing_is_empty(void **state) {
+static void missing_members_are_empty(void **state) {
         assert_int_equal(read_text(V1 WHO WHERE HUB "}"), 0);
         assert_string_equal(record->assignment->substatus, "");
         assert_null(record->assignment->fingerprint);
@@ -227,7 +227,7 @@ static void an_older_record_of_a_key_has_no_fingerprint(void **state) {
         assert_null(record->assignment->fingerprint);
 }
 
-static void what_the_hub_is_shown_does_not_depend_on_the_method(void **state) {
+static void the_hub_authentication_does_not_depend_on_the_method(void **state) {
         assert_int_equal(read_text(V1 WHO WHERE HUB ",\"hubAuthentication\":\"x509\"}"), 0);
         assert_int_equal(record->assignment->method, METHOD_SYMMETRIC_KEY);
         assert_int_equal(record->assignment->hub_auth, HUB_AUTH_X509);
@@ -240,7 +240,7 @@ static void the_newer_fingerprint_counts(void **state) {
         assert_string_equal(record->assignment->fingerprint, "11ee");
 }
 
-static void an_older_version_finds_the_certificate_that_was_taken(void **state) {
+static void an_older_version_finds_the_certificate_that_dps_accepted(void **state) {
         _cleanup_(record_freep) Record *full = full_record();
         _cleanup_(freep) char *text = NULL;
 
@@ -297,31 +297,31 @@ static void a_record_too_long_to_be_read_again_is_not_written(void **state) {
 static const struct hostile_case {
         const char *promise, *text, *reason;
 } hostile_cases[] = {
-        { "an empty file is no record", "", "it is empty" },
-        { "a torn file is no record", "{\"version\":1,\"idSc", "it is not JSON" },
-        { "zeros are no record", "\1\1\1", "it is not JSON" },
-        { "a list is no record", "[]", "it is not a JSON object" },
-        { "somebody else's object is no record", "{\"name\":\"x\"}", "it has no version" },
+        { "an empty file is not a record", "", "it is empty" },
+        { "an incomplete file is not a record", "{\"version\":1,\"idSc", "it is not JSON" },
+        { "a file of zeros is not a record", "\1\1\1", "it is not JSON" },
+        { "a list is not a record", "[]", "it is not a JSON object" },
+        { "another kind of object is not a record", "{\"name\":\"x\"}", "it has no version" },
         { "a version is a number", "{\"version\":\"1\"}", "it has no version" },
         { "there is no version 0", "{\"version\":0}", "it has no version" },
         { "a hub is a host name", V1 "\"assignedHub\":\"hub/../x\"}", "its assignedHub makes no sense" },
         { "a hub is text", V1 "\"assignedHub\":7}", "its assignedHub makes no sense" },
         { "a device id has no slash", V1 "\"deviceId\":\"a/b\"}", "its deviceId makes no sense" },
-        { "a device id hides no zero", V1 "\"deviceId\":\"a\\u0000b\"}", "its deviceId makes no sense" },
+        { "a device id has no zero byte", V1 "\"deviceId\":\"a\\u0000b\"}", "its deviceId makes no sense" },
         { "a scope has no slash", V1 "\"idScope\":\"0ne/1\"}", "its idScope makes no sense" },
         { "a registration id has no space", V1 "\"registrationId\":\"a b\"}",
           "its registrationId makes no sense" },
         { "an endpoint has no path", V1 "\"endpoint\":\"a/b\"}", "its endpoint makes no sense" },
-        { "a method is one we know", V1 "\"method\":\"dice\"}", "its method makes no sense" },
+        { "a method is a known word", V1 "\"method\":\"dice\"}", "its method makes no sense" },
         { "a substatus has no new line", V1 "\"substatus\":\"a\\nb\"}", "its substatus makes no sense" },
         { "registrationState is an object", V1 "\"registrationState\":[1]}",
           "its registrationState makes no sense" },
         { "a generation is not negative", V1 "\"generation\":-1}", "its generation makes no sense" },
         { "a generation is whole", V1 "\"generation\":1.5}", "its generation makes no sense" },
-        { "a time is no text", V1 "\"renewAt\":\"12\"}", "its renewAt makes no sense" },
-        { "a count of attempts can be counted on", V1 "\"attempts\":2147483648}",
+        { "a time is a number", V1 "\"renewAt\":\"12\"}", "its renewAt makes no sense" },
+        { "a count of attempts leaves room for one more", V1 "\"attempts\":2147483648}",
           "its attempts makes no sense" },
-        { "what the hub is shown is one we know", V1 "\"hubAuthentication\":\"face\"}",
+        { "the hub authentication is a known word", V1 "\"hubAuthentication\":\"face\"}",
           "its hubAuthentication makes no sense" },
         { "a fingerprint is hexadecimal", V1 "\"credentialFingerprint\":\"../x\"}",
           "its credentialFingerprint makes no sense" },
@@ -346,23 +346,23 @@ static void check_hostile(void **state) {
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                TEST(what_is_written_reads_the_same),
+                TEST(a_written_record_reads_the_same),
                 TEST(the_members_have_the_names_of_the_contract),
-                TEST(the_last_failure_outlives_a_restart),
-                TEST(an_unknown_failure_is_left_out),
+                TEST(the_last_error_outlives_a_restart),
+                TEST(an_unknown_error_is_left_out),
                 TEST(nothing_assigned_reads_as_nothing_assigned),
                 TEST(the_oldest_transition_is_forgotten),
-                TEST(a_transition_is_one_harmless_line),
-                TEST(of_too_many_transitions_the_last_are_read),
-                TEST(what_is_unknown_is_ignored),
-                TEST(what_is_missing_is_empty),
+                TEST(a_transition_is_one_printable_line),
+                TEST(if_there_are_too_many_transitions_the_last_are_read),
+                TEST(unknown_members_are_ignored),
+                TEST(missing_members_are_empty),
                 TEST(without_a_device_id_there_is_no_assignment),
                 TEST(an_older_record_of_a_certificate_keeps_its_fingerprint),
                 TEST(an_older_record_of_a_certificate_may_have_no_fingerprint),
                 TEST(an_older_record_of_a_key_has_no_fingerprint),
-                TEST(what_the_hub_is_shown_does_not_depend_on_the_method),
+                TEST(the_hub_authentication_does_not_depend_on_the_method),
                 TEST(the_newer_fingerprint_counts),
-                TEST(an_older_version_finds_the_certificate_that_was_taken),
+                TEST(an_older_version_finds_the_certificate_that_dps_accepted),
                 TEST(a_copy_is_the_same_and_its_own),
                 TEST(a_newer_version_is_read),
                 TEST(a_value_that_only_a_newer_version_understands_is_left_out),

@@ -76,7 +76,7 @@ static void only_for_root(void) {
                 skip();
 }
 
-static void the_whole_of_our_file_is_read(void **state) {
+static void all_of_our_file_is_read(void **state) {
         _cleanup_(freep) char *path = put("key", 0600);
 
         assert_int_equal(read_it(path), 0);
@@ -232,7 +232,7 @@ static void a_credential_is_read_by_its_name(void **state) {
         assert_string_equal(data, SECRET "\n");
 }
 
-static void a_credential_from_a_directory_is_found(void **state) {
+static void a_credential_in_the_directory_is_found(void **state) {
         add("dps_gw.key", 0400);
         assert_int_equal(read_it("credential:gw.key"), 0);
 }
@@ -255,7 +255,7 @@ static void a_missing_credential_may_still_come(void **state) {
         assert_reason("there is no credential gw.key or dps_gw.key");
 }
 
-static void without_a_directory_of_credentials_there_is_none(void **state) {
+static void without_a_credentials_directory_there_is_no_credential(void **state) {
         unsetenv("CREDENTIALS_DIRECTORY");
         assert_int_equal(read_it("credential:gw.key"), -EAGAIN);
 }
@@ -318,7 +318,7 @@ static void the_error_for_an_inline_key_says_what_to_do(void **state) {
 
 int main(void) {
         static const struct CMUnitTest plain[] = {
-                WITH_FILES(the_whole_of_our_file_is_read),
+                WITH_FILES(all_of_our_file_is_read),
                 WITH_FILES(a_file_of_mode_0400_is_read),
                 WITH_FILES(a_file_that_our_group_can_read_is_read),
                 WITH_FILES(a_link_to_a_private_file_is_read),
@@ -333,11 +333,11 @@ int main(void) {
                 WITH_FILES(a_fifo_does_not_block),
                 WITH_FILES(a_large_file_is_refused),
                 WITH_FILES(a_credential_is_read_by_its_name),
-                WITH_FILES(a_credential_from_a_directory_is_found),
+                WITH_FILES(a_credential_in_the_directory_is_found),
                 WITH_FILES(the_name_without_prefix_comes_first),
                 WITH_FILES(credentials_must_be_private_too),
                 WITH_FILES(a_missing_credential_may_still_come),
-                WITH_FILES(without_a_directory_of_credentials_there_is_none),
+                WITH_FILES(without_a_credentials_directory_there_is_no_credential),
                 WITH_FILES(the_path_of_a_file_need_not_exist),
                 WITH_FILES(the_path_of_a_missing_credential_is_unknown),
                 cmocka_unit_test(the_error_for_an_inline_key_says_what_to_do),

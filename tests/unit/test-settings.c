@@ -547,7 +547,7 @@ static void a_list_of_too_many_words_is_an_error(void **state) {
         assert_message(CONF_ERROR, "more than 256 words");
 }
 
-static void of_many_unknown_keys_the_first_20_are_reported(void **state) {
+static void only_the_first_20_unknown_keys_are_reported(void **state) {
         _cleanup_(freep) char *text = repeated(MINIMUM, "Foo=1\n", 10000);
 
         read_text(NULL, text);
@@ -789,7 +789,7 @@ int main(void) {
                 PLAIN(cat_config_hides_what_may_be_a_secret),
                 PLAIN(a_list_of_too_many_lines_is_an_error),
                 PLAIN(a_list_of_too_many_words_is_an_error),
-                PLAIN(of_many_unknown_keys_the_first_20_are_reported),
+                PLAIN(only_the_first_20_unknown_keys_are_reported),
                 PLAIN(the_same_text_gives_equal_settings),
                 PLAIN(each_key_counts_in_a_comparison),
                 PLAIN(lists_of_different_length_differ),

@@ -161,13 +161,13 @@ static void the_first_alternative_with_a_value_is_used(void **state) {
         assert_expands("gw-%{serial|board-serial|hostname}!", "gw-b1!");
 }
 
-static void without_a_value_the_reasons_of_all_alternatives_are_given(void **state) {
+static void if_no_alternative_has_a_value_all_reasons_are_given(void **state) {
         assert_int_equal(expand("%{serial|hostname}"), -ENOENT);
         assert_reason("%{serial}: this hardware reports no serial number; %{hostname}: there is no static "
                       "host name");
 }
 
-static void an_alternative_that_may_appear_is_waited_for(void **state) {
+static void an_alternative_may_still_appear(void **state) {
         assert_int_equal(expand("%{serial|mac:eth7}"), -EAGAIN);
         assert_reason("; %{mac:eth7}: there is no network interface eth7");
 }
@@ -436,8 +436,8 @@ int main(void) {
                 WITH_ROOT(two_percent_signs_become_one),
                 WITH_ROOT(an_expanded_value_is_not_expanded_again),
                 WITH_ROOT(the_first_alternative_with_a_value_is_used),
-                WITH_ROOT(without_a_value_the_reasons_of_all_alternatives_are_given),
-                WITH_ROOT(an_alternative_that_may_appear_is_waited_for),
+                WITH_ROOT(if_no_alternative_has_a_value_all_reasons_are_given),
+                WITH_ROOT(an_alternative_may_still_appear),
                 WITH_ROOT(the_device_tree_comes_before_dmi),
                 WITH_ROOT(the_device_tree_is_found_in_sys_as_well),
                 WITH_ROOT(after_a_placeholder_in_the_device_tree_dmi_is_read),

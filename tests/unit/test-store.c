@@ -557,7 +557,7 @@ static void the_loop_begins_what_has_gathered(void **unused) {
         assert_true(exists("gw.json"));
 }
 
-static void one_is_told_in_each_turn(void **unused) {
+static void one_result_is_told_in_each_turn(void **unused) {
         begin_slow_save();
         for (char name[] = "a"; *name <= 'd'; ++*name)
                 save_and_tell(name, 1, &a);
@@ -681,7 +681,7 @@ int main(void) {
                 TEST(what_has_gathered_is_made_durable_together),
                 TEST(more_than_can_be_open_at_once_is_written_all_the_same),
                 TEST(the_loop_begins_what_has_gathered),
-                TEST(one_is_told_in_each_turn),
+                TEST(one_result_is_told_in_each_turn),
                 TEST(a_handler_may_save),
                 TEST(a_full_disk_leaves_the_old_record),
                 TEST(one_save_that_fails_harms_no_other),

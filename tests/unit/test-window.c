@@ -68,7 +68,7 @@ static void turns(void) {
         timed_world_pass(&world, USEC_PER_SEC);
 }
 
-static void test_no_more_slots_are_held_than_may_be(void **state) {
+static void test_no_more_slots_are_held_than_allowed(void **state) {
         window_set_max(window, 2);
         for (unsigned k = 0; k < 4; k++) {
                 enter(k, "0ne1");
@@ -79,7 +79,7 @@ static void test_no_more_slots_are_held_than_may_be(void **state) {
         assert_int_equal(users[2].slot.state, SLOT_WANTED);
 }
 
-static void test_who_has_waited_longest_comes_first(void **state) {
+static void test_the_slot_that_has_waited_longest_comes_first(void **state) {
         window_set_max(window, 1);
         for (unsigned k = 0; k < 4; k++) {
                 enter(k, "0ne1");
@@ -106,7 +106,7 @@ static void test_scopes_take_turns(void **state) {
         assert_true(order[0] == 4 || order[1] == 4);
 }
 
-static void test_who_leaves_gives_up_its_place(void **state) {
+static void test_a_slot_that_leaves_gives_up_its_place(void **state) {
         window_set_max(window, 1);
         for (unsigned k = 0; k < 3; k++) {
                 enter(k, "0ne1");
@@ -151,7 +151,7 @@ static void test_a_429_halves_the_window_of_the_scope_and_success_widens_it(void
         assert_false(slot_acquire(&users[4].slot));
 }
 
-static void test_it_tells_once_when_nobody_is_in_it_any_more(void **state) {
+static void test_the_idle_handler_is_called_once(void **state) {
         window_on_idle(window, on_idle, NULL);
         enter(0, "0ne1");
         turns();
@@ -167,16 +167,17 @@ static void test_it_tells_once_when_nobody_is_in_it_any_more(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(test_no_more_slots_are_held_than_may_be, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(test_who_has_waited_longest_comes_first, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_no_more_slots_are_held_than_allowed, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_the_slot_that_has_waited_longest_comes_first, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(test_scopes_take_turns, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(test_who_leaves_gives_up_its_place, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_a_slot_that_leaves_gives_up_its_place, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(test_a_429_pauses_the_others_of_the_scope_and_no_other_scope,
                                                 set_up, tear_down),
                 cmocka_unit_test_setup_teardown(
                         test_a_429_halves_the_window_of_the_scope_and_success_widens_it, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(test_it_tells_once_when_nobody_is_in_it_any_more, set_up,
-                                                tear_down),
+                cmocka_unit_test_setup_teardown(test_the_idle_handler_is_called_once, set_up, tear_down),
         };
 
         return cmocka_run_group_tests_name("window", tests, NULL, NULL);

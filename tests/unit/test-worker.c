@@ -169,7 +169,7 @@ static unsigned count_threads(void) {
 
 /* --- promises ------------------------------------------------------------------------------------------- */
 
-static void what_has_run_is_told_in_the_loop(void **state) {
+static void results_are_told_in_the_loop(void **state) {
         begin(WORK_NAMES, 'a');
         work_wait(world, WORK_NAMES);
         assert_string_equal(told, "");
@@ -177,7 +177,7 @@ static void what_has_run_is_told_in_the_loop(void **state) {
         assert_string_equal(told, "a");
 }
 
-static void the_disk_has_one_at_a_time_in_order(void **state) {
+static void disk_work_runs_one_at_a_time_in_order(void **state) {
         set_gate(true);
         for (char name = 'a'; name <= 'z'; name++)
                 begin(WORK_DISK, name);
@@ -213,7 +213,7 @@ static void four_groups_are_looked_up_at_a_time(void **state) {
         check_limit(WORK_GROUPS, 4);
 }
 
-static void a_name_that_hangs_holds_up_no_disk(void **state) {
+static void a_name_lookup_that_hangs_does_not_delay_the_disk(void **state) {
         set_gate(true);
         begin(WORK_NAMES, 'n');
         wait_until(&work.n_running, 1);
@@ -223,7 +223,7 @@ static void a_name_that_hangs_holds_up_no_disk(void **state) {
         work_wait(world, WORK_NAMES);
 }
 
-static void what_is_forgotten_before_it_runs_does_not_run(void **state) {
+static void work_forgotten_before_it_runs_does_not_run(void **state) {
         Work *w;
 
         set_gate(true);
@@ -243,7 +243,7 @@ static void what_is_forgotten_before_it_runs_does_not_run(void **state) {
         assert_null(strchr(told, 'b'));
 }
 
-static void forgotten_disk_work_runs_all_the_same(void **state) {
+static void forgotten_disk_work_still_runs(void **state) {
         Work *w;
 
         set_gate(true);
@@ -259,7 +259,7 @@ static void forgotten_disk_work_runs_all_the_same(void **state) {
         assert_int_equal(work.n_freed, 1);
 }
 
-static void what_is_forgotten_while_it_runs_is_not_told(void **state) {
+static void work_forgotten_while_it_runs_is_not_told(void **state) {
         Work *w;
 
         set_gate(true);
@@ -273,7 +273,7 @@ static void what_is_forgotten_while_it_runs_is_not_told(void **state) {
         assert_string_equal(told, "");
 }
 
-static void what_is_forgotten_after_it_has_run_is_not_told(void **state) {
+static void work_forgotten_after_it_ran_is_not_told(void **state) {
         Work *w = begin(WORK_NAMES, 'a');
 
         begin(WORK_DISK, 'b');
@@ -293,7 +293,7 @@ static int on_asked(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-static void one_is_told_in_each_turn(void **state) {
+static void one_result_is_told_in_each_turn(void **state) {
         sd_event_source *question;
 
         for (char name = 'a'; name <= 'h'; name++)
@@ -312,7 +312,7 @@ static void one_is_told_in_each_turn(void **state) {
         sd_event_source_unref(question);
 }
 
-static void an_answer_for_many_is_told_to_one_in_each_turn(void **state) {
+static void a_result_for_many_is_told_to_one_in_each_turn(void **state) {
         begin_telling(WORK_KEYS, 'a', 3);
         work_wait(world, WORK_KEYS);
         assert_true(sd_event_run(event, 0) > 0);
@@ -324,7 +324,7 @@ static void an_answer_for_many_is_told_to_one_in_each_turn(void **state) {
         assert_int_equal(sd_event_run(event, 0), 0);
 }
 
-static void it_can_be_forgotten_when_half_is_told(void **state) {
+static void work_can_be_forgotten_while_it_is_being_told(void **state) {
         Work *w = begin_telling(WORK_KEYS, 'a', 3);
 
         work_wait(world, WORK_KEYS);
@@ -340,7 +340,7 @@ static int on_other_work(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-static void all_are_told_before_other_work_goes_on(void **state) {
+static void all_results_are_told_before_new_work_is_begun(void **state) {
         sd_event_source *other;
 
         for (char name = 'a'; name <= 'd'; name++)
@@ -352,7 +352,7 @@ static void all_are_told_before_other_work_goes_on(void **state) {
         sd_event_source_unref(other);
 }
 
-static void when_there_is_no_work_there_is_no_thread(void **state) {
+static void without_work_there_is_no_thread(void **state) {
         begin(WORK_DISK, 'a');
         begin(WORK_NAMES, 'b');
         begin(WORK_KEYS, 'c');
@@ -365,14 +365,14 @@ static void when_there_is_no_work_there_is_no_thread(void **state) {
                 sched_yield();
 }
 
-static void signals_are_not_for_the_threads(void **state) {
+static void threads_block_all_signals(void **state) {
         begin(WORK_DISK, 'a');
         work_wait(world, WORK_DISK);
         assert_int_equal(work.n_run, 1);
         assert_false(work.has_signals);
 }
 
-static void where_there_can_be_no_thread_it_runs_at_once(void **state) {
+static void without_threads_work_runs_at_once(void **state) {
         work.thread_error = EAGAIN;
         for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
                 begin(q, (char) ('a' + q));
@@ -382,7 +382,7 @@ static void where_there_can_be_no_thread_it_runs_at_once(void **state) {
         assert_string_equal(told, "abcd");
 }
 
-static void the_end_waits_for_the_disk(void **state) {
+static void freeing_the_worker_waits_for_the_disk(void **state) {
         for (char name = 'a'; name <= 'h'; name++)
                 begin(WORK_DISK, name);
         world = world_free(world);
@@ -391,7 +391,7 @@ static void the_end_waits_for_the_disk(void **state) {
         assert_string_equal(told, "");
 }
 
-static void the_end_does_not_wait_for_a_name(void **state) {
+static void freeing_the_worker_does_not_wait_for_a_name_lookup(void **state) {
         set_gate(true);
         begin(WORK_NAMES, 'a');
         wait_until(&work.n_running, 1);
@@ -406,25 +406,25 @@ static void the_end_does_not_wait_for_a_name(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(what_has_run_is_told_in_the_loop),
-                TEST(the_disk_has_one_at_a_time_in_order),
+                TEST(results_are_told_in_the_loop),
+                TEST(disk_work_runs_one_at_a_time_in_order),
                 TEST(sixteen_names_are_looked_up_at_a_time),
                 TEST(four_keys_are_loaded_at_a_time),
                 TEST(four_groups_are_looked_up_at_a_time),
-                TEST(a_name_that_hangs_holds_up_no_disk),
-                TEST(what_is_forgotten_before_it_runs_does_not_run),
-                TEST(forgotten_disk_work_runs_all_the_same),
-                TEST(what_is_forgotten_while_it_runs_is_not_told),
-                TEST(what_is_forgotten_after_it_has_run_is_not_told),
-                TEST(one_is_told_in_each_turn),
-                TEST(an_answer_for_many_is_told_to_one_in_each_turn),
-                TEST(it_can_be_forgotten_when_half_is_told),
-                TEST(all_are_told_before_other_work_goes_on),
-                TEST(when_there_is_no_work_there_is_no_thread),
-                TEST(signals_are_not_for_the_threads),
-                TEST(where_there_can_be_no_thread_it_runs_at_once),
-                TEST(the_end_waits_for_the_disk),
-                TEST(the_end_does_not_wait_for_a_name),
+                TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),
+                TEST(work_forgotten_before_it_runs_does_not_run),
+                TEST(forgotten_disk_work_still_runs),
+                TEST(work_forgotten_while_it_runs_is_not_told),
+                TEST(work_forgotten_after_it_ran_is_not_told),
+                TEST(one_result_is_told_in_each_turn),
+                TEST(a_result_for_many_is_told_to_one_in_each_turn),
+                TEST(work_can_be_forgotten_while_it_is_being_told),
+                TEST(all_results_are_told_before_new_work_is_begun),
+                TEST(without_work_there_is_no_thread),
+                TEST(threads_block_all_signals),
+                TEST(without_threads_work_runs_at_once),
+                TEST(freeing_the_worker_waits_for_the_disk),
+                TEST(freeing_the_worker_does_not_wait_for_a_name_lookup),
         };
 
         pthread_t first;
