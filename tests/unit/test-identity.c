@@ -6,6 +6,7 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 
+#include "dpsd/identity-view.h"
 #include "small-core.h"
 
 /* Lives of one identity. */
@@ -83,11 +84,14 @@ static void with_a_slow_key_it_is_provisioning_until_its_files_are_published(voi
         answer_assigned("hub-1.example");
         assert_non_null(identity_assignment(find("gw")));
         assert_state("gw", IDENTITY_PROVISIONING);
+        assert_int_equal(identity_next_attempt_at_usec(find("gw")), 0);
         assert_false(is_published("gw", "connection.json", "hub-1.example"));
 
         world.holds[WORK_KEYS] = false;
         settle();
         assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(identity_next_attempt_at_usec(find("gw")),
+                         identity_assignment(find("gw"))->renew_at_usec);
         assert_true(is_published("gw", "token", "by aaaaaaaa"));
         assert_int_equal(core_key.n_loads, 1);
 }
