@@ -31,7 +31,7 @@ typedef struct Job {
 typedef struct Watch {
         unsigned n_connections;
         uint64_t told_until_usec;     /* DPS said in an answer: not sooner */
-        char peer[48], told_peer[48]; /* … to this device at this endpoint */
+        char peer[64], told_peer[64]; /* … to this device of this scope and endpoint */
         bool told_is_noted;           /* … and a daemon that is killed can know it afterwards */
         bool was_told_now;            /* in this step */
         uint64_t request_id;          /* that is not answered; 0: none */
@@ -172,11 +172,11 @@ static void check_promised(Sim *s, unsigned k) {
 }
 
 /* Promise: there are never two registrations of an identity at once. */
-void checks_connect(Sim *s, const char *id, const char *host) {
+void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
 
-        (void) snprintf(w->peer, sizeof(w->peer), "%s at %s", id, host);
+        (void) snprintf(w->peer, sizeof(w->peer), "%s of %s at %s", id, id_scope, host);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
