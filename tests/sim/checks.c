@@ -10,6 +10,7 @@
 #include "basic/text.h"
 #include "disk.h"
 #include "dps/backoff.h"
+#include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
 #include "keys.h"
 #include "machine.h"
@@ -516,7 +517,7 @@ void checks_reloaded(Sim *s, bool ok) {
 void checks_removed(Sim *s, const Identity *i) {
         Watch *w = watch_of(s, number_of(i));
 
-        w->was_assigned = false;
+        w->was_assigned = w->is_loaded = false;
         w->promised_usec = 0;
         if (s->checks->is_disk_excused)
                 w->told_until_usec = w->earliest_usec = 0;
@@ -636,7 +637,7 @@ void checks_settled(Sim *s) {
 }
 
 uint64_t checks_idle_until(Sim *s) {
-        uint64_t until = USEC_INFINITY, due;
+        uint64_t until = USEC_INFINITY, due, before;
 
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
@@ -644,7 +645,11 @@ uint64_t checks_idle_until(Sim *s) {
                 if (!i || client_state(i->client) != CLIENT_IDLE ||
                     keeper_saving(&i->keeper) != SAVING_NOTHING || !identity_assignment(i))
                         return s->now_usec;
-                due = world_boottime_of(s->machine->world, identity_assignment(i)->renew_at_usec);
+                /* A setting may have changed since the token was made. */
+                before = identity_renew_before_usec(i->configuration.settings) / 4;
+                due = world_boottime_of(s->machine->world,
+                                        MIN(identity_assignment(i)->renew_at_usec,
+                                            usec_sub(identity_assignment(i)->token_expires_at_usec, before)));
                 until = MIN(until, sim_time(s, due));
         }
         return until;
