@@ -8,13 +8,13 @@
 #include "basic/times.h"
 
 /*
- * A check is one request on its way through
+ * How a check decides on one request:
  *
- *      credentials of the sender ──> uid 0 or ours: granted
- *               └──> its turn ──> polkit ──> its answer
- *                                    └──> there is none: the group
+ *      credentials of the sender ──> uid 0 or our own uid: granted
+ *           └──> wait for a free place ──> polkit ──> its answer
+ *                    └──> polkit is missing: the group decides
  *
- * It holds a reference to the request, and a slot for the one answer it waits for.
+ * A check holds a reference to the request, and the slot of the one D-Bus call whose answer it waits for.
  */
 
 /* Long enough for a person to find and type a password. */
@@ -29,8 +29,8 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
 };
 
 typedef enum Stage {
-        STAGE_AT_BUS,  /* who is it? */
-        STAGE_WAITING, /* for others to come back from polkit */
+        STAGE_AT_BUS,  /* the bus is asked who the sender is */
+        STAGE_WAITING, /* too many checks are at polkit already */
         STAGE_AT_POLKIT,
 } Stage;
 
@@ -40,21 +40,21 @@ typedef struct Check {
         Stage stage;
         sd_bus_message *request;
         sd_bus_message *credentials; /* of the sender, as the bus told them */
-        sd_bus_slot *slot;           /* of the question that is open */
+        sd_bus_slot *slot;           /* of the D-Bus call in flight */
         AccessRight right;
         char *identity, *group; /* NULL: none */
         access_handler_t handler;
 
         bool has_uid;
         uint32_t uid;
-        const uint32_t *gids; /* in `credentials`; none where the bus does not tell */
+        const uint32_t *gids; /* points into `credentials`; NULL if the bus did not send the groups */
         size_t n_gids;
 } Check;
 
 struct Access {
         const Groups *groups;
         void *userdata;
-        Check *first, *last; /* in the order they came */
+        Check *first, *last; /* in order of arrival */
         unsigned n_at_polkit;
 };
 
@@ -71,7 +71,7 @@ AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gi
         return ACCESS_DENIED;
 }
 
-/* Our own group takes the place of one that does not exist, as it does for the files. */
+/* If the group does not exist, our own group is used instead, as it is for the files. */
 AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, const char *group,
                                    const uint32_t *gids, size_t n_gids) {
         gid_t gid;
@@ -79,7 +79,7 @@ AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, cons
 
         if (r == -ENOENT)
                 gid = getegid();
-        else if (r <= 0) /* nobody knows yet who is a member */
+        else if (r <= 0) /* the members are not known yet */
                 return ACCESS_DENIED;
         return access_by_group(right, gid, gids, n_gids);
 }
@@ -91,7 +91,8 @@ AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool inter
 }
 
 bool access_polkit_is_missing(const char *error_name, const char *error_sender) {
-        /* AccessDenied of the bus itself: where polkit is not installed no policy lets us send to it. */
+        /* AccessDenied comes from the bus itself: without polkit installed, no policy allows us to send to
+         * it. */
         static const char *const names[] = {
                 SD_BUS_ERROR_SERVICE_UNKNOWN,
                 SD_BUS_ERROR_NAME_HAS_NO_OWNER,
@@ -181,7 +182,7 @@ static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *err
                                          action);
         if (c->right == ACCESS_MANAGE || !c->identity)
                 return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
-                                         "This needs the right %s, which root has, and whom polkit gives it",
+                                         "This needs the right %s: root has it, and polkit may grant it",
                                          action);
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
                                  "This needs the right %s for %s, which root has, members of group %s, and "
@@ -189,7 +190,7 @@ static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *err
                                  action, c->identity, c->group);
 }
 
-/* The end of a check: does what was asked, or refuses it. */
+/* Ends a check: does what was asked, or refuses it. */
 static void check_end(Check *check, AccessVerdict verdict) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(check_freep) Check *c = check;
@@ -235,7 +236,7 @@ static void check_read_polkit(Check *c, sd_bus_message *reply) {
         }
         if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
             sd_bus_message_read(reply, "bb", &authorized, &challenge) < 0) {
-                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit's answer makes no sense");
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit's answer is malformed");
                 return;
         }
 
@@ -253,8 +254,8 @@ static int check_on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *
         return 0;
 }
 
-/* CheckAuthorization(subject, action, details, flags, cancellation id). The group is a detail too, so that a polkit
- * rule can decide by it. */
+/* CheckAuthorization(subject, action, details, flags, cancellation id). The group is among the details so
+ * that a polkit rule can decide by it. */
 static int check_compose(const Check *c, sd_bus_message **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
@@ -302,7 +303,7 @@ static int check_ask_polkit(Check *c) {
         return 0;
 }
 
-/* How many checks this sender has; or only those in one stage. */
+/* Counts the checks of this sender; if `stage` is set, only those in that stage. */
 static unsigned count_of_sender(const Access *a, const char *sender, const Stage *stage) {
         unsigned n = 0;
 
@@ -312,20 +313,21 @@ static unsigned count_of_sender(const Access *a, const char *sender, const Stage
         return n;
 }
 
-/* First come, first served; but nobody's crowd keeps others out. */
+/* Checks go to polkit in order of arrival, but a sender that has reached its limit does not block the
+ * others. */
 static void ask_those_who_wait(Access *a) {
         static const Stage at_polkit = STAGE_AT_POLKIT;
-        const char *crowd = NULL; /* who has had enough, looked at last */
+        const char *full_sender = NULL; /* whose limit was found reached last */
         Check *next;
 
         for (Check *c = a->first; c && a->n_at_polkit < ACCESS_AT_POLKIT_MAX; c = next) {
                 const char *sender = sd_bus_message_get_sender(c->request);
 
                 next = c->next;
-                if (c->stage != STAGE_WAITING || (crowd && streq(crowd, sender)))
+                if (c->stage != STAGE_WAITING || (full_sender && streq(full_sender, sender)))
                         continue;
                 if (count_of_sender(a, sender, &at_polkit) >= ACCESS_AT_POLKIT_PER_SENDER_MAX)
-                        crowd = sender;
+                        full_sender = sender;
                 else if (check_ask_polkit(c) < 0)
                         check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
         }
@@ -368,7 +370,8 @@ static int check_read_credential(Check *c) {
         return 0;
 }
 
-/* a{sv}, of which we want the user and the groups. -ENODATA: the bus does not say who it is. */
+/* The answer is an a{sv}; we read the user and the groups. -ENODATA: the bus did not say who the sender
+ * is. */
 static int check_read_credentials(Check *c) {
         int r;
 
@@ -437,10 +440,10 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
         int r;
 
         if (!sender)
-                return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "Nobody has signed this request");
+                return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "This request has no sender");
         if (count_of_sender(a, sender, NULL) >= ACCESS_PENDING_PER_SENDER_MAX)
                 return sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                        "Too many requests of yours wait for permission");
+                                        "Too many of your requests are waiting for permission");
 
         r = check_new(a, request, identity, group, &c);
         if (r < 0)
@@ -454,6 +457,6 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
         if (r < 0)
                 return r;
 
-        c = NULL; /* its answer owns it now */
+        c = NULL; /* the pending call owns it now */
         return 1;
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * What the files of the bus share; everybody else includes bus.h.
+ * Shared by the files that implement the bus. All other files include bus.h.
  *
- *      bus.c            the connection, and the way to our name; puts the objects on a new connection
+ *      bus.c            the connection and our name; registers the objects on each new connection
  *      manager-bus.c    io.dpsd.dps1.Manager
  *      identity-bus.c   io.dpsd.dps1.Identity
  *      log-bus.c        org.freedesktop.LogControl1
@@ -19,7 +19,7 @@
 #include "dpsd/bus.h"
 #include "dpsd/identity-view.h"
 
-/* A ReprovisionFinished that waits for the end of the turn. */
+/* A ReprovisionFinished signal that is sent at the end of the turn. */
 typedef struct BusJob {
         char *path, *error;
         uint64_t id;
@@ -27,8 +27,9 @@ typedef struct BusJob {
 } BusJob;
 
 /*
- * What sd-bus is given for an object: the view, in which it reads the properties, and whose it is. sd-bus looks an object
- * up right before it reads it, and reads it to the end, so one of these is enough for all identities.
+ * The object that sd-bus is given for an identity: the view from which it reads the properties, and the
+ * identity itself. sd-bus finishes reading one object before it looks up the next, so one BusIdentity is
+ * enough for all identities.
  */
 typedef struct BusIdentity {
         IdentityView view;
@@ -41,34 +42,34 @@ struct Bus {
         BusHandlers handlers;
         void *userdata;
 
-        sd_bus *connection;     /* in the making, or made … */
-        bool is_connected;      /* … which is when signals can be sent */
-        sd_event_source *retry; /* the only timer: the next try to connect, or to get our name */
-        uint64_t retry_usec;    /* the next wait; grows */
-        bool failure_is_logged; /* since we owned the name last */
+        sd_bus *connection;     /* being set up, or connected … */
+        bool is_connected;      /* … and only then can signals be sent */
+        sd_event_source *retry; /* the only timer: for the next try to connect, or to get our name */
+        uint64_t retry_usec;    /* the next wait; it grows with each failure */
+        bool failure_is_logged; /* since we last owned the name */
 
         Access *access;    /* of this connection */
-        BusIdentity found; /* by the last lookup of an object */
+        BusIdentity found; /* the object that was looked up last */
         BusJob *jobs;
         size_t n_jobs;
 
-        const char *state_shown; /* the manager's properties as they were signalled last; NULL: never */
+        const char *state_shown; /* the manager's State as last signalled; NULL: never */
         unsigned n_identities_shown, n_assigned_shown;
 };
 
-/* Each puts its objects on a new connection. */
+/* Each registers its objects on a new connection. */
 int manager_bus_add(Bus *b);
 int identity_bus_add(Bus *b);
 int log_bus_add(Bus *b);
 
-/* What listeners were told is forgotten, with the connection. */
+/* Forgets what listeners were told. Called when the connection is gone. */
 void identity_bus_forget_all(Bus *b);
 
 /* The path of an identity's object. */
 int identity_bus_path(const char *name, char **ret);
-/* A name from outside, and its identity: or NoSuchIdentity. */
+/* Finds the identity for a name that came over the bus. If there is none, `error` is NoSuchIdentity. */
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error);
-/* Asks DPS again, and answers with the job; the sender has the right to. */
+/* Asks DPS again, and answers with the job. The sender's right has been checked. */
 int identity_bus_reprovision(Bus *b, sd_bus_message *request, Identity *i, sd_bus_error *error);
-/* The jobs that ended in this turn. */
+/* Signals the jobs that ended in this turn. */
 void identity_bus_tell_jobs(Bus *b);

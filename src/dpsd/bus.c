@@ -13,31 +13,33 @@
 #include "dpsd/log.h"
 
 /*
- * The way to the name:
+ * How we get our name:
  *
- *      connect ──> (no bus: sd-bus watches for its socket) ──> connected ──> request the name ──> ours
+ *      connect ──> (no bus: sd-bus watches for its socket) ──> connected ──> request the name ──> owned
  *         ^─────────── retry <── disconnected, or refused ──────────┘
  *
- * Nothing on it waits: a bus that is late, restarts or never comes costs nobody anything. In retry, and not in the
- * handlers of sd-bus, the old connection is put away.
+ * Nothing here blocks, so a bus that is late, restarts or never comes delays nobody. The old connection is
+ * freed in the retry timer, because it must not be freed inside a handler of sd-bus.
  */
 
 #define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
 #define RETRY_MIN_USEC (100 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC (5 * USEC_PER_MINUTE)
-/* While sd-bus watches for the socket, or logs in. Only for what it may have missed. */
+/* While sd-bus watches for the socket, or authenticates. This retry only covers an event that sd-bus may have
+ * missed. */
 #define CONNECTING_MIN_USEC (10 * USEC_PER_SEC)
 
 static void arm_retry(Bus *b, uint64_t usec) {
         int r;
 
-        /* A tenth of slack. */
+        /* Allow a tenth of the time as slack. */
         (void) sd_event_source_set_time_accuracy(b->retry, usec / 10 + 1);
         r = sd_event_source_set_time_relative(b->retry, usec);
         if (r >= 0)
                 r = sd_event_source_set_enabled(b->retry, SD_EVENT_ONESHOT);
         if (r < 0)
-                log_error("D-Bus: no timer, so no bus from here on: %s", strerror(-r));
+                log_error("D-Bus: cannot set a timer, so there will be no more tries to connect: %s",
+                          strerror(-r));
 }
 
 static void retry_later(Bus *b) {
@@ -45,7 +47,8 @@ static void retry_later(Bus *b) {
         b->retry_usec = MIN(b->retry_usec * 2, RETRY_MAX_USEC);
 }
 
-/* Once until the name is ours again: what is tried over and over is told only the first time. */
+/* Until the name is ours again, only the first failure is logged at `level`; the later ones are debug
+ * messages. */
 static void log_failure(Bus *b, int level, const char *what, const char *why) {
         log_message(b->failure_is_logged ? LOG_DEBUG : level, NULL, "D-Bus: %s: %s", what, why);
         b->failure_is_logged = true;
@@ -62,9 +65,9 @@ static void drop_connection(Bus *b) {
 static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Bus *b = userdata;
 
-        /* Signals would only pile up from here on. */
+        /* Signals sent from now on would only pile up. */
         b->is_connected = false;
-        log_failure(b, LOG_WARNING, "the connection is lost", "connecting again as soon as there is a bus");
+        log_failure(b, LOG_WARNING, "the connection is lost", "reconnecting as soon as there is a bus");
         retry_later(b);
         return 0;
 }
@@ -106,7 +109,7 @@ static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error
                 retry_later(b);
                 return 0;
         }
-        /* 2: in the queue; NameAcquired comes when it is free. */
+        /* 2: we are in the queue; NameAcquired comes when the name is free. */
         if (sd_bus_message_read(reply, "u", &answer) > 0 && answer == 2)
                 (void) sd_bus_call_method_async(b->connection, NULL, "org.freedesktop.DBus",
                                                 "/org/freedesktop/DBus", "org.freedesktop.DBus",
@@ -170,7 +173,7 @@ static int add_objects(Bus *b) {
         return log_bus_add(b);
 }
 
-/* What sd-bus itself tells of the connection. */
+/* The local signals by which sd-bus reports the state of the connection. */
 static int add_local_matches(Bus *b) {
         static const char sender[] = "org.freedesktop.DBus.Local", path[] = "/org/freedesktop/DBus/Local";
         int r;
@@ -213,7 +216,7 @@ static int set_up_connection(Bus *b) {
         r = add_local_matches(b);
         if (r < 0)
                 return r;
-        /* Somebody waits for an answer, and hundreds of handshakes can wait for their turn. */
+        /* Callers wait for our answers, while hundreds of TLS handshakes may be queued in the event loop. */
         r = sd_bus_attach_event(b->connection, b->event, SD_EVENT_PRIORITY_IMPORTANT);
         if (r < 0)
                 return r;
@@ -242,7 +245,7 @@ static int on_retry(sd_event_source *s, uint64_t due_usec, void *userdata) {
                 request_name(b);
                 return 0;
         }
-        log_failure(b, LOG_NOTICE, "there is no system bus", "dpsd does without until there is one");
+        log_failure(b, LOG_NOTICE, "there is no system bus", "dpsd runs without it until there is one");
         connect_to_bus(b);
         return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The D-Bus side of the daemon: io.dpsd.dps1 on the system bus. Everything here does nothing while there is no bus. */
+/* The D-Bus side of the daemon: io.dpsd.dps1 on the system bus. While there is no bus, these functions do
+ * nothing. */
 
 #include <systemd/sd-event.h>
 
@@ -11,21 +12,23 @@
 typedef struct Bus Bus;
 
 typedef struct BusHandlers {
-        /* The name is owned. */
+        /* We own the name now. */
         void (*on_owned)(void *userdata);
-        /* Somebody who may asks to read the configuration again. What is wrong is in the report: -EBADMSG if any error is. */
+        /* An authorized caller asks to read the configuration again. Faults are in the report. -EBADMSG: at
+         * least one of them is an error. */
         int (*reload)(const ConfReport **ret_report, void *userdata);
 } BusHandlers;
 
-/* Connects now, or when a bus appears, asynchronously. The manager is borrowed. */
+/* Connects asynchronously, now or when a bus appears. The manager is borrowed. */
 int bus_start(sd_event *event, Manager *m, const BusHandlers *handlers, void *userdata, Bus **ret);
 Bus *bus_stop(Bus *b);
 
 void bus_identity_added(Bus *b, Identity *i);
 void bus_identity_removed(Bus *b, Identity *i);
-/* Called once at the end of a turn for each identity that changed: one PropertiesChanged. */
+/* Called once at the end of a turn for each identity that changed. Sends one PropertiesChanged. */
 void bus_identity_changed(Bus *b, Identity *i);
-/* Told at the end of the turn, behind the properties: whoever waits for the job sees what it brought. */
+/* The signal is sent at the end of the turn, after PropertiesChanged, so that a client that waits for the job
+ * sees its results. */
 void bus_job_ended(Bus *b, Identity *i, uint64_t job, bool ok, const char *error);
-/* Called at the very end of a turn: state or counts of the manager may have changed. */
+/* Called at the very end of a turn: the state or the counts of the manager may have changed. */
 void bus_manager_changed(Bus *b);

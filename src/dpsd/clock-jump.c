@@ -11,14 +11,14 @@
 
 struct ClockJump {
         Clock *clock;
-        int fd; /* a timer that never elapses, but is cancelled when somebody sets the clock */
+        int fd; /* a timer that never elapses, but is cancelled when the clock is set */
         sd_event_source *source;
 };
 
 static int arm(const ClockJump *j) {
         const struct itimerspec never = { .it_value.tv_sec = TIME_T_MAX };
 
-        /* ECANCELED: set again just now; the timer is armed all the same. */
+        /* ECANCELED: the clock was set just now; the timer is armed nevertheless. */
         if (timerfd_settime(j->fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 &&
             errno != ECANCELED)
                 return -errno;
@@ -35,7 +35,7 @@ static int on_jump(sd_event_source *source, int fd, uint32_t revents, void *user
 
         r = arm(j);
         if (r < 0) {
-                log_warning("Clock: no more news of when it is set: %s", strerror(-r));
+                log_warning("Clock: cannot notice any more when it is set: %s", strerror(-r));
                 (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
         }
         clock_jumped(j->clock);

@@ -10,19 +10,19 @@
 #include "build-config.h"
 #include "dpsd/log.h"
 
-/* Holds the floor: microseconds since 1970 in decimal, and a line break. */
+/* The file holds the floor in microseconds since 1970, in decimal, and a newline. */
 #define FLOOR_FILE ".clock"
 #define FLOOR_TEXT_MAX 32
 
 #define BUILD_TIME_USEC (DPS_BUILD_TIME_SEC * USEC_PER_SEC)
 
-/* A floor beyond this was confirmed by nobody: no box runs that long, but a bit may flip. */
+/* A floor beyond this was never confirmed: no device runs that long, but a bit on flash may flip. */
 #define FLOOR_MAX_USEC (BUILD_TIME_USEC + 30 * USEC_PER_YEAR)
 
-/* Synchronisation steps a clock back a little, now and then; that is no wrong time. */
+/* Synchronisation sometimes steps a clock back a little. Such a clock is not wrong. */
 #define FLOOR_SLACK_USEC USEC_PER_MINUTE
 
-/* Flash wears. */
+/* Flash wears, so the floor is written rarely. */
 #define FLOOR_WRITE_INTERVAL_USEC USEC_PER_DAY
 
 #define SYNCHRONIZATION_POLL_USEC (2 * USEC_PER_SEC)
@@ -33,13 +33,13 @@ struct Clock {
         World *world;
         Folder *state; /* NULL: none */
         uint64_t floor_usec;
-        uint64_t written_usec; /* the floor on disk; 0: none */
-        Work *writing;         /* NULL: the floor is not being written */
+        uint64_t written_usec; /* the floor on disk; 0: there is none */
+        Work *writing;         /* NULL: no write is under way */
 
         clock_handler_t handler;
         void *userdata;
 
-        Timer *poll; /* looks for synchronisation; off unless watched */
+        Timer *poll; /* polls for synchronisation; off unless somebody waits for it */
         bool is_watched, was_synchronized;
 };
 
@@ -58,14 +58,14 @@ static void clock_read_floor(Clock *c) {
         if (r == -ENOENT)
                 return;
         if (r < 0) {
-                log_warning("Clock: %s in the state directory cannot be read: %s; going on without",
+                log_warning("Clock: %s in the state directory cannot be read: %s; continuing without it",
                             FLOOR_FILE, strerror(-r));
                 return;
         }
 
         r = span_to_u64(span_strip((Span){ text, size }), &usec);
         if (r < 0 || usec > FLOOR_MAX_USEC) {
-                log_warning("Clock: %s in the state directory holds no time that can be right; it is "
+                log_warning("Clock: %s in the state directory holds an impossible time; it is "
                             "replaced when the time is confirmed",
                             FLOOR_FILE);
                 return;
@@ -76,13 +76,14 @@ static void clock_read_floor(Clock *c) {
 }
 
 typedef struct FloorWrite {
-        Clock *clock; /* only for the loop */
+        Clock *clock; /* used only in the loop */
         Folder *folder;
         uint64_t usec;
         int r;
 } FloorWrite;
 
-/* Not synced to the disk: a power cut costs at worst the floor, and that is only one of two. */
+/* The file is not synced to disk: a power cut costs at most this floor, and the build time is still a
+ * floor. */
 static void floor_run(void *task) {
         FloorWrite *f = task;
         char text[FLOOR_TEXT_MAX];
@@ -118,7 +119,7 @@ static void clock_write_floor(Clock *c) {
         if (!c->state || c->writing || c->floor_usec < c->written_usec + FLOOR_WRITE_INTERVAL_USEC)
                 return;
 
-        /* Where there is no memory, the next confirmation does it. */
+        /* If there is no memory, the next confirmation tries again. */
         f = malloc(sizeof(*f));
         if (!f)
                 return;

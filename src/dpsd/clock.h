@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Whether the time of day can be trusted. Behind max(build time, floor) it is wrong; the floor is kept in the state
- * directory and rises only with confirmed time, so that one bad moment cannot lock us out.
+ * Tells whether the time of day can be trusted. A clock before the floor is wrong. The floor is the later of
+ * the build time and the last confirmed time, which is kept in the state directory. Only confirmed time
+ * raises it, so one wrong reading cannot lock us out.
  */
 
 #include <stdbool.h>
@@ -16,26 +17,27 @@
 typedef struct Clock Clock;
 
 typedef enum ClockEvent {
-        CLOCK_JUMPED,       /* somebody set it, or the machine slept */
-        CLOCK_SYNCHRONIZED, /* the kernel says so now, and did not before */
+        CLOCK_JUMPED,       /* the clock was set, or the machine has slept */
+        CLOCK_SYNCHRONIZED, /* the kernel reports synchronisation now, and did not before */
 } ClockEvent;
 
 typedef void (*clock_handler_t)(ClockEvent event, void *userdata);
 
-/* `state` is the folder of the floor (file ".clock"), borrowed; NULL: none. */
+/* `state` is the folder of the floor's file (".clock"), borrowed; NULL: none. */
 int clock_new(World *w, Folder *state, clock_handler_t handler, void *userdata, Clock **ret);
-/* Waits until the floor is written, where that is under way. */
+/* Blocks until a write of the floor that is under way has ended. */
 Clock *clock_free(Clock *c);
 DEFINE_FREEP(Clock, clock_free)
 
 bool clock_is_plausible(const Clock *c);
 bool clock_is_synchronized(const Clock *c);
-/* How far behind the floor; 0 if plausible. */
+/* How far the clock is behind the floor; 0 if it is plausible. */
 uint64_t clock_behind_usec(const Clock *c);
-/* The time was confirmed (kernel synchronised, or an answer over verified TLS): the floor rises, written to disk
- * at most once a day. */
+/* The time was confirmed, by the kernel's synchronisation or by an answer over verified TLS. Raises the
+ * floor, and writes it to disk at most once a day. */
 void clock_confirm(Clock *c);
-/* Somebody set the clock (clock-jump.h tells): the handler is called with CLOCK_JUMPED. */
+/* The clock was set, as ClockJump noticed. Calls the handler with CLOCK_JUMPED. */
 void clock_jumped(Clock *c);
-/* Synchronisation raises no event in the kernel: it is looked for every few seconds, only while somebody waits. */
+/* The kernel sends no event for synchronisation, so it is polled every few seconds, but only while somebody
+ * waits for it. */
 void clock_watch_synchronization(Clock *c, bool on);

@@ -38,7 +38,7 @@ static void clear_fault(Configuration *c) {
         c->fault_at_usec = 0;
 }
 
-/* All that was wrong is mended. */
+/* Clears the fault once nothing is wrong any more. */
 static void clear_fault_if_good(Configuration *c) {
         if (c->written && !c->faulty && !c->is_to_resolve && !c->twin)
                 clear_fault(c);
@@ -68,7 +68,7 @@ bool configuration_take(Configuration *c, Settings *settings, const char *fault,
         if (!c->written || !settings_equal(c->written, settings)) {
                 c->is_to_resolve = true;
                 retry_done(&c->resolving);
-        } else if (c->settings == c->written) { /* equal but for the lines where values stand */
+        } else if (c->settings == c->written) { /* they differ only in the lines where the values stand */
                 settings_unref(c->settings);
                 c->settings = settings_ref(settings);
         }
@@ -88,7 +88,7 @@ static uint64_t hash_who(const Settings *s) {
         return dps_stable_random(s->id_scope, id);
 }
 
-/* What DPS told the one binds the other. */
+/* DPS treats both settings as the same device at the same place, so its waits bind both. */
 static bool is_same_peer(const Settings *a, const Settings *b) {
         return streq(a->id_scope, b->id_scope) && strcasecmp(a->registration_id, b->registration_id) == 0 &&
                strcasecmp(a->endpoint, b->endpoint) == 0 && a->mqtt_port == b->mqtt_port;
@@ -104,7 +104,7 @@ static Resolution put_in_force(Configuration *c, Settings *expanded) {
         retry_done(&c->resolving);
         if (resolution != RESOLUTION_SAME) {
                 settings_unref(c->settings);
-                /* Without specifiers one copy is enough. */
+                /* If there were no specifiers, one copy serves for both. */
                 c->settings = settings_ref(settings_equal(c->written, expanded) ? c->written : expanded);
                 c->who_hash = hash_who(expanded);
         }
@@ -130,7 +130,7 @@ int configuration_resolve(Configuration *c, const World *w, Resolution *ret, Dps
                 return 0;
         }
 
-        id = r == -EAGAIN   ? DPS_ERROR_UNREACHABLE /* only an interface can appear */
+        id = r == -EAGAIN   ? DPS_ERROR_UNREACHABLE /* only an interface may still appear */
              : r == -ENOMEM ? DPS_ERROR_MEMORY
                             : DPS_ERROR_CONFIG;
         dps_error_set(error, id, DPS_STEP_CONFIG, "%s", why ?: strerror(-r));

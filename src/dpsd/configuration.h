@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * What an identity is to be: its file as it was read last, with specifiers expanded when they can be. What was good before
- * stays in force until something newer is. Part of an identity; zero it first, configuration_done() ends it.
+ * What an identity is meant to be: its file as last read, with specifiers expanded when that is possible. The
+ * last good settings stay in force until newer good ones arrive. This is part of an Identity. Zero it first;
+ * configuration_done() frees it.
  */
 
 #include <stdbool.h>
@@ -17,47 +18,49 @@
 
 typedef struct Configuration {
         Settings *written;  /* of the last good file, as written; NULL: there never was one */
-        Settings *settings; /* in force, without specifiers; NULL: none were ever good */
-        Settings *faulty; /* of a file with faults: its lines about keys are the best that is known of them */
-        bool is_to_resolve; /* `settings` do not stand for `written` yet */
+        Settings *settings; /* in force, with specifiers expanded; NULL: none were ever good */
+        Settings *faulty;   /* of a file with faults; its lines about keys are the best we know */
+        bool is_to_resolve; /* `settings` are not yet made from `written` */
         Retry resolving;
-        DpsErrorId unresolved; /* why not, by the last try */
-        uint64_t
-                who_hash; /* of scope, registration id and endpoint of `settings`, so that twins are found fast */
-        char *twin;       /* the name of another identity that is the same device; NULL: there is none */
+        DpsErrorId unresolved; /* why the last expansion failed */
+        uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */
+        char *twin;        /* the name of another identity that is the same device; NULL: there is none */
 
-        bool is_faulty;  /* the file says something else than what is in force, or cannot be used … */
-        DpsError *fault; /* … and why; NULL: there was no memory to keep it */
+        bool is_faulty;         /* the file differs from what is in force, or cannot be used … */
+        DpsError *fault;        /* … and why; NULL: there was no memory to keep it */
         uint64_t fault_at_usec; /* CLOCK_REALTIME */
 } Configuration;
 
 void configuration_done(Configuration *c);
 
-/* What the file says now; takes the settings. `fault`, where it is set, says why they cannot be used. True: the fault is
- * news. */
+/* Takes the settings that the file holds now. `fault`, if set, says why they cannot be used. Returns true if
+ * this fault was not known before. */
 bool configuration_take(Configuration *c, Settings *settings, const char *fault, uint64_t realtime_usec);
 
 typedef enum Resolution {
-        RESOLUTION_SAME,       /* what is in force stays */
-        RESOLUTION_FIRST,      /* there are settings now, and there were none before */
-        RESOLUTION_OTHER,      /* they are others, and ask DPS as the same device of the same place */
-        RESOLUTION_OTHER_PEER, /* … as another device, or elsewhere */
+        RESOLUTION_SAME,  /* what is in force stays */
+        RESOLUTION_FIRST, /* there are settings now for the first time */
+        RESOLUTION_OTHER, /* the settings changed, but DPS is asked as the same device at the same place */
+        RESOLUTION_OTHER_PEER, /* the settings changed, and DPS is asked as another device, or elsewhere */
         _RESOLUTION_MAX,
 } Resolution;
 
-/* Expands the specifiers. Negative: they cannot be now; `error` says why, and `ret_is_news` whether it was not told before.
- * Then older settings stay in force, or there are none. */
+/* Expands the specifiers. Negative: that is not possible now. Then `error` says why, `ret_is_news` says
+ * whether this error is new, and older settings, if any, stay in force. */
 int configuration_resolve(Configuration *c, const World *w, Resolution *ret, DpsError *error,
                           bool *ret_is_news);
 
-/* Another identity is the same device (its name), or none is (NULL). True: that is news. */
+/* `twin` is the name of another identity that is the same device; NULL: there is none. Returns true if that
+ * is new. */
 bool configuration_set_twin(Configuration *c, const char *twin, uint64_t realtime_usec);
 bool configuration_are_twins(const Configuration *a, const Configuration *b);
 
 ConfigurationState configuration_state(const Configuration *c);
-/* What is wrong with the file; id NONE: nothing. */
+/* What is wrong with the file; its id is NONE if nothing is. */
 const DpsError *configuration_fault(const Configuration *c);
-/* The settings by which keys are found: those in force, or the faulty ones; NULL: there are none. */
+/* The settings by which keys are found: those in force or, failing that, the faulty ones. NULL: there are
+ * none. */
 Settings *configuration_key_settings(const Configuration *c);
-/* As far as they are known: those in force, or as written; NULL: there are none. */
+/* The settings as far as they are known: those in force or, failing that, as written. NULL: there are
+ * none. */
 const Settings *configuration_settings(const Configuration *c);

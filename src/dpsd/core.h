@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * What the core of the daemon is given: the world outside and what all identities share. dpsd.c hands in the real things, the
- * simulation its own, and then all of the core (manager, identities, clients, store, outputs) lives in simulated time.
+ * What the core of the daemon is given: the outside world, and what all identities share. dpsd.c passes the
+ * real things. The simulation passes its own, and then the whole core (manager, identities, clients, store,
+ * outputs) runs in simulated time.
  */
 
 #include <stdbool.h>
@@ -20,23 +21,24 @@
 typedef struct Identity Identity;
 typedef struct FileWatch FileWatch;
 
-/* What the core asks of its surroundings. */
+/* What the core needs from its surroundings. */
 typedef struct CoreOperations {
-        /* Calls the handler when one of the files has changed. `ret` may stay NULL where files cannot be watched. */
+        /* Calls the handler when one of the files changes. `ret` may stay NULL if files cannot be watched. */
         int (*watch_files)(char *const *paths, void (*handler)(void *), void *handler_userdata,
                            void *userdata, FileWatch **ret);
         FileWatch *(*unwatch_files)(FileWatch *w);
 } CoreOperations;
 
-/* What identities tell their owner. */
+/* What an identity reports to its owner. */
 typedef struct IdentityObserver {
-        /* Something that is shown of it has changed. */
+        /* A property that is shown to users has changed. */
         void (*changed)(Identity *i, void *userdata);
         /* A reprovision request has ended. */
         void (*job_ended)(Identity *i, uint64_t job, bool ok, const char *error, void *userdata);
-        /* It is another device now, or stopped being one: others may be its twins. */
+        /* The identity became another device, or stopped being one: its twins may have changed. */
         void (*device_changed)(Identity *i, void *userdata);
-        /* Why the group of [Access] cannot have its files (a literal); NULL: it can. True: that is news. */
+        /* `error` says why the group of [Access] cannot own the files (a literal); NULL: it can. Returns true
+         * if that is new. */
         bool (*group_failed)(const char *group, const char *error, void *userdata);
 } IdentityObserver;
 
@@ -46,7 +48,7 @@ typedef struct Core {
         Outputs *outputs;
         Groups *groups;
         Clock *clock;
-        uint64_t clock_deadline_usec; /* CLOCK_BOOTTIME: until then a wrong clock is waited for */
+        uint64_t clock_deadline_usec; /* CLOCK_BOOTTIME: we wait for the right time no longer than this */
         Window *window;
         TransportClass *transport;
 
@@ -56,5 +58,5 @@ typedef struct Core {
         void *observer_userdata;
 
         uint64_t last_job;
-        gid_t own_gid; /* whose the files are where the group of [Access] cannot be */
+        gid_t own_gid; /* owns the files if the group of [Access] cannot */
 } Core;

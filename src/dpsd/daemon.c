@@ -27,13 +27,13 @@
 #define RUNTIME_DIRECTORY_DEFAULT "/run/dps"
 #define LOCK_NAME ".lock"
 #define NOTES_NAME ".waits"
-/* The only transport that there is, so far. */
+/* The only transport so far. */
 #define TRANSPORT_DEFAULT "mqtt"
 
-/* On the way to READY=1. */
+/* The steps to READY=1. */
 typedef enum Readiness {
-        READINESS_WAITS, /* for the bus, and for what is cached to be served; not for long */
-        READINESS_BUS,   /* the bus has our name, or needs none */
+        READINESS_WAITS, /* for the bus, and until cached assignments are served; not for long */
+        READINESS_BUS,   /* the bus has given us our name, or is not needed */
         READINESS_TOLD,
         _READINESS_MAX,
 } Readiness;
@@ -49,14 +49,14 @@ struct Daemon {
         Notify *notify;
         Network *network;
         ClockJump *clock_jump;
-        Bus *bus; /* NULL: --once, or it is over */
+        Bus *bus; /* NULL: with --once, or when we are stopping */
 
         Readiness readiness;
-        sd_event_source *patience; /* READY=1 is not put off for ever */
+        sd_event_source *patience; /* limits how long READY=1 is delayed */
         bool once;
 };
 
-/* Ends the loop with this code. What is to be remembered is on disk when it returns. */
+/* Ends the loop with this exit code. All records are on disk when this returns. */
 static void leave(Daemon *d, int code) {
         notify_stopping(d->notify);
         d->bus = bus_stop(d->bus);
@@ -159,12 +159,12 @@ static int reload(Daemon *d) {
         if (d->readiness == READINESS_TOLD)
                 notify_ready(d->notify);
         if (r < 0) {
-                log_error("the configuration cannot be read, going on with what was good before: %s",
+                log_error("the configuration cannot be read, the last good one stays in force: %s",
                           strerror(-r));
                 return d->loader.report.has_errors ? -EBADMSG : r;
         }
 
-        log_info("configuration is read again: %zu %s", d->manager->n_identities,
+        log_info("the configuration was read again: %zu %s", d->manager->n_identities,
                  d->manager->n_identities == 1 ? "identity" : "identities");
         return d->loader.report.has_errors ? -EBADMSG : 0;
 }
@@ -204,7 +204,7 @@ static const char *directory(const char *variable, const char *otherwise) {
         return isempty(value) ? otherwise : value;
 }
 
-/* Signals are blocked before any thread begins. */
+/* Signals are blocked before the first thread is created. */
 static int add_signals(Daemon *d) {
         static const struct {
                 int signal;
@@ -251,10 +251,10 @@ static int open_runtime(Daemon *d) {
         if (r >= 0)
                 r = directory_folder_new(path, 0755, &d->runtime);
         if (r < 0) {
-                log_error("%s cannot be used for what programs get: %s", path, strerror(-r));
+                log_error("%s cannot be used for the files of programs: %s", path, strerror(-r));
                 return r;
         }
-        /* Without it a daemon that was killed comes back a little sooner, that is all. */
+        /* Without this folder, a daemon that was killed merely asks DPS a little too soon. */
         (void) folder_make_folder(d->runtime, NOTES_NAME, 0700, (gid_t) -1, &d->notes);
         return 0;
 }

@@ -34,7 +34,7 @@ static int help(void) {
                "     --version          Show the version\n"
                "\n"
                "Identities are configured in /etc/dps/NAME.conf, see dps.conf(5).\n"
-               "The daemon is watched and steered with dpsctl(1). See dpsd(8) for everything.\n");
+               "Use dpsctl(1) to watch and control the daemon. See dpsd(8) for all details.\n");
         return 0;
 }
 
@@ -47,12 +47,12 @@ static int parse_log_level(const char *word) {
         int level = log_level_from_string(word);
 
         if (level < 0)
-                return usage("no log level: ", word);
+                return usage("not a log level: ", word);
         log_set_level(level);
         return 1;
 }
 
-/* 1: go on; 0: all is done; negative: what was said is wrong. */
+/* 1: continue; 0: everything is done; negative: the arguments are wrong. */
 static int parse_arguments(int argc, char *argv[]) {
         enum { OPTION_ONCE = 256, OPTION_TIMEOUT, OPTION_LOG_LEVEL, OPTION_VERSION };
         static const struct option options[] = {
@@ -73,7 +73,7 @@ static int parse_arguments(int argc, char *argv[]) {
                         break;
                 case OPTION_TIMEOUT:
                         if (parse_duration(optarg, &arg_timeout_usec) < 0)
-                                return usage("no duration: ", optarg);
+                                return usage("not a duration: ", optarg);
                         break;
                 case OPTION_LOG_LEVEL:
                         r = parse_log_level(optarg);
@@ -91,16 +91,16 @@ static int parse_arguments(int argc, char *argv[]) {
         }
 
         if (!arg_once && (optind < argc || arg_timeout_usec != USEC_INFINITY))
-                return usage("NAMEs and --timeout= go with --once", "");
+                return usage("NAMEs and --timeout= need --once", "");
         arg_names = argv + optind;
         return 1;
 }
 
-/* No secret gets into a core dump; each connection in flight has three file descriptors. */
+/* Core dumps must hold no secret, so they are off. Each connection in flight needs three file descriptors. */
 static void set_limits(void) {
         struct rlimit files;
 
-#ifndef __SANITIZE_ADDRESS__ /* whose leak check has to trace us */
+#ifndef __SANITIZE_ADDRESS__ /* its leak check has to trace us */
         (void) prctl(PR_SET_DUMPABLE, 0);
 #endif
         (void) setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });

@@ -11,17 +11,18 @@
 #include "basic/times.h"
 
 /*
- * Watched is the directory of each path, of each link that the path leads over, and where a directory is not there,
- * or not for us to read, the nearest one above it. Whatever happens in them, half a second later the files are looked at: who replaces a
- * link to a directory in which they are (as Kubernetes does), or the directory itself, changes them too. The watches
- * are then set anew, as the links may lead elsewhere.
+ * We watch the directory of each path and of each symbolic link on the way to the file. If such a directory
+ * is missing, or we may not read it, we watch its nearest ancestor instead. Half a second after any event
+ * there, we look at the files themselves, because a file also changes when a link to its directory is
+ * replaced (as Kubernetes does), or the directory is. After that, the watches are set again, since the links
+ * may lead elsewhere.
  */
 
 #define DEBOUNCE_USEC (500 * USEC_PER_MSEC)
-/* A burst without end is cut into pieces. */
+/* The handler is called at least this often during a burst that does not end. */
 #define BURST_MAX_USEC (5 * USEC_PER_SEC)
 
-/* Where nothing can be watched any more, as no watches are left, the files are looked at now and then. */
+/* If no watch can be set, since the system's limit is reached, the files are checked at this interval. */
 #define LOOK_AGAIN_USEC USEC_PER_MINUTE
 
 #define LINKS_MAX 8
@@ -30,25 +31,26 @@
         (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
          IN_DELETE_SELF | IN_ONLYDIR)
 
-/* What can be seen of a file from outside; all zero: it is not there. Of one type, so that there are no gaps. */
+/* What can be seen of a file without opening it; all zero: it does not exist. All members have one type, so
+ * that there is no padding. */
 typedef struct Look {
         uint64_t device, inode, size, mode, uid, gid;
         uint64_t modified_sec, modified_nsec, changed_sec, changed_nsec;
 } Look;
 
 struct FileWatch {
-        sd_event *event; /* not ours */
+        sd_event *event; /* borrowed */
         file_watch_handler_t handler;
         void *userdata;
 
         char **paths;
-        Look *looks;               /* one of each path, as the handler knows it */
-        sd_event_source **sources; /* one of each directory; NULL: it cannot be watched */
+        Look *looks;               /* one for each path: what the handler was told last */
+        sd_event_source **sources; /* one for each directory; NULL: it cannot be watched */
         size_t n_sources;
 
         sd_event_source *timer;    /* NULL: nothing has changed yet */
         uint64_t burst_until_usec; /* CLOCK_MONOTONIC; 0: there is none */
-        bool is_certain;           /* one of our files was touched, whatever it looks like */
+        bool is_certain; /* an event named one of our files, so it counts as changed whatever it looks like */
 };
 
 static int file_watch_on_inotify(sd_event_source *source, const struct inotify_event *e, void *userdata);
@@ -89,7 +91,7 @@ static const char *name_of(const char *path) {
         return slash ? slash + 1 : path;
 }
 
-/* The directory that `path` is in, or the nearest one above that is there and may be watched. */
+/* The directory of `path`, or its nearest ancestor that exists and may be watched. */
 static int nearest_directory(const char *path, char **ret) {
         _cleanup_(freep) char *directory = directory_of(path);
         struct stat st;
@@ -111,7 +113,7 @@ static int nearest_directory(const char *path, char **ret) {
         return -ENOMEM;
 }
 
-/* Where the link at `path` leads to, one step. -EINVAL: it is no link. */
+/* Follows the link at `path` one step. -EINVAL: it is not a link. */
 static int follow_link(const char *path, char **ret) {
         _cleanup_(freep) char *directory = NULL;
         char target[PATH_MAX];
@@ -165,7 +167,7 @@ static void file_watch_drop_sources(FileWatch *w) {
         w->n_sources = 0;
 }
 
-/* -ENOENT, -EACCES …: not one directory can be watched. */
+/* -ENOENT, -EACCES …: no directory can be watched. */
 static int file_watch_set_sources(FileWatch *w) {
         _cleanup_(strv_freep) char **directories = NULL;
         int r, error = -ENOENT;
@@ -208,7 +210,7 @@ static bool file_watch_looks_changed(FileWatch *w) {
 
 static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 
-/* Most files never change: the timer is made with the first change. */
+/* Most files never change, so the timer is created on the first change. */
 static void file_watch_arm(FileWatch *w, uint64_t usec) {
         if (!w->timer) {
                 (void) sd_event_add_time(w->event, &w->timer, CLOCK_MONOTONIC, usec, 0, file_watch_on_timer,
@@ -224,7 +226,7 @@ static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *use
         FileWatch *w = userdata;
         bool changed;
 
-        /* Watched first, looked at then: what happens in between is seen twice, and not never. */
+        /* Watch first, then look: a change in between is then seen twice, rather than never. */
         if (file_watch_set_sources(w) < 0)
                 file_watch_arm(w, now_usec(CLOCK_MONOTONIC) + LOOK_AGAIN_USEC);
         changed = file_watch_looks_changed(w) || w->is_certain;
@@ -243,7 +245,7 @@ static int file_watch_on_inotify(sd_event_source *source, const struct inotify_e
         STRV_FOREACH(path, w->paths)
                 is_ours = is_ours || (e->len > 0 && streq(name_of(*path), e->name));
 
-        /* Others in the directory, however busy, do not put it off. */
+        /* Events of other files in the directory, however frequent, do not delay the check. */
         if (w->burst_until_usec > 0 && !is_ours)
                 return 0;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Tells when one of a few files is written, replaced, made, removed, or its mode or owner changed, by inotify on their
- * directories. Links are followed, and a change of where they lead is a change of the file. */
+/* Notices when one of a few files is written, replaced, created or removed, or when its mode or owner
+ * changes. It uses inotify on the directories of the files. Links are followed; if a link leads elsewhere,
+ * the file counts as changed. */
 
 #include <systemd/sd-event.h>
 
@@ -10,10 +11,10 @@
 
 typedef struct FileWatch FileWatch;
 typedef void (*file_watch_handler_t)(
-        void *userdata); /* once for a burst of changes, half a second after it */
+        void *userdata); /* called once for a burst of changes, half a second after it */
 
-/* Of a directory that is not there (yet), or that we may not read, the nearest one above is watched. -ENOENT, -ENOSPC …:
- * not one can be. */
+/* If a directory does not exist (yet), or we may not read it, the nearest ancestor is watched. -ENOENT,
+ * -ENOSPC …: no directory can be watched. */
 int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
                    FileWatch **ret);
 FileWatch *file_watch_free(FileWatch *w);

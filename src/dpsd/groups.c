@@ -7,17 +7,17 @@
 
 #include "basic/text.h"
 
-/* A group of some ten thousand members. */
+/* Enough for a group of some ten thousand members. */
 #define ENTRY_MAX (1024U * 1024)
 
 typedef struct Group {
         struct Group *next;
         Groups *groups;
         char *name;
-        int answer; /* as groups_find() has it; 0: there was none yet */
+        int answer; /* what groups_find() returns; 0: not known yet */
         gid_t gid;
-        bool is_current; /* the answer is not of before groups_forget() */
-        Work *lookup;    /* NULL: none is under way */
+        bool is_current; /* looked up since the last groups_forget() */
+        Work *lookup;    /* NULL: no lookup is under way */
 } Group;
 
 struct Groups {
@@ -25,11 +25,11 @@ struct Groups {
         groups_lookup_t lookup;
         groups_handler_t on_found;
         void *userdata;
-        Group *groups; /* all that were ever asked for */
+        Group *groups; /* all that anybody ever asked for */
 };
 
 typedef struct Lookup {
-        Group *group; /* only for the loop */
+        Group *group; /* used only in the loop */
         char *name;
         groups_lookup_t function;
         int r;

@@ -232,7 +232,7 @@ def test_a_specifier_without_a_value_is_tried_again_at_a_reload(gateway, emulato
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")
     assert "RegistrationId=" in properties["LastError"] and properties["LastError"].count(str(path)) == 1
-    assert gateway.log.count("RegistrationId=") == 1 and "what was good before" not in gateway.log
+    assert gateway.log.count("RegistrationId=") == 1 and "stays in force" not in gateway.log
     path.write_text("device-7\n")
     gateway.reload()
     assert gateway.wait_for(State="assigned", Healthy=True)["RegistrationId"] == "device-7"
@@ -527,8 +527,8 @@ def test_a_request_fails_and_says_what_is_missing(gateway, change, error, word):
 @pytest.mark.parametrize("arguments, code, said", [
     (["--help"], 0, "dpsd --once"),
     (["--version"], 0, "dpsd"),
-    (["--log-level=loud"], 2, "no log level: loud"),
-    (["--once", "--timeout=soon"], 2, "no duration: soon"),
+    (["--log-level=loud"], 2, "not a log level: loud"),
+    (["--once", "--timeout=soon"], 2, "not a duration: soon"),
     (["gw"], 2, "--once"),
 ])
 def test_command_line_of_dpsd(gateway, arguments, code, said):
