@@ -30,15 +30,22 @@ typedef enum ClientState {
         _CLIENT_STATE_MAX,
 } ClientState;
 
-/* Who waits for the end of an attempt. A plain list; end it with jobs_done(). */
+/* A request that somebody waits for. It ends with an attempt. */
+typedef struct Job {
+        struct Job *next;
+        uint64_t id;
+} Job;
+
+/* Jobs in the order in which they were added. A plain value, which owns them; end it with jobs_done(). */
 typedef struct Jobs {
-        uint64_t *ids;
-        size_t n;
+        Job *first;
 } Jobs;
 
-void jobs_done(Jobs *j);
-/* Takes the others; without memory for all, those that were there stay. */
+/* -ENOMEM. */
+int jobs_add(Jobs *j, uint64_t id);
+/* Takes the others, behind those that are there. */
 void jobs_join(Jobs *j, Jobs others);
+void jobs_done(Jobs *j);
 
 /* What happens to a registration. They are called from the loop, or from within the functions below. */
 typedef struct ClientHandlers {
@@ -83,7 +90,7 @@ void client_cancel(Client *c);
 
 /* The job ends with the attempt in flight, or else with the next one. */
 int client_add_job(Client *c, uint64_t id);
-size_t client_n_jobs(const Client *c);
+bool client_has_jobs(const Client *c);
 Jobs client_take_jobs(Client *c);
 
 ClientState client_state(const Client *c);

@@ -103,7 +103,7 @@ static IdentityReason reason_of(const Facts *f) {
 
         if (!can_ask(f) || error_at_home(f) != DPS_ERROR_NONE)
                 return REASON_NONE;
-        if (f->n_jobs > 0)
+        if (f->has_jobs)
                 return REASON_REQUEST;
         if (f->assignment == ASSIGNMENT_NONE || f->assignment == ASSIGNMENT_FOREIGN)
                 return REASON_FIRST;

@@ -182,7 +182,7 @@ typedef struct Facts {
         uint64_t bound_until_usec; /* an earlier registration, or run, binds the next one so long */
         uint32_t attempts, finals; /* failures in a row, of them final answers */
 
-        size_t n_jobs;
+        bool has_jobs;                  /* somebody waits for an answer of DPS */
         size_t n_waiters;               /* for a look at the credential */
         uint64_t begin_not_before_usec; /* there was no memory to begin a registration */
         IdentityReason asked;           /* RENEWAL, HUB or REQUEST: begun or wanted, and not answered yet */

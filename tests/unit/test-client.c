@@ -111,8 +111,8 @@ static Settings *settings;
 static Owner one, two;
 
 static void end_jobs(Owner *o, Jobs jobs) {
-        for (size_t k = 0; k < jobs.n; k++)
-                o->jobs[o->n_jobs++] = jobs.ids[k];
+        for (const Job *j = jobs.first; j; j = j->next)
+                o->jobs[o->n_jobs++] = j->id;
         jobs_done(&jobs);
 }
 
@@ -342,7 +342,7 @@ static void test_all_jobs_end_with_the_failure_of_the_attempt(void **state) {
         lose();
         assert_int_equal(one.n_failed, 1);
         assert_int_equal(one.n_jobs, 2);
-        assert_int_equal(client_n_jobs(one.client), 0);
+        assert_false(client_has_jobs(one.client));
 }
 
 static void test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one(void **state) {

@@ -228,7 +228,7 @@ static void rows_about_the_first_assignment(void) {
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.attempts = 1),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
         row("a request during that time gets a registration of its own",
-            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.n_jobs = 1),
+            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.has_jobs = true),
             ACTION_BEGIN, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
 }
 
@@ -348,14 +348,14 @@ static void rows_about_renewal(void) {
 }
 
 static void rows_about_requests_and_events(void) {
-        row("somebody asks: DPS is asked at once", WITH(healthy(), f.n_jobs = 1), ACTION_BEGIN,
+        row("somebody asks: DPS is asked at once", WITH(healthy(), f.has_jobs = true), ACTION_BEGIN,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a request joins the attempt in flight",
-            WITH(healthy(), f.n_jobs = 1, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WITH(healthy(), f.has_jobs = true, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
             WAITING_NOTHING, 0);
         row("a request ends a wait between attempts",
-            WITH(fresh_between(DPS_ERROR_REFUSED), f.n_jobs = 1, f.news = NEWS_REQUEST), ACTION_HASTEN_NOW,
-            IDENTITY_PROVISIONING, WAITING_RETRY, 0);
+            WITH(fresh_between(DPS_ERROR_REFUSED), f.has_jobs = true, f.news = NEWS_REQUEST),
+            ACTION_HASTEN_NOW, IDENTITY_PROVISIONING, WAITING_RETRY, 0);
         row("a network that appears ends a wait",
             WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK), ACTION_HASTEN,
             IDENTITY_PROVISIONING, WAITING_NETWORK, 0);
