@@ -23,10 +23,10 @@
 /* Times are kept as CLOCK_REALTIME in whole microseconds, and reckoned back. */
 #define ROUNDING_USEC 10
 
-typedef struct Job {
+typedef struct AskedJob {
         uint64_t id, asked_usec;
         bool is_open;
-} Job;
+} AskedJob;
 
 /* What is known of an identity, over all runs of dpsd. */
 typedef struct Watch {
@@ -49,7 +49,7 @@ typedef struct Watch {
         bool is_loaded; /* in this run */
         bool was_in_flight;
         uint64_t assigned_answer_usec; /* when dpsd got one last */
-        Job jobs[JOBS_MAX];
+        AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
 } Watch;
 
@@ -544,7 +544,7 @@ void checks_logged(Sim *s, int level, const char *text) {
 void checks_job_begun(Sim *s, unsigned k, uint64_t job) {
         Watch *w = watch_of(s, k);
 
-        w->jobs[w->n_jobs++ % JOBS_MAX] = (Job){ .id = job, .asked_usec = s->now_usec, .is_open = true };
+        w->jobs[w->n_jobs++ % JOBS_MAX] = (AskedJob){ .id = job, .asked_usec = s->now_usec, .is_open = true };
 }
 
 void checks_job_refused(Sim *s, unsigned k) {
@@ -553,7 +553,7 @@ void checks_job_refused(Sim *s, unsigned k) {
         w->jobs[--w->n_jobs % JOBS_MAX].is_open = false;
 }
 
-static Job *find_job(Watch *w, uint64_t id) {
+static AskedJob *find_job(Watch *w, uint64_t id) {
         for (unsigned j = 0; j < JOBS_MAX; j++)
                 if (w->jobs[j].id == id && w->jobs[j].is_open)
                         return &w->jobs[j];
@@ -587,7 +587,7 @@ static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
 void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const char *error) {
         unsigned k = number_of(i);
         Watch *w = watch_of(s, k);
-        Job *j = find_job(w, job);
+        AskedJob *j = find_job(w, job);
 
         trace(s, "%s: job %" PRIu64 " ended: %s%s", i->name, job, ok ? "ok" : "failed: ", error);
         if (!j) {
