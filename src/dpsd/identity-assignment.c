@@ -11,14 +11,14 @@
 #include "dpsd/log.h"
 
 /*
- * The way of an assignment:
+ * The path of an assignment:
  *
  *      answer of DPS ──> identity_adopt() ─┐
  *                                          ├──> keeper, disk ──> it counts ──> published ──> announced, jobs end
  *      a new token ────> identity_mint() ──┘
  */
 
-/* A whole number of seconds, as a token has it. */
+/* The expiry is a whole number of seconds, since a token holds it like that. */
 static void set_expiry(const Identity *i, Assignment *a) {
         const Settings *s = configuration_key_settings(&i->configuration);
 
@@ -34,7 +34,7 @@ static int set_fingerprint(Assignment *a, const char *fingerprint) {
         return a->fingerprint ? 0 : -ENOMEM;
 }
 
-/* The same assignment with a new token. */
+/* Adopts the same assignment with a new token. */
 void identity_mint(Identity *i) {
         CredentialCare *c = identity_care_for_hub(i);
         Assignment *a = assignment_copy(identity_assignment(i));
@@ -71,7 +71,8 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
         return assignment_copy(&told);
 }
 
-/* The last look found another credential than the one that DPS took now. */
+/* Whether the credential files were looked at again since `credential` was loaded, and now hold another
+ * one. */
 static bool is_overtaken(const Identity *i, const Credential *credential) {
         CredentialState state = i->for_dps.state;
 
@@ -79,8 +80,8 @@ static bool is_overtaken(const Identity *i, const Credential *credential) {
                !streq(i->for_dps.fingerprint, credential_fingerprint(credential));
 }
 
-/* What DPS took is in memory already, and serves the hub too; but not if a file has changed meanwhile: then what is there
- * now is looked at, and proven if it is another one. */
+/* DPS accepted this credential. It is in memory already, so it serves the hub too. If a file has changed
+ * meanwhile, the new credential is looked at instead, and proven to DPS if it is another one. */
 static void take_proof(Identity *i, Credential *credential) {
         CredentialCare *c = &i->for_dps;
 
@@ -98,7 +99,7 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
 
         if (!a) {
                 identity_log(i, LOG_ERR,
-                             "there is no memory for what DPS has assigned; asking again in a minute");
+                             "out of memory for the assignment from DPS; asking again in a minute");
                 i->begin_not_before_usec = identity_now_usec(i) + USEC_PER_MINUTE;
                 identity_end_jobs(i, jobs, false, "out of memory");
                 return;
@@ -107,7 +108,7 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
         moved = assignment_has_moved(a, before);
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
-        /* The old token is served on until DPS has seen the new key. */
+        /* The old token stays in use until DPS has seen the new key. */
         if (!moved && a->method == before->method && is_overtaken(i, credential)) {
                 a->token_expires_at_usec = before->token_expires_at_usec;
                 a->renew_at_usec = before->renew_at_usec;
@@ -131,7 +132,7 @@ void announcement_done(Announcement *a) {
         *a = (Announcement){ 0 };
 }
 
-/* What is to be told of it. Where something waits to be told already, both are told as one. */
+/* Notes what to announce. If an announcement is waiting already, both are made as one. */
 static void note_news(Announcement *n, const Assignment *before, const Assignment *a) {
         bool moved = before && assignment_has_moved(a, before);
 
@@ -159,7 +160,8 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         identity_advance(i);
 }
 
-/* Once programs have it, or cannot, it is told, and the jobs that waited for it end. True: so it was. */
+/* Once programs have the assignment, or cannot have it, logs it and ends the jobs that waited for it. Returns
+ * true if it did so. */
 bool identity_announce(Identity *i) {
         Announcement n = i->announcement;
         const Assignment *a = identity_assignment(i);
@@ -199,15 +201,15 @@ static void on_disk(int r, bool is_news, void *userdata) {
 
         if (r >= 0) {
                 if (is_news)
-                        identity_log(i, LOG_NOTICE, "the disk takes its state again");
+                        identity_log(i, LOG_NOTICE, "its record can be written to disk again");
                 identity_clear_disk_error(i);
                 return;
         }
-        identity_set_disk_error(i, "its state", r);
+        identity_set_disk_error(i, "its record", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
-                                   "%s; serving from memory, and trying again. A reboot before that goes "
-                                   "back to what the disk has",
+                                   "%s; serving from memory, and trying again. A reboot before that falls "
+                                   "back to the record on disk",
                                    i->keeper.record->error.message);
 }
 

@@ -11,13 +11,14 @@
 #include "dpsd/identity-request.h"
 
 /*
- * The properties are listed in basic/contract.h; sd-bus reads them in place, as members of an IdentityView. Listeners
- * are told only of those that have changed: for each identity we keep the digests of what was told last.
- * Methods that need a right all begin in method_guarded(), which looks the right up by the method's name.
+ * The properties are listed in basic/contract.h; sd-bus reads them directly from the members of an
+ * IdentityView. Listeners are told only about properties that changed: for each identity we keep digests of
+ * the values told last. Every method that needs a right is handled by method_guarded(), which finds the right
+ * by the method's name.
  */
 
 #define REPORT_DETAIL_MAX 256
-/* A time reckoned from two clocks trembles, and that is no change. */
+/* A time that is computed from two clocks varies slightly. A smaller difference than this is not a change. */
 #define TREMOR_USEC (100 * USEC_PER_MSEC)
 
 int identity_bus_path(const char *name, char **ret) {
@@ -39,7 +40,7 @@ int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *er
         return 0;
 }
 
-/* Of the object that a request is for. */
+/* The identity whose object the request is sent to. */
 static int find_addressed(Bus *b, sd_bus_message *request, Identity **ret, sd_bus_error *error) {
         _cleanup_(freep) char *name = NULL;
         int r;
@@ -62,13 +63,14 @@ static int refuse_clock(const Identity *i, sd_bus_error *error) {
         char behind[DURATION_TEXT_MAX];
 
         format_duration(clock_behind_usec(i->core->clock), behind);
-        return sd_bus_error_setf(error, DPS_BUS_ERROR_CLOCK_NOT_TRUSTED,
-                                 "%s: no hub would take a token of now: the clock is %s behind; waiting for "
-                                 "time synchronisation",
-                                 i->name, behind);
+        return sd_bus_error_setf(
+                error, DPS_BUS_ERROR_CLOCK_NOT_TRUSTED,
+                "%s: no hub would accept a token made now: the clock is %s behind; waiting for "
+                "time synchronisation",
+                i->name, behind);
 }
 
-/* What a function of identity.c could not do, in the words of the contract. `why` may be empty. */
+/* Turns an errno of identity.c into the D-Bus error of the contract. `why` may be empty. */
 static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error) {
         switch (-r) {
         case ENODATA:
@@ -77,8 +79,7 @@ static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error
                 return refuse_clock(i, error);
         case ENOTSUP:
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_NOT_SUPPORTED,
-                                         "%s proves itself by a certificate, there are no tokens for it",
-                                         i->name);
+                                         "%s uses a certificate, so it has no tokens", i->name);
         case ENOKEY:
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_KEY_UNAVAILABLE, "%s: %s", i->name,
                                          isempty(why) ? "the key cannot be used" : why);
@@ -92,10 +93,10 @@ static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error
 
 static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error);
 
-/* An answer that is given later. */
+/* A D-Bus reply that is sent later. */
 typedef struct LateReply {
         sd_bus_message *request;
-        Identity *identity; /* there as long as its handlers are called */
+        Identity *identity; /* exists as long as its handlers are called */
         bool is_token;
 } LateReply;
 
@@ -118,7 +119,7 @@ static LateReply *late_reply_free(LateReply *l) {
 }
 DEFINE_FREEP(LateReply, late_reply_free)
 
-/* As sd-bus does with what a handler returns. */
+/* Replies the way sd-bus does with the result of a handler. */
 static void end_late(LateReply *l, int r, const sd_bus_error *error) {
         if (r < 0)
                 (void) sd_bus_reply_method_errno(l->request, r, error);
@@ -223,7 +224,7 @@ static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_er
         r = identity_connection(i, on_text, l);
         if (r < 0)
                 return refuse(i, r, NULL, error);
-        l = NULL; /* the answer owns it now */
+        l = NULL; /* its handler owns it now */
         return 1;
 }
 
@@ -245,7 +246,7 @@ static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *
         r = identity_token(i, lifetime_sec, on_text, l);
         if (r < 0)
                 return refuse(i, r, NULL, error);
-        l = NULL; /* the answer owns it now */
+        l = NULL; /* its handler owns it now */
         return 1;
 }
 
@@ -258,7 +259,7 @@ static int refuse_kind(const char *word, sd_bus_error *error) {
                 n += (size_t) snprintf(kinds + n, sizeof(kinds) - n, "%s%s", n > 0 ? ", " : "",
                                        dps_hub_failure_to_string(k));
         return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                 "'%s' is no kind of hub failure; there are: %s", shown ?: "?", kinds);
+                                 "'%s' is not a kind of hub failure; the kinds are: %s", shown ?: "?", kinds);
 }
 
 static int act_report_hub_failure(sd_bus_message *request, void *userdata, sd_bus_error *error) {
@@ -284,7 +285,7 @@ static int act_report_hub_failure(sd_bus_message *request, void *userdata, sd_bu
                 return -ENOMEM;
 
         r = identity_report_hub_failure(i, generation, kind, code, detail, &registering, &next_attempt_at);
-        /* Already moved: nothing is to be done but to read the connection again. */
+        /* -ESTALE means "already moved": the program only has to read the connection again. */
         if (r < 0 && r != -ESTALE)
                 return refuse(i, r, NULL, error);
         return sd_bus_reply_method_return(request, "bt", registering, next_attempt_at);
@@ -388,7 +389,7 @@ static const sd_bus_vtable identity_vtable[] = {
         IDENTITY_PROPERTIES(PROPERTY) SD_BUS_VTABLE_END
 };
 
-/* 1: found, 0: no such object. */
+/* 1: found; 0: there is no such object. */
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret_found,
                 sd_bus_error *error) {
         Bus *b = userdata;
@@ -446,7 +447,8 @@ static uint32_t digest(const void *data, size_t size) {
         return hash;
 }
 
-static_assert(offsetof(BusIdentity, view) == 0, "the offsets of the vtable are those of an IdentityView too");
+static_assert(offsetof(BusIdentity, view) == 0,
+              "the offsets of the vtable are valid for an IdentityView too");
 
 static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
         const uint8_t *value = (const uint8_t *) v + property->x.property.offset;
@@ -536,7 +538,8 @@ void bus_identity_removed(Bus *b, Identity *i) {
         forget_told(i);
         if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
                 return;
-        /* By their names: sd_bus_emit_object_removed() would look for an object that may be gone by now. */
+        /* The interfaces are named here, because sd-bus would otherwise look up an object that may be
+         * gone. */
         (void) sd_bus_emit_interfaces_removed(
                 b->connection, path, DPS_BUS_IDENTITY, "org.freedesktop.DBus.Peer",
                 "org.freedesktop.DBus.Introspectable", "org.freedesktop.DBus.Properties", NULL);

@@ -8,7 +8,7 @@
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
 
-/* The credentials: looked at, loaded, wiped, and given to those who wait for one. */
+/* The credentials: looks at their files, loads them, wipes them, and gives them to those who wait for one. */
 
 void care_forget(CredentialCare *c) {
         c->query = credential_query_free(c->query);
@@ -64,7 +64,8 @@ void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential,
         retry_failed(&c->retry, identity_now_usec(i));
 }
 
-/* The record of an older version does not say which credential DPS took: the one that is there now. */
+/* A record of an older version does not name the credential that DPS accepted. We assume it is the current
+ * one. */
 static void complete_record(Identity *i) {
         Assignment *a = i->keeper.record->assignment;
 
@@ -76,7 +77,7 @@ static void complete_record(Identity *i) {
 
 static void take_method(Identity *i, Method method) {
         if (i->method != _METHOD_MAX && i->method != method)
-                identity_log(i, LOG_NOTICE, "attestation is by %s now, and was by %s",
+                identity_log(i, LOG_NOTICE, "the attestation is %s now; before, it was %s",
                              method_to_string(method), method_to_string(i->method));
         i->method = method;
 }
@@ -136,7 +137,7 @@ void identity_load_for_dps(Identity *i) {
         identity_fail_at_home(i, &i->for_dps.error);
 }
 
-/* With a file that cannot be used, its lines about keys are still the best that is known. */
+/* If a configuration file has faults, its lines about keys are still the best we know. */
 void identity_load_for_hub(Identity *i) {
         Settings *settings = configuration_key_settings(&i->configuration);
         const Assignment *a = identity_assignment(i);
@@ -229,6 +230,6 @@ void identity_watch_files(Identity *i) {
                 i->files = o->unwatch_files(i->files);
         if (credential_paths(i->configuration.settings, &paths) < 0 || !paths)
                 return;
-        /* Without a watch, what failed is still looked at again now and then. */
+        /* If files cannot be watched, a credential that failed is still looked at again at intervals. */
         (void) o->watch_files(paths, on_files_changed, i, i->core->operations_userdata, &i->files);
 }

@@ -93,7 +93,8 @@ static void gather_assignment(const Identity *i, Facts *f) {
                 f->standing = publication_standing(i->core->outputs, i->name, a, f->realtime_usec);
 }
 
-/* On the clock of today. A wait that cannot be was written down when the clock was another one. */
+/* When the remembered wait ends, computed with the present clock. A wait that is longer than possible was
+ * recorded under another clock, and is ignored. */
 static uint64_t bound_until(const Identity *i, uint64_t now_usec) {
         const Record *m = i->keeper.record;
         uint64_t until = world_boottime_of(i->core->world, MAX(m->next_attempt_at_usec, m->not_before_usec));

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* From the identity to the facts that its plan is made of. */
+/* Gathers, from an identity, the facts that its plan is made of. */
 
 #include "dpsd/identity.h"
 
 void identity_gather(const Identity *i, Facts *ret);
-/* The credential that the assignment needs: that for DPS, but where that is of another method, or there are no settings by
- * which DPS can be asked. */
+/* The credential for the hub. It is the one for DPS, unless the assignment was made with another method, or
+ * no settings are in force by which DPS could be asked. */
 CredentialCare *identity_care_for_hub(Identity *i);
 uint64_t identity_renew_before_usec(const Settings *s);

@@ -2,15 +2,14 @@
 #pragma once
 
 /*
- * What the files of an identity share; everybody else includes identity.h. They are one module.
- *
- * May call each other:
+ * Shared by the files that implement an identity; all others include identity.h. The files form one module
+ * and may call each other:
  *
  *      identity.c                its configuration, its plan, its beginning and end
  *      identity-credential.c     credentials: looked at, loaded, wiped
  *      identity-registration.c   how DPS is asked
- *      identity-assignment.c     what DPS gave: the record, and what follows when it counts
- *      identity-publish.c        what programs get of it
+ *      identity-assignment.c     what DPS assigned: the record, and the steps when it counts
+ *      identity-publish.c        the files for programs
  */
 
 #include "dpsd/identity.h"
@@ -20,12 +19,12 @@ uint64_t identity_now_usec(const Identity *i);      /* CLOCK_BOOTTIME */
 uint64_t identity_realtime_usec(const Identity *i); /* CLOCK_REALTIME */
 /* Takes the jobs. `error` may be NULL. */
 void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error);
-/* Something on this machine is wrong, and DPS cannot be asked before it is mended. */
+/* Records an error on this machine that must be mended before DPS can be asked. */
 void identity_fail_at_home(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 
 /* identity-credential.c */
-/* It is to be looked at anew; what was found the last time is kept until then. */
+/* The credential must be looked at again. The results of the last look are kept until then. */
 void care_forget(CredentialCare *c);
 void care_done(CredentialCare *c);
 /* Takes the reference. */
@@ -43,26 +42,27 @@ void identity_wipe_credentials(Identity *i);
 extern const ClientHandlers identity_client_handlers;
 void identity_begin(Identity *i, IdentityReason reason);
 void identity_give_up(Identity *i);
-/* Something that happens on this machine is acted on: not too often. */
+/* Counts an event on this machine that is acted on. Only a few an hour are. */
 void identity_take_event(Identity *i);
-/* What binds us is written into the record, as it is now. */
+/* Writes the waits that bind the client into the record, as they are now. */
 void identity_remember_wait(Identity *i);
 
 /* identity-assignment.c */
 extern const KeeperHandlers identity_keeper_handlers;
-/* DPS has assigned. Takes the jobs. */
+/* DPS has given an assignment. Takes the jobs. */
 void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, Jobs jobs);
 void identity_mint(Identity *i);
-/* Once programs have it, or cannot, it is told, and the jobs that waited for it end. True: so it was. */
+/* Once programs have the assignment, or cannot have it, logs it and ends the jobs that waited for it. Returns
+ * true if it did so. */
 bool identity_announce(Identity *i);
 void announcement_done(Announcement *a);
 
 /* identity-publish.c */
 void identity_prepare_folder(Identity *i);
-/* What stands there is not what should; a token that is being signed for it comes too late. */
+/* The published files are out of date. A token that is being signed for them will be discarded. */
 void identity_outputs_are_stale(Identity *i);
 void identity_publish(Identity *i, const Facts *f);
 void identity_warn_of_expiry(Identity *i);
 void identity_set_disk_error(Identity *i, const char *what, int r);
-/* What was wrong with disks is over when all of it is. */
+/* Clears a disk error once the record and the files are both written. */
 void identity_clear_disk_error(Identity *i);

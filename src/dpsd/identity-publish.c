@@ -9,14 +9,15 @@
 #include "dpsd/log.h"
 #include "dpsd/publication.h"
 
-/* What programs get: the directory with its group, and the files in it. */
+/* The directory for programs with its group, and the files in it. */
 
 static void tell_of_group(Identity *i, const char *group, const char *error) {
         if (i->core->observer->group_failed(group, error, i->core->observer_userdata))
-                identity_log(i, LOG_WARNING,
-                             "its files, as all with Group=%s, are for the daemon's own group only, since "
-                             "%s, or change Group=",
-                             group, error);
+                identity_log(
+                        i, LOG_WARNING,
+                        "its files, like all with Group=%s, are for the daemon's own group only, because "
+                        "%s, or change Group=",
+                        group, error);
 }
 
 void identity_set_disk_error(Identity *i, const char *what, int r) {
@@ -31,7 +32,7 @@ static void outputs_failed(Identity *i, int r) {
 
         i->outputs = OUTPUTS_REFUSED;
         retry_failed(&i->publishing, identity_now_usec(i));
-        identity_set_disk_error(i, "what programs get of it", r);
+        identity_set_disk_error(i, "the files for programs", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
                                    i->keeper.record->error.message);
@@ -47,14 +48,14 @@ void identity_prepare_folder(Identity *i) {
                 i->folder = FOLDER_ASKS_GROUP;
                 return;
         }
-        /* The default group may be missing: not every machine has programs of other users. */
+        /* The default group may be missing, since not every machine has programs that run as other users. */
         if (r < 0 && !streq(group, GROUP_DEFAULT))
                 error = r == -ENOENT ? "there is no such group: make it and reload"
-                                     : "the system cannot tell whose it is";
+                                     : "the system cannot look it up";
 
         r = outputs_prepare(i->core->outputs, i->name, gid);
         if (r > 0)
-                error = "dpsd is no member of it: make it one and restart it";
+                error = "dpsd is not a member of it: make it one and restart dpsd";
         tell_of_group(i, group, error);
         i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
         if (r >= 0)
@@ -68,7 +69,7 @@ void identity_prepare_folder(Identity *i) {
         retry_failed(&i->publishing, identity_now_usec(i));
 }
 
-/* What is wrong with disks is over when all of it is. */
+/* Clears a disk error once the record and the files are both written. */
 void identity_clear_disk_error(Identity *i) {
         if (i->keeper.record->error.id == DPS_ERROR_DISK && i->keeper.disk == DISK_TAKES &&
             i->outputs != OUTPUTS_REFUSED)
@@ -141,7 +142,8 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
                 identity_care_ended(i, c, NULL, &error);
 }
 
-/* What is there already is not made worse: the files of an earlier run may hold a credential that is still good. */
+/* If there is no new credential to publish, the files of an earlier run stay, since they may hold a
+ * credential that is still valid. */
 void identity_publish(Identity *i, const Facts *f) {
         CredentialCare *c = identity_care_for_hub(i);
         bool is_bare = (f->has_token && f->clock == CLOCK_WAITED_FOR) || c->state != CREDENTIAL_LOADED;
@@ -168,9 +170,9 @@ void identity_warn_of_expiry(Identity *i) {
         i->certificate_was_warned_of = true;
         if (realtime >= expires_at)
                 identity_log(i, LOG_ERR,
-                             "its certificate has expired: replace it, the change is noticed by itself");
+                             "its certificate has expired: replace it, dpsd notices the new one by itself");
         else
                 identity_log(i, LOG_WARNING,
-                             "its certificate expires in %s: replace it, the change is noticed by itself",
+                             "its certificate expires in %s: replace it, dpsd notices the new one by itself",
                              format_duration(expires_at - realtime, left));
 }

@@ -9,7 +9,8 @@
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
-/* How DPS is asked: what an earlier run left binds the client, and what the client does is remembered for the next run. */
+/* How DPS is asked. The waits of an earlier run bind the client, and the waits of this client are recorded
+ * for the next run. */
 
 #define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
 
@@ -27,7 +28,7 @@ static void remember_polls(Identity *i, const DpsRegistrationHistory *h) {
                 m->polls += usec_add(h->polls_usec[k], POLLS_WINDOW_USEC) > last;
 }
 
-/* What binds us, as it is now. */
+/* Writes the waits that bind the client into the record, as they are now. */
 void identity_remember_wait(Identity *i) {
         const DpsRegistrationHistory *h = client_history(i->client);
         Record *m = i->keeper.record;
@@ -41,7 +42,8 @@ void identity_remember_wait(Identity *i) {
         remember_polls(i, h);
 }
 
-/* What was remembered of a wait, on the clock of today; one that cannot be is the usual one after so many failures. */
+/* The end of a remembered wait, computed with the present clock. If the result is impossible, the backoff
+ * after that number of failures takes its place. */
 static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
         uint64_t until;
 
@@ -67,7 +69,8 @@ static DpsRegistrationHistory make_history(Identity *i) {
         };
         uint64_t last = MIN(world_boottime_of(i->core->world, m->last_poll_at_usec), identity_now_usec(i));
 
-        /* As if all had been with the last: no sooner than the service may count them. */
+        /* The record holds only the time of the last poll. All polls are assumed at that time, so we never
+         * poll sooner than the service allows. */
         for (unsigned k = 0; k < history.n_polls; k++)
                 history.polls_usec[k] = last;
         return history;
@@ -87,11 +90,12 @@ void identity_begin(Identity *i, IdentityReason reason) {
                 i->asked = reason;
         if (client_begin(i->client, i->configuration.settings, i->method, &history) >= 0)
                 return;
-        identity_log(i, LOG_ERR, "there is no memory to ask DPS; trying again in a minute");
+        identity_log(i, LOG_ERR, "out of memory to ask DPS; trying again in a minute");
         i->begin_not_before_usec = identity_now_usec(i) + USEC_PER_MINUTE;
 }
 
-/* What is under way fails, so that a key that comes and goes is no flood. */
+/* The registration under way counts as failed, so that a key that comes and goes does not cause a flood of
+ * requests. */
 void identity_give_up(Identity *i) {
         DpsError error = i->keeper.record->error;
 
@@ -99,7 +103,7 @@ void identity_give_up(Identity *i) {
         client_cancel(i->client);
 }
 
-/* The same error is told once, and again only to those who look closely. */
+/* An error is logged at its level only the first time; repetitions are debug messages. */
 static void log_failure(Identity *i, const DpsError *error) {
         char next[128];
 
@@ -114,7 +118,7 @@ static void log_failure(Identity *i, const DpsError *error) {
         identity_log_error(i, error->final ? LOG_ERR : LOG_WARNING, MESSAGE_ID_FAILED, error,
                            "%s (%s, %s); %s; %s", error->message, dps_step_to_string(error->step),
                            dps_error_id_to_string(error->id), dps_error_advice(error),
-                           identity_assignment(i) ? "the assignment that is there is served on" : next);
+                           identity_assignment(i) ? "the present assignment stays in use" : next);
 }
 
 static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
@@ -125,7 +129,7 @@ static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         keeper_set_error(&i->keeper, error);
         identity_advance(i);
         log_failure(i, error);
-        /* Flash wears: failures 1, 2, 4, 8 … are written at once. */
+        /* Flash wears, so only failures 1, 2, 4, 8 … are written at once. */
         attempts = i->keeper.record->attempts;
         if ((attempts & (attempts - 1)) == 0)
                 keeper_save(&i->keeper);
@@ -145,7 +149,8 @@ static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs
         identity_advance(i);
 }
 
-/* DPS told us to wait, though nothing is wrong: the next run is bound by it too. A long wait is worth a write of the disk. */
+/* DPS told us to wait, although nothing failed. The next run must wait too, and a long wait is worth a write
+ * to disk. */
 static void on_client_changed(void *userdata) {
         Identity *i = userdata;
         const Record *m = i->keeper.record;
@@ -158,7 +163,7 @@ static void on_client_changed(void *userdata) {
         identity_advance(i);
 }
 
-/* It came over verified TLS, from a server whose certificate is valid now. */
+/* The answer came over verified TLS, from a server whose certificate is valid at the present time. */
 static void on_answer(void *userdata) {
         Identity *i = userdata;
 

@@ -15,7 +15,7 @@
 
 /* ---- reprovisioning ---- */
 
-/* Something on this machine is in the way: 0, or the errno for it. */
+/* Something on this machine prevents asking DPS: returns the errno for it, or 0 if nothing does. */
 static int find_obstacle(const Identity *i) {
         ConfigurationState c = configuration_state(&i->configuration);
 
@@ -78,7 +78,7 @@ static void fail_by_memory(TextRequest *q) {
         answer(q, -ENOKEY, NULL, &error);
 }
 
-/* `token` NULL: X.509. */
+/* `token` is NULL for X.509. */
 static void answer_with_connection(TextRequest *q, const Credential *credential, const char *token) {
         Identity *i = q->identity;
         Connection connection;
@@ -176,7 +176,8 @@ int identity_connection(Identity *i, identity_text_handler_t handler, void *user
                 return -ENODATA;
         if (a->hub_auth == HUB_AUTH_SAS && waits_for_clock(i))
                 return -ETIME;
-        /* What is published is of this generation, and holds all: no key is needed. So it is while a new one is not proven. */
+        /* The published files are of this generation and hold everything, so no key is needed. This is also
+         * so while a new credential is not proven yet. */
         if (i->outputs == OUTPUTS_COMPLETE) {
                 r = outputs_read_connection(i->core->outputs, i->name, &text, &size);
                 if (r >= 0) {
@@ -230,7 +231,7 @@ int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure 
         identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG,
                      "%s: a program was refused there (%s, %" PRIu32 "%s%s)%s", a->hub,
                      dps_hub_failure_to_string(kind), code, isempty(detail) ? "" : ": ", detail ?: "",
-                     is_time ? "; DPS is to be asked" : "");
+                     is_time ? "; asking DPS" : "");
         if (is_time && client_state(i->client) == CLIENT_IDLE)
                 i->asked = REASON_HUB;
         identity_advance(i);

@@ -6,14 +6,14 @@
 #include "basic/text.h"
 #include "basic/times.h"
 
-/* Text that sd-bus would not take would fail the whole object. */
+/* One text that sd-bus refuses would make the read of the whole object fail. */
 const char *text_or_nothing(const char *s) {
         if (!s)
                 return "";
         return utf8_is_valid(s, strlen(s)) ? s : "?";
 }
 
-/* Which device it is to be if that is known; otherwise which one it was. */
+/* The device that the identity is meant to be, if that is known; otherwise the device it was. */
 static void view_who(const Identity *i, IdentityView *ret) {
         const Settings *s = i->configuration.settings;
         const Assignment *a = identity_assignment(i);
@@ -51,7 +51,7 @@ static void view_error(const Identity *i, IdentityView *ret) {
 }
 
 void identity_view(const Identity *i, IdentityView *ret) {
-        /* An assignment shows when programs can have it. */
+        /* An assignment is shown only when programs can have it. */
         const Assignment *a = i->state == IDENTITY_ASSIGNED ? identity_assignment(i) : NULL;
         const Settings *s = configuration_settings(&i->configuration);
 
@@ -114,7 +114,7 @@ void identity_describe_next(const Identity *i, bool lasting, char *buffer, size_
         else if (client == CLIENT_QUEUED)
                 snprintf(buffer, size, "waiting for its turn");
         else if (keeper_saving(&i->keeper) != SAVING_NOTHING)
-                snprintf(buffer, size, "saving what DPS has assigned");
+                snprintf(buffer, size, "saving the assignment");
         else if (next == 0)
                 snprintf(buffer, size, "nothing is planned");
         else if (next <= now + USEC_PER_SEC)

@@ -10,12 +10,12 @@
 #include "dpsd/log.h"
 
 /*
- *      something happens ──> identity_advance(): facts ──> plan ──> action ──┐
- *                                                  ^───────────────────────┘   until the plan says to wait
+ *      an event ──> identity_advance(): facts ──> plan ──> action ──┐
+ *                                         ^─────────────────────────┘   until the plan says to wait
  *
- * What happens is noted where it belongs (a file changed: its credential is not known any more) and then identity_advance()
- * is called. It comes to an end, since each action changes the facts that it was chosen by; a limit guards against our
- * mistakes.
+ * An event is first recorded where it belongs (if a file changed, its credential becomes unknown), and then
+ * identity_advance() is called. Its loop ends, because each action changes the facts that led to it; a limit
+ * protects against our own mistakes.
  */
 
 #define ACTIONS_MAX 100
@@ -37,7 +37,7 @@ void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error) {
         jobs_done(&jobs);
 }
 
-/* Something on this machine is wrong, and DPS cannot be asked before it is mended. */
+/* Records an error on this machine that must be mended before DPS can be asked. */
 void identity_fail_at_home(Identity *i, const DpsError *error) {
         bool is_news =
                 error->id != i->logged_error || !streq(error->message, i->keeper.record->error.message);
@@ -57,7 +57,8 @@ void identity_clear_error(Identity *i) {
 
 /* ---- the configuration ---- */
 
-/* An operator has mended something: what was counted against the old configuration does not delay the new one. */
+/* An operator has changed the configuration: failures that were counted against the old one do not delay the
+ * new one. */
 static void forget_failures(Identity *i, bool is_other_peer) {
         Record *m = i->keeper.record;
 
@@ -81,7 +82,7 @@ static void take_settings(Identity *i, Resolution resolution) {
         care_done(&i->for_hub);
         identity_watch_files(i);
         i->folder = FOLDER_UNPREPARED;
-        identity_outputs_are_stale(i); /* group, key sharing … may be others */
+        identity_outputs_are_stale(i); /* group, key sharing and so on may have changed */
         i->core->observer->device_changed(i, i->core->observer_userdata);
 }
 
@@ -97,19 +98,19 @@ static void resolve(Identity *i) {
         } else if (!i->configuration.settings)
                 identity_fail_at_home(i, &error);
         else if (is_news)
-                identity_log(i, LOG_ERR, "%s; going on with what was good before", error.message);
+                identity_log(i, LOG_ERR, "%s; the last good configuration stays in force", error.message);
 }
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
         bool is_news = configuration_take(&i->configuration, settings, fault, identity_realtime_usec(i));
 
         if (fault)
-                care_forget(&i->for_hub); /* perhaps its keys are found now */
+                care_forget(&i->for_hub); /* its keys may be found now */
         if (is_news)
                 identity_log(i, LOG_ERR, "its configuration cannot be used; %s",
                              i->configuration.settings || identity_assignment(i)
-                                     ? "going on with what was good before"
-                                     : "not provisioned until that is mended");
+                                     ? "the last good one stays in force"
+                                     : "not provisioned until it is corrected");
 }
 
 void identity_set_twin(Identity *i, const char *twin) {
@@ -131,7 +132,8 @@ void identity_look_again(Identity *i) {
         identity_advance(i);
 }
 
-/* Jobs whose registration was answered, and that wait for the assignment to count and to be published. */
+/* Ends the jobs whose registration was answered, and that wait for the assignment to be saved and
+ * published. */
 static void end_saved_jobs(Identity *i, const char *why) {
         identity_end_jobs(i, i->keeper.jobs, false, why);
         i->keeper.jobs = (Jobs){ 0 };
@@ -142,10 +144,11 @@ static void end_saved_jobs(Identity *i, const char *why) {
 static void drop_assignment(Identity *i) {
         const Assignment *a = keeper_newest(&i->keeper);
 
-        identity_log(i, LOG_NOTICE,
-                     "the registration id is %s now, and was %s: the assignment to %s was another device's "
-                     "and is dropped",
-                     i->configuration.settings->registration_id, a->registration_id, a->hub);
+        identity_log(
+                i, LOG_NOTICE,
+                "the registration id is %s now, and was %s: the assignment to %s belongs to another device "
+                "and is dropped",
+                i->configuration.settings->registration_id, a->registration_id, a->hub);
         end_saved_jobs(i, "the registration id has changed");
         announcement_done(&i->announcement);
         keeper_drop(&i->keeper);
@@ -188,7 +191,8 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         case ACTION_BEGIN:
                 return identity_begin(i, p->reason);
         case ACTION_ATTEMPT:
-                i->news = 0; /* it is what they may help; one that fails at once is not hastened */
+                i->news =
+                        0; /* The attempt takes them into account. If it fails at once, they do not hasten the next one. */
                 return client_attempt(i->client, i->for_dps.credential);
         case ACTION_HASTEN:
                 identity_take_event(i);
@@ -202,7 +206,7 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         }
 }
 
-/* Since when DPS is to be asked: each machine has its own time after that. */
+/* Notes since when there is a reason to ask DPS. Each machine then adds its own random delay. */
 static bool note_reason(Identity *i, const Facts *f, const Plan *p) {
         if (p->reason == i->wanted)
                 return false;
@@ -215,8 +219,8 @@ static bool last_transition_is(const Record *m, const char *state) {
         return m->n_transitions > 0 && streq(m->transitions[m->n_transitions - 1].state, state);
 }
 
-/* An assignment writes its own line of the history, before it is saved; a restart is no news, and nor is that the credential
- * is being looked at for the first time. */
+/* A new assignment adds its own line to the history before it is saved. A restart is not worth a line, and
+ * neither is the first look at the credential. */
 static void show_state(Identity *i) {
         IdentityState state = i->plan.state;
         Record *m = i->keeper.record;
@@ -241,7 +245,7 @@ static void show_state(Identity *i) {
         identity_log(i, LOG_DEBUG, "is %s", identity_state_to_string(state));
 }
 
-/* Slack saves wake-ups, and only ever delays. */
+/* Timer slack saves wake-ups. It only ever delays. */
 static void arm(Identity *i) {
         uint64_t due = i->plan.wake_usec;
 
@@ -249,7 +253,7 @@ static void arm(Identity *i) {
                   MIN(MAX(usec_sub(due, identity_now_usec(i)) / 20, USEC_PER_MSEC), USEC_PER_MINUTE));
 }
 
-/* True: an action was carried out, and there may be another one. */
+/* Returns true if an action was carried out; another one may follow. */
 static bool advance_once(Identity *i) {
         Facts f;
         Plan p;
@@ -282,7 +286,8 @@ void identity_advance(Identity *i) {
         } while (i->advance == ADVANCE_AGAIN && n++ < ACTIONS_MAX);
         i->advance = ADVANCE_NOT;
         if (n > ACTIONS_MAX) {
-                identity_log(i, LOG_CRIT, "plans %s without end: this is a bug of dpsd; going on in a minute",
+                identity_log(i, LOG_CRIT,
+                             "plans %s again and again: this is a bug in dpsd; continuing in a minute",
                              action_to_string(i->plan.action));
                 i->plan.wake_usec = identity_now_usec(i) + USEC_PER_MINUTE;
         }
@@ -353,7 +358,7 @@ Identity *identity_free(Identity *i) {
                 return NULL;
 
         dps_error_set(&gone, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "the identity is gone");
-        i->advance = ADVANCE_NOW; /* nothing is planned any more */
+        i->advance = ADVANCE_NOW; /* no plan is made from here on */
         identity_tell_waiters(i, &i->waiters, NULL, &gone);
         identity_tell_waiters(i, &i->end_waiters, NULL, &gone);
         client_free(i->client);
@@ -381,7 +386,7 @@ int identity_load(Identity *i) {
                 return r;
         if (r < 0)
                 identity_log(i, LOG_ERR,
-                             "what was remembered cannot be used (%s): it is kept as %s.json.corrupt, and "
+                             "its record cannot be used (%s): it is kept as %s.json.corrupt, and "
                              "DPS is asked anew",
                              why ?: strerror(-r), i->name);
         if (identity_assignment(i)) {
@@ -401,7 +406,7 @@ void identity_retire(Identity *i) {
         keeper_save(&i->keeper);
         (void) outputs_remove(i->core->outputs, i->name);
         identity_log(i, LOG_NOTICE,
-                     "its configuration is gone: not served any more, what is remembered is kept");
+                     "its configuration was removed: its files are removed too, its record is kept");
 }
 
 void identity_stop(Identity *i) {
@@ -410,7 +415,7 @@ void identity_stop(Identity *i) {
 
         i->advance = ADVANCE_NOW;
         identity_remember_wait(i);
-        /* The polls of a success are saved with it. */
+        /* The polls of a success are saved together with it. */
         is_bound = m->attempts > 0 || m->not_before_usec > identity_realtime_usec(i) ||
                    (client_state(i->client) != CLIENT_IDLE && m->polls > 0);
         client_cancel(i->client);

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The life of one identity: what it is to be (Configuration), what it has (Keeper), how it asks DPS (Client), and what
- * programs on the machine get. It decides nothing: it gathers the facts, has the plan made, and carries it out.
+ * The life of one identity: what it is meant to be (Configuration), what it has (Keeper), how it asks DPS
+ * (Client), and the files that programs get. It decides nothing: it gathers the facts, has the plan made, and
+ * carries out the action.
  */
 
 #include <stdbool.h>
@@ -19,35 +20,35 @@
 #include "dpsd/plan.h"
 #include "dpsd/ratelimit.h"
 
-/* The longest wait that is believed when it was remembered: a day, and a quarter for the spread. */
+/* A longer remembered wait is not believed: a day, and a quarter of it for the random spread. */
 #define IDENTITY_WAIT_MAX_USEC (USEC_PER_DAY + USEC_PER_DAY / 4)
 
-/* Of what happens on the machine, and ends a wait or is a reason to ask DPS. */
+/* So many events on this machine may end a wait, or be a reason to ask DPS, in one hour. */
 #define EVENTS_PER_HOUR_MAX 3
 
-/* A credential, and what is known of it. */
+/* A credential, and what we know about it. */
 typedef struct CredentialCare {
         CredentialState state;
         Credential *credential; /* only while LOADED */
         CredentialQuery *query; /* only while LOADING */
-        Method method;          /* as found by the last look; _METHOD_MAX: not yet */
+        Method method;          /* found by the last look; _METHOD_MAX: not known yet */
         char fingerprint[65];
-        DpsError error; /* of the last look; id NONE: there was no failure */
+        DpsError error; /* of the last look; id NONE: it succeeded */
         Retry retry;
 } CredentialCare;
 
-/* Calls the handler with the credential for the hub, or with NULL and why there is none. */
+/* Calls the handler with the credential for the hub, or with NULL and the error. */
 typedef void (*identity_credential_handler_t)(Identity *i, Credential *credential, const DpsError *error,
                                               void *userdata);
 
-/* Who waits for a look at the credential. */
+/* Somebody who waits for the credential to be looked at. */
 typedef struct Waiter {
         struct Waiter *next;
         identity_credential_handler_t handler;
         void *userdata;
 } Waiter;
 
-/* A new assignment is told of, and its jobs end, when programs have got it, or cannot. */
+/* A new assignment is announced, and its jobs end, once programs have it, or cannot have it. */
 typedef enum AnnouncementState {
         ANNOUNCEMENT_NONE,
         ANNOUNCEMENT_FIRST, /* there was no assignment before */
@@ -67,13 +68,13 @@ struct Identity {
         char *name;
 
         Configuration configuration;
-        FileWatch *files; /* of keys and certificates */
-        Method method;    /* by which DPS is asked; _METHOD_MAX: not chosen yet */
+        FileWatch *files; /* watches the key and certificate files */
+        Method method;    /* the method by which DPS is asked; _METHOD_MAX: not chosen yet */
 
         Keeper keeper;
-        CredentialCare for_dps, for_hub; /* the latter only where for_dps does not serve both */
-        char proven[65];          /* the fingerprint of the credential that DPS took last; "": not known */
-        CredentialQuery *signing; /* of the token that is to be published, by a slow key */
+        CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
+        char proven[65]; /* the fingerprint of the credential that DPS accepted last; "": not known */
+        CredentialQuery *signing; /* by a slow key, of the token to be published */
         Announcement announcement;
 
         FolderState folder;
@@ -85,7 +86,7 @@ struct Identity {
 
         Client *client;
         IdentityReason asked;       /* see Facts */
-        IdentityReason wanted;      /* why DPS is to be asked, by the last plan … */
+        IdentityReason wanted;      /* why DPS is to be asked, according to the last plan … */
         uint64_t wanted_since_usec; /* … and since when (CLOCK_BOOTTIME) */
         uint64_t begin_not_before_usec;
 
@@ -95,7 +96,7 @@ struct Identity {
         uint64_t events_usec[EVENTS_PER_HOUR_MAX]; /* CLOCK_BOOTTIME: the last ones acted on, in a ring */
         unsigned n_events;
         Waiter *waiters;
-        Waiter *end_waiters; /* are told when the identity goes */
+        Waiter *end_waiters; /* called when the identity is freed */
 
         Plan plan; /* the last one */
         unsigned news;
@@ -109,46 +110,48 @@ struct Identity {
         uint64_t state_since_usec; /* CLOCK_REALTIME */
         DpsErrorId logged_error;   /* the same one is not logged again */
 
-        /* The manager's: */
+        /* Used by the manager: */
         struct Identity *next_changed;
         bool is_changed;
         unsigned bucket;
         bool is_counted_for_network, is_counted_for_clock, is_counted_for_serving;
-        void *bus_slot; /* what listeners on the bus were told */
+        void *bus_slot; /* what listeners on the bus were told last */
 };
 
 int identity_new(Core *core, const char *name, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_FREEP(Identity, identity_free)
 
-/* What is remembered from before. Comes first. Fails only where that cannot be told: it is not to be written over then. */
+/* Loads the record of an earlier run. Call it first. It fails only if the record may exist but cannot be read
+ * now: then it must not be overwritten. */
 int identity_load(Identity *i);
-/* What NAME.conf says now. Takes the settings; if `fault` is set they are not good, and it says why. */
+/* Takes the settings that NAME.conf holds now. If `fault` is set they cannot be used, and it says why. */
 void identity_configure(Identity *i, Settings *settings, const char *fault);
-/* Another identity (its name) is the same device; NULL: none is. */
+/* `twin` is the name of another identity that is the same device; NULL: there is none. */
 void identity_set_twin(Identity *i, const char *twin);
-/* Somebody asked to look again: what failed on this machine is tried at once. */
+/* Somebody asked to look again: everything that failed on this machine is tried again at once. */
 void identity_look_again(Identity *i);
-/* Plans, and does what follows. */
+/* Makes the plan and carries out its actions. */
 void identity_advance(Identity *i);
-/* The file vanished: outputs go, the record stays. */
+/* The configuration file is gone: the outputs are removed, the record stays. */
 void identity_retire(Identity *i);
-/* At exit: what binds us goes to the store, and DPS gets a goodbye. */
+/* At exit: saves the waits that bind us, and disconnects from DPS properly. */
 void identity_stop(Identity *i);
 
-/* The world changed. */
+/* The surroundings changed. */
 void identity_on_network(Identity *i);
 void identity_on_clock(Identity *i);
 void identity_on_group(Identity *i, const char *group);
 
-/* Has the credential for the hub loaded. The handler may be called from within. -ENOMEM. */
+/* Has the credential for the hub loaded. The handler may be called before this returns. -ENOMEM. */
 int identity_with_credential(Identity *i, identity_credential_handler_t handler, void *userdata);
-/* Has the handler called with NULL and an error when the identity goes, unless it is forgotten before. -ENOMEM. */
+/* Calls the handler with NULL and an error when the identity goes, unless identity_forget_waiter() was called
+ * before. -ENOMEM. */
 int identity_wait_for_end(Identity *i, identity_credential_handler_t handler, void *userdata);
-/* No handler with this userdata is called any more. */
+/* After this, no handler with this userdata is called. */
 void identity_forget_waiter(Identity *i, void *userdata);
 
-/* Who may use it. */
+/* The group that may use the identity. */
 static inline const char *identity_group(const Identity *i) {
         const Settings *s = configuration_settings(&i->configuration);
 
@@ -161,6 +164,6 @@ static inline const Assignment *identity_assignment(const Identity *i) {
 
 void identity_log(const Identity *i, int level, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
-/* With the fields of an error, and the id of a catalog entry (may be NULL). */
+/* Logs with the fields of an error, and with the id of a catalog entry (may be NULL). */
 void identity_log_error(const Identity *i, int level, const char *message_id, const DpsError *error,
                         const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -44,7 +44,7 @@ static void take_record(Keeper *k, Record *record) {
         k->record = record;
 }
 
-/* 1: there was one. */
+/* Returns 1 if there was a record. */
 static int load(Keeper *k, char **ret_why) {
         Record *record;
         int r;
@@ -58,8 +58,9 @@ static int load(Keeper *k, char **ret_why) {
         return 1;
 }
 
-/* A run that was killed has not written all that binds us. What DPS has told does so also where the file is gone; whoever
- * removes it has the rest forgotten. */
+/* A run that was killed may not have saved all its waits, but it has noted them. The waits that DPS demanded
+ * bind us even if the record was removed. The rest of the note is forgotten then, because the user who
+ * removed the record wanted that. */
 static int recall(Keeper *k, bool is_known) {
         _cleanup_(record_freep) Record *note = NULL;
         Record *m = k->record;
@@ -68,11 +69,11 @@ static int recall(Keeper *k, bool is_known) {
         r = store_recall(k->store, k->name, &note);
         if (r < 0)
                 return store_could_not_read(r) ? r : 0;
-        if (note->assignment) { /* the disk has refused it */
+        if (note->assignment) { /* the disk refused it in the earlier run */
                 k->disk = DISK_REFUSES;
         } else if (is_known) {
                 note->assignment = TAKE_PTR(m->assignment);
-                if (note->n_transitions == 0) { /* otherwise it is whole, and its history is the newer one */
+                if (note->n_transitions == 0) { /* otherwise the note is complete, and its history is newer */
                         note->transitions = TAKE_PTR(m->transitions);
                         note->n_transitions = m->n_transitions;
                         m->n_transitions = 0;
@@ -99,7 +100,7 @@ int keeper_load(Keeper *k, char **ret_why) {
                 k->record->last_generation =
                         MAX(k->record->last_generation, k->record->assignment->generation);
         if (k->record->attempts == 0)
-                keeper_clear_error(k); /* it was something on this machine, and is looked at anew */
+                keeper_clear_error(k); /* that error concerned this machine, which is looked at again now */
         return loaded < 0 ? loaded : 0;
 }
 
@@ -119,7 +120,7 @@ bool assignment_has_moved(const Assignment *a, const Assignment *before) {
         return !before || !streq(a->hub, before->hub) || !streq(a->device_id, before->device_id);
 }
 
-/* What programs have to take anew. */
+/* Whether programs must read the connection again. */
 static bool is_new_generation(const Assignment *a, const Assignment *before) {
         return assignment_has_moved(a, before) || a->hub_auth != before->hub_auth ||
                a->token_expires_at_usec != before->token_expires_at_usec ||
@@ -147,7 +148,7 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
         save(k, on_assignment_saved);
 }
 
-/* What DPS has said counts, and what went wrong before it did is over. */
+/* DPS gave an assignment, so earlier failures are over. */
 static void take_success(const Keeper *k, Record *record) {
         if (!k->is_answer)
                 return;
@@ -228,7 +229,7 @@ static void save(Keeper *k, store_handler_t handler) {
 
 void keeper_save(Keeper *k) {
         k->counters_saved_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
-        k->saving.at_usec = USEC_INFINITY; /* until it is known what comes of it */
+        k->saving.at_usec = USEC_INFINITY; /* no further save until this one has ended */
         save(k, on_saved);
 }
 
@@ -271,7 +272,7 @@ void keeper_on_clock(Keeper *k) {
         follow_clock(&k->record->next_attempt_at_usec, by);
         follow_clock(&k->record->not_before_usec, by);
         follow_clock(&k->record->last_poll_at_usec, by);
-        /* Whoever asks whether it was since boot reckons with it. */
+        /* The last success is compared with the time of boot, so it must be told by the same clock. */
         if (k->answered_usec > 0 && !k->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
                 *then = now;
 }

@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Keeps the record of an identity, in memory and on disk. A new assignment counts when it is durable, or when the disk has
- * refused it:
+ * Keeps the record of an identity, in memory and on disk. A new assignment counts once it is durable, or once
+ * the disk has refused it:
  *
  *      answer of DPS, or a new token ──> pending ──> durable, or refused ──> it counts
  *
- * Part of an identity.
+ * This is part of an Identity.
  */
 
 #include <stdbool.h>
@@ -21,10 +21,12 @@
 #include "dpsd/store.h"
 
 typedef struct KeeperHandlers {
-        /* The record's assignment is a new one; `before` is the one that it replaces (NULL: there was none), and goes when
-         * the handler returns. `is_answer`: DPS gave it. The jobs belong to the handler. */
+        /* The record has a new assignment. `before` is the assignment that it replaces (NULL: there was
+         * none), and is freed when the handler returns. `is_answer`: DPS gave the new one. The handler owns
+         * the jobs. */
         void (*on_counts)(const Assignment *before, bool is_answer, Jobs jobs, void *userdata);
-        /* The disk has refused the record (r is why), or taken it (0); `is_news`: the last time it was otherwise. */
+        /* The disk has refused the record (r is the errno) or stored it (0). `is_news`: the result differs
+         * from that of the last save. */
         void (*on_disk)(int r, bool is_news, void *userdata);
         /* A save has ended. */
         void (*on_changed)(void *userdata);
@@ -39,15 +41,15 @@ typedef struct Keeper {
 
         Record *record; /* what counts; never NULL */
 
-        Assignment *pending;       /* newer, and not durable yet; NULL: there is none */
-        bool is_answer;            /* DPS gave it; otherwise only its token is new */
-        uint64_t answered_at_usec; /* CLOCK_REALTIME: when DPS did */
-        Jobs jobs;                 /* end when it counts */
-        unsigned n_saving;         /* saves of it that are under way; the last one decides */
+        Assignment *pending;       /* newer, but not durable yet; NULL: there is none */
+        bool is_answer;            /* DPS gave the pending assignment; otherwise only its token is new */
+        uint64_t answered_at_usec; /* CLOCK_REALTIME: when DPS gave it */
+        Jobs jobs;                 /* end when the pending assignment counts */
+        unsigned n_saving; /* saves of the pending assignment under way; the result of the last one decides */
 
-        int64_t clock_usec;     /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, by the clock of today */
+        int64_t clock_usec;     /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, according to the present clock */
         uint64_t answered_usec; /* CLOCK_BOOTTIME: when DPS gave an assignment last; 0: not in this run */
-        bool failed_since;      /* something has; the clock does not tell the order, it may be set */
+        bool failed_since; /* an attempt failed after that; the clock cannot tell, since it may be set in between */
 
         DiskState disk;
         Retry saving;
@@ -58,27 +60,27 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
                 void *userdata);
 void keeper_done(Keeper *k);
 
-/* What is remembered from earlier runs. -EBADMSG: the file was set aside, `ret_why` says why, and the record is an empty
- * one. Other failures: it could not be read, and is not to be written over. */
+/* Loads the record of an earlier run. -EBADMSG: the file was set aside, `ret_why` says why, and the record is
+ * empty. Other failures: the file could not be read, and must not be overwritten. */
 int keeper_load(Keeper *k, char **ret_why);
 
-/* The assignment that counts, or that will when it is durable; NULL: none. */
+/* The assignment that counts, or the pending one if there is one; NULL: none. */
 const Assignment *keeper_newest(const Keeper *k);
 SavingState keeper_saving(const Keeper *k);
 bool assignment_has_moved(const Assignment *a, const Assignment *before);
 
-/* Takes an assignment and the jobs that end with it, gives it its generation, and saves it. */
+/* Takes an assignment and the jobs that end with it, gives the assignment its generation, and saves it. */
 void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs);
-/* The assignment is another device's: it goes, also from disk. */
+/* The assignment belongs to another device: it is removed, also from disk. */
 void keeper_drop(Keeper *k);
 
 /* Writes the record. */
 void keeper_save(Keeper *k);
-/* Notes it for the daemon that comes after us in this boot; `is_due`: or writes it, where the last time was long ago: flash
- * wears. */
+/* Notes the record for a daemon that starts later in this boot. If `is_due`, and the last save was long ago,
+ * saves it instead. It is not saved each time, because flash wears. */
 void keeper_note(Keeper *k, bool is_due);
 
 void keeper_set_error(Keeper *k, const DpsError *error);
 void keeper_clear_error(Keeper *k);
-/* The clock was set: what is remembered of waits, and the time of the last success, are told on the clock of today. */
+/* The clock was set: converts the remembered waits and the time of the last success to the present clock. */
 void keeper_on_clock(Keeper *k);

@@ -12,12 +12,13 @@ static void log_report(const ConfReport *report, const char *identity) {
                             &(LogFields){ .identity = identity }, "%s", report->messages[k].text);
 }
 
-/* Moves the messages of one identity to those of all; without memory the verdict is kept, and the words are lost. */
+/* Moves the messages of one identity to the common report. If there is no memory, the verdict is kept but the
+ * messages are lost. */
 static void gather_report(ConfReport *all, ConfReport *one) {
         ConfMessage *messages;
 
         all->has_errors = all->has_errors || one->has_errors;
-        if (one->n_messages == 0) /* to resize to nothing would be to free */
+        if (one->n_messages == 0) /* resizing to 0 would free the array */
                 return;
         messages = reallocarray(all->messages, all->n_messages + one->n_messages, sizeof(*messages));
         if (!messages)
@@ -38,7 +39,7 @@ static int configure(Loader *l, const Conf *defaults, const char *name) {
 
         r = conf_load(l->directories, name, &report, &conf);
         if (r == -ENOENT)
-                return 0; /* masked, or gone in this moment */
+                return 0; /* masked, or removed just now */
         if (r >= 0)
                 r = settings_from_conf(defaults, conf, &report, &settings);
         if (r >= 0 && report.is_incomplete)

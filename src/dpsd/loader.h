@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* From the files of the configuration to the manager: who appears, who changes, who goes. What is wrong harms none but its
- * own. */
+/* Passes the configuration files to the manager: which identities are new, which have changed, which are
+ * gone. A fault affects only the identity whose file it is in. */
 
 #include "config/conf.h"
 #include "dpsd/manager.h"
@@ -10,13 +10,13 @@
 typedef struct Loader {
         Manager *manager;
         char **directories;
-        char *const *only; /* --once NAME…: no others, borrowed; NULL: all */
-        ConfReport report; /* of the last time */
+        char *const *only; /* from --once NAME…: only these are loaded; borrowed; NULL: all */
+        ConfReport report; /* of the last load */
 } Loader;
 
-/* The directories are those of the environment, or the usual ones. */
+/* The directories come from the environment, or are the usual ones. */
 int loader_init(Loader *l, Manager *m);
 void loader_done(Loader *l);
-/* Reads all. -ENOENT: a name of `only` has no conf. Otherwise a failure says that nothing could be read, and all stays as it
- * was. Faults are in the report. */
+/* Reads all files. Faults are in the report. -ENOENT: a name of `only` has no .conf file. Any other failure
+ * means that nothing could be read, and everything stays as it was. */
 int loader_load(Loader *l);

@@ -4,8 +4,9 @@
 #include "dpsd/log.h"
 
 /*
- * org.freedesktop.LogControl1, for `systemctl service-log-level`. A setter of sd-bus has to decide at once; so its message
- * is caught before sd-bus sees it, and the setter is called when the right is known.
+ * org.freedesktop.LogControl1, for `systemctl service-log-level`. A property setter of sd-bus must decide at
+ * once, but our check of the sender's right takes time. So we intercept the message before sd-bus sees it,
+ * and call the setter once the right is known.
  */
 
 #define LOG_CONTROL "org.freedesktop.LogControl1"
@@ -38,10 +39,11 @@ static int set_log_level(sd_bus *bus, const char *path, const char *interface, c
         level = log_level_from_string(word);
         if (level < 0) {
                 shown = text_for_people(word, strlen(word), 32);
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "'%s' is no log level; there are: emerg, alert, crit, err, warning, "
-                                         "notice, info, debug",
-                                         shown ?: "?");
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_INVALID_ARGS,
+                        "'%s' is not a log level; the levels are: emerg, alert, crit, err, warning, "
+                        "notice, info, debug",
+                        shown ?: "?");
         }
         log_set_level(level);
         return 0;
@@ -65,7 +67,7 @@ static int act_set_log_level(sd_bus_message *request, void *userdata, sd_bus_err
                 return r;
         r = sd_bus_message_enter_container(request, 'v', "s");
         if (r < 0)
-                return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS, "LogLevel is a string");
+                return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS, "LogLevel must be a string");
         r = set_log_level(NULL, LOG_CONTROL_PATH, LOG_CONTROL, "LogLevel", request, userdata, error);
         if (r < 0)
                 return r;
@@ -85,7 +87,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
         if (r >= 0 && streq(interface, LOG_CONTROL) && streq(property, "LogLevel"))
                 return access_request(b->access, message, ACCESS_MANAGE, NULL, NULL, act_set_log_level,
                                       error);
-        /* Any other, or malformed: sd-bus says what is wrong. */
+        /* Another property, or a malformed message: sd-bus replies with the error. */
         (void) sd_bus_message_rewind(message, true);
         return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#define SD_JOURNAL_SUPPRESS_LOCATION /* it would always be this file */
+#define SD_JOURNAL_SUPPRESS_LOCATION /* the location would always be this file */
 
 #include "dpsd/log.h"
 
@@ -17,18 +17,19 @@
 
 #include "basic/text.h"
 
-/* With prefix and colours a line stays below PIPE_BUF: a pipe takes it whole, and never half of it. */
+/* With its prefix and colours, a line stays below PIPE_BUF, so that a pipe accepts all of it or nothing. */
 #define MESSAGE_MAX 3800
 
-/* How long a reader of stderr may take; one that has not moved since is not waited for again. */
+/* How long we wait for a slow reader of stderr. If that was not enough, we do not wait again until it has
+ * read something. */
 #define STDERR_PATIENCE_MSEC 100
 
 static struct {
         int level;
-        bool is_journal;  /* stderr is the journal's stream */
-        bool is_terminal; /* stderr is read by a person */
+        bool is_journal;  /* stderr is connected to the journal */
+        bool is_terminal; /* stderr is a terminal */
         bool has_colors;
-        bool is_stuck; /* nobody took the last line */
+        bool is_stuck; /* the last line could not be written */
 } log_state = { .level = LOG_INFO };
 
 static const struct {
@@ -44,7 +45,7 @@ static const struct {
         [LOG_DEBUG] = { "debug", "\033[2m" },
 };
 
-/* As systemd.exec(5) asks: whoever redirected our stderr afterwards wants the messages there. */
+/* As systemd.exec(5) recommends: somebody who has redirected our stderr wants the messages there. */
 static bool stderr_is_journal(void) {
         const char *stream = getenv("JOURNAL_STREAM");
         uint64_t device, inode;
@@ -59,7 +60,7 @@ static bool stderr_is_journal(void) {
 void log_init(void) {
         const char *terminal = getenv("TERM");
 
-        /* A reader of stderr that goes away must not take us along, nor a peer of a socket. */
+        /* If the reader of stderr, or the peer of a socket, goes away, SIGPIPE must not kill us. */
         (void) signal(SIGPIPE, SIG_IGN);
 
         log_state.is_journal = stderr_is_journal();
@@ -96,7 +97,7 @@ const char *log_target(void) {
         return log_state.is_journal ? "journal" : "console";
 }
 
-/* Nobody who stops reading stops us: a line that is not taken in time is lost. */
+/* A reader that stops reading must not stop us, so a line that cannot be written in time is lost. */
 static bool stderr_takes_a_line(void) {
         struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
         int r;
@@ -118,7 +119,8 @@ static void write_to_stderr(int level, const char *text) {
                 n = snprintf(line, sizeof(line), "<%i>%s\n", level, text);
         assert(n > 0 && (size_t) n < sizeof(line));
 
-        /* One write: lines of several processes do not mix. What fails has nobody to be told to. */
+        /* A single write, so that lines of several processes do not mix. If it fails, there is nobody to
+         * tell. */
         if (stderr_takes_a_line() && write(STDERR_FILENO, line, (size_t) n) < 0)
                 return;
 }
@@ -144,7 +146,7 @@ static int write_to_journal(int level, const LogFields *fields, const char *text
                 char *field = NULL;
                 int n = values[k] ? asprintf(&field, "%s=%s", journal_fields[k], values[k]) : -1;
 
-                if (n >= 0) /* a field that there is no memory for is left out */
+                if (n >= 0) /* if there is no memory for a field, it is left out */
                         entry[n_fields++] = (struct iovec){ field, (size_t) n };
         }
         r = sd_journal_sendv(entry, n_fields);
@@ -168,7 +170,7 @@ void log_messagev(int level, const LogFields *fields, const char *format, va_lis
         if (vsnprintf(message + n, sizeof(message) - (size_t) n, format, ap) < 0)
                 return;
 
-        /* One line, whatever the network put into it. */
+        /* Text from the network may hold line breaks; the message must stay one line. */
         text_make_presentable(message, strlen(message), MESSAGE_MAX, message);
         if (!log_state.is_journal || write_to_journal(level, fields, message) < 0)
                 write_to_stderr(level, message);

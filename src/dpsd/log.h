@@ -2,23 +2,24 @@
 #pragma once
 
 /*
- * The journal, natively where stderr is connected to it ($JOURNAL_STREAM), else one line a message on stderr, with a
- * "<4>" in front where stderr is no terminal. A line that nobody takes in time is lost, and holds nobody up. Only
- * rooms that know the identity log; libraries return.
+ * Logs to the journal directly if stderr is connected to it ($JOURNAL_STREAM), else one line per message to
+ * stderr. The line begins with "<4>" or similar if stderr is not a terminal. A line that the reader does not
+ * accept in time is lost, so that logging never blocks. Only rooms that know identities log; libraries return
+ * errors.
  */
 
 #include <stdarg.h>
 #include <stdint.h>
 #include <syslog.h>
 
-/* Fields beside the message; NULL or 0 is left out. */
+/* Fields in addition to the message; those that are NULL or 0 are left out. */
 typedef struct LogFields {
-        const char *identity; /* DPS_IDENTITY=, and "NAME: " in front of the message */
+        const char *identity; /* DPS_IDENTITY=, and "NAME: " before the message */
         const char *hub;
         const char *error_id;
         uint32_t error_code;
         const char *tracking_id;
-        const char *message_id; /* one of the MESSAGE_ID_… of the catalog */
+        const char *message_id; /* one of the MESSAGE_ID_… constants of the catalog */
 } LogFields;
 
 /* Catalog entries: data/dps.catalog. */
@@ -27,11 +28,11 @@ typedef struct LogFields {
 #define MESSAGE_ID_FAILED "9e4b1a63d2c54f7f8f5d3c0b6a1e7d32"
 #define MESSAGE_ID_RENEWED "c7d5e2f8b4a34a1e9b6c1d0f3e8a5b43"
 
-/* Looks at stderr; before, it is taken for a pipe. SIGPIPE is ignored from then on. */
+/* Finds out what stderr is; until then it is treated as a pipe. Also ignores SIGPIPE. */
 void log_init(void);
 void log_set_level(int level); /* LOG_ERR … LOG_DEBUG */
 int log_level(void);
-/* The words of `systemctl service-log-level`: emerg … debug. -EINVAL. */
+/* Takes the words of `systemctl service-log-level`: emerg … debug. -EINVAL. */
 int log_level_from_string(const char *word);
 const char *log_level_to_string(int level);
 const char *log_target(void); /* "journal" or "console" */

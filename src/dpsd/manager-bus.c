@@ -6,7 +6,7 @@
 #include "build-config.h"
 #include "dpsd/bus-internal.h"
 
-/* io.dpsd.dps1.Manager: the one object that stands for all identities. */
+/* io.dpsd.dps1.Manager: the object for everything that concerns all identities. */
 
 static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
                      sd_bus_message *reply, void *userdata, sd_bus_error *error) {
@@ -106,7 +106,7 @@ static int method_reprovision(sd_bus_message *request, void *userdata, sd_bus_er
                               error);
 }
 
-/* Error.Config with all that is wrong, a line each. */
+/* Fails with Error.Config and all faults, one per line. */
 static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
         _cleanup_(freep) char *text = NULL, *shown = NULL;
         size_t size;
@@ -121,7 +121,7 @@ static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
         if (fclose(f) != 0 || !text)
                 return -ENOMEM;
 
-        /* A path that is no UTF-8 would not get through. */
+        /* A path may not be valid UTF-8, which D-Bus requires. */
         shown = utf8_is_valid(text, size) ? NULL : text_for_people(text, size, size);
         return sd_bus_error_set(error, DPS_BUS_ERROR_CONFIG, shown ?: text);
 }
@@ -158,7 +158,7 @@ static int act_forget(sd_bus_message *request, void *userdata, sd_bus_error *err
         if (r == -ENOENT) {
                 shown = text_for_people(name, strlen(name), 64);
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
-                                         "Nothing is remembered of an identity named '%s'", shown ?: "?");
+                                         "There is no record of an identity named '%s'", shown ?: "?");
         }
         if (r == -EBUSY)
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_CONFIG,

@@ -34,7 +34,7 @@ static Bucket bucket_of(const Identity *i) {
                        : BUCKET_UNASSIGNED;
 }
 
-/* The one that an operator should look at first; NULL: none. */
+/* The identity that an operator should look at first; NULL: none. */
 static const Identity *find_failing(const Manager *m) {
         Bucket worst = m->counts[BUCKET_UNASSIGNED_FAILING] > 0 ? BUCKET_UNASSIGNED_FAILING
                        : m->counts[BUCKET_UNASSIGNED] > 0       ? BUCKET_UNASSIGNED
@@ -94,8 +94,8 @@ void manager_touch(Manager *m) {
 static void on_identity_changed(Identity *i, void *userdata) {
         Manager *m = userdata;
 
-        /* At once, and not at the end of the turn: whoever asks in between and is told that it waits may bring what it waits
-         * for. */
+        /* The network watch starts at once, not at the end of the turn. Somebody may see that we wait for the
+         * network, and bring it up, before the turn ends. */
         if (i->plan.waits_for_network)
                 m->handlers->watch_network(true, m->userdata);
         if (i->is_changed)
@@ -155,10 +155,10 @@ static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, 
         Manager *m = userdata;
 
         m->handlers->job_ended(i, job, ok, error, m->userdata);
-        on_identity_changed(i, m); /* so that the turn has an end */
+        on_identity_changed(i, m); /* this schedules the end of the turn */
 }
 
-/* The first one by name keeps the device. */
+/* The first identity by name keeps the device. */
 static const char *find_twin(const Manager *m, const Identity *i) {
         for (size_t k = 0; k < m->n_identities && m->identities[k] != i; k++)
                 if (configuration_are_twins(&m->identities[k]->configuration, &i->configuration))
@@ -201,7 +201,7 @@ static GroupError *add_group(Manager *m, const char *group) {
         return &groups[m->n_groups++];
 }
 
-/* Many identities may name the same group. */
+/* Many identities may name the same group, so an error of it is news only once. */
 static bool on_group_failed(const char *group, const char *error, void *userdata) {
         Manager *m = userdata;
         GroupError *g = find_group(m, group);
@@ -334,7 +334,8 @@ void manager_look_again(Manager *m) {
         manager_touch(m);
 }
 
-/* What is remembered tells the names. Where nothing is, the directory does: one that may be somebody else's stays. */
+/* Identities with a record are known by it. The others are known only by their directory, which is kept if it
+ * may belong to somebody else. */
 void manager_remove_leftovers(Manager *m) {
         _cleanup_(strv_freep) char **remembered = NULL, **there = NULL;
 
@@ -355,7 +356,7 @@ int manager_forget(Manager *m, const char *name) {
         if (r < 0)
                 return r;
         (void) outputs_remove(m->core.outputs, name);
-        log_message(LOG_NOTICE, &(LogFields){ .identity = name }, "is forgotten");
+        log_message(LOG_NOTICE, &(LogFields){ .identity = name }, "its record was removed");
         return 0;
 }
 

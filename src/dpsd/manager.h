@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * All identities, and what they share. The manager is the whole core of the daemon: what is around it (files of the
- * configuration, bus, service manager, network) is its owner's, who is told at the end of each turn of the loop what has
- * changed in it, once, however often it changed.
+ * All identities, and what they share. The manager is the whole core of the daemon. Its owner has the rest:
+ * configuration files, bus, service manager, network. At the end of each turn of the event loop, the owner is
+ * told once about everything that changed in it.
  */
 
 #include <stdbool.h>
@@ -17,12 +17,12 @@
 
 typedef struct Manager Manager;
 
-/* What the manager is given; all is borrowed. */
+/* Everything the manager is given is borrowed. */
 typedef struct ManagerParts {
         World *world;
         Folder *state, *notes, *runtime; /* notes may be NULL */
         TransportClass *transport;
-        groups_lookup_t lookup_group; /* NULL: the system's */
+        groups_lookup_t lookup_group; /* NULL: the system's database is asked */
         const CoreOperations *operations;
         void *operations_userdata;
 } ManagerParts;
@@ -31,28 +31,28 @@ typedef struct ManagerHandlers {
         void (*identity_added)(Identity *i, void *userdata);
         void (*identity_removed)(Identity *i, void *userdata);
         void (*identity_changed)(Identity *i, void *userdata);
-        /* Whoever waits for it has to see what it brought: it is to be told behind the changes of this turn. */
+        /* A client that waits for the job must see its results, so tell it after the changes of this turn. */
         void (*job_ended)(Identity *i, uint64_t job, bool ok, const char *error, void *userdata);
-        /* Somebody waits for the network, or nobody does any more. */
+        /* Whether anybody waits for the network now. */
         void (*watch_network)(bool on, void *userdata);
-        /* The end of a turn in which something changed. */
+        /* A turn in which something changed has ended. */
         void (*turned)(Manager *m, void *userdata);
 } ManagerHandlers;
 
-/* As what an identity is counted. */
+/* The counter in which an identity is counted. */
 typedef enum Bucket {
         BUCKET_NONE, /* not counted yet */
         BUCKET_ASSIGNED,
         BUCKET_ASSIGNED_FAILING,
-        BUCKET_UNASSIGNED, /* on its way */
+        BUCKET_UNASSIGNED, /* on its way to an assignment */
         BUCKET_UNASSIGNED_FAILING,
         _BUCKET_MAX,
 } Bucket;
 
-/* What is wrong with a group that identities name in Group=. */
+/* The error of a group that identities name in Group=. */
 typedef struct GroupError {
         char *group;
-        const char *error; /* a literal; NULL: nothing */
+        const char *error; /* a literal; NULL: the group is usable */
 } GroupError;
 
 struct Manager {
@@ -62,11 +62,11 @@ struct Manager {
 
         Identity **identities; /* sorted by name */
         size_t n_identities;
-        GroupError *groups; /* that could not have files once */
+        GroupError *groups; /* those that could not own files at some time */
         size_t n_groups;
 
         Timer *turn;
-        Identity *changed; /* in this turn; a list, so that there is always room */
+        Identity *changed; /* in this turn; a linked list, so that adding needs no memory */
         unsigned counts[_BUCKET_MAX];
         unsigned n_waiting_for_network, n_waiting_for_clock, n_not_serving;
 };
@@ -74,26 +74,27 @@ struct Manager {
 int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void *userdata, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_FREEP(Manager, manager_free)
-/* What is to be remembered is on disk when it returns. Nothing may be asked of it any more. */
+/* All records are on disk when this returns. The manager may not be used after it, except to free it. */
 void manager_stop(Manager *m);
 
-/* The configuration, one identity at a time: NAME appears, or says something else. Takes the settings; `fault`, where it is
- * set, says why they are not to be used. What follows from it comes with manager_look_again(), when all are there. */
+/* Adds or changes one identity. Takes the settings. `fault`, if set, says why they cannot be used. Call
+ * manager_look_again() after the last one: only then does the manager act on the changes. */
 int manager_configure(Manager *m, const char *name, Settings *settings, const char *fault);
-/* Identities that are not among these have lost their configuration. */
+/* Retires all identities that are not among these names: their configuration is gone. */
 void manager_retain(Manager *m, char *const *names);
-/* Everybody looks at what has changed, and tries again what failed on this machine. */
+/* All identities act on what has changed, and retry what failed on this machine. */
 void manager_look_again(Manager *m);
-/* What identities that went while no daemon ran have left behind in the runtime directory goes. */
+/* Removes the outputs of identities whose configuration was removed while no daemon ran. */
 void manager_remove_leftovers(Manager *m);
 void manager_set_max_attempts(Manager *m, unsigned max);
 
-/* Removes what is left of an identity without a conf: record and outputs. -EBUSY: it has one; -ENOENT: nothing is left. */
+/* Removes the record and the outputs of an identity without a .conf file. -EBUSY: it has such a file.
+ * -ENOENT: there is neither record nor output. */
 int manager_forget(Manager *m, const char *name);
 
-/* The network changed: a link, an address or a route appeared. */
+/* The network has changed: a link, an address or a route appeared. */
 void manager_on_network(Manager *m);
-/* handlers.turned() is called even if nothing has changed. */
+/* Has handlers.turned() called even if nothing has changed. */
 void manager_touch(Manager *m);
 
 Identity *manager_find(const Manager *m, const char *name);
@@ -102,8 +103,8 @@ const char *manager_state(const Manager *m);
 unsigned manager_n_assigned(const Manager *m);
 /* "2 of 3 identities assigned; north: throttled, next try at 2026-11-24 13:09:00 UTC" */
 void manager_describe(const Manager *m, char *buffer, size_t size);
-/* What is cached is served, as far as it can be. */
+/* Whether all cached assignments are served, as far as they can be. */
 bool manager_is_serving(const Manager *m);
-/* All that have to be provisioned are, or cannot be; `all`: also those with RequiredForProvisioned=no. `ret_assigned`:
- * whether they are. */
+/* Whether every identity that must be provisioned is, or cannot be. `all`: those with
+ * RequiredForProvisioned=no count too. `ret_assigned`: whether all of them are assigned. */
 bool manager_is_settled(const Manager *m, bool all, bool *ret_assigned);

@@ -10,23 +10,24 @@
 #include "basic/times.h"
 #include "dpsd/log.h"
 
-/* An interface that comes up brings links, addresses and routes within a moment: they are told together, when the
- * last of them may be there. */
+/* When an interface comes up, links, addresses and routes appear within a moment. They are reported together
+ * after this time, when the last of them has probably arrived. */
 #define GATHER_USEC USEC_PER_SEC
 
-/* Of one turn of the loop. */
+/* Per turn of the event loop. */
 #define MESSAGES_MAX 64
 
-/* An address is told again whenever its lifetime is, as by each router advertisement. */
+/* The kernel reports an address again whenever its lifetime is renewed, for example by each router
+ * advertisement. A new one is at most this old. */
 #define ADDRESS_NEW_CENTISEC 100U
 
 struct Network {
-        sd_event *event; /* not ours */
+        sd_event *event; /* borrowed */
         network_handler_t handler;
         void *userdata;
 
-        int fd;          /* -1: nobody waits */
-        bool is_refused; /* there could be none, and it was told */
+        int fd;          /* -1: nobody waits for the network */
+        bool is_refused; /* the socket could not be opened, and that was logged */
         sd_event_source *io, *timer;
 };
 
@@ -40,12 +41,12 @@ static const void *find_attribute(const struct rtattr *a, size_t size, unsigned 
 static bool link_appears(const struct nlmsghdr *m) {
         const struct ifinfomsg *link = NLMSG_DATA(m);
 
-        if (link->ifi_family != AF_UNSPEC) /* a bridge tells of its ports */
+        if (link->ifi_family != AF_UNSPEC) /* messages of a bridge about its ports */
                 return false;
-        /* Scans, roaming and the like, while nothing comes or goes. */
+        /* Messages about scans, roaming and the like, while no link appears or disappears. */
         if (find_attribute(IFLA_RTA(link), IFLA_PAYLOAD(m), IFLA_WIRELESS, 0))
                 return false;
-        /* All bits: it is new, and may be the one whose MAC address somebody asks for. */
+        /* All bits set: the link is new, and may be the one whose MAC address a specifier needs. */
         return link->ifi_change == UINT32_MAX || (link->ifi_flags & IFF_RUNNING);
 }
 
@@ -53,7 +54,7 @@ static bool address_appears(const struct nlmsghdr *m) {
         const struct ifaddrmsg *address = NLMSG_DATA(m);
         const struct ifa_cacheinfo *times;
 
-        if (address->ifa_flags & IFA_F_TENTATIVE) /* told again when it can be used */
+        if (address->ifa_flags & IFA_F_TENTATIVE) /* the kernel reports it again when it can be used */
                 return false;
         times = find_attribute(IFA_RTA(address), IFA_PAYLOAD(m), IFA_CACHEINFO, sizeof(*times));
         return !times || times->tstamp - times->cstamp < ADDRESS_NEW_CENTISEC;
@@ -82,7 +83,7 @@ static bool message_appears(const struct nlmsghdr *m) {
         return false;
 }
 
-/* 1: something appeared; 0: nothing did; -EAGAIN: no more for now. */
+/* 1: something appeared; 0: nothing did; -EAGAIN: there are no more messages for now. */
 static int receive(int fd) {
         union {
                 struct nlmsghdr header;
@@ -97,7 +98,7 @@ static int receive(int fd) {
 
         n = recvmsg(fd, &m, 0);
         if (n < 0)
-                return errno == ENOBUFS ? 1 : -errno; /* some were lost: who knows which */
+                return errno == ENOBUFS ? 1 : -errno; /* messages were lost, so something may have appeared */
         if (sender.nl_pid != 0)                       /* not the kernel */
                 return 0;
         if (m.msg_flags & MSG_TRUNC)
@@ -205,9 +206,10 @@ void network_watch(Network *n, bool on) {
                 return;
         }
 
-        /* Asked for at each turn of the loop. */
+        /* This is called in each turn of the event loop, so failures are logged only once. */
         r = network_open(n);
         if (r < 0 && !n->is_refused)
-                log_warning("The network cannot be watched: %s; waits end by their time alone", strerror(-r));
+                log_warning("The network cannot be watched: %s; waiting identities retry only by time",
+                            strerror(-r));
         n->is_refused = r < 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Tells when a route, an address or a link appears (rtnetlink); the socket exists only while somebody waits. */
+/* Notices when a route, an address or a link appears (rtnetlink). The socket exists only while somebody
+ * waits. */
 
 #include <stdbool.h>
 #include <systemd/sd-event.h>

@@ -13,18 +13,19 @@
 #include "dpsd/log.h"
 
 #define STATUS_INTERVAL_USEC USEC_PER_SEC
-/* A receiver that takes nothing is tried again after this, doubling. */
+/* After a refused message we wait this long, and twice as long after each further one. */
 #define RETRY_FIRST_USEC (100 * USEC_PER_MSEC)
 #define RETRY_LAST_USEC USEC_PER_MINUTE
 
 #define STATUS_MAX 1024
 
 /*
- * What is still to be told, and told in this order. None of it may get lost, and a reload that overtakes another
- * takes its place: systemd wants a READY=1 behind a RELOADING=1 that is newer than its own request.
+ * The messages that are still to be sent, in this order. None of them may be lost. If a new reload begins
+ * before the last one was reported, it replaces it: systemd expects a READY=1 after a RELOADING=1 that is
+ * newer than its own request.
  */
 typedef enum Pending {
-        PENDING_STARTED, /* a READY=1 in front of a reload */
+        PENDING_STARTED, /* the READY=1 that must precede a reload */
         PENDING_RELOADING,
         PENDING_READY,
         PENDING_STOPPING,
@@ -34,22 +35,22 @@ typedef enum Pending {
 } Pending;
 
 struct Notify {
-        int fd; /* -1: there is nobody to tell */
+        int fd; /* -1: there is no service manager */
         struct sockaddr_un address;
         socklen_t address_size;
 
         bool is_pending[_PENDING_MAX];
-        char *status;              /* the newest */
+        char *status;              /* the newest status */
         uint64_t status_sent_usec; /* CLOCK_MONOTONIC; 0: never */
         uint64_t reloading_usec;   /* CLOCK_MONOTONIC */
-        uint64_t retry_usec;       /* how long is waited after the last refusal; 0: it was taken */
-        uint64_t watchdog_usec;    /* between two signs of life; 0: nobody waits for them */
+        uint64_t retry_usec;       /* the wait after the last refusal; 0: the last message was accepted */
+        uint64_t watchdog_usec;    /* between two keep-alive messages; 0: no watchdog */
         sd_event_source *timer, *watchdog;
 };
 
 static const struct {
         const char *text;
-        bool has_status; /* goes along */
+        bool has_status; /* the newest status is sent with this message */
 } messages[_PENDING_MAX] = {
         [PENDING_STARTED] = { "READY=1\n", true },      [PENDING_RELOADING] = { "RELOADING=1\n", false },
         [PENDING_READY] = { "READY=1\n", true },        [PENDING_STOPPING] = { "STOPPING=1\n", false },
@@ -109,7 +110,7 @@ static int notify_on_timer(sd_event_source *source, uint64_t usec, void *userdat
         return 0;
 }
 
-/* As sd_event_set_watchdog() does, whose sd_notify() waits for a reader. */
+/* sd_event_set_watchdog() does the same, but its sd_notify() blocks until the receiver reads. */
 static int notify_on_watchdog(sd_event_source *source, uint64_t usec, void *userdata) {
         Notify *n = userdata;
 
@@ -134,7 +135,7 @@ static int notify_parse_address(Notify *n, const char *text) {
         memcpy(n->address.sun_path, text, size);
         n->address_size = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + size);
         if (*text == '@')
-                n->address.sun_path[0] = 0; /* abstract: the size counts */
+                n->address.sun_path[0] = 0; /* an abstract socket: the address is not 0-terminated */
         else
                 n->address_size++;
         return 0;
@@ -231,7 +232,7 @@ void notify_status(Notify *n, const char *text) {
         if (n->fd < 0)
                 return;
 
-        /* A line break would begin another assignment. */
+        /* A line break would begin another variable. */
         status = text_for_people(text, strlen(text), STATUS_MAX);
         if (!status || streq_ptr(status, n->status)) {
                 free(status);
@@ -257,7 +258,7 @@ void notify_reloading(Notify *n) {
         if (n->fd < 0)
                 return;
 
-        /* What was not told yet is either the end of the start, or of the reload that this one replaces. */
+        /* A READY=1 that was not sent yet ends either the start, or the reload that this one replaces. */
         if (n->is_pending[PENDING_READY] && !n->is_pending[PENDING_RELOADING])
                 n->is_pending[PENDING_STARTED] = true;
         n->is_pending[PENDING_READY] = false;

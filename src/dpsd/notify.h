@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * What we tell systemd, by a socket of our own that never blocks: libsystemd's sd_notify() waits for a reader, and a
- * service manager that is stuck must not stop us. Only the newest STATUS= is kept, at most one a second is sent.
- * For the same reason the watchdog is fed from here, and not by sd_event_set_watchdog().
+ * Sends our messages to systemd over our own socket that never blocks. libsystemd's sd_notify() blocks until
+ * the receiver reads, but a service manager that is stuck must not stop us. Only the newest STATUS= is kept,
+ * and it is sent at most once a second. For the same reason the watchdog is served here, and not by
+ * sd_event_set_watchdog().
  */
 
 #include <systemd/sd-event.h>
@@ -13,13 +14,13 @@
 
 typedef struct Notify Notify;
 
-/* Takes $NOTIFY_SOCKET, and $WATCHDOG_USEC behind it, out of the environment. Without the former everything below does
- * nothing. */
+/* Reads $NOTIFY_SOCKET and $WATCHDOG_USEC, and removes them from the environment. Without $NOTIFY_SOCKET all
+ * functions below do nothing. */
 int notify_new(sd_event *event, Notify **ret);
 Notify *notify_free(Notify *n);
 DEFINE_FREEP(Notify, notify_free)
 
-void notify_status(Notify *n, const char *text); /* sent when it changes */
+void notify_status(Notify *n, const char *text); /* sent only if it changed */
 void notify_ready(Notify *n);                    /* READY=1, with the status */
 void notify_reloading(Notify *n); /* RELOADING=1 with MONOTONIC_USEC=; notify_ready() ends it */
 void notify_stopping(Notify *n);

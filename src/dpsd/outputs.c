@@ -12,8 +12,9 @@
 #include "dps/request.h"
 
 /*
- * The files of an identity are made in memory first, all of them, and then written: what refers to others comes last.
- * What no longer applies goes afterwards, in the opposite order, so that no file ever names one that is not there.
+ * All files of an identity are first made in memory and then written. A file that names others is written
+ * after them. Files that no longer apply are removed last, in the opposite order, so that no file ever names
+ * one that does not exist.
  */
 
 #define OUTPUT_MODE 0640
@@ -29,7 +30,7 @@ typedef enum OutputFile {
         _OUTPUT_MAX,
 } OutputFile;
 
-/* In the order of publication. */
+/* In the order in which they are published. */
 static const char *const file_names[_OUTPUT_MAX] = {
         [OUTPUT_TOKEN] = "token",         [OUTPUT_CERTIFICATE] = "cert.pem",       [OUTPUT_KEY] = "key.pem",
         [OUTPUT_ENVIRONMENT] = "hub.env", [OUTPUT_CONNECTION] = "connection.json",
@@ -63,7 +64,7 @@ Outputs *outputs_free(Outputs *o) {
 
 /* --- hub.env -------------------------------------------------------------------------------------------------- */
 
-/* Both systemd and the shell take off one backslash in front of these, and of no others. */
+/* systemd and the shell both remove one backslash before these characters, and before no others. */
 #define ESCAPED "\\\"$`"
 
 static bool is_bare(const char *value) {
@@ -94,12 +95,13 @@ static int write_variable(FILE *f, const char *name, const char *value) {
         return 0;
 }
 
-/* --- what is told ----------------------------------------------------------------------------------------------- */
+/* --- values derived from the connection
+ * ------------------------------------------------------------------------ */
 
-/* What the files say beside what is given. */
+/* Values of the files that are derived from the connection. */
 typedef struct Derived {
         char *username;
-        char *token_file, *certificate_file, *key_file; /* NULL: none */
+        char *token_file, *certificate_file, *key_file; /* paths; NULL: there is no such file */
 } Derived;
 
 static void derived_done(Derived *d) {
@@ -206,7 +208,8 @@ static int add_connection(json_object *o, const Connection *c, const Derived *d)
                 r = json_add_text(o, "registrationState", c->registration_state);
         if (r >= 0 && c->token)
                 r = json_add_u64(o, "expiresAt", c->expires_at_usec);
-        /* Last, so that json-c's buffer does not grow behind it and leave copies in the heap. */
+        /* The password comes last, because json-c's buffer would leave a copy in the heap each time it grows
+         * after it. */
         return r < 0 ? r : json_add_string(o, "password", c->token);
 }
 
@@ -215,7 +218,7 @@ static void wipe(const char *text) {
                 explicit_bzero((void *) (uintptr_t) text, strlen(text));
 }
 
-/* As a text file ends. */
+/* Copies the text and adds a line break. */
 static int copy_line(const char *text, char **ret) {
         size_t size = strlen(text);
         char *copy = malloc(size + 2);
@@ -258,7 +261,7 @@ int connection_to_json(const Outputs *o, const char *name, const Connection *con
 
 /* --- files ------------------------------------------------------------------------------------------------------ */
 
-/* NULL: the file does not apply. */
+/* NULL: this file does not apply. */
 typedef struct Contents {
         char *texts[_OUTPUT_MAX];
 } Contents;
@@ -291,7 +294,7 @@ static int make_contents(const Outputs *o, const char *name, const Connection *c
         return derived_to_json(c, &derived, &ret->texts[OUTPUT_CONNECTION]);
 }
 
-/* Whether the file is already all that it should be. */
+/* Whether the file already has this text, group and mode. */
 static bool is_current(Folder *f, const char *name, const char *text, gid_t gid) {
         _cleanup_(erase_and_freep) char *old = NULL;
         FileFacts facts;
@@ -323,7 +326,8 @@ static int write_contents(Folder *f, const Contents *c) {
         return 0;
 }
 
-/* All that have no contents; the first failure is told, and does not keep the others. */
+/* Removes all files without contents. A failure does not keep the others from being removed; the first one is
+ * returned. */
 static int remove_others(Folder *f, const Contents *c) {
         int r = 0;
 

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * What programs on the box get: /run/dps/NAME/. Written in the order of the contract (token, cert.pem, key.pem,
- * hub.env, connection.json), each replaced atomically, and not at all where it would not change.
+ * The files that programs on this machine get, in /run/dps/NAME/. They are written in the order of the
+ * contract (token, cert.pem, key.pem, hub.env, connection.json). Each is replaced atomically, and only if it
+ * changes.
  */
 
 #include <stdbool.h>
@@ -13,7 +14,7 @@
 #include "basic/cleanup.h"
 #include "basic/folder.h"
 
-/* All of one generation; strings NULL where there is none. Borrowed. */
+/* All values belong to one generation. Strings are NULL if there is no value. Borrowed. */
 typedef struct Connection {
         uint64_t generation;
         const char *hub, *device_id, *registration_id, *id_scope;
@@ -35,26 +36,27 @@ int outputs_new(Folder *runtime, Outputs **ret);
 Outputs *outputs_free(Outputs *o);
 DEFINE_FREEP(Outputs, outputs_free)
 
-/* Makes NAME/ (0750, group `gid`) if it is not there: the same directory stays for the whole boot, so that containers can
- * mount it. 1: it has our own group, as we are no member of that one and cannot give it away. */
+/* Makes NAME/ (0750, group `gid`) if it does not exist. The directory is never replaced during a boot, so
+ * that containers can mount it. 1: the directory has our own group, because we are not a member of `gid` and
+ * so cannot give it away. */
 int outputs_prepare(Outputs *o, const char *name, gid_t gid);
-/* -ENOENT: somebody removed the directory; to be prepared anew. */
+/* -ENOENT: somebody removed the directory; call outputs_prepare() again. */
 int outputs_publish(Outputs *o, const char *name, const Connection *connection);
-/* The published connection.json. The caller erases and frees it. -ENOENT: there is none. */
+/* Reads the published connection.json. The caller erases and frees it. -ENOENT: there is none. */
 int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size);
-/* What the published connection.json says, or an earlier run's: its generation, and when its credential expires
- * (USEC_INFINITY: not by what is written there, as a certificate's; 0: it has none).
- * -ENOENT: there is none; -EBADMSG: it is none of ours. */
+/* Reads from the published connection.json, perhaps of an earlier run, its generation and when its credential
+ * expires (USEC_INFINITY: the file names no expiry, as for a certificate; 0: there is no credential).
+ * -ENOENT: there is no such file. -EBADMSG: it was not written by us. */
 int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
                       uint64_t *ret_expires_at_usec);
-/* The files go, the directory stays (identity without an assignment). */
+/* Removes the files but not the directory (for an identity without an assignment). */
 int outputs_clear(Outputs *o, const char *name);
-/* The directory goes too (retired identity). */
+/* Removes the directory too (for a retired identity). */
 int outputs_remove(Outputs *o, const char *name);
-/* What is there under names that identities may have, whosever it is. */
+/* Lists everything whose name could be an identity's, whoever owns it. */
 int outputs_list(const Outputs *o, char ***ret);
-/* Whether it is a directory such as we make, and nobody else has put anything into it. */
+/* Whether it is a directory as we make it, with no files of anybody else in it. */
 bool outputs_is_ours(const Outputs *o, const char *name);
 
-/* The text of connection.json, for GetConnection(). The caller erases and frees it. */
+/* Makes the text of connection.json, for GetConnection(). The caller erases and frees it. */
 int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret);

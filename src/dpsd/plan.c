@@ -6,30 +6,30 @@
 #include "basic/times.h"
 
 /*
- * The rules are tried in the order of the table; the first that applies gives the action. A rule that does not apply yet,
- * but will at a certain time, says when to plan again. Each action changes the facts so that its rule does not apply any
- * more, hence it comes to an end.
+ * The rules are tried in the order of the table; the first that applies gives the action. A rule that will
+ * apply only at a later time says when to plan again. Each action changes the facts so that its own rule no
+ * longer applies, so the planning comes to an end.
  *
- *      what we are to be          resolve, drop the assignment of another device
- *      what is needed for it      the folder for programs, the credentials
+ *      what the device is         resolve, drop the assignment of another device
+ *      what that needs            the folder for programs, the credentials
  *      DPS                        give up, hasten, attempt, begin
  *      the assignment             save, mint, publish, warn
- *      rest                       wipe what is in memory
+ *      nothing left to do         wipe what is in memory
  *
- * DPS comes before a new token, since a token that is minted anew is no reason any more to ask DPS.
+ * DPS comes before minting a new token: once a token is minted, its expiry is no longer a reason to ask DPS.
  */
 
 #define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 #define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)
 
-/* ---- readings of the facts ---- */
+/* ---- what the facts mean ---- */
 
-/* Settings are in force by which DPS may be asked. */
+/* Whether settings are in force by which DPS may be asked. */
 static bool can_ask(const Facts *f) {
         return f->has_settings && f->configuration != CONFIGURATION_TWIN;
 }
 
-/* Why there is nothing to ask DPS with; NONE: there is. */
+/* The error on this machine that prevents asking DPS; NONE: there is none. */
 static DpsErrorId error_at_home(const Facts *f) {
         if (f->configuration == CONFIGURATION_NONE || f->configuration == CONFIGURATION_TWIN)
                 return DPS_ERROR_CONFIG;
@@ -42,14 +42,14 @@ static bool clock_hinders_token(const Facts *f) {
         return f->has_token && f->clock == CLOCK_WAITED_FOR;
 }
 
-/* The last moment for a new token, where DPS cannot be had for a renewal. */
+/* When a new token is needed even if DPS could not be reached for a renewal. */
 static uint64_t mint_at_realtime(const Facts *f) {
         if (f->renew == RENEW_TOKEN)
                 return f->renew_realtime_usec;
         return usec_sub(f->expires_realtime_usec, f->renew_before_usec / 4);
 }
 
-/* A token is as good as expired, or was made while the clock was ahead. */
+/* Whether the token is about to expire, or was made while the clock was ahead. */
 static bool token_is_due(const Facts *f) {
         return f->realtime_usec >= mint_at_realtime(f) || f->renew_realtime_usec == 0 ||
                (f->clock_is_plausible &&
@@ -62,7 +62,7 @@ static bool renewal_is_due(const Facts *f) {
                f->realtime_usec >= f->renew_realtime_usec;
 }
 
-/* The assignment that is durable can be looked after: none is on its way to take its place. */
+/* Whether the durable assignment can be served: no other one is about to replace it. */
 static bool can_serve(const Facts *f) {
         return f->is_durable && f->saving == SAVING_NOTHING && f->assignment != ASSIGNMENT_FOREIGN;
 }
@@ -72,7 +72,8 @@ static bool outputs_are_stale(const Facts *f) {
                (f->outputs == OUTPUTS_REFUSED && f->now_usec >= f->publish_at_usec);
 }
 
-/* The old credential may be good for long, and the new one be wrong: what stands is left until DPS has seen the new one. */
+/* The old credential may be valid for long, and the new one may be wrong. So the published files stay until
+ * DPS has accepted the new credential. */
 static bool old_credential_stands(const Facts *f) {
         return f->proof == PROOF_WANTED && !f->is_recorded && f->standing == STANDING_COMPLETE;
 }
@@ -118,7 +119,8 @@ static IdentityReason reason_of(const Facts *f) {
         return renewal_is_due(f) || f->attempts > 0 ? REASON_RENEWAL : REASON_NONE;
 }
 
-/* When a registration for this reason may begin. Where many boxes would begin one together, each has its own time. */
+/* When a registration for this reason may begin. If many devices would begin at the same time, each adds its
+ * own random delay. */
 static uint64_t begin_at(const Facts *f, IdentityReason reason) {
         uint64_t since = f->wanted_since_usec > 0 ? f->wanted_since_usec : f->now_usec, at = f->now_usec;
 
@@ -141,7 +143,7 @@ static void wake_at_realtime(const Facts *f, Plan *p, uint64_t realtime_usec) {
                 wake_at(p, usec_add(f->now_usec, usec_sub(realtime_usec, f->realtime_usec)));
 }
 
-/* Whether the time has come; otherwise it is planned. */
+/* Returns whether the time has come. If not, plans to wake up then. */
 static bool is_due(const Facts *f, Plan *p, uint64_t at_usec) {
         if (f->now_usec >= at_usec)
                 return true;
@@ -190,7 +192,8 @@ static Action give_up(const Facts *f, Plan *p) {
         return has_nothing && f->client != CLIENT_IDLE ? ACTION_GIVE_UP : ACTION_WAIT;
 }
 
-/* It is about to ask by itself: a network comes bit by bit, and the first bit has hastened it already. */
+/* The client is about to try by itself. A network comes up in several steps, and the first event has hastened
+ * it already. */
 static bool comes_soon(const Facts *f) {
         return f->client_next_usec <= f->now_usec + HASTEN_SPREAD_USEC;
 }
@@ -237,14 +240,15 @@ static Action mint(const Facts *f, Plan *p) {
                 return f->for_hub == CREDENTIAL_LOADED ? ACTION_MINT : ACTION_WAIT;
         if (is_served)
                 wake_at_realtime(f, p, mint_at_realtime(f));
-        /* DPS is to be asked then, though nothing is wrong with the token, and even if programs cannot have it. */
+        /* DPS must be asked at that time, although the token is still valid, and even if programs cannot have
+         * it. */
         if (token_can_be_minted(f) && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE &&
             !renewal_is_due(f) && error_at_home(f) == DPS_ERROR_NONE && can_ask(f))
                 wake_at_realtime(f, p, f->renew_realtime_usec);
         return ACTION_WAIT;
 }
 
-/* Hub and names are served also where there is no credential; it follows when it can be had. */
+/* Hub and device id are published even without a credential. The credential follows once it is available. */
 static Action publish(const Facts *f, Plan *p) {
         if (!can_serve(f) || f->folder != FOLDER_READY)
                 return ACTION_WAIT;
@@ -309,7 +313,7 @@ static IdentityWaiting waiting_between_attempts(const Facts *f) {
                 return WAITING_KEY;
         case DPS_ERROR_CONFIG:
                 return WAITING_CONFIG;
-        case DPS_ERROR_NONE: /* DPS told the time with an answer that was no failure, or told it to a neighbour */
+        case DPS_ERROR_NONE: /* the wait came with an answer that was not an error, or with an answer to another identity */
                 return f->client_told_usec > f->now_usec ? WAITING_THROTTLED : WAITING_RETRY;
         case DPS_ERROR_REFUSED:
         case DPS_ERROR_TIMEOUT:
@@ -337,7 +341,7 @@ static IdentityWaiting waiting_between_attempts(const Facts *f) {
         abort();
 }
 
-/* Something is to be asked of DPS that only the clock holds up. */
+/* Whether only the clock delays the next attempt. */
 static bool clock_hinders_attempt(const Facts *f, IdentityReason reason) {
         if (f->clock != CLOCK_WAITED_FOR)
                 return false;
@@ -347,12 +351,12 @@ static bool clock_hinders_attempt(const Facts *f, IdentityReason reason) {
                                              f->now_usec >= f->client_next_usec);
 }
 
-/* It counts when it is on disk, and programs have it. */
+/* A first assignment counts once it is on disk and programs have it. */
 static bool saves_first_assignment(const Facts *f) {
         return f->is_durable ? !f->is_announced : f->saving == SAVING_ANSWER;
 }
 
-/* The clock is right, and the token that had to wait for it is on its way. */
+/* The clock is right, and the token that had to wait for it will follow shortly. */
 static bool token_follows(const Facts *f) {
         return f->is_durable && f->has_token && f->outputs == OUTPUTS_BARE && f->for_hub != CREDENTIAL_FAILED;
 }
@@ -380,7 +384,7 @@ static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
                 return IDENTITY_FAILED;
         if (waiting == WAITING_KEY)
                 return IDENTITY_UNPROVISIONED;
-        /* Where the last try has met something else, that is waited for. */
+        /* If the last attempt met an error other than a final answer, the identity waits for that instead. */
         if (f->client == CLIENT_BETWEEN && f->finals > 0 && waiting == WAITING_RETRY)
                 return IDENTITY_FAILED;
         if (f->attempts > 0 || (f->client != CLIENT_IDLE && f->client != CLIENT_BEGUN))
@@ -388,14 +392,14 @@ static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
         return IDENTITY_UNPROVISIONED;
 }
 
-/* What is looked at again by itself while there is nothing to ask DPS with. */
+/* When the cause is looked at again while DPS cannot be asked. */
 static uint64_t look_again_usec(const Facts *f) {
         if (f->configuration == CONFIGURATION_UNRESOLVED && !f->has_settings)
                 return f->resolve_at_usec;
         return can_ask(f) && f->for_dps == CREDENTIAL_FAILED ? f->for_dps_at_usec : 0;
 }
 
-/* CLOCK_BOOTTIME; 0: in flight, or none is planned. */
+/* CLOCK_BOOTTIME; 0: an attempt is in flight, or none is planned. */
 static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         switch (f->client) {
         case CLIENT_QUEUED:
@@ -415,7 +419,7 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         return reason == REASON_NONE ? 0 : MAX(begin_at(f, reason), f->bound_until_usec);
 }
 
-/* Nothing is asked before; 0: the clock is not waited for. */
+/* No attempt is made before this; 0: we do not wait for the clock. */
 static uint64_t clock_until_realtime(const Facts *f) {
         return f->clock == CLOCK_WAITED_FOR
                        ? usec_add(f->realtime_usec, usec_sub(f->clock_until_usec, f->now_usec))
@@ -437,13 +441,13 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         return 0;
 }
 
-/* It is not known yet whether DPS can be asked. */
+/* Whether it is still unknown if DPS can be asked. */
 static bool is_first_look(const Facts *f) {
         return can_ask(f) && f->for_dps_error == DPS_ERROR_NONE &&
                (f->for_dps == CREDENTIAL_UNKNOWN || f->for_dps == CREDENTIAL_LOADING);
 }
 
-/* ---- the whole ---- */
+/* ---- the whole plan ---- */
 
 static void describe(const Facts *f, Plan *p) {
         p->reason = reason_of(f);

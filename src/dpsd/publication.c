@@ -41,7 +41,7 @@ Standing publication_standing(const Outputs *o, const char *name, const Assignme
         r = outputs_published(o, name, &generation, &expires_at);
         if (r == -ENOENT || r == -EBADMSG || (r >= 0 && generation != a->generation))
                 return STANDING_NOTHING;
-        if (r < 0) /* we could not look: what may be there is not to be made worse */
+        if (r < 0) /* the files could not be read; files that may exist must not be replaced by less */
                 return STANDING_BARE;
         if (expires_at > realtime_usec &&
             (expires_at == a->token_expires_at_usec || expires_at == USEC_INFINITY))

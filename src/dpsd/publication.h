@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What programs on the machine get of an assignment: from it, the credential and the settings to the files of outputs.h. */
+/* Makes the files for programs (outputs.h) from an assignment, its credential and its settings. */
 
 #include "config/settings.h"
 #include "credential/credential.h"
@@ -10,7 +10,7 @@
 #include "dpsd/plan.h"
 #include "dpsd/record.h"
 
-/* All borrowed; `token` and `certificate` NULL: there is none to be had. `settings` may be NULL. */
+/* All borrowed. `token` and `certificate` are NULL if they are not available. `settings` may be NULL. */
 typedef struct Publication {
         const Assignment *assignment;
         const Settings *settings;
@@ -18,12 +18,13 @@ typedef struct Publication {
         const ClientCertificate *certificate;
 } Publication;
 
-/* connection.json and what it stands for. */
+/* Makes the values that connection.json and the other files hold. */
 void publication_to_connection(const Publication *p, Connection *ret);
 
-/* What stands in the directory of this assignment's generation, perhaps from an earlier run, and programs may be using. */
+/* What the directory already holds for the generation of this assignment. An earlier run may have written it,
+ * and programs may be using it. */
 Standing publication_standing(const Outputs *o, const char *name, const Assignment *a,
                               uint64_t realtime_usec);
 
-/* The resource that a hub token is for. */
+/* The resource URI that a token for the hub is signed for. */
 int publication_resource(const Assignment *a, char **ret);

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A bucket: so many at once, and then one in a while. A plain value, all 0 is a full one. */
+/* A token bucket: a number of uses at once, then one per interval. It is a plain value; all zero means
+ * full. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 typedef struct RateLimit {
-        uint64_t debt_usec;    /* what was taken and has not flowed back */
-        uint64_t settled_usec; /* when that was reckoned; any clock that never goes back */
+        uint64_t debt_usec;    /* what was taken and has not been refilled */
+        uint64_t settled_usec; /* when the debt was computed last, by any clock that never goes back */
 } RateLimit;
 
-/* Takes one of `burst`, each of which flows back in `interval_usec`. False: none is left; `ret_retry_usec` (may be
- * NULL) says for how long. */
+/* Takes one of `burst` uses, each of which is refilled after `interval_usec`. Returns false if none is left;
+ * `ret_retry_usec` (may be NULL) is then the time to wait. */
 bool ratelimit_take(RateLimit *l, unsigned burst, uint64_t interval_usec, uint64_t now_usec,
                     uint64_t *ret_retry_usec);

@@ -10,14 +10,15 @@
 #include "dps/request.h"
 
 /*
- * One flat object, its members named as the contract names them. Anybody who can write there may have changed the file, and
- * another version may have written it. A value that is not allowed makes the whole file foreign. In a file of a newer version
- * such a value is left out, because that version may know more words than we do.
+ * One flat object, with its members named as in the contract. The file may have been changed by anybody who
+ * can write there, or written by another version. A value that is not allowed makes the whole file unusable.
+ * In a file of a newer version such a value is only left out, because that version may know more words than
+ * we do.
  */
 
 #define TEXT_MAX 256
 #define USEC_MAX ((uint64_t) INT64_MAX)
-/* The largest count that is read or written: there is room for one more, or a further failure would not be noticed. */
+/* The largest count that is read or written. One more must fit, or a further failure would not be counted. */
 #define COUNT_MAX ((uint64_t) INT32_MAX)
 
 /* --- objects ------------------------------------------------------------------------------------------------ */
@@ -27,7 +28,7 @@ static const char *const hub_auth_names[_HUB_AUTH_MAX] = {
         [HUB_AUTH_X509] = "x509",
 };
 
-/* Where an assignment has its texts. */
+/* The offsets of the texts in an assignment. */
 static const uint8_t assignment_texts[] = {
         offsetof(Assignment, id_scope),    offsetof(Assignment, registration_id),
         offsetof(Assignment, endpoint),    offsetof(Assignment, hub),
@@ -103,7 +104,7 @@ Record *record_free(Record *record) {
         return NULL;
 }
 
-/* Room for one more at the end; the oldest has to go where there are too many. */
+/* Makes room for one more at the end. If there are too many, the oldest is removed. */
 static int make_room(Record *record) {
         Transition *transitions;
 
@@ -155,9 +156,10 @@ Record *record_copy(const Record *record) {
         return TAKE_PTR(c);
 }
 
-/* --- what a value must be ----------------------------------------------------------------------------------- */
+/* --- which values are allowed
+ * -------------------------------------------------------------------------------- */
 
-/* A name or an address. */
+/* A host name or an address. */
 static bool endpoint_is_valid(const char *text) {
         size_t size = strlen(text);
 
@@ -235,7 +237,8 @@ static const Member assignment_members[] = {
         MEMBER("credentialFingerprint", MEMBER_TEXT, Assignment, fingerprint, fingerprint_is_valid),
 };
 
-/* What older versions wrote and read: of a certificate it is the fingerprint, of a key the digest of a token. */
+/* Older versions wrote and read this member. For a certificate it holds the fingerprint, for a key the digest
+ * of a token. */
 static const Member credential_id_member = { "credentialId", "its credentialId makes no sense", MEMBER_TEXT,
                                              0, credential_id_is_valid };
 
@@ -298,7 +301,8 @@ static int add_assignment(json_object *object, const Assignment *a) {
 
         if (r < 0 || a->method != METHOD_X509)
                 return r;
-        /* An older version that reads this would otherwise think that the certificate is another one. */
+        /* Without this member, an older version that reads the file would assume that the certificate has
+         * changed. */
         return add_member(object, &credential_id_member, &a->fingerprint);
 }
 
@@ -376,8 +380,8 @@ int record_to_json(const Record *record, char **ret) {
 /* --- reading ------------------------------------------------------------------------------------------------ */
 
 typedef struct Reader {
-        bool is_newer;      /* what we do not understand is as missing */
-        const char *reason; /* the first; a literal */
+        bool is_newer;      /* values that we do not understand are treated as missing */
+        const char *reason; /* the first reason to reject the file; a literal */
 } Reader;
 
 static int read_text(const char *text, char **ret) {
@@ -444,7 +448,7 @@ static int read_what_older_versions_wrote(Reader *reader, json_object *object, A
         return 0;
 }
 
-/* An assignment that lacks a hub, a device id, or whose it is, is not usable, and is left out. */
+/* An assignment without a hub, a device id, a scope or a registration id is not usable, and is left out. */
 static int read_assignment(Reader *reader, json_object *object, Record *record) {
         _cleanup_(assignment_freep) Assignment *a = calloc(1, sizeof(Assignment));
         int r;
@@ -486,7 +490,7 @@ static int read_transitions(Reader *reader, json_object *list, Record *record) {
                 return 0;
         if (!json_object_is_type(list, json_type_array)) {
                 if (!reader->is_newer)
-                        reader->reason = reader->reason ?: "its transitions are no list";
+                        reader->reason = reader->reason ?: "its transitions are not a list";
                 return 0;
         }
 
@@ -514,7 +518,7 @@ static void copy_safely(json_object *o, char *ret, size_t size) {
         (void) snprintf(ret, size, "%s", safe ?: "");
 }
 
-/* It only informs people: what makes no sense is left out. */
+/* The error only informs people, so invalid parts of it are left out. */
 static void read_error(json_object *object, DpsError *ret) {
         const char *id = json_string(json_member(object, "id"));
         const char *step = json_string(json_member(object, "step"));

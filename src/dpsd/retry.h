@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Something on this machine that failed is tried again by itself, at growing intervals: 10 s, doubling to 10 min. A plain
- * value; all 0: nothing has failed. */
+/* When something on this machine has failed, it is tried again at growing intervals: 10 s, doubling up to 10
+ * min. This is a plain value; all zero means that nothing has failed. */
 
 #include <stdint.h>
 
@@ -23,7 +23,7 @@ static inline void retry_done(Retry *r) {
         *r = (Retry){ 0 };
 }
 
-/* Something happened that may help. */
+/* Something happened that may help, so the next try is due now. */
 static inline void retry_now(Retry *r) {
         r->at_usec = 0;
 }

@@ -9,18 +9,18 @@
 #include "config/why.h"
 
 /*
- *      store_save() ──> waiting ──> a commit, in the worker ──> its saves are told, one in each turn of the loop
- *                          ^── overtaken here
+ *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers are called, one in each turn of the loop
+ *                      ^── a newer save overtakes here
  *
- * One commit at a time is on its way; those before it may still have saves to tell.
+ * Only one commit at a time is being written. Earlier commits may still have handlers to call.
  */
 
 #define SUFFIX ".json"
 
-/* Who is told of the first of many knows it soon, and only so many files are open. */
+/* A small commit ends sooner, so its first handler is called sooner, and it keeps fewer files open. */
 #define COMMIT_MAX 64
 
-/* Who wants to know. */
+/* A handler to call when the save has ended. */
 typedef struct Waiter {
         struct Waiter *next;
         store_handler_t handler;
@@ -40,13 +40,13 @@ typedef struct SaveList {
 } SaveList;
 
 typedef struct Commit {
-        struct Commit *next; /* the one begun after it */
+        struct Commit *next; /* the commit that was begun next */
         Store *store;
         Work *work;
         SaveList saves;
 
-        Folder *folder;    /* the worker needs no more than these */
-        FileCommit *files; /* of the saves, in their order */
+        Folder *folder;    /* the worker needs only the folder and the files */
+        FileCommit *files; /* one for each save, in the same order */
         size_t n;
 } Commit;
 
@@ -54,8 +54,8 @@ struct Store {
         World *world;
         Folder *state, *notes; /* `notes` may be NULL */
         SaveList waiting;
-        Commit *commits; /* whose saves are not all told, oldest first */
-        Commit *writing; /* the last of them, if it is not known to have run */
+        Commit *commits; /* those with handlers still to call, oldest first */
+        Commit *writing; /* the last of them, until it is known to have run */
 };
 
 static int file_name(const char *name, const char *suffix, char **ret) {
@@ -139,7 +139,7 @@ static int save_new(const char *name, const Record *record, store_handler_t hand
         return 0;
 }
 
-/* The older save keeps its place and who waits for it, and gets the newer text. */
+/* The older save keeps its place in the queue and its handlers, and gets the newer text. */
 static void save_overtake(Save *older, Save *newer) {
         Waiter **end = &older->waiters;
 
@@ -183,7 +183,7 @@ static void commit_run(void *task) {
         folder_commit(c->folder, c->files, c->n);
 }
 
-/* The worker has done its part: the next commit can begin while this one is told. */
+/* The worker has finished: the next commit can begin while the handlers of this one are called. */
 static void end_writing(Store *s) {
         Commit *c = TAKE_PTR(s->writing);
         const FileCommit *f = c->files;
@@ -199,7 +199,7 @@ static void end_writing(Store *s) {
                 i->r = r;
 }
 
-/* The next to be told, taken out. */
+/* Removes the next handler from the commit and returns it. */
 static bool next_waiter(Commit *c, Waiter *ret, int *ret_r) {
         Save *s;
 
@@ -220,7 +220,7 @@ static bool next_waiter(Commit *c, Waiter *ret, int *ret_r) {
         return false;
 }
 
-/* One in each turn, since it may have much to do then, and somebody may ask us meanwhile. */
+/* One handler in each turn of the loop: it may have much to do, and requests may arrive meanwhile. */
 static bool commit_tell(void *task) {
         Commit *c = task;
         Waiter waiter;
@@ -252,7 +252,7 @@ static const WorkClass commit_class = {
         .free = commit_free,
 };
 
-/* Of the first saves that wait, which stay where they are. */
+/* Makes a commit of the first waiting saves, but leaves them in the queue. */
 static int commit_new(Store *s, Commit **ret) {
         size_t n = 0, k = 0;
         Commit *c;
@@ -274,7 +274,7 @@ static int commit_new(Store *s, Commit **ret) {
         return 0;
 }
 
-/* On failure all saves still wait. */
+/* On failure all saves are still waiting. */
 static int begin_commit(Store *s) {
         Commit *c, **end = &s->commits;
         int r;
@@ -334,7 +334,7 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
         }
         if (!s->notes || file_name(name, "", &file) < 0)
                 return;
-        /* A note that is not true any more is worse than none. */
+        /* A note that is out of date is worse than none. */
         if (record_to_json(&note, &text) < 0 ||
             folder_write(s->notes, file, text, strlen(text), 0600, (gid_t) -1) < 0)
                 (void) folder_remove(s->notes, file);
@@ -374,7 +374,7 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
                 return 0;
         r = begin_commit(s);
         if (r < 0)
-                free_saves(&s->waiting); /* it is the only one */
+                free_saves(&s->waiting); /* the queue held only this save */
         return r;
 }
 
@@ -384,7 +384,7 @@ void store_cancel(Store *s, void *userdata) {
                 silence(&c->saves, userdata);
 }
 
-/* A save of this file, or of any where it is NULL. */
+/* Whether a save of this file is waiting or being written; of any file if `file` is NULL. */
 static bool is_on_its_way(const Store *s, const char *file) {
         if (!s->writing)
                 return false;
@@ -414,7 +414,7 @@ static int set_aside(Store *s, const char *name, const char *reason, char **ret_
 
         r = folder_rename(s->state, file, corrupt);
         if (r < 0)
-                return why(ret_why, -EBADMSG, "%s/%s cannot be used, and not be set aside (%s): %s",
+                return why(ret_why, -EBADMSG, "%s/%s cannot be used, and cannot be set aside (%s): %s",
                            s->state->path, file, strerror(-r), reason);
         return why(ret_why, -EBADMSG, "%s/%s cannot be used, and is now %s: %s", s->state->path, file,
                    corrupt, reason);
@@ -439,7 +439,7 @@ int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
         if (r == -ENOENT || store_could_not_read(r))
                 return r;
         if (r < 0)
-                return set_aside(s, name, r == -EFBIG ? "it is too long" : strerror(-r), ret_why);
+                return set_aside(s, name, r == -EFBIG ? "it is too large" : strerror(-r), ret_why);
 
         r = record_from_json(text, size, ret, &reason);
         return r == -EBADMSG ? set_aside(s, name, reason, ret_why) : r;

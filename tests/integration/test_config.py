@@ -50,7 +50,7 @@ def test_a_faulty_conf_without_a_cache_is_failed_with_its_line(gateway, emulator
     assert properties["LastErrorId"] == "config" and place in properties["LastError"]
     assert properties["NextAttemptAt"] == 0 and not properties["Healthy"]
     assert gateway.properties()["State"] == "degraded" and gateway.log.count(place) == 1
-    gateway.wait_for_log("not provisioned until that is mended")
+    gateway.wait_for_log("not provisioned until it is corrected")
     assert not emulator.requests()
 
 

@@ -84,7 +84,7 @@ def test_a_disk_with_room_again_is_written_and_the_identity_is_healthy(gateway, 
     properties = gateway.wait_for(Healthy=True)
     assert properties["LastErrorId"] == "" and properties["AssignedHub"] == "hub-2.example"
     assert remembered_hub(gateway) == "hub-2.example"
-    gateway.wait_for_log("the disk takes its state again")
+    gateway.wait_for_log("its record can be written to disk again")
 
 
 @needs_root
@@ -216,7 +216,7 @@ def test_a_restart_after_the_disk_broke_loses_nothing(gateway, emulator, ext4):
     wait_until_let_go(ext4)
 
     gateway.start()
-    gateway.wait_for_log("the disk takes its state again")
+    gateway.wait_for_log("its record can be written to disk again")
     properties = gateway.wait_for(AssignedHub="hub-2.example", Healthy=True)
     assert properties["Generation"] == gateway.connection()["generation"] == 2
     assert gateway.files() == before and remembered_hub(gateway) == "hub-2.example"

@@ -399,7 +399,7 @@ def test_reload_prints_a_line_for_each_error(dpsctl, serve):
 
 
 def test_forget_of_an_unknown_name_says_where_records_are(dpsctl, serve):
-    serve().refuse["Forget"] = Refusal("NoSuchIdentity", "Nothing is remembered of an identity named 'gw'")
+    serve().refuse["Forget"] = Refusal("NoSuchIdentity", "There is no record of an identity named 'gw'")
     code, _, err = dpsctl("forget", "gw")
     assert code == 4 and "dpsctl status" not in err and "/var/lib/dps" in err
 

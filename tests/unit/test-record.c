@@ -329,7 +329,7 @@ static const struct hostile_case {
           "its credentialFingerprint makes no sense" },
         { "an older version's credential id is hexadecimal", V1 "\"credentialId\":\"../x\"}",
           "its credentialId makes no sense" },
-        { "transitions are a list", V1 "\"transitions\":{}}", "its transitions are no list" },
+        { "transitions are a list", V1 "\"transitions\":{}}", "its transitions are not a list" },
         { "a transition's state is text", V1 "\"transitions\":[{\"state\":1}]}", "its state makes no sense" },
 };
 
