@@ -269,7 +269,7 @@ static void a_huge_file_is_set_aside(void **unused) {
 
         assert_int_equal(ftruncate(fd, RECORD_SIZE_MAX + 1), 0);
         assert_int_equal(store_load(store, "gw", &record, &reason), -EBADMSG);
-        assert_non_null(strstr(reason, "too long"));
+        assert_non_null(strstr(reason, "too large"));
 }
 
 static void a_directory_in_its_place_is_set_aside(void **unused) {
