@@ -19,23 +19,23 @@ typedef struct DirectoryFolder {
         char *path;
         mode_t mode;
 
-        pthread_mutex_t mutex; /* of all below, since commit() runs in another thread */
-        int fd;                /* -1: it cannot be opened yet; once it is open it stays open */
+        pthread_mutex_t mutex; /* protects all below, since commit() runs in another thread */
+        int fd;                /* -1: it could not be opened yet; once open, it stays open */
         int lock_fd;           /* -1: not locked */
-        char *lock_name;       /* NULL: it is not to be locked */
+        char *lock_name;       /* NULL: no lock is wanted */
 } DirectoryFolder;
 
 static bool is_refusal(int r) {
         return r == -EROFS || r == -EACCES || r == -EPERM || r == -ENOSPC || r == -EDQUOT || r == -EIO;
 }
 
-/* --- the lock ----------------------------------------------------------------------------------------------- */
+/* --- the lock ------------------------------------------------------------------------------------------- */
 
 static int open_lock(int dir_fd, const char *name, int access) {
         int fd;
 
         fd = openat(dir_fd, name, access | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        /* Where it cannot be made, the directory itself serves. */
+        /* If the lock file cannot be created, the directory itself is locked. */
         if (fd < 0 && is_refusal(-errno))
                 fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
@@ -51,7 +51,7 @@ static pid_t read_pid(int fd) {
         return (pid_t) pid;
 }
 
-/* For people; the lock itself does not need it. */
+/* The pid is only for people; the lock does not need it. */
 static void write_pid(int dir_fd, const char *name) {
         _cleanup_(closep) int fd = openat(dir_fd, name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
 
@@ -76,20 +76,21 @@ static int lock_by(int dir_fd, const char *name, int access, int *ret_fd, pid_t 
         return 0;
 }
 
-/* A file that is held open for writing keeps a file system from being made read-only. */
+/* The lock file is opened read-only if possible: a file that is open for writing prevents its file system
+ * from being remounted read-only. */
 static int lock_directory(int dir_fd, const char *name, int *ret_fd, pid_t *ret_pid) {
         int r = lock_by(dir_fd, name, O_RDONLY, ret_fd, ret_pid);
 
-        if (r == -EBADF) /* NFS locks only what can be written */
+        if (r == -EBADF) /* NFS can lock only files that are open for writing */
                 r = lock_by(dir_fd, name, O_RDWR, ret_fd, ret_pid);
         if (r >= 0)
                 (void) directory_remove_temporaries(dir_fd);
         return r;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------------ */
+/* --- opening -------------------------------------------------------------------------------------------- */
 
-/* The mutex is held. */
+/* The mutex must be held. */
 static int open_and_lock(DirectoryFolder *d, pid_t *ret_pid) {
         _cleanup_(closep) int fd = -1;
         int r;
@@ -131,7 +132,7 @@ static int fd_to_read(Folder *f) {
         return is_refusal(fd) ? -ENOENT : fd;
 }
 
-/* --- operations --------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 static int directory_folder_read(Folder *f, const char *name, size_t max, char **ret, size_t *ret_size) {
         int fd = fd_to_read(f);
@@ -146,8 +147,8 @@ static int directory_folder_write(Folder *f, const char *name, const char *text,
         return fd < 0 ? fd : file_write_atomic(fd, name, text, size, mode, gid);
 }
 
-/* Each slow step is taken for all files before the next step: a journal of the file system is then committed a few times,
- * not once for every file. */
+/* Each slow step is done for all files before the next step begins. So the file system commits its journal a
+ * few times, rather than once for every file. */
 static void commit_batch(int fd, FileCommit *files, size_t n) {
         FileDraft drafts[BATCH_MAX];
         int r;
@@ -246,7 +247,7 @@ static Folder *directory_folder_free(Folder *f) {
 
 static int folder_new(const char *path, mode_t mode, Folder **ret);
 
-/* Takes the descriptor where it succeeds. */
+/* Takes ownership of the descriptor if it succeeds. */
 static int folder_inside(Folder *f, const char *name, int fd, Folder **ret) {
         _cleanup_(freep) char *path = NULL;
         int r;
@@ -343,14 +344,14 @@ int directory_folder_new(const char *path, mode_t mode, Folder **ret) {
         return 0;
 }
 
-/* The mutex is held. */
+/* The mutex must be held. */
 static int lock_folder(DirectoryFolder *d, pid_t *ret_pid) {
         int r;
 
         if (d->fd < 0)
                 return open_and_lock(d, ret_pid);
         r = lock_directory(d->fd, d->lock_name, &d->lock_fd, ret_pid);
-        if (r < 0) { /* without the lock it is not used */
+        if (r < 0) { /* without its lock the folder is not used */
                 (void) close(d->fd);
                 d->fd = -1;
         }

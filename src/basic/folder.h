@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * A directory and the files in it, as store, outputs and clock see them. dpsd hands in real directories
- * (folder-directory.h), the simulation ones whose disk is slow, full, read-only, or loses what was not synced.
+ * A directory and the files in it, as used by store, outputs and clock. dpsd passes real directories
+ * (folder-directory.h). The simulation passes directories whose disk is slow, full, read-only, or loses what
+ * was not synced.
  */
 
 #include <limits.h>
@@ -15,7 +16,7 @@
 
 typedef struct Folder Folder;
 
-/* What is known of a file without reading it. */
+/* What can be known of a file without reading it. */
 typedef struct FileFacts {
         bool is_regular;
         size_t size;
@@ -27,7 +28,7 @@ typedef struct FileFacts {
 /* One of several files that are made durable together. */
 typedef struct FileCommit {
         const char *name, *text;
-        int r; /* what came of it */
+        int r; /* the result for this file */
 } FileCommit;
 
 typedef struct FolderOperations {
@@ -48,23 +49,24 @@ typedef struct FolderOperations {
 /* The first member of every Folder. */
 struct Folder {
         const FolderOperations *operations;
-        const char *path; /* for people, and for those who are told of files in it */
+        const char *path; /* shown to people, and to programs that are told where a file is */
 };
 
-/* A regular file of at most `max` bytes, zero-terminated behind its size. -EFBIG: larger; -ENOTSUP: no regular file. */
+/* Reads a regular file of at most `max` bytes. The text is zero-terminated. -EFBIG: it is larger. -ENOTSUP:
+ * it is not a regular file. */
 static inline int folder_read(Folder *f, const char *name, size_t max, char **ret, size_t *ret_size) {
         return f->operations->read(f, name, max, ret, ret_size);
 }
 
-/* Replaces a file, so that readers see the old or the new one. Not durable. A `gid` of (gid_t) -1 leaves the group alone.
- * May be called from another thread. */
+/* Replaces a file, so that readers see either the old or the new one. Not durable. A `gid` of (gid_t) -1 does
+ * not change the group. May be called from another thread. */
 static inline int folder_write(Folder *f, const char *name, const char *text, size_t size, mode_t mode,
                                gid_t gid) {
         return f->operations->write(f, name, text, size, mode, gid);
 }
 
-/* Replaces files (0600) and makes them durable, all together, since the slow steps of a disk cost hardly more for many.
- * May be called from another thread. */
+/* Replaces files (mode 0600) and makes them durable, all together, since the slow steps of a disk cost hardly
+ * more for many files than for one. May be called from another thread. */
 static inline void folder_commit(Folder *f, FileCommit *files, size_t n) {
         f->operations->commit(f, files, n);
 }
@@ -77,22 +79,23 @@ static inline int folder_rename(Folder *f, const char *from, const char *to) {
         return f->operations->rename(f, from, to);
 }
 
-/* Makes durable what was renamed or removed. */
+/* Makes earlier renames and removals durable. */
 static inline int folder_sync(Folder *f) {
         return f->operations->sync(f);
 }
 
-/* Names of what is in it, in no order. */
+/* Lists the names in the folder, unsorted. */
 static inline int folder_list(Folder *f, bool (*is_wanted)(const char *name), char ***ret) {
         return f->operations->list(f, is_wanted, ret);
 }
 
-/* Links are not followed. The name "." is the folder itself. */
+/* Does not follow links. The name "." means the folder itself. */
 static inline int folder_look(Folder *f, const char *name, FileFacts *ret) {
         return f->operations->look(f, name, ret);
 }
 
-/* Makes it if it is not there, sets mode and group in any case, and opens it. Unfinished files of an earlier run go. */
+/* Creates the folder if it does not exist, sets its mode and group in any case, and opens it. Removes
+ * unfinished files of an earlier run. */
 static inline int folder_make_folder(Folder *f, const char *name, mode_t mode, gid_t gid, Folder **ret) {
         return f->operations->make_folder(f, name, mode, gid, ret);
 }
@@ -101,7 +104,7 @@ static inline int folder_open_folder(Folder *f, const char *name, Folder **ret) 
         return f->operations->open_folder(f, name, ret);
 }
 
-/* -ENOTEMPTY. */
+/* -ENOTEMPTY: the folder is not empty. */
 static inline int folder_remove_folder(Folder *f, const char *name) {
         return f->operations->remove_folder(f, name);
 }

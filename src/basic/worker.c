@@ -10,15 +10,18 @@
 /*
  *      worker_begin() ──> waiting ──> running ──> done ──> tell() and done(), in the loop
  *
- * A job in `waiting` or `done` is the loop's to take out; while it runs it belongs to its thread. The Pool is all that
- * threads and loop share, and lives as long as the last of them: a thread that is stuck in the C library outlives the
- * worker. Threads allocate nothing here, so that a thread whose work allocates nothing gets no heap of its own.
+ * A job in `waiting` or `done` belongs to the loop, which may remove it; a running job belongs to its thread.
+ * The Pool is everything that threads and loop share. It lives as long as its last user, because a thread
+ * that is stuck in the C library outlives the worker. Threads allocate nothing here, so that a thread whose
+ * work allocates nothing gets no heap of its own.
  */
 
-/* After those who ask us, and before the next step of those who still ask DPS: there may be hundreds. */
+/* Results come after requests to us, but before the next steps of registrations, of which there may be
+ * hundreds. */
 #define TELLING_PRIORITY (SD_EVENT_PRIORITY_IMPORTANT / 2)
 
-/* The C library's modules for names and groups, and drivers of chips, are others' code: they get more room. */
+/* The C library's modules for names and groups, and the drivers of chips, are code of others, so they get
+ * larger stacks. */
 static const struct {
         unsigned threads_max;
         size_t stack_size;
@@ -39,7 +42,7 @@ typedef enum JobState {
 } JobState;
 
 typedef struct Job {
-        Work work; /* first: a Work is a Job */
+        Work work; /* must be first: a Work is a Job */
         struct Job *next;
         Pool *pool;
         const WorkClass *class;
@@ -60,11 +63,11 @@ typedef struct Queue {
 } Queue;
 
 struct Pool {
-        int fd;                /* an eventfd: readable while something is done that was not told */
-        pthread_mutex_t mutex; /* of all below */
+        int fd;                /* an eventfd: readable while a finished job is still to be told */
+        pthread_mutex_t mutex; /* protects all below */
         pthread_cond_t progress;
-        unsigned n_refs; /* of the worker, and of each thread */
-        bool is_closed;  /* nobody is left to be told */
+        unsigned n_refs; /* held by the worker and by each thread */
+        bool is_closed;  /* the worker is gone, so results are dropped */
         Queue queues[_WORK_QUEUE_MAX];
         JobList done;
 };
@@ -73,10 +76,10 @@ struct Worker {
         World *world;
         Pool *pool;
         sd_event_source *source; /* of the eventfd */
-        Job *telling;            /* its tell() has more to tell */
+        Job *telling;            /* its tell() wants to be called again */
 };
 
-/* --- jobs --------------------------------------------------------------------------------------------------- */
+/* --- jobs ----------------------------------------------------------------------------------------------- */
 
 static void append(JobList *l, Job *j) {
         j->next = NULL;
@@ -123,7 +126,7 @@ static void drop_all(JobList *l) {
                 job_drop(j);
 }
 
-/* --- the pool ----------------------------------------------------------------------------------------------- */
+/* --- the pool ------------------------------------------------------------------------------------------- */
 
 static int pool_new(Pool **ret) {
         Pool *p = malloc(sizeof(*p));
@@ -149,7 +152,7 @@ static int pool_new(Pool **ret) {
         return 0;
 }
 
-/* Called with the mutex held, and gives it back. */
+/* The mutex must be held; it is released here. */
 static void pool_unref_and_unlock(Pool *p) {
         bool is_last = --p->n_refs == 0;
 
@@ -164,9 +167,9 @@ static void pool_unref_and_unlock(Pool *p) {
         free(p);
 }
 
-/* --- running ------------------------------------------------------------------------------------------------ */
+/* --- running -------------------------------------------------------------------------------------------- */
 
-/* The mutex is held. */
+/* The mutex must be held. */
 static void finish_job(Pool *p, Job *j) {
         static const uint64_t one = 1;
 
@@ -181,7 +184,7 @@ static void finish_job(Pool *p, Job *j) {
         (void) !write(p->fd, &one, sizeof(one));
 }
 
-/* Until nothing waits. Called and left with the mutex held. */
+/* Runs jobs until none is waiting. The mutex must be held, and is held on return. */
 static void run_all(Queue *q) {
         Pool *p = q->pool;
         Job *j;
@@ -208,7 +211,7 @@ static void *run_thread(void *userdata) {
         return NULL;
 }
 
-/* Signals are the loop's: the thread has them all blocked. */
+/* Signals belong to the loop, so the thread blocks them all. */
 static int create_thread(Queue *q) {
         pthread_attr_t attributes;
         sigset_t all, before;
@@ -228,15 +231,15 @@ static int create_thread(Queue *q) {
         return -r;
 }
 
-/* The mutex is held. */
-static void see_that_it_runs(Queue *q, unsigned threads_max) {
+/* The mutex must be held. */
+static void ensure_thread(Queue *q, unsigned threads_max) {
         if (q->n_threads == threads_max)
                 return;
         if (create_thread(q) >= 0) {
                 q->n_threads++;
                 q->pool->n_refs++;
         } else if (q->n_threads == 0)
-                run_all(q); /* where there can be no thread, slow work does stop the loop */
+                run_all(q); /* if no thread can be created, the work runs here and blocks the loop */
 }
 
 int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
@@ -249,7 +252,7 @@ int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
 
         (void) pthread_mutex_lock(&p->mutex);
         append(&p->queues[class->queue].waiting, j);
-        see_that_it_runs(&p->queues[class->queue], limits[class->queue].threads_max);
+        ensure_thread(&p->queues[class->queue], limits[class->queue].threads_max);
         (void) pthread_mutex_unlock(&p->mutex);
 
         if (ret)
@@ -257,7 +260,7 @@ int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
         return 0;
 }
 
-/* True: the job was taken out of its list, and is to be dropped. The mutex is held. */
+/* Returns true if the job was removed from its list, and must be dropped. The mutex must be held. */
 static bool forget_job(Pool *p, Job *j) {
         j->is_forgotten = true;
         switch (j->state) {
@@ -299,7 +302,7 @@ void worker_wait(Worker *w, WorkQueue queue) {
         (void) pthread_mutex_unlock(&p->mutex);
 }
 
-/* --- telling ------------------------------------------------------------------------------------------------ */
+/* --- telling -------------------------------------------------------------------------------------------- */
 
 static Job *next_done(Pool *p) {
         Job *j;
@@ -312,8 +315,8 @@ static Job *next_done(Pool *p) {
         return j;
 }
 
-/* The descriptor is readable until nothing more is to be told. */
-static void quieten(Pool *p) {
+/* Makes the descriptor unreadable if no result is left. */
+static void clear_descriptor(Pool *p) {
         uint64_t n;
 
         (void) pthread_mutex_lock(&p->mutex);
@@ -333,7 +336,7 @@ static int worker_on_done(sd_event_source *source, int fd, uint32_t events, void
         if (j && !j->is_forgotten && j->class->tell && j->class->tell(j->task) && !j->is_forgotten)
                 return 0;
         w->telling = NULL;
-        quieten(w->pool);
+        clear_descriptor(w->pool);
         if (!j)
                 return 0;
 
@@ -370,7 +373,7 @@ int worker_new(sd_event *event, World *world, Worker **ret) {
         return 0;
 }
 
-/* Work of the disk is finished first; then whatever else is left is dropped, by its thread where it is running. */
+/* Completes the work of the disk. Then drops all other work; running work is dropped by its thread. */
 static void close_pool(Pool *p) {
         JobList left[_WORK_QUEUE_MAX + 1];
         const Queue *disk = &p->queues[WORK_DISK];

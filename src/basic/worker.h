@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Threads for work that may block: one of the operations of the real world (world-event.h). A thread exists only while there
- * is work for it. What has run is told in the loop, one thing in each turn, since there may be hundreds, and somebody may
- * ask us meanwhile.
+ * Threads for work that may block, which is one of the operations of the real world (world-event.h). A thread
+ * exists only while there is work for it. Results are delivered in the loop, one in each turn, because there
+ * may be hundreds, and requests may arrive meanwhile.
  */
 
 #include <systemd/sd-event.h>
@@ -13,9 +13,10 @@
 
 typedef struct Worker Worker;
 
-/* `world` is what its work belongs to. */
+/* `world` is the one that the work belongs to. */
 int worker_new(sd_event *event, World *world, Worker **ret);
-/* Waits for work of WORK_DISK. A thread that is stuck in the C library or in a driver ends by itself. */
+/* Blocks until the work of WORK_DISK is done. A thread that is stuck in the C library or in a driver ends by
+ * itself later. */
 Worker *worker_free(Worker *w);
 DEFINE_FREEP(Worker, worker_free)
 

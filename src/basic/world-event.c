@@ -9,8 +9,8 @@
 #include "basic/times.h"
 #include "basic/worker.h"
 
-/* The kernel lets its maximum error grow up to this while nobody disciplines the clock. STA_UNSYNC is not looked at:
- * it may be set only to keep the kernel's fingers off the RTC. */
+/* The kernel lets its maximum error grow to this value while nothing synchronises the clock. STA_UNSYNC is
+ * not used, since it may be set only to stop the kernel from writing the RTC. */
 #define MAXERROR_UNSYNCHRONIZED 16000000
 
 typedef struct EventWorld {
@@ -33,7 +33,8 @@ static uint64_t event_world_now_usec(const World *w, clockid_t clock) {
 static uint64_t event_world_random(World *w) {
         uint64_t random;
 
-        /* Only a filter of system calls refuses it; what is left spreads devices in time a little, and is no secret. */
+        /* Only a system call filter can refuse this. Time and pid then spread the devices a little, and the
+         * number is never used as a secret. */
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 random = (now_usec(CLOCK_REALTIME) ^ (uint64_t) getpid()) * UINT64_C(0x9e3779b97f4a7c15);
         return random;
@@ -45,7 +46,7 @@ static bool event_world_is_synchronized(const World *w) {
         return adjtimex(&t) >= 0 && t.maxerror < MAXERROR_UNSYNCHRONIZED;
 }
 
-/* --- timers ------------------------------------------------------------------------------------------------- */
+/* --- timers --------------------------------------------------------------------------------------------- */
 
 static int event_timer_on_time(sd_event_source *source, uint64_t usec, void *userdata) {
         const EventTimer *t = userdata;
@@ -82,8 +83,8 @@ static int event_timer_new(World *world, timer_handler_t handler, void *userdata
         return 0;
 }
 
-/* These calls fail only where the loop has ended. sd-event takes an accuracy of 0 for a quarter of a second, and fires what
- * is set to 0 in its next turn. */
+/* These calls fail only if the loop has ended. sd-event replaces an accuracy of 0 by a quarter of a second,
+ * and fires a timer that is set to 0 in its next turn. */
 static void event_timer_set(Timer *timer, uint64_t at_usec, uint64_t accuracy_usec) {
         EventTimer *t = (EventTimer *) timer;
 
@@ -96,7 +97,7 @@ static void event_timer_set(Timer *timer, uint64_t at_usec, uint64_t accuracy_us
         (void) sd_event_source_set_enabled(t->source, SD_EVENT_ONESHOT);
 }
 
-/* --- work --------------------------------------------------------------------------------------------------- */
+/* --- work ----------------------------------------------------------------------------------------------- */
 
 static int event_world_work_begin(World *w, const WorkClass *class, void *task, Work **ret) {
         return worker_begin(((EventWorld *) w)->worker, class, task, ret);

@@ -13,15 +13,16 @@
 
 /*
  *                      begin                 attempt                     slot
- *            IDLE ───────────────> BEGUN ─────────────────> QUEUED ───────────────> IN_FLIGHT ──> IDLE (assigned)
+ *            IDLE ───────────────> BEGUN ─────────────────> QUEUED ───────────────> IN_FLIGHT ──> IDLE
  *              │                                               ^                     │      │
- *              │ too early, as an earlier run knew             │ attempt             │      │ a failure
+ *              │ an earlier run left a wait                    │ attempt             │      │ it failed
  *              └──────────────────────────> BETWEEN ───────────┤                     │      v
  *                                                              └────── PARKED <──────┘   BETWEEN
  *
- * An event goes to the machine of libdps, one action comes back, and act() carries it out. Before an attempt the client
- * gets a slot of the window, so that waiting for a turn counts against no deadline. An attempt that has to connect first
- * prepares: it loads its credential and payload on the worker, and has a DPS token signed.
+ * Each event is passed to the machine of libdps, which answers with one action, and act() carries it out. The
+ * client gets its slot of the window before the attempt begins, so that waiting for a slot counts against no
+ * deadline. Before it connects, an attempt loads its credential and payload on the worker, and has a DPS
+ * token signed.
  */
 
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
@@ -29,7 +30,7 @@
 #define PAYLOAD_SIZE_MAX (96U * 1024)
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
 
-/* What is loaded on the worker in front of a connection. */
+/* What the worker loads before a connection. */
 typedef struct PayloadTask {
         char *path;
         char *text;
@@ -51,7 +52,7 @@ struct Client {
         DpsRegistrationHistory history;
         Slot slot;
         Jobs jobs;
-        uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken in flight */
+        uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken during an attempt */
         Timer *timer;
 
         /* The attempt */
@@ -59,7 +60,7 @@ struct Client {
         char *payload;          /* text of PayloadFile= */
         CredentialQuery *loading, *signing;
         Work *reading;
-        uint64_t prepare_until_usec; /* 0: it is not being prepared */
+        uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
         char fingerprint[65];
 };
@@ -115,8 +116,9 @@ static DpsMoment moment(Client *c) {
         };
 }
 
-/* A refusal says something of the key only where our clock is right, and is not so late that the token has expired. DPS
- * tells its time with a refusal, which is better evidence than the kernel's word: nobody synchronises many a good clock. */
+/* A refusal tells something about the key only if our clock is right, and the attempt is not so late that its
+ * token has expired. DPS sends its time with a refusal. That is better evidence than the kernel's word,
+ * because many correct clocks are not synchronised. */
 static DpsMoment moment_of(Client *c, const DpsReply *reply) {
         DpsMoment at = moment(c);
         uint64_t now_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC;
@@ -144,7 +146,8 @@ static void tell(Client *c, const char *format, ...) {
         c->handlers.on_step(text, c->userdata);
 }
 
-/* Slack saves wake-ups, and only ever delays; what a protocol waits for is short and gets little of it. */
+/* Timer slack saves wake-ups and only ever delays. The deadlines of a protocol are short, so they get little
+ * slack. */
 static void arm(Client *c) {
         uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
 
@@ -167,7 +170,7 @@ static void disconnect(Client *c) {
         c->transport = transport_free(c->transport);
 }
 
-/* Gives back all that an attempt holds. The key does not stay in memory between attempts. */
+/* Gives back everything that an attempt holds. The key does not stay in memory between attempts. */
 static void release(Client *c) {
         disconnect(c);
         slot_release(&c->slot);
@@ -374,7 +377,7 @@ static bool has_right_credential(const Client *c) {
                credential_index(c->credential) == dps_registration_credential(c->registration);
 }
 
-/* The next thing that a connection needs and that is not there yet; or the connection. */
+/* Starts the next step that the connection still needs, or makes the connection when there is none left. */
 static void prepare(Client *c) {
         DpsError error;
         int r = 0;
@@ -405,7 +408,7 @@ static void prepare(Client *c) {
 static void prepare_timed_out(Client *c) {
         DpsError error;
 
-        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not come within %u s",
+        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
                       c->reading ? c->settings->payload_file : "the key",
                       (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
         prepare_failed(c, &error);
@@ -446,12 +449,12 @@ static int send_request(Client *c, const DpsRequest *request, DpsError *error) {
         return r;
 }
 
-/* Whether an attempt has failed since what is remembered was told last. */
+/* Whether an attempt has failed since the last report of what is to be remembered. */
 static bool has_failed(const Client *c) {
         return dps_registration_history(c->registration).attempts > c->history.attempts;
 }
 
-/* Carries out the machine's answer to an event. */
+/* Carries out the action that the machine answered to an event. */
 static void act(Client *c, DpsAction action, const DpsReply *reply) {
         bool failed = has_failed(c);
         DpsError error;
@@ -497,7 +500,8 @@ static void on_timer(void *userdata) {
                 act(c, dps_registration_on_time(c->registration, moment(c)), NULL);
 }
 
-/* DPS throttled a neighbour. The machine takes no request back, and asks for operations on. */
+/* DPS throttled another client of the scope. The machine never takes back a request that was sent, and
+ * continues to poll for its operation. */
 static void on_paused(uint64_t until_usec, void *userdata) {
         Client *c = userdata;
 
@@ -505,7 +509,7 @@ static void on_paused(uint64_t until_usec, void *userdata) {
                 act(c, dps_registration_pause(c->registration, until_usec, moment(c)), NULL);
 }
 
-/* A slot is held, or none is needed: the machine gets the event that it waits for. */
+/* A slot is held, or none is needed: passes the machine the event that it waits for. */
 static void advance(Client *c) {
         act(c,
             is_begun(c) ? dps_registration_on_time(c->registration, moment(c))
@@ -513,7 +517,8 @@ static void advance(Client *c) {
             NULL);
 }
 
-/* While the scope is paused nobody takes a slot to wait in: the machine gets the time, and plans by it. */
+/* While the scope is paused, no client takes a slot only to wait in it: the machine is told the time, and
+ * waits for it. */
 static bool waits_for_scope(Client *c) {
         uint64_t until = slot_paused_until_usec(&c->slot);
 
@@ -521,7 +526,7 @@ static bool waits_for_scope(Client *c) {
                 return false;
         (void) dps_registration_pause(c->registration, until, moment(c));
         if (is_begun(c) && dps_registration_next_usec(c->registration) <= now(c))
-                return false; /* it only asks for its operation */
+                return false; /* it only polls for its operation */
 
         slot_release(&c->slot);
         if (is_begun(c))
@@ -588,7 +593,7 @@ int client_begin(Client *c, Settings *settings, Method method, const DpsRegistra
         c->method = method;
         c->history = *history;
         c->fingerprint[0] = 0;
-        /* Who is too early waits without a slot. */
+        /* If it is too early, the client waits without a slot. */
         if (MAX(history->next_usec, history->not_before_usec) > now(c))
                 advance(c);
         return 0;

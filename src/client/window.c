@@ -7,15 +7,16 @@
 
 #include "basic/text.h"
 
-/* Scopes take turns, and within a scope the one who has waited longest comes first, so that nobody waits for ever. One slot
- * is granted in each turn of the loop: to begin an attempt costs time, and somebody may ask us something meanwhile. */
+/* Scopes take turns, and within a scope the client that has waited longest comes first, so that nobody waits
+ * for ever. Only one slot is granted in each turn of the loop, because beginning an attempt takes time, and
+ * requests may arrive meanwhile. */
 
 struct Scope {
         Window *window;
         Scope *next; /* in a ring of all scopes */
         char *id_scope, *endpoint;
         uint64_t paused_until_usec; /* CLOCK_BOOTTIME */
-        unsigned size; /* attempts that may be in flight; halved by a 429, one more with each success */
+        unsigned size; /* how many attempts may be in flight; a 429 halves it, each success adds one */
         unsigned n_held;
         Slot *slots;
         Slot *first_wanting, *last_wanting;
@@ -26,8 +27,8 @@ struct Window {
         Timer *turn;
         unsigned max;
         unsigned n_held, n_wanting;
-        Scope *scopes; /* the ring, at the one whose turn is next; kept as long as the window: there are few */
-        bool was_used; /* since it was idle last */
+        Scope *scopes; /* the ring, at the scope whose turn is next; scopes are few, and never freed alone */
+        bool was_used; /* since it was last idle */
         void (*on_idle)(void *userdata);
         void *userdata;
 };
@@ -216,7 +217,7 @@ void slot_release(Slot *s) {
         timer_set(s->scope->window->turn, 0, 0);
 }
 
-/* The slot whose turn it is, taken off the queue; NULL: nobody can have one now. */
+/* Removes the next slot that can be granted from its queue; NULL: there is none. */
 static Slot *next_granted(Window *w) {
         Scope *begin = w->scopes;
 

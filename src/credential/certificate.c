@@ -15,7 +15,7 @@
 #define CERTIFICATE_FILE_MAX (256U * 1024)
 #define CHAIN_MAX 16
 
-/* What is loaded, and where its errors go. */
+/* What is being loaded, and where errors are stored. */
 typedef struct Loading {
         const Settings *settings;
         const char *certificate, *private_key; /* references */
@@ -30,7 +30,7 @@ static void x509p(X509 **x) {
         X509_free(*x);
 }
 
-/* --- certificates --------------------------------------------------------------------------------------------- */
+/* --- certificates --------------------------------------------------------------------------------------- */
 
 static int certificate_error(const Loading *l, int r, const char *what) {
         return credential_error(l->error, r, &l->settings->certificates_place, "Certificate", "%s: %s",
@@ -42,7 +42,7 @@ static int private_key_error(const Loading *l, int r, const char *what) {
                                 l->private_key, what);
 }
 
-/* With a reason that names the file already. */
+/* For a reason that already names the file. */
 static int reason_error(const Loading *l, int r, const char *key, const char *reason) {
         return credential_error(l->error, r, &l->settings->certificates_place, key, "%s",
                                 reason ?: strerror(-r));
@@ -61,7 +61,7 @@ static int read_certificate_file(const Loading *l, char **ret, size_t *ret_size)
         return 0;
 }
 
-/* -ENODATA: there is no more. -EBADMSG: damaged. */
+/* -ENODATA: there are no more certificates. -EBADMSG: the certificate is damaged. */
 static int read_next_certificate(BIO *bio, X509 **ret) {
         unsigned long e;
         X509 *x;
@@ -106,15 +106,16 @@ static int parse_chain(const Loading *l, const char *text, size_t size, ClientCe
         r = bio && c->chain ? read_chain(bio, c->chain) : -ENOMEM;
         if (r == -ENODATA)
                 return certificate_error(
-                        l, r, "there is no PEM certificate in it: name the device's certificate here");
+                        l, r, "the file holds no PEM certificate: name the device's certificate here");
         if (r == -E2BIG)
-                return certificate_error(l, r, "it has a chain of more than 16 certificates");
-        return r < 0 ? certificate_error(l, r, "a certificate in it is damaged: copy it again") : 0;
+                return certificate_error(l, r, "the file holds a chain of more than 16 certificates");
+        return r < 0 ? certificate_error(l, r, "a certificate in the file is damaged: copy the file again")
+                     : 0;
 }
 
-/* --- private keys --------------------------------------------------------------------------------------------- */
+/* --- private keys --------------------------------------------------------------------------------------- */
 
-/* OpenSSL would ask on the terminal, and wait for ever. */
+/* Without this callback, OpenSSL would ask on the terminal and wait for ever. */
 static int refuse_passphrase(char *buffer, int size, int is_writing, void *userdata) {
         bool *was_asked = userdata;
 
@@ -124,11 +125,11 @@ static int refuse_passphrase(char *buffer, int size, int is_writing, void *userd
 
 static const char *explain_key(const char *text, bool was_asked) {
         if (was_asked)
-                return "the key is encrypted, and nobody is there to type its passphrase: store it without "
+                return "the key is encrypted, but nobody can type its passphrase: store it without one "
                        "(openssl pkey -in OLD -out NEW), with mode 0600";
         if (strstr(text, "-----BEGIN TSS2 PRIVATE KEY-----"))
                 return "a key of a TPM: this version of dpsd takes only PEM private keys";
-        return "there is no PEM private key in it: name the file of the certificate's key";
+        return "the file holds no PEM private key: name the file of the certificate's key";
 }
 
 static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY **ret) {
@@ -162,7 +163,7 @@ static int read_private_key_file(const Loading *l, char **ret_path, char **ret, 
         return 0;
 }
 
-/* There may be a key in a file of certificates, too. */
+/* A file of certificates may hold a key too, so its text is treated as a secret. */
 typedef struct SecretText {
         char *text;
         size_t size;
@@ -174,7 +175,7 @@ static void secret_text_done(SecretText *t) {
         free(t->text);
 }
 
-/* One read gives both where they are in one file, which then has to be as secret as a key is. */
+/* If certificate and key are in one file, it is read once. That file must then be protected as a key is. */
 static int load_files(const Loading *l, ClientCertificate *c) {
         bool is_one_file = streq(l->certificate, l->private_key);
         _cleanup_(secret_text_done) SecretText chain = { 0 }, key = { 0 };
@@ -193,9 +194,9 @@ static int load_files(const Loading *l, ClientCertificate *c) {
         return r < 0 ? r : parse_key(l, key.text, key.size, &c->key);
 }
 
-/* --- checks --------------------------------------------------------------------------------------------------- */
+/* --- checks --------------------------------------------------------------------------------------------- */
 
-/* -ENODATA: there is none, or it is not text. */
+/* -ENODATA: there is no common name, or it is not text. */
 static int common_name(const X509 *x, char **ret) {
         const X509_NAME *subject = X509_get_subject_name(x);
         int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
@@ -258,7 +259,7 @@ static int check_leaf(const Loading *l, const char *registration_id, ClientCerti
         return 0;
 }
 
-/* --- as text -------------------------------------------------------------------------------------------------- */
+/* --- as text -------------------------------------------------------------------------------------------- */
 
 static int bio_to_text(BIO *bio, char **ret) {
         char *data;
@@ -270,7 +271,8 @@ static int bio_to_text(BIO *bio, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-/* Encoded again, so that nothing else in the files is published, such as a key that somebody keeps beside the chain. */
+/* The certificates are encoded again, so that nothing else in the files is published, such as a key that is
+ * kept next to the chain. */
 static int set_texts(const Loading *l, ClientCertificate *c) {
         _cleanup_(biop) BIO *chain = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_mem());
 
@@ -308,7 +310,7 @@ int client_certificate_load(const Settings *s, const char *certificate, const ch
         int r;
 
         r = load(&l, registration_id, &c);
-        /* Other users of OpenSSL in this thread must not find our failures. */
+        /* Errors must not stay in OpenSSL's queue for other users of it in this thread. */
         ERR_clear_error();
         if (r < 0)
                 return r;

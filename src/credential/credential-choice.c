@@ -7,7 +7,7 @@
 
 static const Place nowhere;
 
-/* What came of one method. */
+/* The result of trying one method. */
 typedef struct Outcome {
         int r;
         DpsError error;
@@ -19,8 +19,8 @@ static int unsupported_method(Method method, DpsError *error) {
                                 method_to_string(method));
 }
 
-/* Starts with the index that is wished for. The first failure is the one that is told. Without memory nothing is known about
- * a key: another one must not take its place. */
+/* Tries the wished index first. If all fail, the first error is reported. If there was no memory to load a
+ * key, we know nothing about it, so no other key may take its place. */
 static int try_method(const CredentialWish *wish, Method method, Credential **ret, DpsError *error) {
         bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
         const CredentialClass *class = credential_class(method);
@@ -46,7 +46,7 @@ static int try_method(const CredentialWish *wish, Method method, Credential **re
         return r;
 }
 
-/* A key that is missing or damaged does not make this another device: only a change of the configuration does. */
+/* A missing or damaged key does not make this device change its method; only the configuration does. */
 static bool is_kept(const Settings *s, Method method) {
         for (unsigned i = 0; i < s->n_methods; i++)
                 if (s->methods[i] == method)
@@ -76,14 +76,15 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
                 Method method = wish->settings->methods[i];
                 Outcome a = { 0 };
 
-                /* Its files have been read already. */
+                /* its files have been read already */
                 if (is_tried && method == wish->kept)
                         a = kept;
                 else
                         a.r = try_method(wish, method, ret, &a.error);
                 if (a.r >= 0)
                         return 0;
-                /* That this build does not support a method is told only where there is nothing else to tell. */
+                /* The error that this build does not support a method is reported only if there is no other
+                 * error. */
                 if (i == 0 || told.r == -EOPNOTSUPP || a.r == -ENOMEM)
                         told = a;
                 if (a.r == -ENOMEM)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A kind of credential, one for each method. For the files that implement one, and for modules that add one. */
+/* A kind of credential, one for each method. Included by files that implement a kind, and by modules that add
+ * one. */
 
 #include "credential/credential.h"
 
@@ -9,7 +10,7 @@
 typedef struct CredentialSource {
         Settings *settings;
         const char *registration_id;
-        unsigned index; /* of the method's list in the settings; always within it, or 0 where it is empty */
+        unsigned index; /* within the method's list in the settings; 0 if that is empty */
 } CredentialSource;
 
 typedef struct CredentialClass {
@@ -17,15 +18,16 @@ typedef struct CredentialClass {
         size_t size;  /* of its struct, whose first member is the Credential */
         bool is_slow; /* sign() runs on the worker */
 
-        /* How many credentials of this kind the settings name. */
+        /* The number of credentials of this kind in the settings. */
         unsigned (*count)(const Settings *s);
-        /* On the worker: fills in a zeroed struct: its own members, and those of Credential that are marked. -EOPNOTSUPP:
-         * this build cannot load it at all. On failure `error` is set, and done() is called. */
+        /* Called on the worker with a zeroed struct. Fills in the members of the class, and the marked
+         * members of Credential. On failure, `error` is set, and done() is called. -EOPNOTSUPP: this build
+         * cannot load it at all. */
         int (*load)(Credential *c, const CredentialSource *source, DpsError *error);
-        /* NULL: it signs no tokens. Where it is slow it may be called by several threads at once. */
+        /* NULL: this kind signs no tokens. If it is slow, several threads may call it at once. */
         int (*sign)(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
                     char **ret, DpsError *error);
-        /* Frees, and wipes, what load() has put into the struct, but not the struct. */
+        /* Wipes and frees what load() has put into the struct, but not the struct itself. */
         void (*done)(Credential *c);
 } CredentialClass;
 
@@ -33,11 +35,11 @@ typedef struct CredentialClass {
 
 struct Credential {
         const CredentialClass *class;
-        Settings *settings; /* a reference, for errors that name the line of the configuration */
+        Settings *settings; /* a reference; errors name the line of the configuration */
         unsigned n_references;
         unsigned index;
 
-        /* These are for load() to fill in. */
+        /* load() fills in these members. */
         char fingerprint[FINGERPRINT_SIZE];
         uint64_t expires_at_usec;
         const ClientCertificate *certificate; /* owned by the class's struct */
@@ -45,5 +47,5 @@ struct Credential {
 
 /* NULL: this build does not support the method. */
 const CredentialClass *credential_class(Method method);
-/* Adds a class, or replaces it; a class is valid for ever. NULL takes it away. */
+/* Adds or replaces a class, which must stay valid for ever. NULL removes it. */
 void credential_set_class(Method method, const CredentialClass *class);

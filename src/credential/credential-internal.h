@@ -2,14 +2,15 @@
 #pragma once
 
 /*
- * What the files of this room share; everybody else includes credential.h, and who adds a class credential-class.h.
+ * Shared by the files of this room. All others include credential.h, and those that add a class
+ * credential-class.h.
  *
  *      credential-error.c   how an error names the line of the configuration
  *      certificate.c        a client certificate and its key, loaded from files and checked
  *      symmetric-key.c      the class for METHOD_SYMMETRIC_KEY
  *      x509.c               the class for METHOD_X509
  *      credential.c         the credential, its classes and its references
- *      credential-choice.c  which method and which of its credentials is taken
+ *      credential-choice.c  which method, and which of its credentials, is used
  *      credential-query.c   loading and signing on the worker
  *      credential-paths.c   which files to watch
  */
@@ -18,9 +19,9 @@
 
 extern const CredentialClass symmetric_key_class, x509_class;
 
-/* A credential with one reference. Blocks. On failure `error` is set. */
+/* Makes a credential with one reference. Blocks. On failure `error` is set. */
 int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,
                    DpsError *error);
 
-/* Takes the credential that is wished for. Blocks. On failure `error` is set. */
+/* Loads the credential that is wished for. Blocks. On failure `error` is set. */
 int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error);

@@ -6,7 +6,7 @@
 #include "config/secret.h"
 #include "credential/credential.h"
 
-/* A systemd credential that is not there yet can appear under two names. */
+/* A systemd credential that does not exist yet can appear under two names. */
 static int add_systemd_credential_paths(char ***paths, const char *reference) {
         static const char *const prefixes[] = { "", "dps_" };
         const char *directory = getenv("CREDENTIALS_DIRECTORY"), *name = reference;

@@ -7,7 +7,7 @@
 
 #include "credential/credential-internal.h"
 
-/* What runs on the worker: the task is the query. It is freed by the world, in whatever thread that is done. */
+/* The task that runs on the worker is the query itself. The world frees it, possibly in another thread. */
 struct CredentialQuery {
         Work *work; /* NULL once the handler is called, which may free the query */
         void *userdata;
@@ -20,7 +20,7 @@ CredentialQuery *credential_query_free(CredentialQuery *q) {
         return NULL;
 }
 
-/* --- loading -------------------------------------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------------------------------------- */
 
 typedef struct LoadQuery {
         CredentialQuery query;
@@ -45,7 +45,7 @@ static void load_query_run(void *task) {
         LoadQuery *q = task;
 
         (void) credential_choose(&q->wish, &q->credential, &q->query.error);
-        /* The next work in this thread must not find our failures. */
+        /* Errors must not stay in OpenSSL's queue for the next work in this thread. */
         ERR_clear_error();
 }
 
@@ -87,7 +87,7 @@ int credential_load(World *w, const CredentialWish *wish, credential_handler_t h
         return 0;
 }
 
-/* --- signing -------------------------------------------------------------------------------------------------- */
+/* --- signing -------------------------------------------------------------------------------------------- */
 
 typedef struct SignQuery {
         CredentialQuery query;
@@ -132,7 +132,7 @@ static const WorkClass sign_class = {
         .queue = WORK_KEYS, .run = sign_query_run, .done = sign_query_done, .free = sign_query_free
 };
 
-/* Takes `q`. */
+/* Takes ownership of `q`. */
 static int begin_signing(SignQuery *q, World *w, const char *resource, const char *policy,
                          CredentialQuery **ret) {
         int r;

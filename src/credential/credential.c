@@ -6,7 +6,7 @@
 
 #include "credential/credential-internal.h"
 
-/* A module may add its class while a query looks at the table in another thread. */
+/* A module may add its class while a query reads the table in another thread. */
 static const CredentialClass *classes[_METHOD_MAX] = {
         [METHOD_SYMMETRIC_KEY] = &symmetric_key_class,
         [METHOD_X509] = &x509_class,

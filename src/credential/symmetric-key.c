@@ -9,7 +9,7 @@
 #include "dps/key.h"
 #include "dps/sas.h"
 
-/* The key of a device, or the one derived from its group's. */
+/* A device key, configured as such or derived from a group key. */
 typedef struct SymmetricKey {
         Credential credential;
         DpsKey key;
@@ -80,8 +80,9 @@ static int read_key(const CredentialSource *source, DpsKey *ret, DpsError *error
         return 0;
 }
 
-/* An HMAC reveals nothing about its key. This text is neither the resource of a token nor a registration id, so the result is
- * neither a token's signature nor a derived key. DPS ignores the case of registration ids, hence lower case. */
+/* An HMAC reveals nothing about its key. This text is neither the resource of a token nor a registration id,
+ * so the result is neither the signature of a token nor a derived key. It is in lower case because DPS
+ * ignores the case of registration ids. */
 static int set_fingerprint(SymmetricKey *k, const char *registration_id) {
         _cleanup_(freep) char *text = NULL;
         uint8_t signature[DPS_HMAC_SIZE];

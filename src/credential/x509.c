@@ -34,7 +34,7 @@ static int load(Credential *c, const CredentialSource *source, DpsError *error) 
         if (n == 0 || strv_length(s->private_keys) != n)
                 return credential_error(
                         error, -EINVAL, &s->certificates_place, "Certificate",
-                        "there must be as many lines PrivateKey= as Certificate=, and at least one "
+                        "there must be as many PrivateKey= lines as Certificate= lines, and at least one "
                         "of each");
         r = client_certificate_load(s, s->certificates[source->index], s->private_keys[source->index],
                                     source->registration_id, &x->certificate, error);

@@ -53,7 +53,7 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
 typedef enum AccessVerdict {
         ACCESS_GRANTED,
         ACCESS_DENIED,
-        ACCESS_NEEDS_INTERACTION, /* a password would be enough, but the caller did not allow asking for one */
+        ACCESS_NEEDS_INTERACTION, /* a password is needed, but the caller forbade asking for it */
         ACCESS_UNDECIDED,         /* continue with the next check */
 } AccessVerdict;
 

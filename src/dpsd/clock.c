@@ -43,7 +43,7 @@ struct Clock {
         bool is_watched, was_synchronized;
 };
 
-/* --- the floor ---------------------------------------------------------------------------------------------- */
+/* --- the floor ------------------------------------------------------------------------------------------ */
 
 static void clock_read_floor(Clock *c) {
         _cleanup_(freep) char *text = NULL;
@@ -128,7 +128,7 @@ static void clock_write_floor(Clock *c) {
                 free(f);
 }
 
-/* --- synchronisation ---------------------------------------------------------------------------------------- */
+/* --- synchronisation ------------------------------------------------------------------------------------ */
 
 static void clock_on_poll(void *userdata) {
         Clock *c = userdata;
@@ -149,7 +149,7 @@ void clock_watch_synchronization(Clock *c, bool on) {
         timer_set(c->poll, on ? 0 : USEC_INFINITY, 0);
 }
 
-/* --- the clock ---------------------------------------------------------------------------------------------- */
+/* --- the clock ------------------------------------------------------------------------------------------ */
 
 int clock_new(World *w, Folder *state, clock_handler_t handler, void *userdata, Clock **ret) {
         _cleanup_(clock_freep) Clock *c = NULL;

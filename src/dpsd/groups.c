@@ -59,7 +59,7 @@ static int look_up(const char *name, gid_t *ret) {
         return -ENOMEM;
 }
 
-/* --- one lookup --------------------------------------------------------------------------------------------- */
+/* --- one lookup ----------------------------------------------------------------------------------------- */
 
 static void lookup_free(void *task) {
         Lookup *l = task;
@@ -108,7 +108,7 @@ static int begin_lookup(Groups *g, Group *group) {
         return r;
 }
 
-/* --- what is known ------------------------------------------------------------------------------------------ */
+/* --- what is known -------------------------------------------------------------------------------------- */
 
 int groups_new(World *w, groups_lookup_t lookup, groups_handler_t on_found, void *userdata, Groups **ret) {
         Groups *g = malloc(sizeof(*g));

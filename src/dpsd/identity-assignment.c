@@ -14,7 +14,7 @@
  * The path of an assignment:
  *
  *      answer of DPS ──> identity_adopt() ─┐
- *                                          ├──> keeper, disk ──> it counts ──> published ──> announced, jobs end
+ *                                          ├──> keeper, disk ──> it counts ──> published ──> announced
  *      a new token ────> identity_mint() ──┘
  */
 

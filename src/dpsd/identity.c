@@ -191,8 +191,8 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         case ACTION_BEGIN:
                 return identity_begin(i, p->reason);
         case ACTION_ATTEMPT:
-                i->news =
-                        0; /* The attempt takes them into account. If it fails at once, they do not hasten the next one. */
+                /* If the attempt fails at once, earlier events must not hasten the next one. */
+                i->news = 0;
                 return client_attempt(i->client, i->for_dps.credential);
         case ACTION_HASTEN:
                 identity_take_event(i);

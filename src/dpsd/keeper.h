@@ -49,7 +49,7 @@ typedef struct Keeper {
 
         int64_t clock_usec;     /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, according to the present clock */
         uint64_t answered_usec; /* CLOCK_BOOTTIME: when DPS gave an assignment last; 0: not in this run */
-        bool failed_since; /* an attempt failed after that; the clock cannot tell, since it may be set in between */
+        bool failed_since;      /* an attempt failed after that; clocks cannot tell, since they may be set */
 
         DiskState disk;
         Retry saving;

@@ -62,7 +62,7 @@ Outputs *outputs_free(Outputs *o) {
         return NULL;
 }
 
-/* --- hub.env -------------------------------------------------------------------------------------------------- */
+/* --- hub.env -------------------------------------------------------------------------------------------- */
 
 /* systemd and the shell both remove one backslash before these characters, and before no others. */
 #define ESCAPED "\\\"$`"
@@ -259,7 +259,7 @@ int connection_to_json(const Outputs *o, const char *name, const Connection *con
         return derived_to_json(connection, &derived, ret);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------ */
+/* --- files ---------------------------------------------------------------------------------------------- */
 
 /* NULL: this file does not apply. */
 typedef struct Contents {

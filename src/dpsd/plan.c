@@ -313,7 +313,7 @@ static IdentityWaiting waiting_between_attempts(const Facts *f) {
                 return WAITING_KEY;
         case DPS_ERROR_CONFIG:
                 return WAITING_CONFIG;
-        case DPS_ERROR_NONE: /* the wait came with an answer that was not an error, or with an answer to another identity */
+        case DPS_ERROR_NONE: /* DPS told us to wait in a good answer, or in one to another identity */
                 return f->client_told_usec > f->now_usec ? WAITING_THROTTLED : WAITING_RETRY;
         case DPS_ERROR_REFUSED:
         case DPS_ERROR_TIMEOUT:

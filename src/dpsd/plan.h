@@ -68,8 +68,8 @@ typedef enum CredentialState {
 /* The state of the assignment that is durable or being saved. */
 typedef enum AssignmentState {
         ASSIGNMENT_NONE,
-        ASSIGNMENT_FOREIGN, /* it belongs to another device */
-        ASSIGNMENT_ELSEWHERE, /* scope, endpoint or method have changed: it is served until there is a new one */
+        ASSIGNMENT_FOREIGN,   /* it belongs to another device */
+        ASSIGNMENT_ELSEWHERE, /* scope, endpoint or method have changed: served until replaced */
         ASSIGNMENT_OURS,
         _ASSIGNMENT_STATE_MAX,
 } AssignmentState;

@@ -21,7 +21,7 @@
 /* The largest count that is read or written. One more must fit, or a further failure would not be counted. */
 #define COUNT_MAX ((uint64_t) INT32_MAX)
 
-/* --- objects ------------------------------------------------------------------------------------------------ */
+/* --- objects -------------------------------------------------------------------------------------------- */
 
 static const char *const hub_auth_names[_HUB_AUTH_MAX] = {
         [HUB_AUTH_SAS] = "sas",
@@ -196,7 +196,7 @@ static bool hub_auth_is_valid(const char *word) {
         return hub_auth_from_string(word, &a) >= 0;
 }
 
-/* --- the members -------------------------------------------------------------------------------------------- */
+/* --- the members ---------------------------------------------------------------------------------------- */
 
 typedef enum MemberType {
         MEMBER_TEXT,   /* char *, checked */
@@ -263,7 +263,7 @@ static const Member transition_members[] = {
 
 _Static_assert(sizeof(unsigned) == sizeof(uint32_t), "MEMBER_U32 holds Assignment.credential");
 
-/* --- writing ------------------------------------------------------------------------------------------------ */
+/* --- writing -------------------------------------------------------------------------------------------- */
 
 static int add_member(json_object *object, const Member *m, const void *thing) {
         const void *field = (const char *) thing + m->offset;
@@ -377,7 +377,7 @@ int record_to_json(const Record *record, char **ret) {
         return 0;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------ */
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 typedef struct Reader {
         bool is_newer;      /* values that we do not understand are treated as missing */

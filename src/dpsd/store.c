@@ -9,7 +9,7 @@
 #include "config/why.h"
 
 /*
- *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers are called, one in each turn of the loop
+ *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers, one in each turn of the loop
  *                      ^── a newer save overtakes here
  *
  * Only one commit at a time is being written. Earlier commits may still have handlers to call.
@@ -69,7 +69,7 @@ static int file_name(const char *name, const char *suffix, char **ret) {
         return 0;
 }
 
-/* --- saves -------------------------------------------------------------------------------------------------- */
+/* --- saves ---------------------------------------------------------------------------------------------- */
 
 static void append(SaveList *l, Save *s) {
         s->next = NULL;
@@ -165,7 +165,7 @@ static void free_saves(SaveList *l) {
                 save_free(s);
 }
 
-/* --- commits ------------------------------------------------------------------------------------------------ */
+/* --- commits -------------------------------------------------------------------------------------------- */
 
 static int begin_commit(Store *s);
 
@@ -296,7 +296,7 @@ static int begin_commit(Store *s) {
         return 0;
 }
 
-/* --- the store ---------------------------------------------------------------------------------------------- */
+/* --- the store ------------------------------------------------------------------------------------------ */
 
 int store_new(World *w, Folder *state, Folder *notes, Store **ret) {
         Store *s = malloc(sizeof(*s));

@@ -23,7 +23,7 @@ static bool has_no_memory; /* for slow keys */
 static SmallWorld world;
 static World *w = &world.world;
 
-/* --- asking --------------------------------------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------------------------------------- */
 
 static CredentialWish wish;
 
@@ -142,7 +142,7 @@ static void use_two_keys(void) {
         add_key_file("b.key", KEY_2);
 }
 
-/* --- symmetric keys ------------------------------------------------------------------------------------------- */
+/* --- symmetric keys ------------------------------------------------------------------------------------- */
 
 static DpsKey key_of(const char *base64) {
         DpsKey key;
@@ -284,7 +284,7 @@ static void a_key_with_a_zero_byte_is_refused(void **state) {
         assert_load_fails(DPS_ERROR_CONFIG, "not base64");
 }
 
-/* --- certificates ---------------------------------------------------------------------------------------------- */
+/* --- certificates --------------------------------------------------------------------------------------- */
 
 static void use_two_pairs(void) {
         set_methods(METHOD_X509, _METHOD_MAX);
@@ -315,10 +315,10 @@ static void a_certificate_without_its_line_of_a_key_is_refused(void **state) {
         set_methods(METHOD_X509, _METHOD_MAX);
         add_pair();
         add_file(&s->certificates, "cert.pem");
-        assert_load_fails(DPS_ERROR_CONFIG, "as many lines PrivateKey=");
+        assert_load_fails(DPS_ERROR_CONFIG, "as many PrivateKey= lines");
 }
 
-/* --- the method ----------------------------------------------------------------------------------------------- */
+/* --- the method ----------------------------------------------------------------------------------------- */
 
 static void assert_chosen(Method kept, Method expected) {
         wish.kept = kept;
@@ -470,7 +470,7 @@ static void an_unsupported_method_is_told_where_there_is_no_other(void **state) 
         assert_int_equal(credential_count(s, METHOD_TPM), 0);
 }
 
-/* --- fingerprints --------------------------------------------------------------------------------------------- */
+/* --- fingerprints --------------------------------------------------------------------------------------- */
 
 static void assert_fingerprint(const char *expected) {
         assert_non_null(load());
@@ -534,7 +534,7 @@ static void the_fingerprint_of_a_certificate_is_the_hash_of_its_leaf(void **stat
         assert_string_equal(credential_fingerprint(answer.credential), hex);
 }
 
-/* --- files ---------------------------------------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------------------------------------- */
 
 /* How often each file is opened. The reads in between keep the kernel from merging events. */
 static int watch_opens(void) {
@@ -661,7 +661,7 @@ static void a_key_in_hardware_is_no_file_to_watch(void **state) {
         assert_int_equal(strv_length(paths), 0);
 }
 
-/* --- queries -------------------------------------------------------------------------------------------------- */
+/* --- queries -------------------------------------------------------------------------------------------- */
 
 static void a_query_that_is_freed_calls_nobody(void **state) {
         use_key();
@@ -757,7 +757,7 @@ static void a_credential_lives_until_its_last_reference_goes(void **state) {
         credential_unref(c);
 }
 
-/* --- slow keys ------------------------------------------------------------------------------------------------ */
+/* --- slow keys ------------------------------------------------------------------------------------------ */
 
 /* As a module would add them. */
 typedef struct SlowKey {
@@ -905,7 +905,7 @@ static void where_no_work_is_taken_a_slow_key_says_so_at_once(void **state) {
         assert_int_equal(answer.n_calls, 0);
 }
 
-/* --- secrets -------------------------------------------------------------------------------------------------- */
+/* --- secrets -------------------------------------------------------------------------------------------- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_PLAIN_HEAP false

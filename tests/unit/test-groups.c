@@ -12,7 +12,7 @@
 #include "basic/world-event.h"
 #include "dpsd/groups.h"
 
-/* --- a database of groups ------------------------------------------------------------------------------------- */
+/* --- a database of groups ------------------------------------------------------------------------------- */
 
 static atomic_uint n_lookups;
 static atomic_int error; /* of the database */
@@ -64,7 +64,7 @@ static void hear(void) {
                 ;
 }
 
-/* --- promises ------------------------------------------------------------------------------------------------- */
+/* --- promises ------------------------------------------------------------------------------------------- */
 
 static void a_group_is_found_in_the_loop(void **state) {
         assert_int_equal(groups_find(groups, "programs", &gid), 0);

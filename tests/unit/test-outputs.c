@@ -110,7 +110,7 @@ static void publish(const Connection *c) {
         assert_int_equal(outputs_publish(outputs, "gw", c), 0);
 }
 
-/* --- what happens in the directory, in order ------------------------------------------------------------------ */
+/* --- what happens in the directory, in order ------------------------------------------------------------ */
 
 static void start_watching(void) {
         watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -138,7 +138,7 @@ static void assert_seen(const char *expected) {
         assert_string_equal(seen, expected);
 }
 
-/* --- promises ------------------------------------------------------------------------------------------------- */
+/* --- promises ------------------------------------------------------------------------------------------- */
 
 static void each_file_comes_before_those_that_name_it(void **state) {
         start_watching();
@@ -345,7 +345,7 @@ static void what_was_half_written_is_swept(void **state) {
         assert_int_equal(access(file_path(".#token0123456789abcdef", buffer), F_OK), -1);
 }
 
-/* --- contents ------------------------------------------------------------------------------------------------- */
+/* --- contents ------------------------------------------------------------------------------------------- */
 
 static void the_token_is_the_token(void **state) {
         publish(&sas);

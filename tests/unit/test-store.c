@@ -18,7 +18,7 @@
 
 #define NOBODY 65534
 
-/* --- a disk as slow and as broken as a test wants it ---------------------------------------------------------- */
+/* --- a disk as slow and as broken as a test wants it ---------------------------------------------------- */
 
 static struct {
         pthread_mutex_t mutex;
@@ -77,7 +77,7 @@ static void open_gate(void) {
         pthread_mutex_unlock(&disk.mutex);
 }
 
-/* --- around each test ----------------------------------------------------------------------------------------- */
+/* --- around each test ----------------------------------------------------------------------------------- */
 
 static char base[32], path[64], runtime[64];
 static sd_event *event;
@@ -460,7 +460,7 @@ static void a_directory_that_cannot_be_made_is_no_failure_until_it_can(void **un
         assert_int_equal(record->attempts, 6);
 }
 
-/* --- many saves ----------------------------------------------------------------------------------------------- */
+/* --- many saves ----------------------------------------------------------------------------------------- */
 
 static void save_and_tell(const char *name, uint32_t attempts, struct told *told) {
         _cleanup_(record_freep) Record *s = record_new();

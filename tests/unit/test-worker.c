@@ -13,7 +13,7 @@
 
 #include "basic/world-event.h"
 
-/* --- work as slow as a test wants it ------------------------------------------------------------------------- */
+/* --- work as slow as a test wants it -------------------------------------------------------------------- */
 
 /* What has happened, shared with the threads. */
 static struct {
@@ -106,7 +106,7 @@ static void set_gate(bool is_closed) {
         pthread_mutex_unlock(&work.mutex);
 }
 
-/* --- around each test ----------------------------------------------------------------------------------------- */
+/* --- around each test ----------------------------------------------------------------------------------- */
 
 static sd_event *event;
 static World *world;
@@ -167,7 +167,7 @@ static unsigned count_threads(void) {
         return n;
 }
 
-/* --- promises ------------------------------------------------------------------------------------------------- */
+/* --- promises ------------------------------------------------------------------------------------------- */
 
 static void what_has_run_is_told_in_the_loop(void **state) {
         begin(WORK_NAMES, 'a');
