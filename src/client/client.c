@@ -68,26 +68,38 @@ struct Client {
 static void act(Client *c, DpsAction action, const DpsReply *reply);
 static void prepare(Client *c);
 
-void jobs_done(Jobs *j) {
-        free(j->ids);
-        *j = (Jobs){ 0 };
+/* ---- jobs ---- */
+
+static Job **jobs_end(Jobs *j) {
+        Job **end = &j->first;
+
+        while (*end)
+                end = &(*end)->next;
+        return end;
+}
+
+int jobs_add(Jobs *j, uint64_t id) {
+        Job *job = calloc(1, sizeof(*job));
+
+        if (!job)
+                return -ENOMEM;
+        job->id = id;
+        *jobs_end(j) = job;
+        return 0;
 }
 
 void jobs_join(Jobs *j, Jobs others) {
-        uint64_t *ids;
+        *jobs_end(j) = others.first;
+}
 
-        if (j->n == 0) {
-                jobs_done(j);
-                *j = others;
-                return;
+void jobs_done(Jobs *j) {
+        Job *next;
+
+        for (Job *job = j->first; job; job = next) {
+                next = job->next;
+                free(job);
         }
-        ids = others.n > 0 ? reallocarray(j->ids, j->n + others.n, sizeof(*ids)) : NULL;
-        if (ids) {
-                memcpy(ids + j->n, others.ids, others.n * sizeof(*ids));
-                j->ids = ids;
-                j->n += others.n;
-        }
-        jobs_done(&others);
+        *j = (Jobs){ 0 };
 }
 
 /* ---- the world ---- */
@@ -618,17 +630,11 @@ void client_cancel(Client *c) {
 }
 
 int client_add_job(Client *c, uint64_t id) {
-        uint64_t *ids = reallocarray(c->jobs.ids, c->jobs.n + 1, sizeof(*ids));
-
-        if (!ids)
-                return -ENOMEM;
-        c->jobs.ids = ids;
-        c->jobs.ids[c->jobs.n++] = id;
-        return 0;
+        return jobs_add(&c->jobs, id);
 }
 
-size_t client_n_jobs(const Client *c) {
-        return c->jobs.n;
+bool client_has_jobs(const Client *c) {
+        return c->jobs.first;
 }
 
 Jobs client_take_jobs(Client *c) {

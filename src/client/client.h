@@ -30,15 +30,22 @@ typedef enum ClientState {
         _CLIENT_STATE_MAX,
 } ClientState;
 
-/* The requests that wait for the end of an attempt. This is a plain list; jobs_done() frees it. */
+/* A request that somebody waits for. It ends with an attempt. */
+typedef struct Job {
+        struct Job *next;
+        uint64_t id;
+} Job;
+
+/* Jobs in the order in which they were added. A plain value, which owns them; end it with jobs_done(). */
 typedef struct Jobs {
-        uint64_t *ids;
-        size_t n;
+        Job *first;
 } Jobs;
 
-void jobs_done(Jobs *j);
-/* Takes the jobs of `others`. If there is no memory for all, it keeps only those that it had. */
+/* -ENOMEM. */
+int jobs_add(Jobs *j, uint64_t id);
+/* Takes the others, behind those that are there. */
 void jobs_join(Jobs *j, Jobs others);
+void jobs_done(Jobs *j);
 
 /* The events of a registration. The handlers are called from the loop, or before the functions below
  * return. */
@@ -85,7 +92,7 @@ void client_cancel(Client *c);
 
 /* Adds a job, which ends with the attempt in flight, or else with the next one. */
 int client_add_job(Client *c, uint64_t id);
-size_t client_n_jobs(const Client *c);
+bool client_has_jobs(const Client *c);
 Jobs client_take_jobs(Client *c);
 
 ClientState client_state(const Client *c);

@@ -159,7 +159,8 @@ bool configuration_set_twin(Configuration *c, const char *twin, uint64_t realtim
                 DpsError error;
 
                 dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                              "%s.conf and %s.conf are both registration id %s of ID scope %s: change one",
+                              "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": "
+                              "change one",
                               twin, c->settings->name, c->settings->registration_id, c->settings->id_scope);
                 (void) set_fault(c, error.id, error.message, realtime_usec);
         }

@@ -167,7 +167,7 @@ bool identity_announce(Identity *i) {
         const Assignment *a = identity_assignment(i);
         LogFields fields = { .identity = i->name, .hub = a ? a->hub : NULL };
 
-        if ((n.state == ANNOUNCEMENT_NONE && n.jobs.n == 0) || i->outputs == OUTPUTS_STALE ||
+        if ((n.state == ANNOUNCEMENT_NONE && !n.jobs.first) || i->outputs == OUTPUTS_STALE ||
             i->outputs == OUTPUTS_SIGNING)
                 return false;
 

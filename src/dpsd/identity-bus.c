@@ -129,7 +129,14 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *why, 
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(late_reply_freep) LateReply *l = userdata;
 
-        end_late(l, reply_reprovision(l->request, i, true, &error), &error);
+        int r;
+
+        if (credential)
+                r = reply_reprovision(l->request, i, true, &error);
+        else /* there still is none, or the identity is gone */
+                r = refuse(i, why->id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL, text_or_nothing(why->message),
+                           &error);
+        end_late(l, r, &error);
 }
 
 static int look_and_reply(sd_bus_message *request, Identity *i) {

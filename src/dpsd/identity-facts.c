@@ -112,7 +112,7 @@ static void gather_client(const Identity *i, Facts *f) {
         f->client_told_usec = client_told_usec(i->client);
         f->attempts = i->keeper.record->attempts;
         f->finals = i->keeper.record->finals;
-        f->n_jobs = client_n_jobs(i->client);
+        f->has_jobs = client_has_jobs(i->client);
         f->asked = i->asked;
         f->wanted_since_usec = i->wanted_since_usec;
         f->begin_not_before_usec = i->begin_not_before_usec;

@@ -32,8 +32,8 @@ uint64_t identity_realtime_usec(const Identity *i) {
 /* ---- errors ---- */
 
 void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error) {
-        for (size_t k = 0; k < jobs.n; k++)
-                i->core->observer->job_ended(i, jobs.ids[k], ok, error ?: "", i->core->observer_userdata);
+        for (const Job *j = jobs.first; j; j = j->next)
+                i->core->observer->job_ended(i, j->id, ok, error ?: "", i->core->observer_userdata);
         jobs_done(&jobs);
 }
 

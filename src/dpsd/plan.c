@@ -104,7 +104,7 @@ static IdentityReason reason_of(const Facts *f) {
 
         if (!can_ask(f) || error_at_home(f) != DPS_ERROR_NONE)
                 return REASON_NONE;
-        if (f->n_jobs > 0)
+        if (f->has_jobs)
                 return REASON_REQUEST;
         if (f->assignment == ASSIGNMENT_NONE || f->assignment == ASSIGNMENT_FOREIGN)
                 return REASON_FIRST;
@@ -428,9 +428,10 @@ static uint64_t clock_until_realtime(const Facts *f) {
 
 static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         uint64_t next = next_attempt(f, reason);
-        /* While a token or an answer is being saved, its renewal is not known yet. */
+        /* While a token or an answer is being saved, its renewal is not known yet; and while it is shown as provisioning,
+         * there is no renewal to show. */
         bool is_renewed = f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->has_settings &&
-                          f->saving == SAVING_NOTHING;
+                          f->saving == SAVING_NOTHING && !saves_first_assignment(f);
 
         if (next > 0 && next < USEC_INFINITY)
                 return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));

@@ -183,7 +183,7 @@ typedef struct Facts {
         uint64_t bound_until_usec; /* an earlier registration or run forbids one before this */
         uint32_t attempts, finals; /* failures in a row, and how many of them were final answers */
 
-        size_t n_jobs;
+        bool has_jobs;                  /* somebody waits for an answer of DPS */
         size_t n_waiters;               /* that wait for a look at the credential */
         uint64_t begin_not_before_usec; /* set when there was no memory to begin a registration */
         IdentityReason asked;           /* RENEWAL, HUB or REQUEST: begun or wanted, but not answered yet */

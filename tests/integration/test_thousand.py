@@ -138,14 +138,15 @@ def test_a_thousand_that_are_throttled_ask_seldom_and_are_assigned_in_the_end(cl
     fleet.start()
     fleet.notify.wait_for_status("throttled", PATIENCE)
     eventually(lambda: fleet.properties()["NAssigned"] == per_minute)
+    # Those that were in flight come to their end, and those that were given a slot meanwhile learn that they have to wait.
+    eventually(lambda: all(identity["State"] == "assigned" or identity["NextAttemptAt"] > clock.now()
+                           for identity in fleet.dpsctl("status", "--json=short").json["identities"]), PATIENCE)
     registers = emulator.requests("register")
     refusals = [r for r in registers if r["status"] == 429]
     # Only those that were in flight when the first was refused.
     assert 1 <= len(refusals) <= most and len(registers) == per_minute + len(refusals)
 
     emulator.ctl("set", "*", f"quotas.registrationsPerMinute={100 * N}")
-    assert all(identity["State"] == "assigned" or identity["NextAttemptAt"] > clock.now()
-               for identity in fleet.dpsctl("status", "--json=short").json["identities"])
     assert len(emulator.requests("register")) == len(registers)
 
     # The number of slots was halved, and grows by one with each success.

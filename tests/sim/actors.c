@@ -134,10 +134,10 @@ static void reprovision(Sim *s, Random *r) {
 static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError *error, void *userdata) {
         Call *c = userdata;
         Sim *s = c->sim;
-        const Identity *i = machine_identity(s->machine, c->k);
+        const Identity *i = s->machine->is_dying ? NULL : machine_identity(s->machine, c->k);
         unsigned depth = core_pause();
 
-        if (r >= 0 && !c->is_token && i && !s->machine->is_dying) {
+        if (r >= 0 && !c->is_token && i) {
                 json_object *o = json_tokener_parse(text);
                 uint64_t generation = 0;
 

@@ -10,6 +10,7 @@
 #include "basic/text.h"
 #include "disk.h"
 #include "dps/backoff.h"
+#include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
 #include "keys.h"
 #include "machine.h"
@@ -22,16 +23,16 @@
 /* Times are kept as CLOCK_REALTIME in whole microseconds, and reckoned back. */
 #define ROUNDING_USEC 10
 
-typedef struct Job {
+typedef struct AskedJob {
         uint64_t id, asked_usec;
         bool is_open;
-} Job;
+} AskedJob;
 
 /* What is known of an identity, over all runs of dpsd. */
 typedef struct Watch {
         unsigned n_connections;
         uint64_t told_until_usec;     /* DPS said in an answer: not sooner */
-        char peer[48], told_peer[48]; /* … to this device at this endpoint */
+        char peer[64], told_peer[64]; /* … to this device of this scope and endpoint */
         bool told_is_noted;           /* … and a daemon that is killed can know it afterwards */
         bool was_told_now;            /* in this step */
         uint64_t request_id;          /* that is not answered; 0: none */
@@ -48,7 +49,7 @@ typedef struct Watch {
         bool is_loaded; /* in this run */
         bool was_in_flight;
         uint64_t assigned_answer_usec; /* when dpsd got one last */
-        Job jobs[JOBS_MAX];
+        AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
 } Watch;
 
@@ -172,11 +173,11 @@ static void check_promised(Sim *s, unsigned k) {
 }
 
 /* Promise: there are never two registrations of an identity at once. */
-void checks_connect(Sim *s, const char *id, const char *host) {
+void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
 
-        (void) snprintf(w->peer, sizeof(w->peer), "%s at %s", id, host);
+        (void) snprintf(w->peer, sizeof(w->peer), "%s of %s at %s", id, id_scope, host);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
@@ -516,7 +517,7 @@ void checks_reloaded(Sim *s, bool ok) {
 void checks_removed(Sim *s, const Identity *i) {
         Watch *w = watch_of(s, number_of(i));
 
-        w->was_assigned = false;
+        w->was_assigned = w->is_loaded = false;
         w->promised_usec = 0;
         if (s->checks->is_disk_excused)
                 w->told_until_usec = w->earliest_usec = 0;
@@ -543,7 +544,7 @@ void checks_logged(Sim *s, int level, const char *text) {
 void checks_job_begun(Sim *s, unsigned k, uint64_t job) {
         Watch *w = watch_of(s, k);
 
-        w->jobs[w->n_jobs++ % JOBS_MAX] = (Job){ .id = job, .asked_usec = s->now_usec, .is_open = true };
+        w->jobs[w->n_jobs++ % JOBS_MAX] = (AskedJob){ .id = job, .asked_usec = s->now_usec, .is_open = true };
 }
 
 void checks_job_refused(Sim *s, unsigned k) {
@@ -552,7 +553,7 @@ void checks_job_refused(Sim *s, unsigned k) {
         w->jobs[--w->n_jobs % JOBS_MAX].is_open = false;
 }
 
-static Job *find_job(Watch *w, uint64_t id) {
+static AskedJob *find_job(Watch *w, uint64_t id) {
         for (unsigned j = 0; j < JOBS_MAX; j++)
                 if (w->jobs[j].id == id && w->jobs[j].is_open)
                         return &w->jobs[j];
@@ -586,7 +587,7 @@ static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
 void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const char *error) {
         unsigned k = number_of(i);
         Watch *w = watch_of(s, k);
-        Job *j = find_job(w, job);
+        AskedJob *j = find_job(w, job);
 
         trace(s, "%s: job %" PRIu64 " ended: %s%s", i->name, job, ok ? "ok" : "failed: ", error);
         if (!j) {
@@ -636,7 +637,7 @@ void checks_settled(Sim *s) {
 }
 
 uint64_t checks_idle_until(Sim *s) {
-        uint64_t until = USEC_INFINITY, due;
+        uint64_t until = USEC_INFINITY, due, before;
 
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
@@ -644,7 +645,11 @@ uint64_t checks_idle_until(Sim *s) {
                 if (!i || client_state(i->client) != CLIENT_IDLE ||
                     keeper_saving(&i->keeper) != SAVING_NOTHING || !identity_assignment(i))
                         return s->now_usec;
-                due = world_boottime_of(s->machine->world, identity_assignment(i)->renew_at_usec);
+                /* A setting may have changed since the token was made. */
+                before = identity_renew_before_usec(i->configuration.settings) / 4;
+                due = world_boottime_of(s->machine->world,
+                                        MIN(identity_assignment(i)->renew_at_usec,
+                                            usec_sub(identity_assignment(i)->token_expires_at_usec, before)));
                 until = MIN(until, sim_time(s, due));
         }
         return until;

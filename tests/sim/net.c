@@ -352,7 +352,7 @@ static int sim_connect(TransportClass *class, const TransportTarget *target,
         n->connections = c;
         c->event = event_add(n->sim, n->sim->now_usec + 3 * latency(n), on_dialled, c);
         trace(n->sim, "net: %s: connects to %s", c->id, target->host);
-        checks_connect(n->sim, c->id, target->host);
+        checks_connect(n->sim, c->id, target->id_scope, target->host);
         *ret = &c->transport;
         core_resume(depth);
         return 0;

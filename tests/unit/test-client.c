@@ -13,7 +13,8 @@
 #include "credential/credential-class.h"
 #include "timed-world.h"
 
-/* The client alone: no identity, no disk, no network. The test plays the transport, the key, the owner and the time. */
+/* The client alone, without identity, disk or network. The test plays the transport, the key, the owner and
+ * the time. */
 
 #define JOBS_MAX 8
 #define OPERATION "5.0000000000000001.op"
@@ -101,7 +102,7 @@ typedef struct Owner {
         Client *client;
         unsigned n_assigned, n_failed;
         DpsErrorId error;
-        uint64_t jobs[JOBS_MAX]; /* that have ended */
+        uint64_t jobs[JOBS_MAX]; /* those that have ended */
         size_t n_jobs;
 } Owner;
 
@@ -111,8 +112,8 @@ static Settings *settings;
 static Owner one, two;
 
 static void end_jobs(Owner *o, Jobs jobs) {
-        for (size_t k = 0; k < jobs.n; k++)
-                o->jobs[o->n_jobs++] = jobs.ids[k];
+        for (const Job *j = jobs.first; j; j = j->next)
+                o->jobs[o->n_jobs++] = j->id;
         jobs_done(&jobs);
 }
 
@@ -284,7 +285,7 @@ static void test_no_timer_fires_after_the_end_of_the_registration(void **state) 
 static void test_the_credential_is_loaded_once_for_a_registration(void **state) {
         begin(&one);
         log_in();
-        answer_assigning(120); /* it is parked, and connects anew */
+        answer_assigning(120); /* it is parked, and will reconnect */
         assert_int_equal(client_state(one.client), CLIENT_PARKED);
         timed_world_pass(&world, 200 * USEC_PER_SEC);
         assert_int_equal(n_loads, 1);
@@ -342,7 +343,7 @@ static void test_all_jobs_end_with_the_failure_of_the_attempt(void **state) {
         lose();
         assert_int_equal(one.n_failed, 1);
         assert_int_equal(one.n_jobs, 2);
-        assert_int_equal(client_n_jobs(one.client), 0);
+        assert_false(client_has_jobs(one.client));
 }
 
 static void test_the_jobs_of_a_cancelled_registration_wait_for_the_next_one(void **state) {

@@ -13,7 +13,7 @@
 #include "basic/world-event.h"
 #include "dpsd/clock-jump.h"
 
-/* In place of the C library's, since a test cannot set the clock: a jump is an event that we write. */
+/* Replaces the C library's function, since a test cannot set the clock: we write a jump as an event. */
 static bool kernel_timer_is_ours;
 static int clock_timer_fd;
 static unsigned n_armed;
@@ -25,7 +25,7 @@ int timerfd_create(int clock, int flags) {
 }
 
 int timerfd_settime(int fd, int flags, const struct itimerspec *new_value, struct itimerspec *old_value) {
-        if (flags & TFD_TIMER_CANCEL_ON_SET) /* sd-event has timers of its own */
+        if (flags & TFD_TIMER_CANCEL_ON_SET) /* sd-event has its own timers */
                 n_armed++;
         if (kernel_timer_is_ours)
                 return 0;

@@ -22,7 +22,7 @@
 #include "dpsd/clock.h"
 #include "dpsd/log.h"
 
-/* In place of the C library's. */
+/* Replaces the C library's function. */
 static bool kernel_is_synchronized;
 
 int adjtimex(struct timex *t) {
@@ -93,7 +93,7 @@ static void write_floor(Fixture *f, uint64_t usec) {
         write_text(f, text);
 }
 
-/* The one on disk, when all is written; 0: there is none. */
+/* The floor on disk once all is written; 0: there is none. */
 static uint64_t read_floor(Fixture *f) {
         _cleanup_(freep) char *text = NULL;
         uint64_t usec;

@@ -62,7 +62,7 @@ static void take_and_resolve(const char *text) {
         assert_int_equal(resolve(), 0);
 }
 
-/* A registration id that can be resolved when the file is there. */
+/* Takes a registration id that can be resolved once the file exists. */
 static void take_specifier(void) {
         char text[256];
 

@@ -19,7 +19,7 @@
 #define RESOURCE "0ne00AABBCC%2Fregistrations%2Fgw-1"
 #define EXPIRY_SEC 1700000000
 
-static bool has_no_memory; /* for slow keys */
+static bool has_no_memory; /* when set, slow keys have no memory */
 static SmallWorld world;
 static World *w = &world.world;
 
@@ -27,7 +27,7 @@ static World *w = &world.world;
 
 static CredentialWish wish;
 
-/* What the handlers were told. */
+/* What the handlers received. */
 static struct {
         unsigned n_calls;
         Credential *credential;
@@ -70,7 +70,7 @@ static CredentialQuery *begin_load(void) {
         return q;
 }
 
-/* The credential, or NULL and `error`. */
+/* Returns the credential, or NULL with `error` set. */
 static Credential *load(void) {
         (void) begin_load();
         small_world_pump(&world);
@@ -477,8 +477,8 @@ static void assert_fingerprint(const char *expected) {
         assert_string_equal(credential_fingerprint(answer.credential), expected);
 }
 
-/* Known from `printf 'dps credential fingerprint 1\ngw-1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:…`, so that it is
- * the same in each version. */
+/* Known from `printf 'dps credential fingerprint 1\ngw-1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:…`,
+ * so that every version must give the same. */
 static void the_fingerprint_of_a_key_never_changes(void **state) {
         use_key();
         assert_fingerprint("3f0eafb9d3714bbed43ac38c66472d35c5438623da9be977e6d6c43f44815eae");
@@ -536,7 +536,7 @@ static void the_fingerprint_of_a_certificate_is_the_hash_of_its_leaf(void **stat
 
 /* --- files ---------------------------------------------------------------------------------------------- */
 
-/* How often each file is opened. The reads in between keep the kernel from merging events. */
+/* Counts how often each file is opened. The reads in between keep the kernel from merging events. */
 static int watch_opens(void) {
         int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
@@ -736,7 +736,7 @@ static void several_queries_run_at_the_same_time(void **state) {
                 forget_answer();
                 assert_int_equal(credential_load(w, &wishes[i % 2], on_credential, &answer, &queries[i]), 0);
         }
-        /* All but the last: some have run, some have not. */
+        /* Free all but the last one: some have run, some have not. */
         for (unsigned i = 0; i + 1 < ELEMENTSOF(queries); i++)
                 credential_query_free(queries[i]);
         s = settings_unref(s);
@@ -759,7 +759,7 @@ static void a_credential_lives_until_its_last_reference_goes(void **state) {
 
 /* --- slow keys ------------------------------------------------------------------------------------------ */
 
-/* As a module would add them. */
+/* Like a class that a module adds. */
 typedef struct SlowKey {
         Credential credential;
         DpsKey key;
@@ -913,7 +913,7 @@ static void a_slow_key_fails_at_once_if_the_world_refuses_the_work(void **state)
 #define HAS_PLAIN_HEAP true
 #endif
 
-/* The bytes that are looked for are never in the heap themselves. */
+/* The bytes that are searched for are never on the heap themselves. */
 static unsigned count_in_heap(const void *bytes, size_t size) {
         _cleanup_(fclosep) FILE *maps = fopen("/proc/self/maps", "re");
         unsigned long start, end;
@@ -930,7 +930,7 @@ static unsigned count_in_heap(const void *bytes, size_t size) {
         return n;
 }
 
-/* The bytes of KEY_1 are a constant of OpenSSL's random generator, too. */
+/* Not KEY_1, because its bytes are also a constant of OpenSSL's random generator. */
 #define RARE_KEY "YW4gZXhhbXBsZSBvZiBhIGtleSwgMzIgYnl0ZXM6LSk="
 
 static void a_key_is_once_in_memory_and_then_wiped(void **state) {
@@ -938,7 +938,7 @@ static void a_key_is_once_in_memory_and_then_wiped(void **state) {
         DpsKey key = key_of(RARE_KEY);
 
         set_methods(METHOD_SYMMETRIC_KEY, _METHOD_MAX);
-        /* In the middle of a large file, where no later allocation writes over it. */
+        /* The key is in the middle of a large file, where no later allocation overwrites it. */
         (void) snprintf(file, sizeof(file), "%300s%250s", RARE_KEY, "\n");
         add_key_file("gw.key", file);
         assert_non_null(load());

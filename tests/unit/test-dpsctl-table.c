@@ -22,7 +22,7 @@ static int tear_down(void **state) {
         return 0;
 }
 
-/* Two columns; what is printed is in `text`. */
+/* Prints two columns into `text`. */
 static void print(bool with_header, const char *const *cells, size_t n) {
         static const char *const header[] = { "NAME", "NEXT" };
         size_t size;

@@ -13,7 +13,7 @@
 
 /* ---- the manual ---- */
 
-/* Programs compare these words: what stands here is a promise, and the order is that of the enum. */
+/* Programs compare these words, so they are a promise. They are in the order of the enum. */
 static const char *const words[_DPS_ERROR_MAX] = {
         "",
         "dns",
@@ -149,7 +149,7 @@ static void test_every_code_is_explained(void **state) {
 static const struct advice_case {
         const char *promise;
         DpsErrorId id;
-        uint32_t code, advice_of_code; /* the latter 0: the advice is that of the id */
+        uint32_t code, advice_of_code; /* 0: the advice is that of the id */
 } advice_cases[] = {
         { "the advice of a code is more exact than that of its id", DPS_ERROR_ALLOCATION, 400209, 400209 },
         { "a refusal because of the clock has the advice of the clock", DPS_ERROR_CLOCK, 401000, 0 },

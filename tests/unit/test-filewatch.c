@@ -17,7 +17,7 @@
 #include "calls.h"
 #include "dpsd/filewatch.h"
 
-/* Stands in front of libsystemd's: a watch's time runs ten times as fast. */
+/* Replaces libsystemd's function: the time of a watch runs ten times as fast. */
 int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
         return sd_event_source_set_time_relative(s, usec_sub(usec, now_usec(CLOCK_MONOTONIC)) / 10);
 }
@@ -177,7 +177,7 @@ static void a_link_that_leads_elsewhere_is_reported(void **state) {
         await_call(&f->calls);
 }
 
-/* As Kubernetes mounts secrets: key -> ..data/key, ..data -> ..1 */
+/* The way in which Kubernetes mounts secrets: key -> ..data/key, ..data -> ..1 */
 static void a_directory_swapped_under_its_link_is_reported(void **state) {
         Fixture *f = *state;
 
@@ -192,7 +192,7 @@ static void a_directory_swapped_under_its_link_is_reported(void **state) {
         await_call(&f->calls);
 }
 
-/* As certbot keeps certificates: a link of ours into live/, whose links lead into archive/. */
+/* The way in which certbot keeps certificates: our link leads into live/, whose links lead into archive/. */
 static void a_change_of_a_link_behind_a_link_is_reported(void **state) {
         Fixture *f = *state;
 

@@ -15,7 +15,8 @@
 
 #define NOBODY 65534
 
-/* What is synced, in order: f for a file, d for a directory. In place of the C library's. */
+/* What was synced, in order: f for a file, d for a directory. Written by functions that replace the C
+ * library's. */
 static char synced[256];
 static int directory_error;
 
@@ -80,7 +81,7 @@ static size_t count(void) {
         return strv_length(names);
 }
 
-/* For root nothing is read-only by its mode. */
+/* Root can write even where the mode forbids it, so the test changes its uid. */
 static void become(uid_t uid) {
         if (getuid() == 0)
                 assert_int_equal(seteuid(uid), 0);

@@ -15,7 +15,7 @@
 /* --- a database of groups ------------------------------------------------------------------------------- */
 
 static atomic_uint n_lookups;
-static atomic_int error; /* of the database */
+static atomic_int error; /* what the database answers */
 static atomic_uint gid_of_programs;
 
 static int look_up(const char *name, gid_t *ret) {

@@ -11,10 +11,10 @@
 #include "basic/times.h"
 #include "dps/hub.h"
 
-/* What happens when (in seconds), and whether the device must register then. */
+/* The events with their times in seconds, and whether the device must register then. */
 typedef enum Event {
         END,
-        FAILURE, /* of `kind`, `times` times (0: once) at the same time; `registers` is about the last one */
+        FAILURE,   /* of `kind`, `times` times (0: once) at one time; `registers` applies to the last one */
         CONNECTED, /* a program reported it */
         SAME_HUB,  /* DPS assigned it */
         OTHER_HUB,
@@ -150,7 +150,7 @@ static void check(void **state) {
         }
 }
 
-/* The worst programs report a failure every second for a hundred days, whatever DPS answers. */
+/* In the worst case, programs report a failure every second for a hundred days, whatever DPS answers. */
 static void test_a_hub_that_always_refuses_causes_one_registration_a_day(void **state) {
         DpsHubHealth h = { 0 };
         unsigned n = 0;

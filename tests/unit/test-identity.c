@@ -6,9 +6,10 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 
+#include "dpsd/identity-view.h"
 #include "small-core.h"
 
-/* Lives of one identity. */
+/* The life of one identity in several situations. */
 
 static void provision(void) {
         configure("gw", "gw-1");
@@ -83,11 +84,14 @@ static void with_a_slow_key_an_identity_is_provisioning_until_its_files_are_publ
         answer_assigned("hub-1.example");
         assert_non_null(identity_assignment(find("gw")));
         assert_state("gw", IDENTITY_PROVISIONING);
+        assert_int_equal(identity_next_attempt_at_usec(find("gw")), 0);
         assert_false(is_published("gw", "connection.json", "hub-1.example"));
 
         world.holds[WORK_KEYS] = false;
         settle();
         assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(identity_next_attempt_at_usec(find("gw")),
+                         identity_assignment(find("gw"))->renew_at_usec);
         assert_true(is_published("gw", "token", "by aaaaaaaa"));
         assert_int_equal(core_key.n_loads, 1);
 }
@@ -253,7 +257,9 @@ static void a_new_key_is_published_only_when_dps_has_accepted_it(void **state) {
         core_told.on_files(core_told.files_userdata);
         settle();
         assert_true(is_published("gw", "token", "by aaaaaaaa"));
-        timed_world_pass(&world, 3 * USEC_PER_MINUTE); /* the spread of what many gateways do at once */
+        timed_world_pass(
+                &world,
+                3 * USEC_PER_MINUTE); /* the random delay of an event that many gateways see at once */
         assert_int_equal(core_transport.n_connects, 2);
         assert_true(is_published("gw", "token", "by aaaaaaaa"));
         answer_assigned("hub-1.example");

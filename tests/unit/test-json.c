@@ -60,7 +60,7 @@ static json_object *read_object(const char *text) {
         return o;
 }
 
-/* These replace json-c's functions, and fail as they do without memory. */
+/* These replace json-c's functions, and can fail as if there were no memory. */
 static bool no_tokener, no_objects;
 
 struct json_tokener *json_tokener_new_ex(int depth) {
@@ -70,7 +70,7 @@ struct json_tokener *json_tokener_new_ex(int depth) {
         return no_tokener ? NULL : next(depth);
 }
 
-/* json-c does the same: the tokener's own error is not set. */
+/* Like json-c, this does not set the tokener's own error. */
 struct json_object *json_tokener_parse_ex(struct json_tokener *tokener, const char *text, int size) {
         typedef struct json_object *(*parse_t)(struct json_tokener * tokener, const char *text, int size);
         parse_t next = (parse_t) dlsym(RTLD_NEXT, "json_tokener_parse_ex");

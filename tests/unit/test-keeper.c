@@ -43,8 +43,8 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         told.is_answer = is_answer;
         told.is_on_disk = is_on_disk(keeper.record->assignment->hub);
         (void) snprintf(told.before, sizeof(told.before), "%s", before ? before->hub : "");
-        for (size_t k = 0; k < jobs.n; k++)
-                told.jobs[told.n_jobs++] = jobs.ids[k];
+        for (const Job *j = jobs.first; j; j = j->next)
+                told.jobs[told.n_jobs++] = j->id;
         jobs_done(&jobs);
 }
 
@@ -92,7 +92,7 @@ static int tear_down(void **state) {
         return 0;
 }
 
-/* Another run of the daemon. */
+/* Begins another run of the daemon. */
 static void restart(void) {
         close_keeper();
         open_keeper();
@@ -125,10 +125,9 @@ static Assignment *make_assignment(const char *hub) {
 }
 
 static Jobs one_job(uint64_t id) {
-        Jobs jobs = { .ids = malloc(sizeof(id)), .n = 1 };
+        Jobs jobs = { 0 };
 
-        assert_non_null(jobs.ids);
-        jobs.ids[0] = id;
+        assert_int_equal(jobs_add(&jobs, id), 0);
         return jobs;
 }
 

@@ -21,7 +21,7 @@
 #include "basic/text.h"
 #include "dpsd/log.h"
 
-/* stderr is a pipe or a terminal that we read; cmocka's own is back afterwards. */
+/* stderr is a pipe or a terminal that the test reads; cmocka's own stderr is restored at the end. */
 typedef struct Fixture {
         int saved, reader;
         char text[8192];
@@ -76,7 +76,7 @@ static const char *fixture_read(Fixture *f) {
         return f->text;
 }
 
-/* A terminal passes on what was written in pieces, and in its own time. */
+/* A terminal may deliver one message in several pieces, and with a delay. */
 static const char *fixture_read_line(Fixture *f) {
         size_t size = 0;
 
@@ -204,7 +204,7 @@ static void a_malformed_journal_stream_is_ignored(void **state) {
         }
 }
 
-/* A namespace where /run is ours, so that we can be the journal. */
+/* Makes a namespace with its own /run, in which the test is the journal. */
 static int journal_socket(void) {
         struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket" };
         int fd;
@@ -231,7 +231,7 @@ static bool has_line(const char *text, const char *line) {
         return false;
 }
 
-static int journal_fd; /* -errno: there is no namespace */
+static int journal_fd; /* -errno: no namespace could be made */
 
 static void the_journal_gets_fields(void **state) {
         char text[4096] = "";
@@ -302,7 +302,7 @@ int main(void) {
                 { journal_test, the_journal_gets_fields, setup, teardown, NULL },
         };
 
-        /* In cmocka 1.1.5 a test that skip()s is "not ok"; so it is the name that says so. */
+        /* cmocka 1.1.5 reports a skip() as "not ok", so the name of the test says that it was skipped. */
         journal_fd = journal_socket();
         if (journal_fd < 0)
                 (void) snprintf(journal_test + strlen(journal_test),

@@ -23,11 +23,11 @@
 #include "transport/transports.h"
 
 /*
- * A client of ours against a server that speaks just enough MQTT, or none, in a thread of its own. The resolver is
- * the test's: it answers with the addresses that a case wants.
+ * Our client against a server in its own thread. The server speaks just enough MQTT, or none at all. The
+ * resolver belongs to the test, and gives the addresses that a case needs.
  */
 
-#define MAX_ITERATIONS 60 /* of the loop for one connection; a spin takes thousands */
+#define MAX_ITERATIONS 60 /* turns of the loop for one connection; a busy loop takes thousands */
 #define PACKET_MAX 4096
 
 enum { CONNECT = 0x10, PUBLISH = 0x30, SUBSCRIBE = 0x80, DISCONNECT = 0xe0 };
@@ -35,12 +35,12 @@ enum { CONNECT = 0x10, PUBLISH = 0x30, SUBSCRIBE = 0x80, DISCONNECT = 0xe0 };
 /* ---- a world that has only time ---- */
 
 typedef struct TestWorld {
-        World world; /* first */
+        World world; /* must be first */
         sd_event *event;
 } TestWorld;
 
 typedef struct TestTimer {
-        Timer timer; /* first */
+        Timer timer; /* must be first */
         sd_event_source *source;
         timer_handler_t handler;
         void *userdata;
@@ -159,10 +159,10 @@ struct Server {
         SSL_CTX *ctx;
         SSL *ssl;
         script_t script;
-        /* What it saw, read after its thread has ended: */
+        /* What the server saw; to be read only after its thread has ended: */
         unsigned n_packets;
         uint8_t types[16];
-        char connect[PACKET_MAX]; /* client id, user name and password, a space between them */
+        char connect[PACKET_MAX]; /* client id, user name and password, separated by spaces */
         char publish[PACKET_MAX]; /* topic and body of the last PUBLISH */
 };
 
@@ -180,7 +180,7 @@ static bool hear_bytes(Server *s, uint8_t *buffer, size_t size) {
         return true;
 }
 
-/* Moves *at past a string of MQTT. */
+/* Moves *at past an MQTT string. */
 static const char *hear_string(const uint8_t **at, int *ret_size) {
         const uint8_t *start = *at + 2;
 
@@ -190,7 +190,7 @@ static const char *hear_string(const uint8_t **at, int *ret_size) {
 }
 
 static void note_connect(Server *s, const uint8_t *body) {
-        const uint8_t *at = body + 10; /* behind protocol, flags and keep-alive */
+        const uint8_t *at = body + 10; /* after protocol, flags and keep-alive */
         int id_size, username_size, password_size;
         const char *id = hear_string(&at, &id_size);
         const char *username = hear_string(&at, &username_size);
@@ -200,7 +200,7 @@ static void note_connect(Server *s, const uint8_t *body) {
                  password_size, password);
 }
 
-/* One packet; 0 at the end of the connection. */
+/* Reads one packet. Returns 0 at the end of the connection. */
 static uint8_t hear(Server *s) {
         uint8_t type, byte, body[PACKET_MAX] = { 0 };
         size_t size = 0;
@@ -263,7 +263,7 @@ static void *server_thread(void *userdata) {
         Server *s = userdata;
         sigset_t pipe;
 
-        /* OpenSSL writes to sockets of which the client may be gone. */
+        /* OpenSSL may write to a socket whose client is gone. */
         sigemptyset(&pipe);
         sigaddset(&pipe, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &pipe, NULL);
@@ -311,7 +311,7 @@ typedef struct Scene {
         FreeAt free_at;
         bool is_over;
         unsigned n_iterations, n_ready, n_replies, n_closed;
-        DpsReply reply; /* its numbers only */
+        DpsReply reply; /* only its numbers */
         char *operation_id;
         bool has_defect;
         DpsError error;
@@ -388,7 +388,7 @@ static void scene_connect(Scene *s) {
         assert_int_equal(connect_with_ca(s, s->ca_file, &error), 0);
 }
 
-/* Until something final happened. The number of iterations is what it cost. */
+/* Runs until the connection has succeeded or failed. The number of iterations is its cost. */
 static void scene_play(Scene *s) {
         while (!s->is_over && s->n_iterations < MAX_ITERATIONS) {
                 assert_true(sd_event_run(s->event, UINT64_MAX) >= 0);
@@ -397,10 +397,10 @@ static void scene_play(Scene *s) {
         assert_true(s->n_iterations < MAX_ITERATIONS);
 }
 
-/* Frees what is left of the client, then waits for the server to have seen it. */
+/* Frees the client, then waits until the server has noticed. */
 static void scene_hang_up(Scene *s) {
         s->transport = transport_free(s->transport);
-        /* The server may not even have been connected to. */
+        /* The client may never have connected to the server. */
         shutdown(s->server.listen_fd, SHUT_RDWR);
         assert_int_equal(pthread_join(s->server.thread, NULL), 0);
 }
@@ -464,7 +464,7 @@ static void script_too_long(Server *s) {
         hear_all(s);
 }
 
-/* Goes without having left anything unheard, so that it is no reset. */
+/* Reads everything before it closes the connection, so that the close is not a reset. */
 static void script_reply_and_gone(Server *s) {
         static const char body[] = "{\"operationId\":\"5.a\",\"status\":\"assigning\"}";
 
@@ -675,7 +675,7 @@ static void refused_address_is_skipped(void **state) {
         scene_end(&s);
 }
 
-/* Whose queue is full: it drops what else wants to connect. */
+/* Fills the queue of a listening socket, so that it drops further connections. */
 static void fill_queue(const char *address, uint16_t port, int fds[static 4]) {
         struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
 
@@ -914,7 +914,7 @@ static void each_connection_has_its_own_error(void **state) {
 
 static unsigned n_initializations;
 
-/* In place of the library's. */
+/* Replaces the library's function. */
 int mosquitto_lib_init(void) {
         int (*real)(void) = (int (*)(void)) dlsym(RTLD_NEXT, "mosquitto_lib_init");
 
@@ -937,7 +937,7 @@ static void initializes_library_late(void **state) {
         scene_end(&s);
 }
 
-/* A server that writes to a client that is gone must survive without libmosquitto's SIG_IGN. */
+/* The server may write to a client that is gone, so it must survive without libmosquitto's SIG_IGN. */
 static int begin(void **state) {
         return signal(SIGPIPE, SIG_DFL) == SIG_ERR;
 }

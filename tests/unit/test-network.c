@@ -22,12 +22,12 @@
 #include "calls.h"
 #include "dpsd/network.h"
 
-/* Stands in front of libsystemd's: a second passes ten times as fast. */
+/* Replaces libsystemd's function: a second passes ten times as fast. */
 int sd_event_source_set_time_relative(sd_event_source *s, uint64_t usec) {
         return sd_event_source_set_time(s, now_usec(CLOCK_MONOTONIC) + usec / 10);
 }
 
-/* A network namespace of our own for each test, in which there is nothing but a loopback that is down. */
+/* Each test has its own network namespace, which holds nothing but a loopback that is down. */
 typedef struct Fixture {
         Calls calls;
         Network *network;
@@ -88,7 +88,7 @@ static void a_link_that_comes_up_is_reported_once(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
-        set_link(f, true); /* brings addresses and routes too */
+        set_link(f, true); /* this adds addresses and routes too */
         await_call(&f->calls);
         assert_quiet(&f->calls);
 }
@@ -134,7 +134,7 @@ static void lost_messages_count_as_a_change(void **state) {
         Fixture *f = *state;
 
         network_watch(f->network, true);
-        /* Nothing of it is worth telling, but more than the socket holds. */
+        /* None of these messages is a change, but they are more than the socket can hold. */
         for (unsigned i = 0; i < 2000; i++) {
                 change_route(f, SIOCADDRT, RTF_REJECT);
                 change_route(f, SIOCDELRT, RTF_REJECT);

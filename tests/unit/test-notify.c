@@ -15,7 +15,7 @@
 #include "basic/times.h"
 #include "dpsd/notify.h"
 
-/* We are the service manager: a datagram socket that is read when a test says so. */
+/* The test is the service manager: a datagram socket that is read only when a test does so. */
 typedef struct Fixture {
         sd_event *event;
         Notify *notify;
@@ -79,7 +79,7 @@ static int teardown(void **state) {
         return 0;
 }
 
-/* What has arrived already; "" if nothing has. */
+/* Returns the message that has arrived already; "" if there is none. */
 static const char *fixture_read(Fixture *f) {
         ssize_t n = recv(f->fd, f->message, sizeof(f->message) - 1, 0);
 
@@ -89,7 +89,7 @@ static const char *fixture_read(Fixture *f) {
         return f->message;
 }
 
-/* Lets the loop run until something arrives. */
+/* Runs the loop until a message arrives. */
 static const char *fixture_wait(Fixture *f) {
         uint64_t deadline = now_usec(CLOCK_MONOTONIC) + 20 * USEC_PER_SEC;
 
@@ -100,7 +100,7 @@ static const char *fixture_wait(Fixture *f) {
         return f->message;
 }
 
-/* Nobody reads until not one more message fits. */
+/* Sends messages until not one more fits into the socket. */
 static unsigned fixture_fill(Fixture *f) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

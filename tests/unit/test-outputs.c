@@ -428,7 +428,7 @@ static void the_shell_reads_any_value_back_unchanged(void **state) {
         assert_string_equal(line, NASTY "|gw!*'()$1");
 }
 
-/* As systemd.exec(5) says of EnvironmentFile=: what the shell escapes, and nothing else. */
+/* As systemd.exec(5) describes EnvironmentFile=: exactly the characters that the shell escapes. */
 static void only_four_characters_are_escaped(void **state) {
         Connection c = x509;
         _cleanup_(freep) char *text = NULL;

@@ -11,8 +11,8 @@
 #include "dpsd/plan.h"
 
 /*
- * Each row is one situation of an identity's life (design section 4) and what follows from it. A row says only how its facts
- * differ from those of a healthy identity that is assigned and has nothing to do.
+ * Each row is one situation in the life of an identity, and the plan that follows from it. A row names only
+ * the facts that differ from those of a healthy identity, which is assigned and has nothing to do.
  */
 
 #define NOW (1000 * USEC_PER_SEC)
@@ -44,7 +44,7 @@ static Facts healthy(void) {
         };
 }
 
-/* Nothing is cached, and all else is well. */
+/* Nothing is cached, and there are no errors. */
 static Facts fresh(void) {
         Facts f = healthy();
 
@@ -87,7 +87,7 @@ typedef struct Row {
         Action action;
         IdentityState state;
         IdentityWaiting waiting;
-        uint64_t wake_usec; /* 0: whatever it is */
+        uint64_t wake_usec; /* 0: the row does not check it */
 } Row;
 
 static Row rows[128];
@@ -229,7 +229,7 @@ static void rows_about_the_first_assignment(void) {
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.attempts = 1),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
         row("a request during a save gets its own registration",
-            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.n_jobs = 1),
+            WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.has_jobs = true),
             ACTION_BEGIN, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
 }
 
@@ -350,14 +350,14 @@ static void rows_about_renewal(void) {
 }
 
 static void rows_about_requests_and_events(void) {
-        row("on a request, DPS is asked at once", WITH(healthy(), f.n_jobs = 1), ACTION_BEGIN,
+        row("on a request, DPS is asked at once", WITH(healthy(), f.has_jobs = true), ACTION_BEGIN,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a request joins the attempt in flight",
-            WITH(healthy(), f.n_jobs = 1, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WITH(healthy(), f.has_jobs = true, f.client = CLIENT_IN_FLIGHT), ACTION_WAIT, IDENTITY_ASSIGNED,
             WAITING_NOTHING, 0);
         row("a request ends a wait between attempts",
-            WITH(fresh_between(DPS_ERROR_REFUSED), f.n_jobs = 1, f.news = NEWS_REQUEST), ACTION_HASTEN_NOW,
-            IDENTITY_PROVISIONING, WAITING_RETRY, 0);
+            WITH(fresh_between(DPS_ERROR_REFUSED), f.has_jobs = true, f.news = NEWS_REQUEST),
+            ACTION_HASTEN_NOW, IDENTITY_PROVISIONING, WAITING_RETRY, 0);
         row("a network that appears ends a wait",
             WITH(fresh_between(DPS_ERROR_UNREACHABLE), f.news = NEWS_NETWORK), ACTION_HASTEN,
             IDENTITY_PROVISIONING, WAITING_NETWORK, 0);

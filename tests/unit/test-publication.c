@@ -70,7 +70,7 @@ static void without_a_token_nothing_expires(void **state) {
 static void the_hub_authentication_is_that_of_the_assignment(void **state) {
         Assignment a = sas;
 
-        a.hub_auth = HUB_AUTH_X509; /* though DPS was asked with a key */
+        a.hub_auth = HUB_AUTH_X509; /* although DPS was asked with a key */
         assert_string_equal(connection_of(&a, NULL, NULL).auth, "x509");
 }
 

@@ -220,7 +220,7 @@ static void an_older_record_of_a_certificate_may_have_no_fingerprint(void **stat
         assert_null(record->assignment->fingerprint);
 }
 
-/* It was the digest of a token. */
+/* For a key, credentialId was the digest of a token. */
 static void an_older_record_of_a_key_has_no_fingerprint(void **state) {
         assert_int_equal(read_text(V1 WHO WHERE HUB ",\"credentialId\":\"00ff\"}"), 0);
         assert_int_equal(record->assignment->hub_auth, HUB_AUTH_SAS);

@@ -12,9 +12,9 @@
 #include "dps/registration.h"
 
 /*
- * A fleet that gets its power back in one second, before a service with the real one's quotas: 1000
- * registrations a minute for all, 5 polls in 10 s for each device. Time is simulated; the network is slow and
- * sometimes breaks.
+ * A whole fleet gets its power back within one second. The service has the quotas of the real one: 1000
+ * registrations a minute for all devices, 5 polls in 10 s for each device. Time is simulated; the network is
+ * slow and sometimes breaks.
  */
 
 #define QUOTA 1000
@@ -33,10 +33,10 @@ typedef struct Machine {
         uint64_t request_id;
 
         DpsReply reply;     /* on its way, or the last one */
-        uint64_t told_usec; /* by replies that arrived */
+        uint64_t told_usec; /* according to the replies that arrived */
 
         /* what the service knows of it */
-        uint64_t assigned_at_usec; /* its operation ends then; 0: it has none */
+        uint64_t assigned_at_usec; /* the end of its operation; 0: it has none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
 } Machine;
@@ -171,7 +171,7 @@ static Machine *next_machine(Fleet *f) {
         return next->due_usec == USEC_INFINITY ? NULL : next;
 }
 
-/* Runs until all are assigned. Returns when that was. */
+/* Runs until all are assigned, and returns the time of that. */
 static uint64_t fleet_run(Fleet *f) {
         f->now_usec = USEC_PER_HOUR;
         for (unsigned i = 0; i < f->n_machines; i++) {
@@ -216,8 +216,8 @@ static void test_a_fleet_within_the_quota_is_assigned_at_once(void **state) {
 }
 
 /*
- * Three times the quota needs three minutes. No device sends sooner than told (see machine_do), and few send
- * in vain.
+ * Three times the quota needs three minutes. No device sends sooner than DPS told it to (see machine_do), and
+ * few requests are in vain.
  */
 static void test_a_fleet_of_three_quotas_is_assigned_as_fast_as_the_service_allows(void **state) {
         Fleet *f = *state;

@@ -99,7 +99,7 @@ static void check_request(World *w, const DpsAction *a) {
         w->n_polls++;
 }
 
-/* A wait without an end is allowed only where the caller acts next, or when all is done. */
+/* An endless wait is allowed only if the caller acts next, or if the registration has ended. */
 static void check_wait(World *w, const DpsAction *a) {
         switch (dps_registration_state(w->g)) {
         case DPS_REGISTRATION_IDLE:
@@ -219,7 +219,7 @@ static void any_event(World *w) {
         case 1:
                 any_loss(w);
                 return;
-        case 2: /* an impatient operator: contacts at this instant are what the operator asked for */
+        case 2: /* an impatient operator asked for these contacts */
                 w->n_contacts = 0;
                 check(w, dps_registration_hasten(w->g, below(w, 3) * USEC_PER_SEC, moment(w)));
                 return;
@@ -274,7 +274,7 @@ static World begin_life(uint64_t seed, uint64_t now_usec) {
         return w;
 }
 
-/* The next event where only the service may fail. */
+/* The next event in a world where only the service may fail. */
 static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll) {
         DpsMoment at = { .now_usec = w->now_usec, .random = draw(w), .clock_synchronized = true };
         DpsReply reply;
@@ -370,7 +370,7 @@ static void test_without_retry_after_it_polls_every_2_s_until_the_deadline(void 
         assert_in_range(w.n_polls, 295, 300);
 }
 
-/* The wait that DPS told does not count for the deadline, the random part that is added to it does. */
+/* The wait that DPS demands does not count towards the deadline; the random part that is added to it does. */
 static void test_with_long_retry_afters_it_polls_longer_but_not_for_ever(void **state) {
         World w = { 0 };
         DpsReply reply = {

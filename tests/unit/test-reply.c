@@ -283,7 +283,7 @@ static void test_an_error_document_is_read(void **state) {
         assert_non_null(strstr(error.message, "No."));
 }
 
-/* The time decides whether a 401 is a clock error, so a wrong time is worse than none. */
+/* The time decides whether a 401 is a clock error, so a wrong time is worse than no time. */
 static const struct time_case {
         const char *promise, *json;
         uint64_t sec; /* 0: none */
@@ -384,7 +384,7 @@ static void test_a_nul_does_not_hide_what_follows_it(void **state) {
         assert_null(reply.assigned_hub);
 }
 
-/* json-c decides which of the two counts; it must be valid in either case. */
+/* json-c decides which of the two members counts; the result must be valid in either case. */
 static void test_repeated_members_do_not_get_around_the_checks(void **state) {
         _cleanup_(dps_reply_done) DpsReply reply = { 0 };
 
@@ -523,7 +523,8 @@ static void test_random_bodies_do_no_harm(void **state) {
                 assert_non_null(mutant);
                 memcpy(mutant, c->body, size);
                 size = mutate(mutant, size, max, &seed);
-                /* In memory of exactly its size, so that the sanitizer sees a read behind its end. */
+                /* The copy has exactly the size of the text, so that the sanitizer notices a read beyond its
+                 * end. */
                 exact = malloc(size + (size == 0));
                 assert_non_null(exact);
                 memcpy(exact, mutant, size);

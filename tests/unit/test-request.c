@@ -94,7 +94,7 @@ static void check_body(void **state) {
         assert_true(streq_ptr(body, c->body));
 }
 
-/* Replaces json-c's function, also for libdps, and can have no memory. */
+/* Replaces json-c's function, also for libdps, and can fail as if there were no memory. */
 static bool has_no_memory;
 
 __attribute__((visibility("default"))) struct json_tokener *json_tokener_new_ex(int depth) {

@@ -13,23 +13,23 @@
 /* ---- a world whose worker and loop do what the test says, when it says so ---- */
 
 typedef struct TestTimer {
-        Timer timer; /* first */
+        Timer timer; /* must be first */
         timer_handler_t handler;
         void *userdata;
         bool is_set;
 } TestTimer;
 
 typedef struct TestWork {
-        Work work; /* first */
+        Work work; /* must be first */
         const WorkClass *class;
         void *task;
         bool is_forgotten;
 } TestWork;
 
 typedef struct TestWorld {
-        World world; /* first */
+        World world; /* must be first */
         TestTimer *timer;
-        TestWork *works[8]; /* begun, and not yet run */
+        TestWork *works[8]; /* begun, but not run yet */
         unsigned n_works;
         unsigned n_begun;
         bool has_no_memory;
@@ -88,7 +88,7 @@ static const WorldOperations operations = {
         .work_forget = test_work_forget,
 };
 
-/* The worker does what it was asked for, and the loop learns of it. */
+/* Runs the work that was requested, and delivers its result to the loop. */
 static void run_works(TestWorld *w) {
         for (unsigned i = 0; i < w->n_works; i++) {
                 TestWork *work = w->works[i];
@@ -162,7 +162,7 @@ static void on_answer(const ResolverAnswer *answer, void *userdata) {
 
 static void ask(Scene *s, const char *host, Waiter *w) {
         assert_int_equal(resolver_lookup(s->resolver, host, on_answer, w, &w->query), 0);
-        assert_int_equal(w->n_answers, 0); /* never from within the call */
+        assert_int_equal(w->n_answers, 0); /* the handler is never called before the function returns */
 }
 
 static void waiter_done(Waiter *w) {
@@ -173,7 +173,7 @@ static void waiter_done(Waiter *w) {
 /* ---- answers ---- */
 
 static const struct lookup_case {
-        const char *promise, *host, *address; /* one of the answer; NULL: it fails */
+        const char *promise, *host, *address; /* of the answer; NULL: the lookup fails */
         unsigned n_works;
 } lookup_cases[] = {
         { "an IPv4 address is its own answer, without the worker", "192.0.2.7", "192.0.2.7", 0 },

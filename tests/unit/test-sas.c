@@ -13,7 +13,7 @@
 
 #define DEVICE_KEY "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
 #define HUB_KEY "18RQk/hOPJR9EbsJlk2j8WA6vWaj/yi+oaYg7zmxfQNdOyMSu+SJ8O7TSlZhDJCYmn4rzEiVKIzNiVAWjLxrGA=="
-/* An article of Microsoft's shows it with its script. */
+/* An article of Microsoft shows this token together with the script that made it. */
 #define ARTICLE_KEY "gPD2SOUYSOMXygVZA+pupNvWckqaS3Qnu+BUBbw7TbIZU7y2UZ5ksp4uMJfdV+nTIBayN+fZIZco4tS7oeVR/A=="
 #define ID "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6"
 #define PLAIN "0ne00111111/registrations/" ID
@@ -137,7 +137,7 @@ static void check_verify(void **state) {
         assert_false(dps_sas_is_for(&sas, "0ne00111111/registrations/another"));
 }
 
-/* From articles of Microsoft's and the tests of its SDK for embedded C. The keys are not published. */
+/* From Microsoft's articles and the tests of its SDK for embedded C. The keys are not published. */
 static const struct form_case {
         const char *promise, *token, *resource, *policy;
         uint64_t expiry_sec;

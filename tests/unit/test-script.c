@@ -93,7 +93,7 @@ static void add(Scripts *s, const char *id, const char *first, const char *secon
         assert_int_equal(scripts_add(s, id, texts, &error), 0);
 }
 
-/* The status of the answer that is taken; 0: there is none. */
+/* Takes the next answer and returns its status; 0: there is none. */
 static unsigned take(Scripts *s, const char *id, ScriptStep step) {
         _cleanup_(script_answer_freep) ScriptAnswer *a = scripts_take(s, id, step);
 

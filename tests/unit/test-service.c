@@ -26,7 +26,7 @@
 static Caller caller;
 static Answer answer;
 
-/* Bytes that count up from 0. */
+/* Bytes that count up from 0 replace random ones. */
 static int fill_counting(void *ret, size_t size, void *userdata) {
         for (size_t i = 0; i < size; i++)
                 ((uint8_t *) ret)[i] = (*(uint8_t *) userdata)++;
@@ -113,7 +113,7 @@ static void test_polls_are_counted_in_a_window_that_slides(void **state) {
         assert_int_equal(answer.retry_after_sec, 1);
 }
 
-/* `word`: what the log gets. It may point into the script, which ends here. */
+/* `word`: the word expected in the log. It may point into the script, which is freed here. */
 static void answer_as_scripted(Service *s, const char *text, const char *word) {
         _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
         ErrorText error = { 0 };

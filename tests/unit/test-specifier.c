@@ -288,8 +288,9 @@ static void the_running_systems_loopback_has_no_mac(void **state) {
 
 /* --- software ------------------------------------------------------------------------------------------- */
 
-/* HMAC-SHA256 of our application id with the machine id as key, its first 16 bytes made a UUID of version 4; what
- * systemd-id128 machine-id --app-specific=6b1f0e5d8a274c93b45ed1702c963fa8 says on such a machine. */
+/* The HMAC-SHA256 of our application id with the machine id as key; its first 16 bytes are made a UUID of
+ * version 4. `systemd-id128 machine-id --app-specific=6b1f0e5d8a274c93b45ed1702c963fa8` prints the same on
+ * such a machine. */
 static void the_machine_id_is_application_specific(void **state) {
         put("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         assert_expands("%{machine-id}", "c2cdd39e2c244bc298d4381cf0955e43");

@@ -23,8 +23,8 @@
 static struct {
         pthread_mutex_t mutex;
         pthread_cond_t change;
-        bool is_closed;  /* no sync of a file comes to an end */
-        bool is_reached; /* one has begun */
+        bool is_closed;  /* while set, no sync of a file returns */
+        bool is_reached; /* a sync has begun */
         int file_error, directory_error;
         unsigned n_files, n_directories;
 } disk = { .mutex = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
@@ -38,7 +38,7 @@ static int sync_file(void) {
         return disk.file_error;
 }
 
-/* In place of the C library's. */
+/* Replaces the C library's function. */
 int fsync(int fd) {
         struct stat st;
         int e;
@@ -117,7 +117,7 @@ static void on_written(int r, void *userdata) {
         t->r = r;
 }
 
-/* All handlers of what is saved by now. */
+/* Waits until the handlers of all present saves were called. */
 static void hear(void) {
         store_flush(store);
         while (sd_event_run(event, 0) > 0)
@@ -402,7 +402,7 @@ static void what_a_power_cut_left_half_written_is_swept(void **unused) {
         assert_false(exists(".#gw.json0123456789abcdef"));
 }
 
-/* For root nothing is read-only by its mode. */
+/* Root can write even where the mode forbids it, so the test changes its uid. */
 static void become_nobody(void) {
         if (geteuid() == 0)
                 assert_int_equal(seteuid(NOBODY), 0);
@@ -476,7 +476,7 @@ static void assert_saved(const char *name, uint32_t attempts) {
         assert_int_equal(found->attempts, attempts);
 }
 
-/* Saves gather behind this one until the gate opens. */
+/* Later saves gather behind this one until the gate opens. */
 static void begin_slow_save(void) {
         close_gate();
         save("first", 1);

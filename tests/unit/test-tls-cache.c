@@ -32,7 +32,7 @@ static void scene_end(Scene *s) {
         certified_key_done(&s->authority);
 }
 
-/* A reference. */
+/* Returns a reference. */
 static TlsContext *get(Scene *s, const char *host, unsigned n_ca_files, bool shows_client) {
         char *ca_files[] = { s->ca_file, n_ca_files > 1 ? s->ca_file : NULL, NULL };
         TlsContext *context;
@@ -96,7 +96,7 @@ static void reads_files_again_after_clearing(void **state) {
                                   &error) < 0);
         assert_null(none);
         assert_int_equal(error.id, DPS_ERROR_CONFIG);
-        assert_non_null(tls_context_ssl(old)); /* whoever has a reference may go on */
+        assert_non_null(tls_context_ssl(old)); /* the holder of a reference may continue to use it */
         tls_context_unref(old);
         scene_end(&s);
 }

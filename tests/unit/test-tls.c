@@ -11,14 +11,14 @@
 #include "certificates.h"
 #include "transport/tls.h"
 
-/* Handshakes between a context of ours and a server of OpenSSL's, in memory. */
+/* Handshakes in memory between one of our contexts and a server made with OpenSSL. */
 
 #define DPS "global.azure-devices-provisioning.net"
 
 typedef struct Outcome {
         bool client_done, server_done;
         char *server_name;     /* what the server saw as SNI; NULL: none */
-        bool client_was_shown; /* a certificate of the client */
+        bool client_was_shown; /* the client has shown a certificate */
         DpsError error;
 } Outcome;
 
@@ -37,7 +37,7 @@ static void pair_begin(Pair *p, TlsContext *c, SSL_CTX *server_ctx) {
         SSL_set_bio(p->server, server_bio, server_bio);
         SSL_set_connect_state(p->client);
         SSL_set_accept_state(p->server);
-        /* As libmosquitto does with what it connects to. */
+        /* The same settings that libmosquitto applies to its connections. */
         assert_int_equal(SSL_set_tlsext_host_name(p->client, "127.0.0.1"), 1);
 }
 
@@ -46,7 +46,7 @@ static void pair_step(Pair *p) {
 
         p->client_done = SSL_do_handshake(p->client) == 1;
         p->server_done = SSL_do_handshake(p->server) == 1;
-        /* With TLS 1.3, what the server thinks of our certificate comes afterwards. */
+        /* With TLS 1.3, the server judges our certificate only after the handshake. */
         if (p->client_done)
                 (void) !SSL_read(p->client, &byte, 1);
 }
@@ -276,7 +276,7 @@ static void missing_client_is_auth(void **state) {
 
 /* ---- connections of one context ---- */
 
-/* Of an unknown CA, or for another name. */
+/* The server's certificate is from an unknown CA, or for another name. */
 static SSL_CTX *bad_server_context(const Scene *s, bool is_trusted) {
         CertifiedKey other = authority_new("Other Root", NULL);
         CertifiedKey server =
@@ -289,7 +289,7 @@ static SSL_CTX *bad_server_context(const Scene *s, bool is_trusted) {
         return ctx;
 }
 
-/* Three handshakes by turns: one is good, the other two fail for different reasons. */
+/* Three handshakes in alternation: one succeeds, the other two fail for different reasons. */
 static void each_connection_has_its_own_error(void **state) {
         static const DpsErrorId ids[] = { DPS_ERROR_TLS_UNTRUSTED, DPS_ERROR_NONE, DPS_ERROR_TLS_NAME };
         SSL_CTX *contexts[3];
@@ -418,7 +418,7 @@ static void refuses_foreign_key(void **state) {
 
 /* ---- the system's store ---- */
 
-/* A directory with the CA under its hash, or as a bundle only, is the system's. */
+/* The system's CAs are a directory with hashed names, or only a bundle. */
 static void check_system_store(bool is_hashed) {
         char directory[] = "/tmp/store-XXXXXX";
         _cleanup_(freep) char *link_name = NULL;

@@ -19,16 +19,16 @@
 static struct {
         pthread_mutex_t mutex;
         pthread_cond_t change;
-        bool is_closed; /* no work comes to an end */
+        bool is_closed; /* while set, no work ends */
         bool has_signals;
         unsigned n_running, n_running_max, n_run, n_freed;
         int thread_error;
-        char order[64]; /* the tasks that have run */
+        char order[64]; /* names of the tasks that have run */
 } work = { .mutex = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
 
 typedef int (*create_t)(pthread_t *, const pthread_attr_t *, void *(*) (void *), void *);
 
-/* In place of the C library's. */
+/* Replaces the C library's function. */
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *),
                    void *userdata) {
         create_t next = (create_t) dlsym(RTLD_NEXT, "pthread_create");
@@ -143,13 +143,13 @@ static Work *begin(WorkQueue queue, char name) {
         return begin_telling(queue, name, 0);
 }
 
-/* All that has run by now. */
+/* Waits until all present work has run. */
 static void hear(void) {
         while (sd_event_run(event, 0) > 0)
                 ;
 }
 
-/* A sanitizer has a thread of its own, from the first one that we make. */
+/* A sanitizer has its own thread, which it starts together with our first one. */
 static unsigned n_threads_before;
 
 static void *do_nothing(void *userdata) {
@@ -285,7 +285,7 @@ static void work_forgotten_after_it_ran_is_not_told(void **state) {
         assert_string_equal(told, "b");
 }
 
-/* Somebody asks whenever one is told. */
+/* A new request comes whenever a result is told. */
 static unsigned n_asked;
 
 static int on_asked(sd_event_source *source, void *userdata) {
@@ -361,7 +361,7 @@ static void without_work_there_is_no_thread(void **state) {
                 work_wait(world, q);
         hear();
         while (count_threads() >
-               n_threads_before) /* the kernel takes a moment; hangs where the promise is broken */
+               n_threads_before) /* the kernel needs a moment; the test hangs if the promise is broken */
                 sched_yield();
 }
 
