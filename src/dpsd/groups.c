@@ -16,8 +16,9 @@ typedef struct Group {
         char *name;
         int answer; /* what groups_find() returns; 0: not known yet */
         gid_t gid;
-        bool is_current; /* looked up since the last groups_forget() */
-        Work *lookup;    /* NULL: no lookup is under way */
+        bool is_current;  /* looked up since the last groups_forget() */
+        Work *lookup;     /* NULL: no lookup is under way */
+        bool is_repeated; /* groups_forget() came during the lookup: another lookup follows it */
 } Group;
 
 struct Groups {
@@ -74,17 +75,27 @@ static void lookup_run(void *task) {
         l->r = l->function(l->name, &l->gid);
 }
 
+static int begin_lookup(Group *group);
+
 static void lookup_done(void *task) {
         Lookup *l = task;
         Group *group = l->group;
         const Groups *g = group->groups;
+        bool is_again = false;
 
         group->lookup = NULL;
-        group->answer = l->r < 0 ? l->r : 1;
-        group->gid = l->gid;
-        group->is_current = true;
+        if (group->is_repeated) {
+                group->is_repeated = false;
+                is_again = begin_lookup(group) >= 0;
+        }
+        if (!is_again) {
+                group->answer = l->r < 0 ? l->r : 1;
+                group->gid = l->gid;
+                group->is_current = true;
+        }
         lookup_free(l);
-        g->on_found(group->name, g->userdata);
+        if (!is_again)
+                g->on_found(group->name, g->userdata);
 }
 
 static const WorkClass lookup_class = {
@@ -94,7 +105,8 @@ static const WorkClass lookup_class = {
         .free = lookup_free,
 };
 
-static int begin_lookup(Groups *g, Group *group) {
+static int begin_lookup(Group *group) {
+        const Groups *g = group->groups;
         Lookup *l = malloc(sizeof(*l));
         int r = -ENOMEM;
 
@@ -171,7 +183,7 @@ int groups_find(Groups *g, const char *name, gid_t *ret) {
         }
         if (i->is_current)
                 return groups_recall(g, name, ret);
-        return i->lookup ? 0 : begin_lookup(g, i);
+        return i->lookup ? 0 : begin_lookup(i);
 }
 
 int groups_recall(const Groups *g, const char *name, gid_t *ret) {
@@ -186,7 +198,7 @@ int groups_recall(const Groups *g, const char *name, gid_t *ret) {
 
 void groups_forget(Groups *g) {
         for (Group *i = g->groups; i; i = i->next) {
-                i->lookup = work_forget(i->lookup);
                 i->is_current = false;
+                i->is_repeated = i->lookup;
         }
 }

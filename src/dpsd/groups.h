@@ -29,5 +29,6 @@ int groups_find(Groups *g, const char *name, gid_t *ret);
 /* Like groups_find(), but starts no lookup, and returns the last answer while a new lookup is under way. 0:
  * there is none yet. */
 int groups_recall(const Groups *g, const char *name, gid_t *ret);
-/* Groups may have changed (at a reload): each is looked up again when it is asked for next. */
+/* Groups may have changed (at a reload): each is looked up again when it is asked for next. A lookup
+ * that is under way is never abandoned, because it may hang for minutes: it is repeated when it ends. */
 void groups_forget(Groups *g);

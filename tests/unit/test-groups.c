@@ -126,14 +126,20 @@ static void the_last_answer_is_recalled_during_a_new_lookup(void **state) {
         assert_int_equal(gid, 700);
 }
 
-static void an_answer_from_before_a_reload_does_not_count(void **state) {
+static void a_lookup_that_a_reload_overtakes_is_repeated_once(void **state) {
         assert_int_equal(groups_find(groups, "programs", &gid), 0);
-        groups_forget(groups);
+        work_wait(world, WORK_GROUPS);
+        gid_of_programs = 701;
+        for (unsigned k = 0; k < 10; k++) {
+                groups_forget(groups);
+                assert_int_equal(groups_find(groups, "programs", &gid), 0);
+        }
+        hear(); /* the first lookup ends, and the second begins */
         hear();
-        assert_int_equal(n_found, 0);
-        assert_int_equal(groups_find(groups, "programs", &gid), 0);
-        hear();
+        assert_int_equal(n_lookups, 2);
         assert_int_equal(n_found, 1);
+        assert_int_equal(groups_find(groups, "programs", &gid), 1);
+        assert_int_equal(gid, 701);
 }
 
 static void freeing_forgets_lookups(void **state) {
@@ -165,7 +171,7 @@ int main(void) {
                 TEST(a_failure_of_the_system_is_not_a_missing_group),
                 TEST(a_group_is_looked_up_again_after_a_reload),
                 TEST(the_last_answer_is_recalled_during_a_new_lookup),
-                TEST(an_answer_from_before_a_reload_does_not_count),
+                TEST(a_lookup_that_a_reload_overtakes_is_repeated_once),
                 TEST(freeing_forgets_lookups),
                 TEST(the_database_of_the_system_is_asked),
         };
