@@ -39,7 +39,7 @@ typedef struct Check {
         struct Check *previous, *next;
         Stage stage;
         sd_bus_message *request;
-        sd_bus_message *credentials; /* of the sender, as the bus told them */
+        sd_bus_message *credentials; /* of the sender, from the bus */
         sd_bus_slot *slot;           /* of the D-Bus call in flight */
         AccessRight right;
         char *identity, *group; /* NULL: none */
@@ -317,7 +317,7 @@ static unsigned count_of_sender(const Access *a, const char *sender, const Stage
  * others. */
 static void ask_those_who_wait(Access *a) {
         static const Stage at_polkit = STAGE_AT_POLKIT;
-        const char *full_sender = NULL; /* whose limit was found reached last */
+        const char *full_sender = NULL; /* the last one found to be at its limit */
         Check *next;
 
         for (Check *c = a->first; c && a->n_at_polkit < ACCESS_AT_POLKIT_MAX; c = next) {

@@ -133,7 +133,7 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *why, 
 
         if (credential)
                 r = reply_reprovision(l->request, i, true, &error);
-        else /* there still is none, or the identity is gone */
+        else /* there is still no credential, or the identity is gone */
                 r = refuse(i, why->id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL, text_or_nothing(why->message),
                            &error);
         end_late(l, r, &error);

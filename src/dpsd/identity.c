@@ -37,7 +37,7 @@ void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error) {
         jobs_done(&jobs);
 }
 
-/* Records an error on this machine that must be mended before DPS can be asked. */
+/* Records an error on this machine that must be corrected before DPS can be asked. */
 void identity_fail_at_home(Identity *i, const DpsError *error) {
         bool is_news =
                 error->id != i->logged_error || !streq(error->message, i->keeper.record->error.message);
