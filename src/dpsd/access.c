@@ -185,8 +185,8 @@ static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *err
                                          "This needs the right %s: root has it, and polkit may grant it",
                                          action);
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
-                                 "This needs the right %s for %s, which root has, members of group %s, and "
-                                 "whom polkit gives it",
+                                 "This needs the right %s for %s: root and members of group %s have it, "
+                                 "and polkit may grant it",
                                  action, c->identity, c->group);
 }
 
