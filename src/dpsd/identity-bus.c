@@ -128,7 +128,6 @@ static void end_late(LateReply *l, int r, const sd_bus_error *error) {
 static void on_looked(Identity *i, Credential *credential, const DpsError *why, void *userdata) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(late_reply_freep) LateReply *l = userdata;
-
         int r;
 
         if (credential)

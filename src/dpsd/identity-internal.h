@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Shared by the files that implement an identity; all others include identity.h. They are one module.
+ * Shared by the files that implement an identity, which form one module. All others include identity.h.
  *
  * May call each other:
  *

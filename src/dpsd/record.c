@@ -156,8 +156,7 @@ Record *record_copy(const Record *record) {
         return TAKE_PTR(c);
 }
 
-/* --- which values are allowed
- * -------------------------------------------------------------------------------- */
+/* --- allowed values ------------------------------------------------------------------------------------- */
 
 /* A host name or an address. */
 static bool endpoint_is_valid(const char *text) {
