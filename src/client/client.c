@@ -338,7 +338,7 @@ static void payload_done(void *task) {
         }
         dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
                       "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
-                      r == -EBADMSG ? "it has a zero byte" : strerror(-r));
+                      r == -EBADMSG ? "it contains a zero byte" : strerror(-r));
         prepare_failed(c, &error);
 }
 

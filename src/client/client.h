@@ -36,14 +36,14 @@ typedef struct Job {
         uint64_t id;
 } Job;
 
-/* Jobs in the order in which they were added. A plain value, which owns them; end it with jobs_done(). */
+/* Jobs in the order in which they were added. A plain value that owns them; jobs_done() frees it. */
 typedef struct Jobs {
         Job *first;
 } Jobs;
 
 /* -ENOMEM. */
 int jobs_add(Jobs *j, uint64_t id);
-/* Takes the others, behind those that are there. */
+/* Appends the jobs of `others`, and takes ownership of them. */
 void jobs_join(Jobs *j, Jobs others);
 void jobs_done(Jobs *j);
 

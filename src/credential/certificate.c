@@ -240,9 +240,10 @@ static int check_leaf(const Loading *l, const char *registration_id, ClientCerti
 
         r = common_name(leaf, &c->common_name);
         if (r == -ENODATA)
-                return certificate_error(l, r,
-                                         "its subject has no common name: request one whose common name is "
-                                         "the registration ID");
+                return certificate_error(
+                        l, r,
+                        "its subject has no common name: request a certificate whose common name is "
+                        "the registration ID");
         if (r < 0)
                 return certificate_error(l, r, "");
         if (strcasecmp(c->common_name, registration_id) != 0) {

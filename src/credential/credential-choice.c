@@ -14,9 +14,10 @@ typedef struct Outcome {
 } Outcome;
 
 static int unsupported_method(Method method, DpsError *error) {
-        return credential_error(error, -EOPNOTSUPP, &nowhere, "Method",
-                                "%s: this version of dpsd has no such attestation: use symmetric-key or x509",
-                                method_to_string(method));
+        return credential_error(
+                error, -EOPNOTSUPP, &nowhere, "Method",
+                "%s: this version of dpsd does not support this attestation: use symmetric-key or x509",
+                method_to_string(method));
 }
 
 /* Tries the wished index first. If all fail, the first error is reported. If there was no memory to load a

@@ -39,7 +39,7 @@ typedef struct Check {
         struct Check *previous, *next;
         Stage stage;
         sd_bus_message *request;
-        sd_bus_message *credentials; /* of the sender, as the bus told them */
+        sd_bus_message *credentials; /* of the sender, from the bus */
         sd_bus_slot *slot;           /* of the D-Bus call in flight */
         AccessRight right;
         char *identity, *group; /* NULL: none */
@@ -185,8 +185,8 @@ static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *err
                                          "This needs the right %s: root has it, and polkit may grant it",
                                          action);
         return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
-                                 "This needs the right %s for %s, which root has, members of group %s, and "
-                                 "whom polkit gives it",
+                                 "This needs the right %s for %s: root and members of group %s have it, "
+                                 "and polkit may grant it",
                                  action, c->identity, c->group);
 }
 
@@ -317,7 +317,7 @@ static unsigned count_of_sender(const Access *a, const char *sender, const Stage
  * others. */
 static void ask_those_who_wait(Access *a) {
         static const Stage at_polkit = STAGE_AT_POLKIT;
-        const char *full_sender = NULL; /* whose limit was found reached last */
+        const char *full_sender = NULL; /* the last one found to be at its limit */
         Check *next;
 
         for (Check *c = a->first; c && a->n_at_polkit < ACCESS_AT_POLKIT_MAX; c = next) {

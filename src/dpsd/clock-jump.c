@@ -35,7 +35,7 @@ static int on_jump(sd_event_source *source, int fd, uint32_t revents, void *user
 
         r = arm(j);
         if (r < 0) {
-                log_warning("Clock: cannot notice any more when it is set: %s", strerror(-r));
+                log_warning("Clock: cannot watch for changes of the clock any more: %s", strerror(-r));
                 (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
         }
         clock_jumped(j->clock);

@@ -48,7 +48,7 @@ const DpsError *configuration_fault(const Configuration *c) {
         static const DpsError none = { .id = DPS_ERROR_NONE };
         static const DpsError unknown = { .id = DPS_ERROR_CONFIG,
                                           .step = DPS_STEP_CONFIG,
-                                          .message = "there is no memory to say why" };
+                                          .message = "out of memory for the error message" };
 
         if (!c->is_faulty)
                 return &none;

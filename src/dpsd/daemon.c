@@ -95,7 +95,7 @@ static void on_bus_owned(void *userdata) {
         manager_touch(d->manager);
 }
 
-/* ---- what the manager tells ---- */
+/* ---- reports of the manager ---- */
 
 static void on_identity_added(Identity *i, void *userdata) {
         bus_identity_added(((Daemon *) userdata)->bus, i);
@@ -139,7 +139,7 @@ static const ManagerHandlers manager_handlers = {
         .turned = on_turned,
 };
 
-/* ---- what the manager asks for ---- */
+/* ---- operations for the manager ---- */
 
 static int watch_files(char *const *paths, void (*handler)(void *), void *handler_userdata, void *userdata,
                        FileWatch **ret) {
@@ -149,7 +149,7 @@ static int watch_files(char *const *paths, void (*handler)(void *), void *handle
 static const CoreOperations core_operations = { .watch_files = watch_files,
                                                 .unwatch_files = file_watch_free };
 
-/* ---- what happens ---- */
+/* ---- events ---- */
 
 static int reload(Daemon *d) {
         int r;
@@ -196,7 +196,7 @@ static int on_timeout(sd_event_source *s, uint64_t due_usec, void *userdata) {
         return 0;
 }
 
-/* ---- beginning and end ---- */
+/* ---- begin and end ---- */
 
 static const char *directory(const char *variable, const char *otherwise) {
         const char *value = secure_getenv(variable);

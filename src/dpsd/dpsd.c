@@ -28,7 +28,7 @@ static int help(void) {
                "\n"
                "     --once             Provision what is not provisioned yet, write its files, and\n"
                "                        exit; needs no bus\n"
-               "     --timeout=TIME     With --once: give up after so long (e.g. 90, 2min)\n"
+               "     --timeout=TIME     With --once: give up after this time (e.g. 90, 2min)\n"
                "     --log-level=LEVEL  err, warning, notice, info (default) or debug\n"
                "  -h --help             Show this help\n"
                "     --version          Show the version\n"

@@ -128,12 +128,11 @@ static void end_late(LateReply *l, int r, const sd_bus_error *error) {
 static void on_looked(Identity *i, Credential *credential, const DpsError *why, void *userdata) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(late_reply_freep) LateReply *l = userdata;
-
         int r;
 
         if (credential)
                 r = reply_reprovision(l->request, i, true, &error);
-        else /* there still is none, or the identity is gone */
+        else /* there is still no credential, or the identity is gone */
                 r = refuse(i, why->id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL, text_or_nothing(why->message),
                            &error);
         end_late(l, r, &error);

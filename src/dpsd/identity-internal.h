@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Shared by the files that implement an identity; all others include identity.h. The files form one module
- * and may call each other:
+ * Shared by the files that implement an identity, which form one module. All others include identity.h.
+ *
+ * May call each other:
  *
  *      identity.c                its configuration, its plan, its beginning and end
  *      identity-credential.c     credentials: looked at, loaded, wiped
@@ -19,7 +20,7 @@ uint64_t identity_now_usec(const Identity *i);      /* CLOCK_BOOTTIME */
 uint64_t identity_realtime_usec(const Identity *i); /* CLOCK_REALTIME */
 /* Takes the jobs. `error` may be NULL. */
 void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error);
-/* Records an error on this machine that must be mended before DPS can be asked. */
+/* Records an error on this machine that must be corrected before DPS can be asked. */
 void identity_fail_at_home(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 

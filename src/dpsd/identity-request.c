@@ -47,7 +47,7 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
                 return r;
 
         *ret_job = ++i->core->last_job;
-        identity_log(i, LOG_INFO, "asked to provision again");
+        identity_log(i, LOG_INFO, "a new registration was requested");
         i->news |= NEWS_REQUEST;
         identity_advance(i);
         return 0;

@@ -37,7 +37,7 @@ void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error) {
         jobs_done(&jobs);
 }
 
-/* Records an error on this machine that must be mended before DPS can be asked. */
+/* Records an error on this machine that must be corrected before DPS can be asked. */
 void identity_fail_at_home(Identity *i, const DpsError *error) {
         bool is_news =
                 error->id != i->logged_error || !streq(error->message, i->keeper.record->error.message);
@@ -324,7 +324,7 @@ void identity_on_group(Identity *i, const char *group) {
         identity_advance(i);
 }
 
-/* ---- beginning and end ---- */
+/* ---- begin and end ---- */
 
 int identity_new(Core *core, const char *name, Identity **ret) {
         _cleanup_(identity_freep) Identity *i = calloc(1, sizeof(*i));
@@ -387,7 +387,7 @@ int identity_load(Identity *i) {
         if (r < 0)
                 identity_log(i, LOG_ERR,
                              "its record cannot be used (%s): it is kept as %s.json.corrupt, and "
-                             "DPS is asked anew",
+                             "DPS is asked again",
                              why ?: strerror(-r), i->name);
         if (identity_assignment(i)) {
                 i->method = identity_assignment(i)->method;
@@ -405,8 +405,9 @@ void identity_retire(Identity *i) {
         client_cancel(i->client);
         keeper_save(&i->keeper);
         (void) outputs_remove(i->core->outputs, i->name);
-        identity_log(i, LOG_NOTICE,
-                     "its configuration was removed: its files are removed too, its record is kept");
+        identity_log(
+                i, LOG_NOTICE,
+                "its configuration was removed: its files for programs are removed too, its record is kept");
 }
 
 void identity_stop(Identity *i) {

@@ -41,7 +41,7 @@ typedef struct CredentialCare {
 typedef void (*identity_credential_handler_t)(Identity *i, Credential *credential, const DpsError *error,
                                               void *userdata);
 
-/* Somebody who waits for the credential to be looked at. */
+/* A request that waits for the credential to be looked at. */
 typedef struct Waiter {
         struct Waiter *next;
         identity_credential_handler_t handler;

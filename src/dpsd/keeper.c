@@ -272,7 +272,7 @@ void keeper_on_clock(Keeper *k) {
         follow_clock(&k->record->next_attempt_at_usec, by);
         follow_clock(&k->record->not_before_usec, by);
         follow_clock(&k->record->last_poll_at_usec, by);
-        /* The last success is compared with the time of boot, so it must be told by the same clock. */
+        /* The last success is compared with the time of boot, so it must be a time of the same clock. */
         if (k->answered_usec > 0 && !k->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
                 *then = now;
 }

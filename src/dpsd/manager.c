@@ -12,7 +12,7 @@
 
 #define CLOCK_PATIENCE_USEC (5 * USEC_PER_MINUTE)
 
-/* ---- what it shows ---- */
+/* ---- state and description ---- */
 
 unsigned manager_n_assigned(const Manager *m) {
         return m->counts[BUCKET_ASSIGNED] + m->counts[BUCKET_ASSIGNED_FAILING];
@@ -149,7 +149,7 @@ static void forget_changed(Manager *m, Identity *i) {
         manager_touch(m);
 }
 
-/* ---- what identities tell ---- */
+/* ---- reports of identities ---- */
 
 static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, void *userdata) {
         Manager *m = userdata;
@@ -224,7 +224,7 @@ static const IdentityObserver observer = {
         .group_failed = on_group_failed,
 };
 
-/* ---- the world ---- */
+/* ---- events of the world ---- */
 
 static void on_clock(ClockEvent event, void *userdata) {
         Manager *m = userdata;
@@ -253,7 +253,7 @@ static void on_window_idle(void *userdata) {
         transport_class_rest(m->core.transport);
 }
 
-/* ---- identities come and go ---- */
+/* ---- adding and removing identities ---- */
 
 static int compare_names(const void *name, const void *identity) {
         return strcmp(name, (*(Identity *const *) identity)->name);
@@ -364,7 +364,7 @@ void manager_set_max_attempts(Manager *m, unsigned max) {
         window_set_max(m->core.window, max);
 }
 
-/* ---- beginning and end ---- */
+/* ---- begin and end ---- */
 
 static int make_core(Manager *m, const ManagerParts *p) {
         Core *c = &m->core;

@@ -178,7 +178,7 @@ static int notify_start(Notify *n, sd_event *event) {
 
         r = notify_open(n, address);
         if (r < 0)
-                log_warning("$NOTIFY_SOCKET is \"%s\": %s; the service manager is told nothing", address,
+                log_warning("$NOTIFY_SOCKET is \"%s\": %s; nothing is sent to the service manager", address,
                             strerror(-r));
         (void) unsetenv("NOTIFY_SOCKET");
         if (r < 0)
@@ -193,7 +193,8 @@ static int notify_start(Notify *n, sd_event *event) {
 
         r = notify_start_watchdog(n, event);
         if (r < 0)
-                log_warning("$WATCHDOG_USEC cannot be used: %s; the watchdog is not fed", strerror(-r));
+                log_warning("$WATCHDOG_USEC cannot be used: %s; no keep-alive messages are sent",
+                            strerror(-r));
         return 0;
 }
 

@@ -95,8 +95,7 @@ static int write_variable(FILE *f, const char *name, const char *value) {
         return 0;
 }
 
-/* --- values derived from the connection
- * ------------------------------------------------------------------------ */
+/* --- derived values ------------------------------------------------------------------------------------- */
 
 /* Values of the files that are derived from the connection. */
 typedef struct Derived {
@@ -393,6 +392,7 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &reason);
         if (r < 0)
                 return r;
+        wipe(json_string(json_member(connection, "password")));
         if (json_u64(json_member(connection, "generation"), INT64_MAX, &generation) < 0)
                 return -EBADMSG;
         expiry = json_member(connection, "expiresAt");
@@ -400,7 +400,6 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
                 return -EBADMSG;
         if (json_member(connection, "certificateFile"))
                 expires_at = USEC_INFINITY;
-        wipe(json_string(json_member(connection, "password")));
 
         *ret_generation = generation;
         *ret_expires_at_usec = expires_at;

@@ -428,8 +428,8 @@ static uint64_t clock_until_realtime(const Facts *f) {
 
 static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         uint64_t next = next_attempt(f, reason);
-        /* While a token or an answer is being saved, its renewal is not known yet; and while it is shown as provisioning,
-         * there is no renewal to show. */
+        /* While a token or an answer is being saved, its renewal is not known yet. While the state is still
+         * provisioning, there is no renewal to show. */
         bool is_renewed = f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->has_settings &&
                           f->saving == SAVING_NOTHING && !saves_first_assignment(f);
 

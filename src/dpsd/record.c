@@ -156,8 +156,7 @@ Record *record_copy(const Record *record) {
         return TAKE_PTR(c);
 }
 
-/* --- which values are allowed
- * -------------------------------------------------------------------------------- */
+/* --- allowed values ------------------------------------------------------------------------------------- */
 
 /* A host name or an address. */
 static bool endpoint_is_valid(const char *text) {
@@ -216,7 +215,7 @@ typedef struct Member {
 } Member;
 
 #define MEMBER(name, type, thing, field, is_valid)                                                           \
-        { name, "its " name " makes no sense", type, offsetof(thing, field), is_valid }
+        { name, "its " name " is not valid", type, offsetof(thing, field), is_valid }
 
 static const Member assignment_members[] = {
         MEMBER("idScope", MEMBER_TEXT, Assignment, id_scope, dps_id_scope_is_valid),
@@ -239,8 +238,8 @@ static const Member assignment_members[] = {
 
 /* Older versions wrote and read this member. For a certificate it holds the fingerprint, for a key the digest
  * of a token. */
-static const Member credential_id_member = { "credentialId", "its credentialId makes no sense", MEMBER_TEXT,
-                                             0, credential_id_is_valid };
+static const Member credential_id_member = { "credentialId", "its credentialId is not valid", MEMBER_TEXT, 0,
+                                             credential_id_is_valid };
 
 static const Member record_members[] = {
         MEMBER("attempts", MEMBER_U32, Record, attempts, NULL),

@@ -34,7 +34,7 @@ DEFINE_FREEP(Store, store_free)
 /* 0: loaded. -ENOENT: there is no record. -EBADMSG: the record was unreadable or not ours, and is now
  * NAME.json.corrupt; `ret_why` says why. */
 int store_load(Store *s, const char *name, Record **ret, char **ret_why);
-/* The record could not be read because of a lack of memory or file descriptors, so the file itself may be
+/* The record could not be read because memory or file descriptors ran out, so the file itself may be
  * good. */
 bool store_could_not_read(int r);
 /* The names that have a record, sorted. */

@@ -16,7 +16,7 @@
 static const struct read_case {
         const char *promise, *text;
         size_t size; /* 0: up to the end of the text */
-        const char *defect;
+        const char *reason;
 } read_cases[] = {
         { "an object is read", "{\"a\":1}", 0, NULL },
         { "white space may surround it", " \r\n{}\t\n", 0, NULL },
@@ -44,19 +44,19 @@ static const struct read_case {
 static void check_read(void **state) {
         const struct read_case *c = *state;
         _cleanup_(json_freep) json_object *o = NULL;
-        const char *defect = NULL;
+        const char *reason = NULL;
 
-        assert_int_equal(json_read_object(c->text, c->size ?: strlen(c->text), SIZE_MAX_HERE, &o, &defect),
-                         c->defect ? -EBADMSG : 0);
-        assert_true(streq_ptr(defect, c->defect));
-        assert_int_equal(o == NULL, c->defect != NULL);
+        assert_int_equal(json_read_object(c->text, c->size ?: strlen(c->text), SIZE_MAX_HERE, &o, &reason),
+                         c->reason ? -EBADMSG : 0);
+        assert_true(streq_ptr(reason, c->reason));
+        assert_int_equal(o == NULL, c->reason != NULL);
 }
 
 static json_object *read_object(const char *text) {
         json_object *o = NULL;
-        const char *defect;
+        const char *reason;
 
-        assert_int_equal(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o, &defect), 0);
+        assert_int_equal(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o, &reason), 0);
         return o;
 }
 
@@ -81,17 +81,17 @@ struct json_object *json_tokener_parse_ex(struct json_tokener *tokener, const ch
         return NULL;
 }
 
-static void lack_of_memory_is_not_an_error_in_the_text(void **state) {
+static void running_out_of_memory_is_not_an_error_in_the_text(void **state) {
         json_object *o = NULL;
-        const char *defect = NULL;
+        const char *reason = NULL;
 
         no_tokener = true;
-        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &defect), -ENOMEM);
+        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &reason), -ENOMEM);
         no_tokener = false;
         no_objects = true;
-        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &defect), -ENOMEM);
+        assert_int_equal(json_read_object("{}", 2, SIZE_MAX_HERE, &o, &reason), -ENOMEM);
         no_objects = false;
-        assert_null(defect);
+        assert_null(reason);
 }
 
 static const struct number_case {
@@ -146,7 +146,7 @@ int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 3] = {
                 cmocka_unit_test(a_string_with_a_zero_byte_is_refused),
                 cmocka_unit_test(an_object_that_is_built_can_be_read_again),
-                cmocka_unit_test(lack_of_memory_is_not_an_error_in_the_text),
+                cmocka_unit_test(running_out_of_memory_is_not_an_error_in_the_text),
         };
         size_t n = 3;
 

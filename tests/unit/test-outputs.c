@@ -452,9 +452,9 @@ static void a_line_break_cannot_inject_a_variable(void **state) {
 
 static json_object *connection_of(const char *text) {
         json_object *o = NULL;
-        const char *defect;
+        const char *reason;
 
-        assert_int_equal(json_read_object(text, strlen(text), 10000, &o, &defect), 0);
+        assert_int_equal(json_read_object(text, strlen(text), 10000, &o, &reason), 0);
         return o;
 }
 
