@@ -92,6 +92,13 @@ void jobs_join(Jobs *j, Jobs others) {
         *jobs_end(j) = others.first;
 }
 
+Jobs jobs_take(Jobs *j) {
+        Jobs jobs = *j;
+
+        *j = (Jobs){ 0 };
+        return jobs;
+}
+
 void jobs_done(Jobs *j) {
         Job *next;
 
@@ -638,10 +645,7 @@ bool client_has_jobs(const Client *c) {
 }
 
 Jobs client_take_jobs(Client *c) {
-        Jobs jobs = c->jobs;
-
-        c->jobs = (Jobs){ 0 };
-        return jobs;
+        return jobs_take(&c->jobs);
 }
 
 /* ---- views ---- */

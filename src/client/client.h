@@ -45,6 +45,8 @@ typedef struct Jobs {
 int jobs_add(Jobs *j, uint64_t id);
 /* Appends the jobs of `others`, and takes ownership of them. */
 void jobs_join(Jobs *j, Jobs others);
+/* Leaves none behind. */
+Jobs jobs_take(Jobs *j);
 void jobs_done(Jobs *j);
 
 /* The events of a registration. The handlers are called from the loop, or before the functions below

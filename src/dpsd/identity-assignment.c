@@ -190,8 +190,7 @@ bool identity_announce(Identity *i) {
         case _ANNOUNCEMENT_STATE_MAX:
                 break;
         }
-        identity_end_jobs(i, n.jobs, true, NULL);
-        n.jobs = (Jobs){ 0 };
+        identity_end_jobs(i, jobs_take(&n.jobs), true, NULL);
         announcement_done(&n);
         return true;
 }

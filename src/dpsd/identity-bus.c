@@ -130,11 +130,10 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *why, 
         _cleanup_(late_reply_freep) LateReply *l = userdata;
         int r;
 
-        if (credential)
+        if (why) /* the identity is gone */
+                r = refuse(i, -EINVAL, text_or_nothing(why->message), &error);
+        else
                 r = reply_reprovision(l->request, i, true, &error);
-        else /* there is still no credential, or the identity is gone */
-                r = refuse(i, why->id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL, text_or_nothing(why->message),
-                           &error);
         end_late(l, r, &error);
 }
 
@@ -145,7 +144,7 @@ static int look_and_reply(sd_bus_message *request, Identity *i) {
         r = late_reply_new(request, i, false, &l);
         if (r < 0)
                 return r;
-        r = identity_with_credential(i, on_looked, l);
+        r = identity_wait_for_look(i, on_looked, l);
         if (r < 0)
                 late_reply_free(l);
         return r < 0 ? r : 1;

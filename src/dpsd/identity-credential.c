@@ -42,7 +42,7 @@ static int add_waiter(Waiter **list, identity_credential_handler_t handler, void
         return 0;
 }
 
-void identity_tell_waiters(Identity *i, Waiter **list, Credential *credential, const DpsError *error) {
+static void tell_waiters(Identity *i, Waiter **list, Credential *credential, const DpsError *error) {
         Waiter *w;
 
         while ((w = *list)) {
@@ -50,6 +50,42 @@ void identity_tell_waiters(Identity *i, Waiter **list, Credential *credential, c
                 w->handler(i, credential, error, w->userdata);
                 free(w);
         }
+}
+
+bool identity_tell_credential(Identity *i) {
+        CredentialCare *c = identity_care_for_hub(i);
+        _cleanup_(credential_unrefp) Credential *credential = NULL;
+
+        if (!i->waiters || c->state != CREDENTIAL_LOADED)
+                return false;
+        credential = credential_ref(c->credential); /* a handler may have it wiped */
+        tell_waiters(i, &i->waiters, credential, NULL);
+        return true;
+}
+
+bool identity_tell_look(Identity *i) {
+        if (!i->look_waiters || i->for_dps.state == CREDENTIAL_LOADING)
+                return false;
+        tell_waiters(i, &i->look_waiters, NULL, NULL);
+        return true;
+}
+
+void identity_tell_end(Identity *i) {
+        DpsError gone;
+
+        dps_error_set(&gone, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "the identity is gone");
+        tell_waiters(i, &i->waiters, NULL, &gone);
+        tell_waiters(i, &i->look_waiters, NULL, &gone);
+        tell_waiters(i, &i->end_waiters, NULL, &gone);
+}
+
+/* Only a failure of the credential for the hub concerns those who wait for it. Which credential that is may
+ * have changed while this one was loaded. */
+static void tell_failure(Identity *i, const CredentialCare *c) {
+        DpsError error = c->error;
+
+        if (c->state == CREDENTIAL_FAILED && c == identity_care_for_hub(i))
+                tell_waiters(i, &i->waiters, NULL, &error);
 }
 
 void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
@@ -101,7 +137,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
                 complete_record(i);
         } else
                 identity_fail_at_home(i, &i->for_dps.error);
-        identity_tell_waiters(i, &i->waiters, credential, error);
+        tell_failure(i, &i->for_dps);
         identity_advance(i);
 }
 
@@ -109,7 +145,7 @@ static void on_loaded_for_hub(Credential *credential, const DpsError *error, voi
         Identity *i = userdata;
 
         identity_care_ended(i, &i->for_hub, credential, error);
-        identity_tell_waiters(i, &i->waiters, credential, error);
+        tell_failure(i, &i->for_hub);
         identity_advance(i);
 }
 
@@ -118,7 +154,7 @@ void identity_care_fail(Identity *i, CredentialCare *c, DpsErrorId id, const cha
 
         dps_error_set(&error, id, DPS_STEP_CONFIG, "%s", why);
         identity_care_ended(i, c, NULL, &error);
-        identity_tell_waiters(i, &i->waiters, NULL, &error);
+        tell_failure(i, c);
 }
 
 void identity_load_for_dps(Identity *i) {
@@ -174,7 +210,9 @@ int identity_with_credential(Identity *i, identity_credential_handler_t handler,
         int r;
 
         if (c->state == CREDENTIAL_LOADED) {
-                handler(i, c->credential, NULL, userdata);
+                _cleanup_(credential_unrefp) Credential *credential = credential_ref(c->credential);
+
+                handler(i, credential, NULL, userdata); /* may have it wiped */
                 return 0;
         }
         if (!configuration_key_settings(&i->configuration)) {
@@ -193,12 +231,16 @@ int identity_with_credential(Identity *i, identity_credential_handler_t handler,
         return 0;
 }
 
+int identity_wait_for_look(Identity *i, identity_credential_handler_t handler, void *userdata) {
+        return add_waiter(&i->look_waiters, handler, userdata);
+}
+
 int identity_wait_for_end(Identity *i, identity_credential_handler_t handler, void *userdata) {
         return add_waiter(&i->end_waiters, handler, userdata);
 }
 
 void identity_forget_waiter(Identity *i, void *userdata) {
-        Waiter **lists[] = { &i->waiters, &i->end_waiters };
+        Waiter **lists[] = { &i->waiters, &i->look_waiters, &i->end_waiters };
 
         for (size_t k = 0; k < ELEMENTSOF(lists); k++)
                 for (Waiter **w = lists[k]; *w;) {

@@ -32,7 +32,10 @@ void care_done(CredentialCare *c);
 void care_loaded(CredentialCare *c, Credential *credential);
 void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error);
 void identity_care_fail(Identity *i, CredentialCare *c, DpsErrorId id, const char *why);
-void identity_tell_waiters(Identity *i, Waiter **list, Credential *credential, const DpsError *error);
+/* Tell those who wait, if there is something to tell. They return true if somebody was told. */
+bool identity_tell_credential(Identity *i);
+bool identity_tell_look(Identity *i);
+void identity_tell_end(Identity *i);
 void identity_note_certificate(Identity *i, const Credential *c);
 void identity_watch_files(Identity *i);
 void identity_load_for_dps(Identity *i);

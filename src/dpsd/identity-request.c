@@ -78,6 +78,13 @@ static void fail_by_memory(TextRequest *q) {
         answer(q, -ENOKEY, NULL, &error);
 }
 
+static void fail_unassigned(TextRequest *q) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "the assignment is gone");
+        answer(q, -ENODATA, NULL, &error);
+}
+
 /* `token` is NULL for X.509. */
 static void answer_with_connection(TextRequest *q, const Credential *credential, const char *token) {
         Identity *i = q->identity;
@@ -104,7 +111,7 @@ static void on_token(char *token, const DpsError *error, void *userdata) {
         if (error)
                 answer(q, -ENOKEY, NULL, error);
         else if (!identity_assignment(q->identity))
-                fail_by_memory(q);
+                fail_unassigned(q);
         else if (q->is_connection)
                 answer_with_connection(q, NULL, owned);
         else
@@ -123,8 +130,10 @@ static void on_credential(Identity *i, Credential *credential, const DpsError *e
         char *token;
         int r;
 
-        if (error || !a)
-                return answer(q, -ENOKEY, NULL, error ?: &i->keeper.record->error);
+        if (error)
+                return answer(q, -ENOKEY, NULL, error);
+        if (!a)
+                return fail_unassigned(q);
         if (a->hub_auth == HUB_AUTH_X509)
                 return answer_with_connection(q, credential, NULL);
 

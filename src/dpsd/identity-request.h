@@ -9,14 +9,14 @@
 
 /* Asks DPS again, or joins the attempt in flight. Returns the id of the job; the observer is told when it
  * ends. -EBUSY: too many requests, `ret_retry_usec` says how long to wait. -EAGAIN: something on this machine
- * is wrong; it is being looked at again, and identity_with_credential() tells when that is done. -EINVAL:
+ * is wrong; it is being looked at again, and identity_wait_for_look() tells when that is done. -EINVAL:
  * there is no usable configuration. -ENOKEY: there is no key. */
 int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64_t *ret_retry_usec);
 
 /* connection.json as it is now, with a valid token, or the token alone. The handler gets the answer and may
  * be called before the function returns: r is 0 with the text (which the handler erases and frees), or
- * -ENOKEY with the error. If the function returns a negative value, the handler is not called. -ENODATA: not
- * assigned. -ETIME: the clock cannot be trusted. -ENOTSUP: X.509 has no tokens. */
+ * -ENOKEY or -ENODATA with the error. If the function returns a negative value, the handler is not called.
+ * -ENODATA: not assigned. -ETIME: the clock cannot be trusted. -ENOTSUP: X.509 has no tokens. */
 typedef void (*identity_text_handler_t)(int r, char *text, uint64_t expires_at_usec, const DpsError *error,
                                         void *userdata);
 int identity_connection(Identity *i, identity_text_handler_t handler, void *userdata);

@@ -135,10 +135,8 @@ void identity_look_again(Identity *i) {
 /* Ends the jobs whose registration was answered, and that wait for the assignment to be saved and
  * published. */
 static void end_saved_jobs(Identity *i, const char *why) {
-        identity_end_jobs(i, i->keeper.jobs, false, why);
-        i->keeper.jobs = (Jobs){ 0 };
-        identity_end_jobs(i, i->announcement.jobs, false, why);
-        i->announcement.jobs = (Jobs){ 0 };
+        identity_end_jobs(i, jobs_take(&i->keeper.jobs), false, why);
+        identity_end_jobs(i, jobs_take(&i->announcement.jobs), false, why);
 }
 
 static void drop_assignment(Identity *i) {
@@ -281,7 +279,8 @@ void identity_advance(Identity *i) {
 
         do {
                 i->advance = ADVANCE_NOW;
-                if (advance_once(i) || identity_announce(i))
+                if (identity_tell_credential(i) || advance_once(i) || identity_tell_look(i) ||
+                    identity_announce(i))
                         i->advance = ADVANCE_AGAIN;
         } while (i->advance == ADVANCE_AGAIN && n++ < ACTIONS_MAX);
         i->advance = ADVANCE_NOT;
@@ -352,15 +351,11 @@ int identity_new(Core *core, const char *name, Identity **ret) {
 }
 
 Identity *identity_free(Identity *i) {
-        DpsError gone;
-
         if (!i)
                 return NULL;
 
-        dps_error_set(&gone, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "the identity is gone");
         i->advance = ADVANCE_NOW; /* no plan is made from here on */
-        identity_tell_waiters(i, &i->waiters, NULL, &gone);
-        identity_tell_waiters(i, &i->end_waiters, NULL, &gone);
+        identity_tell_end(i);
         client_free(i->client);
         keeper_done(&i->keeper);
         care_done(&i->for_dps);

@@ -95,8 +95,9 @@ struct Identity {
         RateLimit requests;
         uint64_t events_usec[EVENTS_PER_HOUR_MAX]; /* CLOCK_BOOTTIME: the last ones acted on, in a ring */
         unsigned n_events;
-        Waiter *waiters;
-        Waiter *end_waiters; /* called when the identity is freed */
+        Waiter *waiters;      /* for the credential for the hub */
+        Waiter *look_waiters; /* for the end of the look at the credential for DPS */
+        Waiter *end_waiters;  /* called when the identity is freed */
 
         Plan plan; /* the last one */
         unsigned news;
@@ -145,6 +146,9 @@ void identity_on_group(Identity *i, const char *group);
 
 /* Has the credential for the hub loaded. The handler may be called before this returns. -ENOMEM. */
 int identity_with_credential(Identity *i, identity_credential_handler_t handler, void *userdata);
+/* Calls the handler when nobody looks at the credential for DPS any more. It gets no credential, and an error
+ * only if the identity is gone. -ENOMEM. */
+int identity_wait_for_look(Identity *i, identity_credential_handler_t handler, void *userdata);
 /* Calls the handler with NULL and an error when the identity goes, unless identity_forget_waiter() was called
  * before. -ENOMEM. */
 int identity_wait_for_end(Identity *i, identity_credential_handler_t handler, void *userdata);

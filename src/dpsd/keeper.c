@@ -208,8 +208,7 @@ static void on_assignment_saved(int r, void *userdata) {
         k->record->assignment = TAKE_PTR(k->pending);
         take_success(k, k->record);
         k->is_answer = false;
-        jobs = k->jobs;
-        k->jobs = (Jobs){ 0 };
+        jobs = jobs_take(&k->jobs);
         tell_disk(k, r);
         k->handlers.on_counts(before, is_answer, jobs, k->userdata);
 }

@@ -184,7 +184,7 @@ typedef struct Facts {
         uint32_t attempts, finals; /* failures in a row, and how many of them were final answers */
 
         bool has_jobs;                  /* somebody waits for an answer of DPS */
-        size_t n_waiters;               /* that wait for a look at the credential */
+        size_t n_waiters;               /* that wait for the credential for the hub */
         uint64_t begin_not_before_usec; /* set when there was no memory to begin a registration */
         IdentityReason asked;           /* RENEWAL, HUB or REQUEST: begun or wanted, but not answered yet */
         uint64_t wanted_since_usec;     /* since when this reason to ask DPS exists; 0: it is new */

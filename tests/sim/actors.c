@@ -113,7 +113,7 @@ static void begin_job(Sim *s, Identity *i, unsigned k, bool has_looked) {
         if (r == -EAGAIN) {
                 Call *c = call_new(s, k, false);
 
-                if (identity_with_credential(i, on_looked, c) < 0)
+                if (identity_wait_for_look(i, on_looked, c) < 0)
                         call_failed(c);
         }
 }

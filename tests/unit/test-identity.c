@@ -267,6 +267,41 @@ static void a_new_key_is_published_only_when_dps_has_accepted_it(void **state) {
         assert_int_equal(identity_assignment(find("gw"))->generation, 2);
 }
 
+static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError *error, void *userdata) {
+        *(int *) userdata = r;
+        erase_and_free(text);
+}
+
+/* The assignment still needs the key, while DPS is to be asked with the certificate. */
+static void a_token_is_never_signed_by_the_credential_for_dps_alone(void **state) {
+        CredentialClass certificate = core_key_class;
+        int result = 1;
+
+        certificate.method = METHOD_X509;
+        certificate.sign = NULL;
+        provision();
+        credential_set_class(METHOD_X509, &certificate);
+        world.holds[WORK_KEYS] = true;
+        assert_int_equal(
+                manager_configure(manager, "gw",
+                                  settings_from_lines("gw", "Provisioning IdScope 0ne00000001\n"
+                                                            "Provisioning RegistrationId gw-1\n"
+                                                            "Provisioning Endpoint dps.example\n"
+                                                            "Attestation Method x509\n"
+                                                            "Attestation Certificate /nowhere/certificate\n"
+                                                            "Attestation PrivateKey /nowhere/key\n"),
+                                  NULL),
+                0);
+        manager_look_again(manager);
+        settle();
+        assert_int_equal(identity_token(find("gw"), 0, on_text, &result), 0);
+        assert_int_equal(result, 1);
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_int_equal(result, 0);
+        credential_set_class(METHOD_X509, NULL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, core_set_up, core_tear_down)
 
 int main(void) {
@@ -289,6 +324,7 @@ int main(void) {
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
                 TEST(a_key_file_that_appears_is_loaded_at_once),
                 TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
+                TEST(a_token_is_never_signed_by_the_credential_for_dps_alone),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
