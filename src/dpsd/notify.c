@@ -81,6 +81,8 @@ static void notify_arm(Notify *n, uint64_t wait_usec) {
 static void notify_flush(Notify *n) {
         uint64_t now = now_usec(CLOCK_MONOTONIC), due;
 
+        /* What the timer was armed for may have been sent with another message meanwhile. */
+        (void) sd_event_source_set_enabled(n->timer, SD_EVENT_OFF);
         for (Pending p = 0; p < _PENDING_MAX; p++) {
                 if (!n->is_pending[p])
                         continue;
