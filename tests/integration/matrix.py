@@ -358,10 +358,12 @@ class Matrix:
                 raise AssertionError(f"Reprovision: {error}") from None
 
     def is_at_rest(self, name):
-        """Asks the daemon, because the watch may be late, whether nothing is in flight or being written. Tokens expire at whole seconds."""
+        """Asks the daemon, because the watch may be late, whether nothing is in flight or being written, and nothing is about to
+        begin: only the renewal of the token, which is weeks away, is planned. Tokens expire at whole seconds."""
         with self.client_lock:
             found = self.client.properties(self.watch.paths[name], IDENTITY)
-        return found["NextAttemptAt"] > 0 and found["TokenExpiresAt"] + 1e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
+        is_planned_late = found["NextAttemptAt"] > (time.time() + 3600) * 1e6
+        return is_planned_late and found["TokenExpiresAt"] + 1e6 > found["LastSuccessAt"] + TOKEN_LIFETIME * 1e6
 
     def time_gained(self, at):
         """The seconds that make_older() has skipped since then."""
