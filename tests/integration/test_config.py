@@ -49,8 +49,9 @@ def test_a_faulty_conf_without_a_cache_is_failed_with_its_line(gateway, emulator
     properties = gateway.wait_for(State="failed", Waiting="config")
     assert properties["LastErrorId"] == "config" and place in properties["LastError"]
     assert properties["NextAttemptAt"] == 0 and not properties["Healthy"]
-    assert gateway.properties()["State"] == "degraded" and gateway.log.count(place) == 1
     gateway.wait_for_log("not provisioned until it is corrected")
+    gateway.wait_for_log(re.escape(place))
+    assert gateway.properties()["State"] == "degraded" and gateway.log.count(place) == 1
     assert not emulator.requests()
 
 
@@ -232,6 +233,7 @@ def test_a_specifier_without_a_value_is_tried_again_at_a_reload(gateway, emulato
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")
     assert "RegistrationId=" in properties["LastError"] and properties["LastError"].count(str(path)) == 1
+    gateway.wait_for_log("RegistrationId=")
     assert gateway.log.count("RegistrationId=") == 1 and "stays in force" not in gateway.log
     path.write_text("device-7\n")
     gateway.reload()
