@@ -160,16 +160,11 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         identity_advance(i);
 }
 
-/* Once programs have the assignment, or cannot have it, logs it and ends the jobs that waited for it. Returns
- * true if it did so. */
-bool identity_announce(Identity *i) {
+/* Programs have the assignment, or cannot have it: logs it, and ends the jobs that waited for it. */
+void identity_announce(Identity *i) {
         Announcement n = i->announcement;
         const Assignment *a = identity_assignment(i);
         LogFields fields = { .identity = i->name, .hub = a ? a->hub : NULL };
-
-        if ((n.state == ANNOUNCEMENT_NONE && !n.jobs.first) || i->outputs == OUTPUTS_STALE ||
-            i->outputs == OUTPUTS_SIGNING)
-                return false;
 
         i->announcement = (Announcement){ 0 };
         switch (n.state) {
@@ -192,7 +187,6 @@ bool identity_announce(Identity *i) {
         }
         identity_end_jobs(i, jobs_take(&n.jobs), true, NULL);
         announcement_done(&n);
-        return true;
 }
 
 static void on_disk(int r, bool is_news, void *userdata) {

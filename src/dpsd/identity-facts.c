@@ -6,7 +6,6 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/backoff.h"
-#include "dpsd/publication.h"
 
 static AssignmentState assignment_state(const Identity *i) {
         const Assignment *a = keeper_newest(&i->keeper);
@@ -75,6 +74,7 @@ static void gather_assignment(const Identity *i, Facts *f) {
         f->assignment = assignment_state(i);
         f->is_durable = a;
         f->is_announced = i->announcement.state != ANNOUNCEMENT_FIRST;
+        f->has_announcement = i->announcement.state != ANNOUNCEMENT_NONE || i->announcement.jobs.first;
         f->saving = keeper_saving(&i->keeper);
         f->disk = i->keeper.disk;
         f->save_at_usec = i->keeper.saving.at_usec;
@@ -90,7 +90,7 @@ static void gather_assignment(const Identity *i, Facts *f) {
         f->expires_realtime_usec = a->token_expires_at_usec;
         f->renew_realtime_usec = a->renew_at_usec;
         if (i->outputs == OUTPUTS_STALE || i->outputs == OUTPUTS_REFUSED)
-                f->standing = publication_standing(i->core->outputs, i->name, a, f->realtime_usec);
+                f->standing = publication_standing(&i->published, a, f->realtime_usec);
 }
 
 /* When the remembered wait ends, computed with the present clock. A wait that is longer than possible was

@@ -58,14 +58,18 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
 void identity_mint(Identity *i);
 /* Once programs have the assignment, or cannot have it, logs it and ends the jobs that waited for it. Returns
  * true if it did so. */
-bool identity_announce(Identity *i);
+void identity_announce(Identity *i);
 void announcement_done(Announcement *a);
 
 /* identity-publish.c */
 void identity_prepare_folder(Identity *i);
 /* The published files are out of date. A token that is being signed for them will be discarded. */
 void identity_outputs_are_stale(Identity *i);
+/* The published files were looked at after they became stale, and tell the plan what to do with them. */
+void identity_look_at_files(Identity *i);
 void identity_publish(Identity *i, const Facts *f);
+void identity_publish_bare(Identity *i);
+void identity_keep_files(Identity *i, OutputsState state);
 void identity_warn_of_expiry(Identity *i);
 void identity_set_disk_error(Identity *i, const char *what, int r);
 /* Clears a disk error once the record and the files are both written. */

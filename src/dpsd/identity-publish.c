@@ -7,7 +7,6 @@
 #include "basic/times.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
-#include "dpsd/publication.h"
 
 /* The directory for programs with its group, and the files in it. */
 
@@ -31,6 +30,7 @@ static void outputs_failed(Identity *i, int r) {
         bool is_news = i->outputs != OUTPUTS_REFUSED;
 
         i->outputs = OUTPUTS_REFUSED;
+        i->published = (Published){ 0 };
         retry_failed(&i->publishing, identity_now_usec(i));
         identity_set_disk_error(i, "the files for programs", r);
         if (is_news)
@@ -76,10 +76,16 @@ void identity_clear_disk_error(Identity *i) {
                 identity_clear_error(i);
 }
 
+void identity_outputs_are_stale(Identity *i) {
+        i->outputs = OUTPUTS_STALE;
+        i->published = (Published){ 0 };
+        i->signing = credential_query_free(i->signing);
+}
+
 static void published(Identity *i, int r, OutputsState state) {
         if (r == -ENOENT) { /* somebody has removed the directory */
                 i->folder = FOLDER_UNPREPARED;
-                i->outputs = OUTPUTS_STALE;
+                identity_outputs_are_stale(i);
         } else if (r < 0)
                 outputs_failed(i, r);
         else {
@@ -100,11 +106,6 @@ static void publish_with(Identity *i, const Credential *credential, const char *
                 &connection);
         published(i, outputs_publish(i->core->outputs, i->name, &connection),
                   credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
-}
-
-void identity_outputs_are_stale(Identity *i) {
-        i->outputs = OUTPUTS_STALE;
-        i->signing = credential_query_free(i->signing);
 }
 
 static void on_signed(char *token, const DpsError *error, void *userdata) {
@@ -142,23 +143,29 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
                 identity_care_ended(i, c, NULL, &error);
 }
 
-/* If there is no new credential to publish, the files of an earlier run stay, since they may hold a
- * credential that is still valid. */
+void identity_look_at_files(Identity *i) {
+        publication_look(i->core->outputs, i->name, &i->published);
+}
+
 void identity_publish(Identity *i, const Facts *f) {
         CredentialCare *c = identity_care_for_hub(i);
-        bool is_bare = (f->has_token && f->clock == CLOCK_WAITED_FOR) || c->state != CREDENTIAL_LOADED;
 
-        if (f->proof == PROOF_WANTED && !f->is_recorded && f->standing == STANDING_COMPLETE)
-                i->outputs = OUTPUTS_COMPLETE;
-        else if (is_bare && f->standing != STANDING_NOTHING)
-                i->outputs = OUTPUTS_BARE;
-        else if (is_bare)
-                publish_with(i, NULL, NULL);
-        else if (f->has_token)
+        if (f->has_token)
                 sign_and_publish(i, c);
         else
                 publish_with(i, c->credential, NULL);
+        if (c->credential) /* it could sign */
+                identity_note_certificate(i, c->credential);
+}
 
+void identity_publish_bare(Identity *i) {
+        publish_with(i, NULL, NULL);
+}
+
+void identity_keep_files(Identity *i, OutputsState state) {
+        CredentialCare *c = identity_care_for_hub(i);
+
+        i->outputs = state;
         if (c->credential)
                 identity_note_certificate(i, c->credential);
 }

@@ -8,7 +8,6 @@
 #include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
-#include "dpsd/publication.h"
 
 #define REQUEST_BURST 5
 #define REQUEST_INTERVAL_USEC USEC_PER_MINUTE

@@ -19,7 +19,6 @@
  */
 
 #define ACTIONS_MAX 100
-#define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 
 uint64_t identity_now_usec(const Identity *i) {
         return world_now_usec(i->core->world, CLOCK_BOOTTIME);
@@ -172,6 +171,8 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
                 return drop_assignment(i);
         case ACTION_PREPARE_FOLDER:
                 return identity_prepare_folder(i);
+        case ACTION_LOOK_AT_FILES:
+                return identity_look_at_files(i);
         case ACTION_LOAD_FOR_DPS:
                 return identity_load_for_dps(i);
         case ACTION_LOAD_FOR_HUB:
@@ -180,6 +181,14 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
                 return identity_mint(i);
         case ACTION_PUBLISH:
                 return identity_publish(i, f);
+        case ACTION_PUBLISH_BARE:
+                return identity_publish_bare(i);
+        case ACTION_KEEP_FILES:
+                return identity_keep_files(i, OUTPUTS_COMPLETE);
+        case ACTION_KEEP_FILES_FOR_NOW:
+                return identity_keep_files(i, OUTPUTS_BARE);
+        case ACTION_ANNOUNCE:
+                return identity_announce(i);
         case ACTION_SAVE:
                 return keeper_save(&i->keeper);
         case ACTION_WARN_OF_EXPIRY:
@@ -279,8 +288,7 @@ void identity_advance(Identity *i) {
 
         do {
                 i->advance = ADVANCE_NOW;
-                if (identity_tell_credential(i) || advance_once(i) || identity_tell_look(i) ||
-                    identity_announce(i))
+                if (identity_tell_credential(i) || advance_once(i) || identity_tell_look(i))
                         i->advance = ADVANCE_AGAIN;
         } while (i->advance == ADVANCE_AGAIN && n++ < ACTIONS_MAX);
         i->advance = ADVANCE_NOT;

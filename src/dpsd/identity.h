@@ -18,6 +18,7 @@
 #include "dpsd/core.h"
 #include "dpsd/keeper.h"
 #include "dpsd/plan.h"
+#include "dpsd/publication.h"
 #include "dpsd/ratelimit.h"
 
 /* A longer remembered wait is not believed: a day, and a quarter of it for the random spread. */
@@ -80,6 +81,7 @@ struct Identity {
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;
+        Published published; /* looked at when `outputs` became stale */
         Retry publishing;
         uint64_t certificate_expires_at_usec; /* CLOCK_REALTIME; 0: not known */
         bool certificate_was_warned_of;

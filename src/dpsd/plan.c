@@ -11,15 +11,14 @@
  * longer applies, so the planning comes to an end.
  *
  *      what the device is         resolve, drop the assignment of another device
- *      what that needs            the folder for programs, the credentials
+ *      what that needs            the folder for programs, a look at the files in it, the credentials
  *      DPS                        give up, hasten, attempt, begin
- *      the assignment             save, mint, publish, warn
+ *      the assignment             save, mint, publish, warn, announce
  *      nothing left to do         wipe what is in memory
  *
  * DPS comes before minting a new token: once a token is minted, its expiry is no longer a reason to ask DPS.
  */
 
-#define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
 #define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)
 
 /* ---- what the facts mean ---- */
@@ -168,6 +167,11 @@ static Action prepare_folder(const Facts *f, Plan *p) {
                                                                                : ACTION_WAIT;
 }
 
+static Action look_at_files(const Facts *f, Plan *p) {
+        return f->is_durable && outputs_are_stale(f) && f->standing == STANDING_UNKNOWN ? ACTION_LOOK_AT_FILES
+                                                                                        : ACTION_WAIT;
+}
+
 static Action load_for_dps(const Facts *f, Plan *p) {
         if (!can_ask(f))
                 return ACTION_WAIT;
@@ -248,22 +252,30 @@ static Action mint(const Facts *f, Plan *p) {
         return ACTION_WAIT;
 }
 
-/* Hub and device id are published even without a credential. The credential follows once it is available. */
+/* Hub and device id are published even without a credential, which follows once it can be used. But files of
+ * an earlier run stay, since they may hold a credential that is still valid. */
+static Action publish_stale(const Facts *f) {
+        if (old_credential_stands(f))
+                return ACTION_KEEP_FILES;
+        if (f->for_hub == CREDENTIAL_LOADED && !clock_hinders_token(f))
+                return ACTION_PUBLISH;
+        if (f->for_hub != CREDENTIAL_FAILED && !clock_hinders_token(f))
+                return ACTION_WAIT; /* it is about to be loaded */
+        return f->standing == STANDING_NOTHING ? ACTION_PUBLISH_BARE : ACTION_KEEP_FILES_FOR_NOW;
+}
+
 static Action publish(const Facts *f, Plan *p) {
         if (!can_serve(f) || f->folder != FOLDER_READY)
                 return ACTION_WAIT;
         if (f->outputs == OUTPUTS_REFUSED)
                 wake_at(p, f->publish_at_usec);
-        if (clock_hinders_token(f)) {
+        if (clock_hinders_token(f))
                 wake_at(p, f->clock_until_usec);
-                return outputs_are_stale(f) ? ACTION_PUBLISH : ACTION_WAIT;
-        }
         if (outputs_are_stale(f))
-                return f->for_hub == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_FAILED ||
-                                       old_credential_stands(f)
-                               ? ACTION_PUBLISH
-                               : ACTION_WAIT;
-        return f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_LOADED ? ACTION_PUBLISH : ACTION_WAIT;
+                return publish_stale(f);
+        return f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_LOADED && !clock_hinders_token(f)
+                       ? ACTION_PUBLISH
+                       : ACTION_WAIT;
 }
 
 static Action warn_of_expiry(const Facts *f, Plan *p) {
@@ -277,6 +289,13 @@ static Action warn_of_expiry(const Facts *f, Plan *p) {
         return ACTION_WAIT;
 }
 
+/* Programs have the assignment, or cannot have it. */
+static Action announce(const Facts *f, Plan *p) {
+        bool is_over = f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING;
+
+        return f->has_announcement && is_over ? ACTION_ANNOUNCE : ACTION_WAIT;
+}
+
 static Action wipe_credentials(const Facts *f, Plan *p) {
         bool is_loaded = f->for_dps == CREDENTIAL_LOADED || f->for_hub == CREDENTIAL_LOADED;
         bool is_needed =
@@ -286,9 +305,9 @@ static Action wipe_credentials(const Facts *f, Plan *p) {
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
-        resolve,        drop_assignment,  prepare_folder, load_for_dps, load_for_hub, give_up,
-        hasten,         attempt,          begin,          save,         mint,         publish,
-        warn_of_expiry, wipe_credentials,
+        resolve,  drop_assignment,  prepare_folder, look_at_files, load_for_dps, load_for_hub, give_up,
+        hasten,   attempt,          begin,          save,          mint,         publish,      warn_of_expiry,
+        announce, wipe_credentials,
 };
 
 /* ---- State and Waiting ---- */
@@ -507,10 +526,15 @@ const char *action_to_string(Action a) {
                 [ACTION_RESOLVE] = "resolve",
                 [ACTION_DROP_ASSIGNMENT] = "drop-assignment",
                 [ACTION_PREPARE_FOLDER] = "prepare-folder",
+                [ACTION_LOOK_AT_FILES] = "look-at-files",
                 [ACTION_LOAD_FOR_DPS] = "load-for-dps",
                 [ACTION_LOAD_FOR_HUB] = "load-for-hub",
                 [ACTION_MINT] = "mint",
                 [ACTION_PUBLISH] = "publish",
+                [ACTION_PUBLISH_BARE] = "publish-bare",
+                [ACTION_KEEP_FILES] = "keep-files",
+                [ACTION_KEEP_FILES_FOR_NOW] = "keep-files-for-now",
+                [ACTION_ANNOUNCE] = "announce",
                 [ACTION_SAVE] = "save",
                 [ACTION_WARN_OF_EXPIRY] = "warn-of-expiry",
                 [ACTION_GIVE_UP] = "give-up",

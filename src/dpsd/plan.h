@@ -111,6 +111,7 @@ typedef enum Standing {
         STANDING_NOTHING,
         STANDING_BARE,     /* without a credential, or with an expired one */
         STANDING_COMPLETE, /* with a credential that is still valid */
+        STANDING_UNKNOWN,  /* not looked at yet */
         _STANDING_MAX,
 } Standing;
 
@@ -159,6 +160,7 @@ typedef struct Facts {
         AssignmentState assignment;
         bool is_durable;   /* an assignment is durable, perhaps an older one than `assignment` describes */
         bool is_announced; /* programs have had it, or could not have it */
+        bool has_announcement; /* an assignment, or the end of the jobs that waited for it */
         SavingState saving;
         DiskState disk;
         uint64_t save_at_usec; /* when a save that the disk refused is tried again */
@@ -193,23 +195,31 @@ typedef struct Facts {
 
 /* ---- the plan ---- */
 
+/* A hastened attempt begins at a random time within this. */
+#define HASTEN_SPREAD_USEC (2 * USEC_PER_SEC)
+
 typedef enum Action {
         ACTION_WAIT,
-        ACTION_RESOLVE,          /* expand the specifiers */
-        ACTION_DROP_ASSIGNMENT,  /* and its files */
-        ACTION_PREPARE_FOLDER,   /* for programs */
-        ACTION_LOAD_FOR_DPS,     /* look at the credential for DPS */
-        ACTION_LOAD_FOR_HUB,     /* look at the one that the assignment needs */
-        ACTION_MINT,             /* give the token a new expiry, and save that */
-        ACTION_PUBLISH,          /* write the files for programs */
-        ACTION_SAVE,             /* save the record again */
-        ACTION_WARN_OF_EXPIRY,   /* that of the certificate */
-        ACTION_GIVE_UP,          /* end the registration: there is nothing to ask DPS with */
-        ACTION_BEGIN,            /* begin a registration for `reason` */
-        ACTION_ATTEMPT,          /* let the client continue */
-        ACTION_HASTEN,           /* shorten the client's wait to a moment: an event may help */
-        ACTION_HASTEN_NOW,       /* end the client's wait at once: somebody asked */
-        ACTION_WIPE_CREDENTIALS, /* nobody needs them in memory any longer */
+        ACTION_RESOLVE,            /* expand the specifiers */
+        ACTION_DROP_ASSIGNMENT,    /* and its files */
+        ACTION_PREPARE_FOLDER,     /* for programs */
+        ACTION_LOOK_AT_FILES,      /* that are published already */
+        ACTION_LOAD_FOR_DPS,       /* look at the credential for DPS */
+        ACTION_LOAD_FOR_HUB,       /* look at the one that the assignment needs */
+        ACTION_MINT,               /* give the token a new expiry, and save that */
+        ACTION_PUBLISH,            /* write the files for programs, with the credential */
+        ACTION_PUBLISH_BARE,       /* without it, since it cannot be used yet */
+        ACTION_KEEP_FILES,         /* the published files stay until DPS has accepted the new credential */
+        ACTION_KEEP_FILES_FOR_NOW, /* they stay until the credential can be used */
+        ACTION_ANNOUNCE,           /* tell people and callers of the assignment that programs have now */
+        ACTION_SAVE,               /* save the record again */
+        ACTION_WARN_OF_EXPIRY,     /* that of the certificate */
+        ACTION_GIVE_UP,            /* end the registration: there is nothing to ask DPS with */
+        ACTION_BEGIN,              /* begin a registration for `reason` */
+        ACTION_ATTEMPT,            /* let the client continue */
+        ACTION_HASTEN,             /* shorten the client's wait to a moment: an event may help */
+        ACTION_HASTEN_NOW,         /* end the client's wait at once: somebody asked */
+        ACTION_WIPE_CREDENTIALS,   /* nobody needs them in memory any longer */
         _ACTION_MAX,
 } Action;
 

@@ -33,18 +33,26 @@ void publication_to_connection(const Publication *p, Connection *ret) {
         };
 }
 
-Standing publication_standing(const Outputs *o, const char *name, const Assignment *a,
-                              uint64_t realtime_usec) {
-        uint64_t generation, expires_at;
+void publication_look(const Outputs *o, const char *name, Published *ret) {
+        Published p = { 0 };
         int r;
 
-        r = outputs_published(o, name, &generation, &expires_at);
-        if (r == -ENOENT || r == -EBADMSG || (r >= 0 && generation != a->generation))
-                return STANDING_NOTHING;
-        if (r < 0) /* the files could not be read; files that may exist must not be replaced by less */
+        r = outputs_published(o, name, &p.generation, &p.expires_at_usec);
+        p.state = r >= 0                          ? PUBLISHED_FILES
+                  : r == -ENOENT || r == -EBADMSG ? PUBLISHED_NOTHING
+                                                  : PUBLISHED_UNREADABLE;
+        *ret = p;
+}
+
+Standing publication_standing(const Published *p, const Assignment *a, uint64_t realtime_usec) {
+        if (p->state == PUBLISHED_UNKNOWN)
+                return STANDING_UNKNOWN;
+        if (p->state == PUBLISHED_UNREADABLE) /* files that may exist must not be replaced by less */
                 return STANDING_BARE;
-        if (expires_at > realtime_usec &&
-            (expires_at == a->token_expires_at_usec || expires_at == USEC_INFINITY))
+        if (p->state == PUBLISHED_NOTHING || p->generation != a->generation)
+                return STANDING_NOTHING;
+        if (p->expires_at_usec > realtime_usec &&
+            (p->expires_at_usec == a->token_expires_at_usec || p->expires_at_usec == USEC_INFINITY))
                 return STANDING_COMPLETE;
         return STANDING_BARE;
 }

@@ -21,10 +21,21 @@ typedef struct Publication {
 /* Makes the values that connection.json and the other files hold. */
 void publication_to_connection(const Publication *p, Connection *ret);
 
-/* What the directory already holds for the generation of this assignment. An earlier run may have written it,
- * and programs may be using it. */
-Standing publication_standing(const Outputs *o, const char *name, const Assignment *a,
-                              uint64_t realtime_usec);
+/* The files in the directory. An earlier run may have written them, and programs may be using them. */
+typedef struct Published {
+        enum {
+                PUBLISHED_UNKNOWN, /* not looked at yet */
+                PUBLISHED_NOTHING, /* or nothing that is ours */
+                PUBLISHED_UNREADABLE,
+                PUBLISHED_FILES,
+        } state;
+        uint64_t generation;
+        uint64_t expires_at_usec; /* CLOCK_REALTIME; 0: without a credential */
+} Published;
+
+void publication_look(const Outputs *o, const char *name, Published *ret);
+/* What the files are worth to this assignment. */
+Standing publication_standing(const Published *p, const Assignment *a, uint64_t realtime_usec);
 
 /* The resource URI that a token for the hub is signed for. */
 int publication_resource(const Assignment *a, char **ret);

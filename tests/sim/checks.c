@@ -343,23 +343,23 @@ void checks_written(Sim *s, bool is_state, const char *folder, const char *name,
                 found(s, "no secret is in the state", "%s/%s", folder, name);
 }
 
-typedef struct Published {
+typedef struct PublishedFiles {
         json_object *connection;
         uint64_t generation, env_generation;
         const char *password, *token, *hub;
-} Published;
+} PublishedFiles;
 
-static void published_done(Published *p) {
+static void published_done(PublishedFiles *p) {
         json_object_put(p->connection);
 }
 
-static bool read_published(const Sim *s, const char *folder, Published *ret) {
+static bool read_published(const Sim *s, const char *folder, PublishedFiles *ret) {
         const char *text = disk_text(s->disk, WHERE_RUNTIME, folder, "connection.json", false),
                    *env = disk_text(s->disk, WHERE_RUNTIME, folder, "hub.env", false), *line;
 
         if (!text)
                 return false;
-        *ret = (Published){ .connection = json_tokener_parse(text) };
+        *ret = (PublishedFiles){ .connection = json_tokener_parse(text) };
         (void) json_u64(json_member(ret->connection, "generation"), INT64_MAX, &ret->generation);
         ret->password = json_string(json_member(ret->connection, "password"));
         ret->hub = json_string(json_member(ret->connection, "hub"));
@@ -371,7 +371,7 @@ static bool read_published(const Sim *s, const char *folder, Published *ret) {
 
 /* Promise: connection.json comes last, so that whoever sees it finds all that it stands for. */
 void checks_published(Sim *s, const char *folder, const char *name) {
-        _cleanup_(published_done) Published p = { 0 };
+        _cleanup_(published_done) PublishedFiles p = { 0 };
         unsigned depth = core_pause();
 
         if (streq(name, "connection.json") && read_published(s, folder, &p)) {
@@ -387,7 +387,7 @@ void checks_published(Sim *s, const char *folder, const char *name) {
 
 /* Promise: what is published is of one generation, that of the assignment. */
 static void check_outputs(Sim *s, unsigned k, const Identity *i) {
-        _cleanup_(published_done) Published p = { 0 };
+        _cleanup_(published_done) PublishedFiles p = { 0 };
         const Assignment *a = identity_assignment(i);
 
         if (i->outputs != OUTPUTS_COMPLETE || i->folder != FOLDER_READY || !a)
@@ -563,7 +563,7 @@ static AskedJob *find_job(Watch *w, uint64_t id) {
 /* Promise: what a job brought is durable, unless the disk refuses, and programs have it, unless they cannot. */
 static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
         const Assignment *a = identity_assignment(i);
-        _cleanup_(published_done) Published p = { 0 };
+        _cleanup_(published_done) PublishedFiles p = { 0 };
         char file[32], generation[48];
         const char *text;
 

@@ -225,6 +225,16 @@ static void rows_about_the_first_assignment(void) {
             WITH(healthy(), f.is_announced = false, f.outputs = OUTPUTS_STALE,
                  f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+        row("an assignment is announced once programs have it",
+            WITH(healthy(), f.is_announced = false, f.has_announcement = true), ACTION_ANNOUNCE,
+            IDENTITY_PROVISIONING, WAITING_NOTHING, 0);
+        row("an assignment is announced even if the files cannot be written",
+            WITH(healthy(), f.has_announcement = true, f.outputs = OUTPUTS_REFUSED,
+                 f.publish_at_usec = LATER),
+            ACTION_ANNOUNCE, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("an assignment is not announced while its token is signed",
+            WITH(healthy(), f.has_announcement = true, f.outputs = OUTPUTS_SIGNING), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 17 * USEC_PER_DAY);
         row("while an assignment is saved, another one is asked for only on request",
             WITH(fresh(), f.assignment = ASSIGNMENT_OURS, f.saving = SAVING_ANSWER, f.attempts = 1),
             ACTION_WAIT, IDENTITY_PROVISIONING, WAITING_NOTHING, USEC_INFINITY);
@@ -242,6 +252,20 @@ static void rows_about_a_start_from_cache(void) {
         row("at the start, the cached assignment is served after the credential is loaded",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_LOADED),
             ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("the published files are looked at before anything else is done about them",
+            WITH(starting(), f.folder = FOLDER_READY, f.standing = STANDING_UNKNOWN), ACTION_LOOK_AT_FILES,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("without an assignment nobody looks at the published files",
+            WITH(fresh(), f.standing = STANDING_UNKNOWN), ACTION_BEGIN, IDENTITY_UNPROVISIONED,
+            WAITING_NOTHING, 0);
+        row("files that the disk has refused are looked at again when they are tried again",
+            WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = NOW,
+                 f.standing = STANDING_UNKNOWN),
+            ACTION_LOOK_AT_FILES, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("files that the disk has refused are left alone until then",
+            WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = LATER,
+                 f.standing = STANDING_UNKNOWN),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
         row("DPS is not asked while the assignment is valid", healthy(), ACTION_WAIT, IDENTITY_ASSIGNED,
             WAITING_NOTHING, NOW + 17 * USEC_PER_DAY);
         row("nothing is written while the group is looked up",
@@ -250,11 +274,20 @@ static void rows_about_a_start_from_cache(void) {
         row("without the key the hub is still published",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_FAILED,
                  f.for_dps_error = DPS_ERROR_KEY, f.for_dps_at_usec = LATER, f.for_hub_at_usec = LATER),
-            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_KEY, 0);
+            ACTION_PUBLISH_BARE, IDENTITY_ASSIGNED, WAITING_KEY, 0);
+        row("without the key, files of an earlier run stay",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_FAILED,
+                 f.for_dps_error = DPS_ERROR_KEY, f.for_dps_at_usec = LATER, f.for_hub_at_usec = LATER,
+                 f.standing = STANDING_COMPLETE),
+            ACTION_KEEP_FILES_FOR_NOW, IDENTITY_ASSIGNED, WAITING_KEY, 0);
+        row("with a wrong clock, files of an earlier run stay",
+            WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_KNOWN,
+                 f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER, f.standing = STANDING_BARE),
+            ACTION_KEEP_FILES_FOR_NOW, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
         row("with a wrong clock the hub is published without a token",
             WITH(starting(), f.folder = FOLDER_READY, f.for_dps = f.for_hub = CREDENTIAL_KNOWN,
                  f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER),
-            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
+            ACTION_PUBLISH_BARE, IDENTITY_ASSIGNED, WAITING_CLOCK, 0);
         row("when the clock is right, the key for the token is loaded, and Waiting tells that the token is "
             "still to come",
             WITH(healthy(), f.outputs = OUTPUTS_BARE), ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_CLOCK,
@@ -343,7 +376,7 @@ static void rows_about_renewal(void) {
             WITH(healthy(), f.has_token = false, f.proof = PROOF_WANTED, f.is_recorded = false,
                  f.client = CLIENT_IN_FLIGHT, f.outputs = OUTPUTS_STALE, f.standing = STANDING_COMPLETE,
                  f.for_dps = f.for_hub = CREDENTIAL_LOADED),
-            ACTION_PUBLISH, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+            ACTION_KEEP_FILES, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("keys that change all the time do not cause a flood of requests",
             WITH(healthy(), f.proof = PROOF_WANTED, f.is_recorded = false, f.event_at_usec = LATER),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);

@@ -130,6 +130,13 @@ static void publish(const Assignment *a, const char *token) {
         assert_int_equal(outputs_publish(outputs, "gw", &c), 0);
 }
 
+static Standing standing(uint64_t now_usec) {
+        Published p;
+
+        publication_look(outputs, "gw", &p);
+        return publication_standing(&p, &sas, now_usec);
+}
+
 static const struct standing_case {
         const char *promise;
         uint64_t generation, expires_at_usec; /* of what was published … */
@@ -153,12 +160,16 @@ static void check_standing(void **state) {
         published.generation = c->generation;
         published.token_expires_at_usec = c->expires_at_usec;
         publish(&published, c->token);
-        assert_int_equal(publication_standing(outputs, "gw", &sas, c->now_usec), c->standing);
+        assert_int_equal(standing(c->now_usec), c->standing);
         tear_down(NULL);
 }
 
+static void files_that_nobody_has_looked_at_may_be_worth_anything(void **state) {
+        assert_int_equal(publication_standing(&(Published){ 0 }, &sas, NOW), STANDING_UNKNOWN);
+}
+
 static void without_published_files_nothing_stands(void **state) {
-        assert_int_equal(publication_standing(outputs, "gw", &sas, NOW), STANDING_NOTHING);
+        assert_int_equal(standing(NOW), STANDING_NOTHING);
 }
 
 static void a_file_that_is_not_ours_does_not_count(void **state) {
@@ -168,7 +179,7 @@ static void a_file_that_is_not_ours_does_not_count(void **state) {
         assert_int_equal(folder_open_folder(disk.runtime, "gw", &directory), 0);
         small_disk_put(directory, "connection.json", "[]");
         folder_free(directory);
-        assert_int_equal(publication_standing(outputs, "gw", &sas, NOW), STANDING_NOTHING);
+        assert_int_equal(standing(NOW), STANDING_NOTHING);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -182,6 +193,7 @@ int main(void) {
                 cmocka_unit_test(a_key_in_a_hardware_token_is_named_by_its_uri),
                 cmocka_unit_test(a_shared_key_is_published),
                 cmocka_unit_test(the_token_is_for_the_device_at_the_hub),
+                cmocka_unit_test(files_that_nobody_has_looked_at_may_be_worth_anything),
                 TEST(without_published_files_nothing_stands),
                 TEST(a_file_that_is_not_ours_does_not_count),
         };
