@@ -162,7 +162,7 @@ static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_look
                                          "%s: asked too often, possible again in %" PRIu64 " s", i->name,
                                          (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
         if (r < 0)
-                return refuse(i, r, text_or_nothing(identity_error_at_home(i)->message), error);
+                return refuse(i, r, text_or_nothing(identity_local_error(i)->message), error);
         return sd_bus_reply_method_return(request, "t", job);
 }
 

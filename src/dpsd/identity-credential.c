@@ -136,7 +136,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
                 take_method(i, credential_method(credential));
                 complete_record(i);
         } else
-                identity_fail_at_home(i, &i->for_dps.error);
+                identity_fail_locally(i, &i->for_dps.error);
         tell_failure(i, &i->for_dps);
         identity_advance(i);
 }
@@ -170,7 +170,7 @@ void identity_load_for_dps(Identity *i) {
         if (credential_load(i->core->world, &wish, on_loaded_for_dps, i, &i->for_dps.query) >= 0)
                 return;
         identity_care_fail(i, &i->for_dps, DPS_ERROR_MEMORY, "out of memory");
-        identity_fail_at_home(i, &i->for_dps.error);
+        identity_fail_locally(i, &i->for_dps.error);
 }
 
 /* If a configuration file has faults, its lines about keys are still the best we know. */

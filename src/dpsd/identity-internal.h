@@ -21,7 +21,7 @@ uint64_t identity_realtime_usec(const Identity *i); /* CLOCK_REALTIME */
 /* Takes the jobs. `error` may be NULL. */
 void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error);
 /* Records an error on this machine that must be corrected before DPS can be asked. */
-void identity_fail_at_home(Identity *i, const DpsError *error);
+void identity_fail_locally(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 
 /* identity-credential.c */

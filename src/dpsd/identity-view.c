@@ -99,7 +99,7 @@ const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec) {
         return &m->error;
 }
 
-const DpsError *identity_error_at_home(const Identity *i) {
+const DpsError *identity_local_error(const Identity *i) {
         return i->configuration.is_faulty ? configuration_fault(&i->configuration) : &i->keeper.record->error;
 }
 
@@ -137,7 +137,7 @@ void identity_describe(const Identity *i, bool lasting, char *buffer, size_t siz
 
         if (i->plan.waiting == WAITING_CONFIG) {
                 snprintf(buffer, size, "its configuration cannot be used: %s",
-                         identity_error_at_home(i)->message);
+                         identity_local_error(i)->message);
                 return;
         }
 

@@ -32,7 +32,7 @@ bool identity_is_healthy(const Identity *i);
 const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec);
 /* Why there is nothing to ask DPS with: a fault in the file or, failing that, the error of the last look at
  * the credential. */
-const DpsError *identity_error_at_home(const Identity *i);
+const DpsError *identity_local_error(const Identity *i);
 
 /* What happens next, as in "throttled, next try in 4 min". Set `lasting` for a text that is shown for a
  * while: it then has the time of day. */

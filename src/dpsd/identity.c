@@ -37,7 +37,7 @@ void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error) {
 }
 
 /* Records an error on this machine that must be corrected before DPS can be asked. */
-void identity_fail_at_home(Identity *i, const DpsError *error) {
+void identity_fail_locally(Identity *i, const DpsError *error) {
         bool is_news =
                 error->id != i->logged_error || !streq(error->message, i->keeper.record->error.message);
 
@@ -95,7 +95,7 @@ static void resolve(Identity *i) {
                         identity_clear_error(i);
                 take_settings(i, resolution);
         } else if (!i->configuration.settings)
-                identity_fail_at_home(i, &error);
+                identity_fail_locally(i, &error);
         else if (is_news)
                 identity_log(i, LOG_ERR, "%s; the last good configuration stays in force", error.message);
 }
@@ -117,7 +117,7 @@ void identity_set_twin(Identity *i, const char *twin) {
                 return;
 
         if (twin)
-                identity_fail_at_home(i, configuration_fault(&i->configuration));
+                identity_fail_locally(i, configuration_fault(&i->configuration));
         else
                 identity_clear_error(i);
         identity_advance(i);
@@ -281,6 +281,8 @@ static bool advance_once(Identity *i) {
 void identity_advance(Identity *i) {
         unsigned n = 0;
 
+        if (i->advance == ADVANCE_NEVER)
+                return;
         if (i->advance != ADVANCE_NOT) {
                 i->advance = ADVANCE_AGAIN;
                 return;
@@ -362,7 +364,7 @@ Identity *identity_free(Identity *i) {
         if (!i)
                 return NULL;
 
-        i->advance = ADVANCE_NOW; /* no plan is made from here on */
+        i->advance = ADVANCE_NEVER;
         identity_tell_end(i);
         client_free(i->client);
         keeper_done(&i->keeper);
@@ -401,7 +403,7 @@ int identity_load(Identity *i) {
 }
 
 void identity_retire(Identity *i) {
-        i->advance = ADVANCE_NOW;
+        i->advance = ADVANCE_NEVER;
         identity_end_jobs(i, client_take_jobs(i->client), false, "its configuration was removed");
         end_saved_jobs(i, "its configuration was removed");
         identity_remember_wait(i);
@@ -417,7 +419,7 @@ void identity_stop(Identity *i) {
         const Record *m = i->keeper.record;
         bool is_bound;
 
-        i->advance = ADVANCE_NOW;
+        i->advance = ADVANCE_NEVER;
         identity_remember_wait(i);
         /* The polls of a success are saved together with it. */
         is_bound = m->attempts > 0 || m->not_before_usec > identity_realtime_usec(i) ||

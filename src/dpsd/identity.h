@@ -107,6 +107,7 @@ struct Identity {
                 ADVANCE_NOT,
                 ADVANCE_NOW,   /* a plan is being carried out */
                 ADVANCE_AGAIN, /* … and something has changed meanwhile */
+                ADVANCE_NEVER, /* the identity is about to be freed */
         } advance;
         Timer *wakeup;
         IdentityState state;       /* as it is shown */

@@ -29,7 +29,7 @@ static bool can_ask(const Facts *f) {
 }
 
 /* The error on this machine that prevents asking DPS; NONE: there is none. */
-static DpsErrorId error_at_home(const Facts *f) {
+static DpsErrorId local_error(const Facts *f) {
         if (f->configuration == CONFIGURATION_NONE || f->configuration == CONFIGURATION_TWIN)
                 return DPS_ERROR_CONFIG;
         if (!f->has_settings)
@@ -101,7 +101,7 @@ static bool wants_hub_credential(const Facts *f) {
 static IdentityReason reason_of(const Facts *f) {
         bool is_saved = f->saving == SAVING_ANSWER;
 
-        if (!can_ask(f) || error_at_home(f) != DPS_ERROR_NONE)
+        if (!can_ask(f) || local_error(f) != DPS_ERROR_NONE)
                 return REASON_NONE;
         if (f->has_jobs)
                 return REASON_REQUEST;
@@ -191,7 +191,7 @@ static Action load_for_hub(const Facts *f, Plan *p) {
 }
 
 static Action give_up(const Facts *f, Plan *p) {
-        bool has_nothing = !can_ask(f) || error_at_home(f) != DPS_ERROR_NONE;
+        bool has_nothing = !can_ask(f) || local_error(f) != DPS_ERROR_NONE;
 
         return has_nothing && f->client != CLIENT_IDLE ? ACTION_GIVE_UP : ACTION_WAIT;
 }
@@ -247,7 +247,7 @@ static Action mint(const Facts *f, Plan *p) {
         /* DPS must be asked at that time, although the token is still valid, and even if programs cannot have
          * it. */
         if (token_can_be_minted(f) && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE &&
-            !renewal_is_due(f) && error_at_home(f) == DPS_ERROR_NONE && can_ask(f))
+            !renewal_is_due(f) && local_error(f) == DPS_ERROR_NONE && can_ask(f))
                 wake_at_realtime(f, p, f->renew_realtime_usec);
         return ACTION_WAIT;
 }
@@ -383,8 +383,8 @@ static bool token_follows(const Facts *f) {
 static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
         if (saves_first_assignment(f))
                 return WAITING_NOTHING;
-        if (error_at_home(f) != DPS_ERROR_NONE)
-                return waiting_from_error(error_at_home(f));
+        if (local_error(f) != DPS_ERROR_NONE)
+                return waiting_from_error(local_error(f));
         if (clock_hinders_attempt(f, reason) || (f->is_durable && clock_hinders_token(f)) || token_follows(f))
                 return WAITING_CLOCK;
         if (f->client == CLIENT_BETWEEN)
@@ -433,7 +433,7 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         case _CLIENT_STATE_MAX:
                 break;
         }
-        if (error_at_home(f) != DPS_ERROR_NONE)
+        if (local_error(f) != DPS_ERROR_NONE)
                 return look_again_usec(f);
         return reason == REASON_NONE ? 0 : MAX(begin_at(f, reason), f->bound_until_usec);
 }
@@ -454,7 +454,7 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
 
         if (next > 0 && next < USEC_INFINITY)
                 return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));
-        if (f->client == CLIENT_IDLE && reason == REASON_NONE && error_at_home(f) == DPS_ERROR_NONE &&
+        if (f->client == CLIENT_IDLE && reason == REASON_NONE && local_error(f) == DPS_ERROR_NONE &&
             is_renewed)
                 return MAX(f->renew_realtime_usec, clock_until_realtime(f));
         return 0;
@@ -485,7 +485,7 @@ static void describe(const Facts *f, Plan *p) {
                         (f->is_durable && f->saving == SAVING_NOTHING &&
                          (f->outputs == OUTPUTS_COMPLETE ||
                           (f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_FAILED)) &&
-                         !clock_hinders_token(f) && error_at_home(f) != DPS_ERROR_MEMORY);
+                         !clock_hinders_token(f) && local_error(f) != DPS_ERROR_MEMORY);
 }
 
 void plan_make(const Facts *f, Plan *ret) {
