@@ -204,6 +204,11 @@ class Gateway(Program):
         code = self.end()
         assert code == 0, f"dpsd ended with {code}:\n{self.log}"
 
+    def whole_log(self):
+        """Stops the daemon, and returns all that it has logged; for checks that something is not logged, or only once."""
+        self.stop()
+        return self.log
+
     def kill(self):
         self.end(signal.SIGKILL)
 

@@ -104,7 +104,7 @@ def test_arguments_that_make_no_sense_are_answered_by_errors_that_do(gateway, se
     client.close()
     after = gateway.properties("gateway")
     assert (after["State"], after["AssignedHub"]) == ("assigned", before["AssignedHub"])
-    assert "\x1b" not in gateway.log
+    assert "\x1b" not in gateway.whole_log()
 
 
 def test_two_thousand_requests_at_once_are_all_answered(gateway):

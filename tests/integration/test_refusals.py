@@ -113,7 +113,7 @@ def test_a_final_answer_is_logged_once_with_advice(gateway, emulator):
     start_and_fail(gateway, key=key)
     line = gateway.wait_for_log("enrollment-disabled")
     assert "gateway" in line and "dpsctl reprovision" in line and "next try in" in line
-    assert gateway.log.count("enrollment-disabled") == 1
+    assert gateway.whole_log().count("enrollment-disabled") == 1
 
 
 def test_a_request_finds_a_corrected_enrollment(gateway, emulator):

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -15,6 +14,7 @@
 #include "basic/text.h"
 #include "config/settings.h"
 #include "dps/error.h"
+#include "remove-tree.h"
 
 #define NOT_BEFORE_SEC 1600000000
 #define NOT_AFTER_SEC 1900000000
@@ -127,14 +127,10 @@ static inline int set_up_files(void) {
         return 0;
 }
 
-static inline int remove_one(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static inline int tear_down_files(void) {
         s = settings_unref(s);
         unsetenv("CREDENTIALS_DIRECTORY");
-        return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return remove_tree(directory);
 }
 
 static inline void add_file(char ***list, const char *name) {

@@ -5,13 +5,13 @@
  * Folders of a test's own, which are removed with it. What is committed to `state` can be refused. Include it behind cmocka.h.
  */
 
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "basic/files.h"
 #include "basic/folder-directory.h"
 #include "basic/text.h"
+#include "remove-tree.h"
 
 typedef struct SmallDisk {
         char path[40];
@@ -53,15 +53,11 @@ static inline void small_disk_init(void) {
         disk.state->operations = &disk.operations;
 }
 
-static inline int small_disk_remove(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static inline void small_disk_done(void) {
         folder_free(disk.notes);
         folder_free(disk.runtime);
         folder_free(disk.state);
-        assert_int_equal(nftw(disk.path, small_disk_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
+        assert_int_equal(remove_tree(disk.path), 0);
 }
 
 /* The text of a file; NULL: it is not there. The caller frees it. */

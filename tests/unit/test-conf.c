@@ -7,12 +7,12 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "basic/files.h"
 #include "basic/text.h"
 #include "config/conf.h"
+#include "remove-tree.h"
 
 /* Each test has its own tree of directories: T/etc, T/run, T/lib, searched in this order. */
 typedef struct Tree {
@@ -44,14 +44,10 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int tear_down(void **state) {
         Tree *t = *state;
 
-        nftw(t->path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        remove_tree(t->path);
         for (size_t i = 0; i < 3; i++)
                 free(t->directories[i]);
         conf_report_done(&t->report);

@@ -7,11 +7,11 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "basic/files.h"
 #include "basic/text.h"
+#include "remove-tree.h"
 
 static char path[40];
 static int fd;
@@ -23,13 +23,9 @@ static int set_up(void **state) {
         return fd >= 0 ? 0 : -1;
 }
 
-static int remove_one(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static int tear_down(void **state) {
         close(fd);
-        return nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return remove_tree(path);
 }
 
 static int put(const char *name, const char *text, mode_t mode) {

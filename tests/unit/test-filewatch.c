@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "basic/cleanup.h"
@@ -16,6 +15,7 @@
 #include "basic/times.h"
 #include "calls.h"
 #include "dpsd/filewatch.h"
+#include "remove-tree.h"
 
 /* Replaces libsystemd's function: the time of a watch runs ten times as fast. */
 int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
@@ -58,17 +58,13 @@ static int setup(void **state) {
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int teardown(void **state) {
         Fixture *f = *state;
 
         file_watch_free(f->watch);
         sd_event_unref(f->calls.event);
         close(f->fd);
-        assert_int_equal(nftw(f->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+        assert_int_equal(remove_tree(f->directory), 0);
         test_free(f);
         return 0;
 }

@@ -6,12 +6,12 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 #include <errno.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "basic/folder-directory.h"
 #include "basic/text.h"
+#include "remove-tree.h"
 
 #define NOBODY 65534
 
@@ -49,13 +49,9 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int remove_one(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static int tear_down(void **state) {
         folder = folder_free(folder);
-        return nftw(base, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return remove_tree(base);
 }
 
 static void put(const char *name, const char *text) {

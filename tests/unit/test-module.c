@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "basic/files.h"
@@ -15,6 +14,7 @@
 #include "basic/text.h"
 #include "dps/sas.h"
 #include "example.h"
+#include "remove-tree.h"
 #include "table.h"
 
 static char directory[40];
@@ -28,13 +28,9 @@ static int set_up(void **state) {
         return fd >= 0 ? 0 : -1;
 }
 
-static int remove_one(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static int tear_down(void **state) {
         close(fd);
-        return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return remove_tree(directory);
 }
 
 static void put(const char *name, const void *data, size_t size) {

@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
@@ -17,6 +16,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsd/outputs.h"
+#include "remove-tree.h"
 
 #define NOBODY 65534
 #define TOKEN "SharedAccessSignature sr=hub%2Fdevices%2Fgw-1&sig=abc%3D&se=1700000000"
@@ -63,17 +63,13 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int remove_one(const char *name, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(name);
-}
-
 static int tear_down(void **state) {
         outputs = outputs_free(outputs);
         runtime = folder_free(runtime);
         closep(&watch);
         watch = -1;
         *strrchr(base, '/') = 0;
-        return nftw(base, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return remove_tree(base);
 }
 
 static char *file_path(const char *file, char buffer[static 256]) {

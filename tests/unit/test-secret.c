@@ -7,12 +7,12 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <sys/stat.h>
 
 #include "basic/text.h"
 #include "config/secret.h"
+#include "remove-tree.h"
 #include "table.h"
 
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -32,12 +32,8 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int tear_down(void **state) {
-        nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        remove_tree(directory);
         unsetenv("CREDENTIALS_DIRECTORY");
         free(data);
         free(reason);

@@ -7,7 +7,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -16,6 +15,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "config/specifier.h"
+#include "remove-tree.h"
 #include "table.h"
 
 /* The root directory of a device, made by each test. */
@@ -31,12 +31,8 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int tear_down(void **state) {
-        nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        remove_tree(root);
         free(value);
         free(reason);
         return 0;
