@@ -62,7 +62,7 @@ static int verb_help(const Options *o) {
               "  derive-key ID, sas    make a key or token; --key=FILE, else standard input\n"
               "Options:\n"
               "  --json=pretty|short   output for programs    --redact       mask ids and hub\n"
-              "  -H [USER@]HOST        that host, over ssh    -q, --quiet    exit code only\n"
+              "  -H [USER@]HOST        that host, over ssh    -q, --quiet    less output\n"
               "  --strict              status: exit 3 also if an identity has an error\n"
               "  --no-pager, --no-legend, --help, --version\n"
               "Exit codes: 0 done, 1 failed, 2 usage, 3 not assigned, 4 no such identity,\n"

@@ -60,7 +60,7 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(((const Identity *) a)->name, ((const Identity *) b)->name);
 }
 
-void identity_list_sort(IdentityList *l) {
+static void sort_by_name(IdentityList *l) {
         if (l->n > 1)
                 qsort(l->items, l->n, sizeof(Identity), compare_names);
 }
@@ -113,7 +113,7 @@ int identity_list_read(IdentityList *l, sd_bus_message *m) {
         }
         if (r < 0)
                 return r;
-        identity_list_sort(l);
+        sort_by_name(l);
         return sd_bus_message_exit_container(m);
 }
 

@@ -33,15 +33,16 @@ static void history_done(History *h) {
 
 static int history_add(History *h, const Options *o, uint64_t at_usec, const char *name, const char *state,
                        const char *detail) {
-        Transition *grown = reallocarray(h->items, h->n + 1, sizeof(Transition)), *t;
+        Transition *grown, *t;
 
+        /* The detail of a failure is an error. Every other detail is a hub, which may be a former one. */
+        if (o->redact && !streq(state, "failed") && !redact_value(PRIVACY_HUB, detail))
+                return fail_memory();
+        grown = reallocarray(h->items, h->n + 1, sizeof(Transition));
         if (!grown)
                 return fail_memory();
         h->items = grown;
         t = &h->items[h->n++];
-        /* The detail of a failure is an error. Every other detail is a hub, which may be a former one. */
-        if (o->redact && !streq(state, "failed") && !redact_value(PRIVACY_HUB, detail))
-                return fail_memory();
         *t = (Transition){ at_usec, strdup(name), strdup(state), redact_text(detail) };
         return t->name && t->state && t->detail ? 0 : fail_memory();
 }

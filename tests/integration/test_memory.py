@@ -172,3 +172,19 @@ def test_dpsctl_without_memory_answers_correctly_or_says_so(gateway, emulator, m
         assert is_right or is_told(result.err + result.out), (n, result)
         assert result.code in (0, 1), (n, result)
     assert n > 10
+
+
+def test_history_without_memory_for_the_mask_of_a_former_hub_says_so(gateway, emulator, memory):
+    configure(gateway, emulator, "symmetric-key")
+    gateway.start()
+    gateway.wait_for(State="assigned", Healthy=True)
+    emulator.set("gateway", iotHubs="hub-2.example")
+    assert gateway.dpsctl("reprovision", "--wait").code == 0
+    arguments = ["history", "--redact", "--json=short"]
+    right = gateway.dpsctl(*arguments)
+    memory.count()
+    gateway.dpsctl(*arguments, **memory.environment())
+    for n in range(1, memory.n_calls + 1):  # every one: only one of them is for that mask
+        memory.fail(n)
+        result = gateway.dpsctl(*arguments, MALLOC_PERTURB_="170", **memory.environment())
+        assert result == right or (result.code == 1 and is_told(result.err)), (n, result)
