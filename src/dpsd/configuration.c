@@ -138,6 +138,8 @@ int configuration_resolve(Configuration *c, const World *w, Resolution *ret, Dps
         *ret_is_news = false;
         if (id == DPS_ERROR_CONFIG || c->settings)
                 *ret_is_news = set_fault(c, id, error->message, world_now_usec(w, CLOCK_REALTIME));
+        else if (!c->faulty) /* the file that had the fault was corrected */
+                clear_fault(c);
         retry_failed(&c->resolving, world_now_usec(w, CLOCK_BOOTTIME));
         return r;
 }

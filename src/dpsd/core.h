@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * What the core of the daemon is given: the outside world, and what all identities share. dpsd.c passes the
+ * What the core of the daemon is given: the outside world, and what all identities share. daemon.c passes the
  * real things. The simulation passes its own, and then the whole core (manager, identities, clients, store,
  * outputs) runs in simulated time.
  */

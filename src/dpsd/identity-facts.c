@@ -37,7 +37,7 @@ static void gather_configuration(const Identity *i, Facts *f) {
         const Settings *s = configuration_key_settings(c);
 
         f->configuration = configuration_state(c);
-        f->has_settings = c->settings;
+        f->has_settings = c->settings && !c->twin; /* even while newer settings are to be resolved */
         f->is_faulty = c->is_faulty;
         f->configuration_error = c->is_faulty ? configuration_fault(c)->id : c->unresolved;
         f->resolve_at_usec = c->resolving.at_usec;

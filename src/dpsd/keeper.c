@@ -263,7 +263,7 @@ static void follow_clock(uint64_t *realtime_usec, int64_t by_usec) {
 }
 
 void keeper_on_clock(Keeper *k) {
-        uint64_t *then = &k->record->last_success_at_usec,
+        uint64_t *then = k->is_answer ? &k->answered_at_usec : &k->record->last_success_at_usec,
                  now = world_realtime_of(k->world, k->answered_usec);
         int64_t clock = clock_usec(k->world), by = clock - k->clock_usec;
 
@@ -272,6 +272,6 @@ void keeper_on_clock(Keeper *k) {
         follow_clock(&k->record->not_before_usec, by);
         follow_clock(&k->record->last_poll_at_usec, by);
         /* The last success is compared with the time of boot, so it must be a time of the same clock. */
-        if (k->answered_usec > 0 && !k->pending && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
+        if (k->answered_usec > 0 && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
                 *then = now;
 }

@@ -18,5 +18,5 @@ typedef struct Loader {
 int loader_init(Loader *l, Manager *m);
 void loader_done(Loader *l);
 /* Reads all files. Faults are in the report. -ENOENT: a name of `only` has no .conf file. Any other failure
- * means that nothing could be read, and everything stays as it was. */
+ * ended the reading: no identity is retired, and those that were not read yet stay as they were. */
 int loader_load(Loader *l);

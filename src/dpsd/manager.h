@@ -89,7 +89,7 @@ void manager_remove_leftovers(Manager *m);
 void manager_set_max_attempts(Manager *m, unsigned max);
 
 /* Removes the record and the outputs of an identity without a .conf file. -EBUSY: it has such a file.
- * -ENOENT: there is neither record nor output. */
+ * -ENOENT: it has no record. */
 int manager_forget(Manager *m, const char *name);
 
 /* The network has changed: a link, an address or a route appeared. */

@@ -146,7 +146,7 @@ typedef struct Facts {
         uint64_t clock_until_usec; /* how long we wait for it */
 
         ConfigurationState configuration;
-        bool has_settings; /* good settings are in force, perhaps older than those in the file */
+        bool has_settings; /* good settings are in force, perhaps older than those in the file; not a twin's */
         bool is_faulty;    /* the file differs from what is in force, or cannot be used */
         DpsErrorId configuration_error;
         uint64_t resolve_at_usec; /* when the specifiers are tried again */

@@ -136,26 +136,6 @@ int record_add_transition(Record *record, uint64_t at_usec, const char *state, c
         return 0;
 }
 
-Record *record_copy(const Record *record) {
-        _cleanup_(record_freep) Record *c = malloc(sizeof(*c));
-
-        if (!c)
-                return NULL;
-        *c = *record;
-        c->transitions = NULL;
-        c->n_transitions = 0;
-        c->assignment = record->assignment ? assignment_copy(record->assignment) : NULL;
-        if (record->assignment && !c->assignment)
-                return NULL;
-        for (unsigned i = 0; i < record->n_transitions; i++) {
-                const Transition *t = &record->transitions[i];
-
-                if (record_add_transition(c, t->at_usec, t->state, t->detail) < 0)
-                        return NULL;
-        }
-        return TAKE_PTR(c);
-}
-
 /* --- allowed values ------------------------------------------------------------------------------------- */
 
 /* A host name or an address. */

@@ -66,7 +66,6 @@ DEFINE_FREEP(Assignment, assignment_free)
 Assignment *assignment_copy(const Assignment *a);
 /* NULL: out of memory. */
 Record *record_new(void);
-Record *record_copy(const Record *record);
 Record *record_free(Record *record);
 DEFINE_FREEP(Record, record_free)
 

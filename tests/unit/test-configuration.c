@@ -203,6 +203,22 @@ static void older_settings_stay_in_force_while_a_specifier_has_no_value(void **s
         assert_string_equal(configuration_settings(&configuration)->registration_id, "gw-1");
 }
 
+static void a_corrected_file_that_waits_for_an_interface_has_no_fault(void **state) {
+        take_faulty(DEVICE GW, "gw.conf:7: bad");
+        take(DEVICE "Provisioning RegistrationId %{mac:nowhere0}\n");
+        assert_int_equal(resolve(), -EAGAIN);
+        assert_int_equal(error.id, DPS_ERROR_UNREACHABLE);
+        assert_false(configuration.is_faulty);
+        assert_int_equal(configuration_fault(&configuration)->id, DPS_ERROR_NONE);
+}
+
+static void a_fault_stays_while_an_older_file_waits_for_an_interface(void **state) {
+        take(DEVICE "Provisioning RegistrationId %{mac:nowhere0}\n");
+        take_faulty(DEVICE GW, "gw.conf:7: bad");
+        assert_int_equal(resolve(), -EAGAIN);
+        assert_string_equal(configuration_fault(&configuration)->message, "gw.conf:7: bad");
+}
+
 static void a_specifier_that_resolves_to_the_same_is_the_same(void **state) {
         take_and_resolve(DEVICE GW);
         write_specifier("gw-1");
@@ -274,6 +290,8 @@ int main(void) {
                 TEST(the_same_file_has_nothing_to_resolve),
                 TEST(a_specifier_without_a_value_is_tried_again_later),
                 TEST(older_settings_stay_in_force_while_a_specifier_has_no_value),
+                TEST(a_corrected_file_that_waits_for_an_interface_has_no_fault),
+                TEST(a_fault_stays_while_an_older_file_waits_for_an_interface),
                 TEST(a_specifier_that_resolves_to_the_same_is_the_same),
                 TEST(a_twin_is_a_fault_that_names_both_files),
                 TEST(a_fault_of_the_file_outlives_the_end_of_a_twin),

@@ -567,6 +567,32 @@ static void waits_and_the_last_success_are_converted_when_the_clock_is_set(void 
         assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
+static void a_success_that_is_being_saved_is_converted_too(void **state) {
+        uint64_t now = world_now_usec(&world.world, CLOCK_REALTIME);
+
+        world.holds[WORK_DISK] = true;
+        adopt_answer("hub-1.example", (Jobs){ 0 });
+        world.realtime_usec += USEC_PER_DAY;
+        keeper_on_clock(&keeper);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(keeper.record->last_success_at_usec, now + USEC_PER_DAY);
+}
+
+static void the_last_success_is_converted_while_a_token_is_saved(void **state) {
+        uint64_t success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        world.holds[WORK_DISK] = true;
+        adopt_token(EXPIRES_AT + USEC_PER_DAY);
+        world.realtime_usec += USEC_PER_DAY;
+        keeper_on_clock(&keeper);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
+}
+
 static void the_success_of_an_earlier_run_keeps_its_time(void **state) {
         uint64_t success;
 
@@ -618,6 +644,8 @@ int main(void) {
                 TEST(an_error_of_an_attempt_is_remembered),
                 TEST(counters_are_written_at_most_every_15_minutes),
                 TEST(waits_and_the_last_success_are_converted_when_the_clock_is_set),
+                TEST(a_success_that_is_being_saved_is_converted_too),
+                TEST(the_last_success_is_converted_while_a_token_is_saved),
                 TEST(the_success_of_an_earlier_run_keeps_its_time),
                 TEST(no_wait_stays_no_wait_when_the_clock_is_set),
         };

@@ -152,6 +152,19 @@ static void a_twin_that_becomes_another_device_frees_the_other(void **state) {
         assert_state("b", IDENTITY_PROVISIONING);
 }
 
+static void a_twin_whose_new_registration_id_has_no_value_yet_does_not_ask(void **state) {
+        provision("a", "dev-1");
+        configure("b", "dev-1");
+        assert_state("b", IDENTITY_FAILED);
+        configure("b", "%{mac:nowhere0}");
+        timed_world_pass(&world, USEC_PER_HOUR);
+        assert_int_equal(core_transport.n_connects, 1);
+        assert_int_equal(find("b")->plan.waiting, WAITING_NETWORK);
+
+        configure("b", "dev-2");
+        assert_state("b", IDENTITY_PROVISIONING);
+}
+
 static void each_of_three_twins_names_the_first(void **state) {
         char *names[] = { (char *) "b", (char *) "c", NULL };
 
@@ -240,6 +253,7 @@ int main(void) {
                 TEST(the_first_twin_by_name_keeps_the_device),
                 TEST(the_end_of_a_twin_frees_the_other),
                 TEST(a_twin_that_becomes_another_device_frees_the_other),
+                TEST(a_twin_whose_new_registration_id_has_no_value_yet_does_not_ask),
                 TEST(each_of_three_twins_names_the_first),
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
                 TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
