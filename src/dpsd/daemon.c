@@ -159,8 +159,10 @@ static int reload(Daemon *d) {
         if (d->readiness == READINESS_TOLD)
                 notify_ready(d->notify);
         if (r < 0) {
-                log_error("the configuration cannot be read, the last good one stays in force: %s",
-                          strerror(-r));
+                log_error(
+                        "not all of the configuration can be read (%s), the last good one stays in force for "
+                        "the rest",
+                        strerror(-r));
                 return d->loader.report.has_errors ? -EBADMSG : r;
         }
 

@@ -105,11 +105,12 @@ int loader_load(Loader *l) {
         STRV_FOREACH(name, names) {
                 r = configure(l, defaults, *name);
                 if (r < 0)
-                        return r;
+                        break;
         }
-        manager_retain(l->manager, names);
+        if (r >= 0)
+                manager_retain(l->manager, names);
         manager_look_again(l->manager);
-        return 0;
+        return r;
 }
 
 int loader_init(Loader *l, Manager *m) {

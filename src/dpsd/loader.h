@@ -18,5 +18,6 @@ typedef struct Loader {
 int loader_init(Loader *l, Manager *m);
 void loader_done(Loader *l);
 /* Reads all files. Faults are in the report. -ENOENT: a name of `only` has no .conf file. Any other failure
- * ended the reading: no identity is retired, and those that were not read yet stay as they were. */
+ * ended the reading: no identity is retired, and those that were not read yet stay as they were. The others have
+ * what was read. */
 int loader_load(Loader *l);
