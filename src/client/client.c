@@ -311,6 +311,8 @@ static void sign_and_connect(Client *c) {
                 prepare_failed(c, &error);
         else if (r > 0)
                 connect_with(c, token);
+        else
+                arm(c);
 }
 
 static void payload_run(void *task) {
