@@ -537,7 +537,7 @@ static bool waits_for_scope(Client *c) {
         if (is_begun(c) && dps_registration_next_usec(c->registration) <= now(c))
                 return false; /* it only polls for its operation */
 
-        slot_release(&c->slot);
+        release(c);
         if (is_begun(c))
                 c->handlers.on_changed(c->userdata);
         else

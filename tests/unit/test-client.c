@@ -446,6 +446,24 @@ static void test_a_throttled_client_delays_its_whole_scope(void **state) {
         assert_int_equal(two.n_failed, 0);
 }
 
+static void test_the_key_does_not_stay_while_the_scope_is_paused(void **state) {
+        _cleanup_(credential_unrefp) Credential *offered = offer(&key_class);
+
+        window_set_max(window, 1);
+        begin(&two);
+        log_in();
+        lose();
+        timed_world_pass(&world, USEC_PER_MINUTE);
+        begin(&one);
+        log_in();
+        client_attempt(two.client, offered);
+        assert_int_equal(client_state(two.client), CLIENT_QUEUED);
+        answer_throttled(60);
+        timed_world_pass(&world, 1);
+        assert_int_equal(client_state(two.client), CLIENT_BETWEEN);
+        assert_int_equal(offered->n_references, 1);
+}
+
 static void test_a_key_that_does_not_come_ends_the_attempt(void **state) {
         world.holds_work = true;
         begin(&one);
@@ -499,6 +517,7 @@ int main(void) {
                 TEST(test_without_a_slot_an_attempt_waits_and_no_deadline_runs),
                 TEST(test_a_long_wait_is_spent_without_connection_and_slot),
                 TEST(test_a_throttled_client_delays_its_whole_scope),
+                TEST(test_the_key_does_not_stay_while_the_scope_is_paused),
                 TEST(test_a_key_that_does_not_come_ends_the_attempt),
                 TEST(test_a_token_that_does_not_come_ends_the_attempt),
                 TEST(test_an_answer_that_does_not_come_ends_the_attempt),
