@@ -126,7 +126,10 @@ bool dps_registration_in_flight(const DpsRegistration *g);
 uint64_t dps_registration_next_usec(const DpsRegistration *g);
 /** The last error of this registration; id NONE if there was none. Valid until the next event. */
 const DpsError *dps_registration_error(const DpsRegistration *g);
-/** DPS told when to come back after the last attempt: the wait cannot be shorter. 0: DPS told nothing. */
+/**
+ * The wait before the next attempt cannot end sooner than this, because DPS told so after the last one, or
+ * because of dps_registration_pause(). 0: DPS told nothing.
+ */
 uint64_t dps_registration_told_usec(const DpsRegistration *g);
 /** The index of the credential to connect with. */
 unsigned dps_registration_credential(const DpsRegistration *g);

@@ -311,6 +311,8 @@ static void sign_and_connect(Client *c) {
                 prepare_failed(c, &error);
         else if (r > 0)
                 connect_with(c, token);
+        else
+                arm(c);
 }
 
 static void payload_run(void *task) {
@@ -535,7 +537,7 @@ static bool waits_for_scope(Client *c) {
         if (is_begun(c) && dps_registration_next_usec(c->registration) <= now(c))
                 return false; /* it only polls for its operation */
 
-        slot_release(&c->slot);
+        release(c);
         if (is_begun(c))
                 c->handlers.on_changed(c->userdata);
         else

@@ -19,6 +19,7 @@ struct Scope {
         unsigned size; /* how many attempts may be in flight; a 429 halves it, each success adds one */
         unsigned n_held;
         Slot *slots;
+        Slot *next_told; /* of a pause; a slot that leaves meanwhile is skipped */
         Slot *first_wanting, *last_wanting;
 };
 
@@ -143,6 +144,8 @@ void slot_leave(Slot *s) {
                 return;
 
         slot_release(s);
+        if (s->scope->next_told == s)
+                s->scope->next_told = s->next;
         if (s->previous)
                 s->previous->next = s->next;
         else
@@ -255,15 +258,17 @@ static void on_turn(void *userdata) {
 
 void slot_throttled(Slot *by, uint64_t until_usec) {
         Scope *scope = by->scope;
-        Slot *next;
 
         scope->size = MAX(MIN(scope->size, scope->window->max) / 2, 1U);
         if (until_usec <= scope->paused_until_usec)
                 return;
 
         scope->paused_until_usec = until_usec;
-        for (Slot *s = scope->slots; s; s = next) {
-                next = s->next;
+        scope->next_told = scope->slots;
+        while (scope->next_told) {
+                Slot *s = scope->next_told;
+
+                scope->next_told = s->next;
                 if (s != by)
                         s->on_paused(until_usec, s->userdata);
         }

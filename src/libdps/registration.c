@@ -481,8 +481,8 @@ DpsAction dps_registration_pause(DpsRegistration *g, uint64_t until_usec, DpsMom
         if (g->paused_until_usec < usec_add(at.now_usec, wait_usec))
                 g->paused_until_usec =
                         usec_add(at.now_usec, wait_usec + dps_fraction_usec(wait_usec / 5, at.random));
-        if (is_between_attempts(g))
-                g->wake_usec = g->next_usec = MAX(g->wake_usec, floor_usec(g));
+        if (is_between_attempts(g) && g->wake_usec < floor_usec(g))
+                g->wake_usec = g->next_usec = g->told_usec = floor_usec(g);
         return stay(g);
 }
 

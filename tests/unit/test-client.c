@@ -292,19 +292,30 @@ static void test_the_credential_is_loaded_once_for_a_registration(void **state) 
         assert_string_equal(client_fingerprint(one.client), "key-0");
 }
 
-static void test_a_credential_that_is_offered_is_not_loaded(void **state) {
+/* The caller's is the only reference. */
+static Credential *offer(const CredentialClass *class) {
         Credential *offered = calloc(1, sizeof(*offered));
-        DpsRegistrationHistory none = { 0 };
 
         assert_non_null(offered);
-        *offered = (Credential){ .class = &key_class,
+        *offered = (Credential){ .class = class,
                                  .settings = settings_ref(settings),
                                  .n_references = 1,
                                  .fingerprint = "offered" };
-        assert_int_equal(client_begin(one.client, settings, METHOD_SYMMETRIC_KEY, &none), 0);
-        client_attempt(one.client, offered);
-        credential_unref(offered);
+        return offered;
+}
+
+static void begin_with(Owner *o, Credential *offered) {
+        DpsRegistrationHistory none = { 0 };
+
+        assert_int_equal(client_begin(o->client, settings, METHOD_SYMMETRIC_KEY, &none), 0);
+        client_attempt(o->client, offered);
         timed_world_pass(&world, 1);
+}
+
+static void test_a_credential_that_is_offered_is_not_loaded(void **state) {
+        _cleanup_(credential_unrefp) Credential *offered = offer(&key_class);
+
+        begin_with(&one, offered);
         assert_int_equal(transport.n_connects, 1);
         assert_int_equal(n_loads, 0);
         assert_string_equal(client_fingerprint(one.client), "offered");
@@ -435,6 +446,24 @@ static void test_a_throttled_client_delays_its_whole_scope(void **state) {
         assert_int_equal(two.n_failed, 0);
 }
 
+static void test_the_key_does_not_stay_while_the_scope_is_paused(void **state) {
+        _cleanup_(credential_unrefp) Credential *offered = offer(&key_class);
+
+        window_set_max(window, 1);
+        begin(&two);
+        log_in();
+        lose();
+        timed_world_pass(&world, USEC_PER_MINUTE);
+        begin(&one);
+        log_in();
+        client_attempt(two.client, offered);
+        assert_int_equal(client_state(two.client), CLIENT_QUEUED);
+        answer_throttled(60);
+        timed_world_pass(&world, 1);
+        assert_int_equal(client_state(two.client), CLIENT_BETWEEN);
+        assert_int_equal(offered->n_references, 1);
+}
+
 static void test_a_key_that_does_not_come_ends_the_attempt(void **state) {
         world.holds_work = true;
         begin(&one);
@@ -444,6 +473,21 @@ static void test_a_key_that_does_not_come_ends_the_attempt(void **state) {
         assert_int_equal(one.n_failed, 1);
         assert_int_equal(one.error, DPS_ERROR_KEY);
         assert_int_equal(client_state(one.client), CLIENT_BETWEEN);
+        assert_null(world.works);
+}
+
+static void test_a_token_that_does_not_come_ends_the_attempt(void **state) {
+        CredentialClass slow_class = key_class;
+        _cleanup_(credential_unrefp) Credential *offered = NULL;
+
+        slow_class.is_slow = true;
+        offered = offer(&slow_class);
+        world.holds_work = true;
+        begin_with(&one, offered);
+        assert_non_null(world.works); /* the signing */
+        timed_world_pass(&world, 31 * USEC_PER_SEC);
+        assert_int_equal(one.n_failed, 1);
+        assert_int_equal(one.error, DPS_ERROR_KEY);
         assert_null(world.works);
 }
 
@@ -473,7 +517,9 @@ int main(void) {
                 TEST(test_without_a_slot_an_attempt_waits_and_no_deadline_runs),
                 TEST(test_a_long_wait_is_spent_without_connection_and_slot),
                 TEST(test_a_throttled_client_delays_its_whole_scope),
+                TEST(test_the_key_does_not_stay_while_the_scope_is_paused),
                 TEST(test_a_key_that_does_not_come_ends_the_attempt),
+                TEST(test_a_token_that_does_not_come_ends_the_attempt),
                 TEST(test_an_answer_that_does_not_come_ends_the_attempt),
         };
 

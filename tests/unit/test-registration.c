@@ -564,6 +564,17 @@ static void test_told_is_the_end_of_a_pause_that_it_begins_in(void **state) {
         assert_int_equal(dps_registration_told_usec(g), 60 * USEC_PER_SEC);
 }
 
+static void test_told_is_the_end_of_a_pause_that_is_prolonged(void **state) {
+        _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
+
+        assert_int_equal(dps_registration_new(1, NULL, &g), 0);
+        (void) dps_registration_pause(g, 60 * USEC_PER_SEC, MOMENT(10));
+        (void) dps_registration_begin(g, MOMENT(10));
+        (void) dps_registration_pause(g, 120 * USEC_PER_SEC, MOMENT(20));
+        assert_true(dps_registration_next_usec(g) >= 120 * USEC_PER_SEC);
+        assert_int_equal(dps_registration_told_usec(g), dps_registration_next_usec(g));
+}
+
 static void test_told_is_the_end_of_a_pause_that_it_connects_in(void **state) {
         _cleanup_(dps_registration_freep) DpsRegistration *g = NULL;
 
@@ -734,6 +745,7 @@ int main(void) {
                 cmocka_unit_test(test_history_leads_to_the_same_plan),
                 cmocka_unit_test(test_told_is_the_retry_after_of_the_last_attempt),
                 cmocka_unit_test(test_told_is_the_end_of_a_pause_that_it_begins_in),
+                cmocka_unit_test(test_told_is_the_end_of_a_pause_that_is_prolonged),
                 cmocka_unit_test(test_told_is_the_end_of_a_pause_that_it_connects_in),
                 cmocka_unit_test(test_only_a_credential_that_worked_is_remembered),
                 cmocka_unit_test(test_a_failed_operation_tells_its_code_and_tracking_id),

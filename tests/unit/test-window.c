@@ -165,6 +165,21 @@ static void test_the_idle_handler_is_called_once(void **state) {
         assert_int_equal(n_idle, 1);
 }
 
+static void on_paused_another_leaves(uint64_t until_usec, void *userdata) {
+        on_paused(until_usec, userdata);
+        slot_leave(&users[1].slot);
+}
+
+static void test_a_slot_that_leaves_meanwhile_hides_the_pause_from_no_other(void **state) {
+        for (unsigned k = 0; k < 4; k++)
+                enter(k, "0ne1");
+        users[2].slot.on_paused = on_paused_another_leaves;
+        slot_throttled(&users[3].slot, world.now_usec + USEC_PER_MINUTE);
+        assert_int_equal(users[2].n_paused, 1);
+        assert_int_equal(users[1].n_paused, 0);
+        assert_int_equal(users[0].n_paused, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_no_more_slots_are_held_than_allowed, set_up, tear_down),
@@ -177,6 +192,8 @@ int main(void) {
                                                 set_up, tear_down),
                 cmocka_unit_test_setup_teardown(
                         test_a_429_halves_the_window_of_the_scope_and_success_widens_it, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(
+                        test_a_slot_that_leaves_meanwhile_hides_the_pause_from_no_other, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_the_idle_handler_is_called_once, set_up, tear_down),
         };
 
