@@ -190,8 +190,13 @@ int directory_list(int fd, bool (*is_wanted)(const char *name), char ***ret) {
         _cleanup_(closedirp) DIR *directory = copy < 0 ? NULL : fdopendir(copy);
         struct dirent *entry;
 
-        if (!directory)
-                return -errno;
+        if (!directory) {
+                int r = -errno;
+
+                if (copy >= 0)
+                        (void) close(copy);
+                return r;
+        }
         while (errno = 0, (entry = readdir(directory))) {
                 int r = is_wanted(entry->d_name) ? strv_append(&names, entry->d_name) : 0;
 

@@ -527,8 +527,8 @@ static void advance(Client *c) {
 }
 
 /* While the scope is paused, no client takes a slot only to wait in it: the machine is told the time, and
- * waits for it. */
-static bool waits_for_scope(Client *c) {
+ * waits for it. Returns true if it does. */
+static bool pause_with_scope(Client *c) {
         uint64_t until = slot_paused_until_usec(&c->slot);
 
         if (until <= now(c))
@@ -548,7 +548,7 @@ static bool waits_for_scope(Client *c) {
 static void on_granted(void *userdata) {
         Client *c = userdata;
 
-        if (!waits_for_scope(c))
+        if (!pause_with_scope(c))
                 advance(c);
 }
 
@@ -613,7 +613,7 @@ void client_attempt(Client *c, Credential *credential) {
 
         if (state != CLIENT_BEGUN && state != CLIENT_PARKED && state != CLIENT_BETWEEN)
                 return;
-        if (client_next_usec(c) > now(c) || waits_for_scope(c))
+        if (client_next_usec(c) > now(c) || pause_with_scope(c))
                 return;
 
         credential_unref(c->credential);
