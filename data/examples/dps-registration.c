@@ -69,7 +69,9 @@ static void send_request(const DpsRequest *request) {
 
         check("topic", dps_request_topic(request, &topic));
         if (request->kind == DPS_REQUEST_REGISTER)
-                check("body", dps_register_body(REGISTRATION_ID, "{\"site\":\"north\"}", &body));
+                check("body", dps_register_body(&(DpsRegisterContent){ .registration_id = REGISTRATION_ID,
+                                                                       .payload = "{\"site\":\"north\"}" },
+                                                &body));
         printf("publish: %s %s\n", topic, body ? body : "(empty)");
         free(topic);
         free(body);

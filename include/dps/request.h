@@ -37,12 +37,20 @@ typedef struct DpsRequest {
 /** The topic to publish to. The operation id is percent-encoded, because it came from the network. */
 int dps_request_topic(const DpsRequest *request, char **ret);
 
+/** What a register tells DPS. NULL: the body has no such member. */
+typedef struct DpsRegisterContent {
+        const char *registration_id; /* never NULL */
+        const char *payload;         /* the text of a JSON object, which custom allocation gets */
+        /* TPM attestation: the public parts of both keys, TPM2B_PUBLIC in base64. Both or none. */
+        const char *endorsement_key, *storage_root_key;
+        const char *csr; /* PKCS#10 in DER, base64 without line breaks: asks for a certificate */
+} DpsRegisterContent;
+
 /**
- * The body of a register: {"registrationId":…,"payload":…}. `payload` is the text of a JSON object, which
- * custom allocation gets, or NULL. -EBADMSG: it is not a JSON object, or longer than 96 kB. A poll has an
- * empty body.
+ * The body of a register: {"registrationId":…,"payload":…,"tpm":{…},"csr":…} (Microsoft, REST reference:
+ * RegisterDevice). -EBADMSG: the payload is not a JSON object, or longer than 96 kB. A poll has an empty body.
  */
-int dps_register_body(const char *registration_id, const char *payload, char **ret);
+int dps_register_body(const DpsRegisterContent *content, char **ret);
 
 /**
  * The user name for DPS: {idScope}/registrations/{registrationId}/api-version={v}&ClientVersion={this

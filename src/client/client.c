@@ -429,7 +429,9 @@ static int register_body(Client *c, char **ret, DpsError *error) {
         const Settings *s = c->settings;
         int r;
 
-        r = dps_register_body(s->registration_id, s->payload_file ? c->payload : s->payload, ret);
+        r = dps_register_body(&(DpsRegisterContent){ .registration_id = s->registration_id,
+                                                     .payload = s->payload_file ? c->payload : s->payload },
+                              ret);
         if (r == -EBADMSG)
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "%s is not a JSON object",
                               s->payload_file ?: "Payload=");

@@ -33,26 +33,41 @@ int dps_request_topic(const DpsRequest *request, char **ret) {
         return r < 0 ? -ENOMEM : 0;
 }
 
-int dps_register_body(const char *registration_id, const char *payload, char **ret) {
-        _cleanup_(json_freep) json_object *body = json_object_new_object();
+static int add_payload(json_object *body, const char *payload) {
         json_object *object = NULL;
         const char *why;
         int r;
 
+        r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &why);
+        return r < 0 ? r : json_add(body, "payload", object);
+}
+
+static int add_tpm(json_object *body, const char *endorsement_key, const char *storage_root_key) {
+        _cleanup_(json_freep) json_object *tpm = json_object_new_object();
+        int r;
+
+        if (!tpm)
+                return -ENOMEM;
+        r = json_add_string(tpm, "endorsementKey", endorsement_key);
+        if (r >= 0)
+                r = json_add_string(tpm, "storageRootKey", storage_root_key);
+        return r < 0 ? r : json_add(body, "tpm", TAKE_PTR(tpm));
+}
+
+int dps_register_body(const DpsRegisterContent *content, char **ret) {
+        _cleanup_(json_freep) json_object *body = json_object_new_object();
+        int r;
+
         if (!body)
                 return -ENOMEM;
-        r = json_add_string(body, "registrationId", registration_id);
-        if (r < 0)
-                return r;
-        if (payload) {
-                r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &why);
-                if (r < 0)
-                        return r;
-                r = json_add(body, "payload", object);
-                if (r < 0)
-                        return r;
-        }
-        return json_to_text(body, ret);
+        r = json_add_string(body, "registrationId", content->registration_id);
+        if (r >= 0 && content->payload)
+                r = add_payload(body, content->payload);
+        if (r >= 0 && content->endorsement_key)
+                r = add_tpm(body, content->endorsement_key, content->storage_root_key);
+        if (r >= 0 && content->csr)
+                r = json_add_string(body, "csr", content->csr);
+        return r < 0 ? r : json_to_text(body, ret);
 }
 
 int dps_mqtt_username(const char *id_scope, const char *registration_id, const char *api_version,

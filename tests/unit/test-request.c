@@ -31,7 +31,7 @@ static void test_the_golden_session_is_sent_byte_for_byte(void **state) {
         assert_string_equal(DPS_RESPONSE_FILTER, "$dps/registrations/res/#");
         assert_int_equal(dps_request_topic(&put, &put_topic), 0);
         assert_string_equal(put_topic, "$dps/registrations/PUT/iotdps-register/?$rid=1");
-        assert_int_equal(dps_register_body(ID, NULL, &body), 0);
+        assert_int_equal(dps_register_body(&(DpsRegisterContent){ .registration_id = ID }, &body), 0);
         assert_string_equal(body, "{\"registrationId\":\"" ID "\"}");
         assert_int_equal(dps_request_topic(&get, &get_topic), 0);
         assert_string_equal(get_topic, POLL "2&operationId=" OPERATION);
@@ -90,8 +90,26 @@ static void check_body(void **state) {
         const struct body_case *c = *state;
         _cleanup_(freep) char *body = NULL;
 
-        assert_int_equal(dps_register_body("gw-1", c->payload, &body), c->body ? 0 : -EBADMSG);
+        assert_int_equal(
+                dps_register_body(&(DpsRegisterContent){ .registration_id = "gw-1", .payload = c->payload },
+                                  &body),
+                c->body ? 0 : -EBADMSG);
         assert_true(streq_ptr(body, c->body));
+}
+
+static void test_a_register_can_attest_with_a_tpm_and_ask_for_a_certificate(void **state) {
+        _cleanup_(freep) char *body = NULL;
+
+        assert_int_equal(dps_register_body(&(DpsRegisterContent){ .registration_id = "gw-1",
+                                                                  .payload = "{}",
+                                                                  .endorsement_key = "RUs=",
+                                                                  .storage_root_key = "U1JL",
+                                                                  .csr = "Q1NS" },
+                                           &body),
+                         0);
+        assert_string_equal(body, "{\"registrationId\":\"gw-1\",\"payload\":{},"
+                                  "\"tpm\":{\"endorsementKey\":\"RUs=\",\"storageRootKey\":\"U1JL\"},"
+                                  "\"csr\":\"Q1NS\"}");
 }
 
 /* Replaces json-c's function, also for libdps, and can fail as if there were no memory. */
@@ -108,7 +126,9 @@ static void test_running_out_of_memory_is_not_a_malformed_payload(void **state) 
         char *body = NULL;
 
         has_no_memory = true;
-        assert_int_equal(dps_register_body("gw-1", "{}", &body), -ENOMEM);
+        assert_int_equal(
+                dps_register_body(&(DpsRegisterContent){ .registration_id = "gw-1", .payload = "{}" }, &body),
+                -ENOMEM);
         has_no_memory = false;
         assert_null(body);
 }
@@ -160,12 +180,13 @@ static void check_scope(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(topic_cases) + ELEMENTSOF(body_cases) + ELEMENTSOF(id_cases) +
-                                ELEMENTSOF(scope_cases) + 3] = {
+                                ELEMENTSOF(scope_cases) + 4] = {
                 cmocka_unit_test(test_the_golden_session_is_sent_byte_for_byte),
                 cmocka_unit_test(test_the_user_name_for_the_hub),
+                cmocka_unit_test(test_a_register_can_attest_with_a_tpm_and_ask_for_a_certificate),
                 cmocka_unit_test(test_running_out_of_memory_is_not_a_malformed_payload),
         };
-        size_t n = 3;
+        size_t n = 4;
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);
