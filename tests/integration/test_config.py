@@ -4,6 +4,7 @@ import base64
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 import time
 
@@ -12,6 +13,7 @@ from jeepney import DBusErrorResponse
 
 from emulator import ID_SCOPE
 from gateway import NAME
+from process import DEADLINE
 
 SEC = 1_000_000
 
@@ -462,6 +464,25 @@ def test_a_reload_does_not_disturb_an_unchanged_identity(gateway, emulator):
     assert gateway.properties("same") == before
     assert {path.name: path.stat().st_ino for path in (gateway.run / "same").iterdir()} == files
     assert len(emulator.requests("connect", "same")) == 1
+
+
+@pytest.mark.parametrize("what", ["directory", "token", "connection.json"])
+def test_a_reload_brings_back_files_that_were_removed(gateway, what):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    files = gateway.files()
+    directory = gateway.run / "gateway"
+    if what == "directory":
+        shutil.rmtree(directory)
+    else:
+        (directory / what).unlink()
+    gateway.reload()
+    end = time.monotonic() + DEADLINE
+    while gateway.files() != files:
+        assert time.monotonic() < end, f"after the reload there are only {list(gateway.files())}"
+        time.sleep(0.02)
+    assert gateway.properties("gateway") == before
 
 
 def test_a_reload_does_not_disturb_a_registration_in_flight(gateway, emulator):
