@@ -93,13 +93,11 @@ static void gather_assignment(const Identity *i, Facts *f) {
                 f->standing = publication_standing(&i->published, a, f->realtime_usec);
 }
 
-/* When the remembered wait ends, computed with the present clock. A wait that is longer than possible was
- * recorded under another clock, and is ignored. */
-static uint64_t bound_until(const Identity *i, uint64_t now_usec) {
-        const Record *m = i->keeper.record;
-        uint64_t until = world_boottime_of(i->core->world, MAX(m->next_attempt_at_usec, m->not_before_usec));
+uint64_t identity_end_of_wait(const Identity *i, uint64_t realtime_usec, uint64_t otherwise) {
+        uint64_t until = realtime_usec > 0 ? world_boottime_of(i->core->world, realtime_usec) : 0;
 
-        return until > now_usec + IDENTITY_WAIT_MAX_USEC ? 0 : until;
+        return until > world_now_usec(i->core->world, CLOCK_BOOTTIME) + IDENTITY_WAIT_MAX_USEC ? otherwise
+                                                                                               : until;
 }
 
 static void gather_client(const Identity *i, Facts *f) {
@@ -108,7 +106,8 @@ static void gather_client(const Identity *i, Facts *f) {
         f->client = client_state(i->client);
         f->client_error = client_error(i->client)->id ?: i->keeper.record->error.id;
         f->client_next_usec = client_next_usec(i->client);
-        f->bound_until_usec = bound_until(i, f->now_usec);
+        f->bound_until_usec = identity_end_of_wait(
+                i, MAX(i->keeper.record->next_attempt_at_usec, i->keeper.record->not_before_usec), 0);
         f->client_told_usec = client_told_usec(i->client);
         f->attempts = i->keeper.record->attempts;
         f->finals = i->keeper.record->finals;

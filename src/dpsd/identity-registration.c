@@ -6,6 +6,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/backoff.h"
+#include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
@@ -42,28 +43,16 @@ void identity_remember_wait(Identity *i) {
         remember_polls(i, h);
 }
 
-/* The end of a remembered wait, computed with the present clock. If the result is impossible, the backoff
- * after that number of failures takes its place. */
-static uint64_t wait_until(const Identity *i, uint64_t realtime_usec) {
-        uint64_t until;
-
-        if (realtime_usec == 0)
-                return 0;
-        until = world_boottime_of(i->core->world, realtime_usec);
-        if (until > identity_now_usec(i) + IDENTITY_WAIT_MAX_USEC)
-                return identity_now_usec(i) +
-                       dps_backoff_usec(i->keeper.record->attempts, world_random(i->core->world));
-        return until;
-}
-
+/* In place of a wait that cannot be right, there is the backoff after that number of failures. */
 static DpsRegistrationHistory make_history(Identity *i) {
         const Assignment *a = identity_assignment(i);
         const Record *m = i->keeper.record;
+        uint64_t backoff = identity_now_usec(i) + dps_backoff_usec(m->attempts, world_random(i->core->world));
         DpsRegistrationHistory history = {
                 .attempts = m->attempts,
                 .finals = m->finals,
-                .next_usec = wait_until(i, m->next_attempt_at_usec),
-                .not_before_usec = wait_until(i, m->not_before_usec),
+                .next_usec = identity_end_of_wait(i, m->next_attempt_at_usec, backoff),
+                .not_before_usec = identity_end_of_wait(i, m->not_before_usec, backoff),
                 .credential = a && a->method == i->method ? a->credential : 0,
                 .n_polls = MIN(m->polls, (uint32_t) DPS_POLLS_MAX),
         };
