@@ -87,10 +87,20 @@ def test_mqtt_through_connect_with_basic(gateway, proxy, kind, arguments):
     assert http.n_tunnels == 1
 
 
-def test_a_password_is_read_again_for_each_attempt(gateway, proxy):
+def test_a_corrected_password_is_used(gateway, proxy):
     socks = proxy(Microsocks, USER, PASSWORD)
     use(gateway, socks.url, "wrong")
     assert_proxy_fails(gateway, "refused the user or the password")
+    gateway.write_key("proxy", PASSWORD)
+    gateway.wait_for(State="assigned")
+
+
+def test_a_password_that_is_missing_is_waited_for(gateway, proxy):
+    use(gateway, proxy(Microsocks, USER, PASSWORD).url, PASSWORD)
+    (gateway.credentials / "proxy").unlink()
+    properties = failure(gateway)
+    assert properties["LastErrorId"] == "key" and properties["Waiting"] == "key"
+    assert "ProxyPassword=: " in properties["LastError"]
     gateway.write_key("proxy", PASSWORD)
     gateway.wait_for(State="assigned")
 
