@@ -9,6 +9,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "client/route.h"
 #include "dps/sas.h"
 
 /*
@@ -59,6 +60,9 @@ struct Client {
         Credential *credential; /* offered by the owner, or loaded here */
         char *payload;          /* text of PayloadFile= */
         CredentialQuery *loading, *signing;
+        RouteQuery *routing;
+        bool has_route;
+        Proxy *proxy; /* of the route; NULL: none. With its password, so only until we connect */
         Work *reading;
         uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
@@ -169,11 +173,18 @@ static void stop_preparing(Client *c) {
         c->loading = credential_query_free(c->loading);
         c->signing = credential_query_free(c->signing);
         c->reading = work_forget(c->reading);
+        c->routing = route_query_free(c->routing);
         c->prepare_until_usec = 0;
+}
+
+static void forget_route(Client *c) {
+        c->has_route = false;
+        c->proxy = proxy_free(c->proxy);
 }
 
 static void disconnect(Client *c) {
         stop_preparing(c);
+        forget_route(c);
         c->transport = transport_free(c->transport);
 }
 
@@ -261,6 +272,8 @@ static void connect_with(Client *c, const char *token) {
         TransportTarget target = {
                 .host = s->endpoint,
                 .port = s->mqtt_port,
+                .addresses = s->addresses,
+                .proxy = c->proxy,
                 .ca_files = s->ca_files,
                 .id_scope = s->id_scope,
                 .registration_id = s->registration_id,
@@ -270,11 +283,14 @@ static void connect_with(Client *c, const char *token) {
                 .key = certificate ? certificate->key : NULL,
         };
         DpsError error;
+        int r;
 
         stop_preparing(c);
         (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
         dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
-        if (transport_connect(c->transport_class, &target, &transport_handlers, c, &c->transport, &error) < 0)
+        r = transport_connect(c->transport_class, &target, &transport_handlers, c, &c->transport, &error);
+        forget_route(c);
+        if (r < 0)
                 prepare_failed(c, &error);
         else
                 arm(c);
@@ -368,6 +384,26 @@ static int read_payload(Client *c) {
         return r;
 }
 
+static void on_route(Proxy *proxy, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+
+        c->routing = route_query_free(c->routing);
+        if (error)
+                return prepare_failed(c, error);
+        c->proxy = proxy;
+        c->has_route = true;
+        prepare(c);
+}
+
+/* The password of a proxy is read for each connection. Fills `error` on failure. */
+static int find_route(Client *c, DpsError *error) {
+        int r = route_find(c->world, c->settings, c->settings->endpoint, on_route, c, &c->proxy, &c->routing,
+                           error);
+
+        c->has_route = r > 0;
+        return r;
+}
+
 static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
         Client *c = userdata;
 
@@ -393,6 +429,7 @@ static void prepare(Client *c) {
 
         if (c->prepare_until_usec == 0)
                 c->prepare_until_usec = now(c) + PREPARE_DEADLINE_USEC;
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
         if (!has_right_credential(c))
                 r = credential_load(c->world,
                                     &(CredentialWish){ .settings = c->settings,
@@ -403,11 +440,14 @@ static void prepare(Client *c) {
                                     on_credential, c, &c->loading);
         else if (c->settings->payload_file && !c->payload)
                 r = read_payload(c);
-        else
-                return sign_and_connect(c);
+        else {
+                if (!c->has_route)
+                        r = find_route(c, &error);
+                if (c->has_route)
+                        return sign_and_connect(c);
+        }
 
         if (r < 0) {
-                dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
                 prepare_failed(c, &error);
                 return;
         }
@@ -418,7 +458,9 @@ static void prepare_timed_out(Client *c) {
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
-                      c->reading ? c->settings->payload_file : "the key",
+                      c->reading   ? c->settings->payload_file
+                      : c->routing ? "the file that ProxyPassword= names"
+                                   : "the key",
                       (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
         prepare_failed(c, &error);
 }

@@ -7,6 +7,7 @@
 
 #include "basic/json.h"
 #include "basic/text.h"
+#include "config/proxy.h"
 #include "config/secret.h"
 #include "config/settings-internal.h"
 #include "config/why.h"
@@ -113,20 +114,15 @@ int path_check(const char *value, char **ret_why) {
 }
 
 int proxy_check(const char *value, char **ret_why) {
-        static const char *const schemes[] = { "http://", "https://", "socks5h://" };
-        const char *host = value, *at;
+        _cleanup_(proxy_freep) Proxy *proxy = NULL;
 
-        for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
-                if (scan_literal(&host, schemes[i]))
-                        break;
-        at = strrchr(host, '@');
-        if (at)
-                host = at + 1;
-        if (host != value && *host && *host != '/' && *host != ':')
+        return proxy_from_url(value, &proxy, ret_why);
+}
+
+int address_check(const char *word, char **ret_why) {
+        if (is_numeric_address(word) || is_host_name(word))
                 return 0;
-        return why(ret_why, -EINVAL,
-                   "must be http://[USER@]HOST:PORT, or the same with https:// or socks5h:// (the value is "
-                   "not shown)");
+        return why(ret_why, -EINVAL, "'%.60s' is neither a host name nor a numeric address", word);
 }
 
 int reference_check(const char *value, char **ret_why) {

@@ -166,4 +166,8 @@ void reading_settle(Reading *reading) {
                 if (b->n > 0 && b->is_own && !a->is_own)
                         a->n = 0;
         }
+
+        /* The password of the default proxy is none of another one's business. */
+        if (reading_choice(reading, "Proxy")->is_own && !reading_choice(reading, "ProxyPassword")->is_own)
+                reading_choice(reading, "ProxyPassword")->n = 0;
 }

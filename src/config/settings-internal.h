@@ -21,6 +21,7 @@ int api_version_check(const char *value, char **ret_why);
 int payload_check(const char *value, char **ret_why);
 int path_check(const char *value, char **ret_why);
 int proxy_check(const char *value, char **ret_why);
+int address_check(const char *word, char **ret_why); /* one of Address= */
 int reference_check(const char *value, char **ret_why);
 int certificate_check(const char *value, char **ret_why);
 int private_key_check(const char *value, char **ret_why);
@@ -29,7 +30,7 @@ int group_check(const char *value, char **ret_why);
 typedef enum FieldType {
         FIELD_TEXT,  /* char * */
         FIELD_TEXTS, /* char **, a line each */
-        FIELD_WORDS, /* char **, several in a line, separated by white space or commas */
+        FIELD_WORDS, /* char **, several in a line, separated by white space or commas; `check` checks each */
         FIELD_PORT,  /* uint16_t */
         FIELD_SPLAY, /* uint64_t, in µs, as the next */
         FIELD_LIFETIME,
@@ -60,7 +61,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 26
+#define N_KEYS 27
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */

@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/proxy.h"
 #include "config/settings-internal.h"
 #include "config/why.h"
 #include "dps/request.h"
@@ -66,6 +67,7 @@ static const Key keys[] = {
         { "Provisioning", "IdScope",                AT(id_scope),                 FIELD_TEXT,         id_scope_check,        KEY_EXPANDED | KEY_PRIVATE },
         { "Provisioning", "RegistrationId",         AT(registration_id),          FIELD_TEXT,         registration_id_check, KEY_EXPANDED | KEY_PRIVATE },
         { "Provisioning", "Endpoint",               AT(endpoint),                 FIELD_TEXT,         endpoint_check,        KEY_EXPANDED },
+        { "Provisioning", "Address",                AT(addresses),                FIELD_WORDS,        address_check,         KEY_LIST },
         { "Provisioning", "MqttPort",               AT(mqtt_port),                FIELD_PORT,         NULL,                  0 },
         { "Provisioning", "HttpsPort",              AT(https_port),               FIELD_PORT,         NULL,                  0 },
         { "Provisioning", "Transport",              AT(transport),                FIELD_TRANSPORT,    NULL,                  0 },
@@ -76,7 +78,7 @@ static const Key keys[] = {
         { "Provisioning", "RequiredForProvisioned", AT(required_for_provisioned), FIELD_BOOL,         NULL,                  0 },
         { "Provisioning", "Proxy",                  AT(proxy),                    FIELD_TEXT,         proxy_check,           KEY_SECRET },
         { "Provisioning", "ProxyPassword",          AT(proxy_password),           FIELD_TEXT,         reference_check,       KEY_REFERENCES & ~KEY_LIST },
-        { "Provisioning", "NoProxy",                AT(no_proxy),                 FIELD_WORDS,        NULL,                  KEY_LIST },
+        { "Provisioning", "NoProxy",                AT(no_proxy),                 FIELD_WORDS,        no_proxy_check,        KEY_LIST },
         { "Provisioning", "CaFile",                 AT(ca_files),                 FIELD_TEXTS,        path_check,            KEY_LIST | KEY_EXPANDED | KEY_SYSTEM },
         { "Attestation",  "Method",                 AT(methods),                  FIELD_METHODS,      NULL,                  KEY_LIST },
         { "Attestation",  "Key",                    AT(keys),                     FIELD_TEXTS,        reference_check,       KEY_REFERENCES },
@@ -120,7 +122,7 @@ bool key_is_texts(const Key *k) {
         return k->type == FIELD_TEXTS || k->type == FIELD_WORDS;
 }
 
-static int store_words(char ***field, const char *value, char **ret_why) {
+static int store_words(const Key *k, char ***field, const char *value, char **ret_why) {
         _cleanup_(strv_freep) char **words = NULL;
         int r;
 
@@ -129,6 +131,11 @@ static int store_words(char ***field, const char *value, char **ret_why) {
                 return r;
         if (strv_length(*field) + strv_length(words) > WORDS_MAX)
                 return why(ret_why, -EINVAL, "more than %d words", WORDS_MAX);
+        STRV_FOREACH(w, words) {
+                r = k->check(*w, ret_why);
+                if (r < 0)
+                        return r;
+        }
 
         r = strv_extend(field, words);
         if (r < 0)
@@ -227,7 +234,7 @@ static int store_text(char **field, const char *value) {
 static int check_value(const Key *k, const char *value, char **ret_why) {
         int r;
 
-        if (k->check &&
+        if (k->check && k->type != FIELD_WORDS &&
             (!(k->flags & KEY_EXPANDED) || (k->flags & KEY_CHECKED) || !specifier_present(value))) {
                 r = k->check(value, ret_why);
                 if (r < 0)
@@ -258,7 +265,7 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
         case FIELD_TEXTS:
                 return strv_append(field, value);
         case FIELD_WORDS:
-                return store_words(field, value, ret_why);
+                return store_words(k, field, value, ret_why);
         case FIELD_PORT:
                 return store_port(field, value, ret_why);
         case FIELD_SPLAY:

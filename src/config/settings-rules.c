@@ -5,6 +5,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/proxy.h"
 #include "config/settings-internal.h"
 
 #define TOKEN_LIFETIME_SHORT USEC_PER_HOUR
@@ -94,19 +95,36 @@ static void check_pair(Reading *reading, const char *one, const char *other) {
                                 a->file, a->line);
 }
 
-/* What this version cannot do is an error. It must not do something else instead, such as connect without the
- * proxy. */
+/* What this version cannot do is an error. It must not do something else instead. */
 static void check_supported(Reading *reading) {
         const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport"));
-        const ConfLine *proxy = choice_last_line(reading_choice(reading, "Proxy"));
 
         if (transport && reading->settings->transport == TRANSPORT_HTTPS)
                 conf_report_add(reading->report, CONF_ERROR, transport->file, transport->line,
                                 "Transport=https: this version of dpsd speaks MQTT only");
-        if (proxy && reading->settings->proxy)
-                conf_report_add(reading->report, CONF_ERROR, proxy->file, proxy->line,
-                                "Proxy= is set: this version of dpsd cannot use a proxy, and does not "
-                                "connect without it");
+}
+
+static void check_proxy(Reading *reading) {
+        const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport")),
+                       *password = choice_last_line(reading_choice(reading, "ProxyPassword")),
+                       *line = choice_last_line(reading_choice(reading, "Proxy"));
+        _cleanup_(proxy_freep) Proxy *proxy = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        if (reading->settings->proxy && proxy_from_url(reading->settings->proxy, &proxy, &reason) < 0)
+                return; /* there was no memory */
+        if (password && !reading->settings->proxy && !line)
+                conf_report_add(reading->report, CONF_WARNING, password->file, password->line,
+                                "ProxyPassword= is not used, because Proxy= is not set");
+        if (password && proxy && !proxy->user)
+                conf_report_add(reading->report, CONF_ERROR, line->file, line->line,
+                                "Proxy= names no user for ProxyPassword=; write http://USER@HOST:PORT");
+        if (transport && proxy && proxy->kind == PROXY_HTTPS &&
+            reading->settings->transport == TRANSPORT_MQTT)
+                conf_report_add(
+                        reading->report, CONF_ERROR, line->file, line->line,
+                        "Transport=mqtt cannot go through a proxy that is reached by TLS; use http:// or "
+                        "socks5h://, or set Transport=auto or https");
 }
 
 /* Why a method cannot be used. */
@@ -246,6 +264,7 @@ void reading_check_together(Reading *reading) {
         check_pair(reading, "Payload", "PayloadFile");
         check_pair(reading, "Key", "GroupKey");
         check_supported(reading);
+        check_proxy(reading);
         warn_of_group_key(reading);
         check_times(reading);
 }

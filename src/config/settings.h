@@ -47,6 +47,7 @@ typedef struct Settings {
         char *id_scope; /* may hold specifiers, as all members that are not marked: settings_expand() */
         char *registration_id;
         char *endpoint;
+        char **addresses; /* NULL: those of the endpoint's name; no specifiers */
         uint16_t mqtt_port, https_port;
         TransportChoice transport;
         char *api_version; /* no specifiers */
@@ -54,9 +55,9 @@ typedef struct Settings {
         char *payload_file;
         uint64_t splay_usec;
         bool required_for_provisioned;
-        char *proxy;          /* may hold a secret, so never print it; no specifiers */
+        char *proxy;          /* a URL or "none"; NULL: the environment's; never print it; no specifiers */
         char *proxy_password; /* a reference */
-        char **no_proxy;      /* no specifiers */
+        char **no_proxy;      /* NULL: the environment's; no specifiers */
         char **ca_files;      /* NULL: the CAs of the system */
 
         /* [Attestation] */

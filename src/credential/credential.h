@@ -87,5 +87,5 @@ const ClientCertificate *credential_certificate(const Credential *c);
 
 /* The number of credentials of the method in the settings. If DPS refuses one, the next is tried. */
 unsigned credential_count(const Settings *s, Method method);
-/* The files to watch for changes: keys, certificates, systemd credentials. */
+/* The files to watch for changes: keys, certificates, the proxy's password, systemd credentials. */
 int credential_paths(const Settings *s, char ***ret);

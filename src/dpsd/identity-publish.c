@@ -96,12 +96,21 @@ static void published(Identity *i, int r, OutputsState state) {
 }
 
 static void publish_with(Identity *i, const Credential *credential, const char *token) {
+        const Settings *settings = configuration_key_settings(&i->configuration);
+        _cleanup_(freep) char *proxy = NULL;
         Connection connection;
+        int r;
 
+        r = publication_proxy(settings, identity_assignment(i)->hub, &proxy);
+        if (r < 0) {
+                published(i, r, OUTPUTS_STALE);
+                return;
+        }
         publication_to_connection(
                 &(Publication){ .assignment = identity_assignment(i),
-                                .settings = configuration_key_settings(&i->configuration),
+                                .settings = settings,
                                 .token = token,
+                                .proxy = proxy,
                                 .certificate = credential ? credential_certificate(credential) : NULL },
                 &connection);
         published(i, outputs_publish(i->core->outputs, i->name, &connection),

@@ -87,13 +87,18 @@ static void fail_unassigned(TextRequest *q) {
 /* `token` is NULL for X.509. */
 static void answer_with_connection(TextRequest *q, const Credential *credential, const char *token) {
         Identity *i = q->identity;
+        const Settings *settings = configuration_key_settings(&i->configuration);
+        _cleanup_(freep) char *proxy = NULL;
         Connection connection;
         char *text;
 
+        if (publication_proxy(settings, identity_assignment(i)->hub, &proxy) < 0)
+                return fail_by_memory(q);
         publication_to_connection(
                 &(Publication){ .assignment = identity_assignment(i),
-                                .settings = configuration_key_settings(&i->configuration),
+                                .settings = settings,
                                 .token = token,
+                                .proxy = proxy,
                                 .certificate = credential ? credential_certificate(credential) : NULL },
                 &connection);
         if (connection_to_json(i->core->outputs, i->name, &connection, &text) < 0)

@@ -335,6 +335,7 @@ static IdentityWaiting waiting_between_attempts(const Facts *f) {
         case DPS_ERROR_NONE: /* DPS told us to wait in a good answer, or in one to another identity */
                 return f->client_told_usec > f->now_usec ? WAITING_THROTTLED : WAITING_RETRY;
         case DPS_ERROR_REFUSED:
+        case DPS_ERROR_PROXY:
         case DPS_ERROR_TIMEOUT:
         case DPS_ERROR_LOST:
         case DPS_ERROR_TLS:

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "basic/times.h"
+#include "client/route.h"
 #include "dps/sas.h"
 
 #define HUB_PORT 8883
@@ -28,9 +29,25 @@ void publication_to_connection(const Publication *p, Connection *ret) {
                 .key_file = key && key[0] == '/' ? key : NULL,
                 .key_uri = key && key[0] != '/' ? key : NULL,
                 .ca_file = p->settings && p->settings->ca_files ? p->settings->ca_files[0] : NULL,
+                .proxy = p->proxy,
                 .payload = a->payload,
                 .registration_state = a->registration_state,
         };
+}
+
+int publication_proxy(const Settings *settings, const char *hub, char **ret) {
+        _cleanup_(proxy_freep) Proxy *proxy = NULL;
+        _cleanup_(freep) char *reason = NULL;
+        int r;
+
+        *ret = NULL;
+        if (!settings)
+                return 0;
+        r = route_choose(settings, hub, &proxy, &reason);
+        if (r == -ENOMEM)
+                return r;
+        /* The environment's may not be valid, which is told when dpsd itself wants to use it. */
+        return r < 0 || !proxy ? 0 : proxy_to_url(proxy, ret);
 }
 
 void publication_look(const Outputs *o, const char *name, Published *ret) {

@@ -16,10 +16,14 @@ typedef struct Publication {
         const Settings *settings;
         const char *token;
         const ClientCertificate *certificate;
+        const char *proxy; /* of publication_proxy() */
 } Publication;
 
 /* Makes the values that connection.json and the other files hold. */
 void publication_to_connection(const Publication *p, Connection *ret);
+
+/* The proxy on the way to a hub, without its password, for programs. NULL: none. -ENOMEM. */
+int publication_proxy(const Settings *settings, const char *hub, char **ret);
 
 /* The files in the directory. An earlier run may have written them, and programs may be using them. */
 typedef struct Published {

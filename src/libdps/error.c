@@ -151,6 +151,11 @@ static const struct {
                 "there is not enough memory",
                 "free some memory; dpsd tries again",
         },
+        [DPS_ERROR_PROXY] = {
+                "proxy",
+                "the proxy cannot be used, or it refused to connect to the endpoint",
+                "check Proxy=, ProxyPassword= and NoProxy=, and what the proxy allows (its log tells)",
+        },
 };
 
 static const char *const steps[_DPS_STEP_MAX] = {

@@ -15,10 +15,12 @@
 #include "transport/failure.h"
 #include "transport/resolver.h"
 #include "transport/tls-cache.h"
+#include "transport/tunnel.h"
 
 /*
- *      RESOLVING ──> CONNECTING ──> HANDSHAKING ──> LOGGING_IN ──> SUBSCRIBING ──> READY      from each: CLOSED
- *                      ^────┘ next address                          requests may be sent
+ *      RESOLVING ──> CONNECTING ──> (TUNNELING ──>) HANDSHAKING ──> LOGGING_IN ──> SUBSCRIBING ──> READY
+ *                      ^────┘ next address                                    requests may be sent
+ *                                                                                          from each: CLOSED
  *
  * libmosquitto is driven from our loop, with one client for each address tried. Its behavior decides much here:
  *   - It closes its socket by itself when a call fails. So the io source is dropped as soon as a call has failed, before
@@ -45,6 +47,7 @@
 typedef enum Phase {
         PHASE_RESOLVING,
         PHASE_CONNECTING,
+        PHASE_TUNNELING, /* with a proxy */
         PHASE_HANDSHAKING,
         PHASE_LOGGING_IN,
         PHASE_SUBSCRIBING,
@@ -62,6 +65,9 @@ static const struct {
                               "cannot be resolved: no name server answers" },
         [PHASE_CONNECTING] = { DPS_STEP_CONNECT, CONNECT_DEADLINE_USEC, "refused the connection",
                                "does not answer" },
+        [PHASE_TUNNELING] = { DPS_STEP_CONNECT, ANSWER_DEADLINE_USEC,
+                              "closed the connection instead of connecting us",
+                              "accepted the connection, but does not answer" },
         [PHASE_HANDSHAKING] = { DPS_STEP_TLS, ANSWER_DEADLINE_USEC,
                                 "closed the connection during the TLS handshake",
                                 "accepted the connection, but does not answer in the TLS handshake" },
@@ -91,11 +97,15 @@ typedef struct Mqtt {
         char *host, *registration_id, *username;
         char *token; /* a secret, kept until we are logged in */
         uint16_t port;
+        Proxy *proxy;  /* NULL: none */
+        char **names;  /* to resolve and to connect to: the proxy's, those of Address=, or the host's */
+        char *through; /* with a proxy: the name that it is asked for */
         TransportHandlers handlers;
         void *userdata;
 
         Phase phase;
         ResolverQuery *query;
+        size_t n_resolved; /* of the names */
         char **addresses;
         size_t n_tried;
         char *peer;     /* "127.0.0.1:8883 (localhost)", for errors */
@@ -104,6 +114,7 @@ typedef struct Mqtt {
 
         struct mosquitto *client;
         SSL *ssl; /* the client's, a reference */
+        Tunnel *tunnel;
         sd_event_source *io;
         Timer *timer;         /* the phase's deadline; when READY, keep-alive */
         bool has_heard;       /* at least a byte */
@@ -137,6 +148,7 @@ static void client_drop(Mqtt *t) {
         if (t->client)
                 mosquitto_destroy(t->client);
         t->client = NULL;
+        t->tunnel = tunnel_free(t->tunnel);
         SSL_free(t->ssl);
         t->ssl = NULL;
 }
@@ -154,6 +166,9 @@ static Mqtt *mqtt_unref(Mqtt *t) {
 
         mqtt_close(t);
         strv_free(t->addresses);
+        strv_free(t->names);
+        proxy_free(t->proxy);
+        free(t->through);
         free(t->peer);
         free(t->host);
         free(t->registration_id);
@@ -191,11 +206,18 @@ static void fail(Mqtt *t, const DpsError *error) {
         t->handlers.on_closed(&copy, t->userdata);
 }
 
+static DpsErrorId error_id(const Mqtt *t, DpsErrorId id) {
+        bool is_proxys = t->proxy && t->phase <= PHASE_TUNNELING;
+
+        return is_proxys && id != DPS_ERROR_MEMORY && id != DPS_ERROR_UNREACHABLE ? DPS_ERROR_PROXY : id;
+}
+
 static DpsError peer_error(const Mqtt *t, Failure f) {
         DpsStep step = t->phase == PHASE_READY ? t->request_step : phases[t->phase].step;
         DpsError error;
 
-        dps_error_set(&error, f.id, step, "%s %s%s%s", t->peer, f.what, f.why ? ": " : "", f.why ?: "");
+        dps_error_set(&error, error_id(t, f.id), step, "%s %s%s%s", t->peer, f.what, f.why ? ": " : "",
+                      f.why ?: "");
         return error;
 }
 
@@ -280,6 +302,8 @@ static uint32_t wanted_events(const Mqtt *t) {
 
         if (t->phase == PHASE_CONNECTING)
                 writes = true;
+        else if (t->phase == PHASE_TUNNELING)
+                writes = tunnel_state(t->tunnel) == TUNNEL_SENDS;
         else if (is_handshaking(t))
                 writes = SSL_want_write(t->ssl);
         else
@@ -317,6 +341,15 @@ static int client_new(Mqtt *t) {
                        : MOSQ_ERR_SUCCESS;
 }
 
+static int set_peer(Mqtt *t, char *peer) {
+        if (!peer)
+                return -ENOMEM;
+
+        free(t->peer);
+        t->peer = peer;
+        return 0;
+}
+
 /* "127.0.0.1:8883 (localhost)", "[::1]:8883" */
 static int name_peer(Mqtt *t, const char *address) {
         bool is_v6 = strchr(address, ':'), is_host = streq(address, t->host);
@@ -324,11 +357,36 @@ static int name_peer(Mqtt *t, const char *address) {
 
         if (asprintf(&peer, "%s%s%s:%u%s%s%s", is_v6 ? "[" : "", address, is_v6 ? "]" : "", t->port,
                      is_host ? "" : " (", is_host ? "" : t->host, is_host ? "" : ")") < 0)
-                return -ENOMEM;
+                peer = NULL;
+        return set_peer(t, peer);
+}
 
-        free(t->peer);
-        t->peer = peer;
-        return 0;
+/* "proxy socks5h://proxy:1080" */
+static int name_proxy(Mqtt *t) {
+        _cleanup_(freep) char *text = NULL;
+        char *peer;
+        int r = proxy_to_text(t->proxy, &text);
+
+        if (r < 0)
+                return r;
+        if (asprintf(&peer, "proxy %s", text) < 0)
+                peer = NULL;
+        return set_peer(t, peer);
+}
+
+/* "127.0.0.1:8883 (localhost) through proxy socks5h://proxy:1080" */
+static int name_tunneled_peer(Mqtt *t) {
+        _cleanup_(freep) char *proxy = TAKE_PTR(t->peer);
+        char *peer;
+        int r = name_peer(t, t->through);
+
+        if (r < 0) {
+                t->peer = TAKE_PTR(proxy);
+                return r;
+        }
+        if (asprintf(&peer, "%s through %s", t->peer, proxy) < 0)
+                peer = NULL;
+        return set_peer(t, peer);
 }
 
 /* `address` is numeric, so that the library has nothing to look up. Fails with an errno in `ret_error`, or 0 where the
@@ -337,15 +395,17 @@ static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
         int rc;
 
         *ret_error = ENOMEM;
-        if (name_peer(t, address) < 0 || client_new(t) != MOSQ_ERR_SUCCESS)
+        if ((t->proxy ? name_proxy(t) : name_peer(t, address)) < 0 || client_new(t) != MOSQ_ERR_SUCCESS)
+                return false;
+        if (t->proxy && tunnel_new(t->proxy, t->through, t->port, &t->tunnel) < 0)
                 return false;
 
-        tls_context_hold(t->tls, true);
+        tls_context_hold(t->tls, t->proxy ? TLS_HOLD_ALL : TLS_HOLD_READS);
         errno = 0;
-        rc = mosquitto_connect_async(t->client, address, t->port, KEEP_ALIVE_SEC);
+        rc = mosquitto_connect_async(t->client, address, t->proxy ? t->proxy->port : t->port, KEEP_ALIVE_SEC);
         if (rc != MOSQ_ERR_NOMEM)
                 *ret_error = errno;
-        tls_context_hold(t->tls, false);
+        tls_context_hold(t->tls, TLS_HOLD_NOTHING);
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0)
                 return false;
 
@@ -354,7 +414,8 @@ static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
         if (!t->ssl)
                 return false;
         SSL_up_ref(t->ssl);
-        tls_connection_release(t->ssl);
+        if (!t->proxy)
+                tls_connection_release(t->ssl);
         return watch_socket(t) >= 0;
 }
 
@@ -371,15 +432,83 @@ static void connect_next(Mqtt *t) {
         fail(t, &t->error);
 }
 
+static void on_resolved(const ResolverAnswer *answer, void *userdata);
+
+/* All names are resolved before the first connection; one that cannot be resolved does not matter if another one can. */
+static int resolve_next(Mqtt *t) {
+        const char *name = t->names[t->n_resolved++];
+        int r = t->proxy ? name_proxy(t) : set_peer(t, strdup(name));
+
+        return r < 0 ? r : resolver_lookup(class_of(t)->resolver, name, on_resolved, t, &t->query);
+}
+
+static void all_resolved(Mqtt *t) {
+        if (t->addresses)
+                connect_next(t);
+        else
+                fail(t, &t->error);
+}
+
 static void on_resolved(const ResolverAnswer *answer, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
 
         t->query = resolver_query_free(t->query);
         if (answer->error != 0)
-                return fail_by(t, failure_from_resolver(answer->error));
-        if (strv_extend(&t->addresses, answer->addresses) < 0)
+                t->error = peer_error(t, failure_from_resolver(answer->error));
+        else if (strv_extend(&t->addresses, answer->addresses) < 0)
                 return fail_by_memory(t);
-        connect_next(t);
+
+        if (!t->names[t->n_resolved])
+                all_resolved(t);
+        else if (resolve_next(t) < 0)
+                fail_by_memory(t);
+}
+
+/* ---- the proxy ---- */
+
+/* Returns false if the proxy has gone. */
+static bool carry(Tunnel *tunnel, int fd) {
+        char bytes[1024];
+        const char *output;
+        size_t size;
+        ssize_t n;
+
+        if (tunnel_state(tunnel) == TUNNEL_SENDS) {
+                output = tunnel_output(tunnel, &size);
+                n = send(fd, output, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+                if (n > 0)
+                        tunnel_sent(tunnel, (size_t) n);
+        } else {
+                n = recv(fd, bytes, MIN(tunnel_wanted(tunnel), sizeof(bytes)), MSG_DONTWAIT);
+                if (n > 0)
+                        tunnel_received(tunnel, bytes, (size_t) n);
+        }
+        return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* Also after a hang-up, since an answer may have come before it. */
+static void converse(Mqtt *t) {
+        bool is_there = carry(t->tunnel, mosquitto_socket(t->client));
+
+        switch (tunnel_state(t->tunnel)) {
+        case TUNNEL_SENDS:
+        case TUNNEL_READS:
+                if (!is_there)
+                        return fail_as(t, DPS_ERROR_PROXY, phases[PHASE_TUNNELING].lost);
+                break;
+        case TUNNEL_FAILED:
+                return fail(t, tunnel_error(t->tunnel));
+        case TUNNEL_OPEN:
+                if (name_tunneled_peer(t) < 0)
+                        return fail_by_memory(t);
+                t->tunnel = tunnel_free(t->tunnel);
+                t->has_heard = true;
+                tls_connection_release(t->ssl);
+                enter_phase(t, PHASE_HANDSHAKING);
+                break;
+        }
+        if (watch_socket(t) < 0)
+                fail_by_memory(t);
 }
 
 /* ---- connected ---- */
@@ -520,9 +649,11 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
 
         if (t->phase == PHASE_CONNECTING) {
                 t->has_heard = false;
-                enter_phase(t, PHASE_HANDSHAKING);
+                enter_phase(t, t->proxy ? PHASE_TUNNELING : PHASE_HANDSHAKING);
         }
-        if (t->phase == PHASE_CLOSED)
+        if (t->phase == PHASE_TUNNELING)
+                converse(t);
+        if (t->phase == PHASE_CLOSED || t->tunnel)
                 return 0;
         if (is_hang_up)
                 on_hang_up(t);
@@ -556,6 +687,9 @@ static void on_timer(void *userdata) {
         else if (t->phase == PHASE_CONNECTING) {
                 note_address_failure(
                         t, (Failure){ .id = DPS_ERROR_TIMEOUT, .what = phases[PHASE_CONNECTING].silent });
+                connect_next(t);
+        } else if (t->phase == PHASE_RESOLVING && t->addresses) { /* of some names */
+                t->query = resolver_query_free(t->query);
                 connect_next(t);
         } else
                 fail_as(t, t->phase == PHASE_RESOLVING ? DPS_ERROR_DNS : DPS_ERROR_TIMEOUT,
@@ -628,12 +762,27 @@ static int class_start(MqttClass *c) {
         return r;
 }
 
+static int copy_route(Mqtt *t, const TransportTarget *target) {
+        const char *first = target->addresses ? target->addresses[0] : target->host;
+
+        if (!target->proxy)
+                return target->addresses ? strv_extend(&t->names, target->addresses)
+                                         : strv_append(&t->names, target->host);
+
+        t->through = strdup(first);
+        if (!t->through || proxy_copy(target->proxy, &t->proxy) < 0)
+                return -ENOMEM;
+        return strv_append(&t->names, target->proxy->host);
+}
+
 static int copy_target(Mqtt *t, const TransportTarget *target) {
         t->port = target->port;
         t->host = strdup(target->host);
         t->peer = strdup(target->host);
         t->registration_id = strdup(target->registration_id);
         if (!t->host || !t->peer || !t->registration_id)
+                return -ENOMEM;
+        if (copy_route(t, target) < 0)
                 return -ENOMEM;
 
         if (target->token) {
@@ -671,6 +820,13 @@ static int mqtt_connect(TransportClass *class, const TransportTarget *target,
         int r;
 
         c->is_rested = false;
+        if (target->proxy && target->proxy->kind == PROXY_HTTPS) {
+                dps_error_set(
+                        error, DPS_ERROR_PROXY, DPS_STEP_CONFIG,
+                        "MQTT cannot go through a proxy that is reached by TLS (https://); use http:// or "
+                        "socks5h://, or set Transport=https");
+                return -EOPNOTSUPP;
+        }
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
         r = class_start(c);
         if (r < 0)
@@ -682,7 +838,7 @@ static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                           &t->tls, error);
         if (r < 0)
                 return r;
-        r = resolver_lookup(c->resolver, t->host, on_resolved, t, &t->query);
+        r = resolve_next(t);
         if (r < 0)
                 return r;
 

@@ -23,13 +23,13 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        bool holds; /* connections that begin now */
+        TlsHold hold; /* of connections that begin now */
 };
 
 /* Belongs to an SSL, as its ex_data, from the beginning of the handshake on. */
 typedef struct Connection {
         TlsContext *context; /* a reference */
-        bool is_held;
+        TlsHold hold;
         TlsFailure failure;
 } Connection;
 
@@ -59,10 +59,12 @@ static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i
                    size_t *done) {
         const Connection *c = (const Connection *) BIO_get_callback_arg(bio);
 
-        if (operation != BIO_CB_READ || !c->is_held)
+        if (operation == BIO_CB_READ && c->hold != TLS_HOLD_NOTHING)
+                BIO_set_retry_read(bio);
+        else if (operation == BIO_CB_WRITE && c->hold == TLS_HOLD_ALL)
+                BIO_set_retry_write(bio);
+        else
                 return result;
-
-        BIO_set_retry_read(bio);
         return -1;
 }
 
@@ -75,7 +77,7 @@ static void connection_begin(SSL *ssl, TlsContext *context) {
         }
 
         *c = (Connection){ .context = tls_context_ref(context),
-                           .is_held = context->holds,
+                           .hold = context->hold,
                            .failure = { .alert = -1 } };
         BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
         BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
@@ -314,15 +316,15 @@ SSL_CTX *tls_context_ssl(TlsContext *c) {
         return c->ssl;
 }
 
-void tls_context_hold(TlsContext *c, bool on) {
-        c->holds = on;
+void tls_context_hold(TlsContext *c, TlsHold hold) {
+        c->hold = hold;
 }
 
 void tls_connection_release(SSL *ssl) {
         Connection *c = connection_of(ssl);
 
         if (c)
-                c->is_held = false;
+                c->hold = TLS_HOLD_NOTHING;
 }
 
 void tls_connection_error(const SSL *ssl, DpsError *ret) {

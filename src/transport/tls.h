@@ -33,8 +33,14 @@ SSL_CTX *tls_context_ssl(TlsContext *c);
  * SSL, keep a reference of it. */
 void tls_connection_error(const SSL *ssl, DpsError *ret);
 
-/* Connections whose handshake begins while this is on only send, until tls_connection_release(). For libmosquitto:
+typedef enum TlsHold {
+        TLS_HOLD_NOTHING,
+        TLS_HOLD_READS, /* only sends */
+        TLS_HOLD_ALL,   /* a proxy comes first */
+} TlsHold;
+
+/* Holds connections whose handshake begins while this is on, until tls_connection_release(). For libmosquitto:
  * mosquitto_connect_async() begins the handshake and, where the peer is quick enough (on loopback it is), would go through
  * all of it, lose an alert that follows, and tell nobody. */
-void tls_context_hold(TlsContext *c, bool on);
+void tls_context_hold(TlsContext *c, TlsHold hold);
 void tls_connection_release(SSL *ssl);

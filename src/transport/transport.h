@@ -13,6 +13,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/world.h"
+#include "config/proxy.h"
 #include "dps/error.h"
 #include "dps/reply.h"
 #include "dps/request.h"
@@ -24,7 +25,9 @@ typedef struct TransportClass TransportClass;
 typedef struct TransportTarget {
         const char *host; /* a name or a numeric address */
         uint16_t port;
-        char *const *ca_files; /* NULL: what the system trusts */
+        char *const *addresses; /* names or numeric addresses to connect to instead of `host`; NULL: none */
+        const Proxy *proxy;     /* NULL: none. It is asked for the first of `addresses`, else for `host` */
+        char *const *ca_files;  /* NULL: what the system trusts */
         const char *id_scope, *registration_id, *api_version;
         const char *token;             /* a SAS token for DPS; NULL with a client certificate */
         STACK_OF(X509) * certificates; /* leaf first; NULL with a token */
@@ -80,6 +83,12 @@ static inline int transport_send(Transport *t, const DpsRequest *request, const 
 /* Says goodbye if it can without waiting, and forgets everything. No handler is called from here on. */
 static inline Transport *transport_free(Transport *t) {
         return t ? t->class->free(t) : NULL;
+}
+
+/* Whether this class gets through this proxy (NULL: none) wherever the proxy is used as usual. MQTT through an HTTP proxy
+ * is possible, but most let nothing but port 443 through; it is not possible where the proxy itself is reached by TLS. */
+static inline bool transport_class_suits(const TransportClass *class, const Proxy *proxy) {
+        return !proxy || proxy->kind == PROXY_SOCKS5H || (class->abilities & TRANSPORT_PROXIES);
 }
 
 static inline void transport_class_rest(TransportClass *class) {

@@ -42,6 +42,7 @@ static const char *const words[_DPS_ERROR_MAX] = {
         "key",
         "disk",
         "memory",
+        "proxy",
 };
 
 static void test_the_words_of_errors_never_change(void **state) {

@@ -113,9 +113,11 @@ static void every_key_is_read(void **state) {
                 NULL,
                 "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
                 "com\n"
+                "Address=10.0.0.5, gw.example\nAddress=fd00::1\n"
                 "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
                 "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
-                "ProxyPassword=credential:proxy\nNoProxy=.internal, 10.0.0.1\nNoProxy=other\n"
+                "Proxy=http://joe@proxy:3128\nProxyPassword=credential:proxy\nNoProxy=.internal, "
+                "10.0.0.1\nNoProxy=other\n"
                 "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
                 "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
                 "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
@@ -131,6 +133,8 @@ static void every_key_is_read(void **state) {
         assert_string_equal(settings->payload, "{\"site\":\"north\"}");
         assert_int_equal(settings->splay_usec, 5 * USEC_PER_MINUTE);
         assert_false(settings->required_for_provisioned);
+        assert_texts(settings->addresses, "10.0.0.5|gw.example|fd00::1");
+        assert_string_equal(settings->proxy, "http://joe@proxy:3128");
         assert_string_equal(settings->proxy_password, "credential:proxy");
         assert_texts(settings->no_proxy, ".internal|10.0.0.1|other");
         assert_texts(settings->ca_files, "/etc/a.pem|/etc/b.pem");
@@ -140,8 +144,8 @@ static void every_key_is_read(void **state) {
         assert_texts(settings->keys, "credential:a|/etc/dps/b");
         assert_texts(settings->certificates, "/etc/c.pem");
         assert_texts(settings->private_keys, "credential:c.key");
-        assert_int_equal(settings->keys_place.line, 20);
-        assert_int_equal(settings->certificates_place.line, 21);
+        assert_int_equal(settings->keys_place.line, 23);
+        assert_int_equal(settings->certificates_place.line, 24);
         assert_true(startswith(settings->keys_place.file, "/tmp/test-settings-"));
         assert_int_equal(settings->token_lifetime_usec, 2 * USEC_PER_DAY);
         assert_int_equal(settings->renew_before_percent, 0);
@@ -360,8 +364,18 @@ static const struct message_case {
         { "a splay is finite", CONF_ERROR, AFTER("[Provisioning]\nSplay=infinity\n"), "too long" },
         { "a boolean is yes or no", CONF_ERROR, AFTER("[Provisioning]\nRequiredForProvisioned=maybe\n"),
           "must be yes or no" },
-        { "a proxy is not supported yet and is not ignored", CONF_ERROR,
-          AFTER("[Provisioning]\nProxy=http://p:3128\n"), ":7: Proxy= is set: this version of dpsd cannot" },
+        { "an address has no port", CONF_ERROR, AFTER("[Provisioning]\nAddress=a 10.0.0.5:8883\n"),
+          ":7: Address=a 10.0.0.5:8883: '10.0.0.5:8883' is neither a host name nor a numeric address" },
+        { "an exception makes sense", CONF_ERROR, AFTER("[Provisioning]\nNoProxy=.a 10.0.0.0/33\n"),
+          ":7: NoProxy=.a 10.0.0.0/33: '10.0.0.0/33' must be a name" },
+        { "a password of a proxy is a reference", CONF_ERROR,
+          AFTER("[Provisioning]\nProxy=http://joe:pw@p:3128\n"), ":7: Proxy= must not hold a password" },
+        { "a password needs a user", CONF_ERROR,
+          AFTER("[Provisioning]\nProxy=http://p:3128\nProxyPassword=/p\n"), ":7: Proxy= names no user" },
+        { "a password needs a proxy", CONF_WARNING, AFTER("[Provisioning]\nProxyPassword=/p\n"),
+          ":7: ProxyPassword= is not used" },
+        { "MQTT has no TLS in TLS", CONF_ERROR, AFTER("[Provisioning]\nProxy=https://p\nTransport=mqtt\n"),
+          ":7: Transport=mqtt cannot go through" },
         { "a proxy has a scheme", CONF_ERROR, AFTER("[Provisioning]\nProxy=p:3128\n"),
           "Proxy= must be http://" },
         { "a CA file is an absolute path", CONF_ERROR, AFTER("[Provisioning]\nCaFile=ca.pem\n"),
@@ -490,6 +504,7 @@ static const struct secret_case {
           MINIMUM "[Provisioning]\nProxyPassword=" SECRET "\n" },
         { "the user info of a good proxy is not shown",
           MINIMUM "[Provisioning]\nProxy=http://u:" SECRET "@p:1\n" },
+        { "the user of a proxy is not shown", MINIMUM "[Provisioning]\nProxy=http://" SECRET "%0a@p:1\n" },
         { "the user info of a bad proxy is not shown",
           MINIMUM "[Provisioning]\nProxy=ftp://u:" SECRET "@p:1\n" },
         { "a payload is not shown", MINIMUM "[Provisioning]\nPayload={" SECRET "}\n" },
@@ -561,6 +576,7 @@ static const char *const changes[] = {
         "[Provisioning]\nIdScope=other",
         "[Provisioning]\nRegistrationId=other",
         "[Provisioning]\nEndpoint=other",
+        "[Provisioning]\nAddress=other",
         "[Provisioning]\nMqttPort=1",
         "[Provisioning]\nHttpsPort=1",
         "[Provisioning]\nTransport=mqtt",
@@ -585,6 +601,17 @@ static const char *const changes[] = {
         "[Access]\nGroup=other",
         "[Access]\nShareKey=yes",
 };
+
+static void the_password_of_the_default_proxy_is_for_that_proxy_only(void **state) {
+        static const char defaults[] = "[Provisioning]\nProxy=http://joe@a:1\nProxyPassword=/a\n";
+
+        read_text(defaults, MINIMUM);
+        assert_string_equal(settings->proxy_password, "/a");
+        settings = settings_unref(settings);
+        read_text(defaults, MINIMUM "[Provisioning]\nProxy=http://joe@b:1\n");
+        assert_string_equal(settings->proxy, "http://joe@b:1");
+        assert_null(settings->proxy_password);
+}
 
 static void the_same_text_gives_equal_settings(void **state) {
         _cleanup_(settings_unrefp) Settings *other = NULL;
@@ -790,6 +817,7 @@ int main(void) {
                 PLAIN(a_list_of_too_many_lines_is_an_error),
                 PLAIN(a_list_of_too_many_words_is_an_error),
                 PLAIN(only_the_first_20_unknown_keys_are_reported),
+                PLAIN(the_password_of_the_default_proxy_is_for_that_proxy_only),
                 PLAIN(the_same_text_gives_equal_settings),
                 PLAIN(each_key_counts_in_a_comparison),
                 PLAIN(lists_of_different_length_differ),

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""Through proxies, with real ones: what works, what is said where something does not, and that secrets stay inside."""
+import pathlib
+
+import pytest
+
+from certificates import Issuer, Pki, key_pem, pem
+from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy, available, free_port, relays, says,
+                     says_for_ever)
+
+pytestmark = pytest.mark.skipif(not available(), reason="tinyproxy, squid or microsocks is not installed")
+
+
+@pytest.fixture
+def proxy():
+    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
+    started = []
+
+    def start(kind, *arguments):
+        started.append(kind(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def with_user(url, user=USER):
+    return url.replace("//", f"//{user}@")
+
+
+def use(gateway, url, password=None, **provisioning):
+    """Configures an identity that goes through the proxy to the name localhost, so that the name can be seen at the proxy."""
+    lines = {"Endpoint": "localhost", "Transport": "mqtt", "Proxy": url}
+    if password:
+        lines |= {"Proxy": with_user(url), "ProxyPassword": gateway.write_key("proxy", password)}
+    gateway.identity(provisioning=lines | provisioning)
+
+
+def failure(gateway, **wanted):
+    gateway.start()
+    return gateway.wait_for(check=lambda properties: properties["LastErrorId"], **wanted)
+
+
+def assert_proxy_fails(gateway, *telling, step="connect", id="proxy"):
+    properties = failure(gateway)
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == (id, step), properties["LastError"]
+    for text in telling:
+        assert text in properties["LastError"], properties["LastError"]
+    for secret in (USER, PASSWORD):
+        assert secret not in properties["LastError"]
+
+
+# ---- what works ----
+
+
+def test_socks5_resolves_the_name_and_tls_checks_it(gateway, emulator, proxy):
+    socks = proxy(Microsocks)
+    use(gateway, socks.url)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert f"connected to localhost:{emulator.port}" in socks.log
+
+
+def test_socks5_with_a_log_in(gateway, proxy):
+    socks = proxy(Microsocks, USER, PASSWORD)
+    use(gateway, socks.url, PASSWORD)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 1
+
+
+def test_mqtt_through_connect(gateway, emulator, proxy):
+    http = proxy(Tinyproxy)
+    use(gateway, http.url)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert f"CONNECT localhost:{emulator.port} HTTP" in http.log
+
+
+@pytest.mark.parametrize("kind, arguments", [(Tinyproxy, [f"BasicAuth {USER} {PASSWORD}"]), (Squid, ["basic"])])
+def test_mqtt_through_connect_with_basic(gateway, proxy, kind, arguments):
+    http = proxy(kind, *arguments)
+    use(gateway, http.url, PASSWORD)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert http.n_tunnels == 1
+
+
+def test_a_corrected_password_is_used(gateway, proxy):
+    socks = proxy(Microsocks, USER, PASSWORD)
+    use(gateway, socks.url, "wrong")
+    assert_proxy_fails(gateway, "refused the user or the password")
+    gateway.write_key("proxy", PASSWORD)
+    gateway.wait_for(State="assigned")
+
+
+def test_a_password_that_is_missing_is_waited_for(gateway, proxy):
+    use(gateway, proxy(Microsocks, USER, PASSWORD).url, PASSWORD)
+    (gateway.credentials / "proxy").unlink()
+    properties = failure(gateway)
+    assert properties["LastErrorId"] == "key" and properties["Waiting"] == "key"
+    assert "ProxyPassword=: " in properties["LastError"]
+    gateway.write_key("proxy", PASSWORD)
+    gateway.wait_for(State="assigned")
+
+
+# ---- which proxy ----
+
+
+@pytest.mark.parametrize("words", ["localhost", ".other, LOCALHOST", "*"])
+def test_no_proxy_is_honoured(gateway, proxy, words):
+    socks = proxy(Microsocks)
+    use(gateway, socks.url, NoProxy=words)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 0
+
+
+@pytest.mark.parametrize("words", ["127.0.0.1", "127.0.0.0/8"])
+def test_no_proxy_is_honoured_for_addresses(gateway, proxy, words):
+    socks = proxy(Microsocks)
+    use(gateway, socks.url, NoProxy=words, Endpoint="127.0.0.1")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 0
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
+def test_the_environment_names_the_proxy_where_the_configuration_is_silent(gateway, proxy, variable):
+    socks = proxy(Microsocks, USER, PASSWORD)
+    gateway.surroundings = {variable: with_user(socks.url, f"{USER}:{PASSWORD}")}
+    use(gateway, None)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 1
+
+
+def test_no_proxy_of_the_environment_is_honoured(gateway, proxy):
+    socks = proxy(Microsocks)
+    gateway.surroundings = {"https_proxy": socks.url, "no_proxy": "localhost"}
+    use(gateway, None)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 0
+
+
+def test_one_identity_can_do_without_the_proxy_of_the_environment(gateway, proxy):
+    socks = proxy(Microsocks)
+    gateway.surroundings = {"https_proxy": socks.url}
+    use(gateway, "none")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert socks.n_tunnels == 0
+
+
+def test_a_proxy_of_the_environment_that_makes_no_sense_is_not_bypassed(gateway, emulator):
+    gateway.surroundings = {"https_proxy": f"gopher://{USER}:{PASSWORD}@proxy"}
+    use(gateway, None)
+    assert_proxy_fails(gateway, "https_proxy in the environment must be http://", id="config", step="config")
+    assert not emulator.requests()
+
+
+# ---- Address= ----
+
+
+def test_an_address_is_dialled_in_place_of_the_name(gateway, emulator):
+    gateway.identity(provisioning={"Endpoint": "localhost", "Address": ["nosuch.invalid", "127.0.0.1"]})
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Endpoint"] == "localhost"
+
+
+def test_the_certificate_must_be_the_endpoints(gateway):
+    gateway.identity(provisioning={"Endpoint": "dps.invalid", "Address": "127.0.0.1"})
+    properties = failure(gateway)
+    assert properties["LastErrorId"] == "tls-name"
+    assert "(dps.invalid)" in properties["LastError"]
+
+
+def test_the_next_address_is_tried(gateway):
+    gateway.identity(provisioning={"Endpoint": "localhost", "Address": "127.0.0.9 127.0.0.1"})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+
+
+def test_a_proxy_is_asked_for_the_address(gateway, emulator, proxy):
+    socks = proxy(Microsocks)
+    use(gateway, socks.url, Endpoint="localhost", Address="127.0.0.1")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert f"connected to 127.0.0.1:{emulator.port}" in socks.log
+
+
+# ---- what is said ----
+
+
+def test_a_proxy_that_is_down(gateway):
+    use(gateway, f"socks5h://127.0.0.1:{free_port()}")
+    assert_proxy_fails(gateway, "proxy socks5h://127.0.0.1:", "refused the connection")
+
+
+def test_a_proxy_whose_name_cannot_be_resolved(gateway):
+    use(gateway, "http://proxy.invalid:3128")
+    assert_proxy_fails(gateway, "proxy http://proxy.invalid:3128 cannot be resolved", step="resolve")
+
+
+@pytest.mark.parametrize("arguments, password, telling", [
+    ([USER, PASSWORD], None, "demands a log-in: set a user in Proxy="),
+    ([USER, PASSWORD], "wrong", "refused the user or the password"),
+])
+def test_socks5_refuses_a_log_in(gateway, proxy, arguments, password, telling):
+    use(gateway, proxy(Microsocks, *arguments).url, password)
+    assert_proxy_fails(gateway, telling)
+
+
+def test_a_target_that_socks5_cannot_reach_is_not_the_proxys_fault(gateway, proxy):
+    use(gateway, proxy(Microsocks).url, MqttPort=free_port())
+    assert_proxy_fails(gateway, "the connection was refused there", id="refused")
+
+
+@pytest.mark.parametrize("scheme, password, telling", [
+    ("basic", None, "demands a log-in (407, offers Basic)"),
+    ("basic", "wrong", "refused the user or the password (407, offers Basic)"),
+    ("digest", PASSWORD, "offers no log-in that MQTT can use (407, offers Digest, not Basic): set Transport=https"),
+])
+def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
+    use(gateway, proxy(Squid, scheme).url, password)
+    assert_proxy_fails(gateway, telling)
+
+
+def test_a_port_that_the_proxy_does_not_allow(gateway, emulator, proxy):
+    use(gateway, proxy(Tinyproxy, "ConnectPort 443").url)
+    assert_proxy_fails(gateway, f"refused to connect to localhost:{emulator.port}: 403")
+
+
+def test_a_target_that_the_proxy_cannot_reach(gateway, proxy):
+    port = free_port()
+    use(gateway, proxy(Tinyproxy).url, MqttPort=port)
+    assert_proxy_fails(gateway, f"refused to connect to localhost:{port}: 50")
+
+
+@pytest.mark.parametrize("scheme, answer, telling", [
+    ("http", says(b"\x15\x03\x01\x00\x02\x02\x28"), "not HTTP"),
+    ("http", says(b"220 mail.example ESMTP\r\n"), "not HTTP"),
+    ("http", says_for_ever(b"HTTP/1.1 200 OK\r\n"), "does not end"),
+    ("http", says(b"\5\xff"), "but SOCKS: write socks5h://"),
+    ("http", says(b"HTTP/1.1 200 OK\r\n\r\nmore"), "before TLS"),
+    ("http", lambda connection: None, "closed the connection instead of connecting us"),
+    ("socks5h", says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "but HTTP: write http://"),
+    ("socks5h", says_for_ever(b"\0" * 4096), "not SOCKS5"),
+    ("socks5h", lambda connection: connection.sendall(b"\5"), "closed the connection instead of connecting us"),
+])
+def test_a_proxy_that_answers_nonsense(gateway, proxy, scheme, answer, telling):
+    use(gateway, proxy(HostileProxy, answer, scheme).url)
+    assert_proxy_fails(gateway, telling)
+
+
+def test_a_proxy_that_cuts_the_tunnel(gateway, proxy):
+    use(gateway, proxy(HostileProxy, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")).url)
+    assert_proxy_fails(gateway, " through proxy http://127.0.0.1:", "during the TLS handshake", id="lost", step="tls")
+
+
+def test_an_intercepting_proxy_is_named(gateway, emulator, proxy, tmp_path):
+    key, certificate = Pki(tmp_path / "pki").leaf(Issuer("Corporate Inspection"))
+    (tmp_path / "inspector.pem").write_bytes(key_pem(key) + pem(certificate))
+    use(gateway, proxy(HostileProxy, relays(emulator.port, certfile=tmp_path / "inspector.pem")).url)
+    assert_proxy_fails(gateway, "localhost:", "through proxy http://", "Corporate Inspection", id="tls-untrusted", step="tls")
+
+
+def test_mqtt_cannot_go_through_a_proxy_behind_tls(gateway, proxy):
+    use(gateway, "https://127.0.0.1:1")
+    assert_proxy_fails(gateway, "gateway.conf:", "Transport=mqtt cannot go through", id="config", step="config")
+
+
+# ---- for programs ----
+
+
+def test_programs_are_told_the_proxy_on_the_way_to_the_hub(gateway, proxy):
+    socks = proxy(Microsocks, USER, PASSWORD)
+    use(gateway, socks.url, PASSWORD)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert gateway.connection()["proxy"] == with_user(socks.url)
+
+
+def test_programs_are_told_no_proxy_where_none_is_on_the_way_to_the_hub(gateway, proxy):
+    use(gateway, proxy(Microsocks).url, NoProxy=".example")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert "proxy" not in gateway.connection()
+
+
+# ---- secrets ----
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown(gateway):
+    use(gateway, f"http://{USER}:{PASSWORD}@127.0.0.1:3128")
+    assert_proxy_fails(gateway, "gateway.conf:", "Proxy= must not hold a password", id="config", step="config")
+    assert PASSWORD not in gateway.whole_log()
+
+
+def test_a_password_file_that_others_can_read_is_refused(gateway, tmp_path):
+    use(gateway, "http://127.0.0.1:3128", PASSWORD)
+    (gateway.credentials / "proxy").chmod(0o644)
+    assert_proxy_fails(gateway, "ProxyPassword=: ", "everybody can read it", id="config", step="config")
+
+
+def test_the_password_is_nowhere_but_in_its_file(gateway, proxy):
+    use(gateway, proxy(Squid, "basic").url, PASSWORD)
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    gateway.dpsctl("log-level", "debug")
+    gateway.call("gateway", "Reprovision")
+    gateway.wait_for(check=lambda now: now["LastSuccessAt"] > properties["LastSuccessAt"])
+
+    process = pathlib.Path(f"/proc/{gateway.pid}")
+    seen = [str(gateway.properties("gateway")), gateway.dpsctl("cat-config").out, gateway.dpsctl("status", "gateway").out,
+            gateway.dpsctl("connection", "gateway").out, (process / "cmdline").read_text(), (process / "environ").read_text(),
+            (gateway.state / "gateway.json").read_text(), *gateway.files().values(), gateway.whole_log()]
+    assert not any(PASSWORD in text for text in seen)
