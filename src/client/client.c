@@ -491,6 +491,8 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
                 break;
         case DPS_ACTION_FINISH:
                 return assigned(c, reply);
+        case DPS_ACTION_ANSWER_CHALLENGE:
+                break;
         }
         arm(c);
         c->handlers.on_changed(c->userdata);
