@@ -396,6 +396,17 @@ static DpsAction on_refusal(DpsRegistration *g, const DpsReply *reply, DpsVerdic
         return error.id == DPS_ERROR_AUTH ? refuse(g, &error, reply, at) : fail(g, &error, reply, at);
 }
 
+/* With TPM attestation, the assignment brings the key that the hub knows. */
+static DpsAction on_hub_key(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
+        DpsError error;
+
+        if (reply->authentication_key)
+                return enter_answering(g, true, at.now_usec);
+        dps_error_set(&error, DPS_ERROR_PROTOCOL, step_of(g), "the assignment has no key for the TPM");
+        forget_operation(g);
+        return fail(g, &error, reply, at);
+}
+
 DpsAction dps_registration_on_reply(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         DpsVerdict verdict;
 
@@ -410,8 +421,7 @@ DpsAction dps_registration_on_reply(DpsRegistration *g, const DpsReply *reply, D
         verdict = dps_reply_verdict(reply);
         switch (verdict) {
         case DPS_VERDICT_ASSIGNED:
-                return g->has_answered && reply->authentication_key ? enter_answering(g, true, at.now_usec)
-                                                                    : enter_assigned(g);
+                return g->has_answered ? on_hub_key(g, reply, at) : enter_assigned(g);
         case DPS_VERDICT_ASSIGNING:
                 return on_assigning(g, reply, at);
         case DPS_VERDICT_CHALLENGE:

@@ -318,7 +318,8 @@ static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll)
 }
 
 #define ACCEPTED ((DpsReply){ .status = 202, .operation_id = (char *) "4.op" })
-#define ASSIGNED ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED })
+#define ASSIGNED                                                                                             \
+        ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED, .authentication_key = (char *) "AAA=" })
 
 static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void **state) {
         unsigned n_events_in[_DPS_REGISTRATION_STATE_MAX] = { 0 };
@@ -331,7 +332,7 @@ static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void
                         n_events_in[dps_registration_state(g)]++;
                         any_event(&w);
                 }
-                for (size_t i = 0; i < 12; i++)
+                for (size_t i = 0; i < 14; i++)
                         step(&w, &ACCEPTED, &ASSIGNED);
                 assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
         }
