@@ -74,7 +74,8 @@ struct Identity {
 
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
-        char proven[65]; /* the fingerprint of the credential that DPS accepted last; "": not known */
+        char proven[65];         /* the fingerprint of the credential that DPS accepted last; "": not known */
+        CredentialQuery *naming; /* asks the TPM for the registration id */
         CredentialQuery *signing; /* by a slow key, of the token to be published */
         Announcement announcement;
 
