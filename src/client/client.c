@@ -250,11 +250,25 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         act(c, dps_registration_on_reply(c->registration, reply, moment_of(c, reply)), reply);
 }
 
+/* No document of Microsoft's says that DPS challenges a TPM over MQTT. */
+static DpsError explain_refusal(const Client *c, const DpsError *refusal) {
+        bool is_challenge = c->method == METHOD_TPM && !dps_registration_has_answered(c->registration);
+        DpsError error = *refusal;
+
+        if (is_challenge && error.id == DPS_ERROR_AUTH &&
+            !(c->transport_class->abilities & TRANSPORT_TPM_CHALLENGE))
+                dps_error_set(&error, DPS_ERROR_AUTH, refusal->step,
+                              "%s; DPS may offer TPM attestation over HTTPS only: Transport=https",
+                              refusal->message);
+        return error;
+}
+
 static void on_closed(const DpsError *error, void *userdata) {
         Client *c = userdata;
+        DpsError explained = explain_refusal(c, error);
 
         c->transport = transport_free(c->transport);
-        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+        act(c, dps_registration_on_lost(c->registration, &explained, moment(c)), NULL);
 }
 
 static const TransportHandlers transport_handlers = {

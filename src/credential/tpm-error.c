@@ -16,30 +16,25 @@ static const struct {
         const char *meaning;
 } meanings[] = {
         { TPM2_RC_LOCKOUT, -EAGAIN,
-          "the TPM is locked out after too many wrong auths: it opens by itself after a time, or by "
-          "tpm2_dictionarylockout -c; dpsd presents no auth again that was refused" },
-        { TPM2_RC_RETRY, -EAGAIN, "the TPM is busy" },
-        { TPM2_RC_YIELDED, -EAGAIN, "the TPM is busy" },
-        { TPM2_RC_TESTING, -EAGAIN, "the TPM is testing itself" },
-        { TPM2_RC_NV_RATE, -EAGAIN, "the TPM limits how often its memory is written" },
-        { TPM2_RC_NV_UNAVAILABLE, -EAGAIN, "the TPM's memory cannot be written now" },
+          "it is locked after wrong auths: it opens after a time, or by tpm2_dictionarylockout -c" },
+        { TPM2_RC_RETRY, -EAGAIN, "it is busy" },
+        { TPM2_RC_YIELDED, -EAGAIN, "it is busy" },
+        { TPM2_RC_TESTING, -EAGAIN, "it is testing itself" },
+        { TPM2_RC_NV_RATE, -EAGAIN, "it limits how often its memory is written" },
+        { TPM2_RC_NV_UNAVAILABLE, -EAGAIN, "its memory cannot be written now" },
         { TPM2_RC_OBJECT_MEMORY, -EAGAIN,
-          "the TPM has no room for another object: use its resource manager (Tcti=device:/dev/tpmrm0), or "
-          "flush what others have left behind (tpm2_flushcontext -t)" },
-        { TPM2_RC_OBJECT_HANDLES, -EAGAIN, "the TPM has no handle left for another object" },
-        { TPM2_RC_SESSION_MEMORY, -EAGAIN,
-          "the TPM has no room for another session: flush what others have left behind (tpm2_flushcontext "
-          "-l)" },
-        { TPM2_RC_SESSION_HANDLES, -EAGAIN, "the TPM has no handle left for another session" },
-        { TPM2_RC_MEMORY, -EAGAIN, "the TPM has no memory left" },
+          "it has no room for another object: use Tcti=device:/dev/tpmrm0, or tpm2_flushcontext -t" },
+        { TPM2_RC_OBJECT_HANDLES, -EAGAIN, "it has no handle left for another object" },
+        { TPM2_RC_SESSION_MEMORY, -EAGAIN, "it has no room for another session: tpm2_flushcontext -l" },
+        { TPM2_RC_SESSION_HANDLES, -EAGAIN, "it has no handle left for another session" },
+        { TPM2_RC_MEMORY, -EAGAIN, "it has no memory left" },
         { TPM2_RC_NV_SPACE, -EAGAIN,
-          "the TPM's memory is full: remove an object that nobody needs (tpm2_getcap handles-persistent, "
-          "tpm2_evictcontrol)" },
-        { TPM2_RC_INITIALIZE, -EAGAIN, "the TPM is not started (tpm2_startup -c)" },
-        { TPM2_RC_FAILURE, -EAGAIN, "the TPM is in failure mode: switch the device off and on" },
+          "its memory is full: remove an object that nobody needs (tpm2_evictcontrol)" },
+        { TPM2_RC_INITIALIZE, -EAGAIN, "it is not started (tpm2_startup -c)" },
+        { TPM2_RC_FAILURE, -EAGAIN, "it is in failure mode: switch the device off and on" },
         { TPM2_RC_HIERARCHY, -EINVAL, "the hierarchy is disabled in the firmware's settings" },
-        { TPM2_RC_AUTH_FAIL, -EACCES, "the TPM refused the auth, which is not tried again until it changes" },
-        { TPM2_RC_BAD_AUTH, -EACCES, "the TPM refused the auth, which is not tried again until it changes" },
+        { TPM2_RC_AUTH_FAIL, -EACCES, "it refused the auth, which is not tried again until it changes" },
+        { TPM2_RC_BAD_AUTH, -EACCES, "it refused the auth, which is not tried again until it changes" },
         { TPM2_RC_AUTH_MISSING, -EACCES, "an auth is missing" },
         { TPM2_RC_NV_DEFINED, -EEXIST, "there is an object at the handle already" },
         { TPM2_RC_SIZE, -EBADMSG, "a value has a wrong size" },
@@ -80,7 +75,10 @@ int tpm_fail(DpsError *error, const Settings *s, int r, const char *format, ...)
                 r = -ENOMEM;
         }
         va_end(ap);
-        return credential_error(error, r, &nowhere, "Tcti", "%s: %s", s->tcti, what ?: "");
+        r = credential_error(error, r, &nowhere, "Tcti", "%s", what ?: ""); /* chooses the id */
+        if (r != -ENOMEM)
+                dps_error_set(error, error->id, error->step, "Tcti=%s: %s", s->tcti, what);
+        return r;
 }
 
 int tpm_error(DpsError *error, const Settings *s, TSS2_RC rc, const char *what) {

@@ -104,6 +104,9 @@ static int activate(TpmChip *t, const Parts *p, TPM2B_DATA *ret, DpsError *error
         rc = Esys_ActivateCredential(t->esys, t->storage_root_key, t->endorsement_key, ESYS_TR_PASSWORD,
                                      session, ESYS_TR_NONE, &p->credential, &p->credential_secret, &opened);
         tpm_chip_flush(t, session);
+        /* libtpms says so where a padding is wrong. A TPM that really fails would not have begun the session. */
+        if (rc == TPM2_RC_FAILURE)
+                rc = TPM2_RC_INTEGRITY;
         r = tpm_chip_result(t, TPM_AUTH_STORAGE, rc,
                             "the TPM cannot open the challenge: the enrollment is of another endorsement key "
                             "(dpsctl enrollment shows this one), or the challenge is damaged",

@@ -151,6 +151,7 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         Identity *i = userdata;
 
         identity_outputs_are_stale(i);
+        i->served = before ? assignment_copy(before) : NULL; /* a copy that fails is only shown too early */
         if (i->folder == FOLDER_REFUSED) {
                 i->folder = FOLDER_UNPREPARED;
                 retry_done(&i->publishing);

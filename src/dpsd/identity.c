@@ -406,6 +406,7 @@ Identity *identity_free(Identity *i) {
         credential_query_free(i->naming);
         if (i->files)
                 i->core->operations->unwatch_files(i->files);
+        assignment_free(i->served);
         jobs_done(&i->announcement.jobs);
         announcement_done(&i->announcement);
         timer_free(i->wakeup);

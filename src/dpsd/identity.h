@@ -82,6 +82,7 @@ struct Identity {
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;
+        Assignment *served;  /* the one before, while the token of the newest is being signed; or NULL */
         Published published; /* looked at when `outputs` became stale */
         Retry publishing;
         uint64_t certificate_expires_at_usec; /* CLOCK_REALTIME; 0: not known */

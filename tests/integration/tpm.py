@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A software TPM (swtpm) of a test's own, and tpm2-tools to look into it."""
 import base64
+import hashlib
 import os
 import socket
 import subprocess
@@ -95,6 +96,12 @@ class Tpm:
         self.run("createprimary", "-C", "o", "-G", "ecc", "-c", "stranger.ctx")
         self.run("evictcontrol", "-C", "o", "-c", "stranger.ctx", handle)
         return self.public(handle)
+
+
+def default_id(endorsement_key):
+    """The registration id of a device that has no other."""
+    digest = hashlib.sha256(base64.b64decode(endorsement_key)).digest()
+    return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 def enroll(emulator, registration_id, endorsement_key, **more):
