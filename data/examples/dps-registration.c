@@ -129,6 +129,9 @@ int main(void) {
                         break;
                 case DPS_ACTION_FINISH:
                         break;
+                case DPS_ACTION_ANSWER_CHALLENGE:
+                        fprintf(stderr, "this device has no TPM\n");
+                        return EXIT_FAILURE;
                 }
 
         dps_registration_free(g);

@@ -57,6 +57,7 @@ typedef enum DpsStep {
         DPS_STEP_REGISTER,  /* "register" */
         DPS_STEP_POLL,      /* "poll" */
         DPS_STEP_STORE,     /* "store" */
+        DPS_STEP_ATTEST,    /* "attest": the TPM takes a key from DPS */
         _DPS_STEP_MAX,
 } DpsStep;
 
@@ -66,6 +67,7 @@ typedef enum DpsVerdict {
         DPS_VERDICT_ASSIGNING, /* poll */
         DPS_VERDICT_RETRY,     /* a failure that may pass: try again */
         DPS_VERDICT_FINAL,     /* DPS understood the request and refused it: do not ask again soon */
+        DPS_VERDICT_CHALLENGE, /* no failure: the TPM has to prove itself with the key in the answer */
 } DpsVerdict;
 
 #define DPS_TRACKING_ID_MAX 64 /* bytes, with the NUL byte */

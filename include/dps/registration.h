@@ -26,6 +26,7 @@ extern "C" {
 #endif
 
 #define DPS_REPLY_DEADLINE_SEC 30     /* from a request to its answer */
+#define DPS_CHALLENGE_DEADLINE_SEC 60 /* from a key for the TPM until the TPM has it: some TPMs are slow */
 #define DPS_ATTEMPT_DEADLINE_SEC 600  /* of one attempt; waits that DPS told are not counted */
 #define DPS_POLL_DEFAULT_SEC 2        /* before a poll for which DPS told no retry-after */
 #define DPS_WAIT_CONNECTED_MAX_SEC 30 /* a longer wait is spent without a connection */
@@ -44,6 +45,7 @@ typedef enum DpsRegistrationState {
         DPS_REGISTRATION_BACKOFF,     /* "backoff": the attempt failed; the next one is planned */
         DPS_REGISTRATION_FAILED,      /* "failed": DPS gave a final answer; the next attempt is hours away */
         DPS_REGISTRATION_ASSIGNED,    /* "assigned" */
+        DPS_REGISTRATION_ANSWERING,   /* "answering": the TPM takes a key that DPS sent */
         _DPS_REGISTRATION_STATE_MAX,
 } DpsRegistrationState;
 
@@ -60,6 +62,10 @@ typedef enum DpsActionType {
         DPS_ACTION_SEND,    /* send `request`; call dps_registration_on_time() at wake_usec */
         DPS_ACTION_RELEASE, /* close the connection; call dps_registration_on_time() at wake_usec */
         DPS_ACTION_FINISH,  /* close the connection; the reply of this event holds the assignment */
+        /* Close the connection, and let the TPM take the `authentication_key` of this event's reply. Then call
+         * dps_registration_on_answered(), or dps_registration_on_lost() if the TPM cannot take it. If the reply
+         * holds the assignment, keep a copy: the FINISH that follows has no reply of its own. */
+        DPS_ACTION_ANSWER_CHALLENGE,
 } DpsActionType;
 
 typedef struct DpsAction {
@@ -103,6 +109,12 @@ DpsAction dps_registration_on_reply(DpsRegistration *g, const DpsReply *reply, D
  * repeated.
  */
 DpsAction dps_registration_on_lost(DpsRegistration *g, const DpsError *error, DpsMoment at);
+/**
+ * The TPM has the key that DPS_ACTION_ANSWER_CHALLENGE was about. After the challenge of a register: connect
+ * again, since a session over MQTT 3.1.1 cannot change its password, and show DPS a token that this key
+ * signed. After an assignment: FINISH.
+ */
+DpsAction dps_registration_on_answered(DpsRegistration *g, DpsMoment at);
 /** wake_usec has come. Changes nothing if it has not. */
 DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at);
 /**
@@ -120,7 +132,10 @@ DpsAction dps_registration_pause(DpsRegistration *g, uint64_t until_usec, DpsMom
 DpsRegistrationState dps_registration_state(const DpsRegistration *g);
 /** The word of a state. Static text. */
 const char *dps_registration_state_to_string(DpsRegistrationState state);
-/** Whether it has a connection or is making one: CONNECTING, REGISTERING, PAUSING and POLLING. */
+/**
+ * Whether it has a connection, is making one, or has the TPM prepare one: CONNECTING, REGISTERING, PAUSING,
+ * POLLING and ANSWERING.
+ */
 bool dps_registration_in_flight(const DpsRegistration *g);
 /** When it will contact DPS next; 0 while in flight or when done. */
 uint64_t dps_registration_next_usec(const DpsRegistration *g);
@@ -133,6 +148,11 @@ const DpsError *dps_registration_error(const DpsRegistration *g);
 uint64_t dps_registration_told_usec(const DpsRegistration *g);
 /** The index of the credential to connect with. */
 unsigned dps_registration_credential(const DpsRegistration *g);
+/**
+ * Whether the TPM has answered the challenge: the next connection needs a token, signed with the key of the
+ * challenge. Before that, a device with TPM attestation connects without one.
+ */
+bool dps_registration_has_answered(const DpsRegistration *g);
 /** What to carry over to the next registration. */
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g);
 

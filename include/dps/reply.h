@@ -43,7 +43,11 @@ typedef struct DpsReply {
         char *device_id;          /* dps_device_id_is_valid() */
         char *substatus;          /* safe to log */
         char *payload;            /* JSON text: what custom allocation returned */
-        char *registration_state; /* JSON text: the whole member registrationState */
+        char *registration_state; /* JSON text: the whole member registrationState, but for the next member */
+        /* A key for the TPM, in base64: dps_tpm_key_split(). A 401 with one is the challenge of TPM attestation,
+         * over whatever transport it came; in an assignment, the key is for the hub. */
+        char *authentication_key;
+        char *key_name; /* `skn` of the token that the challenge asks for: letters, digits, '.', '_', '-' */
 
         uint32_t error_code;    /* the extended code of an error document or of a failed operation; 0: none */
         char *error_message;    /* safe to log */
@@ -66,10 +70,19 @@ int dps_reply_parse_topic(const char *topic, DpsReply *ret);
  */
 int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size);
 
+/**
+ * A copy that owns its own strings, for an answer that is needed after its event. -ENOMEM: `ret` is
+ * untouched.
+ */
+int dps_reply_copy(const DpsReply *reply, DpsReply *ret);
+
 /** What to do next. A 200 carries failures too; a malformed 200 or 202 is a failure that may pass. */
 DpsVerdict dps_reply_verdict(const DpsReply *reply);
 
-/** The error that a reply of verdict RETRY or FINAL stands for. `step`: REGISTER or POLL. Never fails. */
+/**
+ * The error that a reply of verdict RETRY or FINAL stands for, or CHALLENGE if that is not the first. `step`:
+ * REGISTER or POLL. Never fails.
+ */
 void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret);
 
 /** Frees its strings and sets all to 0. */

@@ -59,7 +59,7 @@ struct Client {
         /* The attempt */
         Credential *credential; /* offered by the owner, or loaded here */
         char *payload;          /* text of PayloadFile= */
-        CredentialQuery *loading, *signing;
+        CredentialQuery *loading, *signing, *answering;
         RouteQuery *routing;
         bool has_route;
         Proxy *proxy; /* of the route; NULL: none. With its password, so only until we connect */
@@ -67,6 +67,11 @@ struct Client {
         uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
         char fingerprint[65];
+
+        /* TPM attestation: answers to a challenge serve one operation, which may outlive an attempt. */
+        Credential *answered; /* signs with the key of the challenge; its secret is in the TPM */
+        char *key_name;       /* `skn` of the token that the challenge asked for */
+        DpsReply assignment;  /* while the TPM takes the key for the hub */
 };
 
 static void act(Client *c, DpsAction action, const DpsReply *reply);
@@ -172,6 +177,7 @@ static void arm(Client *c) {
 static void stop_preparing(Client *c) {
         c->loading = credential_query_free(c->loading);
         c->signing = credential_query_free(c->signing);
+        c->answering = credential_query_free(c->answering);
         c->reading = work_forget(c->reading);
         c->routing = route_query_free(c->routing);
         c->prepare_until_usec = 0;
@@ -197,9 +203,18 @@ static void release(Client *c) {
         c->payload = NULL;
 }
 
+static void forget_answer(Client *c) {
+        c->answered = credential_unref(c->answered);
+        free(c->key_name);
+        c->key_name = NULL;
+        dps_reply_done(&c->assignment);
+}
+
 static void end_registration(Client *c) {
         if (!c->registration)
                 return;
+
+        forget_answer(c);
 
         release(c);
         timer_set(c->timer, USEC_INFINITY, 0);
@@ -246,11 +261,25 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         act(c, dps_registration_on_reply(c->registration, reply, moment_of(c, reply)), reply);
 }
 
+/* No document of Microsoft's says that DPS challenges a TPM over MQTT. */
+static DpsError explain_refusal(const Client *c, const DpsError *refusal) {
+        bool is_challenge = c->method == METHOD_TPM && !dps_registration_has_answered(c->registration);
+        DpsError error = *refusal;
+
+        if (is_challenge && error.id == DPS_ERROR_AUTH &&
+            !(c->transport_class->abilities & TRANSPORT_TPM_CHALLENGE))
+                dps_error_set(&error, DPS_ERROR_AUTH, refusal->step,
+                              "%s; DPS may offer TPM attestation over HTTPS only: Transport=https",
+                              refusal->message);
+        return error;
+}
+
 static void on_closed(const DpsError *error, void *userdata) {
         Client *c = userdata;
+        DpsError explained = explain_refusal(c, error);
 
         c->transport = transport_free(c->transport);
-        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+        act(c, dps_registration_on_lost(c->registration, &explained, moment(c)), NULL);
 }
 
 static const TransportHandlers transport_handlers = {
@@ -296,6 +325,14 @@ static void connect_with(Client *c, const char *token) {
                 arm(c);
 }
 
+/* A device with TPM attestation has no token before the challenge, and then one that the key of the challenge
+ * signed. */
+static Credential *signer(const Client *c) {
+        if (c->method != METHOD_TPM)
+                return c->credential;
+        return dps_registration_has_answered(c->registration) ? c->answered : NULL;
+}
+
 static void on_signed(char *token, const DpsError *error, void *userdata) {
         Client *c = userdata;
         _cleanup_(erase_and_freep) char *owned = token;
@@ -311,18 +348,20 @@ static void sign_and_connect(Client *c) {
         const Settings *s = c->settings;
         _cleanup_(erase_and_freep) char *token = NULL;
         _cleanup_(freep) char *resource = NULL;
+        Credential *credential = signer(c);
         uint64_t expiry_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC + TOKEN_LIFETIME_SEC;
         DpsError error;
         int r;
 
-        if (c->method == METHOD_X509)
+        if (c->method == METHOD_X509 || !credential)
                 return connect_with(c, NULL);
 
         dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
         r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
         if (r >= 0)
-                r = credential_sign(c->credential, c->world, resource, expiry_sec,
-                                    DPS_SAS_POLICY_REGISTRATION, &token, on_signed, c, &c->signing, &error);
+                r = credential_sign(credential, c->world, resource, expiry_sec,
+                                    c->key_name ?: DPS_SAS_POLICY_REGISTRATION, &token, on_signed, c,
+                                    &c->signing, &error);
         if (r < 0)
                 prepare_failed(c, &error);
         else if (r > 0)
@@ -465,14 +504,80 @@ static void prepare_timed_out(Client *c) {
         prepare_failed(c, &error);
 }
 
+/* ---- the challenge of TPM attestation ---- */
+
+static void answer_failed(Client *c, const DpsError *error) {
+        stop_preparing(c);
+        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+}
+
+static void on_answered(Credential *credential, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+        _cleanup_(dps_reply_done) DpsReply assignment =
+                c->assignment; /* what comes next may end the client's */
+        Credential **place = assignment.assigned_hub ? &c->credential : &c->answered;
+
+        c->answering = NULL;
+        c->assignment = (DpsReply){ 0 };
+        if (error) {
+                answer_failed(c, error);
+                return;
+        }
+
+        credential_unref(*place);
+        *place = credential;
+        act(c, dps_registration_on_answered(c->registration, moment(c)), &assignment);
+}
+
+/* The connection has no use any more: a new one shows the token. */
+static int begin_answer(Client *c, const DpsReply *reply) {
+        bool is_for_hub = reply->assigned_hub;
+        int r = 0;
+
+        dps_reply_done(&c->assignment);
+        if (is_for_hub)
+                r = dps_reply_copy(reply, &c->assignment);
+        else {
+                free(c->key_name);
+                c->key_name = reply->key_name ? strdup(reply->key_name) : NULL;
+                r = c->key_name || !reply->key_name ? 0 : -ENOMEM;
+        }
+        if (r < 0)
+                return r;
+        return credential_answer(c->credential, c->world, reply->authentication_key, is_for_hub, on_answered,
+                                 c, &c->answering);
+}
+
+static void answer_challenge(Client *c, const DpsReply *reply) {
+        DpsError error;
+        int r;
+
+        tell(c, "the TPM takes a key from DPS");
+        c->transport = transport_free(c->transport);
+        r = begin_answer(c, reply);
+        if (r >= 0)
+                return arm(c);
+        if (r == -EOPNOTSUPP)
+                dps_error_set(
+                        &error, DPS_ERROR_AUTH, DPS_STEP_REGISTER,
+                        "DPS asks for TPM attestation: the enrollment is of a TPM, and not of Method=%s",
+                        method_to_string(c->method));
+        else
+                dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_ATTEST, "out of memory");
+        answer_failed(c, &error);
+}
+
 /* ---- actions ---- */
 
 static int register_body(Client *c, char **ret, DpsError *error) {
+        const TpmKeys *tpm = credential_tpm_keys(c->credential);
         const Settings *s = c->settings;
         int r;
 
         r = dps_register_body(&(DpsRegisterContent){ .registration_id = s->registration_id,
-                                                     .payload = s->payload_file ? c->payload : s->payload },
+                                                     .payload = s->payload_file ? c->payload : s->payload,
+                                                     .endorsement_key = tpm ? tpm->endorsement_key : NULL,
+                                                     .storage_root_key = tpm ? tpm->storage_root_key : NULL },
                               ret);
         if (r == -EBADMSG)
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "%s is not a JSON object",
@@ -512,6 +617,8 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
         bool failed = has_failed(c);
         DpsError error;
 
+        if (!dps_registration_has_answered(c->registration))
+                c->answered = credential_unref(c->answered);
         c->wake_usec = action.wake_usec;
         c->history = dps_registration_history(c->registration);
         switch (action.type) {
@@ -533,6 +640,9 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
                 break;
         case DPS_ACTION_FINISH:
                 return assigned(c, reply);
+        case DPS_ACTION_ANSWER_CHALLENGE:
+                answer_challenge(c, reply);
+                return c->handlers.on_changed(c->userdata);
         }
         arm(c);
         c->handlers.on_changed(c->userdata);

@@ -153,6 +153,16 @@ int private_key_check(const char *value, char **ret_why) {
         return private_key_is_uri(value) ? 0 : reference_check(value, ret_why);
 }
 
+/* The part before the first colon is loaded as a library of that name, so it must not be a path. */
+int tcti_check(const char *value, char **ret_why) {
+        size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+        if (n > 0 && (value[n] == ':' || !value[n]) && strlen(value) < 256)
+                return 0;
+        return why(ret_why, -EINVAL,
+                   "must be the name of a TCTI and its configuration, such as device:/dev/tpmrm0");
+}
+
 int group_check(const char *value, char **ret_why) {
         if (consists_of(value, "_-.") && value[0] != '-' && strlen(value) <= 31)
                 return 0;

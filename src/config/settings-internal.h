@@ -25,14 +25,16 @@ int address_check(const char *word, char **ret_why); /* one of Address= */
 int reference_check(const char *value, char **ret_why);
 int certificate_check(const char *value, char **ret_why);
 int private_key_check(const char *value, char **ret_why);
+int tcti_check(const char *value, char **ret_why);
 int group_check(const char *value, char **ret_why);
 
 typedef enum FieldType {
-        FIELD_TEXT,  /* char * */
-        FIELD_TEXTS, /* char **, a line each */
-        FIELD_WORDS, /* char **, several in a line, separated by white space or commas; `check` checks each */
-        FIELD_PORT,  /* uint16_t */
-        FIELD_SPLAY, /* uint64_t, in µs, as the next */
+        FIELD_TEXT,   /* char * */
+        FIELD_TEXTS,  /* char **, a line each */
+        FIELD_WORDS,  /* char **, several in a line, separated by white space or commas; `check` checks each */
+        FIELD_PORT,   /* uint16_t */
+        FIELD_HANDLE, /* uint32_t, of a persistent object in a TPM */
+        FIELD_SPLAY,  /* uint64_t, in µs, as the next */
         FIELD_LIFETIME,
         FIELD_BOOL,
         FIELD_TRANSPORT,
@@ -61,7 +63,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 27
+#define N_KEYS 33
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */
@@ -84,6 +86,8 @@ typedef struct ValuePlace {
         Place place;
 } ValuePlace;
 
+/* Remembers where value `index` of the key, which has specifiers, was written. */
+int specifiers_add(Settings *s, const Key *k, size_t index, const char *file, unsigned line);
 int place_set(Place *place, const char *file, unsigned line);
 
 #define LIST_LINES_MAX 64 /* of one key */

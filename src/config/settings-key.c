@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "basic/text.h"
@@ -85,6 +86,12 @@ static const Key keys[] = {
         { "Attestation",  "GroupKey",               AT(group_keys),               FIELD_TEXTS,        reference_check,       KEY_REFERENCES },
         { "Attestation",  "Certificate",            AT(certificates),             FIELD_TEXTS,        certificate_check,     KEY_LIST | KEY_EXPANDED | KEY_CHECKED },
         { "Attestation",  "PrivateKey",             AT(private_keys),             FIELD_TEXTS,        private_key_check,     KEY_REFERENCES },
+        { "Attestation",  "Tcti",                   AT(tcti),                     FIELD_TEXT,         tcti_check,            0 },
+        { "Attestation",  "EkHandle",               AT(ek_handle),                FIELD_HANDLE,       NULL,                  0 },
+        { "Attestation",  "SrkHandle",              AT(srk_handle),               FIELD_HANDLE,       NULL,                  0 },
+        { "Attestation",  "TpmKeyHandle",           AT(tpm_key_handle),           FIELD_HANDLE,       NULL,                  0 },
+        { "Attestation",  "TpmOwnerAuth",           AT(tpm_owner_auth),           FIELD_TEXT,         reference_check,       KEY_SECRET },
+        { "Attestation",  "TpmEndorsementAuth",     AT(tpm_endorsement_auth),     FIELD_TEXT,         reference_check,       KEY_SECRET },
         { "Hub",          "TokenLifetime",          AT(token_lifetime_usec),      FIELD_LIFETIME,     NULL,                  0 },
         { "Hub",          "RenewBefore",            AT(renew_before_usec),        FIELD_RENEW_BEFORE, NULL,                  0 },
         { "Hub",          "Renew",                  AT(renew),                    FIELD_RENEW,        NULL,                  0 },
@@ -180,6 +187,20 @@ static int store_port(uint16_t *field, const char *value, char **ret_why) {
         return 0;
 }
 
+/* Only persistent objects: others do not survive, and indexes and registers are no keys. */
+static int store_handle(uint32_t *field, const char *value, char **ret_why) {
+        unsigned long n = 0;
+
+        if (startswith(value, "0x") && strlen(value) == 10 &&
+            value[2 + strspn(value + 2, "0123456789abcdefABCDEF")] == 0)
+                n = strtoul(value, NULL, 16);
+        if (n >> 24 != 0x81)
+                return why(ret_why, -EINVAL,
+                           "must be the handle of a persistent object, 0x81000000 to 0x81ffffff");
+        *field = (uint32_t) n;
+        return 0;
+}
+
 static int store_bool(bool *field, const char *value, char **ret_why) {
         int r = parse_boolean(value);
 
@@ -268,6 +289,8 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
                 return store_words(k, field, value, ret_why);
         case FIELD_PORT:
                 return store_port(field, value, ret_why);
+        case FIELD_HANDLE:
+                return store_handle(field, value, ret_why);
         case FIELD_SPLAY:
                 return store_duration(field, value, 0, SPLAY_MAX, ret_why);
         case FIELD_LIFETIME:

@@ -25,18 +25,22 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
                                 reason, k->flags & KEY_SECRET ? "" : hint);
 }
 
-/* Faults in a value with specifiers may be found when it is expanded, so its place is kept. */
-static int remember_place(Settings *s, const Key *k, size_t index, const ConfLine *line) {
+int specifiers_add(Settings *s, const Key *k, size_t index, const char *file, unsigned line) {
         ValuePlace *grown;
 
-        if (!(k->flags & KEY_EXPANDED) || !strchr(line->value, '%'))
-                return 0;
         grown = reallocarray(s->specifiers, s->n_specifiers + 1, sizeof(ValuePlace));
         if (!grown)
                 return -ENOMEM;
         s->specifiers = grown;
         grown[s->n_specifiers] = (ValuePlace){ .key = k, .index = index };
-        return place_set(&grown[s->n_specifiers++].place, line->file, line->line);
+        return place_set(&grown[s->n_specifiers++].place, file, line);
+}
+
+/* Faults in a value with specifiers may be found when it is expanded, so its place is kept. */
+static int remember_place(Settings *s, const Key *k, size_t index, const ConfLine *line) {
+        if (!(k->flags & KEY_EXPANDED) || !strchr(line->value, '%'))
+                return 0;
+        return specifiers_add(s, k, index, line->file, line->line);
 }
 
 int reading_store(Reading *reading) {
@@ -80,7 +84,7 @@ static void check_required(Reading *reading) {
                 report_missing(reading, CONF_ERROR,
                                "IdScope= in [Provisioning] is missing; the overview page of the DPS instance "
                                "shows it");
-        if (reading_choice(reading, "RegistrationId")->n == 0)
+        if (!reading->settings->registration_id && reading_choice(reading, "RegistrationId")->n == 0)
                 report_missing(reading, CONF_ERROR,
                                "RegistrationId= in [Provisioning] is missing, such as gw-%{serial|mac:eth0}");
 }
@@ -182,9 +186,8 @@ static MethodFault method_fault(Reading *reading, Method m) {
                 return symmetric_key_fault(reading);
         case METHOD_X509:
                 return x509_fault(reading);
-        case METHOD_TPM:
-                return (MethodFault){ choice_last_line(reading_choice(reading, "Method")),
-                                      "Method=tpm: this version of dpsd has no TPM attestation", false };
+        case METHOD_TPM: /* all of it has defaults */
+                return (MethodFault){ 0 };
         case _METHOD_MAX:
                 break;
         }

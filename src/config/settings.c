@@ -49,6 +49,9 @@ static int settings_new(const char *name, Settings **ret) {
                 .https_port = 443,
                 .splay_usec = 2 * USEC_PER_MINUTE,
                 .required_for_provisioned = true,
+                .ek_handle = 0x81010001,
+                .srk_handle = 0x81000001,
+                .tpm_key_handle = 0x81000100,
                 .token_lifetime_usec = 30 * USEC_PER_DAY,
                 .renew_before_percent = 10,
         };
@@ -56,7 +59,8 @@ static int settings_new(const char *name, Settings **ret) {
         s->endpoint = strdup("global.azure-devices-provisioning.net");
         s->api_version = strdup(DPS_API_VERSION_DEFAULT);
         s->group = strdup(GROUP_DEFAULT);
-        if (!s->name || !s->endpoint || !s->api_version || !s->group)
+        s->tcti = strdup("device:/dev/tpmrm0");
+        if (!s->name || !s->endpoint || !s->api_version || !s->group || !s->tcti)
                 return -ENOMEM;
 
         *ret = TAKE_PTR(s);
@@ -104,6 +108,21 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
         return set_places(reading);
 }
 
+/* A device that can attest by its TPM only may be called as Microsoft's tools call it. */
+static int default_registration_id(Reading *reading) {
+        Settings *s = reading->settings;
+        const char *file = reading->own->files ? reading->own->files[0] : reading->own->name;
+        const Key *k = key_find("Provisioning", "RegistrationId");
+
+        if (s->registration_id || reading_choice(reading, "RegistrationId")->n > 0 || s->n_methods != 1 ||
+            s->methods[0] != METHOD_TPM)
+                return 0;
+        s->registration_id = strdup("%{tpm}");
+        if (!s->registration_id)
+                return -ENOMEM;
+        return specifiers_add(s, k, 0, file, 0);
+}
+
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret) {
         _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = own, .report = report };
@@ -114,6 +133,8 @@ int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report
                 return r;
         reading.settings = s;
         r = read_all(&reading, defaults, own);
+        if (r >= 0)
+                r = default_registration_id(&reading);
         if (r < 0)
                 return r;
         reading_check_complete(&reading);
@@ -176,8 +197,10 @@ bool settings_equal(const Settings *a, const Settings *b) {
         }
 
         return streq(a->name, b->name) && methods_equal(a, b) && a->mqtt_port == b->mqtt_port &&
-               a->https_port == b->https_port && a->transport == b->transport &&
-               a->splay_usec == b->splay_usec && a->required_for_provisioned == b->required_for_provisioned &&
+               a->https_port == b->https_port && a->ek_handle == b->ek_handle &&
+               a->srk_handle == b->srk_handle && a->tpm_key_handle == b->tpm_key_handle &&
+               a->transport == b->transport && a->splay_usec == b->splay_usec &&
+               a->required_for_provisioned == b->required_for_provisioned &&
                a->token_lifetime_usec == b->token_lifetime_usec &&
                a->renew_before_percent == b->renew_before_percent &&
                a->renew_before_usec == b->renew_before_usec && a->renew == b->renew &&

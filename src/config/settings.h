@@ -69,6 +69,9 @@ typedef struct Settings {
         char **private_keys;      /* references, or URIs (pkcs11:, handle:), which have no specifiers */
         Place keys_place;         /* of the last line that set Key= or GroupKey= */
         Place certificates_place; /* of the last line that set Certificate= or PrivateKey= */
+        char *tcti;               /* how to talk to the TPM; no specifiers */
+        uint32_t ek_handle, srk_handle, tpm_key_handle; /* in the TPM */
+        char *tpm_owner_auth, *tpm_endorsement_auth;    /* references; NULL: the auths are empty */
 
         /* [Hub] */
         uint64_t token_lifetime_usec;

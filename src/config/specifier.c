@@ -459,6 +459,14 @@ static int resolve_certificate_name(const SpecifierContext *c, const char *argum
                                  : "the certificate's subject has no common name");
 }
 
+static int resolve_tpm(const SpecifierContext *c, const char *argument, char **ret, char **ret_why) {
+        if (!c->tpm)
+                return why(ret_why, -EAGAIN,
+                           "the endorsement key of the TPM, which only dpsd reads, is not known");
+        *ret = strdup(c->tpm);
+        return *ret ? 0 : -ENOMEM;
+}
+
 /* --- the specifiers ------------------------------------------------------------------------------------- */
 
 static bool is_interface(Span s) {
@@ -504,6 +512,7 @@ static const struct source {
         { "file", is_safe_path, "an absolute path without .., as in %{file:/etc/serial}", resolve_file },
         { "credential", is_credential, "the name of a credential, as in %{credential:serial}",
           resolve_credential },
+        { "tpm", NULL, NULL, resolve_tpm },
 };
 
 /* Splits "mac:eth0". Without an argument, the start of `ret_argument` is NULL. */
@@ -526,7 +535,7 @@ static int check_alternative(Span s, char **ret_why) {
                 return why(
                         ret_why, -EINVAL,
                         "there is no specifier '%.*s'; the specifiers are machine-id, hostname, mac:IFACE, "
-                        "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME",
+                        "serial, board-serial, uuid, cert-cn, file:PATH, credential:NAME, tpm",
                         (int) MIN(s.size, (size_t) 40), s.start);
         if (!source->takes && argument.start)
                 return why(ret_why, -EINVAL, "%%{%s} takes no argument", source->name);
@@ -616,6 +625,11 @@ static int next_piece(const char **text, PieceType *ret_type, Span *ret, char **
         *ret = (Span){ p + 2, size };
         *text = p + size + 3;
         return 1;
+}
+
+bool specifier_uses_tpm(const char *text) {
+        return strstr(text, "{tpm}") || strstr(text, "{tpm|") || strstr(text, "|tpm}") ||
+               strstr(text, "|tpm|");
 }
 
 int specifier_check(const char *text, char **ret_why) {

@@ -13,6 +13,7 @@ typedef struct SpecifierContext {
         const char *root;        /* prefix of all paths that are read */
         const char *certificate; /* path or credential:NAME, for %{cert-cn} */
         const char *credentials; /* directory in place of $CREDENTIALS_DIRECTORY */
+        const char *tpm;         /* the registration id that the TPM gives, for %{tpm}; NULL: not known yet */
 } SpecifierContext;
 
 /*
@@ -25,5 +26,7 @@ typedef struct SpecifierContext {
 int specifier_expand(const char *text, const SpecifierContext *context, char **ret, char **ret_why);
 /* Whether the text has specifiers, so that its value may change while the file stays the same. */
 bool specifier_present(const char *text);
+/* Whether it may need the context's `tpm`. */
+bool specifier_uses_tpm(const char *text);
 /* Checks the syntax only. -EINVAL. */
 int specifier_check(const char *text, char **ret_why);

@@ -13,7 +13,10 @@ typedef struct Outcome {
         DpsError error;
 } Outcome;
 
-static int unsupported_method(Method method, DpsError *error) {
+static int unsupported_method(Method method, const char *why, DpsError *error) {
+        if (why)
+                return credential_error(error, -EOPNOTSUPP, &nowhere, "Method", "%s: %s",
+                                        method_to_string(method), why);
         return credential_error(
                 error, -EOPNOTSUPP, &nowhere, "Method",
                 "%s: this version of dpsd does not support this attestation: use symmetric-key or x509",
@@ -24,13 +27,14 @@ static int unsupported_method(Method method, DpsError *error) {
  * key, we know nothing about it, so no other key may take its place. */
 static int try_method(const CredentialWish *wish, Method method, Credential **ret, DpsError *error) {
         bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
-        const CredentialClass *class = credential_class(method);
+        _cleanup_(freep) char *why = NULL;
+        const CredentialClass *class = credential_class_load(method, &why);
         CredentialSource source = { wish->settings, wish->registration_id, 0 };
         unsigned n, first;
         int r;
 
         if (!class)
-                return unsupported_method(method, error);
+                return unsupported_method(method, why, error);
         n = class->count(wish->settings);
         first = is_wished && wish->index < n ? wish->index : 0;
 
@@ -49,9 +53,14 @@ static int try_method(const CredentialWish *wish, Method method, Credential **re
 
 /* A missing or damaged key does not make this device change its method; only the configuration does. */
 static bool is_kept(const Settings *s, Method method) {
+        _cleanup_(freep) char *why = NULL;
+        const CredentialClass *class;
+
         for (unsigned i = 0; i < s->n_methods; i++)
-                if (s->methods[i] == method)
-                        return credential_count(s, method) > 0;
+                if (s->methods[i] == method) {
+                        class = credential_class_load(method, &why);
+                        return class && class->count(s) > 0;
+                }
         return false;
 }
 

@@ -27,6 +27,11 @@ typedef struct CredentialClass {
         /* NULL: this kind signs no tokens. If it is slow, several threads may call it at once. */
         int (*sign)(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
                     char **ret, DpsError *error);
+        /* NULL: this kind takes no keys. Called on the worker with a credential like that of load(), which has
+         * the settings and the index of `c`, and which signs with the key that DPS sent: see
+         * credential_answer(). */
+        int (*answer)(const Credential *c, const char *authentication_key, bool keep, Credential *answered,
+                      DpsError *error);
         /* Wipes and frees what load() has put into the struct, but not the struct itself. */
         void (*done)(Credential *c);
 } CredentialClass;
@@ -43,9 +48,13 @@ struct Credential {
         char fingerprint[FINGERPRINT_SIZE];
         uint64_t expires_at_usec;
         const ClientCertificate *certificate; /* owned by the class's struct */
+        const TpmKeys *tpm_keys;              /* owned by the class's struct */
 };
 
 /* NULL: this build does not support the method. */
 const CredentialClass *credential_class(Method method);
+/* The same, but loads the module that has the class, if there is one. Blocks. If it is NULL, `ret_why` says
+ * why, or is NULL if no module could help. */
+const CredentialClass *credential_class_load(Method method, char **ret_why);
 /* Adds or replaces a class, which must stay valid for ever. NULL removes it. */
 void credential_set_class(Method method, const CredentialClass *class);

@@ -9,6 +9,11 @@
  *      certificate.c        a client certificate and its key, loaded from files and checked
  *      symmetric-key.c      the class for METHOD_SYMMETRIC_KEY
  *      x509.c               the class for METHOD_X509
+ *      tpm.c                the class for METHOD_TPM; with tpm-….c the module "tpm"
+ *      tpm-chip.c           the connection to a TPM, its two keys and its auths
+ *      tpm-key.c            the key that DPS sends to a TPM
+ *      tpm-error.c          what the TPM's answers mean
+ *      tpm-owned.c          which object in the TPM is ours
  *      credential.c         the credential, its classes and its references
  *      credential-choice.c  which method, and which of its credentials, is used
  *      credential-query.c   loading and signing on the worker
@@ -22,6 +27,10 @@ extern const CredentialClass symmetric_key_class, x509_class;
 /* Makes a credential with one reference. Blocks. On failure `error` is set. */
 int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,
                    DpsError *error);
+
+/* The same for one that has taken a key of DPS. */
+int credential_new_answered(const Credential *c, const char *authentication_key, bool keep, Credential **ret,
+                            DpsError *error);
 
 /* Loads the credential that is wished for. Blocks. On failure `error` is set. */
 int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error);

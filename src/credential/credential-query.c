@@ -87,6 +87,76 @@ int credential_load(World *w, const CredentialWish *wish, credential_handler_t h
         return 0;
 }
 
+/* --- answering ------------------------------------------------------------------------------------------ */
+
+typedef struct AnswerQuery {
+        CredentialQuery query;
+        Credential *credential, *answered;
+        char *authentication_key;
+        bool keep;
+        credential_handler_t handler;
+} AnswerQuery;
+
+static void answer_query_free(void *task) {
+        AnswerQuery *q = task;
+
+        if (!q)
+                return;
+        credential_unref(q->credential);
+        credential_unref(q->answered);
+        free(q->authentication_key);
+        free(q);
+}
+
+static void answer_query_run(void *task) {
+        AnswerQuery *q = task;
+
+        (void) credential_new_answered(q->credential, q->authentication_key, q->keep, &q->answered,
+                                       &q->query.error);
+        q->query.error.step = DPS_STEP_ATTEST;
+        ERR_clear_error();
+}
+
+static void answer_query_done(void *task) {
+        AnswerQuery *q = task;
+        const DpsError *error;
+
+        q->query.work = NULL;
+        error = q->answered ? NULL : &q->query.error;
+        q->handler(TAKE_PTR(q->answered), error, q->query.userdata);
+        answer_query_free(q);
+}
+
+static const WorkClass answer_class = {
+        .queue = WORK_KEYS, .run = answer_query_run, .done = answer_query_done, .free = answer_query_free
+};
+
+int credential_answer(Credential *c, World *w, const char *authentication_key, bool keep,
+                      credential_handler_t handler, void *userdata, CredentialQuery **ret) {
+        AnswerQuery *q;
+        int r;
+
+        if (!c->class->answer)
+                return -EOPNOTSUPP;
+        q = malloc(sizeof(*q));
+        if (!q)
+                return -ENOMEM;
+        *q = (AnswerQuery){ .query.userdata = userdata,
+                            .credential = credential_ref(c),
+                            .authentication_key = strdup(authentication_key),
+                            .keep = keep,
+                            .handler = handler };
+        r = q->authentication_key ? work_begin(w, &answer_class, q, &q->query.work) : -ENOMEM;
+        if (r < 0) {
+                answer_query_free(q);
+                return r;
+        }
+
+        if (ret)
+                *ret = &q->query;
+        return 0;
+}
+
 /* --- signing -------------------------------------------------------------------------------------------- */
 
 typedef struct SignQuery {

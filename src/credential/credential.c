@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "basic/module.h"
 #include "credential/credential-internal.h"
 
 /* A module may add its class while a query reads the table in another thread. */
@@ -20,30 +21,66 @@ void credential_set_class(Method method, const CredentialClass *class) {
         __atomic_store_n(&classes[method], class, __ATOMIC_RELEASE);
 }
 
+const CredentialClass *credential_class_load(Method method, char **ret_why) {
+        static const char *const modules[_METHOD_MAX] = { [METHOD_TPM] = "tpm" };
+        const void *class = credential_class(method);
+
+        *ret_why = NULL;
+        if (class || method >= _METHOD_MAX || !modules[method])
+                return class;
+        if (module_load(module_directory(), modules[method], "credential", &class, ret_why) < 0)
+                return NULL;
+        credential_set_class(method, class);
+        return class;
+}
+
 unsigned credential_count(const Settings *s, Method method) {
         const CredentialClass *class = credential_class(method);
 
         return class ? class->count(s) : 0;
 }
 
-int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,
-                   DpsError *error) {
-        _cleanup_(credential_unrefp) Credential *c = calloc(1, class->size);
-        int r;
+static Credential *make(const CredentialClass *class, Settings *settings, unsigned index, DpsError *error) {
+        Credential *c = calloc(1, class->size);
 
         if (!c) {
                 dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
-                return -ENOMEM;
+                return NULL;
         }
         c->class = class;
-        c->settings = settings_ref(source->settings);
+        c->settings = settings_ref(settings);
         c->n_references = 1;
-        c->index = source->index;
+        c->index = index;
+        return c;
+}
+
+int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,
+                   DpsError *error) {
+        _cleanup_(credential_unrefp) Credential *c = make(class, source->settings, source->index, error);
+        int r;
+
+        if (!c)
+                return -ENOMEM;
         r = class->load(c, source, error);
         if (r < 0)
                 return r;
 
         *ret = TAKE_PTR(c);
+        return 0;
+}
+
+int credential_new_answered(const Credential *c, const char *authentication_key, bool keep, Credential **ret,
+                            DpsError *error) {
+        _cleanup_(credential_unrefp) Credential *answered = make(c->class, c->settings, c->index, error);
+        int r;
+
+        if (!answered)
+                return -ENOMEM;
+        r = c->class->answer(c, authentication_key, keep, answered, error);
+        if (r < 0)
+                return r;
+
+        *ret = TAKE_PTR(answered);
         return 0;
 }
 
@@ -80,4 +117,8 @@ uint64_t credential_expires_at_usec(const Credential *c) {
 
 const ClientCertificate *credential_certificate(const Credential *c) {
         return c->certificate;
+}
+
+const TpmKeys *credential_tpm_keys(const Credential *c) {
+        return c->tpm_keys;
 }

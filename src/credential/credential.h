@@ -85,6 +85,19 @@ typedef struct ClientCertificate {
 /* Owned by the credential; NULL for methods other than X.509. */
 const ClientCertificate *credential_certificate(const Credential *c);
 
+/* What DPS is told about a TPM: the public parts of its keys, TPM2B_PUBLIC in base64. */
+typedef struct TpmKeys {
+        char *endorsement_key, *storage_root_key;
+        char *registration_id; /* for a device that is configured without one */
+} TpmKeys;
+/* Owned by the credential; NULL for methods other than TPM. */
+const TpmKeys *credential_tpm_keys(const Credential *c);
+/* Has the TPM take a key that DPS sent. The handler gets a new credential, which signs with that key. `keep`:
+ * the key is for the hub, and takes the place of the one in the TPM; otherwise it leaves nothing in the TPM.
+ * As credential_load(). -EOPNOTSUPP: this credential is not of a TPM. */
+int credential_answer(Credential *c, World *w, const char *authentication_key, bool keep,
+                      credential_handler_t handler, void *userdata, CredentialQuery **ret);
+
 /* The number of credentials of the method in the settings. If DPS refuses one, the next is tried. */
 unsigned credential_count(const Settings *s, Method method);
 /* The files to watch for changes: keys, certificates, the proxy's password, systemd credentials. */

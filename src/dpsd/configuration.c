@@ -14,6 +14,7 @@ void configuration_done(Configuration *c) {
         settings_unref(c->faulty);
         free(c->fault);
         free(c->twin);
+        free(c->tpm_id);
         *c = (Configuration){ 0 };
 }
 
@@ -68,6 +69,8 @@ bool configuration_take(Configuration *c, Settings *settings, const char *fault,
         if (!c->written || !settings_equal(c->written, settings)) {
                 c->is_to_resolve = true;
                 retry_done(&c->resolving);
+                free(c->tpm_id); /* it may be another TPM now */
+                c->tpm_id = NULL;
         } else if (c->settings == c->written) { /* they differ only in the lines where the values stand */
                 settings_unref(c->settings);
                 c->settings = settings_ref(settings);
@@ -124,7 +127,7 @@ int configuration_resolve(Configuration *c, const World *w, Resolution *ret, Dps
                 *ret = RESOLUTION_SAME;
                 return 0;
         }
-        r = settings_expand(c->written, &(SpecifierContext){ 0 }, &expanded, &why);
+        r = settings_expand(c->written, &(SpecifierContext){ .tpm = c->tpm_id }, &expanded, &why);
         if (r >= 0) {
                 *ret = put_in_force(c, expanded);
                 return 0;
@@ -142,6 +145,17 @@ int configuration_resolve(Configuration *c, const World *w, Resolution *ret, Dps
                 clear_fault(c);
         retry_failed(&c->resolving, world_now_usec(w, CLOCK_BOOTTIME));
         return r;
+}
+
+bool configuration_needs_tpm(const Configuration *c) {
+        return c->is_to_resolve && !c->tpm_id && specifier_uses_tpm(c->written->registration_id);
+}
+
+void configuration_take_tpm_id(Configuration *c, const char *id, const DpsError *error) {
+        c->tpm_id = id ? strdup(id) : NULL;
+        c->unresolved = error ? error->id : DPS_ERROR_MEMORY;
+        if (c->tpm_id)
+                retry_now(&c->resolving);
 }
 
 /* ---- twins ---- */

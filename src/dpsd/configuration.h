@@ -23,6 +23,7 @@ typedef struct Configuration {
         bool is_to_resolve; /* `settings` are not yet made from `written` */
         Retry resolving;
         DpsErrorId unresolved; /* why the last expansion failed */
+        char *tpm_id;      /* the registration id that the TPM gives; NULL: not asked yet, or not needed */
         uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */
         char *twin;        /* the name of another identity that is the same device; NULL: there is none */
 
@@ -49,6 +50,11 @@ typedef enum Resolution {
  * whether this error is new, and older settings, if any, stay in force. */
 int configuration_resolve(Configuration *c, const World *w, Resolution *ret, DpsError *error,
                           bool *ret_is_news);
+
+/* Whether the expansion needs the registration id of the TPM, and does not have it yet. */
+bool configuration_needs_tpm(const Configuration *c);
+/* The TPM's answer: its registration id, or why there is none. Exactly one is set. */
+void configuration_take_tpm_id(Configuration *c, const char *id, const DpsError *error);
 
 /* `twin` is the name of another identity that is the same device; NULL: there is none. Returns true if that
  * is new. */

@@ -109,6 +109,9 @@ static void set_limits(void) {
                 (void) setrlimit(RLIMIT_NOFILE, &files);
         }
         (void) umask(0077);
+        /* The libraries for TPMs write to stderr what they return as errors as well. Set now, before there are
+         * threads. */
+        (void) setenv("TSS2_LOG", "all+none", false);
 }
 
 int main(int argc, char *argv[]) {

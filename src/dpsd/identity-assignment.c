@@ -76,6 +76,9 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
 static bool is_overtaken(const Identity *i, const Credential *credential) {
         CredentialState state = i->for_dps.state;
 
+        /* DPS gives a TPM its key, so this is the newest. */
+        if (credential_tpm_keys(credential))
+                return false;
         return (state == CREDENTIAL_LOADED || state == CREDENTIAL_KNOWN) &&
                !streq(i->for_dps.fingerprint, credential_fingerprint(credential));
 }
@@ -148,6 +151,7 @@ static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void 
         Identity *i = userdata;
 
         identity_outputs_are_stale(i);
+        i->served = before ? assignment_copy(before) : NULL; /* a copy that fails is only shown too early */
         if (i->folder == FOLDER_REFUSED) {
                 i->folder = FOLDER_UNPREPARED;
                 retry_done(&i->publishing);

@@ -80,6 +80,7 @@ void identity_outputs_are_stale(Identity *i) {
         i->outputs = OUTPUTS_STALE;
         i->published = (Published){ 0 };
         i->signing = credential_query_free(i->signing);
+        i->served = assignment_free(i->served);
 }
 
 static void published(Identity *i, int r, OutputsState state) {
@@ -124,6 +125,7 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
 
         i->signing = NULL;
         i->outputs = OUTPUTS_STALE;
+        i->served = assignment_free(i->served);
         if (error)
                 identity_care_ended(i, c, NULL, error);
         else if (c->credential)

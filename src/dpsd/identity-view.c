@@ -52,7 +52,9 @@ static void view_error(const Identity *i, IdentityView *ret) {
 
 void identity_view(const Identity *i, IdentityView *ret) {
         /* An assignment is shown only when programs can have it. */
-        const Assignment *a = i->state == IDENTITY_ASSIGNED ? identity_assignment(i) : NULL;
+        const Assignment *newest =
+                i->outputs == OUTPUTS_SIGNING && i->served ? i->served : identity_assignment(i);
+        const Assignment *a = i->state == IDENTITY_ASSIGNED ? newest : NULL;
         const Settings *s = configuration_settings(&i->configuration);
 
         *ret = (IdentityView){

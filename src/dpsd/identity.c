@@ -85,11 +85,43 @@ static void take_settings(Identity *i, Resolution resolution) {
         i->core->observer->device_changed(i, i->core->observer_userdata);
 }
 
+static void on_named(Credential *credential, const DpsError *error, void *userdata) {
+        Identity *i = userdata;
+
+        i->naming = NULL;
+        configuration_take_tpm_id(&i->configuration,
+                                  credential ? credential_tpm_keys(credential)->registration_id : NULL,
+                                  error);
+        if (error && !i->configuration.settings)
+                identity_fail_locally(i, error);
+        credential_unref(credential);
+        identity_advance(i);
+}
+
+/* Asks the TPM first, if it gives the registration id. Returns true if that has to be waited for. */
+static bool waits_for_tpm(Identity *i) {
+        Configuration *c = &i->configuration;
+
+        if (!configuration_needs_tpm(c))
+                return false;
+        retry_failed(&c->resolving, identity_now_usec(i));
+        if (!i->naming)
+                (void) credential_load(i->core->world,
+                                       &(CredentialWish){ .settings = c->written,
+                                                          .registration_id = "",
+                                                          .kept = METHOD_TPM,
+                                                          .exact = true },
+                                       on_named, i, &i->naming);
+        return true;
+}
+
 static void resolve(Identity *i) {
         bool had_failed = i->configuration.resolving.n > 0 && !i->configuration.settings, is_news;
         Resolution resolution;
         DpsError error;
 
+        if (waits_for_tpm(i))
+                return;
         if (configuration_resolve(&i->configuration, i->core->world, &resolution, &error, &is_news) >= 0) {
                 if (had_failed)
                         identity_clear_error(i);
@@ -372,8 +404,10 @@ Identity *identity_free(Identity *i) {
         care_done(&i->for_dps);
         care_done(&i->for_hub);
         credential_query_free(i->signing);
+        credential_query_free(i->naming);
         if (i->files)
                 i->core->operations->unwatch_files(i->files);
+        assignment_free(i->served);
         jobs_done(&i->announcement.jobs);
         announcement_done(&i->announcement);
         timer_free(i->wakeup);

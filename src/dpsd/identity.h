@@ -74,13 +74,15 @@ struct Identity {
 
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
-        char proven[65]; /* the fingerprint of the credential that DPS accepted last; "": not known */
+        char proven[65];         /* the fingerprint of the credential that DPS accepted last; "": not known */
+        CredentialQuery *naming; /* asks the TPM for the registration id */
         CredentialQuery *signing; /* by a slow key, of the token to be published */
         Announcement announcement;
 
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;
+        Assignment *served;  /* the one before, while the token of the newest is being signed; or NULL */
         Published published; /* looked at when `outputs` became stale */
         Retry publishing;
         uint64_t certificate_expires_at_usec; /* CLOCK_REALTIME; 0: not known */

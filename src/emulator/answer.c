@@ -93,12 +93,14 @@ int answer_error(const RandomSource *random, unsigned status, uint32_t code, con
         return 0;
 }
 
-/* "x509":{} or "symmetricKey":{"enrollmentGroupId":"line-1"} */
+/* "x509":{}, "tpm":{"authenticationKey":"AD…"} or "symmetricKey":{"enrollmentGroupId":"line-1"} */
 static int add_attestation(json_object *state, const Result *result) {
         json_object *o = json_object_new_object();
         int r;
 
-        r = json_add(state, result->is_x509 ? "x509" : "symmetricKey", o);
+        r = json_add(state, result->tpm_key ? "tpm" : result->is_x509 ? "x509" : "symmetricKey", o);
+        if (r >= 0)
+                r = json_add_string(o, "authenticationKey", result->tpm_key);
         return r < 0 ? r : json_add_string(o, "enrollmentGroupId", result->enrollment_group_id);
 }
 

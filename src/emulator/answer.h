@@ -39,6 +39,7 @@ typedef struct Result {
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
         bool is_x509;
+        const char *tpm_key; /* NULL: not by TPM */
         uint64_t created_usec, updated_usec;
         uint32_t error_code;
         const char *error_message;

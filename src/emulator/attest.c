@@ -10,6 +10,7 @@
 #include "basic/times.h"
 #include "dps/request.h"
 #include "dps/sas.h"
+#include "emulator/idtable.h"
 
 static inline void X509_STORE_freep(X509_STORE **s) {
         X509_STORE_free(*s);
@@ -163,6 +164,15 @@ static const char *token_error(const DpsSas *sas, const char *resource, uint64_t
         return NULL;
 }
 
+/* Whether the TPM signed the token with a key that the service sent it. */
+static bool is_signed_by_tpm(const Service *s, const DpsSas *sas, const char *registration_id, bool for_hub) {
+        const Device *device = id_table_get(s->devices, registration_id);
+        const TpmState *tpm = device ? device->tpm : NULL;
+        const DpsKey *key = !tpm ? NULL : for_hub ? &tpm->hub : &tpm->registration;
+
+        return key && key->size > 0 && dps_sas_is_signed_by(sas, key) > 0;
+}
+
 /* Sets the enrollment whose key signed the token, and what is wrong with the token. Both are NULL if there is
  * no enrollment that such a token could belong to: then register is answered with 404. */
 static int check_token(const Service *s, const Login *login, const char *token, uint64_t now_usec,
@@ -189,6 +199,9 @@ static int check_token(const Service *s, const Login *login, const char *token, 
         r = find_by_signature(s->roster, individual, &sas, login->id, &found, &any);
         if (r < 0)
                 return r;
+        if (individual && individual->attestation == ATTESTATION_TPM &&
+            is_signed_by_tpm(s, &sas, login->id, false))
+                found = individual;
 
         why = token_error(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
         if (!found && any)
@@ -228,6 +241,16 @@ static int attest_by_certificate(const Service *s, const Login *login, const Cre
         return 1;
 }
 
+/* The first request of TPM attestation comes without a credential. An unknown device is not told apart until it
+ * registers. */
+static bool awaits_challenge(const Service *s, const Login *login, const Credentials *credentials,
+                             const Enrollment **ret) {
+        *ret = roster_individual(s->roster, login->id);
+        if (credentials->is_mqtt && !s->roster->behaviour.tpm_over_mqtt)
+                return false;
+        return !*ret || (*ret)->attestation == ATTESTATION_TPM;
+}
+
 static int caller_fill(Caller *caller, const Login *login, const Enrollment *e) {
         caller->registration_id = strdup(login->id);
         caller->api_version = strdup(login->api_version);
@@ -257,6 +280,8 @@ int attest_device(const Service *s, const Login *login, const Credentials *crede
                 r = attest_by_token(s, login, credentials->password, now_usec, &caller, &e, ret_why);
         else if (credentials->certificate)
                 r = attest_by_certificate(s, login, credentials, now_usec, &caller, &e, ret_why);
+        else if (awaits_challenge(s, login, credentials, &e))
+                r = caller.has_nothing = true;
         else
                 *ret_why = "there is neither a token nor a certificate";
         if (r <= 0)
@@ -277,7 +302,9 @@ static const char *check_hub_token(const Service *s, const Device *device, const
                 return "out of memory";
         if (dps_sas_parse(token, &sas) < 0)
                 return "the password is not a token";
-        if (e->attestation != ATTESTATION_SYMMETRIC_KEY || is_signed(&sas, e, device->registration_id) <= 0)
+        if (e->attestation == ATTESTATION_TPM ? !is_signed_by_tpm(s, &sas, device->registration_id, true)
+                                              : e->attestation != ATTESTATION_SYMMETRIC_KEY ||
+                                                        is_signed(&sas, e, device->registration_id) <= 0)
                 return "the token was not made with the device's key";
         return token_error(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
 }

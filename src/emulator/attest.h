@@ -13,6 +13,7 @@ typedef struct Credentials {
         const char *password;   /* NULL or "": none */
         X509 *certificate;      /* NULL: none */
         STACK_OF(X509) * chain; /* the certificates that came with it; NULL: none */
+        bool is_mqtt;           /* where DPS documents no TPM attestation */
 } Credentials;
 
 /*

@@ -14,8 +14,11 @@ static const char *const document_members[] = {
 };
 static const char *const quota_members[] = { "registrationsPerMinute", "pollsPerTenSeconds", NULL };
 static const char *const behaviour_members[] = {
-        "badSignature", "clockTolerance", "refusedApiVersions", "foreignTopic", "foreignFilter", "missingRid",
-        "will",         "assignAtOnce",   "unassignedFirst",    "conflict",     "extraMembers",  NULL,
+        "badSignature", "clockTolerance", "refusedApiVersions",
+        "foreignTopic", "foreignFilter",  "missingRid",
+        "will",         "assignAtOnce",   "unassignedFirst",
+        "conflict",     "extraMembers",   "tpmOverMqtt",
+        NULL,
 };
 static const char *const bad_signature_words[] = { "register", "connect", NULL };
 static const char *const close_words[] = { "close", "ignore", NULL };
@@ -75,6 +78,7 @@ static int read_switches(const Reader *document, Behaviour *b) {
             (k = read_misbehaved(&r, "foreignFilter", refuse_words, &b->foreign_filter)) < 0 ||
             (k = read_misbehaved(&r, "missingRid", close_words, &b->missing_request_id)) < 0 ||
             (k = read_misbehaved(&r, "will", close_words, &b->will)) < 0 ||
+            (k = reader_boolean(&r, "tpmOverMqtt", &b->tpm_over_mqtt)) < 0 ||
             (k = reader_boolean(&r, "assignAtOnce", &b->assign_at_once)) < 0 ||
             (k = reader_boolean(&r, "unassignedFirst", &b->unassigned_first)) < 0 ||
             (k = reader_boolean(&r, "conflict", &b->conflict)) < 0 ||

@@ -37,6 +37,7 @@ typedef struct Behaviour {
         Misbehaved foreign_filter;     /* a SUBSCRIBE to one; to ignore it means SUBACK 0x80 */
         Misbehaved will;               /* a CONNECT with a will */
         Misbehaved missing_request_id; /* a request without $rid */
+        bool tpm_over_mqtt;            /* TPM attestation over MQTT too; no documentation of DPS has it */
         bool assign_at_once;           /* register is answered with 200, "assigned" */
         bool unassigned_first;         /* the first answer says "unassigned", the next "assigning" */
         bool conflict;      /* a register during another operation of the device is answered with 409203 */

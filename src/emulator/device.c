@@ -14,6 +14,7 @@
 static void operation_done(Operation *o) {
         free(o->id);
         free(o->error_message);
+        free(o->tpm_key);
         *o = (Operation){ 0 };
 }
 
@@ -27,6 +28,7 @@ static Device *device_free(Device *device) {
         free(device->device_id);
         free(device->hub);
         free(device->enrollment);
+        tpm_state_free(device->tpm);
         free(device->polls_usec);
         free(device);
         return NULL;

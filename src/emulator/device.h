@@ -15,6 +15,7 @@ typedef struct Operation {
         uint64_t done_usec;  /* SECONDS_FOREVER: never */
         uint32_t error_code; /* 0: the operation succeeds */
         char *error_message;
+        char *tpm_key; /* the hub's key for the TPM, as the answer holds it; NULL: not made yet */
         bool was_polled;
 } Operation;
 
@@ -27,6 +28,7 @@ typedef struct Device {
         char *hub;        /* NULL: never assigned */
         char *enrollment; /* the id of the enrollment that it registered with */
         bool is_group, is_x509;
+        TpmState *tpm; /* NULL: no challenge was made for it */
         const char *substatus;
         uint64_t created_usec, updated_usec;
 

@@ -38,7 +38,8 @@ static const char *const members[] = {
 static const char *const key_members[] = { "primaryKey", "secondaryKey", NULL };
 static const char *const policy_members[] = { "updateHubAssignment", "migrateDeviceData", NULL };
 static const char *const failure_members[] = { "errorCode", "errorMessage", NULL };
-static const char *const attestation_types[] = { "symmetricKey", "x509", NULL };
+static const char *const tpm_members[] = { "endorsementKey", "storageRootKey", NULL };
+static const char *const attestation_types[] = { "symmetricKey", "x509", "tpm", NULL };
 static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
 static const char *const allocation_words[] = { "hashed", "static", "geoLatency", "custom", NULL };
 
@@ -141,6 +142,28 @@ static int read_certificates(const Reader *attestation, Enrollment *e) {
         return e->n_credentials > 0 ? 0 : reader_error(&r, "primary", "is missing");
 }
 
+/* As in Azure's API; the service knows a device by its endorsement key alone. */
+static int read_tpm(const Reader *attestation, Enrollment *e) {
+        const char *text = NULL;
+        Reader r;
+        int k;
+
+        if (e->is_group)
+                return reader_error(attestation, "type", "must not be tpm for a group");
+        k = reader_object(attestation, "tpm", &r);
+        if (k <= 0)
+                return k < 0 ? k : reader_error(attestation, "tpm", "is missing");
+        if ((k = reader_allow(&r, tpm_members)) < 0 || (k = reader_string(&r, "endorsementKey", &text)) < 0)
+                return k;
+        if (!text)
+                return reader_error(&r, "endorsementKey", "is missing");
+        k = tpm_public_from_base64(text, &e->endorsement_key);
+        return k == -EBADMSG ? reader_error(&r, "endorsementKey",
+                                            "must be base64 of an RSA-2048 key's TPM2B_PUBLIC, as dpsctl "
+                                            "enrollment prints it")
+                             : k;
+}
+
 static int read_attestation(const Reader *r, Enrollment *e) {
         unsigned type = ATTESTATION_SYMMETRIC_KEY;
         Reader attestation;
@@ -155,8 +178,15 @@ static int read_attestation(const Reader *r, Enrollment *e) {
                 return k < 0 ? k : reader_error(&attestation, "type", "is missing");
 
         e->attestation = type;
-        return e->attestation == ATTESTATION_SYMMETRIC_KEY ? read_keys(&attestation, e)
-                                                           : read_certificates(&attestation, e);
+        switch (e->attestation) {
+        case ATTESTATION_SYMMETRIC_KEY:
+                return read_keys(&attestation, e);
+        case ATTESTATION_X509:
+                return read_certificates(&attestation, e);
+        case ATTESTATION_TPM:
+                return read_tpm(&attestation, e);
+        }
+        abort();
 }
 
 static int read_id(const Reader *r, Enrollment *e) {
@@ -303,6 +333,7 @@ Enrollment *enrollment_free(Enrollment *e) {
                 dps_key_done(&e->keys[i]);
         for (size_t i = 0; i < ELEMENTSOF(e->certificates); i++)
                 X509_free(e->certificates[i]);
+        tpm_public_done(&e->endorsement_key);
         strv_free(e->hubs);
         free(e->id);
         free(e->device_id);

@@ -7,10 +7,12 @@
 
 #include "dps/key.h"
 #include "emulator/reader.h"
+#include "emulator/tpm-challenge.h"
 
 typedef enum AttestationType {
         ATTESTATION_SYMMETRIC_KEY,
         ATTESTATION_X509,
+        ATTESTATION_TPM,
 } AttestationType;
 
 typedef enum Allocation {
@@ -23,9 +25,10 @@ typedef struct Enrollment {
         bool is_group;
         bool is_enabled;
         AttestationType attestation;
-        DpsKey keys[2];        /* primary, secondary: the device may use either */
-        X509 *certificates[2]; /* the device's own, or for a group the signers' */
-        size_t n_credentials;  /* number of keys, or of certificates */
+        DpsKey keys[2];            /* primary, secondary: the device may use either */
+        X509 *certificates[2];     /* the device's own, or for a group the signers' */
+        size_t n_credentials;      /* number of keys, or of certificates */
+        TpmPublic endorsement_key; /* of a TPM */
 
         char *device_id; /* NULL: the registration id is used */
         char **hubs;     /* NULL: the hubs of the service are used */

@@ -89,6 +89,7 @@ static int open_session(Plugin *p, struct mosquitto *client, const Login *login,
         Credentials credentials = {
                 .client_id = mosquitto_client_id(client) ?: "",
                 .password = password,
+                .is_mqtt = true,
                 .certificate = certificate,
                 .chain = certificate ? peer_chain(certificate) : NULL,
         };

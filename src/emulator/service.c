@@ -129,6 +129,7 @@ static int answer_state(const Service *s, const Device *device, const Operation 
                 .word = word,
                 .registration_id = device->registration_id,
                 .is_x509 = device->is_x509,
+                .tpm_key = o->tpm_key,
                 .error_code = streq(word, "failed") ? o->error_code : 0,
                 .error_message = streq(word, "failed") ? o->error_message : NULL,
                 .extra_members = s->roster->behaviour.extra_members,
@@ -156,11 +157,26 @@ static int answer_state(const Service *s, const Device *device, const Operation 
         return 0;
 }
 
-static int answer_operation(const Service *s, const Device *device, Operation *o, uint64_t now_usec,
-                            Answer *ret) {
+/* The key for the hub is made once for each operation, and replaces that of an earlier one. */
+static int give_hub_key(const Service *s, Device *device, Operation *o) {
+        const Enrollment *e = service_enrollment(s, device->enrollment, device->is_group);
+
+        if (!e || e->attestation != ATTESTATION_TPM || !device->tpm || o->tpm_key)
+                return 0;
+        return tpm_challenge_make(&s->random, &e->endorsement_key, &device->tpm->storage_root_key,
+                                  &device->tpm->hub, &o->tpm_key);
+}
+
+static int answer_operation(const Service *s, Device *device, Operation *o, uint64_t now_usec, Answer *ret) {
         bool first = !o->was_polled;
 
         o->was_polled = true;
+        if (is_done(o, now_usec) && !o->error_code) {
+                int r = give_hub_key(s, device, o);
+
+                if (r < 0)
+                        return r;
+        }
         if (is_done(o, now_usec))
                 return answer_state(s, device, o, 200, o->error_code ? "failed" : "assigned", ret);
         return answer_state(s, device, o, 202,
@@ -205,6 +221,27 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
         return 0;
 }
 
+static int answer_challenge(Service *s, const Caller *caller, const Enrollment *e, const void *body,
+                            size_t size, uint64_t now_usec, Answer *ret) {
+        Device *device;
+        int r;
+
+        if (e->attestation != ATTESTATION_TPM)
+                return answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
+        r = devices_get(s->devices, e->id, now_usec, &device);
+        if (r < 0)
+                return r;
+        if (!device->tpm)
+                device->tpm = calloc(1, sizeof(*device->tpm));
+        if (!device->tpm)
+                return -ENOMEM;
+        r = tpm_challenge_answer(&s->random, &e->endorsement_key, body, size, device->tpm, ret);
+        return r == -EBADMSG ? answer_error(&s->random, 400, 400000,
+                                            "The body does not have the storage root key of the TPM.",
+                                            now_usec, ret)
+                             : r;
+}
+
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret) {
         const Behaviour *b = &s->roster->behaviour;
@@ -225,6 +262,8 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
                 return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
         if (!e->is_enabled)
                 return answer_disabled(caller, ret);
+        if (caller->has_nothing)
+                return answer_challenge(s, caller, e, body, size, now_usec, ret);
         if (b->conflict && device && device->operations[0].id && !is_done(&device->operations[0], now_usec))
                 return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
@@ -246,6 +285,8 @@ int service_poll(Service *s, const Caller *caller, const char *operation_id, uin
         r = answer_refused_caller(s, caller, now_usec, ret);
         if (r != 0)
                 return MIN(r, 0);
+        if (caller->has_nothing)
+                return answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
         if (!operation_id)
                 return answer_error(&s->random, 400, 400000, "The operation id is missing.", now_usec, ret);
 

@@ -51,6 +51,7 @@ typedef struct Caller {
         char *enrollment; /* the id of its enrollment; NULL: it has none */
         bool is_group, is_x509;
         bool is_unauthorized; /* its token is wrong, and register answers with 401 */
+        bool has_nothing; /* neither a token nor a certificate: register answers with the TPM's challenge */
 } Caller;
 
 void caller_done(Caller *caller);

@@ -169,6 +169,7 @@ static const char *const steps[_DPS_STEP_MAX] = {
         [DPS_STEP_REGISTER] = "register",
         [DPS_STEP_POLL] = "poll",
         [DPS_STEP_STORE] = "store",
+        [DPS_STEP_ATTEST] = "attest",
 };
 
 /*

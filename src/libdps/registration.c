@@ -25,6 +25,14 @@
  *   from REGISTERING and POLLING: 200 and assigned ──> ASSIGNED
  *   a poll over the limit waits in PAUSING; an operation without enough time left is dropped for a new one
  *
+ *   TPM attestation:
+ *                      challenge                answered
+ *       REGISTERING ──────────────> ANSWERING ────────────> CONNECTING, with a token
+ *                 200 and assigned, with a key              answered
+ *       any request ───────────────────────────> ANSWERING ──────────> ASSIGNED
+ *
+ *   a challenge is no failure; but a second one, or one that answers a poll, is a refusal of the credential
+ *
  * PAUSING waits with a connection; PARKED, BACKOFF and FAILED wait without one.
  *
  * Three limits hold for every wait: not_before_usec (DPS told it to us; for all requests), paused_until_usec
@@ -50,7 +58,9 @@ struct DpsRegistration {
         unsigned n_credentials;
         unsigned credential;
         unsigned last_good_credential;
-        unsigned n_refused; /* credentials that DPS refused in a row */
+        unsigned n_refused;  /* credentials that DPS refused in a row */
+        bool has_answered;   /* the TPM has the key of the challenge; of the attempt and its operation */
+        bool has_assignment; /* ANSWERING: for the hub, after which the registration is done */
 
         uint64_t request_id; /* of the last request, answered or not */
         char *operation_id;
@@ -118,6 +128,8 @@ static bool is_between_attempts(const DpsRegistration *g) {
 static DpsStep step_of(const DpsRegistration *g) {
         if (g->state == DPS_REGISTRATION_CONNECTING)
                 return DPS_STEP_CONNECT;
+        if (g->state == DPS_REGISTRATION_ANSWERING)
+                return DPS_STEP_ATTEST;
         return g->state == DPS_REGISTRATION_REGISTERING ? DPS_STEP_REGISTER : DPS_STEP_POLL;
 }
 
@@ -186,6 +198,13 @@ static DpsAction enter_released(DpsRegistration *g, DpsRegistrationState state, 
         return (DpsAction){ .type = DPS_ACTION_RELEASE, .wake_usec = g->wake_usec };
 }
 
+static DpsAction enter_answering(DpsRegistration *g, bool has_assignment, uint64_t now_usec) {
+        g->state = DPS_REGISTRATION_ANSWERING;
+        g->has_assignment = has_assignment;
+        g->wake_usec = usec_add(now_usec, DPS_CHALLENGE_DEADLINE_SEC * USEC_PER_SEC);
+        return (DpsAction){ .type = DPS_ACTION_ANSWER_CHALLENGE, .wake_usec = g->wake_usec };
+}
+
 static DpsAction enter_backoff(DpsRegistration *g, uint64_t until_usec) {
         return enter_released(g, DPS_REGISTRATION_BACKOFF, until_usec);
 }
@@ -197,6 +216,7 @@ static DpsAction enter_failed(DpsRegistration *g, uint64_t until_usec) {
 
 static DpsAction enter_assigned(DpsRegistration *g) {
         forget_operation(g);
+        g->has_answered = false;
         g->state = DPS_REGISTRATION_ASSIGNED;
         g->wake_usec = USEC_INFINITY;
         g->attempts = g->finals = g->n_refused = 0;
@@ -223,6 +243,9 @@ static DpsAction fail(DpsRegistration *g, const DpsError *error, const DpsReply 
         if (g->state == DPS_REGISTRATION_POLLING && error->id != DPS_ERROR_THROTTLED &&
             ++g->n_poll_failures >= POLL_FAILURES_MAX)
                 forget_operation(g);
+        /* The key of a challenge serves one operation. */
+        if (error->final || !g->operation_id)
+                g->has_answered = false;
 
         wait_usec =
                 sec > 0 ? dps_backoff_told_usec(sec, at.random) : dps_backoff_usec(g->attempts, at.random);
@@ -246,6 +269,14 @@ static void turn_into_clock_error(DpsError *error) {
         memcpy(error->tracking_id, refusal.tracking_id, sizeof(error->tracking_id));
 }
 
+/* Not before DPS allows it. */
+static DpsAction connect_again(DpsRegistration *g, uint64_t told, DpsMoment at) {
+        if (floor_usec(g) <= at.now_usec)
+                return enter_connecting(g);
+        g->told_usec = floor_usec(g);
+        return enter_backoff(g, usec_add(at.now_usec, dps_backoff_told_usec(told, at.random)));
+}
+
 /* DPS refused the credential. The next one is tried even while the clock is wrong: it may always be. */
 static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsReply *reply, DpsMoment at) {
         DpsError error = *refusal;
@@ -262,10 +293,8 @@ static DpsAction refuse(DpsRegistration *g, const DpsError *refusal, const DpsRe
         }
 
         g->error = error;
-        if (floor_usec(g) <= at.now_usec)
-                return enter_connecting(g);
-        g->told_usec = floor_usec(g);
-        return enter_backoff(g, usec_add(at.now_usec, dps_backoff_told_usec(told_sec(reply), at.random)));
+        g->has_answered = false;
+        return connect_again(g, told_sec(reply), at);
 }
 
 /* The request has ended, answered or not. */
@@ -282,6 +311,14 @@ static DpsAction give_up(DpsRegistration *g, const DpsReply *reply, DpsMoment at
                       "DPS did not finish the registration within %d minutes", DPS_ATTEMPT_DEADLINE_SEC / 60);
         forget_operation(g);
         return fail(g, &error, reply, at);
+}
+
+static DpsAction on_slow_tpm(DpsRegistration *g, DpsMoment at) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_ATTEST,
+                      "the TPM did not take the key of DPS within %d s", DPS_CHALLENGE_DEADLINE_SEC);
+        return fail(g, &error, NULL, at);
 }
 
 static DpsAction on_silence(DpsRegistration *g, DpsMoment at) {
@@ -359,6 +396,17 @@ static DpsAction on_refusal(DpsRegistration *g, const DpsReply *reply, DpsVerdic
         return error.id == DPS_ERROR_AUTH ? refuse(g, &error, reply, at) : fail(g, &error, reply, at);
 }
 
+/* With TPM attestation, the assignment brings the key that the hub knows. */
+static DpsAction on_hub_key(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
+        DpsError error;
+
+        if (reply->authentication_key)
+                return enter_answering(g, true, at.now_usec);
+        dps_error_set(&error, DPS_ERROR_PROTOCOL, step_of(g), "the assignment has no key for the TPM");
+        forget_operation(g);
+        return fail(g, &error, reply, at);
+}
+
 DpsAction dps_registration_on_reply(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         DpsVerdict verdict;
 
@@ -373,9 +421,13 @@ DpsAction dps_registration_on_reply(DpsRegistration *g, const DpsReply *reply, D
         verdict = dps_reply_verdict(reply);
         switch (verdict) {
         case DPS_VERDICT_ASSIGNED:
-                return enter_assigned(g);
+                return g->has_answered ? on_hub_key(g, reply, at) : enter_assigned(g);
         case DPS_VERDICT_ASSIGNING:
                 return on_assigning(g, reply, at);
+        case DPS_VERDICT_CHALLENGE:
+                if (g->state == DPS_REGISTRATION_REGISTERING && !g->has_answered)
+                        return enter_answering(g, false, at.now_usec);
+                return on_refusal(g, reply, verdict, at);
         case DPS_VERDICT_RETRY:
         case DPS_VERDICT_FINAL:
                 return on_refusal(g, reply, verdict, at);
@@ -412,7 +464,14 @@ DpsAction dps_registration_on_ready(DpsRegistration *g, DpsMoment at) {
                 return stay(g);
 
         if (!operation_is_worth_polling(g, at.now_usec)) {
+                /* The challenge was about the operation that is dropped. */
+                bool is_stale = g->operation_id && g->has_answered;
+
                 forget_operation(g);
+                if (is_stale) {
+                        g->has_answered = false;
+                        return connect_again(g, 0, at);
+                }
                 /* The scope was paused while we connected or waited. */
                 if (floor_usec(g) > at.now_usec) {
                         g->told_usec = floor_usec(g);
@@ -442,6 +501,15 @@ DpsAction dps_registration_on_lost(DpsRegistration *g, const DpsError *error, Dp
         return fail(g, &e, NULL, at);
 }
 
+DpsAction dps_registration_on_answered(DpsRegistration *g, DpsMoment at) {
+        if (g->state != DPS_REGISTRATION_ANSWERING)
+                return stay(g);
+        if (g->has_assignment)
+                return enter_assigned(g);
+        g->has_answered = true;
+        return connect_again(g, 0, at);
+}
+
 DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at) {
         if (at.now_usec < g->wake_usec)
                 return stay(g);
@@ -450,6 +518,8 @@ DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at) {
         case DPS_REGISTRATION_REGISTERING:
         case DPS_REGISTRATION_POLLING:
                 return on_silence(g, at);
+        case DPS_REGISTRATION_ANSWERING:
+                return on_slow_tpm(g, at);
         case DPS_REGISTRATION_PAUSING: /* after a suspend it may be much later than planned */
                 return at.now_usec < g->deadline_usec ? enter_polling(g, at.now_usec) : give_up(g, NULL, at);
         case DPS_REGISTRATION_PARKED:
@@ -503,6 +573,7 @@ const char *dps_registration_state_to_string(DpsRegistrationState state) {
                 [DPS_REGISTRATION_BACKOFF] = "backoff",
                 [DPS_REGISTRATION_FAILED] = "failed",
                 [DPS_REGISTRATION_ASSIGNED] = "assigned",
+                [DPS_REGISTRATION_ANSWERING] = "answering",
         };
 
         assert(state < _DPS_REGISTRATION_STATE_MAX);
@@ -511,7 +582,7 @@ const char *dps_registration_state_to_string(DpsRegistrationState state) {
 
 bool dps_registration_in_flight(const DpsRegistration *g) {
         return g->state == DPS_REGISTRATION_CONNECTING || g->state == DPS_REGISTRATION_PAUSING ||
-               is_asking(g);
+               g->state == DPS_REGISTRATION_ANSWERING || is_asking(g);
 }
 
 uint64_t dps_registration_next_usec(const DpsRegistration *g) {
@@ -528,6 +599,10 @@ uint64_t dps_registration_told_usec(const DpsRegistration *g) {
 
 unsigned dps_registration_credential(const DpsRegistration *g) {
         return g->credential;
+}
+
+bool dps_registration_has_answered(const DpsRegistration *g) {
+        return g->has_answered;
 }
 
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g) {

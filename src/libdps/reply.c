@@ -16,6 +16,7 @@
 
 #define OPERATION_ID_MAX 256
 #define WORD_MAX 64
+#define AUTHENTICATION_KEY_MAX (16U * 1024) /* DPS sends about 1 kB */
 
 /* ---- topic ---- */
 
@@ -90,6 +91,19 @@ static bool operation_id_is_valid(const char *id) {
         return size > 0 && size <= OPERATION_ID_MAX && !strpbrk(id, "/#+?&$");
 }
 
+static bool authentication_key_is_valid(const char *key) {
+        size_t n = strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=");
+
+        return n > 0 && n <= AUTHENTICATION_KEY_MAX && !key[n];
+}
+
+/* It becomes a part of a token. */
+static bool key_name_is_valid(const char *name) {
+        size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+
+        return n > 0 && n <= WORD_MAX && !name[n];
+}
+
 static DpsStatus status_from_string(const char *word) {
         static const struct {
                 const char *word;
@@ -107,6 +121,10 @@ static DpsStatus status_from_string(const char *word) {
                 if (streq(word, words[i].word))
                         return words[i].status;
         return DPS_STATUS_UNKNOWN;
+}
+
+static bool is_success(const DpsReply *reply) {
+        return reply->status >= 200 && reply->status < 300;
 }
 
 /* ---- members ---- */
@@ -137,6 +155,23 @@ static int get_checked(json_object *object, const char *name, bool (*is_valid)(c
 
         *ret = strdup(text);
         return *ret ? 0 : -ENOMEM;
+}
+
+static int get_authentication_key(json_object *o, char **ret) {
+        return get_checked(o, "authenticationKey", authentication_key_is_valid, ret);
+}
+
+/* The key for the hub. Only the TPM can read it, and only once: it is not a part of the state that is kept. */
+static int take_hub_key(json_object *state, DpsReply *reply) {
+        json_object *tpm = json_member(state, "tpm");
+        int r = 0;
+
+        if (!json_object_is_type(tpm, json_type_object))
+                return 0;
+        if (is_success(reply))
+                r = get_authentication_key(tpm, &reply->authentication_key);
+        json_object_object_del(tpm, "authenticationKey");
+        return r;
 }
 
 static int get_json(json_object *o, char **ret) {
@@ -201,7 +236,19 @@ static int read_state(DpsReply *reply, json_object *state) {
         r = get_json(json_member(state, "payload"), &reply->payload);
         if (r < 0)
                 return r;
+        r = take_hub_key(state, reply);
+        if (r < 0)
+                return r;
         return get_json(state, &reply->registration_state);
+}
+
+static int read_challenge(DpsReply *reply, json_object *o) {
+        int r;
+
+        if (reply->status != 401)
+                return 0;
+        r = get_authentication_key(o, &reply->authentication_key);
+        return r < 0 ? r : get_checked(o, "keyName", key_name_is_valid, &reply->key_name);
 }
 
 /* DPS sends an empty one with "disabled"; that counts as absent. */
@@ -258,10 +305,6 @@ static const char *find_missing(const DpsReply *reply) {
         abort();
 }
 
-static bool is_success(const DpsReply *reply) {
-        return reply->status >= 200 && reply->status < 300;
-}
-
 int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
         int r;
@@ -282,6 +325,9 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         if (r < 0)
                 return r;
         r = read_word(reply, json_member(o, "status"));
+        if (r < 0)
+                return r;
+        r = read_challenge(reply, o);
         if (r < 0)
                 return r;
         r = read_state(reply, json_member(o, "registrationState"));
@@ -307,6 +353,8 @@ static bool is_refusal(const DpsReply *reply) {
 }
 
 DpsVerdict dps_reply_verdict(const DpsReply *reply) {
+        if (reply->status == 401 && reply->authentication_key)
+                return DPS_VERDICT_CHALLENGE;
         if (is_refusal(reply))
                 return dps_code_lookup(deciding_code(reply)).verdict;
         if (!is_success(reply) || reply->malformed)
@@ -362,8 +410,32 @@ void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret) {
                               reply->error_message ?: "");
 
         ret->code = reply->error_code ?: is_success(reply) ? 0 : reply->status;
-        ret->final = dps_reply_verdict(reply) == DPS_VERDICT_FINAL;
+        ret->final = dps_reply_verdict(reply) != DPS_VERDICT_RETRY;
         (void) snprintf(ret->tracking_id, sizeof(ret->tracking_id), "%s", reply->tracking_id ?: "");
+}
+
+int dps_reply_copy(const DpsReply *reply, DpsReply *ret) {
+        DpsReply copy = *reply;
+        char **texts[] = {
+                &copy.status_word,   &copy.operation_id, &copy.registration_id,
+                &copy.assigned_hub,  &copy.device_id,    &copy.substatus,
+                &copy.payload,       &copy.tracking_id,  &copy.registration_state,
+                &copy.error_message, &copy.key_name,     &copy.authentication_key,
+        };
+        bool lacks_memory = false;
+
+        for (size_t k = 0; k < ELEMENTSOF(texts); k++) {
+                const char *text = *texts[k];
+
+                *texts[k] = text ? strdup(text) : NULL;
+                lacks_memory = lacks_memory || (text && !*texts[k]);
+        }
+        if (lacks_memory) {
+                dps_reply_done(&copy);
+                return -ENOMEM;
+        }
+        *ret = copy;
+        return 0;
 }
 
 void dps_reply_done(DpsReply *reply) {
@@ -375,6 +447,8 @@ void dps_reply_done(DpsReply *reply) {
         free(reply->substatus);
         free(reply->payload);
         free(reply->registration_state);
+        free(reply->authentication_key);
+        free(reply->key_name);
         free(reply->error_message);
         free(reply->tracking_id);
         *reply = (DpsReply){ 0 };

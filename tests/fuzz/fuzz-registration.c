@@ -74,6 +74,10 @@ static void check(World *w, DpsAction a) {
         case DPS_ACTION_WAIT:
                 check_wait(w, &a);
                 break;
+        case DPS_ACTION_ANSWER_CHALLENGE:
+                PROMISE(dps_registration_state(w->g) == DPS_REGISTRATION_ANSWERING);
+                check_wait(w, &a);
+                break;
         case DPS_ACTION_FINISH:
                 PROMISE(dps_registration_state(w->g) == DPS_REGISTRATION_ASSIGNED);
                 PROMISE(dps_registration_history(w->g).attempts == 0);
@@ -98,6 +102,7 @@ static void give_reply(World *w) {
                 .error_code = codes[take(w) % ELEMENTSOF(codes)],
                 .has_retry_after = delay & 0x80,
                 .retry_after_sec = delays[delay % ELEMENTSOF(delays)],
+                .authentication_key = delay & 0x40 ? (char *) "AAA=" : NULL,
         };
         bool is_ours = reply.request_id == w->request_id &&
                        (state == DPS_REGISTRATION_REGISTERING || state == DPS_REGISTRATION_POLLING);
@@ -131,7 +136,7 @@ static void pass_time(World *w) {
 }
 
 static void give_event(World *w) {
-        switch (take(w) % 8) {
+        switch (take(w) % 9) {
         case 0:
                 check(w, dps_registration_begin(w->g, moment(w)));
                 break;
@@ -149,6 +154,9 @@ static void give_event(World *w) {
                 break;
         case 5:
                 pass_time(w);
+                break;
+        case 8:
+                check(w, dps_registration_on_answered(w->g, moment(w)));
                 break;
         default:
                 give_reply(w);

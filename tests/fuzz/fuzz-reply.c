@@ -10,7 +10,8 @@
 static void check_texts(const DpsReply *reply) {
         const char *const texts[] = { reply->status_word,   reply->operation_id, reply->registration_id,
                                       reply->assigned_hub,  reply->device_id,    reply->substatus,
-                                      reply->error_message, reply->tracking_id };
+                                      reply->error_message, reply->tracking_id,  reply->authentication_key,
+                                      reply->key_name };
         json_object *state = NULL;
         const char *why;
 
@@ -68,6 +69,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 break;
         case DPS_VERDICT_ASSIGNING:
                 PROMISE(!reply.malformed && reply.status < 300);
+                break;
+        case DPS_VERDICT_CHALLENGE:
+                PROMISE(reply.status == 401 && reply.authentication_key);
                 break;
         case DPS_VERDICT_RETRY:
         case DPS_VERDICT_FINAL:

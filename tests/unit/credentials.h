@@ -119,6 +119,7 @@ static inline int set_up_files(void) {
         strcpy(directory, "/tmp/test-credential-XXXXXX");
         assert_non_null(mkdtemp(directory));
         setenv("CREDENTIALS_DIRECTORY", directory, 1);
+        setenv("DPS_MODULE_DIRECTORY", directory, 1);
         s = calloc(1, sizeof(*s));
         assert_non_null(s);
         s->keys_place = (Place){ strdup("/etc/dps/gw.conf"), 7 };

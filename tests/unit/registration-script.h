@@ -24,7 +24,9 @@ typedef enum Event {
         FOREIGN, /* an answer to another device's request */
         TIME,
         HASTEN,
-        PAUSE, /* until `until` */
+        PAUSE,    /* until `until` */
+        ANSWERED, /* the TPM has the key */
+        UNFIT,    /* the TPM cannot take the key */
 } Event;
 
 typedef enum Want {
@@ -35,6 +37,7 @@ typedef enum Want {
         POLL, /* operation "4.op", as all polls here */
         RELEASE,
         FINISH,
+        ANSWER_CHALLENGE,
 } Want;
 
 typedef struct Row {
@@ -52,6 +55,7 @@ typedef struct Row {
         DpsErrorId error;
         DpsStep step;
         unsigned credential;
+        bool has_answered;
 } Row;
 
 #define NEVER (-1.0)
@@ -65,6 +69,11 @@ typedef struct Row {
 
 #define ASSIGNING .status = 202, .body = BODY_ASSIGNING
 #define ASSIGNED .status = 200, .body = BODY_ASSIGNED
+#define CHALLENGE .status = 401, .body = "{\"authenticationKey\":\"AAA=\",\"keyName\":\"registration\"}"
+#define BODY_ASSIGNED_KEY                                                                                    \
+        "{\"operationId\":\"4.op\",\"status\":\"assigned\",\"registrationState\":"                           \
+        "{\"assignedHub\":\"h.example\",\"deviceId\":\"d\",\"tpm\":{\"authenticationKey\":\"AAA=\"}}}"
+#define ASSIGNED_KEY .status = 200, .body = BODY_ASSIGNED_KEY
 #define REFUSAL(code) .status = (code), .body = ""
 #define BACK_AT(sec) .want = RELEASE, .wake_sec = (sec)
 
@@ -134,6 +143,11 @@ static DpsAction apply(DpsRegistration *g, const Row *row, uint64_t last_request
                 return dps_registration_on_time(g, at);
         case HASTEN:
                 return dps_registration_hasten(g, usec_from_sec(row->spread_sec), at);
+        case ANSWERED:
+                return dps_registration_on_answered(g, at);
+        case UNFIT:
+                dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_NONE, "busy");
+                return dps_registration_on_lost(g, &error, at);
         case PAUSE:
                 return dps_registration_pause(g, usec_from_sec(row->until_sec), at);
         case END:
@@ -154,6 +168,8 @@ static Want want_from_action(const DpsAction *a) {
                 return RELEASE;
         case DPS_ACTION_FINISH:
                 return FINISH;
+        case DPS_ACTION_ANSWER_CHALLENGE:
+                return ANSWER_CHALLENGE;
         }
         abort();
 }
@@ -166,9 +182,8 @@ static bool same_time(uint64_t usec, double sec) {
 }
 
 static void check_row(const DpsRegistration *g, const Row *row, const DpsAction *a, size_t n) {
-        static const char *const names[] = {
-                "?", "WAIT", "CONNECT", "REGISTER", "POLL", "RELEASE", "FINISH"
-        };
+        static const char *const names[] = { "?",    "WAIT",    "CONNECT", "REGISTER",
+                                             "POLL", "RELEASE", "FINISH",  "ANSWER_CHALLENGE" };
         const DpsError *error = dps_registration_error(g);
         bool waits_alone = a->type == DPS_ACTION_RELEASE;
 
@@ -186,6 +201,7 @@ static void check_row(const DpsRegistration *g, const Row *row, const DpsAction 
         if (row->credential != 0 && dps_registration_credential(g) != row->credential)
                 fail_msg("row %zu: credential %u", n, dps_registration_credential(g));
 
+        assert_int_equal(dps_registration_has_answered(g), row->has_answered);
         if (row->want == POLL)
                 assert_string_equal(a->request.operation_id, "4.op");
         if (row->want == REGISTER)

@@ -466,7 +466,7 @@ static void an_unsupported_kept_method_does_not_hide_the_error_of_another_method
 static void an_unsupported_method_is_the_error_if_there_is_no_other(void **state) {
         set_methods(METHOD_TPM, _METHOD_MAX);
         wish.kept = METHOD_TPM;
-        assert_load_fails(DPS_ERROR_CONFIG, "Method=: tpm: this version of dpsd");
+        assert_load_fails(DPS_ERROR_CONFIG, "Method=: tpm: module tpm");
         assert_int_equal(credential_count(s, METHOD_TPM), 0);
 }
 

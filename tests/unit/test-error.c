@@ -79,7 +79,8 @@ static void test_every_error_is_explained_in_one_line(void **state) {
 
 static void test_the_words_of_steps_never_change(void **state) {
         static const char *const steps[_DPS_STEP_MAX] = {
-                "", "config", "resolve", "connect", "tls", "login", "subscribe", "register", "poll", "store",
+                "",          "config",   "resolve", "connect", "tls",    "login",
+                "subscribe", "register", "poll",    "store",   "attest",
         };
 
         for (DpsStep step = 0; step < _DPS_STEP_MAX; step++)

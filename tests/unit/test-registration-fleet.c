@@ -136,6 +136,7 @@ static void machine_do(Fleet *f, Machine *m, DpsAction a) {
                 m->due = TIME;
                 m->due_usec = a.wake_usec;
                 return;
+        case DPS_ACTION_ANSWER_CHALLENGE:
         case DPS_ACTION_FINISH:
                 m->due_usec = USEC_INFINITY;
                 return;

@@ -112,6 +112,9 @@ static void check_wait(World *w, const DpsAction *a) {
         case DPS_REGISTRATION_POLLING:
                 assert_true(a->wake_usec <= usec_add(w->now_usec, DPS_REPLY_DEADLINE_SEC * USEC_PER_SEC));
                 return;
+        case DPS_REGISTRATION_ANSWERING:
+                assert_true(a->wake_usec <= usec_add(w->now_usec, DPS_CHALLENGE_DEADLINE_SEC * USEC_PER_SEC));
+                return;
         case DPS_REGISTRATION_PARKED:
         case DPS_REGISTRATION_BACKOFF:
         case DPS_REGISTRATION_FAILED:
@@ -141,6 +144,7 @@ static void check(World *w, DpsAction a) {
                 check_wait(w, &a);
                 return;
         case DPS_ACTION_WAIT:
+        case DPS_ACTION_ANSWER_CHALLENGE:
                 check_wait(w, &a);
                 return;
         case DPS_ACTION_FINISH:
@@ -170,8 +174,8 @@ static void give_reply(World *w, DpsReply *reply) {
 }
 
 static void any_reply(World *w) {
-        static const uint32_t statuses[] = { 200, 200, 202, 202, 202, 202, 204, 301,
-                                             400, 401, 404, 409, 429, 499, 503, 0 };
+        static const uint32_t statuses[] = { 200, 200, 202, 202, 202, 202, 204, 301, 400,
+                                             401, 404, 409, 429, 499, 503, 0,   401, 401 };
         static const uint64_t delays[] = {
                 0, 0, 1, 2, 3, 29, 30, 31, 42, 900, UINT64_C(1) << 32, UINT64_MAX
         };
@@ -183,6 +187,7 @@ static void any_reply(World *w) {
         reply.malformed = below(w, 8) ? NULL : "it is garbage";
         reply.error_code = codes[below(w, ELEMENTSOF(codes))];
         reply.operation_id = below(w, 8) ? (char *) "4.op" : NULL;
+        reply.authentication_key = below(w, 3) ? (char *) "AAA=" : NULL;
         reply.has_retry_after = below(w, 2);
         reply.retry_after_sec = delays[below(w, ELEMENTSOF(delays))];
         give_reply(w, &reply);
@@ -212,7 +217,7 @@ static void any_time(World *w) {
 }
 
 static void any_event(World *w) {
-        switch (below(w, 20)) {
+        switch (below(w, 22)) {
         case 0:
                 check(w, dps_registration_begin(w->g, moment(w)));
                 return;
@@ -243,6 +248,10 @@ static void any_event(World *w) {
         case 11:
         case 12:
                 check(w, dps_registration_on_ready(w->g, moment(w)));
+                return;
+        case 13:
+        case 14:
+                check(w, dps_registration_on_answered(w->g, moment(w)));
                 return;
         default:
                 any_reply(w);
@@ -292,6 +301,9 @@ static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll)
                 reply.request_id = w->request_id;
                 give_reply(w, &reply);
                 return;
+        case DPS_REGISTRATION_ANSWERING:
+                check(w, dps_registration_on_answered(w->g, at));
+                return;
         case DPS_REGISTRATION_PAUSING:
         case DPS_REGISTRATION_PARKED:
         case DPS_REGISTRATION_BACKOFF:
@@ -306,7 +318,8 @@ static void step(World *w, const DpsReply *to_register, const DpsReply *to_poll)
 }
 
 #define ACCEPTED ((DpsReply){ .status = 202, .operation_id = (char *) "4.op" })
-#define ASSIGNED ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED })
+#define ASSIGNED                                                                                             \
+        ((DpsReply){ .status = 200, .word = DPS_STATUS_ASSIGNED, .authentication_key = (char *) "AAA=" })
 
 static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void **state) {
         unsigned n_events_in[_DPS_REGISTRATION_STATE_MAX] = { 0 };
@@ -319,7 +332,7 @@ static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void
                         n_events_in[dps_registration_state(g)]++;
                         any_event(&w);
                 }
-                for (size_t i = 0; i < 12; i++)
+                for (size_t i = 0; i < 14; i++)
                         step(&w, &ACCEPTED, &ASSIGNED);
                 assert_int_equal(dps_registration_state(g), DPS_REGISTRATION_ASSIGNED);
         }

@@ -11,6 +11,16 @@
 #include "dps/registration.h"
 #include "registration-script.h"
 
+#define HAS_ANSWERED .has_answered = true
+#define CHALLENGED                                                                                           \
+        REGISTERED, {                                                                                        \
+                0, ANSWER, CHALLENGE, .want = ANSWER_CHALLENGE                                               \
+        }
+#define ANSWERED_AT(sec)                                                                                     \
+        { (sec), ANSWERED, .want = CONNECT, HAS_ANSWERED }, {                                                \
+                (sec), READY, .want = REGISTER, HAS_ANSWERED                                                 \
+        }
+
 static const Script scripts[] = {
         /* success */
         { "registers, polls when told, and is assigned",
@@ -44,6 +54,89 @@ static const Script scripts[] = {
                     { 300, ANSWER, ASSIGNED, .want = FINISH },
                     { 301, BEGIN, .want = CONNECT },
                     { 301, LOST, BACK_AT(303.5) } } },
+
+        /* TPM attestation */
+        { "a challenge is answered with a new connection, and is no failure",
+          .rows = { REGISTERED,
+                    { 1, ANSWER, CHALLENGE, .want = ANSWER_CHALLENGE, .wake_sec = 61,
+                      .state = DPS_REGISTRATION_ANSWERING },
+                    ANSWERED_AT(5),
+                    { 6, ANSWER, ASSIGNING, .after = "3", .want = WAIT, .wake_sec = 9, HAS_ANSWERED },
+                    { 9, TIME, .want = POLL, HAS_ANSWERED },
+                    { 9, ANSWER, ASSIGNED_KEY, .want = ANSWER_CHALLENGE, .wake_sec = 69, HAS_ANSWERED },
+                    { 10, ANSWERED, .want = FINISH, .state = DPS_REGISTRATION_ASSIGNED } } },
+        { "after a challenge, an assignment without a key for the hub is a failure",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(1),
+                    { 1, ANSWER, ASSIGNED, BACK_AT(3.5), .error = DPS_ERROR_PROTOCOL } } },
+        { "a key for the hub that nobody asked for is ignored",
+          .rows = { REGISTERED, { 1, ANSWER, ASSIGNED_KEY, .want = FINISH } } },
+        { "a second challenge is a refusal",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(1),
+                    { 2, ANSWER, CHALLENGE, .want = RELEASE, .state = DPS_REGISTRATION_FAILED,
+                      .error = DPS_ERROR_AUTH, .step = DPS_STEP_REGISTER } } },
+        { "a 401 after the challenge is a refusal",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(1),
+                    { 2, ANSWER, REFUSAL(401), .want = RELEASE, .state = DPS_REGISTRATION_FAILED } } },
+        { "a challenge in answer to a poll is a refusal",
+          .rows = { REGISTERED,
+                    POLLED_AT_0,
+                    { 0, ANSWER, CHALLENGE, .want = RELEASE, .state = DPS_REGISTRATION_FAILED } } },
+        { "a TPM that is busy leads to an attempt that begins without a token",
+          .rows = { CHALLENGED,
+                    { 2, UNFIT, BACK_AT(4.5), .error = DPS_ERROR_KEY, .step = DPS_STEP_ATTEST },
+                    { 4.5, TIME, .want = CONNECT },
+                    { 4.5, READY, .want = REGISTER } } },
+        { "a TPM that does not answer costs a minute",
+          .rows = { CHALLENGED,
+                    { 59, TIME, .want = WAIT, .wake_sec = 60 },
+                    { 60, TIME, BACK_AT(62.5), .error = DPS_ERROR_KEY, .step = DPS_STEP_ATTEST } } },
+        { "a connection that is lost after the challenge polls the operation with the same key",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(0),
+                    { 0, ANSWER, ASSIGNING, .after = "3", .want = WAIT, HAS_ANSWERED },
+                    { 1, LOST, BACK_AT(3.5), HAS_ANSWERED },
+                    { 3.5, TIME, .want = CONNECT, HAS_ANSWERED },
+                    { 3.5, READY, .want = POLL, HAS_ANSWERED } } },
+        { "a connection that is lost before the operation begins asks for a new challenge",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(0),
+                    { 1, LOST, BACK_AT(3.5) },
+                    { 3.5, TIME, .want = CONNECT },
+                    { 3.5, READY, .want = REGISTER } } },
+        { "an operation that has ended takes its key along",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(0),
+                    { 0, ANSWER, ASSIGNING, .after = "3", .want = WAIT, HAS_ANSWERED },
+                    { 1, LOST, BACK_AT(3.5), HAS_ANSWERED },
+                    { 900, TIME, .want = CONNECT, HAS_ANSWERED },
+                    { 900, READY, .want = CONNECT },
+                    { 900, READY, .want = REGISTER } } },
+        { "an operation that DPS has lost takes its key along",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(0),
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL, HAS_ANSWERED },
+                    { 0, ANSWER, REFUSAL(404), BACK_AT(2.5), .error = DPS_ERROR_OPERATION_LOST } } },
+        { "a TPM that cannot take the hub's key polls again",
+          .rows = { CHALLENGED,
+                    ANSWERED_AT(0),
+                    { 0, ANSWER, ASSIGNING, .after = "0", .want = POLL, HAS_ANSWERED },
+                    { 0, ANSWER, ASSIGNED_KEY, .want = ANSWER_CHALLENGE, HAS_ANSWERED },
+                    { 1, UNFIT, BACK_AT(3.5), HAS_ANSWERED },
+                    { 3.5, TIME, .want = CONNECT, HAS_ANSWERED },
+                    { 3.5, READY, .want = POLL, HAS_ANSWERED } } },
+        { "a challenge with a retry-after delays the next connection",
+          .rows = { REGISTERED,
+                    { 0, ANSWER, CHALLENGE, .after = "60", .want = ANSWER_CHALLENGE },
+                    { 1, ANSWERED, BACK_AT(60), HAS_ANSWERED },
+                    { 60, TIME, .want = CONNECT, HAS_ANSWERED },
+                    { 60, READY, .want = REGISTER, HAS_ANSWERED } } },
+        { "answers to nothing change nothing", .rows = { { 0, ANSWERED, .want = WAIT },
+                                                         REGISTERED,
+                                                         { 0, ANSWERED, .want = WAIT },
+                                                         { 0, ANSWER, ASSIGNED, .want = FINISH } } },
 
         /* when to poll */
         { "polls after 2 s without a retry-after",

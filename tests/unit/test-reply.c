@@ -78,6 +78,7 @@ static void test_a_refused_topic_does_not_change_the_reply(void **state) {
 
 /* ---- bodies: as DPS writes them, and malformed ---- */
 
+#define CHALLENGE(key, name) "{\"authenticationKey\":" key ",\"keyName\":" name "}"
 #define STATE(members) "{\"operationId\":\"o\",\"status\":\"assigned\",\"registrationState\":{" members "}}"
 #define ASSIGNED(hub, device) STATE("\"assignedHub\":" hub ",\"deviceId\":" device)
 #define FAILED(members)                                                                                      \
@@ -165,6 +166,22 @@ static const struct body_case {
           302 },
         { "a status of 000 is a retry", 0, ASSIGNED("\"h\"", "\"d\""), DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL,
           0 },
+        { "a 401 with a key is the challenge", 401, CHALLENGE("\"AAA=\"", "\"registration\""),
+          DPS_VERDICT_CHALLENGE, 0, 0 },
+        { "a challenge may have a message", 401,
+          "{\"authenticationKey\":\"AAA=\",\"keyName\":\"k\",\"errorCode\":401000,\"message\":"
+          "\"Unauthorized\"}",
+          DPS_VERDICT_CHALLENGE, 0, 0 },
+        { "a 401 with an empty key is a refusal", 401, CHALLENGE("\"\"", "\"k\""), DPS_VERDICT_FINAL,
+          DPS_ERROR_AUTH, 401 },
+        { "a 401 with a key that is not base64 is a refusal", 401, CHALLENGE("\"a b\"", "\"k\""),
+          DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
+        { "a 401 with a key that is a number is a refusal", 401, CHALLENGE("7", "\"k\""), DPS_VERDICT_FINAL,
+          DPS_ERROR_AUTH, 401 },
+        { "a key in another refusal is not a challenge", 403, CHALLENGE("\"AAA=\"", "\"k\""),
+          DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 403 },
+        { "a key in the state of a refusal is not a challenge", 401,
+          STATE("\"tpm\":{\"authenticationKey\":\"AAA=\"}"), DPS_VERDICT_FINAL, DPS_ERROR_AUTH, 401 },
         /* What cannot be understood. */
         { "200 with an empty body", 200, "", DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL, 0 },
         { "202 with an empty body", 202, "", DPS_VERDICT_RETRY, DPS_ERROR_PROTOCOL, 0 },
@@ -218,6 +235,46 @@ static const struct body_case {
         { "half a body", 200, "{\"status\":\"assigned\",\"registrationState\":{\"assig", DPS_VERDICT_RETRY,
           DPS_ERROR_PROTOCOL, 0 },
 };
+
+static void test_a_challenge_names_its_key(void **state) {
+        _cleanup_(dps_reply_done) DpsReply a = { .status = 401 }, b = { .status = 401 };
+        static const char good[] = CHALLENGE("\"AAA=\"", "\"registration\""),
+                          bad[] = CHALLENGE("\"AAA=\"", "\"a&se=1\"");
+
+        assert_int_equal(dps_reply_parse_body(&a, good, strlen(good)), 0);
+        assert_string_equal(a.authentication_key, "AAA=");
+        assert_string_equal(a.key_name, "registration");
+        assert_int_equal(dps_reply_parse_body(&b, bad, strlen(bad)), 0);
+        assert_null(b.key_name);
+}
+
+/* It is useless to everybody else, and once only. */
+static void test_the_key_for_the_hub_is_not_a_part_of_the_state(void **state) {
+        _cleanup_(dps_reply_done) DpsReply reply = { .status = 200 };
+        static const char body[] =
+                STATE("\"assignedHub\":\"h\",\"deviceId\":\"d\",\"tpm\":{\"authenticationKey\":\"AAA=\"}");
+
+        assert_int_equal(dps_reply_parse_body(&reply, body, strlen(body)), 0);
+        assert_int_equal(dps_reply_verdict(&reply), DPS_VERDICT_ASSIGNED);
+        assert_string_equal(reply.authentication_key, "AAA=");
+        assert_null(strstr(reply.registration_state, "AAA="));
+        assert_non_null(strstr(reply.registration_state, "\"tpm\":{}"));
+}
+
+static void test_a_copy_owns_its_strings(void **state) {
+        _cleanup_(dps_reply_done) DpsReply copy = { 0 };
+        DpsReply reply = { .status = 200 };
+        static const char body[] = STATE("\"assignedHub\":\"h\",\"deviceId\":\"d\",\"substatus\":\"s\"");
+
+        assert_int_equal(dps_reply_parse_body(&reply, body, strlen(body)), 0);
+        assert_int_equal(dps_reply_copy(&reply, &copy), 0);
+        dps_reply_done(&reply);
+        assert_int_equal(dps_reply_verdict(&copy), DPS_VERDICT_ASSIGNED);
+        assert_string_equal(copy.assigned_hub, "h");
+        assert_string_equal(copy.device_id, "d");
+        assert_string_equal(copy.substatus, "s");
+        assert_null(copy.authentication_key);
+}
 
 static void check_body(void **state) {
         const struct body_case *c = *state;
@@ -500,6 +557,10 @@ static void check_sane(const DpsReply *reply) {
         case DPS_VERDICT_ASSIGNING:
                 assert_in_range(reply->status, 200, 299);
                 break;
+        case DPS_VERDICT_CHALLENGE:
+                assert_int_equal(reply->status, 401);
+                assert_non_null(reply->authentication_key);
+                break;
         case DPS_VERDICT_RETRY:
         case DPS_VERDICT_FINAL:
                 dps_reply_error(reply, DPS_STEP_POLL, &error);
@@ -557,10 +618,13 @@ static void test_random_topics_do_no_harm(void **state) {
          ELEMENTSOF(time_cases) + ELEMENTSOF(host_cases) + ELEMENTSOF(device_cases))
 
 int main(void) {
-        struct CMUnitTest tests[N_ROWS + 10] = {
+        struct CMUnitTest tests[N_ROWS + 13] = {
                 cmocka_unit_test(test_a_refused_topic_does_not_change_the_reply),
                 cmocka_unit_test(test_the_golden_answers_are_read),
                 cmocka_unit_test(test_an_error_document_is_read),
+                cmocka_unit_test(test_a_challenge_names_its_key),
+                cmocka_unit_test(test_the_key_for_the_hub_is_not_a_part_of_the_state),
+                cmocka_unit_test(test_a_copy_owns_its_strings),
                 cmocka_unit_test(test_text_for_people_is_made_safe),
                 cmocka_unit_test(test_a_large_payload_is_accepted_and_a_too_large_body_is_not),
                 cmocka_unit_test(test_an_operation_id_has_256_letters_at_most),
@@ -569,7 +633,7 @@ int main(void) {
                 cmocka_unit_test(test_random_bodies_do_no_harm),
                 cmocka_unit_test(test_random_topics_do_no_harm),
         };
-        size_t n = 10;
+        size_t n = 13;
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);

@@ -61,8 +61,9 @@ static const struct error_case {
           "\"symmetricKey\":{\"primaryKey\":\"c2hvcnQ=\"}}}]}",
           "individualEnrollments[0].attestation.symmetricKey.primaryKey: must be base64 of 16 to 64 bytes" },
         { "an unknown type of attestation is an error",
-          "{\"individualEnrollments\":[{\"registrationId\":\"gw-1\",\"attestation\":{\"type\":\"tpm\"}}]}",
-          "individualEnrollments[0].attestation.type: must be one of symmetricKey, x509" },
+          "{\"individualEnrollments\":[{\"registrationId\":\"gw-1\",\"attestation\":{\"type\":\"password\"}}]"
+          "}",
+          "individualEnrollments[0].attestation.type: must be one of symmetricKey, x509, tpm" },
         { "a certificate must be PEM",
           "{\"enrollmentGroups\":[{\"enrollmentGroupId\":\"g\",\"attestation\":{\"type\":\"x509\","
           "\"x509\":{\"signingCertificates\":{\"primary\":\"x\"}}}}]}",
