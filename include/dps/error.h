@@ -41,7 +41,7 @@ typedef enum DpsErrorId {
         DPS_ERROR_KEY,                 /* "key" */
         DPS_ERROR_DISK,                /* "disk" */
         DPS_ERROR_MEMORY,              /* "memory" */
-        DPS_ERROR_PROXY, /* "proxy": the proxy cannot be used, or refused to connect us */
+        DPS_ERROR_PROXY,               /* "proxy": the proxy cannot be used, or refused to connect us */
         _DPS_ERROR_MAX,
 } DpsErrorId;
 

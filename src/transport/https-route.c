@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+#include "transport/https-route.h"
+
+#include <errno.h>
+#include <openssl/x509.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Kerberos asks its servers while libcurl waits, and would stop the loop: Negotiate is not for us. */
+#define PROXY_LOGINS (CURLAUTH_BASIC | CURLAUTH_DIGEST | CURLAUTH_NTLM)
+
+static const char *open_bracket(const char *host) {
+        return strchr(host, ':') ? "[" : "";
+}
+
+static const char *close_bracket(const char *host) {
+        return strchr(host, ':') ? "]" : "";
+}
+
+/* ---- setting ---- */
+
+static int append(struct curl_slist **list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int append(struct curl_slist **list, const char *format, ...) {
+        _cleanup_(freep) char *text = NULL;
+        struct curl_slist *longer;
+        va_list ap;
+        int n;
+
+        va_start(ap, format);
+        n = vasprintf(&text, format, ap);
+        va_end(ap);
+        if (n < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        longer = curl_slist_append(*list, text);
+        if (!longer)
+                return -ENOMEM;
+        *list = longer;
+        return 0;
+}
+
+/* "proxy:3128:10.0.0.1,[2001:db8::1]" */
+static int add_numbers(const HttpsRoute *r, struct curl_slist **list) {
+        const char *host = r->proxy ? r->proxy->host : r->host;
+        _cleanup_(freep) char *text = NULL;
+        size_t n = 0;
+
+        for (char *const *a = r->numbers; *a; a++)
+                n += strlen(*a) + strlen(",[]");
+        text = calloc(1, n + 1);
+        if (!text)
+                return -ENOMEM;
+        for (char *const *a = r->numbers; *a; a++) {
+                char *end = text + strlen(text);
+
+                (void) sprintf(end, "%s%s%s%s", end > text ? "," : "", open_bracket(*a), *a,
+                               close_bracket(*a));
+        }
+        return append(list, "%s%s%s:%u:%s", open_bracket(host), host, close_bracket(host),
+                      r->proxy ? r->proxy->port : r->port, text);
+}
+
+static CURLcode set_proxy(CURL *easy, const Proxy *p) {
+        static const long types[_PROXY_KIND_MAX] = {
+                [PROXY_HTTP] = CURLPROXY_HTTP,
+                [PROXY_HTTPS] = CURLPROXY_HTTPS,
+                [PROXY_SOCKS5H] = CURLPROXY_SOCKS5_HOSTNAME,
+        };
+        char host[300];
+        CURLcode c;
+
+        (void) snprintf(host, sizeof(host), "%s%s%s", open_bracket(p->host), p->host, close_bracket(p->host));
+        c = curl_easy_setopt(easy, CURLOPT_PROXY, host);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_PROXYTYPE, types[p->kind]);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_PROXYPORT, (long) p->port);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
+        if (c != CURLE_OK || !p->user)
+                return c;
+
+        c = curl_easy_setopt(easy, CURLOPT_PROXYUSERNAME, p->user);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_PROXYPASSWORD, p->password ?: "");
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, CURLAUTH_BASIC);
+        /* A libcurl without NTLM leaves it out. */
+        return c == CURLE_OK ? curl_easy_setopt(easy, CURLOPT_PROXYAUTH, PROXY_LOGINS) : c;
+}
+
+static CURLcode set_all(CURL *easy, const HttpsRoute *r, const HttpsRouteLists *lists) {
+        CURLcode c;
+
+        /* Nothing from the environment. */
+        c = curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_PROXY, "");
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_RESOLVE, lists->resolve);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(easy, CURLOPT_CONNECT_TO, lists->connect_to);
+        return c == CURLE_OK && r->proxy ? set_proxy(easy, r->proxy) : c;
+}
+
+void https_route_done(HttpsRouteLists *lists) {
+        curl_slist_free_all(lists->resolve);
+        curl_slist_free_all(lists->connect_to);
+        *lists = (HttpsRouteLists){ 0 };
+}
+
+int https_route_set(CURL *easy, const HttpsRoute *route, HttpsRouteLists *ret_lists) {
+        HttpsRouteLists lists = { 0 };
+        int r;
+
+        r = add_numbers(route, &lists.resolve);
+        if (r >= 0 && route->proxy && strcmp(route->asked, route->host) != 0)
+                r = append(&lists.connect_to, "::%s%s%s:%u", open_bracket(route->asked), route->asked,
+                           close_bracket(route->asked), route->port);
+        if (r < 0 || set_all(easy, route, &lists) != CURLE_OK) {
+                https_route_done(&lists);
+                return -ENOMEM;
+        }
+        *ret_lists = lists;
+        return 0;
+}
+
+/* ---- what happened ---- */
+
+static long info(CURL *easy, CURLINFO what) {
+        long value = 0;
+
+        (void) curl_easy_getinfo(easy, what, &value);
+        return value;
+}
+
+bool https_route_is_at_proxy(CURL *easy, const HttpsRoute *route) {
+        return route->proxy && route->proxy->kind == PROXY_HTTPS &&
+               info(easy, CURLINFO_HTTP_CONNECTCODE) / 100 != 2;
+}
+
+static void tell(const HttpsRoute *r, DpsErrorId id, DpsError *ret, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
+static void tell(const HttpsRoute *r, DpsErrorId id, DpsError *ret, const char *format, ...) {
+        _cleanup_(freep) char *name = NULL;
+        char text[DPS_MESSAGE_MAX];
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        if (proxy_to_text(r->proxy, &name) < 0)
+                name = NULL;
+        dps_error_set(ret, id, DPS_STEP_CONNECT, "proxy %s %s", name ?: "", text);
+}
+
+static void tell_login(CURL *easy, const HttpsRoute *r, DpsError *ret) {
+        static const struct {
+                long bit;
+                const char *name;
+        } schemes[] = {
+                { CURLAUTH_BASIC, "Basic" },
+                { CURLAUTH_DIGEST, "Digest" },
+                { CURLAUTH_NTLM, "NTLM" },
+                { CURLAUTH_NEGOTIATE, "Negotiate" },
+        };
+        long offered = info(easy, CURLINFO_PROXYAUTH_AVAIL);
+        char text[64] = "";
+
+        for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
+                if (offered & schemes[i].bit) {
+                        strcat(text, *text ? ", " : "");
+                        strcat(text, schemes[i].name);
+                }
+        if (!r->proxy->user)
+                tell(r, DPS_ERROR_PROXY, ret,
+                     "demands a log-in (407, offers %s): set a user in Proxy=, and ProxyPassword=",
+                     *text ? text : "none that is known");
+        else if (offered & PROXY_LOGINS)
+                tell(r, DPS_ERROR_PROXY, ret,
+                     "refused the user or the password (407, offers %s); check Proxy= and ProxyPassword=",
+                     text);
+        else
+                tell(r, DPS_ERROR_PROXY, ret,
+                     "offers no log-in that dpsd can use (407, offers %s; dpsd has Basic, Digest and NTLM)",
+                     *text ? text : "none that is known");
+}
+
+/* libcurl reports replies of SOCKS5 as numbers of its own. */
+static void tell_socks(CURL *easy, const HttpsRoute *r, DpsError *ret) {
+        static const struct {
+                long error;
+                DpsErrorId id;
+                const char *what;
+        } rows[] = {
+                { CURLPX_REPLY_NOT_ALLOWED, DPS_ERROR_PROXY, "its rules forbid it" },
+                { CURLPX_REPLY_NETWORK_UNREACHABLE, DPS_ERROR_UNREACHABLE, "its network has no route" },
+                { CURLPX_REPLY_HOST_UNREACHABLE, DPS_ERROR_UNREACHABLE,
+                  "the host is unreachable or has no address" },
+                { CURLPX_REPLY_CONNECTION_REFUSED, DPS_ERROR_REFUSED, "the connection was refused there" },
+                { CURLPX_REPLY_TTL_EXPIRED, DPS_ERROR_TIMEOUT, "the time to live has expired" },
+                { CURLPX_REPLY_GENERAL_SERVER_FAILURE, DPS_ERROR_PROXY, "it does not say why" },
+        };
+        long error = info(easy, CURLINFO_PROXY_ERROR);
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                if (rows[i].error == error)
+                        return tell(r, rows[i].id, ret, "did not connect to %s:%u: %s (SOCKS5)", r->asked,
+                                    r->port, rows[i].what);
+        switch (error) {
+        case CURLPX_NO_AUTH:
+        case CURLPX_UNKNOWN_MODE:
+                if (r->proxy->user)
+                        return tell(r, DPS_ERROR_PROXY, ret, "accepts no log-in by user and password");
+                return tell(r, DPS_ERROR_PROXY, ret,
+                            "demands a log-in: set a user in Proxy=, and ProxyPassword=");
+        case CURLPX_USER_REJECTED:
+                return tell(r, DPS_ERROR_PROXY, ret,
+                            "refused the user or the password; check Proxy= and ProxyPassword=");
+        case CURLPX_LONG_USER:
+        case CURLPX_LONG_PASSWD:
+                return tell(r, DPS_ERROR_PROXY, ret,
+                            "cannot be given a user or a password of more than 255 bytes by SOCKS5");
+        case CURLPX_CLOSED:
+                return tell(r, DPS_ERROR_PROXY, ret, "closed the connection instead of connecting us");
+        default:
+                return tell(r, DPS_ERROR_PROXY, ret, "answers something that is not SOCKS5");
+        }
+}
+
+static void tell_tls(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError *ret) {
+        long verified = info(easy, CURLINFO_PROXY_SSL_VERIFYRESULT);
+
+        if (code == CURLE_PEER_FAILED_VERIFICATION && verified > X509_V_ERR_UNSPECIFIED)
+                return tell(r, DPS_ERROR_PROXY, ret,
+                            "shows a certificate that cannot be trusted: %s; name its CA in CaFile=",
+                            X509_verify_cert_error_string(verified));
+        if (code == CURLE_PEER_FAILED_VERIFICATION)
+                return tell(r, DPS_ERROR_PROXY, ret, "shows a certificate for another name");
+        tell(r, DPS_ERROR_PROXY, ret,
+             "does not speak TLS; if it is a plain HTTP proxy, write http:// in Proxy=");
+}
+
+static void tell_errno(CURL *easy, const HttpsRoute *r, DpsError *ret) {
+        int error = (int) info(easy, CURLINFO_OS_ERRNO);
+        bool is_route = error == ENETUNREACH || error == EHOSTUNREACH || error == ENETDOWN;
+
+        if (error == ECONNREFUSED || error == 0)
+                return tell(r, DPS_ERROR_PROXY, ret, "refused the connection");
+        tell(r, is_route ? DPS_ERROR_UNREACHABLE : DPS_ERROR_PROXY, ret, "cannot be reached: %s",
+             strerror(error));
+}
+
+static bool has_greeted_target(CURL *easy) {
+        curl_off_t usec = 0;
+
+        (void) curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &usec);
+        return usec > 0;
+}
+
+bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError *ret) {
+        long answer = info(easy, CURLINFO_HTTP_CONNECTCODE);
+
+        if (!r->proxy || code == CURLE_OK || code == CURLE_OUT_OF_MEMORY)
+                return false;
+        if (code == CURLE_COULDNT_CONNECT)
+                tell_errno(easy, r, ret);
+        else if (code == CURLE_PROXY)
+                tell_socks(easy, r, ret);
+        else if (r->proxy->kind == PROXY_SOCKS5H)
+                return false;
+        else if (answer == 407)
+                tell_login(easy, r, ret);
+        else if (answer > 0 && answer / 100 != 2)
+                tell(r, DPS_ERROR_PROXY, ret, "refused to connect to %s:%u: HTTP status %ld", r->asked,
+                     r->port, answer);
+        else if (answer == 0 && r->proxy->kind == PROXY_HTTPS &&
+                 (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION))
+                tell_tls(easy, code, r, ret);
+        else if (answer == 0 && code == CURLE_OPERATION_TIMEDOUT)
+                return https_route_is_silent(easy, r, ret);
+        else if (answer == 0)
+                tell(r, DPS_ERROR_PROXY, ret, "closed the connection instead of connecting us");
+        else if (!has_greeted_target(easy) &&
+                 (code == CURLE_BAD_FUNCTION_ARGUMENT || code == CURLE_RECV_ERROR))
+                tell(r, DPS_ERROR_PROXY, ret, "answers with a head that is not HTTP or does not end");
+        else
+                return false;
+        return true;
+}
+
+bool https_route_is_silent(CURL *easy, const HttpsRoute *r, DpsError *ret) {
+        if (!r->proxy || info(easy, CURLINFO_HTTP_CONNECTCODE) / 100 == 2 || has_greeted_target(easy))
+                return false;
+        tell(r, DPS_ERROR_PROXY, ret, "does not answer%s",
+             r->proxy->kind == PROXY_HTTPS
+                     ? ", or not by TLS: if it is a plain HTTP proxy, write http:// in Proxy="
+             : r->proxy->kind == PROXY_HTTP ? ", or not by HTTP"
+                                            : ", or not by SOCKS5");
+        return true;
+}
