@@ -364,3 +364,36 @@ def test_the_log_has_no_secret_and_no_noise(tpm_gateway, chip, emulator):
     log = tpm_gateway.whole_log()
     assert token not in log and "SharedAccessSignature" not in log
     assert "ERROR:" not in log and "WARNING:" not in log, "libtss2 writes to stderr"
+
+
+def test_enrollment_tells_what_the_service_needs_before_anything_is_provisioned(tpm_gateway, chip, emulator):
+    """With what it prints, the device is enrolled and assigned. Emulator and network are not asked."""
+    tpm_gateway.configure(provisioning={"RegistrationId": None, "Endpoint": "127.0.0.9", "MqttPort": 1})
+    tpm_gateway.start()
+    row = tpm_gateway.dpsctl("enrollment", "--json=short").json["enrollments"][0]
+    assert row["name"] == "gateway" and row["method"] == "tpm"
+    assert row["endorsementKey"] == chip.public(EK) and row["storageRootKey"] == chip.public(SRK)
+    assert row["registrationId"] == tools.default_id(row["endorsementKey"])
+    assert row["command"].endswith(
+        f"--enrollment-id {row['registrationId']} --attestation-type tpm --endorsement-key {row['endorsementKey']}")
+    card = tpm_gateway.dpsctl("enrollment", "gateway")
+    assert card.code == 0
+    for text in (row["registrationId"], row["endorsementKey"], row["storageRootKey"], row["command"]):
+        assert text in card.out
+    redacted = tpm_gateway.dpsctl("enrollment", "--redact").out
+    assert row["registrationId"] not in redacted and row["endorsementKey"] not in redacted
+    assert not emulator.requests()
+    enroll(emulator, row["registrationId"], row["endorsementKey"])
+    tpm_gateway.configure(provisioning={"RegistrationId": None})
+    tpm_gateway.reload()
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+    assert tpm_gateway.dpsctl("enrollment", "--json=short").json["enrollments"][0] == row
+
+
+def test_enrollment_says_that_there_is_no_tpm(tpm_gateway, chip):
+    chip.stop()
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    result = tpm_gateway.dpsctl("enrollment")
+    assert result.code == 1 and "the TPM cannot be reached" in result.err
