@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """TPM attestation with a real software TPM, from nothing to a login at the hub."""
+import hashlib
+import hmac
 import json
+import subprocess
 
 import pytest
 
 import tpm as tools
-from process import BUILD
+from process import BUILD, clean_environment
 from tpm import EK, KEY, SRK, Tpm, enroll
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
@@ -397,3 +400,48 @@ def test_enrollment_says_that_there_is_no_tpm(tpm_gateway, chip):
     tpm_gateway.start()
     result = tpm_gateway.dpsctl("enrollment")
     assert result.code == 1 and "the TPM cannot be reached" in result.err
+
+
+def test_a_chip_without_room_for_another_object_is_told_and_tried_again(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    for k in range(3):
+        chip.run("createprimary", "-C", "n", "-G", "ecc", "-c", f"left-{k}.ctx", flush=False, fails=True)
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    assert "it has no room for another object" in tpm_gateway.wait_for(LastErrorId="key")["LastError"]
+    chip.run("flushcontext", "-t")
+    tpm_gateway.dpsctl("reprovision", "--wait")
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+
+
+def test_a_chip_whose_memory_is_full_is_told_and_nobody_is_evicted(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    chip.run("createprimary", "-C", "o", "-G", "ecc", "-c", "filler.ctx")
+    handle = 0x81000200
+    while chip.run("evictcontrol", "-C", "o", "-c", "filler.ctx", hex(handle), fails=True):
+        handle += 1
+    before = chip.persistent()
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    error = tpm_gateway.wait_for(LastErrorId="key", LastErrorStep="attest")["LastError"]
+    assert "cannot be kept at TpmKeyHandle=" in error and "its memory is full" in error
+    assert chip.persistent() == before
+    chip.run("evictcontrol", "-C", "o", "-c", hex(handle - 1))
+    tpm_gateway.dpsctl("reprovision", "--wait")
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 2048, 5000])
+def test_data_of_any_length_are_signed(chip, tmp_path, size):
+    """A chip takes 1024 bytes with one command."""
+    chip.make_keys()
+    (tmp_path / "key.bin").write_bytes(b"k" * 32)
+    chip.run("import", "-C", SRK, "-G", "hmac", "-i", "key.bin", "-u", "key.pub", "-r", "key.priv")
+    chip.run("load", "-C", SRK, "-u", "key.pub", "-r", "key.priv", "-c", "key.ctx")
+    chip.run("evictcontrol", "-C", "o", "-c", "key.ctx", KEY)
+    data = bytes(ord("a") + k % 26 for k in range(size))
+    done = subprocess.run([BUILD / "tests/integration/tpm-sign", chip.tcti, KEY, str(size)], capture_output=True, text=True,
+                          env=clean_environment(tmp_path), check=False)
+    assert done.stdout.strip() == hmac.new(b"k" * 32, data, hashlib.sha256).hexdigest(), done.stderr
+    assert chip.transient() == []
