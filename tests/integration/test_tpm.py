@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import signal
 import subprocess
 
 import pytest
@@ -445,3 +446,19 @@ def test_data_of_any_length_are_signed(chip, tmp_path, size):
                           env=clean_environment(tmp_path), check=False)
     assert done.stdout.strip() == hmac.new(b"k" * 32, data, hashlib.sha256).hexdigest(), done.stderr
     assert chip.transient() == []
+
+
+def test_a_chip_that_hangs_stops_neither_the_loop_nor_the_end(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.configure()
+    chip.process.send_signal(signal.SIGSTOP)
+    try:
+        tpm_gateway.start()
+        for _ in range(20):
+            assert tpm_gateway.dpsctl("status").code == 3
+        tpm_gateway.stop()
+        tpm_gateway.start()
+    finally:
+        chip.process.send_signal(signal.SIGCONT)
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
