@@ -36,7 +36,7 @@ static int fetch(sd_bus *bus, const Identity *i, json_object **ret) {
 
 static int redact(json_object *o) {
         static const struct {
-                const char *key;
+                char key[16];
                 Privacy privacy; /* PRIVACY_NONE: shown as *** */
         } members[] = {
                 { "registrationId", PRIVACY_ID },   { "idScope", PRIVACY_SCOPE },
@@ -57,75 +57,73 @@ static int redact(json_object *o) {
         return 0;
 }
 
+static const char *member(json_object *o, const char *name) {
+        return json_string(json_member(o, name)) ?: "";
+}
+
+#define COMMAND "az iot dps enrollment%s create --resource-group GROUP --dps-name DPS --enrollment-id %s%s%s"
+
 /* The names of group and DPS instance are the operator's. Keys are not shown: the service makes them, or they
  * are read from a file. */
 static char *azure_command(json_object *o) {
-        static const char where[] = "--resource-group GROUP --dps-name DPS";
-        const char *id = json_string(json_member(o, "registrationId")) ?: "?";
-        const char *method = json_string(json_member(o, "method")) ?: "";
-        const char *file = json_string(json_member(o, "certificateFile")) ?: "CERTIFICATE.pem";
-        const char *key = json_string(json_member(o, "endorsementKey")) ?: "?";
+        const char *method = member(o, "method"), *kind = "", *id = member(o, "registrationId"), *what,
+                   *value = "";
         char *command;
-        int n;
 
-        if (streq(method, "tpm"))
-                n = asprintf(&command,
-                             "az iot dps enrollment create %s --enrollment-id %s --attestation-type tpm "
-                             "--endorsement-key %s",
-                             where, id, key);
-        else if (streq(method, "x509"))
-                n = asprintf(&command,
-                             "az iot dps enrollment create %s --enrollment-id %s --attestation-type x509 "
-                             "--certificate-path %s",
-                             where, id, file);
-        else if (streq_ptr(json_string(json_member(o, "keyOf")), "group"))
-                n = asprintf(&command,
-                             "az iot dps enrollment-group create %s --enrollment-id ENROLLMENT_GROUP "
-                             "--primary-key \"$(cat GROUP.key)\" --secondary-key \"$(cat SECOND.key)\"",
-                             where);
-        else
-                n = asprintf(
-                        &command,
-                        "az iot dps enrollment create %s --enrollment-id %s --attestation-type symmetrickey "
-                        "--primary-key \"$(cat DEVICE.key)\" --secondary-key \"$(cat SECOND.key)\"",
-                        where, id);
-        return n < 0 ? NULL : command;
+        if (streq(method, "tpm")) {
+                what = " --attestation-type tpm --endorsement-key ";
+                value = member(o, "endorsementKey");
+        } else if (streq(method, "x509")) {
+                what = " --attestation-type x509 --certificate-path ";
+                value = member(o, "certificateFile");
+        } else if (streq(member(o, "keyOf"), "group")) {
+                kind = "-group";
+                id = "ENROLLMENT_GROUP";
+                what = " --primary-key \"$(cat GROUP.key)\" --secondary-key \"$(cat SECOND.key)\"";
+        } else
+                what = " --attestation-type symmetrickey --primary-key \"$(cat DEVICE.key)\" --secondary-key "
+                       "\"$(cat SECOND.key)\"";
+        return asprintf(&command, COMMAND, kind, id, what, value) < 0 ? NULL : command;
 }
 
-static void print_line(const char *label, const char *value) {
-        if (value)
+static void print_member(const char *label, json_object *o, const char *name) {
+        const char *value = member(o, name);
+
+        if (*value)
                 printf("  %s%-17s%s %s\n", style_begin(STYLE_DIM), label, style_end(STYLE_DIM), value);
 }
 
 static void print_certificates(json_object *list) {
-        if (!json_object_is_type(list, json_type_array))
-                return;
-        for (size_t k = 0; k < json_object_array_length(list); k++) {
+        for (size_t k = 0; json_object_is_type(list, json_type_array) && k < json_object_array_length(list);
+             k++) {
                 json_object *c = json_object_array_get_idx(list, k);
 
-                print_line(k == 0 ? "certificate" : "issuer in file", json_string(json_member(c, "subject")));
-                print_line("  SHA-1", json_string(json_member(c, "sha1")));
-                print_line("  SHA-256", json_string(json_member(c, "sha256")));
+                print_member(k == 0 ? "certificate" : "issuer in file", c, "subject");
+                print_member("  SHA-1", c, "sha1");
+                print_member("  SHA-256", c, "sha256");
         }
 }
 
 static int print_card(const char *name, json_object *o) {
+        static const char labels[][2][18] = {
+                { "registration ID", "registrationId" },
+                { "ID scope", "idScope" },
+                { "method", "method" },
+                { "endorsement key", "endorsementKey" },
+                { "storage root key", "storageRootKey" },
+        };
         _cleanup_(freep) char *command = azure_command(o);
 
         if (!command)
                 return fail_memory();
         printf("%s%s%s\n", style_begin(STYLE_BOLD), name, style_end(STYLE_BOLD));
-        print_line("registration ID", json_string(json_member(o, "registrationId")));
-        print_line("ID scope", json_string(json_member(o, "idScope")));
-        print_line("method", json_string(json_member(o, "method")));
-        print_line("endorsement key", json_string(json_member(o, "endorsementKey")));
-        print_line("storage root key", json_string(json_member(o, "storageRootKey")));
+        for (size_t k = 0; k < ELEMENTSOF(labels); k++)
+                print_member(labels[k][0], o, labels[k][1]);
         print_certificates(json_member(o, "certificates"));
         printf("\n  %s\n", command);
         if (json_member(o, "certificates"))
-                printf("  or, for all devices of one CA:\n"
-                       "  az iot dps enrollment-group create --resource-group GROUP --dps-name DPS "
-                       "--enrollment-id ENROLLMENT_GROUP --certificate-path CA.pem\n");
+                printf("  or, for all devices of one CA:\n  " COMMAND "\n", "-group", "ENROLLMENT_GROUP",
+                       " --certificate-path ", "CA.pem");
         return 0;
 }
 
