@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """TPM attestation with a real software TPM, from nothing to a login at the hub."""
+import base64
 import hashlib
 import hmac
+import http.client
 import json
 import signal
+import ssl
 import subprocess
+import urllib.parse
 
 import pytest
 
 import tpm as tools
-from process import BUILD, clean_environment
+from process import BUILD, DEADLINE, clean_environment
 from tpm import EK, KEY, SRK, Tpm, enroll
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
@@ -328,7 +332,7 @@ def blob(*parts):
 ])
 def test_a_hostile_challenge_is_an_error_and_leaves_nothing(tpm_gateway, chip, emulator, what, data, error, text):
     enroll(emulator, "gateway", chip.make_keys())
-    body = json.dumps({"authenticationKey": tools.base64.b64encode(data).decode(), "keyName": "registration"})
+    body = json.dumps({"authenticationKey": base64.b64encode(data).decode(), "keyName": "registration"})
     emulator.script("gateway", f"register:401,body={body}")
     tpm_gateway.configure()
     tpm_gateway.start()
@@ -462,3 +466,65 @@ def test_a_chip_that_hangs_stops_neither_the_loop_nor_the_end(tpm_gateway, chip,
         chip.process.send_signal(signal.SIGCONT)
     tpm_gateway.wait_for(State="assigned", Healthy=True)
     assert log_in(tpm_gateway) == 0
+
+
+def sas(chip, resource, policy=""):
+    """A token that the object at KEY signs, by the tools alone."""
+    expiry = "4102444800"
+    (chip.directory / "to-sign").write_text(f"{resource}\n{expiry}")
+    chip.run("hmac", "-c", KEY, "-g", "sha256", "-o", "signature", "to-sign")
+    signature = base64.b64encode((chip.directory / "signature").read_bytes()).decode()
+    return f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote(signature, safe='')}&se={expiry}{policy}"
+
+
+def take_key(chip, text):
+    """Puts a key of DPS at KEY, by the tools alone."""
+    data, parts = base64.b64decode(text), []
+    while len(parts) < 5:
+        size = int.from_bytes(data[:2], "big") + 2
+        parts.append(data[:size])
+        data = data[size:]
+    for name, content in (("credential", bytes.fromhex("badcc0de00000001") + parts[0] + parts[1]), ("duplicate", parts[2]),
+                          ("seed", parts[3]), ("area", parts[4])):
+        (chip.directory / name).write_bytes(content)
+    chip.run("startauthsession", "--policy-session", "-S", "session")
+    chip.run("policysecret", "-S", "session", "-c", "e")
+    chip.run("activatecredential", "-c", SRK, "-C", EK, "-i", "credential", "-o", "inner", "-P", "session:session")
+    chip.run("flushcontext", "session")
+    chip.run("import", "-C", SRK, "-i", "duplicate", "-s", "seed", "-u", "area", "-k", "inner", "-r", "wrapped")
+    chip.run("load", "-C", SRK, "-u", "area", "-r", "wrapped", "-c", "key.ctx")
+    chip.run("evictcontrol", "-C", "o", "-c", KEY, fails=True)
+    chip.run("evictcontrol", "-C", "o", "-c", "key.ctx", KEY)
+
+
+def test_over_https_the_tools_of_tpm2_alone_attest_against_the_emulator(chip, emulator):
+    """What the emulator sends is what a TPM expects, whatever the client."""
+    if not emulator.https_port:
+        pytest.skip("the emulator was built without HTTPS")
+    enroll(emulator, "gateway", chip.make_keys())
+    context = ssl.create_default_context(cafile=str(emulator.ca_file))
+
+    def ask(method, path, token=None, body=None):
+        connection = http.client.HTTPSConnection("localhost", emulator.https_port, context=context, timeout=DEADLINE)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
+        connection.request(method, f"/0ne00AABBCC/registrations/gateway/{path}?api-version=2019-03-31",
+                           json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    body = {"registrationId": "gateway", "tpm": {"endorsementKey": chip.public(EK), "storageRootKey": chip.public(SRK)}}
+    assert ask("PUT", "register", "SharedAccessSignature sr=a&sig=b&se=1", body)[0] == 401
+    status, challenge = ask("PUT", "register", body=body)
+    assert status == 401 and challenge["keyName"] == "registration"
+    take_key(chip, challenge["authenticationKey"])
+    token = sas(chip, "0ne00AABBCC%2Fregistrations%2Fgateway", "&skn=registration")
+    status, operation = ask("PUT", "register", token, body)
+    assert status == 202
+    assert ask("GET", f"operations/{operation['operationId']}")[0] == 401
+    status, done = ask("GET", f"operations/{operation['operationId']}", token)
+    assert status == 200 and done["status"] == "assigned"
+    state = done["registrationState"]
+    take_key(chip, state["tpm"]["authenticationKey"])
+    hub, device = state["assignedHub"], state["deviceId"]
+    password = sas(chip, f"{hub}%2Fdevices%2F{device}")
+    assert emulator.hub_connack(device, f"{hub}/{device}/?api-version=2021-04-12", password) == 0
