@@ -528,3 +528,31 @@ def test_over_https_the_tools_of_tpm2_alone_attest_against_the_emulator(chip, em
     hub, device = state["assignedHub"], state["deviceId"]
     password = sas(chip, f"{hub}%2Fdevices%2F{device}")
     assert emulator.hub_connack(device, f"{hub}/{device}/?api-version=2021-04-12", password) == 0
+
+
+def test_a_chip_that_goes_between_challenge_and_answer_costs_the_attempt(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    emulator.script("gateway", "register:normal,delay=1")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    emulator.wait_for_requests(1, "register")  # its answer is delayed
+    chip.stop()
+    tpm_gateway.wait_for(State="unprovisioned", Waiting="key", LastErrorId="key", LastErrorStep="attest")
+    assert len(emulator.requests("register")) == 1
+    chip.start()
+    assert tpm_gateway.dpsctl("reprovision", "--wait").code == 0
+    assert log_in(tpm_gateway) == 0
+
+
+def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be_resumed(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    emulator.script("gateway", "poll:normal,delay=1")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    emulator.wait_for_requests(1, "poll")
+    chip.stop()
+    tpm_gateway.wait_for(LastErrorId="key", LastErrorStep="attest")
+    chip.start()
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, KEY, EK]
