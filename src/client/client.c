@@ -253,12 +253,21 @@ static void on_ready(void *userdata) {
         act(c, dps_registration_on_ready(c->registration, moment(c)), NULL);
 }
 
+/* Without a challenge, the TPM has no key for the hub. */
+static bool is_unproven(const Client *c, const DpsReply *reply) {
+        return c->method == METHOD_TPM && !dps_registration_has_answered(c->registration) &&
+               dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED;
+}
+
 static void on_reply(const DpsReply *reply, void *userdata) {
         Client *c = userdata;
+        DpsReply told = *reply; /* borrows its strings */
 
         tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
         c->handlers.on_answer(c->userdata);
-        act(c, dps_registration_on_reply(c->registration, reply, moment_of(c, reply)), reply);
+        if (is_unproven(c, reply))
+                told.malformed = "it assigns a hub, but no challenge has proven the TPM";
+        act(c, dps_registration_on_reply(c->registration, &told, moment_of(c, reply)), reply);
 }
 
 /* No document of Microsoft's says that DPS challenges a TPM over MQTT. */

@@ -111,16 +111,16 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
 /* A device that can attest by its TPM only may be called as Microsoft's tools call it. */
 static int default_registration_id(Reading *reading) {
         Settings *s = reading->settings;
-        const char *file = reading->own->files ? reading->own->files[0] : reading->own->name;
+        const ConfLine *method = choice_last_line(reading_choice(reading, "Method"));
         const Key *k = key_find("Provisioning", "RegistrationId");
 
-        if (s->registration_id || reading_choice(reading, "RegistrationId")->n > 0 || s->n_methods != 1 ||
-            s->methods[0] != METHOD_TPM)
+        if (s->registration_id || reading_choice(reading, "RegistrationId")->n > 0 || !method ||
+            s->n_methods != 1 || s->methods[0] != METHOD_TPM)
                 return 0;
         s->registration_id = strdup("%{tpm}");
         if (!s->registration_id)
                 return -ENOMEM;
-        return specifiers_add(s, k, 0, file, 0);
+        return specifiers_add(s, k, 0, method->file, method->line);
 }
 
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret) {

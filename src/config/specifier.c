@@ -462,7 +462,7 @@ static int resolve_certificate_name(const SpecifierContext *c, const char *argum
 static int resolve_tpm(const SpecifierContext *c, const char *argument, char **ret, char **ret_why) {
         if (!c->tpm)
                 return why(ret_why, -EAGAIN,
-                           "the endorsement key of the TPM, which only dpsd reads, is not known");
+                           "only dpsd asks the TPM; dpsctl enrollment shows the registration ID");
         *ret = strdup(c->tpm);
         return *ret ? 0 : -ENOMEM;
 }

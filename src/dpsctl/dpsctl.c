@@ -25,6 +25,7 @@ static const struct {
         { "show", 0, ANY, verb_show, " [NAME...]" },
         { "reprovision", 0, ANY, verb_reprovision, " [NAME...]" },
         { "wait", 0, ANY, verb_wait, " [NAME...]" },
+        { "enrollment", 0, ANY, verb_enrollment, " [NAME...]" },
         { "token", 1, 1, verb_token, " NAME" },
         { "connection", 1, 1, verb_connection, " NAME" },
         { "reload", 0, 0, verb_reload, "" },
@@ -52,6 +53,7 @@ static int verb_help(const Options *o) {
               "  wait [NAME]           until assigned or failed; --any, --fresh, --timeout=\n"
               "  token NAME            a SAS token for the hub; --lifetime=1h\n"
               "  connection NAME       everything a program needs to connect, as JSON\n"
+              "  enrollment [NAME]     what DPS has to be told to enroll this device\n"
               "  monitor               follow changes\n"
               "  history [NAME]        past changes\n"
               "  reload, log-level [LEVEL], forget NAME\n"

@@ -59,12 +59,15 @@ static void check_identity(Checks *c, char *const *directories, const Conf *defa
         if (report.n_messages == 0)
                 checks_add(c, name, "configuration", CHECK_OK, "%s has no errors", conf->files[0]);
 
-        r = settings_expand(settings, &(SpecifierContext){ 0 }, &expanded, &reason);
+        /* Only dpsd asks the TPM. The rest can be checked with any id. */
+        r = settings_expand(settings, &(SpecifierContext){ .tpm = "tpm" }, &expanded, &reason);
         if (r < 0) {
                 checks_add(c, name, "identity", CHECK_FAILURE, "%s", reason ?: strerror(-r));
                 return;
         }
-        checks_add(c, name, "identity", CHECK_OK, "registers as %s in scope %s", expanded->registration_id,
+        checks_add(c, name, "identity", CHECK_OK, "registers as %s in scope %s",
+                   specifier_uses_tpm(settings->registration_id) ? "what dpsctl enrollment shows"
+                                                                 : expanded->registration_id,
                    expanded->id_scope);
         *ret_settings = TAKE_PTR(expanded);
 }

@@ -60,7 +60,7 @@ int verb_token(const Options *o) {
 /* Masks secrets as well as ids. */
 static int redact_connection(json_object *connection) {
         static const struct {
-                const char *key;
+                char key[18];
                 Privacy privacy; /* PRIVACY_NONE: shown as *** */
         } members[] = {
                 { "hub", PRIVACY_HUB },           { "deviceId", PRIVACY_ID },

@@ -11,6 +11,7 @@ int verb_status(const Options *o);
 int verb_show(const Options *o);
 int verb_reprovision(const Options *o);
 int verb_wait(const Options *o);
+int verb_enrollment(const Options *o);
 int verb_token(const Options *o);
 int verb_connection(const Options *o);
 int verb_reload(const Options *o);

@@ -8,6 +8,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/identity-enrollment.h"
 #include "dpsd/identity-request.h"
 
 /*
@@ -226,6 +227,24 @@ static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_er
         return 1;
 }
 
+static int act_get_enrollment(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(late_reply_freep) LateReply *l = NULL;
+        Identity *i;
+        int r;
+
+        r = find_addressed(userdata, request, &i, error);
+        if (r < 0)
+                return r;
+        r = late_reply_new(request, i, false, &l);
+        if (r < 0)
+                return r;
+        r = identity_enrollment(i, on_text, l);
+        if (r < 0)
+                return refuse(i, r, NULL, error);
+        l = NULL; /* its handler owns it now */
+        return 1;
+}
+
 static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *error) {
         _cleanup_(late_reply_freep) LateReply *l = NULL;
         uint64_t lifetime_sec;
@@ -316,6 +335,7 @@ static const struct guarded {
         { "Reprovision", ACCESS_MANAGE, act_reprovision },
         { "GetConnection", ACCESS_USE, act_get_connection },
         { "GetToken", ACCESS_USE, act_get_token },
+        { "GetEnrollment", ACCESS_USE, act_get_enrollment },
         { "ReportHubFailure", ACCESS_USE, act_report_hub_failure },
         { "ReportHubConnected", ACCESS_USE, act_report_hub_connected },
 };
@@ -374,6 +394,8 @@ static const sd_bus_vtable identity_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("GetToken", SD_BUS_ARGS("t", lifetime_sec),
                                 SD_BUS_RESULT("s", token, "t", expires_at_usec), method_guarded,
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("GetEnrollment", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_guarded,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ReportHubFailure",
                                 SD_BUS_ARGS("t", generation, "s", kind, "u", code, "s", detail),
                                 SD_BUS_RESULT("b", registering, "t", next_attempt_at), method_guarded,

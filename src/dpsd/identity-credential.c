@@ -167,6 +167,7 @@ void identity_load_for_dps(Identity *i) {
         };
 
         i->for_dps.state = CREDENTIAL_LOADING;
+        i->for_dps.until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
         if (credential_load(i->core->world, &wish, on_loaded_for_dps, i, &i->for_dps.query) >= 0)
                 return;
         identity_care_fail(i, &i->for_dps, DPS_ERROR_MEMORY, "out of memory");
@@ -185,6 +186,7 @@ void identity_load_for_hub(Identity *i) {
                                           "there is no usable configuration");
 
         i->for_hub.state = CREDENTIAL_LOADING;
+        i->for_hub.until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
         if (credential_load(i->core->world,
                             &(CredentialWish){ .settings = settings,
                                                .registration_id = a->registration_id,
@@ -193,6 +195,29 @@ void identity_load_for_hub(Identity *i) {
                                                .exact = true },
                             on_loaded_for_hub, i, &i->for_hub.query) < 0)
                 identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
+}
+
+static bool is_late(const Identity *i, const CredentialCare *c) {
+        return c->state == CREDENTIAL_LOADING && identity_now_usec(i) >= c->until_usec;
+}
+
+void identity_stop_waiting(Identity *i) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG,
+                      "the key does not answer: its chip, or the file system of its file, hangs");
+        if (is_late(i, &i->for_dps)) {
+                credential_query_free(i->for_dps.query);
+                on_loaded_for_dps(NULL, &error, i);
+        }
+        if (is_late(i, &i->for_hub)) {
+                credential_query_free(i->for_hub.query);
+                on_loaded_for_hub(NULL, &error, i);
+        }
+        if (i->outputs == OUTPUTS_SIGNING && identity_now_usec(i) >= i->signing_until_usec)
+                identity_stop_signing(i, &error);
+        if (i->naming && identity_now_usec(i) >= i->naming_until_usec)
+                identity_stop_naming(i, &error);
 }
 
 void identity_wipe_credentials(Identity *i) {

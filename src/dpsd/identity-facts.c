@@ -52,6 +52,21 @@ static void gather_configuration(const Identity *i, Facts *f) {
         }
 }
 
+/* 0: nothing is waited for. */
+static uint64_t key_until_usec(const Identity *i) {
+        uint64_t until = USEC_INFINITY;
+
+        if (i->for_dps.state == CREDENTIAL_LOADING)
+                until = i->for_dps.until_usec;
+        if (i->for_hub.state == CREDENTIAL_LOADING)
+                until = MIN(until, i->for_hub.until_usec);
+        if (i->outputs == OUTPUTS_SIGNING)
+                until = MIN(until, i->signing_until_usec);
+        if (i->naming)
+                until = MIN(until, i->naming_until_usec);
+        return until == USEC_INFINITY ? 0 : until;
+}
+
 static void gather_credentials(const Identity *i, Facts *f) {
         const CredentialCare *for_hub = identity_care_for_hub((Identity *) i);
         const Assignment *a = identity_assignment(i);
@@ -61,6 +76,7 @@ static void gather_credentials(const Identity *i, Facts *f) {
         f->for_dps_at_usec = i->for_dps.retry.at_usec;
         f->for_hub = for_hub->state;
         f->for_hub_at_usec = for_hub->retry.at_usec;
+        f->key_until_usec = key_until_usec(i);
         f->proof = a && a->method == i->for_dps.method && *i->proven && *i->for_dps.fingerprint &&
                                    !streq(i->proven, i->for_dps.fingerprint)
                            ? PROOF_WANTED

@@ -23,6 +23,8 @@ void identity_end_jobs(Identity *i, Jobs jobs, bool ok, const char *error);
 /* Records an error on this machine that must be corrected before DPS can be asked. */
 void identity_fail_locally(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
+/* The TPM does not say what the identity's registration id is. */
+void identity_stop_naming(Identity *i, const DpsError *error);
 
 /* identity-credential.c */
 /* The credential must be looked at again. The results of the last look are kept until then. */
@@ -41,6 +43,10 @@ void identity_watch_files(Identity *i);
 void identity_load_for_dps(Identity *i);
 void identity_load_for_hub(Identity *i);
 void identity_wipe_credentials(Identity *i);
+/* What has been waited for long enough has failed, and is tried again later. */
+void identity_stop_waiting(Identity *i);
+/* A chip may need half a minute to make a key, and others may be before us. */
+#define KEY_DEADLINE_USEC (2 * USEC_PER_MINUTE)
 
 /* identity-registration.c */
 extern const ClientHandlers identity_client_handlers;
@@ -69,6 +75,7 @@ void identity_outputs_are_stale(Identity *i);
 void identity_look_at_files(Identity *i);
 void identity_publish(Identity *i, const Facts *f);
 void identity_publish_bare(Identity *i);
+void identity_stop_signing(Identity *i, const DpsError *error);
 void identity_keep_files(Identity *i, OutputsState state);
 void identity_warn_of_expiry(Identity *i);
 void identity_set_disk_error(Identity *i, const char *what, int r);

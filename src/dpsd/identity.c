@@ -98,6 +98,11 @@ static void on_named(Credential *credential, const DpsError *error, void *userda
         identity_advance(i);
 }
 
+void identity_stop_naming(Identity *i, const DpsError *error) {
+        credential_query_free(i->naming);
+        on_named(NULL, error, i);
+}
+
 /* Asks the TPM first, if it gives the registration id. Returns true if that has to be waited for. */
 static bool waits_for_tpm(Identity *i) {
         Configuration *c = &i->configuration;
@@ -105,13 +110,15 @@ static bool waits_for_tpm(Identity *i) {
         if (!configuration_needs_tpm(c))
                 return false;
         retry_failed(&c->resolving, identity_now_usec(i));
-        if (!i->naming)
+        if (!i->naming) {
+                i->naming_until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
                 (void) credential_load(i->core->world,
                                        &(CredentialWish){ .settings = c->written,
                                                           .registration_id = "",
                                                           .kept = METHOD_TPM,
                                                           .exact = true },
                                        on_named, i, &i->naming);
+        }
         return true;
 }
 
@@ -210,6 +217,8 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
                 return identity_load_for_dps(i);
         case ACTION_LOAD_FOR_HUB:
                 return identity_load_for_hub(i);
+        case ACTION_STOP_WAITING:
+                return identity_stop_waiting(i);
         case ACTION_MINT:
                 return identity_mint(i);
         case ACTION_PUBLISH:

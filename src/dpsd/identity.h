@@ -31,7 +31,8 @@
 typedef struct CredentialCare {
         CredentialState state;
         Credential *credential; /* only while LOADED */
-        CredentialQuery *query; /* only while LOADING */
+        CredentialQuery *query; /* only while LOADING … */
+        uint64_t until_usec;    /* … and only until then (CLOCK_BOOTTIME) */
         Method method;          /* found by the last look; _METHOD_MAX: not known yet */
         char fingerprint[65];
         DpsError error; /* of the last look; id NONE: it succeeded */
@@ -75,13 +76,15 @@ struct Identity {
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
         char proven[65];         /* the fingerprint of the credential that DPS accepted last; "": not known */
-        CredentialQuery *naming; /* asks the TPM for the registration id */
-        CredentialQuery *signing; /* by a slow key, of the token to be published */
+        CredentialQuery *naming; /* asks the TPM for the registration id … */
+        uint64_t naming_until_usec; /* … until then (CLOCK_BOOTTIME) */
+        CredentialQuery *signing;   /* by a slow key, of the token to be published */
         Announcement announcement;
 
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;
+        uint64_t signing_until_usec; /* CLOCK_BOOTTIME, while SIGNING */
         Assignment *served;  /* the one before, while the token of the newest is being signed; or NULL */
         Published published; /* looked at when `outputs` became stale */
         Retry publishing;

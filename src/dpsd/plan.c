@@ -190,6 +190,11 @@ static Action load_for_hub(const Facts *f, Plan *p) {
                                                                                    : ACTION_WAIT;
 }
 
+/* A chip that hangs costs what it was asked for, and is asked again later. */
+static Action stop_waiting(const Facts *f, Plan *p) {
+        return f->key_until_usec > 0 && is_due(f, p, f->key_until_usec) ? ACTION_STOP_WAITING : ACTION_WAIT;
+}
+
 static Action give_up(const Facts *f, Plan *p) {
         bool has_nothing = !can_ask(f) || local_error(f) != DPS_ERROR_NONE;
 
@@ -305,9 +310,23 @@ static Action wipe_credentials(const Facts *f, Plan *p) {
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
-        resolve,  drop_assignment,  prepare_folder, look_at_files, load_for_dps, load_for_hub, give_up,
-        hasten,   attempt,          begin,          save,          mint,         publish,      warn_of_expiry,
-        announce, wipe_credentials,
+        resolve,
+        drop_assignment,
+        prepare_folder,
+        look_at_files,
+        load_for_dps,
+        load_for_hub,
+        stop_waiting,
+        give_up,
+        hasten,
+        attempt,
+        begin,
+        save,
+        mint,
+        publish,
+        warn_of_expiry,
+        announce,
+        wipe_credentials,
 };
 
 /* ---- State and Waiting ---- */
@@ -530,6 +549,7 @@ const char *action_to_string(Action a) {
                 [ACTION_LOOK_AT_FILES] = "look-at-files",
                 [ACTION_LOAD_FOR_DPS] = "load-for-dps",
                 [ACTION_LOAD_FOR_HUB] = "load-for-hub",
+                [ACTION_STOP_WAITING] = "stop-waiting",
                 [ACTION_MINT] = "mint",
                 [ACTION_PUBLISH] = "publish",
                 [ACTION_PUBLISH_BARE] = "publish-bare",

@@ -156,6 +156,7 @@ typedef struct Facts {
         CredentialState for_dps, for_hub; /* the credentials for DPS and for the hub, often the same one */
         DpsErrorId for_dps_error;         /* of the last look; NONE: it succeeded */
         uint64_t for_dps_at_usec, for_hub_at_usec; /* when a failed one is looked at again */
+        uint64_t key_until_usec; /* how long we wait for what is being loaded or signed; 0: nothing is */
 
         AssignmentState assignment;
         bool is_durable;   /* an assignment is durable, perhaps an older one than `assignment` describes */
@@ -206,6 +207,7 @@ typedef enum Action {
         ACTION_LOOK_AT_FILES,      /* that are published already */
         ACTION_LOAD_FOR_DPS,       /* look at the credential for DPS */
         ACTION_LOAD_FOR_HUB,       /* look at the one that the assignment needs */
+        ACTION_STOP_WAITING,       /* the key that is waited for does not come */
         ACTION_MINT,               /* give the token a new expiry, and save that */
         ACTION_PUBLISH,            /* write the files for programs, with the credential */
         ACTION_PUBLISH_BARE,       /* without it, since it cannot be used yet */

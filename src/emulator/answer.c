@@ -11,17 +11,17 @@
 #include "basic/times.h"
 #include "dps/key.h"
 
-#define GUID_TEXT_SIZE 37
 #define STAMP_TEXT_SIZE 40
 
 void answer_done(Answer *a) {
         free(a->body);
         free(a->operation_id);
         free(a->hub);
+        free(a->tracking_id);
         *a = (Answer){ 0 };
 }
 
-static int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]) {
+int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]) {
         uint8_t b[16];
         int r;
 
@@ -88,6 +88,11 @@ int answer_error(const RandomSource *random, unsigned status, uint32_t code, con
             (r = json_add_string(o, "timestampUtc", format_stamp(now_usec, stamp))) < 0 ||
             (r = json_to_text(o, &a.body)) < 0)
                 return r;
+        a.tracking_id = strdup(guid);
+        if (!a.tracking_id) {
+                answer_done(&a);
+                return -ENOMEM;
+        }
 
         *ret = a;
         return 0;
@@ -145,6 +150,7 @@ static int add_state(json_object *state, const Result *result) {
                 return r;
 
         if ((r = json_add_string(state, "assignedHub", result->hub)) < 0 ||
+            (r = json_add_text(state, "connectionProfile", result->connection_profile)) < 0 ||
             (r = json_add_string(state, "deviceId", result->device_id)) < 0 ||
             (r = json_add_string(state, "substatus", result->substatus)) < 0 ||
             (r = json_add_string(state, "errorMessage", result->error_message)) < 0 ||

@@ -13,6 +13,8 @@ typedef struct RandomSource {
         void *userdata;
 } RandomSource;
 
+#define GUID_TEXT_SIZE 37
+
 typedef struct Answer {
         unsigned status; /* 200, 202, 401 … */
         bool has_retry_after;
@@ -22,6 +24,7 @@ typedef struct Answer {
         /* The following are for the log. The words are static text, or belong to the script. */
         const char *word, *substatus;
         char *operation_id, *hub;
+        char *tracking_id; /* of an error */
         uint32_t error_code;
 } Answer;
 
@@ -39,7 +42,8 @@ typedef struct Result {
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
         bool is_x509;
-        const char *tpm_key; /* NULL: not by TPM */
+        const char *tpm_key;            /* NULL: not by TPM */
+        const char *connection_profile; /* as JSON */
         uint64_t created_usec, updated_usec;
         uint32_t error_code;
         const char *error_message;
@@ -49,5 +53,7 @@ typedef struct Result {
 /* {"operationId":…,"status":…,"registrationState":{…}} */
 int answer_result(unsigned status, const Result *result, Answer *ret);
 
+/* A random GUID as text. */
+int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]);
 /* "5.{16 hex digits}.{guid}": the digits are the service's number, the GUID is random. */
 int operation_id_make(const RandomSource *random, uint64_t service, char **ret);

@@ -12,12 +12,22 @@ static const char *const document_members[] = {
         "quotas",  "behaviour",  "individualEnrollments", "enrollmentGroups",
         NULL,
 };
-static const char *const quota_members[] = { "registrationsPerMinute", "pollsPerTenSeconds", NULL };
+static const char *const quota_members[] = { "registrationsPerMinute", "pollsPerTenSeconds",
+                                             "secondsPerRequest", NULL };
 static const char *const behaviour_members[] = {
-        "badSignature", "clockTolerance", "refusedApiVersions",
-        "foreignTopic", "foreignFilter",  "missingRid",
-        "will",         "assignAtOnce",   "unassignedFirst",
-        "conflict",     "extraMembers",   "tpmOverMqtt",
+        "badSignature",
+        "clockTolerance",
+        "refusedApiVersions",
+        "foreignTopic",
+        "foreignFilter",
+        "missingRid",
+        "will",
+        "assignAtOnce",
+        "unassignedFirst",
+        "conflict",
+        "extraMembers",
+        "chunked",
+        "tpmOverMqtt",
         NULL,
 };
 static const char *const bad_signature_words[] = { "register", "connect", NULL };
@@ -46,7 +56,8 @@ static int read_quotas(const Reader *document, Behaviour *b) {
 
         if ((k = reader_allow(&r, quota_members)) < 0 ||
             (k = reader_number(&r, "registrationsPerMinute", UINT32_MAX, &b->registrations_per_minute)) < 0 ||
-            (k = reader_number(&r, "pollsPerTenSeconds", UINT32_MAX, &b->polls_per_ten_seconds)) < 0)
+            (k = reader_number(&r, "pollsPerTenSeconds", UINT32_MAX, &b->polls_per_ten_seconds)) < 0 ||
+            (k = reader_number(&r, "secondsPerRequest", SECONDS_MAX, &b->request_sec)) < 0)
                 return k;
         return 0;
 }
@@ -82,6 +93,7 @@ static int read_switches(const Reader *document, Behaviour *b) {
             (k = reader_boolean(&r, "assignAtOnce", &b->assign_at_once)) < 0 ||
             (k = reader_boolean(&r, "unassignedFirst", &b->unassigned_first)) < 0 ||
             (k = reader_boolean(&r, "conflict", &b->conflict)) < 0 ||
+            (k = reader_boolean(&r, "chunked", &b->chunked)) < 0 ||
             (k = reader_boolean(&r, "extraMembers", &b->extra_members)) < 0)
                 return k;
 
@@ -116,6 +128,8 @@ int behaviour_read(const Reader *document, Behaviour *ret) {
                 .assigning_sec = 2,
                 .registrations_per_minute = 1000,
                 .polls_per_ten_seconds = 5,
+                .request_sec = 60,
+                .chunked = true,
                 .clock_tolerance_sec = 300,
                 .foreign_filter = MISBEHAVED_IGNORE,
                 .missing_request_id = MISBEHAVED_IGNORE,

@@ -29,6 +29,7 @@ typedef struct Behaviour {
         uint64_t assigning_sec; /* SECONDS_FOREVER: never done */
         uint64_t registrations_per_minute;
         uint64_t polls_per_ten_seconds;
+        uint64_t request_sec; /* how long a client may take to send a request over HTTPS */
 
         BadSignature bad_signature;
         uint64_t clock_tolerance_sec;  /* how long an expired token is still accepted */
@@ -41,6 +42,7 @@ typedef struct Behaviour {
         bool assign_at_once;           /* register is answered with 200, "assigned" */
         bool unassigned_first;         /* the first answer says "unassigned", the next "assigning" */
         bool conflict;      /* a register during another operation of the device is answered with 409203 */
+        bool chunked;       /* answers over HTTPS come in chunks, as those of DPS */
         bool extra_members; /* answers have members that DPS does not document, and members that are null */
 } Behaviour;
 

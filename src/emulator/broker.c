@@ -36,6 +36,7 @@ static const char config_format[] = "per_listener_settings false\n"
                                     "user root\n"
                                     "plugin %s\n"
                                     "plugin_opt_ready_fd %d\n"
+                                    "plugin_opt_https_fd %d\n"
                                     "\n"
                                     "listener 0 " CONTROL_SOCKET "\n"
                                     "max_connections -1\n"
@@ -64,29 +65,54 @@ static int fill_address(const char *text, uint16_t port, struct sockaddr_storage
         return -EINVAL;
 }
 
-int broker_find_port(const char *address, uint16_t *ret, ErrorText *error) {
+/* A socket with this address. `port` 0 becomes one that is free. */
+static int bind_socket(const char *address, uint16_t *port, int *ret_fd, ErrorText *error) {
         _cleanup_(closep) int fd = -1;
         struct sockaddr_storage sa;
         socklen_t size;
+        int on = 1;
 
-        if (fill_address(address, 0, &sa, &size) < 0)
+        if (fill_address(address, *port, &sa, &size) < 0)
                 return error_set(error, "--listen=%s: must be a numeric address", address);
 
         fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || bind(fd, (struct sockaddr *) &sa, size) < 0 ||
+        if (fd < 0 || (*port > 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0) ||
+            bind(fd, (struct sockaddr *) &sa, size) < 0 ||
             getsockname(fd, (struct sockaddr *) &sa, &size) < 0)
-                return error_set(error, "--listen=%s: %s", address, strerror(errno));
+                return error_set(error, "%s port %u: %s", address, *port, strerror(errno));
 
-        *ret = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *) &sa)->sin_port
-                                             : ((struct sockaddr_in6 *) &sa)->sin6_port);
+        *port = ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *) &sa)->sin_port
+                                              : ((struct sockaddr_in6 *) &sa)->sin6_port);
+        *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
-static int write_config(const char *plugin, const char *address, uint16_t port, int ready_fd) {
+int broker_find_port(const char *address, uint16_t *ret, ErrorText *error) {
+        _cleanup_(closep) int fd = -1;
+
+        *ret = 0;
+        return bind_socket(address, ret, &fd, error);
+}
+
+int broker_listen(const char *address, uint16_t *port, int *ret_fd, ErrorText *error) {
+        _cleanup_(closep) int fd = -1;
+        int r;
+
+        r = bind_socket(address, port, &fd, error);
+        if (r < 0)
+                return r;
+        if (listen(fd, SOMAXCONN) < 0)
+                return error_set(error, "%s port %u: %s", address, *port, strerror(errno));
+
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int write_config(const char *plugin, const char *address, uint16_t port, int ready_fd, int https_fd) {
         _cleanup_(freep) char *text = NULL;
         int n;
 
-        n = asprintf(&text, config_format, plugin, ready_fd, port, address);
+        n = asprintf(&text, config_format, plugin, ready_fd, https_fd, port, address);
         if (n < 0)
                 return -ENOMEM;
         return file_write_atomic(AT_FDCWD, BROKER_CONFIG_FILE, text, (size_t) n, 0600, (gid_t) -1);
@@ -116,14 +142,15 @@ static void become_broker(const char *plugin, pid_t parent) {
         _exit(EXIT_FAILURE);
 }
 
-int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, ErrorText *error) {
+int broker_start(const char *plugin, const char *address, uint16_t port, int https_fd, Broker *ret,
+                 ErrorText *error) {
         pid_t parent = getpid(), pid;
         int fds[2], r;
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return -errno;
 
-        r = write_config(plugin, address, port, fds[1]);
+        r = write_config(plugin, address, port, fds[1], https_fd);
         if (r < 0) {
                 (void) close(fds[0]);
                 (void) close(fds[1]);
@@ -134,6 +161,8 @@ int broker_start(const char *plugin, const char *address, uint16_t port, Broker 
         pid = fork();
         if (pid == 0) {
                 (void) fcntl(fds[1], F_SETFD, 0);
+                if (https_fd >= 0)
+                        (void) fcntl(https_fd, F_SETFD, 0);
                 become_broker(plugin, parent);
         }
 

@@ -15,8 +15,11 @@ typedef struct Broker {
 /* Finds a port of the address that is free now. Another program may take it first, so be ready to try
  * again. */
 int broker_find_port(const char *address, uint16_t *ret, ErrorText *error);
-/* The working directory must be the state directory. The broker ends when its parent does. */
-int broker_start(const char *plugin, const char *address, uint16_t port, Broker *ret, ErrorText *error);
+/* A socket that listens there for the HTTPS front; `port` 0 becomes the one that was free. */
+int broker_listen(const char *address, uint16_t *port, int *ret_fd, ErrorText *error);
+/* `https_fd`: such a socket, or -1. The working directory must be the state directory. The broker ends when its parent does. */
+int broker_start(const char *plugin, const char *address, uint16_t port, int https_fd, Broker *ret,
+                 ErrorText *error);
 /* Ends the broker if it still runs. */
 void broker_stop(Broker *b);
 

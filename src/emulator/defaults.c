@@ -93,7 +93,8 @@ static void explain_attestation(const Enrollment *e, const char *state_directory
                 (void) fprintf(stderr, "FILE    (which holds the enrollment's primaryKey)\n");
 }
 
-void defaults_explain(const Roster *roster, const char *state_directory, const char *host, uint16_t port) {
+void defaults_explain(const Roster *roster, const char *state_directory, const char *host, uint16_t port,
+                      uint16_t https_port) {
         const Enrollment *e = example_of(roster);
 
         if (!e) {
@@ -108,12 +109,11 @@ void defaults_explain(const Roster *roster, const char *state_directory, const c
                        "  IdScope=%s\n"
                        "  RegistrationId=%s\n"
                        "  Endpoint=%s\n"
-                       "  MqttPort=%u\n"
-                       "  CaFile=%s/" SERVER_CA_NAME ".pem\n"
-                       "\n"
-                       "  [Attestation]\n",
-                       e->id, roster->behaviour.id_scope, e->is_group ? "ID" : e->id, host, port,
-                       state_directory);
+                       "  MqttPort=%u\n",
+                       e->id, roster->behaviour.id_scope, e->is_group ? "ID" : e->id, host, port);
+        if (https_port > 0)
+                (void) fprintf(stderr, "  HttpsPort=%u\n", https_port);
+        (void) fprintf(stderr, "  CaFile=%s/" SERVER_CA_NAME ".pem\n\n  [Attestation]\n", state_directory);
         explain_attestation(e, state_directory);
         (void) fprintf(stderr, "\n");
 }

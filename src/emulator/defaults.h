@@ -9,5 +9,6 @@
  * devices' CA. The keys are also written to gateway.key and line-1.key in the working directory. */
 int defaults_make(const char *state_directory, json_object **ret, ErrorText *error);
 
-/* Prints those lines to stderr. The working directory must be the state directory. */
-void defaults_explain(const Roster *roster, const char *state_directory, const char *host, uint16_t port);
+/* Prints those lines to stderr. `https_port` 0: there is no HTTPS front. The working directory must be the state directory. */
+void defaults_explain(const Roster *roster, const char *state_directory, const char *host, uint16_t port,
+                      uint16_t https_port);

@@ -25,6 +25,7 @@ static const char help[] =
         "  --listen=ADDRESS    Numeric address to listen on (127.0.0.1)\n"
         "  --host=NAME         Name or address in the server's certificate; may be given several times\n"
         "  --port=PORT         Port for MQTT over TLS (8883); 0 chooses a free one\n"
+        "  --https-port=PORT   Port for HTTPS (443); 0 chooses a free one\n"
         "  --id-scope=SCOPE    ID scope, instead of the one in FILE\n"
         "  --state=DIR         Directory for certificates, enrollments and the log\n"
         "  --out=DIR           Directory for ID.pem and ID.key (.)\n"
@@ -47,11 +48,12 @@ typedef struct Arguments {
         bool done; /* --help or --version was given and is answered */
 } Arguments;
 
-static int parse_port(const char *text, uint16_t *ret) {
+static int parse_port(const char *option, const char *text, uint16_t *ret) {
         uint64_t port;
 
         if (parse_u64(text, &port) < 0 || port > UINT16_MAX) {
-                (void) fprintf(stderr, "dps-emulator: --port=%s: must be a number from 0 to 65535\n", text);
+                (void) fprintf(stderr, "dps-emulator: %s=%s: must be a number from 0 to 65535\n", option,
+                               text);
                 return -EXIT_USAGE;
         }
         *ret = (uint16_t) port;
@@ -72,6 +74,7 @@ enum {
         OPTION_LISTEN,
         OPTION_HOST,
         OPTION_PORT,
+        OPTION_HTTPS_PORT,
         OPTION_ID_SCOPE,
         OPTION_STATE,
         OPTION_OUT,
@@ -83,6 +86,7 @@ static const struct option options[] = {
         { "listen", required_argument, NULL, OPTION_LISTEN },
         { "host", required_argument, NULL, OPTION_HOST },
         { "port", required_argument, NULL, OPTION_PORT },
+        { "https-port", required_argument, NULL, OPTION_HTTPS_PORT },
         { "id-scope", required_argument, NULL, OPTION_ID_SCOPE },
         { "state", required_argument, NULL, OPTION_STATE },
         { "out", required_argument, NULL, OPTION_OUT },
@@ -102,7 +106,10 @@ static int take_option(int option, Arguments *a) {
         case OPTION_HOST:
                 return strv_append(&a->launch.hosts, optarg) < 0 ? -EXIT_FAILURE : 0;
         case OPTION_PORT:
-                return parse_port(optarg, &a->launch.port);
+                return parse_port("--port", optarg, &a->launch.port);
+        case OPTION_HTTPS_PORT:
+                a->launch.has_https_port = true;
+                return parse_port("--https-port", optarg, &a->launch.https_port);
         case OPTION_ID_SCOPE:
                 return parse_id_scope(optarg, &a->launch.id_scope);
         case OPTION_STATE:
@@ -192,7 +199,7 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
 int main(int argc, char *argv[]) {
         bool is_ctl = argc > 1 && streq(argv[1], "ctl"),
              is_certificate = argc > 1 && streq(argv[1], "certificate");
-        Arguments a = { .launch = { .listen = "127.0.0.1", .port = 8883 }, .out = "." };
+        Arguments a = { .launch = { .listen = "127.0.0.1", .port = 8883, .https_port = 443 }, .out = "." };
         const char *verb = is_ctl || is_certificate ? argv[1] : NULL;
         int r;
 

@@ -39,6 +39,8 @@ typedef struct Enrollment {
         uint32_t failure_code;           /* 0: assignments succeed */
         char *failure_message;           /* NULL: the answer has none */
         json_object *payload;            /* points into `json` */
+        bool has_connection_profile;
+        json_object *connection_profile; /* points into `json`; a string, or NULL for null */
 
         json_object *json; /* the text that it was made from */
 } Enrollment;

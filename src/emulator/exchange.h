@@ -5,6 +5,7 @@
 
 #include <mosquitto_broker.h>
 
+#include "emulator/https.h"
 #include "emulator/journal.h"
 #include "emulator/outbox.h"
 #include "emulator/session.h"
@@ -15,7 +16,9 @@ typedef struct Plugin {
         struct lh_table *sessions;
         Outbox outbox;
         Journal journal;
-        int ready_fd; /* written to and closed when the broker listens */
+        pthread_mutex_t lock; /* of service and journal, which the HTTPS front uses from its thread */
+        HttpsFront *https;    /* NULL: there is none */
+        int ready_fd;         /* written to and closed when the broker listens */
 } Plugin;
 
 /* Returns a status of Mosquitto. Anything but success closes the connection. */

@@ -42,7 +42,10 @@ static int entry_to_json(const JournalEntry *e, uint64_t now_usec, json_object *
         if ((r = json_add_u64(o, "time", now_usec)) < 0 || (r = json_add_string(o, "event", e->event)) < 0 ||
             (r = json_add_string(o, "registrationId", e->registration_id)) < 0 ||
             (r = json_add_string(o, "deviceId", e->device_id)) < 0 ||
-            (r = json_add_string(o, "hub", e->hub)) < 0 || (r = json_add_string(o, "rid", e->request_id)) < 0)
+            (r = json_add_string(o, "hub", e->hub)) < 0 ||
+            (r = json_add_string(o, "rid", e->request_id)) < 0 ||
+            (r = json_add_string(o, "front", e->front)) < 0 ||
+            (r = json_add_string(o, "trackingId", e->tracking_id)) < 0)
                 return r;
         if (e->has_status && (r = json_add_u64(o, "status", e->status)) < 0)
                 return r;
@@ -133,6 +136,8 @@ static void print_line(const Journal *j, const JournalEntry *e, uint64_t now_use
         append(line, sizeof(line), "%s %s", e->registration_id ?: e->device_id ?: "-", e->event);
         if (e->request_id)
                 append(line, sizeof(line), " %s", e->request_id);
+        if (e->front)
+                append(line, sizeof(line), " %s", e->front);
         describe_answer(e, line, sizeof(line));
 
         safe = text_for_people(line, strlen(line), sizeof(line));

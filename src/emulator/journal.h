@@ -9,9 +9,11 @@
 
 /* A member that is NULL, 0 or false is not logged. The status of a CONNECT can be 0, hence its flag. */
 typedef struct JournalEntry {
-        const char *event; /* connect, subscribe, register, poll, disconnect, hub-connect … */
+        const char *event; /* connect, subscribe, register, poll, lookup, disconnect, hub-connect … */
         const char *registration_id, *device_id, *hub;
         const char *request_id;
+        const char *front;       /* "https"; MQTT needs no word */
+        const char *tracking_id; /* x-ms-request-id */
         bool has_status;
         unsigned status; /* of the answer, or the code of the CONNACK or SUBACK */
         uint32_t error_code;

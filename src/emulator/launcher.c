@@ -13,6 +13,7 @@
 
 #include "basic/files.h"
 #include "basic/text.h"
+#include "build-config.h"
 #include "emulator/broker.h"
 #include "emulator/certificates.h"
 #include "emulator/defaults.h"
@@ -30,6 +31,8 @@ typedef struct Launch {
         Roster *roster;
         uint16_t port;
         Broker broker;
+        int https_fd;        /* -1: there is no HTTPS front */
+        uint16_t https_port; /* 0: the same */
         int signal_fd;
 } Launch;
 
@@ -38,6 +41,8 @@ static void launch_done(Launch *l) {
         free(l->plugin);
         roster_free(l->roster);
         json_object_put(l->document);
+        if (l->https_fd >= 0)
+                (void) close(l->https_fd);
         if (l->signal_fd >= 0)
                 (void) close(l->signal_fd);
 }
@@ -161,7 +166,7 @@ static int start(Launch *l, ErrorText *error) {
                         return r;
 
                 broker_stop(&l->broker);
-                r = broker_start(l->plugin, l->options->listen, l->port, &l->broker, error);
+                r = broker_start(l->plugin, l->options->listen, l->port, l->https_fd, &l->broker, error);
                 if (r < 0)
                         return r;
                 r = wait_for_broker(l, true);
@@ -184,13 +189,14 @@ static int announce(const Launch *l) {
         if ((r = json_add_string(o, "event", "ready")) < 0 ||
             (r = json_add_string(o, "host", host_of(l->options))) < 0 ||
             (r = json_add_u64(o, "port", l->port)) < 0 ||
+            (l->https_port > 0 && (r = json_add_u64(o, "httpsPort", l->https_port)) < 0) ||
             (r = json_add_string(o, "idScope", l->roster->behaviour.id_scope)) < 0 ||
             (r = json_add_string(o, "caFile", ca_file)) < 0 ||
             (r = json_add_string(o, "stateDirectory", l->state_directory)) < 0 ||
             (r = json_add_u64(o, "pid", (uint64_t) getpid())) < 0 || (r = json_to_text(o, &text)) < 0)
                 return r;
 
-        defaults_explain(l->roster, l->state_directory, host_of(l->options), l->port);
+        defaults_explain(l->roster, l->state_directory, host_of(l->options), l->port, l->https_port);
         (void) puts(text);
         return fflush(stdout) == 0 ? 0 : -errno;
 }
@@ -209,13 +215,32 @@ static int take_signals(Launch *l) {
         return l->signal_fd < 0 ? -errno : 0;
 }
 
+/* Most users may not listen on port 443, and do not need it: only a port that was asked for must be had. */
+static int open_https(Launch *l, ErrorText *error) {
+        ErrorText inner = { 0 };
+        int r;
+
+        l->https_port = l->options->https_port;
+        r = DPS_HTTPS_FRONT ? broker_listen(l->options->listen, &l->https_port, &l->https_fd, &inner)
+                            : error_set(&inner, "this build has none, for want of libmicrohttpd");
+        if (r >= 0)
+                return 0;
+
+        l->https_port = 0;
+        if (l->options->has_https_port)
+                return error_set(error, "HTTPS front: %.300s", inner.text);
+        (void) fprintf(stderr, "dps-emulator: no HTTPS front: %s%s\n", inner.text,
+                       DPS_HTTPS_FRONT ? "; --https-port= chooses another port" : "");
+        return 0;
+}
+
 static int prepare(Launch *l, const char *enrollments, ErrorText *error) {
         const char *name = l->options->enrollments ?: ENROLLMENTS_FILE;
         int r;
 
         if ((r = broker_find_plugin(&l->plugin, error)) < 0 || (r = make_certificates(l, error)) < 0 ||
             (r = choose_enrollments(l, enrollments, error)) < 0 ||
-            (r = store_enrollments(l, name, error)) < 0)
+            (r = store_enrollments(l, name, error)) < 0 || (r = open_https(l, error)) < 0)
                 return r;
         return take_signals(l);
 }
@@ -241,9 +266,11 @@ static int run(Launch *l, const char *enrollments, ErrorText *error) {
 }
 
 int launcher_run(const char *state_directory, const LaunchOptions *options) {
-        _cleanup_(launch_done) Launch l = {
-                .options = options, .state_directory = state_directory, .broker.ready_fd = -1, .signal_fd = -1
-        };
+        _cleanup_(launch_done) Launch l = { .options = options,
+                                            .state_directory = state_directory,
+                                            .broker.ready_fd = -1,
+                                            .https_fd = -1,
+                                            .signal_fd = -1 };
         _cleanup_(freep) char *enrollments = NULL;
         ErrorText error = { 0 };
         int r = 0;

@@ -4,6 +4,7 @@
 /* Starts the broker with the plugin, prints where it listens when it is ready, and ends when the broker
  * does. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct LaunchOptions {
@@ -11,6 +12,8 @@ typedef struct LaunchOptions {
         const char *listen;      /* a numeric address */
         char **hosts;            /* further names for the server's certificate; NULL: none */
         uint16_t port;           /* 0: any free port */
+        bool has_https_port;     /* it was asked for: it is an error if it cannot be had */
+        uint16_t https_port;     /* 0: any free port */
         const char *id_scope;    /* NULL: the one in the enrollments file */
 } LaunchOptions;
 

@@ -35,6 +35,16 @@ static inline void X509_freep(X509 **x) {
         X509_free(*x);
 }
 
+/* The HTTPS front runs in its own thread, so each callback of the broker holds the lock. */
+static inline void unlockp(pthread_mutex_t **lock) {
+        pthread_mutex_unlock(*lock);
+}
+static pthread_mutex_t *take_lock(Plugin *p) {
+        pthread_mutex_lock(&p->lock);
+        return &p->lock;
+}
+#define WITH_LOCK(p) _cleanup_(unlockp) pthread_mutex_t *lock __attribute__((unused)) = take_lock(p)
+
 /* CONNECT */
 
 static void log_login(Plugin *p, const Login *login, unsigned code, const char *why) {
@@ -123,6 +133,7 @@ static int on_login(int event, void *data, void *userdata) {
         struct mosquitto *client = login_event->client;
         _cleanup_(login_done) Login login = { 0 };
         Plugin *p = userdata;
+        WITH_LOCK(p);
         int r;
 
         if (streq_ptr(mosquitto_client_address(client), CONTROL_SOCKET))
@@ -207,6 +218,7 @@ static bool is_own_topic(const Session *s, const char *topic) {
 static int on_access(int event, void *data, void *userdata) {
         const struct mosquitto_evt_acl_check *access = data;
         Plugin *p = userdata;
+        WITH_LOCK(p);
         Session *s = sessions_get(p->sessions, access->client);
 
         if (!s)
@@ -232,6 +244,7 @@ static int on_access(int event, void *data, void *userdata) {
 static int on_message(int event, void *data, void *userdata) {
         const struct mosquitto_evt_message *message = data;
         Plugin *p = userdata;
+        WITH_LOCK(p);
         const Session *s = sessions_get(p->sessions, message->client);
 
         return s && s->kind == SESSION_DEVICE ? exchange_on_message(p, s, message) : MOSQ_ERR_SUCCESS;
@@ -240,6 +253,7 @@ static int on_message(int event, void *data, void *userdata) {
 static int on_disconnect(int event, void *data, void *userdata) {
         const struct mosquitto_evt_disconnect *disconnect = data;
         Plugin *p = userdata;
+        WITH_LOCK(p);
         const Session *s = sessions_get(p->sessions, disconnect->client);
 
         /* Mosquitto reports the end of some connections twice. */
@@ -263,6 +277,10 @@ static int on_disconnect(int event, void *data, void *userdata) {
 static int on_tick(int event, void *data, void *userdata) {
         Plugin *p = userdata;
         Delayed *d;
+
+        if (p->https)
+                https_tick(p->https);
+        WITH_LOCK(p);
 
         if (p->ready_fd >= 0) {
                 (void) !write(p->ready_fd, "", 1);
@@ -321,6 +339,7 @@ static int save(void *userdata) {
 static int on_control(int event, void *data, void *userdata) {
         const struct mosquitto_evt_control *request = data;
         Plugin *p = userdata;
+        WITH_LOCK(p);
         const Session *s = sessions_get(p->sessions, request->client);
         ControlHooks hooks = { drop_sessions, list_sessions, save, p };
         _cleanup_(freep) char *answer = NULL;
@@ -353,6 +372,7 @@ static Plugin *plugin_free(Plugin *p) {
         if (!p)
                 return NULL;
 
+        https_stop(p->https);
         for (size_t i = 0; p->id && i < ELEMENTSOF(callbacks); i++)
                 (void) mosquitto_callback_unregister(p->id, callbacks[i].event, callbacks[i].callback,
                                                      callbacks[i].data);
@@ -362,6 +382,7 @@ static Plugin *plugin_free(Plugin *p) {
                 lh_table_free(p->sessions);
         service_free(p->service);
         journal_done(&p->journal);
+        (void) pthread_mutex_destroy(&p->lock);
         free(p);
         return NULL;
 }
@@ -369,6 +390,16 @@ DEFINE_FREEP(Plugin, plugin_free)
 
 static int fill_random(void *ret, size_t size, void *userdata) {
         return RAND_bytes(ret, (int) size) == 1 ? 0 : -EIO;
+}
+
+/* To close a session is a callback inside of a callback. */
+static void make_lock(pthread_mutex_t *ret) {
+        pthread_mutexattr_t attributes;
+
+        (void) pthread_mutexattr_init(&attributes);
+        (void) pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+        (void) pthread_mutex_init(ret, &attributes);
+        (void) pthread_mutexattr_destroy(&attributes);
 }
 
 /* The broker's working directory is the state directory. */
@@ -381,6 +412,7 @@ static int plugin_new(Plugin **ret, ErrorText *error) {
         if (!p)
                 return -ENOMEM;
         *p = (Plugin){ .journal.fd = -1, .ready_fd = -1 };
+        make_lock(&p->lock);
 
         if ((r = json_read_file(ENROLLMENTS_FILE, &document, error)) < 0 ||
             (r = service_new(document, &(RandomSource){ .fill = fill_random }, &p->service, error)) < 0 ||
@@ -389,6 +421,19 @@ static int plugin_new(Plugin **ret, ErrorText *error) {
 
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+static int open_https(Plugin *p, int listen_fd, ErrorText *error) {
+        const HttpsOptions options = {
+                .listen_fd = listen_fd,
+                .certificate_file = SERVER_NAME ".pem",
+                .key_file = SERVER_NAME ".key",
+                .service = p->service,
+                .journal = &p->journal,
+                .lock = &p->lock,
+        };
+
+        return https_start(&options, &p->https, error);
 }
 
 __attribute__((visibility("default"))) int mosquitto_plugin_version(int n_versions, const int *versions) {
@@ -403,8 +448,8 @@ __attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugi
                                                                  int n_options) {
         _cleanup_(plugin_freep) Plugin *p = NULL;
         ErrorText error = { 0 };
+        int https_fd = -1, r;
         uint64_t fd;
-        int r;
 
         r = plugin_new(&p, &error);
         if (r < 0) {
@@ -412,9 +457,14 @@ __attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugi
                 return MOSQ_ERR_UNKNOWN;
         }
 
-        for (int i = 0; i < n_options; i++)
-                if (streq(options[i].key, "ready_fd") && parse_u64(options[i].value, &fd) >= 0)
+        for (int i = 0; i < n_options; i++) {
+                if (parse_u64(options[i].value, &fd) < 0)
+                        continue;
+                if (streq(options[i].key, "ready_fd"))
                         p->ready_fd = (int) fd;
+                else if (streq(options[i].key, "https_fd"))
+                        https_fd = (int) fd;
+        }
 
         p->id = id;
         for (size_t i = 0; i < ELEMENTSOF(callbacks); i++) {
@@ -422,6 +472,11 @@ __attribute__((visibility("default"))) int mosquitto_plugin_init(mosquitto_plugi
                                                 callbacks[i].data, p);
                 if (r != MOSQ_ERR_SUCCESS)
                         return r;
+        }
+        r = https_fd >= 0 ? open_https(p, https_fd, &error) : 0;
+        if (r < 0) {
+                mosquitto_log_printf(MOSQ_LOG_ERR, "%s", *error.text ? error.text : strerror(-r));
+                return MOSQ_ERR_UNKNOWN;
         }
         *userdata = TAKE_PTR(p);
         return MOSQ_ERR_SUCCESS;

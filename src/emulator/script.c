@@ -94,6 +94,8 @@ static ScriptStep parse_step(const char **text) {
                 return SCRIPT_STEP_CONNECT;
         if (scan_literal(text, "register:"))
                 return SCRIPT_STEP_REGISTER;
+        if (scan_literal(text, "lookup:"))
+                return SCRIPT_STEP_LOOKUP;
         return scan_literal(text, "poll:") ? SCRIPT_STEP_POLL : SCRIPT_STEP_ANY;
 }
 
@@ -219,6 +221,18 @@ void scripts_clear(Scripts *s, const char *id) {
 
         if (entry)
                 (void) lh_table_delete_entry(s->queues, entry);
+}
+
+ScriptStep script_step(RequestKind kind) {
+        switch (kind) {
+        case REQUEST_REGISTER:
+                return SCRIPT_STEP_REGISTER;
+        case REQUEST_POLL:
+                return SCRIPT_STEP_POLL;
+        case REQUEST_LOOKUP:
+                return SCRIPT_STEP_LOOKUP;
+        }
+        abort();
 }
 
 static ScriptAnswer *take_from(Scripts *s, const char *id, ScriptStep step) {

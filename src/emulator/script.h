@@ -4,12 +4,14 @@
 /* Answers that an operator dictates for the next requests of a device, in order. */
 
 #include "emulator/reader.h"
+#include "emulator/wire.h"
 
 typedef enum ScriptStep {
-        SCRIPT_STEP_ANY, /* the next register or poll */
+        SCRIPT_STEP_ANY, /* the next register, poll or status lookup */
         SCRIPT_STEP_CONNECT,
         SCRIPT_STEP_REGISTER,
         SCRIPT_STEP_POLL,
+        SCRIPT_STEP_LOOKUP,
 } ScriptStep;
 
 typedef enum ScriptAct {
@@ -35,7 +37,7 @@ typedef struct ScriptAnswer {
         struct ScriptAnswer *next;
 } ScriptAnswer;
 
-/* [connect:|register:|poll:]WHAT[,retry-after=N][,code=N][,status=WORD][,delay=SECONDS][,body=TEXT], where
+/* [connect:|register:|poll:|lookup:]WHAT[,retry-after=N][,code=N][,status=WORD][,delay=SECONDS][,body=TEXT], where
  * the body is all that follows, including commas. */
 int script_answer_parse(const char *text, ScriptAnswer **ret, ErrorText *error);
 /* The name of the act, for logs: "silent", "status". */
@@ -44,6 +46,9 @@ ScriptAnswer *script_answer_free(ScriptAnswer *a);
 DEFINE_FREEP(ScriptAnswer, script_answer_free)
 
 struct lh_table;
+
+/* The step of a request. */
+ScriptStep script_step(RequestKind kind);
 
 /* A queue for each registration id, and one for all devices, "*". Ids are compared without case. */
 typedef struct Scripts {

@@ -120,8 +120,15 @@ static bool is_done(const Operation *o, uint64_t now_usec) {
         return o->done_usec != SECONDS_FOREVER && (now_usec < o->begun_usec || now_usec >= o->done_usec);
 }
 
-static int answer_state(const Service *s, const Device *device, const Operation *o, unsigned status,
-                        const char *word, Answer *ret) {
+/* Versions compare correctly as text. The member is in no version before this one, not even in 2026-11-01. */
+static const char *profile_for(const Caller *caller, const Enrollment *e) {
+        if (!e || !e->has_connection_profile || strcmp(caller->api_version, "2026-11-02-preview") < 0)
+                return NULL;
+        return json_object_to_json_string(e->connection_profile);
+}
+
+static int answer_state(const Service *s, const Caller *caller, const Device *device, const Operation *o,
+                        unsigned status, const char *word, Answer *ret) {
         const Enrollment *e = service_enrollment(s, device->enrollment, device->is_group);
         bool is_assigned = streq(word, "assigned");
         Result result = {
@@ -140,6 +147,7 @@ static int answer_state(const Service *s, const Device *device, const Operation 
                 result.device_id = device->device_id;
                 result.hub = device->hub;
                 result.substatus = device->substatus;
+                result.connection_profile = profile_for(caller, e);
                 result.enrollment_group_id = device->is_group ? device->enrollment : NULL;
                 result.payload = e && e->payload ? json_object_to_json_string(e->payload) : NULL;
         }
@@ -167,7 +175,8 @@ static int give_hub_key(const Service *s, Device *device, Operation *o) {
                                   &device->tpm->hub, &o->tpm_key);
 }
 
-static int answer_operation(const Service *s, Device *device, Operation *o, uint64_t now_usec, Answer *ret) {
+static int answer_operation(const Service *s, const Caller *caller, Device *device, Operation *o,
+                            uint64_t now_usec, Answer *ret) {
         bool first = !o->was_polled;
 
         o->was_polled = true;
@@ -178,8 +187,8 @@ static int answer_operation(const Service *s, Device *device, Operation *o, uint
                         return r;
         }
         if (is_done(o, now_usec))
-                return answer_state(s, device, o, 200, o->error_code ? "failed" : "assigned", ret);
-        return answer_state(s, device, o, 202,
+                return answer_state(s, caller, device, o, 200, o->error_code ? "failed" : "assigned", ret);
+        return answer_state(s, caller, device, o, 202,
                             first && s->roster->behaviour.unassigned_first ? "unassigned" : "assigning", ret);
 }
 
@@ -271,8 +280,8 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         if (r < 0)
                 return r;
         if (b->assign_at_once)
-                return answer_operation(s, device, &device->operations[0], UINT64_MAX, ret);
-        return answer_state(s, device, &device->operations[0], 202,
+                return answer_operation(s, caller, device, &device->operations[0], UINT64_MAX, ret);
+        return answer_state(s, caller, device, &device->operations[0], 202,
                             b->unassigned_first ? "unassigned" : "assigning", ret);
 }
 
@@ -302,7 +311,65 @@ int service_poll(Service *s, const Caller *caller, const char *operation_id, uin
                 return answer_throttled(s, free_usec, now_usec, ret);
 
         device->polls++;
-        return answer_operation(s, device, o, now_usec, ret);
+        return answer_operation(s, caller, device, o, now_usec, ret);
+}
+
+/* Leaves of a body only its member "registrationState". An error has none and stays as it is. */
+static int reduce_to_state(Answer *a) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        json_object *state;
+        ErrorText ignored;
+        int r;
+
+        r = json_read(a->body, strlen(a->body), &o, &ignored);
+        if (r < 0)
+                return r;
+        state = json_member(o, "registrationState");
+        if (!state)
+                return 0;
+
+        free(TAKE_PTR(a->body));
+        a->has_retry_after = false;
+        return json_to_text(state, &a->body);
+}
+
+static bool has_member(const void *body, size_t size, const char *name) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        const char *ignored;
+
+        return json_read_object(body, size, size, &o, &ignored) >= 0 && json_member(o, name);
+}
+
+int service_lookup(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
+                   Answer *ret) {
+        const Device *device = id_table_get(s->devices, caller->registration_id);
+        const Operation *o = device ? &device->operations[0] : NULL;
+        const char *word;
+        Answer a = { 0 };
+        int r;
+
+        r = answer_refused_caller(s, caller, now_usec, ret);
+        if (r != 0)
+                return MIN(r, 0);
+        if (caller->has_nothing)
+                return answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
+        if (!is_body_good(caller, body, size) || has_member(body, size, "csr"))
+                return answer_error(&s->random, 400, 400000,
+                                    "The body is not JSON, is for another registration id, or has a csr.",
+                                    now_usec, ret);
+        if (!o || !o->id)
+                return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
+
+        word = !is_done(o, now_usec) ? "assigning" : o->error_code ? "failed" : "assigned";
+        r = answer_state(s, caller, device, o, 200, word, &a);
+        if (r >= 0)
+                r = reduce_to_state(&a);
+        if (r < 0) {
+                answer_done(&a);
+                return r;
+        }
+        *ret = a;
+        return 0;
 }
 
 static const char *status_message(unsigned status) {
@@ -314,6 +381,7 @@ static const char *status_message(unsigned status) {
                 { 401, "Unauthorized" },
                 { 403, "Forbidden." },
                 { 404, "Not found." },
+                { 405, "Method not allowed." },
                 { 409, "Precondition failed." },
                 { 429, "Too many requests." },
                 { 500, "Internal server error." },
@@ -349,7 +417,7 @@ static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *
                 free(o->error_message);
                 o->error_message = strdup("As the script says.");
         }
-        return answer_state(s, device, o, script->status, word, ret);
+        return answer_state(s, caller, device, o, script->status, word, ret);
 }
 
 /* Replaces the member "status", in the answer and in its registrationState. */
@@ -386,17 +454,19 @@ static int replace_body(Answer *a, const char *text) {
         return 0;
 }
 
-int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
+int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const Request *request,
                      uint64_t now_usec, Answer *ret) {
         uint32_t code = script->has_code ? (uint32_t) script->code : script->status * 1000;
         Answer a = { 0 };
         int r;
 
-        r = script->status < 300 ? scripted_state(s, caller, script, operation_id, now_usec, &a)
+        r = script->status < 300 ? scripted_state(s, caller, script, request->operation_id, now_usec, &a)
                                  : answer_error(&s->random, script->status, code,
                                                 status_message(script->status), now_usec, &a);
         if (r >= 0 && script->word)
                 r = replace_word(&a, script->word);
+        if (r >= 0 && request->kind == REQUEST_LOOKUP)
+                r = reduce_to_state(&a);
         if (r >= 0 && script->body)
                 r = replace_body(&a, script->body);
         if (r < 0) {
@@ -415,9 +485,11 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
 int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
                    const void *body, size_t size, uint64_t now_usec, Answer *ret) {
         if (script && script->act == SCRIPT_ACT_STATUS)
-                return service_scripted(s, caller, script, request->operation_id, now_usec, ret);
+                return service_scripted(s, caller, script, request, now_usec, ret);
         if (request->kind == REQUEST_POLL)
                 return service_poll(s, caller, request->operation_id, now_usec, ret);
+        if (request->kind == REQUEST_LOOKUP)
+                return service_lookup(s, caller, body, size, now_usec, ret);
         return service_register(s, caller, body, size, now_usec, ret);
 }
 

@@ -4,8 +4,8 @@
 /*
  * What the service knows and answers: registrations, operations, quotas. It does no I/O and reads no clock
  * and no random source: time is an argument (µs of CLOCK_REALTIME), and random bytes come from the
- * RandomSource that is handed in. A transport is its user: the plugin for Mosquitto, or a simulation in the
- * same process, which does for each device what the plugin does:
+ * RandomSource that is handed in. A transport is its user: the plugin for Mosquitto, its HTTPS front (https.h),
+ * or a simulation in the same process, which does for each device what the plugin does:
  *
  *      start       json_read() the enrollments document, service_new()
  *      log in      login_parse() the MQTT user name (wire.h). For a LOGIN_DEVICE attest_device() (attest.h)
@@ -61,12 +61,15 @@ void caller_done(Caller *caller);
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret);
 int service_poll(Service *s, const Caller *caller, const char *operation_id, uint64_t now_usec, Answer *ret);
+/* A status lookup: the bare state of the latest registration. It begins none, and no quota counts it. */
+int service_lookup(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
+                   Answer *ret);
 /* Answers as a script dictates, whose act is SCRIPT_ACT_STATUS. What it leaves open is as in the right
- * answer. `operation_id`: of the request, or NULL. The answer's `word` may belong to the script. */
-int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const char *operation_id,
+ * answer. The answer's `word` may belong to the script. */
+int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const Request *request,
                      uint64_t now_usec, Answer *ret);
-/* Answers any request by the one of these three that fits. `script` may be NULL. The body is of a
- * register. */
+/* Answers any request by the one of these four that fits. `script` may be NULL. The body is of a register or
+ * a lookup. */
 int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
                    const void *body, size_t size, uint64_t now_usec, Answer *ret);
 

@@ -28,6 +28,7 @@ void login_done(Login *login);
 typedef enum RequestKind {
         REQUEST_REGISTER,
         REQUEST_POLL,
+        REQUEST_LOOKUP, /* of the state, over HTTPS only */
 } RequestKind;
 
 typedef struct Request {

@@ -48,6 +48,7 @@ static const struct method {
         { "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "", RIGHT_NONE, false },
         { "org.freedesktop.DBus.Introspectable", "Introspect", "", RIGHT_NONE, false },
         { "org.freedesktop.DBus.Peer", "Ping", "", RIGHT_NONE, false },
+        { DPS_BUS_IDENTITY, "GetEnrollment", "", RIGHT_USE, false },
 };
 
 static const char *const paths[] = {

@@ -16,7 +16,7 @@ class Emulator(Program):
     def __init__(self, directory):
         super().__init__(directory, "dps-emulator")
         self.state = self.directory / "state"
-        self.port = 0
+        self.port = self.https_port = 0
         self.ready = {}
         self.enrollments = {
             "idScope": ID_SCOPE, "retryAfter": 0, "assigningTime": 0, "hubs": ["hub-1.example", "hub-2.example"],
@@ -32,10 +32,10 @@ class Emulator(Program):
         if not self.ready:
             (self.directory / "enrollments.json").write_text(json.dumps(self.enrollments))
             arguments = (f"--enrollments={self.directory / 'enrollments.json'}", *arguments)
-        self.spawn(f"--state={self.state}", f"--port={self.port}", *arguments)
+        self.spawn(f"--state={self.state}", f"--port={self.port}", f"--https-port={self.https_port}", *arguments)
         line = self.out.wait_for(lambda lines: lines[:1], DEADLINE, f"the emulator's ready line ({self.log_file})")[0]
         self.ready = json.loads(line)
-        self.port = self.ready["port"]
+        self.port, self.https_port = self.ready["port"], self.ready["httpsPort"]
         return self
 
     def stop(self):

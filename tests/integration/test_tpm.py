@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: MIT
 """TPM attestation with a real software TPM, from nothing to a login at the hub."""
+import base64
+import hashlib
+import hmac
+import http.client
 import json
+import signal
+import ssl
+import subprocess
+import urllib.parse
 
 import pytest
 
 import tpm as tools
-from process import BUILD
+from process import BUILD, DEADLINE, clean_environment
 from tpm import EK, KEY, SRK, Tpm, enroll
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
@@ -324,7 +332,7 @@ def blob(*parts):
 ])
 def test_a_hostile_challenge_is_an_error_and_leaves_nothing(tpm_gateway, chip, emulator, what, data, error, text):
     enroll(emulator, "gateway", chip.make_keys())
-    body = json.dumps({"authenticationKey": tools.base64.b64encode(data).decode(), "keyName": "registration"})
+    body = json.dumps({"authenticationKey": base64.b64encode(data).decode(), "keyName": "registration"})
     emulator.script("gateway", f"register:401,body={body}")
     tpm_gateway.configure()
     tpm_gateway.start()
@@ -364,3 +372,187 @@ def test_the_log_has_no_secret_and_no_noise(tpm_gateway, chip, emulator):
     log = tpm_gateway.whole_log()
     assert token not in log and "SharedAccessSignature" not in log
     assert "ERROR:" not in log and "WARNING:" not in log, "libtss2 writes to stderr"
+
+
+def test_enrollment_tells_what_the_service_needs_before_anything_is_provisioned(tpm_gateway, chip, emulator):
+    """With what it prints, the device is enrolled and assigned. Emulator and network are not asked."""
+    tpm_gateway.configure(provisioning={"RegistrationId": None, "Endpoint": "127.0.0.9", "MqttPort": 1})
+    tpm_gateway.start()
+    row = tpm_gateway.dpsctl("enrollment", "--json=short").json["enrollments"][0]
+    assert row["name"] == "gateway" and row["method"] == "tpm"
+    assert row["endorsementKey"] == chip.public(EK) and row["storageRootKey"] == chip.public(SRK)
+    assert row["registrationId"] == tools.default_id(row["endorsementKey"])
+    assert row["command"].endswith(
+        f"--enrollment-id {row['registrationId']} --attestation-type tpm --endorsement-key {row['endorsementKey']}")
+    card = tpm_gateway.dpsctl("enrollment", "gateway")
+    assert card.code == 0
+    for text in (row["registrationId"], row["endorsementKey"], row["storageRootKey"], row["command"]):
+        assert text in card.out
+    redacted = tpm_gateway.dpsctl("enrollment", "--redact").out
+    assert row["registrationId"] not in redacted and row["endorsementKey"] not in redacted
+    assert not emulator.requests()
+    enroll(emulator, row["registrationId"], row["endorsementKey"])
+    tpm_gateway.configure(provisioning={"RegistrationId": None})
+    tpm_gateway.reload()
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+    assert tpm_gateway.dpsctl("enrollment", "--json=short").json["enrollments"][0] == row
+
+
+def test_enrollment_says_that_there_is_no_tpm(tpm_gateway, chip):
+    chip.stop()
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    result = tpm_gateway.dpsctl("enrollment")
+    assert result.code == 1 and "the TPM cannot be reached" in result.err
+
+
+def test_a_chip_without_room_for_another_object_is_told_and_tried_again(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    for k in range(3):
+        chip.run("createprimary", "-C", "n", "-G", "ecc", "-c", f"left-{k}.ctx", flush=False, fails=True)
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    assert "it has no room for another object" in tpm_gateway.wait_for(LastErrorId="key")["LastError"]
+    chip.run("flushcontext", "-t")
+    tpm_gateway.dpsctl("reprovision", "--wait")
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+
+
+def test_a_chip_whose_memory_is_full_is_told_and_nobody_is_evicted(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    chip.run("createprimary", "-C", "o", "-G", "ecc", "-c", "filler.ctx")
+    handle = 0x81000200
+    while chip.run("evictcontrol", "-C", "o", "-c", "filler.ctx", hex(handle), fails=True):
+        handle += 1
+    before = chip.persistent()
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    error = tpm_gateway.wait_for(LastErrorId="key", LastErrorStep="attest")["LastError"]
+    assert "cannot be kept at TpmKeyHandle=" in error and "its memory is full" in error
+    assert chip.persistent() == before
+    chip.run("evictcontrol", "-C", "o", "-c", hex(handle - 1))
+    tpm_gateway.dpsctl("reprovision", "--wait")
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 2048, 5000])
+def test_data_of_any_length_are_signed(chip, tmp_path, size):
+    """A chip takes 1024 bytes with one command."""
+    chip.make_keys()
+    (tmp_path / "key.bin").write_bytes(b"k" * 32)
+    chip.run("import", "-C", SRK, "-G", "hmac", "-i", "key.bin", "-u", "key.pub", "-r", "key.priv")
+    chip.run("load", "-C", SRK, "-u", "key.pub", "-r", "key.priv", "-c", "key.ctx")
+    chip.run("evictcontrol", "-C", "o", "-c", "key.ctx", KEY)
+    data = bytes(ord("a") + k % 26 for k in range(size))
+    done = subprocess.run([BUILD / "tests/integration/tpm-sign", chip.tcti, KEY, str(size)], capture_output=True, text=True,
+                          env=clean_environment(tmp_path), check=False)
+    assert done.stdout.strip() == hmac.new(b"k" * 32, data, hashlib.sha256).hexdigest(), done.stderr
+    assert chip.transient() == []
+
+
+def test_a_chip_that_hangs_stops_neither_the_loop_nor_the_end(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.configure()
+    chip.process.send_signal(signal.SIGSTOP)
+    try:
+        tpm_gateway.start()
+        for _ in range(20):
+            assert tpm_gateway.dpsctl("status").code == 3
+        tpm_gateway.stop()
+        tpm_gateway.start()
+    finally:
+        chip.process.send_signal(signal.SIGCONT)
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+
+
+def sas(chip, resource, policy=""):
+    """A token that the object at KEY signs, by the tools alone."""
+    expiry = "4102444800"
+    (chip.directory / "to-sign").write_text(f"{resource}\n{expiry}")
+    chip.run("hmac", "-c", KEY, "-g", "sha256", "-o", "signature", "to-sign")
+    signature = base64.b64encode((chip.directory / "signature").read_bytes()).decode()
+    return f"SharedAccessSignature sr={resource}&sig={urllib.parse.quote(signature, safe='')}&se={expiry}{policy}"
+
+
+def take_key(chip, text):
+    """Puts a key of DPS at KEY, by the tools alone."""
+    data, parts = base64.b64decode(text), []
+    while len(parts) < 5:
+        size = int.from_bytes(data[:2], "big") + 2
+        parts.append(data[:size])
+        data = data[size:]
+    for name, content in (("credential", bytes.fromhex("badcc0de00000001") + parts[0] + parts[1]), ("duplicate", parts[2]),
+                          ("seed", parts[3]), ("area", parts[4])):
+        (chip.directory / name).write_bytes(content)
+    chip.run("startauthsession", "--policy-session", "-S", "session")
+    chip.run("policysecret", "-S", "session", "-c", "e")
+    chip.run("activatecredential", "-c", SRK, "-C", EK, "-i", "credential", "-o", "inner", "-P", "session:session")
+    chip.run("flushcontext", "session")
+    chip.run("import", "-C", SRK, "-i", "duplicate", "-s", "seed", "-u", "area", "-k", "inner", "-r", "wrapped")
+    chip.run("load", "-C", SRK, "-u", "area", "-r", "wrapped", "-c", "key.ctx")
+    chip.run("evictcontrol", "-C", "o", "-c", KEY, fails=True)
+    chip.run("evictcontrol", "-C", "o", "-c", "key.ctx", KEY)
+
+
+def test_over_https_the_tools_of_tpm2_alone_attest_against_the_emulator(chip, emulator):
+    """What the emulator sends is what a TPM expects, whatever the client."""
+    if not emulator.https_port:
+        pytest.skip("the emulator was built without HTTPS")
+    enroll(emulator, "gateway", chip.make_keys())
+    context = ssl.create_default_context(cafile=str(emulator.ca_file))
+
+    def ask(method, path, token=None, body=None):
+        connection = http.client.HTTPSConnection("localhost", emulator.https_port, context=context, timeout=DEADLINE)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
+        connection.request(method, f"/0ne00AABBCC/registrations/gateway/{path}?api-version=2019-03-31",
+                           json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    body = {"registrationId": "gateway", "tpm": {"endorsementKey": chip.public(EK), "storageRootKey": chip.public(SRK)}}
+    assert ask("PUT", "register", "SharedAccessSignature sr=a&sig=b&se=1", body)[0] == 401
+    status, challenge = ask("PUT", "register", body=body)
+    assert status == 401 and challenge["keyName"] == "registration"
+    take_key(chip, challenge["authenticationKey"])
+    token = sas(chip, "0ne00AABBCC%2Fregistrations%2Fgateway", "&skn=registration")
+    status, operation = ask("PUT", "register", token, body)
+    assert status == 202
+    assert ask("GET", f"operations/{operation['operationId']}")[0] == 401
+    status, done = ask("GET", f"operations/{operation['operationId']}", token)
+    assert status == 200 and done["status"] == "assigned"
+    state = done["registrationState"]
+    take_key(chip, state["tpm"]["authenticationKey"])
+    hub, device = state["assignedHub"], state["deviceId"]
+    password = sas(chip, f"{hub}%2Fdevices%2F{device}")
+    assert emulator.hub_connack(device, f"{hub}/{device}/?api-version=2021-04-12", password) == 0
+
+
+def test_a_chip_that_goes_between_challenge_and_answer_costs_the_attempt(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    emulator.script("gateway", "register:normal,delay=1")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    emulator.wait_for_requests(1, "register")  # its answer is delayed
+    chip.stop()
+    tpm_gateway.wait_for(State="unprovisioned", Waiting="key", LastErrorId="key", LastErrorStep="attest")
+    assert len(emulator.requests("register")) == 1
+    chip.start()
+    assert tpm_gateway.dpsctl("reprovision", "--wait").code == 0
+    assert log_in(tpm_gateway) == 0
+
+
+def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be_resumed(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    emulator.script("gateway", "poll:normal,delay=1")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    emulator.wait_for_requests(1, "poll")
+    chip.stop()
+    tpm_gateway.wait_for(LastErrorId="key", LastErrorStep="attest")
+    chip.start()
+    tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, KEY, EK]

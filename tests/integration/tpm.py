@@ -61,13 +61,13 @@ class Tpm:
             self.process.wait(DEADLINE)
             self.process = None
 
-    def run(self, tool, *arguments, text=None, fails=False):
+    def run(self, tool, *arguments, text=None, fails=False, flush=True):
         done = subprocess.run([f"tpm2_{tool}", *map(str, arguments)], cwd=self.directory, input=text, capture_output=True, check=False,
                               timeout=DEADLINE, env=clean_environment(self.directory, TPM2TOOLS_TCTI=self.tcti, HOME=self.directory))
         if not fails:
             assert done.returncode == 0, f"tpm2_{tool} {arguments}: {done.stderr.decode()}"
         # Without a resource manager, what a tool leaves behind takes one of three places.
-        if tool != "flushcontext":
+        if flush and tool != "flushcontext":
             self.run("flushcontext", "-t", fails=True)
         return done.stdout.decode(errors="replace")
 

@@ -25,6 +25,8 @@ typedef struct FakeTransport {
         TransportClass class;
         unsigned n_connects, n_registers, n_polls, n_open;
         uint64_t request_id;
+        char token[64]; /* of the last connection; "": none */
+        char body[256]; /* of the last register */
 } FakeTransport;
 
 typedef struct FakeConnection {
@@ -42,6 +44,7 @@ static int fake_connect(TransportClass *class, const TransportTarget *target,
 
         assert_non_null(c);
         *c = (FakeConnection){ .transport.class = class, .handlers = *handlers, .userdata = userdata };
+        (void) snprintf(transport.token, sizeof(transport.token), "%s", target->token ?: "");
         transport.n_connects++;
         transport.n_open++;
         connection = c;
@@ -51,6 +54,8 @@ static int fake_connect(TransportClass *class, const TransportTarget *target,
 
 static int fake_send(Transport *t, const DpsRequest *request, const char *body) {
         transport.request_id = request->request_id;
+        if (body)
+                (void) snprintf(transport.body, sizeof(transport.body), "%s", body);
         *(request->kind == DPS_REQUEST_POLL ? &transport.n_polls : &transport.n_registers) += 1;
         return 0;
 }
@@ -96,13 +101,54 @@ static const CredentialClass key_class = { .method = METHOD_SYMMETRIC_KEY,
                                            .sign = key_sign,
                                            .done = key_done };
 
+/* ---- the TPM ---- */
+
+static unsigned n_answers;
+static bool tpm_is_busy;
+
+static int tpm_load(Credential *c, const CredentialSource *source, DpsError *error) {
+        static const TpmKeys keys = { (char *) "EK", (char *) "SRK", (char *) "id" };
+
+        c->tpm_keys = &keys;
+        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "loaded");
+        return 0;
+}
+
+static int tpm_sign(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
+                    char **ret, DpsError *error) {
+        return asprintf(ret, "%s by %s", policy, c->fingerprint) < 0 ? -ENOMEM : 0;
+}
+
+static int tpm_answer(const Credential *c, const char *authentication_key, bool keep, Credential *answered,
+                      DpsError *error) {
+        n_answers++;
+        if (tpm_is_busy) {
+                dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "the TPM is busy");
+                return -EAGAIN;
+        }
+        answered->tpm_keys = c->tpm_keys;
+        (void) snprintf(answered->fingerprint, sizeof(answered->fingerprint), "%s%s", authentication_key,
+                        keep ? ", kept" : "");
+        return 0;
+}
+
+static const CredentialClass tpm_class = { .method = METHOD_TPM,
+                                           .size = sizeof(Credential),
+                                           .is_slow = true,
+                                           .count = key_count,
+                                           .load = tpm_load,
+                                           .sign = tpm_sign,
+                                           .answer = tpm_answer,
+                                           .done = key_done };
+
 /* ---- the owner ---- */
 
 typedef struct Owner {
         Client *client;
         unsigned n_assigned, n_failed;
         DpsErrorId error;
-        uint64_t jobs[JOBS_MAX]; /* those that have ended */
+        char fingerprint[FINGERPRINT_SIZE]; /* of the credential that is assigned */
+        uint64_t jobs[JOBS_MAX];            /* those that have ended */
         size_t n_jobs;
 } Owner;
 
@@ -120,6 +166,8 @@ static void end_jobs(Owner *o, Jobs jobs) {
 static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs, void *userdata) {
         Owner *o = userdata;
 
+        assert_string_equal(reply->assigned_hub, "hub.example");
+        (void) snprintf(o->fingerprint, sizeof(o->fingerprint), "%s", credential_fingerprint(credential));
         o->n_assigned++;
         end_jobs(o, jobs);
 }
@@ -185,7 +233,10 @@ static int set_up(void **state) {
         connection = NULL;
         n_loads = 0;
         n_keys = 1;
+        n_answers = 0;
+        tpm_is_busy = false;
         credential_set_class(METHOD_SYMMETRIC_KEY, &key_class);
+        credential_set_class(METHOD_TPM, &tpm_class);
         settings = make_settings();
         assert_int_equal(window_new(&world.world, &window), 0);
         owner_init(&one);
@@ -499,6 +550,136 @@ static void test_an_answer_that_does_not_come_ends_the_attempt(void **state) {
         assert_int_equal(transport.n_open, 0);
 }
 
+/* ---- TPM attestation ---- */
+
+static void begin_with_tpm(Owner *o) {
+        DpsRegistrationHistory none = { 0 };
+
+        settings->methods[0] = METHOD_TPM;
+        assert_int_equal(client_begin(o->client, settings, METHOD_TPM, &none), 0);
+        client_attempt(o->client, NULL);
+        timed_world_pass(&world, 1);
+}
+
+static void challenge(void) {
+        answer(&(DpsReply){
+                .status = 401, .authentication_key = (char *) "K1", .key_name = (char *) "registration" });
+}
+
+static void answer_assigned_with_key(void) {
+        answer(&(DpsReply){ .status = 200,
+                            .word = DPS_STATUS_ASSIGNED,
+                            .assigned_hub = (char *) "hub.example",
+                            .device_id = (char *) "dev-1",
+                            .authentication_key = (char *) "K2" });
+}
+
+static void begin_with_answered_challenge(Owner *o) {
+        begin_with_tpm(o);
+        log_in();
+        challenge();
+        timed_world_pass(&world, 1);
+        log_in();
+}
+
+static void test_a_challenge_leads_to_a_connection_with_a_token_and_the_hubs_key_to_the_end(void **state) {
+        assert_int_equal(client_add_job(one.client, 7), 0);
+        begin_with_tpm(&one);
+        assert_string_equal(transport.token, "");
+        log_in();
+        assert_non_null(
+                strstr(transport.body, "\"tpm\":{\"endorsementKey\":\"EK\",\"storageRootKey\":\"SRK\"}"));
+        challenge();
+        assert_null(connection);
+        assert_int_equal(client_state(one.client), CLIENT_IN_FLIGHT);
+        timed_world_pass(&world, 1);
+        assert_string_equal(transport.token, "registration by K1");
+        log_in();
+        answer_assigned_with_key();
+        assert_int_equal(one.n_assigned + one.n_jobs, 0);
+        timed_world_pass(&world, 1);
+        assert_int_equal(one.n_assigned, 1);
+        assert_int_equal(one.n_jobs, 1);
+        assert_int_equal(one.n_failed, 0);
+        assert_string_equal(one.fingerprint, "K2, kept");
+        assert_int_equal(client_state(one.client), CLIENT_IDLE);
+}
+
+static void test_a_tpm_that_is_busy_fails_the_attempt_and_the_next_one_has_no_token(void **state) {
+        tpm_is_busy = true;
+        begin_with_tpm(&one);
+        log_in();
+        challenge();
+        timed_world_pass(&world, 1);
+        assert_int_equal(one.error, DPS_ERROR_KEY);
+        assert_int_equal(client_state(one.client), CLIENT_BETWEEN);
+        tpm_is_busy = false;
+        timed_world_pass(&world, 6 * USEC_PER_SEC);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 1);
+        assert_int_equal(transport.n_connects, 2);
+        assert_string_equal(transport.token, "");
+}
+
+static void test_a_tpm_that_hangs_fails_the_attempt_after_a_minute(void **state) {
+        begin_with_tpm(&one);
+        log_in();
+        world.holds_work = true;
+        challenge();
+        timed_world_pass(&world, 59 * USEC_PER_SEC);
+        assert_int_equal(one.n_failed, 0);
+        timed_world_pass(&world, 3 * USEC_PER_SEC);
+        assert_int_equal(one.error, DPS_ERROR_KEY);
+        assert_null(world.works);
+}
+
+static void test_an_operation_is_resumed_with_the_key_of_its_challenge(void **state) {
+        begin_with_answered_challenge(&one);
+        answer_assigning(120); /* it is parked, and will reconnect */
+        assert_int_equal(client_state(one.client), CLIENT_PARKED);
+        timed_world_pass(&world, 200 * USEC_PER_SEC);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 1);
+        assert_string_equal(transport.token, "registration by K1");
+        log_in();
+        assert_int_equal(transport.n_polls, 1);
+        assert_int_equal(n_answers, 1);
+}
+
+static void test_a_registration_can_be_cancelled_while_the_tpm_answers(void **state) {
+        begin_with_tpm(&one);
+        log_in();
+        world.holds_work = true;
+        challenge();
+        client_cancel(one.client);
+        assert_int_equal(client_state(one.client), CLIENT_IDLE);
+        assert_null(world.works);
+
+        world.holds_work = false;
+        begin_with_answered_challenge(&one);
+        world.holds_work = true;
+        answer_assigned_with_key();
+        client_cancel(one.client);
+        assert_null(world.works);
+        assert_int_equal(one.n_assigned, 0);
+}
+
+static void test_an_assignment_without_a_challenge_does_not_count_with_a_tpm(void **state) {
+        begin_with_tpm(&one);
+        log_in();
+        answer_assigned_with_key();
+        assert_int_equal(one.n_assigned, 0);
+        assert_int_equal(one.error, DPS_ERROR_PROTOCOL);
+}
+
+static void test_a_challenge_to_another_key_is_a_refusal_that_names_the_method(void **state) {
+        begin(&one);
+        log_in();
+        challenge();
+        assert_int_equal(one.error, DPS_ERROR_AUTH);
+        assert_non_null(strstr(client_error(one.client)->message, "Method=symmetric-key"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -521,6 +702,13 @@ int main(void) {
                 TEST(test_a_key_that_does_not_come_ends_the_attempt),
                 TEST(test_a_token_that_does_not_come_ends_the_attempt),
                 TEST(test_an_answer_that_does_not_come_ends_the_attempt),
+                TEST(test_a_challenge_leads_to_a_connection_with_a_token_and_the_hubs_key_to_the_end),
+                TEST(test_a_tpm_that_is_busy_fails_the_attempt_and_the_next_one_has_no_token),
+                TEST(test_a_tpm_that_hangs_fails_the_attempt_after_a_minute),
+                TEST(test_an_operation_is_resumed_with_the_key_of_its_challenge),
+                TEST(test_a_registration_can_be_cancelled_while_the_tpm_answers),
+                TEST(test_an_assignment_without_a_challenge_does_not_count_with_a_tpm),
+                TEST(test_a_challenge_to_another_key_is_a_refusal_that_names_the_method),
         };
 
         return cmocka_run_group_tests_name("client", tests, NULL, NULL);

@@ -277,10 +277,30 @@ static void check_twin(void **state) {
         tear_down(NULL);
 }
 
+static void the_tpm_is_asked_before_its_id_is_expanded(void **state) {
+        DpsError busy;
+
+        take(DEVICE "Provisioning RegistrationId %{tpm}\n");
+        assert_true(configuration_needs_tpm(&configuration));
+        dps_error_set(&busy, DPS_ERROR_KEY, DPS_STEP_CONFIG, "it is busy");
+        configuration_take_tpm_id(&configuration, NULL, &busy);
+        assert_true(configuration_needs_tpm(&configuration));
+        assert_int_equal(configuration.unresolved, DPS_ERROR_KEY);
+        configuration_take_tpm_id(&configuration, "6rek5qn", NULL);
+        assert_false(configuration_needs_tpm(&configuration));
+        assert_int_equal(resolve(), 0);
+        assert_string_equal(configuration.settings->registration_id, "6rek5qn");
+
+        /* It may be another TPM. */
+        take(DEVICE "Provisioning RegistrationId %{tpm}\nProvisioning Splay 1\n");
+        assert_true(configuration_needs_tpm(&configuration));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
         const struct CMUnitTest plain[] = {
+                TEST(the_tpm_is_asked_before_its_id_is_expanded),
                 TEST(without_a_file_there_is_no_configuration),
                 TEST(a_good_file_is_in_force_when_it_is_resolved),
                 TEST(a_faulty_file_leaves_the_last_good_settings_in_force),

@@ -137,6 +137,11 @@ static void rows_about_credentials(void) {
         row("the credential is looked at before anything else is done with it",
             WITH(fresh(), f.for_dps = CREDENTIAL_UNKNOWN), ACTION_LOAD_FOR_DPS, IDENTITY_UNPROVISIONED,
             WAITING_NOTHING, 0);
+        row("a key that is being loaded is waited for",
+            WITH(fresh(), f.for_dps = CREDENTIAL_LOADING, f.key_until_usec = LATER), ACTION_WAIT,
+            IDENTITY_UNPROVISIONED, WAITING_NOTHING, LATER);
+        row("… but not for ever", WITH(fresh(), f.for_dps = CREDENTIAL_LOADING, f.key_until_usec = NOW),
+            ACTION_STOP_WAITING, IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
         row("while the credential is loaded nothing else is done",
             WITH(fresh(), f.for_dps = CREDENTIAL_LOADING), ACTION_WAIT, IDENTITY_UNPROVISIONED,
             WAITING_NOTHING, USEC_INFINITY);

@@ -119,7 +119,8 @@ static void answer_as_scripted(Service *s, const char *text, const char *word) {
         ErrorText error = { 0 };
 
         assert_int_equal(script_answer_parse(text, &script, &error), 0);
-        assert_int_equal(service_scripted(s, &caller, script, NULL, T0, &answer), 0);
+        assert_int_equal(
+                service_scripted(s, &caller, script, &(Request){ .kind = REQUEST_REGISTER }, T0, &answer), 0);
         assert_true(streq_ptr(answer.word, word));
         answer.word = NULL;
 }

@@ -793,6 +793,23 @@ static void an_error_in_the_path_of_a_certificate_names_its_line(void **state) {
         assert_unresolved(-ENOENT, ":7: Certificate=: %{file:/c}: No such file or directory");
 }
 
+static void with_a_tpm_alone_the_registration_id_is_that_of_the_tpm(void **state) {
+        _cleanup_(settings_unrefp) Settings *expanded = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        read_text(NULL, "[Provisioning]\nIdScope=0ne00AABBCC\n[Attestation]\nMethod=tpm\n");
+        assert_int_equal(report.n_messages, 0);
+        assert_string_equal(settings->registration_id, "%{tpm}");
+        assert_string_equal(settings->tcti, "device:/dev/tpmrm0");
+        assert_int_equal(settings->tpm_key_handle, 0x81000100);
+        assert_unresolved(-EAGAIN,
+                          ":4: RegistrationId=: %{tpm}: only dpsd asks the TPM; dpsctl enrollment shows the "
+                          "registration ID");
+        assert_int_equal(
+                settings_expand(settings, &(SpecifierContext){ .tpm = "6rek5qn" }, &expanded, &reason), 0);
+        assert_string_equal(expanded->registration_id, "6rek5qn");
+}
+
 static void names_of_methods_and_transports_are_those_of_the_manual(void **state) {
         Method m;
 
@@ -810,6 +827,7 @@ static void names_of_methods_and_transports_are_those_of_the_manual(void **state
 int main(void) {
         static const struct CMUnitTest plain[] = {
                 PLAIN(defaults_are_those_of_the_manual),
+                PLAIN(with_a_tpm_alone_the_registration_id_is_that_of_the_tpm),
                 PLAIN(every_key_is_read),
                 PLAIN(the_last_assignment_wins),
                 PLAIN(an_empty_value_resets_to_the_default),

@@ -424,6 +424,18 @@ static void without_a_certificate_there_is_no_common_name(void **state) {
         assert_reason("there is no Certificate=");
 }
 
+static void the_id_of_the_tpm_is_known_once_it_was_asked(void **state) {
+        assert_true(specifier_uses_tpm("gw-%{serial|tpm}"));
+        assert_true(specifier_uses_tpm("%{tpm|serial}"));
+        assert_true(specifier_uses_tpm("%{tpm}"));
+        assert_false(specifier_uses_tpm("%{credential:tpm.id}"));
+        assert_false(specifier_uses_tpm("tpm"));
+        assert_int_equal(expand("%{tpm}"), -EAGAIN);
+        assert_reason("only dpsd asks the TPM");
+        context.tpm = "6rek5qn";
+        assert_expands("gw-%{tpm}", "gw-6rek5qn");
+}
+
 #define WITH_ROOT(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -466,6 +478,7 @@ int main(void) {
                 WITH_ROOT(a_certificate_without_common_name_has_no_value),
                 WITH_ROOT(a_file_without_a_certificate_has_no_value),
                 WITH_ROOT(without_a_certificate_there_is_no_common_name),
+                WITH_ROOT(the_id_of_the_tpm_is_known_once_it_was_asked),
         };
         struct CMUnitTest tests[ELEMENTSOF(syntax) + ELEMENTSOF(hardware) + ELEMENTSOF(plain)] = { 0 };
         size_t n = 0;
