@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What a device sends to DPS over MQTT: topics, bodies and user names (Microsoft, "Communicate with DPS using
- * the MQTT protocol"). Returned text is freed with free(). Functions that return int return 0, or -ENOMEM
+ * What a device sends to DPS: over MQTT topics, bodies and user names (Microsoft, "Communicate with DPS using
+ * the MQTT protocol"), over HTTPS paths and the same bodies (Microsoft, REST reference). Returned text is freed with free(). Functions that return int return 0, or -ENOMEM
  * where nothing else is said.
  */
 
@@ -36,6 +36,14 @@ typedef struct DpsRequest {
 
 /** The topic to publish to. The operation id is percent-encoded, because it came from the network. */
 int dps_request_topic(const DpsRequest *request, char **ret);
+
+/** "/{idScope}/registrations/{registrationId}": the path of a device at DPS over HTTPS, percent-encoded. */
+int dps_registration_path(const char *id_scope, const char *registration_id, char **ret);
+/**
+ * The path and query of a request over HTTPS (Microsoft, REST reference: "Register Device", a PUT, and "Operation
+ * Status Lookup", a GET). `path` is of dps_registration_path(). The operation id is percent-encoded.
+ */
+int dps_request_path(const DpsRequest *request, const char *path, const char *api_version, char **ret);
 
 /** What a register tells DPS. NULL: the body has no such member. */
 typedef struct DpsRegisterContent {

@@ -10,6 +10,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "client/route.h"
+#include "client/way.h"
 #include "dps/sas.h"
 
 /*
@@ -42,7 +43,7 @@ typedef struct PayloadTask {
 struct Client {
         World *world;
         Window *window;
-        TransportClass *transport_class;
+        Transports *transports;
         ClientHandlers handlers;
         void *userdata;
 
@@ -66,6 +67,10 @@ struct Client {
         Work *reading;
         uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
+        TransportClass *class; /* of the transport of this attempt, or of the last one; NULL: none yet */
+        TransportChoice way;   /* its word */
+        unsigned n_blocked;    /* attempts in a row that could not connect */
+        bool https_is_missing;
         char fingerprint[65];
 
         /* TPM attestation: answers to a challenge serve one operation, which may outlive an attempt. */
@@ -264,6 +269,7 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         DpsReply told = *reply; /* borrows its strings */
 
         tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
+        c->n_blocked = 0;
         c->handlers.on_answer(c->userdata);
         if (is_unproven(c, reply))
                 told.malformed = "it assigns a hub, but no challenge has proven the TPM";
@@ -275,8 +281,7 @@ static DpsError explain_refusal(const Client *c, const DpsError *refusal) {
         bool is_challenge = c->method == METHOD_TPM && !dps_registration_has_answered(c->registration);
         DpsError error = *refusal;
 
-        if (is_challenge && error.id == DPS_ERROR_AUTH &&
-            !(c->transport_class->abilities & TRANSPORT_TPM_CHALLENGE))
+        if (is_challenge && error.id == DPS_ERROR_AUTH && !(c->class->abilities & TRANSPORT_TPM_CHALLENGE))
                 dps_error_set(&error, DPS_ERROR_AUTH, refusal->step,
                               "%s; DPS may offer TPM attestation over HTTPS only: Transport=https",
                               refusal->message);
@@ -288,6 +293,7 @@ static void on_closed(const DpsError *error, void *userdata) {
         DpsError explained = explain_refusal(c, error);
 
         c->transport = transport_free(c->transport);
+        c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : 0;
         act(c, dps_registration_on_lost(c->registration, &explained, moment(c)), NULL);
 }
 
@@ -304,12 +310,40 @@ static void prepare_failed(Client *c, const DpsError *error) {
         act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
 }
 
+static TransportChoice choose_way(const Client *c) {
+        return way_choose(&(WayFacts){ .wish = c->settings->transport,
+                                       .worked = c->handlers.way_that_worked(c->userdata),
+                                       .wants_challenge = c->method == METHOD_TPM,
+                                       .mqtt_is_barred = c->proxy && c->proxy->kind == PROXY_HTTPS,
+                                       .https_is_missing = c->https_is_missing,
+                                       .failures = c->n_blocked });
+}
+
+/* Where Transport=auto comes to a way that is not installed, the other one has to do. */
+static int take_way(Client *c, DpsError *error) {
+        TransportChoice way = choose_way(c), last = c->way;
+        int r;
+
+        r = c->transports->get(c->transports, way, &c->class, error);
+        if (r == -EOPNOTSUPP && c->settings->transport == TRANSPORT_AUTO && !c->https_is_missing) {
+                c->https_is_missing = true;
+                c->handlers.on_way(TRANSPORT_MQTT, error, c->userdata);
+                way = TRANSPORT_MQTT;
+                r = c->transports->get(c->transports, way, &c->class, error);
+        }
+        if (r < 0)
+                return r;
+        c->way = way;
+        if (last != TRANSPORT_AUTO && last != way)
+                c->handlers.on_way(way, NULL, c->userdata);
+        return 0;
+}
+
 static void connect_with(Client *c, const char *token) {
         const ClientCertificate *certificate = credential_certificate(c->credential);
         const Settings *s = c->settings;
         TransportTarget target = {
                 .host = s->endpoint,
-                .port = s->mqtt_port,
                 .addresses = s->addresses,
                 .proxy = c->proxy,
                 .ca_files = s->ca_files,
@@ -325,8 +359,10 @@ static void connect_with(Client *c, const char *token) {
 
         stop_preparing(c);
         (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
-        r = transport_connect(c->transport_class, &target, &transport_handlers, c, &c->transport, &error);
+        r = take_way(c, &error);
+        target.port = c->way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
+        if (r >= 0)
+                r = transport_connect(c->class, &target, &transport_handlers, c, &c->transport, &error);
         forget_route(c);
         if (r < 0)
                 prepare_failed(c, &error);
@@ -715,7 +751,7 @@ static void on_granted(void *userdata) {
                 advance(c);
 }
 
-int client_new(World *world, Window *window, TransportClass *transport, const ClientHandlers *handlers,
+int client_new(World *world, Window *window, Transports *transports, const ClientHandlers *handlers,
                void *userdata, Client **ret) {
         _cleanup_(client_freep) Client *c = calloc(1, sizeof(*c));
         int r;
@@ -724,7 +760,7 @@ int client_new(World *world, Window *window, TransportClass *transport, const Cl
                 return -ENOMEM;
         *c = (Client){ .world = world,
                        .window = window,
-                       .transport_class = transport,
+                       .transports = transports,
                        .handlers = *handlers,
                        .userdata = userdata,
                        .wake_usec = USEC_INFINITY,
@@ -764,6 +800,7 @@ int client_begin(Client *c, Settings *settings, Method method, const DpsRegistra
         c->settings = settings_ref(settings);
         c->method = method;
         c->history = *history;
+        c->https_is_missing = false; /* it may have been installed meanwhile */
         c->fingerprint[0] = 0;
         /* If it is too early, the client waits without a slot. */
         if (MAX(history->next_usec, history->not_before_usec) > now(c))
@@ -788,6 +825,8 @@ void client_attempt(Client *c, Credential *credential) {
 }
 
 void client_hasten(Client *c, uint64_t spread_usec) {
+        if (spread_usec > 0)
+                c->n_blocked = 0; /* the network may be another one */
         if (client_state(c) == CLIENT_BETWEEN)
                 act(c, dps_registration_hasten(c->registration, spread_usec, moment(c)), NULL);
 }
@@ -865,5 +904,5 @@ const char *client_fingerprint(const Client *c) {
 }
 
 const char *client_transport(const Client *c) {
-        return c->transport_class->name;
+        return c->class ? c->class->name : "";
 }

@@ -67,12 +67,17 @@ typedef struct ClientHandlers {
         void (*on_poll)(void *userdata);
         /* Describes the current step, for debug messages. */
         void (*on_step)(const char *text, void *userdata);
+        /* With Transport=auto: the transport that worked on this network, TRANSPORT_AUTO if that is not known. */
+        TransportChoice (*way_that_worked)(void *userdata);
+        /* The attempt uses another transport than the last one did. `missing` (else NULL): because the one that
+         * is due is not installed. */
+        void (*on_way)(TransportChoice way, const DpsError *missing, void *userdata);
         /* Whether the time of day is right enough to tell a wrong key from a wrong clock. */
         bool (*is_clock_right)(void *userdata);
 } ClientHandlers;
 
 /* All arguments are borrowed, and must outlive the client. */
-int client_new(World *world, Window *window, TransportClass *transport, const ClientHandlers *handlers,
+int client_new(World *world, Window *window, Transports *transports, const ClientHandlers *handlers,
                void *userdata, Client **ret);
 Client *client_free(Client *c);
 DEFINE_FREEP(Client, client_free)
@@ -109,5 +114,5 @@ const DpsError *client_error(const Client *c);
 const DpsRegistrationHistory *client_history(Client *c);
 /* The fingerprint of the credential that was last shown to DPS; "": none was. */
 const char *client_fingerprint(const Client *c);
-/* The transport of the attempt in flight, or of the last one. */
+/* The transport of the attempt in flight, or of the last one; "": there was none. */
 const char *client_transport(const Client *c);

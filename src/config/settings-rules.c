@@ -99,15 +99,6 @@ static void check_pair(Reading *reading, const char *one, const char *other) {
                                 a->file, a->line);
 }
 
-/* What this version cannot do is an error. It must not do something else instead. */
-static void check_supported(Reading *reading) {
-        const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport"));
-
-        if (transport && reading->settings->transport == TRANSPORT_HTTPS)
-                conf_report_add(reading->report, CONF_ERROR, transport->file, transport->line,
-                                "Transport=https: this version of dpsd speaks MQTT only");
-}
-
 static void check_proxy(Reading *reading) {
         const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport")),
                        *password = choice_last_line(reading_choice(reading, "ProxyPassword")),
@@ -266,7 +257,6 @@ static void check_times(Reading *reading) {
 void reading_check_together(Reading *reading) {
         check_pair(reading, "Payload", "PayloadFile");
         check_pair(reading, "Key", "GroupKey");
-        check_supported(reading);
         check_proxy(reading);
         warn_of_group_key(reading);
         check_times(reading);

@@ -27,6 +27,9 @@ typedef struct CoreOperations {
         int (*watch_files)(char *const *paths, void (*handler)(void *), void *handler_userdata,
                            void *userdata, FileWatch **ret);
         FileWatch *(*unwatch_files)(FileWatch *w);
+        /* Identifies the network that this machine is in: the address of the default gateway. 0, with "" if there
+         * is none, or -ENOMEM. */
+        int (*find_gateway)(void *userdata, char **ret);
 } CoreOperations;
 
 /* What an identity reports to its owner. */
@@ -50,7 +53,7 @@ typedef struct Core {
         Clock *clock;
         uint64_t clock_deadline_usec; /* CLOCK_BOOTTIME: we wait for the right time no longer than this */
         Window *window;
-        TransportClass *transport;
+        Transports *transports;
 
         const CoreOperations *operations;
         void *operations_userdata;

@@ -28,7 +28,6 @@
 #define LOCK_NAME ".lock"
 #define NOTES_NAME ".waits"
 /* The only transport so far. */
-#define TRANSPORT_DEFAULT "mqtt"
 
 /* The steps to READY=1. */
 typedef enum Readiness {
@@ -42,7 +41,7 @@ struct Daemon {
         sd_event *event;
         World *world;
         Folder *state, *notes, *runtime;
-        TransportClass *transport;
+        Transports *transports;
         Manager *manager;
         Loader loader;
 
@@ -146,8 +145,13 @@ static int watch_files(char *const *paths, void (*handler)(void *), void *handle
         return file_watch_new(((Daemon *) userdata)->event, paths, handler, handler_userdata, ret);
 }
 
+static int find_gateway(void *userdata, char **ret) {
+        return network_find_gateway(ret);
+}
+
 static const CoreOperations core_operations = { .watch_files = watch_files,
-                                                .unwatch_files = file_watch_free };
+                                                .unwatch_files = file_watch_free,
+                                                .find_gateway = find_gateway };
 
 /* ---- events ---- */
 
@@ -267,7 +271,7 @@ static int make_manager(Daemon *d) {
                 .state = d->state,
                 .notes = d->notes,
                 .runtime = d->runtime,
-                .transport = d->transport,
+                .transports = d->transports,
                 .operations = &core_operations,
                 .operations_userdata = d,
         };
@@ -300,7 +304,7 @@ int daemon_new(Daemon **ret) {
         r = open_runtime(d);
         if (r < 0)
                 return r;
-        r = transport_open(TRANSPORT_DEFAULT, d->event, d->world, &d->transport);
+        r = transports_new(d->event, d->world, &d->transports);
         if (r < 0)
                 return r;
         r = notify_new(d->event, &d->notify);
@@ -331,7 +335,7 @@ Daemon *daemon_free(Daemon *d) {
         clock_jump_free(d->clock_jump);
         network_free(d->network);
         notify_free(d->notify);
-        transport_class_close(d->transport);
+        transports_free(d->transports);
         folder_free(d->notes);
         folder_free(d->runtime);
         folder_free(d->state);

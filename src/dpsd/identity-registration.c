@@ -127,6 +127,54 @@ static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         identity_end_jobs(i, jobs, false, error->message);
 }
 
+/* With Transport=auto, what is remembered makes the next registration begin with the way that worked. Now and then
+ * the usual one is tried again: the firewall may have been opened. */
+#define WAY_KEPT_USEC (7 * USEC_PER_DAY)
+
+static int find_gateway(const Identity *i, char **ret) {
+        return i->core->operations->find_gateway(i->core->operations_userdata, ret);
+}
+
+static TransportChoice way_that_worked(void *userdata) {
+        const Identity *i = userdata;
+        const Record *m = i->keeper.record;
+        uint64_t now = identity_realtime_usec(i);
+        _cleanup_(freep) char *gateway = NULL;
+
+        if (!m->transport || !m->network ||
+            !streq(m->transport, transport_choice_to_string(TRANSPORT_HTTPS)) || m->transport_at_usec > now ||
+            now - m->transport_at_usec > WAY_KEPT_USEC)
+                return TRANSPORT_AUTO;
+        return find_gateway(i, &gateway) >= 0 && streq(gateway, m->network) ? TRANSPORT_HTTPS
+                                                                            : TRANSPORT_AUTO;
+}
+
+/* Without memory it is not remembered, and the next registration finds out again. */
+static void remember_way(Identity *i) {
+        Record *m = i->keeper.record;
+
+        free(m->transport);
+        free(m->network);
+        m->network = NULL;
+        m->transport = strdup(client_transport(i->client));
+        m->transport_at_usec = identity_realtime_usec(i);
+        if (find_gateway(i, &m->network) < 0)
+                m->network = NULL;
+}
+
+static void on_way(TransportChoice way, const DpsError *missing, void *userdata) {
+        Identity *i = userdata;
+        const Settings *s = i->configuration.settings;
+        unsigned port = way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
+
+        if (missing)
+                identity_log(i, LOG_WARNING, "cannot connect over MQTT, and HTTPS is not installed: %s",
+                             missing->message);
+        else
+                identity_log(i, LOG_NOTICE, "cannot connect; trying %s, on port %u",
+                             transport_choice_to_string(way), port);
+}
+
 static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs, void *userdata) {
         Identity *i = userdata;
         Record *m = i->keeper.record;
@@ -134,6 +182,7 @@ static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs
         remember_polls(i, client_history(i->client));
         m->attempts = m->finals = 0;
         m->next_attempt_at_usec = m->not_before_usec = 0;
+        remember_way(i);
         identity_adopt(i, reply, credential, jobs);
         identity_advance(i);
 }
@@ -183,5 +232,7 @@ const ClientHandlers identity_client_handlers = {
         .on_answer = on_answer,
         .on_poll = on_poll,
         .on_step = on_step,
+        .way_that_worked = way_that_worked,
+        .on_way = on_way,
         .is_clock_right = is_clock_right,
 };

@@ -50,6 +50,13 @@ static void view_error(const Identity *i, IdentityView *ret) {
         ret->last_tracking_id = text_or_nothing(e->tracking_id);
 }
 
+/* Older versions did not remember it, and had only one. */
+static const char *transport_of(const Identity *i, const Assignment *a) {
+        if (client_state(i->client) == CLIENT_IN_FLIGHT)
+                return client_transport(i->client);
+        return a ? i->keeper.record->transport ?: transport_choice_to_string(TRANSPORT_MQTT) : "";
+}
+
 void identity_view(const Identity *i, IdentityView *ret) {
         /* An assignment is shown only when programs can have it. */
         const Assignment *newest =
@@ -61,8 +68,7 @@ void identity_view(const Identity *i, IdentityView *ret) {
                 .name = i->name,
                 .state = identity_state_to_string(i->state),
                 .waiting = identity_waiting_to_string(i->plan.waiting),
-                .transport =
-                        client_state(i->client) == CLIENT_IN_FLIGHT || a ? client_transport(i->client) : "",
+                .transport = transport_of(i, a),
                 .healthy = identity_is_healthy(i),
                 .configured = i->configuration.written && !i->configuration.is_faulty,
                 .required_for_provisioned = !s || s->required_for_provisioned,

@@ -391,7 +391,7 @@ int identity_new(Core *core, const char *name, Identity **ret) {
         r = keeper_init(&i->keeper, core->world, core->store, i->name, &identity_keeper_handlers, i);
         if (r < 0)
                 return r;
-        r = client_new(core->world, core->window, core->transport, &identity_client_handlers, i, &i->client);
+        r = client_new(core->world, core->window, core->transports, &identity_client_handlers, i, &i->client);
         if (r < 0)
                 return r;
         r = timer_new(core->world, on_wakeup, i, &i->wakeup);

@@ -250,7 +250,7 @@ static void on_group_found(const char *name, void *userdata) {
 static void on_window_idle(void *userdata) {
         Manager *m = userdata;
 
-        transport_class_rest(m->core.transport);
+        m->core.transports->rest(m->core.transports);
 }
 
 /* ---- adding and removing identities ---- */
@@ -372,7 +372,7 @@ static int make_core(Manager *m, const ManagerParts *p) {
 
         *c = (Core){
                 .world = p->world,
-                .transport = p->transport,
+                .transports = p->transports,
                 .operations = p->operations,
                 .operations_userdata = p->operations_userdata,
                 .observer = &observer,

@@ -21,7 +21,7 @@ typedef struct Manager Manager;
 typedef struct ManagerParts {
         World *world;
         Folder *state, *notes, *runtime; /* notes may be NULL */
-        TransportClass *transport;
+        Transports *transports;
         groups_lookup_t lookup_group; /* NULL: the system's database is asked */
         const CoreOperations *operations;
         void *operations_userdata;

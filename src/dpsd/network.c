@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsd/network.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "basic/text.h"
 #include "basic/times.h"
 #include "dpsd/log.h"
 
@@ -212,4 +215,58 @@ void network_watch(Network *n, bool on) {
                 log_warning("The network cannot be watched: %s; waiting identities retry only by time",
                             strerror(-r));
         n->is_refused = r < 0;
+}
+
+/* ---- the gateway ---- */
+
+/* A line of /proc/net/route: IFACE DESTINATION GATEWAY FLAGS REFCNT USE METRIC MASK …, numbers in hex, addresses in the
+ * order of the network. */
+static bool read_route4(const char *line, char text[static INET6_ADDRSTRLEN]) {
+        unsigned destination, gateway, flags, mask;
+        struct in_addr address;
+
+        if (sscanf(line, "%*s %x %x %x %*s %*s %*s %x", &destination, &gateway, &flags, &mask) != 4)
+                return false;
+        address.s_addr = gateway;
+        return destination == 0 && mask == 0 && gateway != 0 &&
+               inet_ntop(AF_INET, &address, text, INET6_ADDRSTRLEN);
+}
+
+/* A line of /proc/net/ipv6_route: DESTINATION LENGTH SOURCE LENGTH GATEWAY … */
+static bool read_route6(const char *line, char text[static INET6_ADDRSTRLEN]) {
+        static const char nothing[] = "00000000000000000000000000000000";
+        char destination[33], gateway[33];
+        struct in6_addr address;
+        unsigned length;
+
+        if (sscanf(line, "%32s %x %*s %*s %32s", destination, &length, gateway) != 3 || length != 0 ||
+            !streq(destination, nothing) || streq(gateway, nothing))
+                return false;
+        for (size_t i = 0; i < sizeof(address.s6_addr); i++)
+                if (sscanf(gateway + 2 * i, "%2hhx", &address.s6_addr[i]) != 1)
+                        return false;
+        return inet_ntop(AF_INET6, &address, text, INET6_ADDRSTRLEN);
+}
+
+static bool find_in(const char *path, bool (*read_route)(const char *, char *),
+                    char text[static INET6_ADDRSTRLEN]) {
+        bool is_found = false;
+        FILE *f = fopen(path, "re");
+        char line[512];
+
+        if (!f)
+                return false;
+        while (!is_found && fgets(line, sizeof(line), f))
+                is_found = read_route(line, text);
+        (void) fclose(f);
+        return is_found;
+}
+
+int network_find_gateway(char **ret) {
+        char text[INET6_ADDRSTRLEN];
+        bool is_found = find_in("/proc/net/route", read_route4, text) ||
+                        find_in("/proc/net/ipv6_route", read_route6, text);
+
+        *ret = strdup(is_found ? text : "");
+        return *ret ? 0 : -ENOMEM;
 }

@@ -16,3 +16,6 @@ int network_new(sd_event *event, network_handler_t handler, void *userdata, Netw
 Network *network_free(Network *n);
 DEFINE_FREEP(Network, network_free)
 void network_watch(Network *n, bool on);
+
+/* The address of the default gateway, IPv4 before IPv6; "": there is none. -ENOMEM. */
+int network_find_gateway(char **ret);

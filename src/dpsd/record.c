@@ -97,6 +97,8 @@ Record *record_free(Record *record) {
                 return NULL;
 
         assignment_free(record->assignment);
+        free(record->transport);
+        free(record->network);
         for (unsigned i = 0; i < record->n_transitions; i++)
                 transition_done(&record->transitions[i]);
         free(record->transitions);
@@ -232,6 +234,9 @@ static const Member record_members[] = {
         MEMBER("lastSuccessAt", MEMBER_U64, Record, last_success_at_usec, NULL),
         MEMBER("lastErrorAt", MEMBER_U64, Record, error_at_usec, NULL),
         MEMBER("failingSince", MEMBER_U64, Record, failing_since_usec, NULL),
+        MEMBER("transport", MEMBER_TEXT, Record, transport, text_is_valid),
+        MEMBER("network", MEMBER_TEXT, Record, network, text_is_valid),
+        MEMBER("transportAt", MEMBER_U64, Record, transport_at_usec, NULL),
 };
 
 static const Member transition_members[] = {

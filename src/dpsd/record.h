@@ -56,7 +56,10 @@ typedef struct Record {
         uint64_t last_success_at_usec;
         DpsError error; /* the last error since the last success */
         uint64_t error_at_usec, failing_since_usec;
-        Transition *transitions; /* oldest first */
+        char *transport;            /* by which DPS was asked last; NULL: not known */
+        char *network;              /* where that was: the address of the default gateway, or "" */
+        uint64_t transport_at_usec; /* CLOCK_REALTIME */
+        Transition *transitions;    /* oldest first */
         unsigned n_transitions;
 } Record;
 

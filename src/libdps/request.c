@@ -33,6 +33,32 @@ int dps_request_topic(const DpsRequest *request, char **ret) {
         return r < 0 ? -ENOMEM : 0;
 }
 
+int dps_registration_path(const char *id_scope, const char *registration_id, char **ret) {
+        _cleanup_(freep) char *scope = NULL, *id = NULL;
+        int r;
+
+        r = dps_percent_encode(id_scope, &scope);
+        if (r >= 0)
+                r = dps_percent_encode(registration_id, &id);
+        if (r < 0)
+                return r;
+        return asprintf(ret, "/%s/registrations/%s", scope, id) < 0 ? -ENOMEM : 0;
+}
+
+int dps_request_path(const DpsRequest *request, const char *path, const char *api_version, char **ret) {
+        _cleanup_(freep) char *operation_id = NULL, *version = NULL;
+        int r;
+
+        r = dps_percent_encode(api_version, &version);
+        if (r >= 0 && request->kind == DPS_REQUEST_POLL)
+                r = dps_percent_encode(request->operation_id, &operation_id);
+        if (r < 0)
+                return r;
+        r = operation_id ? asprintf(ret, "%s/operations/%s?api-version=%s", path, operation_id, version)
+                         : asprintf(ret, "%s/register?api-version=%s", path, version);
+        return r < 0 ? -ENOMEM : 0;
+}
+
 static int add_payload(json_object *body, const char *payload) {
         json_object *object = NULL;
         const char *why;

@@ -27,37 +27,42 @@ struct TlsContext {
 };
 
 /* Belongs to an SSL, as its ex_data, from the beginning of the handshake on. */
-typedef struct Connection {
+struct TlsConnection {
+        unsigned n_refs;
         TlsContext *context; /* a reference */
         TlsHold hold;
         TlsFailure failure;
-} Connection;
+};
 
 static int connection_index = -1;
+static int place_index = -1; /* of an SSL_CTX that is not ours: where its user keeps the newest connection */
 
 /* ---- connections ---- */
 
-static void connection_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) {
-        Connection *c = data;
-
-        if (!c)
-                return;
+TlsConnection *tls_connection_unref(TlsConnection *c) {
+        if (!c || --c->n_refs > 0)
+                return NULL;
 
         X509_free(c->failure.certificate);
         X509_free(c->failure.leaf);
         tls_context_unref(c->context);
         free(c);
+        return NULL;
+}
+
+static void connection_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) {
+        tls_connection_unref(data);
 }
 
 /* NULL: there was no memory for it, or no handshake has begun. */
-static Connection *connection_of(const SSL *ssl) {
+static TlsConnection *connection_of(const SSL *ssl) {
         return SSL_get_ex_data(ssl, connection_index);
 }
 
 /* Called before each read and write of the socket, among others. */
 static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i, long l, int result,
                    size_t *done) {
-        const Connection *c = (const Connection *) BIO_get_callback_arg(bio);
+        const TlsConnection *c = (const TlsConnection *) BIO_get_callback_arg(bio);
 
         if (operation == BIO_CB_READ && c->hold != TLS_HOLD_NOTHING)
                 BIO_set_retry_read(bio);
@@ -69,16 +74,24 @@ static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i
 }
 
 static void connection_begin(SSL *ssl, TlsContext *context) {
-        Connection *c = calloc(1, sizeof(*c));
+        TlsConnection **place = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), place_index);
+        TlsConnection *c = calloc(1, sizeof(*c));
 
         if (!c || SSL_set_ex_data(ssl, connection_index, c) != 1) {
                 free(c);
                 return;
         }
 
-        *c = (Connection){ .context = tls_context_ref(context),
-                           .hold = context->hold,
-                           .failure = { .alert = -1 } };
+        *c = (TlsConnection){ .n_refs = 1,
+                              .context = tls_context_ref(context),
+                              .hold = context->hold,
+                              .failure = { .alert = -1 } };
+        if (place) {
+                tls_connection_unref(*place);
+                *place = c;
+                c->n_refs++;
+                return;
+        }
         BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
         BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
 }
@@ -93,7 +106,7 @@ static void keep(X509 **where, X509 *certificate) {
 /* Called for each certificate that passes, and for each reason to refuse one. */
 static int on_verify(int is_good, X509_STORE_CTX *store) {
         SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        Connection *c = connection_of(ssl);
+        TlsConnection *c = connection_of(ssl);
 
         if (is_good)
                 return 1;
@@ -115,7 +128,7 @@ static unsigned long handshake_error(void) {
 
 static void on_info(const SSL *ssl, int where, int result) {
         TlsContext *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-        Connection *c = connection_of(ssl);
+        TlsConnection *c = connection_of(ssl);
 
         if (where & SSL_CB_HANDSHAKE_START && !c) {
                 /* libmosquitto has set what it connects to, which is a numeric address. */
@@ -216,8 +229,8 @@ static int use_certificate(SSL_CTX *ssl, STACK_OF(X509) * chain, EVP_PKEY *key, 
 }
 
 /* OpenSSL checks no name unless one is set here. */
-static int check_name(TlsContext *c) {
-        X509_VERIFY_PARAM *param = SSL_CTX_get0_param(c->ssl);
+static int check_name(const TlsContext *c, SSL_CTX *ssl) {
+        X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ssl);
 
         if (c->is_numeric)
                 return X509_VERIFY_PARAM_set1_ip_asc(param, c->host) == 1 ? 0 : -ENOMEM;
@@ -226,18 +239,18 @@ static int check_name(TlsContext *c) {
         return X509_VERIFY_PARAM_set1_host(param, c->host, 0) == 1 ? 0 : -ENOMEM;
 }
 
-static int set_rules(TlsContext *c) {
-        SSL_CTX_set_app_data(c->ssl, c);
-        SSL_CTX_set_verify(c->ssl, SSL_VERIFY_PEER, on_verify);
-        SSL_CTX_set_info_callback(c->ssl, on_info);
-        SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-        SSL_CTX_set_options(c->ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+static int set_rules(TlsContext *c, SSL_CTX *ssl) {
+        SSL_CTX_set_app_data(ssl, c);
+        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, on_verify);
+        SSL_CTX_set_info_callback(ssl, on_info);
+        SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
         /* A resumed session skips the checks, and a device connects once per boot. */
-        SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF);
-        if (SSL_CTX_set_min_proto_version(c->ssl, TLS1_2_VERSION) != 1)
+        SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
+        if (SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) != 1)
                 return -ENOMEM;
-        return check_name(c);
+        return check_name(c, ssl);
 }
 
 static bool is_numeric(const char *host) {
@@ -255,7 +268,9 @@ static int context_new(const char *host, TlsContext **ret) {
 
         if (connection_index < 0)
                 connection_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, connection_free);
-        if (connection_index < 0)
+        if (place_index < 0)
+                place_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+        if (connection_index < 0 || place_index < 0)
                 return -ENOMEM;
 
         c->n_refs = 1;
@@ -264,7 +279,7 @@ static int context_new(const char *host, TlsContext **ret) {
                 size--;
         c->host = strndup(host, size);
         c->ssl = SSL_CTX_new(TLS_client_method());
-        if (!c->host || !c->ssl || set_rules(c) < 0)
+        if (!c->host || !c->ssl || set_rules(c, c->ssl) < 0)
                 return -ENOMEM;
 
         *ret = TAKE_PTR(c);
@@ -316,23 +331,50 @@ SSL_CTX *tls_context_ssl(TlsContext *c) {
         return c->ssl;
 }
 
+/* The certificate was checked when the context was made. */
+static int lend_certificate(const TlsContext *c, SSL_CTX *ssl) {
+        STACK_OF(X509) *chain = NULL;
+
+        if (SSL_CTX_get0_chain_certs(c->ssl, &chain) != 1 ||
+            SSL_CTX_use_certificate(ssl, SSL_CTX_get0_certificate(c->ssl)) != 1 ||
+            SSL_CTX_use_PrivateKey(ssl, SSL_CTX_get0_privatekey(c->ssl)) != 1)
+                return -ENOMEM;
+        return !chain || SSL_CTX_set1_chain(ssl, chain) == 1 ? 0 : -ENOMEM;
+}
+
+int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
+        int r;
+
+        SSL_CTX_set1_cert_store(ssl, SSL_CTX_get_cert_store(c->ssl));
+        if (!place)
+                return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 ? 0 : -ENOMEM;
+        if (SSL_CTX_set_ex_data(ssl, place_index, place) != 1)
+                return -ENOMEM;
+        r = set_rules(c, ssl);
+        return r >= 0 && c->has_certificate ? lend_certificate(c, ssl) : r;
+}
+
 void tls_context_hold(TlsContext *c, TlsHold hold) {
         c->hold = hold;
 }
 
 void tls_connection_release(SSL *ssl) {
-        Connection *c = connection_of(ssl);
+        TlsConnection *c = connection_of(ssl);
 
         if (c)
                 c->hold = TLS_HOLD_NOTHING;
 }
 
+void tls_connection_why(const TlsConnection *c, DpsError *ret) {
+        tls_failure_tell(&c->failure, c->context->host, c->context->has_certificate, ret);
+}
+
 void tls_connection_error(const SSL *ssl, DpsError *ret) {
-        const Connection *c = connection_of(ssl);
+        const TlsConnection *c = connection_of(ssl);
 
         *ret = (DpsError){ 0 };
         if (c)
-                tls_failure_tell(&c->failure, c->context->host, c->context->has_certificate, ret);
+                tls_connection_why(c, ret);
         else if (!SSL_in_before(ssl))
                 dps_error_set(ret, DPS_ERROR_MEMORY, DPS_STEP_TLS, "no memory for a TLS connection");
 }

@@ -28,6 +28,17 @@ DEFINE_FREEP(TlsContext, tls_context_unref)
 /* For libmosquitto and libcurl. The context must exist until the handshake of each of its connections has begun. */
 SSL_CTX *tls_context_ssl(TlsContext *c);
 
+/* What is kept of a connection. */
+typedef struct TlsConnection TlsConnection;
+TlsConnection *tls_connection_unref(TlsConnection *c);
+
+/* For libcurl, which makes an SSL_CTX of its own: its connections trust, check and show what those of the context do.
+ * `place`, which must exist as long as they do, gets a reference to the newest of them. NULL: only the trust is lent, for a
+ * proxy that is reached by TLS. -ENOMEM. */
+int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place);
+/* As tls_connection_error(), also after the SSL is freed. */
+void tls_connection_why(const TlsConnection *c, DpsError *ret);
+
 /* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
  * DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_NONE where TLS did not fail. To ask after a library has freed its
  * SSL, keep a reference of it. */

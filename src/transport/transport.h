@@ -4,7 +4,7 @@
 /*
  * A transport carries one request at a time to DPS and brings its reply. It renders requests and parses replies with
  * libdps and knows nothing else of what they mean: when to send what is the registration's business. Each way to DPS is a
- * class, which transports.h opens by name.
+ * class; transports.h has all of them.
  */
 
 #include <openssl/evp.h>
@@ -14,6 +14,7 @@
 #include "basic/cleanup.h"
 #include "basic/world.h"
 #include "config/proxy.h"
+#include "config/settings.h"
 #include "dps/error.h"
 #include "dps/reply.h"
 #include "dps/request.h"
@@ -47,6 +48,15 @@ typedef enum TransportAbility {
         TRANSPORT_STATUS_LOOKUP = 1 << 1, /* can ask for a registration without registering */
         TRANSPORT_PROXIES = 1 << 2,       /* can go through an HTTP proxy */
 } TransportAbility;
+
+/* The ways to DPS that a program has. The first member of a larger object. */
+typedef struct Transports Transports;
+struct Transports {
+        /* The class for TRANSPORT_MQTT or TRANSPORT_HTTPS, opened when it is first asked for. -EOPNOTSUPP: it is not
+         * installed; `error` says so. */
+        int (*get)(Transports *t, TransportChoice way, TransportClass **ret, DpsError *error);
+        void (*rest)(Transports *t); /* of all classes: see below */
+};
 
 struct TransportClass {
         const char *name; /* "mqtt", as the property Transport has it */

@@ -121,7 +121,14 @@ static FileWatch *unwatch_files(FileWatch *watch) {
         return NULL;
 }
 
-static const CoreOperations core_operations = { .watch_files = watch_files, .unwatch_files = unwatch_files };
+static int find_gateway(void *userdata, char **ret) {
+        *ret = strdup("10.0.0.1");
+        return *ret ? 0 : -ENOMEM;
+}
+
+static const CoreOperations core_operations = { .watch_files = watch_files,
+                                                .unwatch_files = unwatch_files,
+                                                .find_gateway = find_gateway };
 
 static bool group_is_there;
 
@@ -296,6 +303,17 @@ static void close_all(Machine *m) {
         m->is_dying = false;
 }
 
+/* Both ways lead over the same network. */
+static int get_transport(Transports *transports, TransportChoice way, TransportClass **ret, DpsError *error) {
+        Machine *m = (Machine *) ((char *) transports - offsetof(Machine, transports));
+
+        *ret = m->transport;
+        return 0;
+}
+
+static void rest(Transports *transports) {
+}
+
 static int open_all(Machine *m) {
         ManagerParts parts;
         int r;
@@ -305,11 +323,12 @@ static int open_all(Machine *m) {
         m->runtime = disk_open(m->sim->disk, WHERE_RUNTIME, "/run/dps");
         m->notes = disk_open_notes(m->sim->disk);
         m->transport = net_open(m->sim->net);
+        m->transports = (Transports){ get_transport, rest };
         parts = (ManagerParts){ .world = m->world,
                                 .state = m->state,
                                 .notes = m->notes,
                                 .runtime = m->runtime,
-                                .transport = m->transport,
+                                .transports = &m->transports,
                                 .lookup_group = lookup_group,
                                 .operations = &core_operations,
                                 .operations_userdata = m };

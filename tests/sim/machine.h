@@ -34,6 +34,7 @@ typedef struct Machine {
         World *world;
         Folder *state, *notes, *runtime;
         TransportClass *transport;
+        Transports transports;
         bool is_dying;
         Event *start;
         struct SimWatch *watches;

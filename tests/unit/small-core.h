@@ -71,6 +71,16 @@ static inline Transport *core_transport_free(Transport *t) {
 static inline void core_rest(TransportClass *class) {
 }
 
+static inline int core_get_transport(Transports *t, TransportChoice way, TransportClass **ret, DpsError *e) {
+        *ret = &core_transport.class;
+        return 0;
+}
+
+static inline void core_rest_all(Transports *t) {
+}
+
+static Transports core_transports = { core_get_transport, core_rest_all };
+
 /* ---- the key ---- */
 
 static struct {
@@ -138,8 +148,14 @@ static inline FileWatch *core_unwatch_files(FileWatch *w) {
         return NULL;
 }
 
+static inline int core_find_gateway(void *userdata, char **ret) {
+        *ret = strdup("10.0.0.1");
+        return 0;
+}
+
 static const CoreOperations core_operations = { .watch_files = core_watch_files,
-                                                .unwatch_files = core_unwatch_files };
+                                                .unwatch_files = core_unwatch_files,
+                                                .find_gateway = core_find_gateway };
 
 static inline void core_on_added(Identity *i, void *userdata) {
         core_told.n_added++;
@@ -192,7 +208,7 @@ static inline void core_start(void) {
                                .state = disk.state,
                                .notes = disk.notes,
                                .runtime = disk.runtime,
-                               .transport = &core_transport.class,
+                               .transports = &core_transports,
                                .lookup_group = core_look_up_group,
                                .operations = &core_operations };
 

@@ -71,6 +71,26 @@ static Transport *fake_free(Transport *t) {
 static void fake_rest(TransportClass *class) {
 }
 
+static struct {
+        TransportChoice last; /* that was asked for */
+        bool https_is_missing;
+} ways;
+
+static int fake_get(Transports *t, TransportChoice way, TransportClass **ret, DpsError *error) {
+        if (way == TRANSPORT_HTTPS && ways.https_is_missing) {
+                dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "not installed");
+                return -EOPNOTSUPP;
+        }
+        ways.last = way;
+        *ret = &transport.class;
+        return 0;
+}
+
+static void fake_rest_all(Transports *t) {
+}
+
+static Transports transports = { fake_get, fake_rest_all };
+
 /* ---- the key ---- */
 
 static unsigned n_loads, n_keys;
@@ -150,6 +170,8 @@ typedef struct Owner {
         char fingerprint[FINGERPRINT_SIZE]; /* of the credential that is assigned */
         uint64_t jobs[JOBS_MAX];            /* those that have ended */
         size_t n_jobs;
+        TransportChoice worked;
+        unsigned n_ways, n_missing;
 } Owner;
 
 static TimedWorld world;
@@ -187,16 +209,29 @@ static bool is_clock_right(void *userdata) {
         return true;
 }
 
+static TransportChoice way_that_worked(void *userdata) {
+        return ((Owner *) userdata)->worked;
+}
+
+static void on_way(TransportChoice way, const DpsError *missing, void *userdata) {
+        Owner *o = userdata;
+
+        o->n_ways++;
+        o->n_missing += missing != NULL;
+}
+
 static const ClientHandlers handlers = { .on_assigned = on_assigned,
                                          .on_failed = on_failed,
                                          .on_changed = on_nothing,
                                          .on_answer = on_nothing,
                                          .on_poll = on_nothing,
-                                         .is_clock_right = is_clock_right };
+                                         .is_clock_right = is_clock_right,
+                                         .way_that_worked = way_that_worked,
+                                         .on_way = on_way };
 
 static void owner_init(Owner *o) {
         *o = (Owner){ 0 };
-        assert_int_equal(client_new(&world.world, window, &transport.class, &handlers, o, &o->client), 0);
+        assert_int_equal(client_new(&world.world, window, &transports, &handlers, o, &o->client), 0);
 }
 
 static Settings *make_settings(void) {

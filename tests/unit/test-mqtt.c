@@ -20,7 +20,7 @@
 #include "certificates.h"
 #include "transport/mqtt.h"
 #include "transport/resolver.h"
-#include "transport/transports.h"
+#include "transport/mqtt.h"
 
 /*
  * Our client against a server in its own thread. The server speaks just enough MQTT, or none at all. The
@@ -363,7 +363,7 @@ static void scene_begin(Scene *s, script_t script, const char *names) {
         assert_int_equal(pthread_create(&s->server.thread, NULL, server_thread, &s->server), 0);
         assert_int_equal(sd_event_new(&s->event), 0);
         s->world = (TestWorld){ .world = { &world_operations }, .event = s->event };
-        assert_int_equal(transport_open("mqtt", s->event, &s->world.world, &s->class), 0);
+        assert_int_equal(mqtt_transport_open(s->event, &s->world.world, &s->class), 0);
         resolve_error = 0;
         assert_int_equal(strv_append(&resolved, "127.0.0.1"), 0);
 }
@@ -848,13 +848,6 @@ static void refuses_requests_too_early(void **state) {
 
 /* ---- the class ---- */
 
-static void unknown_transport_is_enoent(void **state) {
-        TransportClass *class = NULL;
-
-        assert_int_equal(transport_open("smoke-signals", NULL, NULL, &class), -ENOENT);
-        assert_null(class);
-}
-
 static void tells_unusable_ca_file(void **state) {
         DpsError error;
         Scene s;
@@ -961,7 +954,6 @@ int main(void) {
                 { "it may be freed after any step", may_be_freed_after_any_step },
                 { "it may be freed in any handler", may_be_freed_in_handlers },
                 { "no request can be sent before it is ready", refuses_requests_too_early },
-                { "an unknown transport is -ENOENT", unknown_transport_is_enoent },
                 { "libmosquitto is initialized by the first connection, and once", initializes_library_late },
                 { "a CA file that cannot be used is reported at once", tells_unusable_ca_file },
                 { "connections are possible after the last one has ended",

@@ -97,6 +97,21 @@ static void check_body(void **state) {
         assert_true(streq_ptr(body, c->body));
 }
 
+static void test_the_paths_over_https(void **state) {
+        const DpsRequest put = { DPS_REQUEST_REGISTER, 1, NULL },
+                         get = { DPS_REQUEST_POLL, 2, OPERATION "/?#" };
+        _cleanup_(freep) char *path = NULL, *register_path = NULL, *poll_path = NULL;
+
+        assert_int_equal(dps_registration_path("0ne00111111", "gw.1:a_b-2", &path), 0);
+        assert_string_equal(path, "/0ne00111111/registrations/gw.1%3Aa_b-2");
+        assert_int_equal(dps_request_path(&put, path, "2019-03-31", &register_path), 0);
+        assert_string_equal(register_path,
+                            "/0ne00111111/registrations/gw.1%3Aa_b-2/register?api-version=2019-03-31");
+        assert_int_equal(dps_request_path(&get, path, "2019-03-31", &poll_path), 0);
+        assert_string_equal(poll_path, "/0ne00111111/registrations/gw.1%3Aa_b-2/operations/" OPERATION
+                                       "%2F%3F%23?api-version=2019-03-31");
+}
+
 static void test_a_register_can_attest_with_a_tpm_and_ask_for_a_certificate(void **state) {
         _cleanup_(freep) char *body = NULL;
 
@@ -180,13 +195,14 @@ static void check_scope(void **state) {
 
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(topic_cases) + ELEMENTSOF(body_cases) + ELEMENTSOF(id_cases) +
-                                ELEMENTSOF(scope_cases) + 4] = {
+                                ELEMENTSOF(scope_cases) + 5] = {
                 cmocka_unit_test(test_the_golden_session_is_sent_byte_for_byte),
                 cmocka_unit_test(test_the_user_name_for_the_hub),
+                cmocka_unit_test(test_the_paths_over_https),
                 cmocka_unit_test(test_a_register_can_attest_with_a_tpm_and_ask_for_a_certificate),
                 cmocka_unit_test(test_running_out_of_memory_is_not_a_malformed_payload),
         };
-        size_t n = 4;
+        size_t n = 5;
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);

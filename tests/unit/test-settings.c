@@ -336,8 +336,6 @@ static const struct message_case {
           "(a comment begins at the start of a line)" },
         { "a transport is one of three", CONF_ERROR, AFTER("[Provisioning]\nTransport=amqp\n"),
           "auto, mqtt or https" },
-        { "HTTPS is not supported yet", CONF_ERROR, AFTER("[Provisioning]\nTransport=https\n"),
-          ":7: Transport=https: this version of dpsd speaks MQTT only" },
         { "an API version has no capitals", CONF_ERROR,
           AFTER("[Provisioning]\nApiVersion=2021-06-01-Preview\n"),
           "ApiVersion=2021-06-01-Preview: an API version" },

@@ -1,0 +1,798 @@
+/* SPDX-License-Identifier: MIT */
+#include <curl/curl.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <systemd/sd-event.h>
+
+#include "basic/cleanup.h"
+#include "basic/module.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "dps/request.h"
+#include "transport/failure.h"
+#include "transport/https-route.h"
+#include "transport/resolver.h"
+#include "transport/tls-cache.h"
+#include "transport/transport-module.h"
+
+/*
+ *      RESOLVING ──> READY <──> ASKING          from each: CLOSED
+ *
+ * A module, since it needs libcurl. There is no log-in: each request shows the token, or the connection shows the client
+ * certificate. libcurl connects when the first request is sent, and keeps the connection for those that follow.
+ *
+ *   - Each transport has a multi handle of its own. libcurl would share the connections of one among identities: it does not
+ *     know that they show different certificates.
+ *   - Handles are removed, and handlers called, after libcurl has returned, never from within its callbacks.
+ */
+
+#define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
+#define CONNECT_DEADLINE_MSEC 15000L /* TCP, a proxy and TLS */
+#define ANSWER_DEADLINE_MSEC                                                                                 \
+        25000L /* of a request; DPS_REPLY_DEADLINE_SEC would be later, and not say where it hangs */
+#define TIMER_ACCURACY_USEC (10 * USEC_PER_MSEC)
+#define HEADERS_MAX (64U * 1024) /* bytes, of one answer */
+#define URL_MAX 1024
+
+typedef enum Phase {
+        PHASE_RESOLVING,
+        PHASE_READY,
+        PHASE_ASKING,
+        PHASE_CLOSED,
+} Phase;
+
+typedef struct HttpsClass {
+        TransportClass class; /* first */
+        sd_event *event;
+        World *world;
+        Resolver *resolver;
+        TlsCache tls_cache;
+        bool is_rested;
+} HttpsClass;
+
+/* One that libcurl uses. There are several while it tries addresses. */
+typedef struct Socket {
+        struct Socket *next;
+        struct Https *owner;
+        sd_event_source *io;
+} Socket;
+
+typedef struct Https {
+        Transport transport; /* first */
+        unsigned n_refs;     /* the owner's, and one during each handler of the loop */
+
+        TlsContext *tls;
+        TlsConnection *connection; /* the newest; NULL: none */
+        char *host, *base;         /* "https://HOST:PORT" */
+        char *path;                /* of a registration: "/SCOPE/registrations/ID" */
+        char *api_version, *peer;
+        char *authorization; /* a header, and a secret; NULL: a client certificate, or nothing */
+        uint16_t port;
+        Proxy *proxy; /* NULL: none */
+        char *asked;  /* what a proxy is asked for */
+        char **names; /* to resolve */
+        TransportHandlers handlers;
+        void *userdata;
+
+        Phase phase;
+        ResolverQuery *query;
+        size_t n_resolved;
+        char **addresses;
+        DpsError error; /* why names cannot be resolved */
+        Timer *timer;
+
+        HttpsRoute route;
+        HttpsRouteLists lists;
+        CURLM *multi;
+        CURL *easy;
+        struct curl_slist *headers;
+        Socket *sockets;
+
+        /* The request and its answer */
+        DpsRequestKind kind;
+        uint64_t request_id;
+        char *url, *request_body;
+        char *body; /* of the answer */
+        size_t size, headers_size;
+        char *retry_after, *date; /* headers */
+        bool is_too_long;
+} Https;
+
+/* ---- life ---- */
+
+static HttpsClass *class_of(const Https *t) {
+        return (HttpsClass *) t->transport.class;
+}
+
+static Https *https_ref(Https *t) {
+        t->n_refs++;
+        return t;
+}
+
+static void forget_answer(Https *t) {
+        free(t->body);
+        free(t->retry_after);
+        free(t->date);
+        t->body = t->retry_after = t->date = NULL;
+        t->size = t->headers_size = 0;
+        t->is_too_long = false;
+}
+
+static void socket_drop(Socket *s) {
+        for (Socket **p = &s->owner->sockets; *p; p = &(*p)->next)
+                if (*p == s) {
+                        *p = s->next;
+                        break;
+                }
+        sd_event_source_disable_unref(s->io);
+        free(s);
+}
+
+static void https_close(Https *t) {
+        t->phase = PHASE_CLOSED;
+        t->query = resolver_query_free(t->query);
+        t->timer = timer_free(t->timer);
+        if (t->easy)
+                (void) curl_multi_remove_handle(t->multi, t->easy);
+        curl_easy_cleanup(t->easy);
+        curl_multi_cleanup(t->multi);
+        t->easy = NULL;
+        t->multi = NULL;
+        while (t->sockets)
+                socket_drop(t->sockets);
+        https_route_done(&t->lists);
+        /* What libcurl has copied of the token is beyond our reach. */
+        for (struct curl_slist *h = t->headers; h; h = h->next)
+                explicit_bzero(h->data, strlen(h->data));
+        curl_slist_free_all(t->headers);
+        t->headers = NULL;
+        t->connection = tls_connection_unref(t->connection);
+}
+
+static Https *https_unref(Https *t) {
+        if (!t || --t->n_refs > 0)
+                return NULL;
+
+        https_close(t);
+        forget_answer(t);
+        strv_free(t->addresses);
+        strv_free(t->names);
+        proxy_free(t->proxy);
+        free(t->asked);
+        free(t->host);
+        free(t->base);
+        free(t->path);
+        free(t->api_version);
+        free(t->peer);
+        free(t->url);
+        free(t->request_body);
+        erase_and_free(t->authorization);
+        tls_context_unref(t->tls);
+        free(t);
+        return NULL;
+}
+DEFINE_FREEP(Https, https_unref)
+
+static Transport *https_free(Transport *transport) {
+        Https *t = (Https *) transport;
+
+        https_close(t);
+        https_unref(t);
+        return NULL;
+}
+
+/* ---- failures ---- */
+
+static void fail(Https *t, const DpsError *error) {
+        DpsError copy = *error;
+
+        if (t->phase == PHASE_CLOSED)
+                return;
+
+        https_close(t);
+        t->handlers.on_closed(&copy, t->userdata);
+}
+
+static void tell(const Https *t, DpsErrorId id, DpsStep step, const char *what, DpsError *ret) {
+        dps_error_set(ret, id, step, "%s %s", t->peer, what);
+}
+
+static void fail_as(Https *t, DpsErrorId id, DpsStep step, const char *what) {
+        DpsError error;
+
+        tell(t, id, step, what, &error);
+        fail(t, &error);
+}
+
+static void fail_by_memory(Https *t) {
+        fail_as(t, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "cannot be asked: out of memory");
+}
+
+static DpsStep request_step(const Https *t) {
+        return t->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
+}
+
+static long info(const Https *t, CURLINFO what) {
+        long value = 0;
+
+        (void) curl_easy_getinfo(t->easy, what, &value);
+        return value;
+}
+
+static bool is_connected(const Https *t) {
+        return info(t, CURLINFO_NUM_CONNECTS) == 0 || t->connection; /* an old one, or TLS has begun */
+}
+
+static bool is_secured(const Https *t) {
+        curl_off_t usec = 0;
+
+        (void) curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &usec);
+        return info(t, CURLINFO_NUM_CONNECTS) == 0 || usec > 0;
+}
+
+static void tell_timeout(const Https *t, DpsError *ret) {
+        if (https_route_is_silent(t->easy, &t->route, ret))
+                return;
+        if (!is_connected(t))
+                tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_CONNECT, "does not answer", ret);
+        else if (!is_secured(t))
+                tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_TLS,
+                     "accepted the connection, but does not answer in the TLS handshake", ret);
+        else
+                tell(t, DPS_ERROR_TIMEOUT, request_step(t), "does not answer the request", ret);
+}
+
+static void tell_unreachable(const Https *t, DpsError *ret) {
+        Failure f = failure_from_errno((int) info(t, CURLINFO_OS_ERRNO));
+
+        dps_error_set(ret, f.id, DPS_STEP_CONNECT, "%s %s%s%s", t->peer, f.what, f.why ? ": " : "",
+                      f.why ?: "");
+}
+
+/* The connection is there, and what comes over it cannot be used. */
+static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
+        DpsStep step = request_step(t);
+
+        switch (code) {
+        case CURLE_WRITE_ERROR:
+                return tell(t, DPS_ERROR_PROTOCOL, step, "sent more data than any answer has", ret);
+        case CURLE_GOT_NOTHING:
+        case CURLE_RECV_ERROR:
+        case CURLE_SEND_ERROR:
+                return tell(t, DPS_ERROR_LOST, step, "closed the connection instead of answering", ret);
+        case CURLE_PARTIAL_FILE:
+                return tell(t, DPS_ERROR_LOST, step, "closed the connection in the middle of the answer",
+                            ret);
+        default:
+                dps_error_set(ret, DPS_ERROR_PROTOCOL, step, "%s does not speak HTTP as it should: %s",
+                              t->peer, curl_easy_strerror(code));
+        }
+}
+
+static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
+        *ret = (DpsError){ 0 };
+        if (code == CURLE_OUT_OF_MEMORY)
+                return tell(t, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "cannot be asked: out of memory", ret);
+        if (code == CURLE_OPERATION_TIMEDOUT)
+                return tell_timeout(t, ret);
+        if (!is_secured(t) && https_route_failed(t->easy, code, &t->route, ret))
+                return;
+        if (t->connection) {
+                DpsError cause;
+
+                tls_connection_why(t->connection, &cause);
+                if (cause.id != DPS_ERROR_NONE)
+                        return dps_error_set(ret, cause.id, cause.step, "%s: %s", t->peer, cause.message);
+        }
+        if (code == CURLE_COULDNT_CONNECT)
+                return tell_unreachable(t, ret);
+        if (!is_secured(t))
+                return tell(t, DPS_ERROR_LOST, DPS_STEP_TLS, "closed the connection during the TLS handshake",
+                            ret);
+        tell_broken(t, code, ret);
+}
+
+/* ---- answers ---- */
+
+/* A date counts from the server's own clock, if it tells its time: ours may be wrong. Returns false if the header is neither
+ * a number nor a date. */
+static bool read_retry_after(const Https *t, uint64_t *ret_sec) {
+        time_t until, from = -1;
+
+        if (!t->retry_after)
+                return false;
+        if (t->retry_after[strspn(t->retry_after, "0123456789")] == 0) {
+                if (parse_u64(t->retry_after, ret_sec) < 0)
+                        *ret_sec = UINT64_MAX; /* not malformed, only a very long time */
+                return true;
+        }
+
+        until = curl_getdate(t->retry_after, NULL);
+        if (t->date)
+                from = curl_getdate(t->date, NULL);
+        if (from < 0)
+                from = (time_t) (world_now_usec(class_of(t)->world, CLOCK_REALTIME) / USEC_PER_SEC);
+        *ret_sec = until > from ? (uint64_t) (until - from) : 0;
+        return until >= 0;
+}
+
+static void deliver(Https *t) {
+        _cleanup_(dps_reply_done) DpsReply reply = {
+                .status = (uint32_t) info(t, CURLINFO_RESPONSE_CODE),
+                .request_id = t->request_id,
+        };
+
+        reply.has_retry_after = read_retry_after(t, &reply.retry_after_sec);
+        if (reply.status / 100 == 3)
+                return fail_as(t, DPS_ERROR_PROTOCOL, request_step(t),
+                               "answers with a redirect, which is not followed");
+        if (dps_reply_parse_body(&reply, t->body ?: "", t->size) < 0)
+                return fail_by_memory(t);
+
+        forget_answer(t);
+        t->phase = PHASE_READY;
+        t->handlers.on_reply(&reply, t->userdata);
+}
+
+static void finish(Https *t, CURLcode code) {
+        DpsError error;
+
+        if (code == CURLE_OK) {
+                (void) curl_multi_remove_handle(t->multi, t->easy);
+                return deliver(t);
+        }
+        tell_failure(t, code, &error);
+        fail(t, &error);
+}
+
+static void take_messages(Https *t) {
+        while (t->phase != PHASE_CLOSED) {
+                int left;
+                CURLMsg *m = curl_multi_info_read(t->multi, &left);
+
+                if (!m)
+                        return;
+                if (m->msg == CURLMSG_DONE)
+                        finish(t, m->data.result);
+        }
+}
+
+static void act(Https *t, curl_socket_t fd, int events) {
+        int running;
+
+        if (curl_multi_socket_action(t->multi, fd, events, &running) != CURLM_OK)
+                return fail_by_memory(t);
+        take_messages(t);
+}
+
+/* ---- callbacks of libcurl ---- */
+
+static size_t on_body(char *bytes, size_t one, size_t n, void *userdata) {
+        Https *t = userdata;
+        char *longer;
+
+        if (n > DPS_REPLY_SIZE_MAX - t->size) {
+                t->is_too_long = true;
+                return 0;
+        }
+        longer = realloc(t->body, t->size + n + 1);
+        if (!longer)
+                return 0;
+        t->body = longer;
+        memcpy(t->body + t->size, bytes, n);
+        t->size += n;
+        return n;
+}
+
+static bool header_is(const char *line, size_t n, const char *name, const char **ret_value,
+                      size_t *ret_size) {
+        size_t size = strlen(name);
+
+        if (n <= size || strncasecmp(line, name, size) != 0 || line[size] != ':')
+                return false;
+        line += size + 1;
+        n -= size + 1;
+        while (n > 0 && strchr(" \t", *line))
+                line++, n--;
+        while (n > 0 && strchr(" \t\r\n", line[n - 1]))
+                n--;
+        *ret_value = line;
+        *ret_size = n;
+        return n > 0;
+}
+
+/* Called for each line, status line and trailers included. */
+static size_t on_header(char *line, size_t one, size_t n, void *userdata) {
+        Https *t = userdata;
+        const char *value;
+        size_t size;
+        char **place = NULL;
+
+        t->headers_size += n;
+        if (t->headers_size > HEADERS_MAX)
+                return 0;
+        if (header_is(line, n, "Retry-After", &value, &size))
+                place = &t->retry_after;
+        else if (header_is(line, n, "Date", &value, &size))
+                place = &t->date;
+        if (place) {
+                free(*place);
+                *place = strndup(value, size);
+                if (!*place)
+                        return 0;
+        }
+        return n;
+}
+
+static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
+        Https *t = userdata;
+        bool is_proxys = https_route_is_at_proxy(easy, &t->route);
+
+        return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
+                                                                                    : CURLE_OK;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Socket *s = userdata;
+        _cleanup_(https_unrefp) Https *t = https_ref(s->owner);
+        int events = (revents & EPOLLIN ? CURL_CSELECT_IN : 0) | (revents & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                     (revents & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+
+        act(t, fd, events);
+        return 0;
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socket) {
+        uint32_t events = (what & CURL_POLL_IN ? (uint32_t) EPOLLIN : 0) |
+                          (what & CURL_POLL_OUT ? (uint32_t) EPOLLOUT : 0);
+        Https *t = userdata;
+        Socket *s = socket;
+
+        if (what == CURL_POLL_REMOVE) {
+                if (s)
+                        socket_drop(s);
+                (void) curl_multi_assign(t->multi, fd, NULL);
+                return 0;
+        }
+        if (s)
+                return sd_event_source_set_io_events(s->io, events) < 0 ? -1 : 0;
+
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                return -1;
+        *s = (Socket){ .owner = t, .next = t->sockets };
+        t->sockets = s;
+        if (sd_event_add_io(class_of(t)->event, &s->io, fd, events, on_io, s) < 0 ||
+            curl_multi_assign(t->multi, fd, s) != CURLM_OK) {
+                socket_drop(s);
+                return -1;
+        }
+        return 0;
+}
+
+static int on_wanted_time(CURLM *multi, long msec, void *userdata) {
+        Https *t = userdata;
+        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
+
+        timer_set(t->timer, msec < 0 ? USEC_INFINITY : usec_add(now_usec, (uint64_t) msec * USEC_PER_MSEC),
+                  TIMER_ACCURACY_USEC);
+        return 0;
+}
+
+static void on_timer(void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+
+        if (t->phase == PHASE_RESOLVING)
+                fail_as(t, DPS_ERROR_DNS, DPS_STEP_RESOLVE, "cannot be resolved: no name server answers");
+        else
+                act(t, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* ---- connecting ---- */
+
+static int add_header(Https *t, const char *text) {
+        struct curl_slist *longer = curl_slist_append(t->headers, text);
+
+        if (!longer)
+                return -ENOMEM;
+        t->headers = longer;
+        return 0;
+}
+
+static int make_headers(Https *t) {
+        static const char *const always[] = {
+                "Content-Type: application/json; charset=utf-8",
+                "Accept: application/json",
+                "Expect:",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(always); i++)
+                if (add_header(t, always[i]) < 0)
+                        return -ENOMEM;
+        return t->authorization ? add_header(t, t->authorization) : 0;
+}
+
+static CURLcode set_limits(CURL *easy) {
+        const struct {
+                CURLoption option;
+                long value;
+        } longs[] = {
+                { CURLOPT_NOSIGNAL, 1 },
+                { CURLOPT_FOLLOWLOCATION, 0 },
+                { CURLOPT_NETRC, CURL_NETRC_IGNORED },
+                { CURLOPT_CONNECTTIMEOUT_MS, CONNECT_DEADLINE_MSEC },
+                { CURLOPT_TIMEOUT_MS, ANSWER_DEADLINE_MSEC },
+                { CURLOPT_MAXFILESIZE, DPS_REPLY_SIZE_MAX },
+                { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS },
+                { CURLOPT_SSL_SESSIONID_CACHE, 0 },
+                { CURLOPT_TCP_NODELAY, 1 },
+        };
+        CURLcode c = CURLE_OK;
+
+        for (size_t i = 0; c == CURLE_OK && i < ELEMENTSOF(longs); i++)
+                c = curl_easy_setopt(easy, longs[i].option, longs[i].value);
+        return c;
+}
+
+/* CAs are not libcurl's business: loading its bundle would cost more than all the rest. */
+static CURLcode set_callbacks(Https *t) {
+        const struct {
+                CURLoption option;
+                void *value;
+        } pointers[] = {
+                { CURLOPT_CAINFO, NULL },       { CURLOPT_CAPATH, NULL },  { CURLOPT_PROXY_CAINFO, NULL },
+                { CURLOPT_PROXY_CAPATH, NULL }, { CURLOPT_PRIVATE, t },    { CURLOPT_SSL_CTX_DATA, t },
+                { CURLOPT_WRITEDATA, t },       { CURLOPT_HEADERDATA, t }, { CURLOPT_HTTPHEADER, t->headers },
+        };
+        CURLcode c = CURLE_OK;
+
+        for (size_t i = 0; c == CURLE_OK && i < ELEMENTSOF(pointers); i++)
+                c = curl_easy_setopt(t->easy, pointers[i].option, pointers[i].value);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_SSL_CTX_FUNCTION, on_ssl);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "dpsd/" DPS_VERSION);
+        return c == CURLE_OK ? curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https") : c;
+}
+
+static int make_handles(Https *t) {
+        t->multi = curl_multi_init();
+        t->easy = curl_easy_init();
+        if (!t->multi || !t->easy || make_headers(t) < 0 || set_limits(t->easy) != CURLE_OK ||
+            set_callbacks(t) != CURLE_OK)
+                return -ENOMEM;
+        if (curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
+            curl_multi_setopt(t->multi, CURLMOPT_SOCKETDATA, t) != CURLM_OK ||
+            curl_multi_setopt(t->multi, CURLMOPT_TIMERFUNCTION, on_wanted_time) != CURLM_OK ||
+            curl_multi_setopt(t->multi, CURLMOPT_TIMERDATA, t) != CURLM_OK)
+                return -ENOMEM;
+
+        t->route = (HttpsRoute){ .host = t->host,
+                                 .port = t->port,
+                                 .proxy = t->proxy,
+                                 .asked = t->asked,
+                                 .numbers = t->addresses };
+        return https_route_set(t->easy, &t->route, &t->lists);
+}
+
+static void all_resolved(Https *t) {
+        if (!t->addresses)
+                return fail(t, &t->error);
+        timer_set(t->timer, USEC_INFINITY, 0);
+        if (make_handles(t) < 0)
+                return fail_by_memory(t);
+        t->phase = PHASE_READY;
+        t->handlers.on_ready(t->userdata);
+}
+
+static void on_resolved(const ResolverAnswer *answer, void *userdata);
+
+static int resolve_next(Https *t) {
+        return resolver_lookup(class_of(t)->resolver, t->names[t->n_resolved++], on_resolved, t, &t->query);
+}
+
+/* As over MQTT: a name that cannot be resolved does not matter if another one can. */
+static void on_resolved(const ResolverAnswer *answer, void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+
+        t->query = resolver_query_free(t->query);
+        if (answer->error != 0) {
+                Failure f = failure_from_resolver(answer->error);
+
+                dps_error_set(&t->error, t->proxy && f.id == DPS_ERROR_DNS ? DPS_ERROR_PROXY : f.id,
+                              DPS_STEP_RESOLVE, "%s%s %s: %s", t->proxy ? "proxy " : "",
+                              t->names[t->n_resolved - 1], f.what, f.why);
+        } else if (strv_extend(&t->addresses, answer->addresses) < 0)
+                return fail_by_memory(t);
+
+        if (!t->names[t->n_resolved])
+                all_resolved(t);
+        else if (resolve_next(t) < 0)
+                fail_by_memory(t);
+}
+
+/* ---- sending ---- */
+
+static CURLcode set_request(Https *t, const char *body) {
+        CURLcode c = curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
+
+        if (c != CURLE_OK || !body)
+                return c == CURLE_OK ? curl_easy_setopt(t->easy, CURLOPT_HTTPGET, 1L) : c;
+        c = curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE, (long) strlen(body));
+        return c == CURLE_OK ? curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, body) : c;
+}
+
+static int https_send(Transport *transport, const DpsRequest *request, const char *body) {
+        Https *t = (Https *) transport;
+        _cleanup_(freep) char *path = NULL;
+        char *url;
+        int r;
+
+        if (t->phase != PHASE_READY)
+                return -ENOTCONN;
+        r = dps_request_path(request, t->path, t->api_version, &path);
+        if (r < 0)
+                return r;
+        if (asprintf(&url, "%s%s", t->base, path) < 0)
+                return -ENOMEM;
+        free(t->url);
+        t->url = url;
+        free(t->request_body);
+        t->request_body = body ? strdup(body) : NULL;
+        if (body && !t->request_body)
+                return -ENOMEM;
+
+        forget_answer(t);
+        t->kind = request->kind;
+        t->request_id = request->request_id;
+        if (set_request(t, t->request_body) != CURLE_OK ||
+            curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST,
+                             request->kind == DPS_REQUEST_REGISTER ? "PUT" : NULL) != CURLE_OK)
+                return -ENOMEM;
+        t->phase = PHASE_ASKING;
+        return curl_multi_add_handle(t->multi, t->easy) == CURLM_OK ? 0 : -ENOMEM;
+}
+
+/* ---- the class ---- */
+
+static int copy_names(Https *t, const TransportTarget *target) {
+        const char *first = target->addresses ? target->addresses[0] : target->host;
+
+        t->asked = strdup(first);
+        if (!t->asked)
+                return -ENOMEM;
+        if (target->proxy)
+                return proxy_copy(target->proxy, &t->proxy) < 0 ? -ENOMEM
+                                                                : strv_append(&t->names, target->proxy->host);
+        return target->addresses ? strv_extend(&t->names, target->addresses)
+                                 : strv_append(&t->names, target->host);
+}
+
+static int format_peer(Https *t) {
+        _cleanup_(freep) char *proxy = NULL;
+        bool is_v6 = strchr(t->host, ':');
+
+        if (t->proxy && proxy_to_text(t->proxy, &proxy) < 0)
+                return -ENOMEM;
+        if (asprintf(&t->base, "https://%s%s%s:%u", is_v6 ? "[" : "", t->host, is_v6 ? "]" : "", t->port) <
+            0) {
+                t->base = NULL;
+                return -ENOMEM;
+        }
+        if (asprintf(&t->peer, "%s%s%s", t->base + strlen("https://"), proxy ? " through proxy " : "",
+                     proxy ?: "") < 0) {
+                t->peer = NULL;
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+static int copy_target(Https *t, const TransportTarget *target) {
+        t->port = target->port;
+        t->host = strdup(target->host);
+        t->api_version = strdup(target->api_version);
+        if (!t->host || !t->api_version || copy_names(t, target) < 0 || format_peer(t) < 0)
+                return -ENOMEM;
+        if (target->token && asprintf(&t->authorization, "Authorization: %s", target->token) < 0) {
+                t->authorization = NULL;
+                return -ENOMEM;
+        }
+        return dps_registration_path(target->id_scope, target->registration_id, &t->path);
+}
+
+static int https_connect(TransportClass *class, const TransportTarget *target,
+                         const TransportHandlers *handlers, void *userdata, Transport **ret,
+                         DpsError *error) {
+        HttpsClass *c = (HttpsClass *) class;
+        _cleanup_(https_unrefp) Https *t = calloc(1, sizeof(*t));
+        int r;
+
+        c->is_rested = false;
+        dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
+        if (!t)
+                return -ENOMEM;
+        *t = (Https){ .transport = { class }, .n_refs = 1, .handlers = *handlers, .userdata = userdata };
+        r = copy_target(t, target);
+        if (r < 0)
+                return r;
+        r = tls_cache_get(&c->tls_cache, t->host, target->ca_files, target->certificates, target->key,
+                          &t->tls, error);
+        if (r < 0)
+                return r;
+        r = timer_new(c->world, on_timer, t, &t->timer);
+        if (r < 0)
+                return r;
+        timer_set(t->timer, usec_add(world_now_usec(c->world, CLOCK_BOOTTIME), RESOLVE_DEADLINE_USEC),
+                  TIMER_ACCURACY_USEC);
+        r = resolve_next(t);
+        if (r < 0)
+                return r;
+
+        *error = (DpsError){ 0 };
+        *ret = &TAKE_PTR(t)->transport;
+        return 0;
+}
+
+static void https_rest(TransportClass *class) {
+        HttpsClass *c = (HttpsClass *) class;
+
+        if (c->is_rested)
+                return;
+        c->is_rested = true;
+        tls_cache_clear(&c->tls_cache);
+#ifdef __GLIBC__
+        (void) malloc_trim(0);
+#endif
+}
+
+static TransportClass *https_close_class(TransportClass *class) {
+        HttpsClass *c = (HttpsClass *) class;
+
+        tls_cache_clear(&c->tls_cache);
+        resolver_free(c->resolver);
+        sd_event_unref(c->event);
+        free(c);
+        curl_global_cleanup();
+        return NULL;
+}
+
+static int https_open(sd_event *event, World *world, TransportClass **ret) {
+        HttpsClass *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        r = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? resolver_new(world, &c->resolver) : -ENOMEM;
+        if (r < 0) {
+                free(c);
+                return r;
+        }
+
+        c->class = (TransportClass){ .name = "https",
+                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_STATUS_LOOKUP |
+                                                  TRANSPORT_PROXIES,
+                                     .connect = https_connect,
+                                     .send = https_send,
+                                     .free = https_free,
+                                     .rest = https_rest,
+                                     .close = https_close_class };
+        c->event = sd_event_ref(event);
+        c->world = world;
+        c->is_rested = true;
+        *ret = &c->class;
+        return 0;
+}
+
+static const TransportModule https_module = { .open = https_open };
+
+MODULE_DEFINE("https", "transport", &https_module);
