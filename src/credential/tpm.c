@@ -112,6 +112,7 @@ static int load(Credential *credential, const CredentialSource *source, DpsError
         if (r < 0)
                 return r;
         credential->tpm_keys = &c->keys;
+        credential->lacks_hub_key = c->name.size == 0;
         return set_fingerprint(c) < 0 ? no_memory(source->settings, error) : 0;
 }
 
