@@ -556,3 +556,28 @@ def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be
     tpm_gateway.wait_for(State="assigned", Healthy=True)
     assert log_in(tpm_gateway) == 0
     assert chip.persistent() == [SRK, KEY, EK]
+
+
+@pytest.mark.parametrize("code, error, text", [
+    (0x921, "key", "it is locked after wrong auths"),
+    (0x922, "key", "it is busy"),
+    (0x90a, "key", "it is testing itself"),
+    (0x923, "key", "its memory cannot be written now"),
+    (0x903, "key", "it has no room for another session"),
+    (0x100, "key", "it is not started"),
+    (0x101, "key", "it is in failure mode"),
+    (0x185, "config", "the hierarchy is disabled"),
+    (0xb0922, "key", "it is busy"),  # as the kernel's resource manager passes it on
+    (0x7ff, "key", "(0x7ff)"),
+])
+def test_what_a_chip_answers_is_told_and_tried_again(tpm_gateway, emulator, code, error, text):
+    chip = tools.SulkingTpm(code)
+    try:
+        tpm_gateway.configure(attestation={"Tcti": chip.tcti})
+        tpm_gateway.start()
+        properties = tpm_gateway.wait_for(LastErrorId=error)
+        assert text in properties["LastError"] and chip.tcti in properties["LastError"]
+        assert not emulator.requests()
+    finally:
+        tpm_gateway.stop()
+        chip.close()
