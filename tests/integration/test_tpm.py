@@ -13,6 +13,7 @@ import urllib.parse
 import pytest
 
 import tpm as tools
+from namespace import mounted, needs_root
 from process import BUILD, DEADLINE, clean_environment
 from tpm import EK, KEY, SRK, Tpm, enroll
 
@@ -581,3 +582,22 @@ def test_what_a_chip_answers_is_told_and_tried_again(tpm_gateway, emulator, code
     finally:
         tpm_gateway.stop()
         chip.close()
+
+
+@needs_root
+def test_a_read_only_disk_keeps_the_key_in_memory_and_nothing_in_the_chip(tpm_gateway, chip, emulator):
+    """An object whose name the disk cannot remember would be a stranger after the next start."""
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.wrapper = mounted(f"mount --bind {tpm_gateway.state} {tpm_gateway.state} && "
+                                  f"mount -o remount,bind,ro {tpm_gateway.state}")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    before = tpm_gateway.wait_for(State="assigned", LastErrorId="disk")
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, EK]
+    tpm_gateway.stop()
+    tpm_gateway.wrapper = []
+    tpm_gateway.start()
+    tpm_gateway.wait_for(State="assigned", Healthy=True, check=lambda p: p["Generation"] > before["Generation"])
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, KEY, EK]
