@@ -48,7 +48,8 @@ struct Credential {
         char fingerprint[FINGERPRINT_SIZE];
         uint64_t expires_at_usec;
         const ClientCertificate *certificate; /* owned by the class's struct */
-        const TpmKeys *tpm_keys;              /* owned by the class's struct */
+        bool lacks_hub_key;
+        const TpmKeys *tpm_keys; /* owned by the class's struct */
 };
 
 /* NULL: this build does not support the method. */

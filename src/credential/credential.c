@@ -122,3 +122,7 @@ const ClientCertificate *credential_certificate(const Credential *c) {
 const TpmKeys *credential_tpm_keys(const Credential *c) {
         return c->tpm_keys;
 }
+
+bool credential_lacks_hub_key(const Credential *c) {
+        return c->lacks_hub_key;
+}

@@ -92,6 +92,8 @@ typedef struct TpmKeys {
 } TpmKeys;
 /* Owned by the credential; NULL for methods other than TPM. */
 const TpmKeys *credential_tpm_keys(const Credential *c);
+/* Whether it can prove itself to DPS, but has no key yet that a hub knows: DPS sends one to a TPM. */
+bool credential_lacks_hub_key(const Credential *c);
 /* Has the TPM take a key that DPS sent. The handler gets a new credential, which signs with that key. `keep`:
  * the key is for the hub, and takes the place of the one in the TPM; otherwise it leaves nothing in the TPM.
  * As credential_load(). -EOPNOTSUPP: this credential is not of a TPM. */

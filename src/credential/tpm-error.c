@@ -89,7 +89,7 @@ int tpm_error(DpsError *error, const Settings *s, TSS2_RC rc, const char *what) 
                         if (core_of(rc) == core_of(meanings[k].rc))
                                 return tpm_fail(error, s, meanings[k].r, "%s: %s (0x%x)", what,
                                                 meanings[k].meaning, rc);
-        /* Whatever else goes wrong on the way to a chip may pass. */
-        return tpm_fail(error, s, is_from_chip(rc) ? -EIO : -EAGAIN, "%s: %s (0x%x)", what,
-                        Tss2_RC_Decode(rc), rc);
+        /* Whatever else a chip says, or goes wrong on the way to it, may pass. */
+        (void) tpm_fail(error, s, -EAGAIN, "%s: %s (0x%x)", what, Tss2_RC_Decode(rc), rc);
+        return is_from_chip(rc) ? -EIO : -EAGAIN;
 }

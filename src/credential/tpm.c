@@ -112,6 +112,7 @@ static int load(Credential *credential, const CredentialSource *source, DpsError
         if (r < 0)
                 return r;
         credential->tpm_keys = &c->keys;
+        credential->lacks_hub_key = c->name.size == 0;
         return set_fingerprint(c) < 0 ? no_memory(source->settings, error) : 0;
 }
 
@@ -129,7 +130,8 @@ static int copy_identity(const TpmCredential *from, TpmCredential *to) {
                                                                                                  : -ENOMEM;
 }
 
-/* Its name is remembered first: a power cut does not make a stranger of it. */
+/* Its name is remembered first: a power cut does not make a stranger of it. 0: the disk refuses that, so the key
+ * is not put into the TPM, and serves from memory until it is loaded again. */
 static int keep(TpmChip *t, const TpmWrappedKey *wrapped, TpmCredential *c, DpsError *error) {
         TpmOwned owned;
         ESYS_TR old, key;
@@ -141,13 +143,15 @@ static int keep(TpmChip *t, const TpmWrappedKey *wrapped, TpmCredential *c, DpsE
                 r = tpm_key_load(t, wrapped, &key, error);
         if (r >= 0)
                 r = tpm_key_name(t, key, &c->name, error);
-        if (r >= 0)
-                r = tpm_owned_add(t->settings, &owned, &c->name, error);
-        if (r >= 0)
-                r = tpm_key_keep(t, old, key, error);
         if (r >= 0 && set_fingerprint(c) < 0)
                 r = no_memory(t->settings, error);
-        return r;
+        if (r < 0)
+                return r;
+        r = tpm_owned_add(t->settings, &owned, &c->name, error);
+        if (r < 0)
+                return r == -ENOMEM ? r : 0;
+        r = tpm_key_keep(t, old, key, error);
+        return r < 0 ? r : 1;
 }
 
 static int take(TpmChip *t, const char *authentication_key, TpmWrappedKey *ret, DpsError *error) {
@@ -181,7 +185,8 @@ static int answer(const Credential *credential, const char *authentication_key, 
                 return r;
 
         r = keep(&chip, c->wrapped, c, error);
-        free(TAKE_PTR(c->wrapped));
+        if (r > 0)
+                free(TAKE_PTR(c->wrapped));
         return r;
 }
 

@@ -55,6 +55,8 @@ typedef struct Peer {
         Answer answer;
         bool is_dropped; /* the connection is closed in place of an answer */
         const char *allow;
+        bool sends_date; /* as Retry-After */
+        char **headers;  /* that a script added */
         struct Peer *previous, *next;
 } Peer;
 
@@ -73,7 +75,9 @@ static void request_forget(Peer *peer) {
         peer->target = NULL;
         peer->body.data = NULL;
         peer->body.size = 0;
+        peer->headers = strv_free(peer->headers);
         peer->allow = NULL;
+        peer->sends_date = false;
         peer->state = PEER_ASKS;
         peer->has_begun = peer->is_too_large = peer->is_dropped = false;
         peer->since_usec = now_usec(CLOCK_BOOTTIME);
@@ -310,6 +314,10 @@ static int ask_service(Exchange *x) {
                 return r;
         if (x->script && x->script->act == SCRIPT_ACT_MALFORMED)
                 peer->answer.body[strlen(peer->answer.body) / 2] = 0;
+        if (x->script) {
+                peer->headers = TAKE_PTR(x->script->headers);
+                peer->sends_date = x->script->is_date;
+        }
         if (x->script && x->script->delay_usec > 0) {
                 peer->state = PEER_HELD;
                 peer->due_usec = now + x->script->delay_usec;
@@ -415,6 +423,30 @@ static bool add_number(struct MHD_Response *response, const char *name, uint64_t
         return MHD_add_response_header(response, name, text) == MHD_YES;
 }
 
+static bool add_retry_after(const Peer *peer, struct MHD_Response *response) {
+        time_t due = (time_t) (now_usec(CLOCK_REALTIME) / USEC_PER_SEC + peer->answer.retry_after_sec);
+        struct tm tm;
+        char text[40];
+
+        if (!peer->answer.has_retry_after)
+                return true;
+        if (!peer->sends_date)
+                return add_number(response, MHD_HTTP_HEADER_RETRY_AFTER, peer->answer.retry_after_sec);
+        (void) strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&due, &tm));
+        return MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, text) == MHD_YES;
+}
+
+/* What HTTP does not allow as a header is left out. */
+static void add_scripted(const Peer *peer, struct MHD_Response *response) {
+        STRV_FOREACH(line, peer->headers) {
+                const char *colon = strchr(*line, ':');
+                _cleanup_(freep) char *name = span_dup((Span){ *line, (size_t) (colon - *line) });
+
+                if (name)
+                        (void) MHD_add_response_header(response, name, colon + 1 + strspn(colon + 1, " "));
+        }
+}
+
 /* It is the URL of the register, although the operation is elsewhere: so does DPS. */
 static bool add_location(const Peer *peer, struct MHD_Response *response) {
         const char *host = header(peer, "Host");
@@ -437,8 +469,7 @@ static bool add_headers(const Peer *peer, struct MHD_Response *response) {
                MHD_add_response_header(response, "x-ms-request-id", a->tracking_id) == MHD_YES &&
                MHD_add_response_header(response, "Strict-Transport-Security", "max-age=31536000") ==
                        MHD_YES &&
-               (!a->has_retry_after ||
-                add_number(response, MHD_HTTP_HEADER_RETRY_AFTER, a->retry_after_sec)) &&
+               add_retry_after(peer, response) &&
                (a->error_code == 0 || a->status < 300 ||
                 add_number(response, "x-ms-error-code", a->error_code)) &&
                (!peer->allow ||
@@ -456,6 +487,7 @@ static enum MHD_Result send_answer(Peer *peer, const char *version) {
         response = make_response(peer, version);
         if (!response)
                 return MHD_NO;
+        add_scripted(peer, response);
         result = add_headers(peer, response)
                          ? MHD_queue_response(peer->connection, peer->answer.status, response)
                          : MHD_NO;

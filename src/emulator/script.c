@@ -44,9 +44,12 @@ static int parse_option(Span name, Span value, ScriptAnswer *a, ErrorText *error
         if (!text)
                 return -ENOMEM;
 
-        if (span_is_exact(name, "retry-after")) {
+        if (span_is_exact(name, "retry-after") || span_is_exact(name, "retry-after-date")) {
                 r = parse_u64(text, &a->retry_after_sec);
+                if (a->retry_after_sec > SECONDS_MAX)
+                        r = -ERANGE;
                 a->has_retry_after = true;
+                a->is_date = span_is_exact(name, "retry-after-date");
         } else if (span_is_exact(name, "code")) {
                 r = parse_u64(text, &a->code);
                 a->has_code = true;
@@ -59,9 +62,15 @@ static int parse_option(Span name, Span value, ScriptAnswer *a, ErrorText *error
         } else if (span_is_exact(name, "status")) {
                 free(a->word);
                 a->word = TAKE_PTR(text);
+        } else if (span_is_exact(name, "header")) {
+                if (!strchr(text, ':'))
+                        return error_set(error, "header=%s: must be NAME:VALUE", text);
+                return strv_push(&a->headers, TAKE_PTR(text));
         } else
-                return error_set(error, "%.*s: must be retry-after, code, status, delay or body",
-                                 (int) name.size, name.start);
+                return error_set(
+                        error,
+                        "%.*s: must be retry-after, retry-after-date, code, status, delay, header or body",
+                        (int) name.size, name.start);
         return r < 0 ? error_set(error, "%.*s: must be a number, and not too large", (int) name.size,
                                  name.start)
                      : 0;
@@ -145,6 +154,7 @@ ScriptAnswer *script_answer_free(ScriptAnswer *a) {
 
         free(a->word);
         free(a->body);
+        strv_free(a->headers);
         free(a);
         return NULL;
 }

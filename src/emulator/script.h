@@ -31,14 +31,16 @@ typedef struct ScriptAnswer {
         unsigned status;
         bool has_retry_after, has_code;
         uint64_t retry_after_sec, code;
+        bool is_date; /* over HTTPS retry-after is sent as a date */
         uint64_t delay_usec;
-        char *word; /* replaces the member "status"; NULL: unchanged */
-        char *body; /* replaces the body; NULL: unchanged */
+        char *word;     /* replaces the member "status"; NULL: unchanged */
+        char *body;     /* replaces the body; NULL: unchanged */
+        char **headers; /* "Name:value", added over HTTPS; NULL: none */
         struct ScriptAnswer *next;
 } ScriptAnswer;
 
-/* [connect:|register:|poll:|lookup:]WHAT[,retry-after=N][,code=N][,status=WORD][,delay=SECONDS][,body=TEXT], where
- * the body is all that follows, including commas. */
+/* [connect:|register:|poll:|lookup:]WHAT[,retry-after=N][,retry-after-date=N][,code=N][,status=WORD]
+ * [,delay=SECONDS][,header=NAME:VALUE]…[,body=TEXT], where the body is all that follows, including commas. */
 int script_answer_parse(const char *text, ScriptAnswer **ret, ErrorText *error);
 /* The name of the act, for logs: "silent", "status". */
 const char *script_answer_name(const ScriptAnswer *a);

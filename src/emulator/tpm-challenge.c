@@ -49,7 +49,8 @@ typedef struct Bytes {
 } Bytes;
 
 static void add(Bytes *b, const void *data, size_t size) {
-        memcpy(b->data + b->size, data, size);
+        if (size > 0)
+                memcpy(b->data + b->size, data, size);
         b->size += size;
 }
 

@@ -75,7 +75,7 @@ def test_a_name_that_is_taken_is_waited_for(gateway):
 # ---- who may what ----
 
 USE = [("GetConnection",), ("GetToken", "uint64:0"), ("ReportHubFailure", "uint64:1", "string:throttled", "uint32:429", "string:"),
-       ("ReportHubConnected", "uint64:1")]
+       ("ReportHubConnected", "uint64:1"), ("GetEnrollment",)]
 MANAGE = [(ROOT, f"{MANAGER}.Reprovision", "string:gateway"), (ROOT, f"{MANAGER}.Reload"), (ROOT, f"{MANAGER}.Forget", "string:gone"),
           (LOG_CONTROL_PATH, f"{PROPERTIES}.Set", f"string:{LOG_CONTROL}", "string:LogLevel", "variant:string:debug")]
 

@@ -13,6 +13,7 @@ import urllib.parse
 import pytest
 
 import tpm as tools
+from namespace import mounted, needs_root
 from process import BUILD, DEADLINE, clean_environment
 from tpm import EK, KEY, SRK, Tpm, enroll
 
@@ -554,5 +555,49 @@ def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be
     tpm_gateway.wait_for(LastErrorId="key", LastErrorStep="attest")
     chip.start()
     tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, KEY, EK]
+
+
+@pytest.mark.parametrize("code, error, text", [
+    (0x921, "key", "it is locked after wrong auths"),
+    (0x922, "key", "it is busy"),
+    (0x90a, "key", "it is testing itself"),
+    (0x923, "key", "its memory cannot be written now"),
+    (0x903, "key", "it has no room for another session"),
+    (0x100, "key", "it is not started"),
+    (0x101, "key", "it is in failure mode"),
+    (0x185, "config", "the hierarchy is disabled"),
+    (0xb0922, "key", "it is busy"),  # as the kernel's resource manager passes it on
+    (0x7ff, "key", "(0x7ff)"),
+])
+def test_what_a_chip_answers_is_told_and_tried_again(tpm_gateway, emulator, code, error, text):
+    chip = tools.SulkingTpm(code)
+    try:
+        tpm_gateway.configure(attestation={"Tcti": chip.tcti})
+        tpm_gateway.start()
+        properties = tpm_gateway.wait_for(LastErrorId=error)
+        assert text in properties["LastError"] and chip.tcti in properties["LastError"]
+        assert not emulator.requests()
+    finally:
+        tpm_gateway.stop()
+        chip.close()
+
+
+@needs_root
+def test_a_read_only_disk_keeps_the_key_in_memory_and_nothing_in_the_chip(tpm_gateway, chip, emulator):
+    """An object whose name the disk cannot remember would be a stranger after the next start."""
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.wrapper = mounted(f"mount --bind {tpm_gateway.state} {tpm_gateway.state} && "
+                                  f"mount -o remount,bind,ro {tpm_gateway.state}")
+    tpm_gateway.configure()
+    tpm_gateway.start()
+    before = tpm_gateway.wait_for(State="assigned", LastErrorId="disk")
+    assert log_in(tpm_gateway) == 0
+    assert chip.persistent() == [SRK, EK]
+    tpm_gateway.stop()
+    tpm_gateway.wrapper = []
+    tpm_gateway.start()
+    tpm_gateway.wait_for(State="assigned", Healthy=True, check=lambda p: p["Generation"] > before["Generation"])
     assert log_in(tpm_gateway) == 0
     assert chip.persistent() == [SRK, KEY, EK]

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import os
 import socket
+import socketserver
 import subprocess
+import threading
 
 from process import DEADLINE, clean_environment, eventually
 
@@ -118,3 +120,45 @@ def modules(directory, build):
         path.write_bytes((build / "src" / name).read_bytes())
         os.chmod(path, 0o755)
     return directory
+
+
+class SulkingTpm:
+    """Answers every command with the same code."""
+
+    def __init__(self, code):
+        self.code = code
+        self.port = free_pair()
+        self.servers = [socketserver.ThreadingTCPServer(("127.0.0.1", self.port + k), self.handler(answer))
+                        for k, answer in enumerate((self.answer_command, self.answer_control))]
+        for server in self.servers:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def tcti(self):
+        return f"swtpm:host=127.0.0.1,port={self.port}"
+
+    @staticmethod
+    def handler(answer):
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                while reply := answer(self.rfile):
+                    self.wfile.write(reply)
+
+        return Handler
+
+    def answer_command(self, stream):
+        head = stream.read(10)
+        if len(head) < 10:
+            return b""
+        stream.read(int.from_bytes(head[2:6], "big") - 10)
+        return b"\x80\x01\x00\x00\x00\x0a" + self.code.to_bytes(4, "big")
+
+    @staticmethod
+    def answer_control(stream):
+        return b"\0\0\0\0" if len(stream.read1(64)) > 0 else b""
+
+    def close(self):
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()

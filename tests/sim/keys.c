@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "chip.h"
 #include "credential/credential-class.h"
 #include "memory.h"
 
@@ -52,6 +53,11 @@ void keys_put(Keys *keys, unsigned k, KeyFile what) {
         int fd;
 
         keys->what[k] = what;
+        if (chip_is_of(k)) {
+                if (what != KEY_FILE_GOOD)
+                        chip_clear(k);
+                return;
+        }
         (void) unlink(keys->paths[k]);
         if (!text)
                 return;
@@ -109,6 +115,7 @@ void keys_set_chip(Keys *keys, bool is_slow, bool is_absent) {
                 classes[k].sign = chip_sign;
         }
         chip_is_absent = is_absent;
+        chips_set_absent(is_absent);
         credential_set_class(METHOD_SYMMETRIC_KEY, &classes[is_slow]);
 }
 
@@ -116,6 +123,7 @@ Keys *keys_new(Sim *s) {
         Keys *keys = sim_alloc(sizeof(*keys));
 
         keys->sim = s;
+        chips_init();
         keys_set_chip(keys, false, false);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 keys->paths[k] = sim_format("%s/key-%u", s->options.directory, k);

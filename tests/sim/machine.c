@@ -7,6 +7,7 @@
 
 #include "basic/text.h"
 #include "checks.h"
+#include "chip.h"
 #include "config/conf.h"
 #include "disk.h"
 #include "keys.h"
@@ -202,7 +203,10 @@ static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16],
                 { "Provisioning", "RegistrationId", id },
                 { "Provisioning", "Endpoint", c->is_elsewhere ? "dps-b.example" : "dps-a.example" },
                 { "Provisioning", "Splay", c->splay ? "2min" : "0" },
-                { "Attestation", "Method", c->is_broken ? "crystal-ball" : "symmetric-key" },
+                { "Attestation", "Method",
+                  c->is_broken    ? "crystal-ball"
+                  : chip_is_of(k) ? "tpm"
+                                  : "symmetric-key" },
                 { "Attestation", "Key", keys_path(m->sim->keys, k) },
                 { "Hub", "TokenLifetime", lifetimes[c->lifetime % ELEMENTSOF(lifetimes)] },
                 { "Hub", "Renew", c->renew ? "token" : "provision" },

@@ -8,6 +8,7 @@
 #include "basic/text.h"
 #include "build-config.h"
 #include "checks.h"
+#include "chip.h"
 #include "emulator/attest.h"
 #include "keys.h"
 #include "machine.h"
@@ -437,7 +438,7 @@ void net_script(Net *n, const char *id, const char *text) {
 }
 
 static void add_enrollment(json_object *list, const char *prefix, unsigned k) {
-        char id[32], text[512];
+        char id[32], text[1024];
 
         (void) snprintf(id, sizeof(id), "%s-%u", prefix, k);
         (void) snprintf(
@@ -445,6 +446,11 @@ static void add_enrollment(json_object *list, const char *prefix, unsigned k) {
                 "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":"
                 "{\"primaryKey\":\"%s\",\"secondaryKey\":\"%s\"}}}",
                 id, keys_text(k, 0), keys_text(k, 1));
+        if (chip_is_of(k))
+                (void) snprintf(text, sizeof(text),
+                                "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"tpm\",\"tpm\":"
+                                "{\"endorsementKey\":\"%s\"}}}",
+                                id, chip_endorsement_key());
         (void) json_object_array_add(list, json_tokener_parse(text));
 }
 

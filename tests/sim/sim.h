@@ -10,6 +10,7 @@
  *      disk.c        its files (basic/folder.h): what was not synced is gone after a power cut
  *      network.c     the way to the service (transport/transport.h), and the emulator's service behind it
  *      keys.c        real key files
+ *      chip.c        TPMs
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
  *      actors.c      everybody who does something at random
