@@ -50,7 +50,7 @@ def test_the_ready_line_tells_the_port_that_was_free(emulator):
 def test_the_printed_conf_has_the_port(emulator, key):
     emulator.stop()
     emulator.start()
-    assert f"HttpsPort={emulator.https_port}\n" in emulator.log
+    emulator.wait_for_log(f" HttpsPort={emulator.https_port}$")
 
 
 def test_a_port_in_use_is_an_error_if_it_was_asked_for(emulator, tmp_path):
@@ -364,7 +364,7 @@ def test_the_log_has_both_fronts(emulator, device, key):
     entry = emulator.requests("lookup", "gw-1")[0]
     assert (entry["front"], entry["status"], entry["trackingId"]) == ("https", 200, answer.headers["x-ms-request-id"])
     assert "front" not in emulator.requests("register", "gw-1")[0]
-    assert re.search("gw-1 lookup https -> 200 assigned hub-[12].example", emulator.log)
+    emulator.wait_for_log("gw-1 lookup https -> 200 assigned hub-[12].example")
 
 
 def test_the_log_names_what_is_no_request_of_dps(emulator, device):
