@@ -329,6 +329,12 @@ def test_concurrent_register_can_conflict(emulator, device):
     assert device.register().body["errorCode"] == 409203
 
 
+@pytest.mark.parametrize("payload", ["text", [1], 7])
+def test_the_payload_of_a_device_must_be_an_object(device, payload):
+    answer = device.register(json.dumps({"payload": payload}))
+    assert (answer.status, answer.body["errorCode"]) == (400, 400000)
+
+
 @pytest.mark.parametrize("payload", [{"a": [1, None]}, [1], "text", "x" * 90000], ids=["object", "array", "string", "90 kB"])
 def test_payload_is_in_the_answer(emulator, device, payload):
     emulator.set("gw-1", payload=json.dumps(payload))
@@ -479,6 +485,14 @@ def test_certificate_of_an_unknown_ca_is_refused_at_connect(emulator, tmp_path):
     with pytest.raises(Refused) as refused:
         Device(emulator, "gw-1", certificate=stranger.leaf(tmp_path, "gw-1"))
     assert refused.value.code == 5
+
+
+def test_a_bad_certificate_is_refused_at_register_by_a_switch(emulator):
+    emulator.set("*", **{"behaviour.badCertificate": "register"})
+    device = Device(emulator, "gw-4", certificate=emulator.certificate("gw-4"))
+    device.subscribe()
+    answer = device.register()
+    assert (answer.status, answer.body["errorCode"]) == (401, 401002)
 
 
 def test_chain_must_reach_the_enrolled_certificate(emulator, tmp_path):

@@ -148,7 +148,7 @@ def test_the_body_must_be_json_by_its_type(device):
     assert device.request("PUT", "/register", device.body, **{"Content-Type": "text/plain"}).status == 415
 
 
-@pytest.mark.parametrize("body", ['{"registrationId":"gw-2"}', "{", "[]", "a"])
+@pytest.mark.parametrize("body", ['{"registrationId":"gw-2"}', '{"payload":"text"}', '{"payload":[1]}', "{", "[]", "a"])
 def test_a_wrong_body_is_a_bad_request(device, body):
     answer = device.register(body)
     assert (answer.status, answer.body["errorCode"]) == (400, 400000)
@@ -275,7 +275,9 @@ def test_the_intermediate_certificates_come_with_the_clients(emulator, tmp_path)
     assert (answer.status, answer.body["errorCode"]) == (401, 401002)
 
 
-def test_a_certificate_of_another_name_is_invalid(emulator):
+@pytest.mark.parametrize("where", ["connect", "register"])
+def test_a_certificate_of_another_name_is_invalid(emulator, where):
+    emulator.set("*", **{"behaviour.badCertificate": where})
     emulator.add({"enrollmentGroups": [FACTORY]})
     answer = RestDevice(emulator, "gw-4", certificate=emulator.certificate("gw-3")).register()
     assert (answer.status, answer.body["errorCode"]) == (401, 401002)
@@ -399,6 +401,15 @@ def test_older_versions_have_no_connection_profile(emulator, api_version):
 
 def test_without_a_setting_there_is_no_connection_profile(emulator, key):
     assert "connectionProfile" not in RestDevice(emulator, "gw-1", key, api_version=PROFILES).provision().text
+
+
+def test_a_profile_belongs_to_a_hub_and_changes_with_it(emulator):
+    emulator.set("*", connectionProfiles={"hub-2.example": "mqttV5"})
+    key = emulator.enroll("gw-1", iotHubs=["hub-1.example"])
+    device = RestDevice(emulator, "gw-1", key, api_version=PROFILES)
+    assert "connectionProfile" not in device.provision().text
+    emulator.set("gw-1", iotHubs=["hub-2.example"])
+    assert device.provision().body["registrationState"]["connectionProfile"] == "mqttV5"
 
 
 def test_mqtt_tells_the_connection_profile_too(emulator):
