@@ -579,6 +579,14 @@ def test_script_leaves_a_request_unanswered(emulator, device):
     assert device.register().params["$rid"] == "2"
 
 
+def test_script_refuses_a_subscribe(emulator, key):
+    emulator.script("gw-1", "subscribe:refuse", "subscribe:drop")
+    assert Device(emulator, "gw-1", key).subscribe() == 0x80
+    with pytest.raises(Closed):
+        Device(emulator, "gw-1", key).subscribe()
+    assert Device(emulator, "gw-1", key).provision().status == 200
+
+
 def test_script_refuses_at_connect(emulator, key):
     emulator.script("gw-1", "connect:refuse", "connect:drop")
     with pytest.raises(Refused) as refused:
@@ -631,7 +639,7 @@ def test_sessions_are_dropped(emulator, key, device):
     (["set", "gw-1", "provisoningStatus=disabled"], "gw-1.provisoningStatus: there is no such member"),
     (["set", "gw-7", "assigningTime=1"], "gw-7: no such enrollment"),
     (["set", "*", "behaviour.badSignature=never"], "behaviour.badSignature: must be one of register, connect"),
-    (["script", "gw-1", "refuse"], "refuse is possible after connect: only"),
+    (["script", "gw-1", "refuse"], "refuse is possible after connect: and subscribe: only"),
     (["script", "gw-1", "normal", "429,retry=1"], "retry: must be"),
     (["remove", "gw-7"], "gw-7: no such enrollment"),
     (["nonsense"], "nonsense: no such command"),

@@ -61,6 +61,22 @@ def test_a_port_in_use_is_an_error_if_it_was_asked_for(emulator, tmp_path):
     assert f"HTTPS front: 127.0.0.1 port {emulator.https_port}: Address already in use" in done.stderr
 
 
+def test_without_port_443_mqtt_goes_on(tmp_path):
+    emulator = Emulator(tmp_path)
+    with socket.socket() as taken:
+        try:
+            taken.bind(("127.0.0.1", 443))
+            taken.listen()
+        except OSError:
+            pass  # then the emulator may not have it either
+        emulator.spawn(f"--state={emulator.state}", "--port=0")
+        line = emulator.out.wait_for(lambda lines: lines[:1], DEADLINE, "the ready line")[0]
+    assert "httpsPort" not in json.loads(line)
+    emulator.wait_for_log("no HTTPS front: 127.0.0.1 port 443: .*; --https-port= chooses another port")
+    assert "HttpsPort" not in emulator.log
+    emulator.stop()
+
+
 def test_a_wrong_port_is_a_usage_error(tmp_path):
     done = subprocess.run([program("dps-emulator"), "--https-port=65536"], env=clean_environment(tmp_path),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False)
