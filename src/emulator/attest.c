@@ -232,10 +232,12 @@ static int attest_by_certificate(const Service *s, const Login *login, const Cre
         const Enrollment *e =
                 find_by_certificate(s->roster, individual, login->id, credentials, now_usec, ret_why);
 
-        if (!e)
-                return 0;
-
         caller->is_x509 = true;
+        if (!e) {
+                caller->is_unauthorized = caller->has_bad_certificate = true;
+                return s->roster->behaviour.bad_certificate == BAD_CERTIFICATE_AT_REGISTER;
+        }
+
         *ret = e;
         *ret_why = NULL;
         return 1;

@@ -8,29 +8,26 @@
 #include "dps/request.h"
 
 static const char *const document_members[] = {
-        "idScope", "retryAfter", "assigningTime",         "hubs",
-        "quotas",  "behaviour",  "individualEnrollments", "enrollmentGroups",
+        "idScope",
+        "retryAfter",
+        "assigningTime",
+        "hubs",
+        "connectionProfiles",
+        "quotas",
+        "behaviour",
+        "individualEnrollments",
+        "enrollmentGroups",
         NULL,
 };
 static const char *const quota_members[] = { "registrationsPerMinute", "pollsPerTenSeconds",
                                              "secondsPerRequest", NULL };
 static const char *const behaviour_members[] = {
-        "badSignature",
-        "clockTolerance",
-        "refusedApiVersions",
-        "foreignTopic",
-        "foreignFilter",
-        "missingRid",
-        "will",
-        "assignAtOnce",
-        "unassignedFirst",
-        "conflict",
-        "extraMembers",
-        "chunked",
-        "tpmOverMqtt",
-        NULL,
+        "badCertificate", "badSignature", "clockTolerance", "refusedApiVersions", "foreignTopic",
+        "foreignFilter",  "missingRid",   "will",           "assignAtOnce",       "unassignedFirst",
+        "conflict",       "extraMembers", "chunked",        "tpmOverMqtt",        NULL,
 };
 static const char *const bad_signature_words[] = { "register", "connect", NULL };
+static const char *const bad_certificate_words[] = { "connect", "register", NULL };
 static const char *const close_words[] = { "close", "ignore", NULL };
 static const char *const refuse_words[] = { "close", "refuse", NULL };
 
@@ -73,7 +70,7 @@ static int read_misbehaved(const Reader *r, const char *name, const char *const 
 }
 
 static int read_switches(const Reader *document, Behaviour *b) {
-        unsigned word = BAD_SIGNATURE_AT_REGISTER;
+        unsigned word = BAD_SIGNATURE_AT_REGISTER, certificate_word = BAD_CERTIFICATE_AT_CONNECT;
         Reader r;
         int k;
 
@@ -83,6 +80,7 @@ static int read_switches(const Reader *document, Behaviour *b) {
 
         if ((k = reader_allow(&r, behaviour_members)) < 0 ||
             (k = reader_word(&r, "badSignature", bad_signature_words, &word)) < 0 ||
+            (k = reader_word(&r, "badCertificate", bad_certificate_words, &certificate_word)) < 0 ||
             (k = reader_number(&r, "clockTolerance", SECONDS_MAX, &b->clock_tolerance_sec)) < 0 ||
             (k = reader_strings(&r, "refusedApiVersions", &b->refused_api_versions)) < 0 ||
             (k = read_misbehaved(&r, "foreignTopic", close_words, &b->foreign_topic)) < 0 ||
@@ -98,6 +96,25 @@ static int read_switches(const Reader *document, Behaviour *b) {
                 return k;
 
         b->bad_signature = word;
+        b->bad_certificate = certificate_word;
+        return 0;
+}
+
+/* {"hub-1.example":"mqttV5"}: any word, because DPS passes on what the hub says. */
+static int read_profiles(const Reader *document, Behaviour *b) {
+        Reader r;
+        int k;
+
+        k = reader_object(document, "connectionProfiles", &r);
+        if (k <= 0)
+                return k;
+        json_object_object_foreach(r.object, hub, word) {
+                if (!dps_host_name_is_valid(hub))
+                        return reader_error(&r, hub, "is not a host name");
+                if (word && !json_object_is_type(word, json_type_string))
+                        return reader_error(&r, hub, "must be a string or null");
+        }
+        b->connection_profiles = json_object_get(r.object);
         return 0;
 }
 
@@ -137,7 +154,7 @@ int behaviour_read(const Reader *document, Behaviour *ret) {
         int r;
 
         if ((r = read_top(document, &b)) < 0 || (r = read_quotas(document, &b)) < 0 ||
-            (r = read_switches(document, &b)) < 0) {
+            (r = read_profiles(document, &b)) < 0 || (r = read_switches(document, &b)) < 0) {
                 behaviour_done(&b);
                 return r;
         }
@@ -149,6 +166,7 @@ int behaviour_read(const Reader *document, Behaviour *ret) {
 void behaviour_done(Behaviour *b) {
         free(b->id_scope);
         strv_free(b->hubs);
+        json_object_put(b->connection_profiles);
         strv_free(b->refused_api_versions);
         *b = (Behaviour){ 0 };
 }

@@ -22,9 +22,15 @@ typedef enum Misbehaved {
         MISBEHAVED_IGNORE,
 } Misbehaved;
 
+typedef enum BadCertificate {
+        BAD_CERTIFICATE_AT_CONNECT, /* CONNACK 5 */
+        BAD_CERTIFICATE_AT_REGISTER, /* CONNECT is accepted, register answered with 401; DPS was seen to do both */
+} BadCertificate;
+
 typedef struct Behaviour {
         char *id_scope;
-        char **hubs; /* the linked hubs, for enrollments that name none */
+        char **hubs;                      /* the linked hubs, for enrollments that name none */
+        json_object *connection_profiles; /* of hubs, by name; NULL: none */
         uint64_t retry_after_sec;
         uint64_t assigning_sec; /* SECONDS_FOREVER: never done */
         uint64_t registrations_per_minute;
@@ -32,6 +38,7 @@ typedef struct Behaviour {
         uint64_t request_sec; /* how long a client may take to send a request over HTTPS */
 
         BadSignature bad_signature;
+        BadCertificate bad_certificate;
         uint64_t clock_tolerance_sec;  /* how long an expired token is still accepted */
         char **refused_api_versions;   /* answered with 400 and 400004 */
         Misbehaved foreign_topic;      /* a PUBLISH to a topic that DPS does not have */

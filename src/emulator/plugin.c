@@ -180,8 +180,23 @@ static void log_filter(Plugin *p, const Session *s, unsigned code, const char *r
         journal_write(&p->journal, &entry, now_usec(CLOCK_REALTIME));
 }
 
+static int scripted_filter(Plugin *p, const Session *s) {
+        _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
+
+        script = scripts_take(&p->service->scripts, session_id(s), SCRIPT_STEP_SUBSCRIBE);
+        if (!script || script->act == SCRIPT_ACT_NORMAL)
+                return MOSQ_ERR_SUCCESS;
+
+        log_filter(p, s, SUBACK_FAILURE, "refused or closed, as the script says");
+        return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_ACL_DENIED;
+}
+
 static int on_subscribe(Plugin *p, Session *s, const struct mosquitto_evt_acl_check *filter) {
         if (streq(filter->topic, DPS_RESPONSE_FILTER)) {
+                int r = scripted_filter(p, s);
+
+                if (r != MOSQ_ERR_SUCCESS)
+                        return r;
                 s->is_subscribed = true;
                 s->qos = MIN(filter->qos, 1);
                 log_filter(p, s, (unsigned) s->qos, NULL);

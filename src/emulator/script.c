@@ -101,6 +101,8 @@ static int parse_options(const char *text, ScriptAnswer *a, ErrorText *error) {
 static ScriptStep parse_step(const char **text) {
         if (scan_literal(text, "connect:"))
                 return SCRIPT_STEP_CONNECT;
+        if (scan_literal(text, "subscribe:"))
+                return SCRIPT_STEP_SUBSCRIBE;
         if (scan_literal(text, "register:"))
                 return SCRIPT_STEP_REGISTER;
         if (scan_literal(text, "lookup:"))
@@ -108,15 +110,21 @@ static ScriptStep parse_step(const char **text) {
         return scan_literal(text, "poll:") ? SCRIPT_STEP_POLL : SCRIPT_STEP_ANY;
 }
 
-/* At CONNECT Mosquitto lets a plugin only accept, refuse, or close the connection. */
+/* MQTT has these steps besides the requests. */
+static bool is_of_session(ScriptStep step) {
+        return step == SCRIPT_STEP_CONNECT || step == SCRIPT_STEP_SUBSCRIBE;
+}
+
+/* There Mosquitto lets a plugin only accept, refuse, or close the connection. */
 static int check(const ScriptAnswer *a, ErrorText *error) {
-        bool at_connect =
+        bool is_simple =
                 a->act == SCRIPT_ACT_REFUSE || a->act == SCRIPT_ACT_DROP || a->act == SCRIPT_ACT_NORMAL;
 
-        if (a->step == SCRIPT_STEP_CONNECT && !at_connect)
-                return error_set(error, "a CONNECT can be answered with normal, refuse or drop");
-        if (a->step != SCRIPT_STEP_CONNECT && a->act == SCRIPT_ACT_REFUSE)
-                return error_set(error, "refuse is possible after connect: only");
+        if (is_of_session(a->step) && !is_simple)
+                return error_set(error, "a %s can be answered with normal, refuse or drop",
+                                 a->step == SCRIPT_STEP_CONNECT ? "CONNECT" : "SUBSCRIBE");
+        if (!is_of_session(a->step) && a->act == SCRIPT_ACT_REFUSE)
+                return error_set(error, "refuse is possible after connect: and subscribe: only");
         return 0;
 }
 
@@ -249,8 +257,7 @@ static ScriptAnswer *take_from(Scripts *s, const char *id, ScriptStep step) {
         struct lh_entry *entry = id_table_entry(s->queues, id);
         ScriptAnswer *first = entry ? lh_entry_v(entry) : NULL;
 
-        if (!first ||
-            (first->step != step && (first->step != SCRIPT_STEP_ANY || step == SCRIPT_STEP_CONNECT)))
+        if (!first || (first->step != step && (first->step != SCRIPT_STEP_ANY || is_of_session(step))))
                 return NULL;
 
         lh_entry_set_val(entry, first->next);

@@ -9,6 +9,7 @@
 typedef enum ScriptStep {
         SCRIPT_STEP_ANY, /* the next register, poll or status lookup */
         SCRIPT_STEP_CONNECT,
+        SCRIPT_STEP_SUBSCRIBE,
         SCRIPT_STEP_REGISTER,
         SCRIPT_STEP_POLL,
         SCRIPT_STEP_LOOKUP,
@@ -19,7 +20,7 @@ typedef enum ScriptAct {
         SCRIPT_ACT_STATUS,      /* an answer with `status` */
         SCRIPT_ACT_DROP,        /* close the connection */
         SCRIPT_ACT_SILENT,      /* no answer */
-        SCRIPT_ACT_REFUSE,      /* CONNACK 5 */
+        SCRIPT_ACT_REFUSE,      /* CONNACK 5, SUBACK 0x80 */
         SCRIPT_ACT_MALFORMED,   /* the right answer with half of its body */
         SCRIPT_ACT_DUPLICATE,   /* the right answer, twice */
         SCRIPT_ACT_FOREIGN_RID, /* an answer to a request that nobody made, then the right one */
@@ -39,7 +40,7 @@ typedef struct ScriptAnswer {
         struct ScriptAnswer *next;
 } ScriptAnswer;
 
-/* [connect:|register:|poll:|lookup:]WHAT[,retry-after=N][,retry-after-date=N][,code=N][,status=WORD]
+/* [connect:|subscribe:|register:|poll:|lookup:]WHAT[,retry-after=N][,retry-after-date=N][,code=N][,status=WORD]
  * [,delay=SECONDS][,header=NAME:VALUE]…[,body=TEXT], where the body is all that follows, including commas. */
 int script_answer_parse(const char *text, ScriptAnswer **ret, ErrorText *error);
 /* The name of the act, for logs: "silent", "status". */

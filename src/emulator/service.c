@@ -84,16 +84,19 @@ static int answer_refused_caller(const Service *s, const Caller *caller, uint64_
                 (void) snprintf(message, sizeof(message), "Unsupported API version %.64s.",
                                 caller->api_version);
                 r = answer_error(&s->random, 400, 400004, message, now_usec, ret);
-        } else if (caller->is_unauthorized)
+        } else if (caller->has_bad_certificate)
+                r = answer_error(&s->random, 401, 401002, "Invalid certificate.", now_usec, ret);
+        else if (caller->is_unauthorized)
                 r = answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
         else
                 return 0;
         return r < 0 ? r : 1;
 }
 
-/* A body may be empty. If it names a registration id, then that of the session. */
+/* A body may be empty. If it names a registration id, then that of the session; a payload is an object. */
 static bool is_body_good(const Caller *caller, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
+        json_object *payload;
         const char *id;
         ErrorText ignored;
 
@@ -102,6 +105,9 @@ static bool is_body_good(const Caller *caller, const void *body, size_t size) {
         if (json_read(body, size, &o, &ignored) < 0 || !json_object_is_type(o, json_type_object))
                 return false;
 
+        payload = json_member(o, "payload");
+        if (payload && !json_object_is_type(payload, json_type_object))
+                return false;
         id = json_string(json_member(o, "registrationId"));
         return !id || strcasecmp(id, caller->registration_id) == 0;
 }
@@ -121,10 +127,16 @@ static bool is_done(const Operation *o, uint64_t now_usec) {
 }
 
 /* Versions compare correctly as text. The member is in no version before this one, not even in 2026-11-01. */
-static const char *profile_for(const Caller *caller, const Enrollment *e) {
-        if (!e || !e->has_connection_profile || strcmp(caller->api_version, "2026-11-02-preview") < 0)
+static const char *profile_for(const Service *s, const Caller *caller, const Enrollment *e, const char *hub) {
+        json_object *word;
+
+        if (strcmp(caller->api_version, "2026-11-02-preview") < 0)
                 return NULL;
-        return json_object_to_json_string(e->connection_profile);
+        if (e && e->has_connection_profile)
+                return json_object_to_json_string(e->connection_profile);
+        if (json_object_object_get_ex(s->roster->behaviour.connection_profiles, hub, &word))
+                return json_object_to_json_string(word);
+        return NULL;
 }
 
 static int answer_state(const Service *s, const Caller *caller, const Device *device, const Operation *o,
@@ -147,7 +159,7 @@ static int answer_state(const Service *s, const Caller *caller, const Device *de
                 result.device_id = device->device_id;
                 result.hub = device->hub;
                 result.substatus = device->substatus;
-                result.connection_profile = profile_for(caller, e);
+                result.connection_profile = profile_for(s, caller, e, device->hub);
                 result.enrollment_group_id = device->is_group ? device->enrollment : NULL;
                 result.payload = e && e->payload ? json_object_to_json_string(e->payload) : NULL;
         }
@@ -265,8 +277,9 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
                 return MIN(r, 0);
         if (!is_body_good(caller, body, size))
                 return answer_error(&s->random, 400, 400000,
-                                    "The body is not JSON, or is for another registration id.", now_usec,
-                                    ret);
+                                    "The body is not JSON, or is for another registration id, or its payload "
+                                    "is no object.",
+                                    now_usec, ret);
         if (!e)
                 return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
         if (!e->is_enabled)

@@ -50,7 +50,8 @@ typedef struct Caller {
         char *api_version;
         char *enrollment; /* the id of its enrollment; NULL: it has none */
         bool is_group, is_x509;
-        bool is_unauthorized; /* its token is wrong, and register answers with 401 */
+        bool is_unauthorized;     /* its credential is wrong, and register answers with 401 */
+        bool has_bad_certificate; /* it was a certificate */
         bool has_nothing; /* neither a token nor a certificate: register answers with the TPM's challenge */
 } Caller;
 

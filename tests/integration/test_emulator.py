@@ -329,6 +329,12 @@ def test_concurrent_register_can_conflict(emulator, device):
     assert device.register().body["errorCode"] == 409203
 
 
+@pytest.mark.parametrize("payload", ["text", [1], 7])
+def test_the_payload_of_a_device_must_be_an_object(device, payload):
+    answer = device.register(json.dumps({"payload": payload}))
+    assert (answer.status, answer.body["errorCode"]) == (400, 400000)
+
+
 @pytest.mark.parametrize("payload", [{"a": [1, None]}, [1], "text", "x" * 90000], ids=["object", "array", "string", "90 kB"])
 def test_payload_is_in_the_answer(emulator, device, payload):
     emulator.set("gw-1", payload=json.dumps(payload))
@@ -481,6 +487,14 @@ def test_certificate_of_an_unknown_ca_is_refused_at_connect(emulator, tmp_path):
     assert refused.value.code == 5
 
 
+def test_a_bad_certificate_is_refused_at_register_by_a_switch(emulator):
+    emulator.set("*", **{"behaviour.badCertificate": "register"})
+    device = Device(emulator, "gw-4", certificate=emulator.certificate("gw-4"))
+    device.subscribe()
+    answer = device.register()
+    assert (answer.status, answer.body["errorCode"]) == (401, 401002)
+
+
 def test_chain_must_reach_the_enrolled_certificate(emulator, tmp_path):
     root = Authority(tmp_path, "root")
     line = Authority(tmp_path, "line", above=root)
@@ -565,6 +579,14 @@ def test_script_leaves_a_request_unanswered(emulator, device):
     assert device.register().params["$rid"] == "2"
 
 
+def test_script_refuses_a_subscribe(emulator, key):
+    emulator.script("gw-1", "subscribe:refuse", "subscribe:drop")
+    assert Device(emulator, "gw-1", key).subscribe() == 0x80
+    with pytest.raises(Closed):
+        Device(emulator, "gw-1", key).subscribe()
+    assert Device(emulator, "gw-1", key).provision().status == 200
+
+
 def test_script_refuses_at_connect(emulator, key):
     emulator.script("gw-1", "connect:refuse", "connect:drop")
     with pytest.raises(Refused) as refused:
@@ -617,7 +639,7 @@ def test_sessions_are_dropped(emulator, key, device):
     (["set", "gw-1", "provisoningStatus=disabled"], "gw-1.provisoningStatus: there is no such member"),
     (["set", "gw-7", "assigningTime=1"], "gw-7: no such enrollment"),
     (["set", "*", "behaviour.badSignature=never"], "behaviour.badSignature: must be one of register, connect"),
-    (["script", "gw-1", "refuse"], "refuse is possible after connect: only"),
+    (["script", "gw-1", "refuse"], "refuse is possible after connect: and subscribe: only"),
     (["script", "gw-1", "normal", "429,retry=1"], "retry: must be"),
     (["remove", "gw-7"], "gw-7: no such enrollment"),
     (["nonsense"], "nonsense: no such command"),

@@ -50,7 +50,7 @@ def test_the_ready_line_tells_the_port_that_was_free(emulator):
 def test_the_printed_conf_has_the_port(emulator, key):
     emulator.stop()
     emulator.start()
-    assert f"HttpsPort={emulator.https_port}\n" in emulator.log
+    emulator.wait_for_log(f" HttpsPort={emulator.https_port}$")
 
 
 def test_a_port_in_use_is_an_error_if_it_was_asked_for(emulator, tmp_path):
@@ -59,6 +59,22 @@ def test_a_port_in_use_is_an_error_if_it_was_asked_for(emulator, tmp_path):
                           capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode == 1
     assert f"HTTPS front: 127.0.0.1 port {emulator.https_port}: Address already in use" in done.stderr
+
+
+def test_without_port_443_mqtt_goes_on(tmp_path):
+    emulator = Emulator(tmp_path)
+    with socket.socket() as taken:
+        try:
+            taken.bind(("127.0.0.1", 443))
+            taken.listen()
+        except OSError:
+            pass  # then the emulator may not have it either
+        emulator.spawn(f"--state={emulator.state}", "--port=0")
+        line = emulator.out.wait_for(lambda lines: lines[:1], DEADLINE, "the ready line")[0]
+    assert "httpsPort" not in json.loads(line)
+    emulator.wait_for_log("no HTTPS front: 127.0.0.1 port 443: .*; --https-port= chooses another port")
+    assert "HttpsPort" not in emulator.log
+    emulator.stop()
 
 
 def test_a_wrong_port_is_a_usage_error(tmp_path):
@@ -148,7 +164,7 @@ def test_the_body_must_be_json_by_its_type(device):
     assert device.request("PUT", "/register", device.body, **{"Content-Type": "text/plain"}).status == 415
 
 
-@pytest.mark.parametrize("body", ['{"registrationId":"gw-2"}', "{", "[]", "a"])
+@pytest.mark.parametrize("body", ['{"registrationId":"gw-2"}', '{"payload":"text"}', '{"payload":[1]}', "{", "[]", "a"])
 def test_a_wrong_body_is_a_bad_request(device, body):
     answer = device.register(body)
     assert (answer.status, answer.body["errorCode"]) == (400, 400000)
@@ -275,7 +291,9 @@ def test_the_intermediate_certificates_come_with_the_clients(emulator, tmp_path)
     assert (answer.status, answer.body["errorCode"]) == (401, 401002)
 
 
-def test_a_certificate_of_another_name_is_invalid(emulator):
+@pytest.mark.parametrize("where", ["connect", "register"])
+def test_a_certificate_of_another_name_is_invalid(emulator, where):
+    emulator.set("*", **{"behaviour.badCertificate": where})
     emulator.add({"enrollmentGroups": [FACTORY]})
     answer = RestDevice(emulator, "gw-4", certificate=emulator.certificate("gw-3")).register()
     assert (answer.status, answer.body["errorCode"]) == (401, 401002)
@@ -364,7 +382,7 @@ def test_the_log_has_both_fronts(emulator, device, key):
     entry = emulator.requests("lookup", "gw-1")[0]
     assert (entry["front"], entry["status"], entry["trackingId"]) == ("https", 200, answer.headers["x-ms-request-id"])
     assert "front" not in emulator.requests("register", "gw-1")[0]
-    assert re.search("gw-1 lookup https -> 200 assigned hub-[12].example", emulator.log)
+    emulator.wait_for_log("gw-1 lookup https -> 200 assigned hub-[12].example")
 
 
 def test_the_log_names_what_is_no_request_of_dps(emulator, device):
@@ -399,6 +417,15 @@ def test_older_versions_have_no_connection_profile(emulator, api_version):
 
 def test_without_a_setting_there_is_no_connection_profile(emulator, key):
     assert "connectionProfile" not in RestDevice(emulator, "gw-1", key, api_version=PROFILES).provision().text
+
+
+def test_a_profile_belongs_to_a_hub_and_changes_with_it(emulator):
+    emulator.set("*", connectionProfiles={"hub-2.example": "mqttV5"})
+    key = emulator.enroll("gw-1", iotHubs=["hub-1.example"])
+    device = RestDevice(emulator, "gw-1", key, api_version=PROFILES)
+    assert "connectionProfile" not in device.provision().text
+    emulator.set("gw-1", iotHubs=["hub-2.example"])
+    assert device.provision().body["registrationState"]["connectionProfile"] == "mqttV5"
 
 
 def test_mqtt_tells_the_connection_profile_too(emulator):

@@ -73,7 +73,9 @@ static const struct error_case {
         { "a delay must be finite", "429,delay=infinity" },
         { "a code must fit into 31 bits", "429,code=2147483648" },
         { "CONNECT cannot be answered with a status", "connect:429" },
-        { "nothing but CONNECT can be refused", "poll:refuse" },
+        { "no request can be refused", "poll:refuse" },
+        { "a SUBSCRIBE has no status", "subscribe:200" },
+        { "a header has a name and a value", "200,header=x" },
 };
 
 static void check_error(void **state) {
