@@ -11,20 +11,6 @@ from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy,
 pytestmark = pytest.mark.skipif(not available(), reason="tinyproxy, squid or microsocks is not installed")
 
 
-@pytest.fixture
-def proxy():
-    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
-    started = []
-
-    def start(kind, *arguments):
-        started.append(kind(*arguments))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
 def with_user(url, user=USER):
     return url.replace("//", f"//{user}@")
 
