@@ -214,6 +214,11 @@ def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
     assert_proxy_fails(gateway, telling)
 
 
+def test_tinyproxy_refuses_a_password_in_its_own_way(gateway, proxy):
+    use(gateway, proxy(Tinyproxy, f"BasicAuth {USER} {PASSWORD}").url, "wrong")
+    assert_proxy_fails(gateway, "refused the user or the password (401, offers ")
+
+
 def test_a_port_that_the_proxy_does_not_allow(gateway, emulator, proxy):
     use(gateway, proxy(Tinyproxy, "ConnectPort 443").url)
     assert_proxy_fails(gateway, f"refused to connect to localhost:{emulator.port}: 403")
