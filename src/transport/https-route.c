@@ -114,10 +114,11 @@ void https_route_done(HttpsRouteLists *lists) {
         *lists = (HttpsRouteLists){ 0 };
 }
 
-int https_route_set(CURL *easy, const HttpsRoute *route, HttpsRouteLists *ret_lists) {
+int https_route_set(CURL *easy, HttpsRoute *route, HttpsRouteLists *ret_lists) {
         HttpsRouteLists lists = { 0 };
         int r;
 
+        route->is_through = false;
         r = add_numbers(route, &lists.resolve);
         if (r >= 0 && route->proxy && strcmp(route->asked, route->host) != 0)
                 r = append(&lists.connect_to, "::%s%s%s:%u", open_bracket(route->asked), route->asked,
@@ -139,9 +140,12 @@ static long info(CURL *easy, CURLINFO what) {
         return value;
 }
 
-bool https_route_is_at_proxy(CURL *easy, const HttpsRoute *route) {
-        return route->proxy && route->proxy->kind == PROXY_HTTPS &&
-               info(easy, CURLINFO_HTTP_CONNECTCODE) / 100 != 2;
+bool https_route_greets_proxy(CURL *easy, HttpsRoute *route) {
+        bool is_proxy = route->proxy && route->proxy->kind == PROXY_HTTPS &&
+                        info(easy, CURLINFO_HTTP_CONNECTCODE) / 100 != 2;
+
+        route->is_through = !is_proxy;
+        return is_proxy;
 }
 
 static void tell(const HttpsRoute *r, DpsErrorId id, DpsError *ret, const char *format, ...)
@@ -170,7 +174,7 @@ static void tell_login(CURL *easy, const HttpsRoute *r, DpsError *ret) {
                 { CURLAUTH_NTLM, "NTLM" },
                 { CURLAUTH_NEGOTIATE, "Negotiate" },
         };
-        long offered = info(easy, CURLINFO_PROXYAUTH_AVAIL);
+        long offered = info(easy, CURLINFO_PROXYAUTH_AVAIL), answer = info(easy, CURLINFO_HTTP_CONNECTCODE);
         char text[64] = "";
 
         for (size_t i = 0; i < ELEMENTSOF(schemes); i++)
@@ -182,10 +186,10 @@ static void tell_login(CURL *easy, const HttpsRoute *r, DpsError *ret) {
                 tell(r, DPS_ERROR_PROXY, ret,
                      "demands a log-in (407, offers %s): set a user in Proxy=, and ProxyPassword=",
                      *text ? text : "none that is known");
-        else if (offered & PROXY_LOGINS)
+        else if (offered & PROXY_LOGINS || answer == 401) /* as Tinyproxy answers to a wrong password */
                 tell(r, DPS_ERROR_PROXY, ret,
-                     "refused the user or the password (407, offers %s); check Proxy= and ProxyPassword=",
-                     text);
+                     "refused the user or the password (%ld, offers %s); check Proxy= and ProxyPassword=",
+                     answer, *text ? text : "nothing else");
         else
                 tell(r, DPS_ERROR_PROXY, ret,
                      "offers no log-in that dpsd can use (407, offers %s; dpsd has Basic, Digest and NTLM)",
@@ -257,51 +261,33 @@ static void tell_errno(CURL *easy, const HttpsRoute *r, DpsError *ret) {
              strerror(error));
 }
 
-static bool has_greeted_target(CURL *easy) {
-        curl_off_t usec = 0;
-
-        (void) curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &usec);
-        return usec > 0;
-}
-
 bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError *ret) {
+        static const char *const silences[_PROXY_KIND_MAX] = {
+                [PROXY_HTTP] = "does not answer, or not by HTTP",
+                [PROXY_HTTPS] = "does not answer, or not by TLS: if it is a plain HTTP proxy, write http:// "
+                                "in Proxy=",
+                [PROXY_SOCKS5H] = "does not answer, or not by SOCKS5",
+        };
         long answer = info(easy, CURLINFO_HTTP_CONNECTCODE);
 
-        if (!r->proxy || code == CURLE_OK || code == CURLE_OUT_OF_MEMORY)
+        if (!r->proxy || r->is_through || code == CURLE_OK || code == CURLE_OUT_OF_MEMORY)
                 return false;
         if (code == CURLE_COULDNT_CONNECT)
                 tell_errno(easy, r, ret);
+        else if (code == CURLE_OPERATION_TIMEDOUT)
+                tell(r, DPS_ERROR_PROXY, ret, "%s", silences[r->proxy->kind]);
         else if (code == CURLE_PROXY)
                 tell_socks(easy, r, ret);
-        else if (r->proxy->kind == PROXY_SOCKS5H)
-                return false;
-        else if (answer == 407)
+        else if (answer == 407 || answer == 401)
                 tell_login(easy, r, ret);
         else if (answer > 0 && answer / 100 != 2)
                 tell(r, DPS_ERROR_PROXY, ret, "refused to connect to %s:%u: HTTP status %ld", r->asked,
                      r->port, answer);
-        else if (answer == 0 && r->proxy->kind == PROXY_HTTPS &&
-                 (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION))
-                tell_tls(easy, code, r, ret);
-        else if (answer == 0 && code == CURLE_OPERATION_TIMEDOUT)
-                return https_route_is_silent(easy, r, ret);
-        else if (answer == 0)
-                tell(r, DPS_ERROR_PROXY, ret, "closed the connection instead of connecting us");
-        else if (!has_greeted_target(easy) &&
-                 (code == CURLE_BAD_FUNCTION_ARGUMENT || code == CURLE_RECV_ERROR))
+        else if (answer > 0)
                 tell(r, DPS_ERROR_PROXY, ret, "answers with a head that is not HTTP or does not end");
+        else if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION)
+                tell_tls(easy, code, r, ret);
         else
-                return false;
-        return true;
-}
-
-bool https_route_is_silent(CURL *easy, const HttpsRoute *r, DpsError *ret) {
-        if (!r->proxy || info(easy, CURLINFO_HTTP_CONNECTCODE) / 100 == 2 || has_greeted_target(easy))
-                return false;
-        tell(r, DPS_ERROR_PROXY, ret, "does not answer%s",
-             r->proxy->kind == PROXY_HTTPS
-                     ? ", or not by TLS: if it is a plain HTTP proxy, write http:// in Proxy="
-             : r->proxy->kind == PROXY_HTTP ? ", or not by HTTP"
-                                            : ", or not by SOCKS5");
+                tell(r, DPS_ERROR_PROXY, ret, "closed the connection instead of connecting us");
         return true;
 }

@@ -20,6 +20,7 @@ typedef struct HttpsRoute {
         const Proxy *proxy;   /* NULL: none */
         const char *asked;    /* what a proxy is asked for: `host`, or an address in its place */
         char *const *numbers; /* numeric addresses of the proxy or, without one, of the target */
+        bool is_through;      /* TLS with the target has begun */
 } HttpsRoute;
 
 /* The name to resolve for `numbers`, if there is a proxy, is that of the proxy. `ret_lists` hold what libcurl does not copy;
@@ -28,14 +29,13 @@ typedef struct HttpsRouteLists {
         struct curl_slist *resolve, *connect_to;
 } HttpsRouteLists;
 
-int https_route_set(CURL *easy, const HttpsRoute *route, HttpsRouteLists *ret_lists);
+int https_route_set(CURL *easy, HttpsRoute *route, HttpsRouteLists *ret_lists);
 void https_route_done(HttpsRouteLists *lists);
 
-/* For CURLOPT_SSL_CTX_FUNCTION, which libcurl calls for a proxy that is reached by TLS as well: whether it does so now. Such
- * a proxy must not get what belongs to the target: the client's certificate, and the name to check. */
-bool https_route_is_at_proxy(CURL *easy, const HttpsRoute *route);
+/* To be called by CURLOPT_SSL_CTX_FUNCTION, for every route. True: this TLS is with the proxy itself, which must not get what
+ * belongs to the target: the client's certificate, and the name to check. libcurl checks the proxy's name. */
+bool https_route_greets_proxy(CURL *easy, HttpsRoute *route);
 
-/* Whether the transfer failed before there was a way through the proxy; if so, `ret` says why. */
+/* Whether the transfer failed before there was a way through the proxy; if so, `ret` says why. CURLE_OPERATION_TIMEDOUT may
+ * be the caller's own deadline. */
 bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *route, DpsError *ret);
-/* The same for a transfer that was given up because its time was over. */
-bool https_route_is_silent(CURL *easy, const HttpsRoute *route, DpsError *ret);

@@ -252,7 +252,8 @@ static void list_schemes(const char *head, char ret[static SCHEMES_MAX]) {
         }
 }
 
-static void fail_by_login(Tunnel *t) {
+/* Tinyproxy answers 401 to a wrong password, without a scheme. */
+static void fail_by_login(Tunnel *t, unsigned status) {
         char schemes[SCHEMES_MAX];
 
         list_schemes(t->input, schemes);
@@ -260,10 +261,10 @@ static void fail_by_login(Tunnel *t) {
                 fail(t, DPS_ERROR_PROXY,
                      "demands a log-in (407, offers %s): set a user in Proxy=, and ProxyPassword=",
                      *schemes ? schemes : "no scheme");
-        else if (strcasestr(schemes, "Basic"))
+        else if (strcasestr(schemes, "Basic") || status == 401)
                 fail(t, DPS_ERROR_PROXY,
-                     "refused the user or the password (407, offers %s); check Proxy= and ProxyPassword=",
-                     schemes);
+                     "refused the user or the password (%u, offers %s); check Proxy= and ProxyPassword=",
+                     status, *schemes ? schemes : "nothing else");
         else
                 fail(t, DPS_ERROR_PROXY,
                      "offers no log-in that MQTT can use (407, offers %s, not Basic): set Transport=https",
@@ -286,8 +287,8 @@ static void take_head(Tunnel *t) {
         p += *p == ' ';
         if (scan_u64(&p, &status) < 0 || status < 100 || status > 599)
                 return fail(t, DPS_ERROR_PROXY, "answers something that is not HTTP");
-        if (status == 407)
-                return fail_by_login(t);
+        if (status == 407 || (status == 401 && t->proxy->user))
+                return fail_by_login(t, (unsigned) status);
         if (status / 100 != 2)
                 return fail(t, DPS_ERROR_PROXY, "refused to connect to %s:%u: %u%.*s", t->host, t->port,
                             (unsigned) status, (int) MIN(strcspn(p, "\r\n"), (size_t) REASON_MAX), p);

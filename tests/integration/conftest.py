@@ -195,6 +195,20 @@ def make_peer(tmp_path, lone_gateway):
     acceptor.close()
 
 
+@pytest.fixture
+def proxy():
+    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
+    started = []
+
+    def start(kind, *arguments):
+        started.append(kind(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
 @pytest.fixture(autouse=True)
 def no_leftovers(request, tmp_path):
     """Removes the directory of a test that passed, because all together would fill the disk."""

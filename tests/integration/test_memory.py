@@ -12,6 +12,7 @@ import pytest
 from clock import Clock
 from memory import Memory
 from process import SLOWER, UNDER, Lines
+from proxies import PASSWORD, USER, Microsocks
 
 pytestmark = [pytest.mark.skipif(bool(UNDER), reason="the program that dpsd runs under would run out of memory"),
               pytest.mark.timeout(900 * SLOWER)]
@@ -99,7 +100,18 @@ def configure(gateway, emulator, method):
 @pytest.mark.parametrize("method", ["symmetric-key", "group-key", "x509"])
 def test_a_first_start_without_memory_provisions_or_says_so(gateway, emulator, clock, memory, method):
     names = configure(gateway, emulator, method)
-    for n in sweep(memory, 1 + ("symmetric-key", "group-key", "x509").index(method)):
+    check_first_start(gateway, clock, memory, names, 1 + ("symmetric-key", "group-key", "x509").index(method))
+
+
+def test_a_first_start_through_a_proxy_without_memory_provisions_or_says_so(gateway, emulator, clock, memory, proxy):
+    url = proxy(Microsocks, USER, PASSWORD).url.replace("//", f"//{USER}@")
+    emulator.set("*", quotas={"pollsPerTenSeconds": 1000000})
+    gateway.identity(provisioning={"Proxy": url, "ProxyPassword": gateway.write_key("proxy", PASSWORD)})
+    check_first_start(gateway, clock, memory, ["connection.json", "hub.env", "token"], 4)
+
+
+def check_first_start(gateway, clock, memory, names, start):
+    for n in sweep(memory, start):
         empty(gateway.state)
         empty(gateway.run)
         code = run_once(gateway, clock)

@@ -11,20 +11,6 @@ from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy,
 pytestmark = pytest.mark.skipif(not available(), reason="tinyproxy, squid or microsocks is not installed")
 
 
-@pytest.fixture
-def proxy():
-    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
-    started = []
-
-    def start(kind, *arguments):
-        started.append(kind(*arguments))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
 def with_user(url, user=USER):
     return url.replace("//", f"//{user}@")
 
@@ -226,6 +212,11 @@ def test_a_target_that_socks5_cannot_reach_is_not_the_proxys_fault(gateway, prox
 def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
     use(gateway, proxy(Squid, scheme).url, password)
     assert_proxy_fails(gateway, telling)
+
+
+def test_tinyproxy_refuses_a_password_in_its_own_way(gateway, proxy):
+    use(gateway, proxy(Tinyproxy, f"BasicAuth {USER} {PASSWORD}").url, "wrong")
+    assert_proxy_fails(gateway, "refused the user or the password (401, offers ")
 
 
 def test_a_port_that_the_proxy_does_not_allow(gateway, emulator, proxy):

@@ -66,10 +66,15 @@ static void server_end(Server *s) {
         close(s->fd);
 }
 
+static CURLcode on_context(CURL *easy, void *context, void *route) {
+        (void) https_route_greets_proxy(easy, route);
+        return CURLE_OK;
+}
+
 /* Asks for https://dps.invalid, a name that nobody can resolve, through the proxy, which has one too. */
 static CURLcode get(const Proxy *proxy, const char *asked, DpsError *ret) {
         char *numbers[] = { (char *) "127.0.0.1", NULL };
-        const HttpsRoute route = { "dps.invalid", 443, proxy, asked, numbers };
+        HttpsRoute route = { "dps.invalid", 443, proxy, asked, numbers, false };
         CURL *easy = curl_easy_init();
         HttpsRouteLists lists;
         CURLcode code;
@@ -78,6 +83,8 @@ static CURLcode get(const Proxy *proxy, const char *asked, DpsError *ret) {
         assert_non_null(easy);
         assert_int_equal(curl_easy_setopt(easy, CURLOPT_URL, "https://dps.invalid/"), CURLE_OK);
         assert_int_equal(curl_easy_setopt(easy, CURLOPT_TIMEOUT, 20L), CURLE_OK);
+        assert_int_equal(curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context), CURLE_OK);
+        assert_int_equal(curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, &route), CURLE_OK);
         assert_int_equal(https_route_set(easy, &route, &lists), 0);
         code = curl_easy_perform(easy);
         *ret = (DpsError){ 0 };
@@ -113,6 +120,8 @@ static const struct failure_case {
         { "a log-in that stops the loop", PROXY_HTTP, "joe",
           SAYS("HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n"),
           DPS_ERROR_PROXY, "offers Negotiate; dpsd has Basic, Digest and NTLM" },
+        { "401 to a user", PROXY_HTTP, "joe", SAYS("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"),
+          DPS_ERROR_PROXY, "refused the user or the password (401, " },
         { "403", PROXY_HTTP, NULL, SAYS("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
           DPS_ERROR_PROXY, "refused to connect to dps.invalid:443: HTTP status 403" },
         { "502", PROXY_HTTP, NULL, SAYS("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
@@ -194,7 +203,7 @@ static void a_proxy_that_is_down_is_told(void **state) {
 static void the_environment_does_not_count(void **state) {
         Server s = { .answers = { "220 mail.example ESMTP\r\n" }, .sizes = { 24 } };
         char url[64], *numbers[] = { (char *) "127.0.0.1", NULL };
-        HttpsRoute route = { "dps.invalid", 0, NULL, "dps.invalid", numbers };
+        HttpsRoute route = { "dps.invalid", 0, NULL, "dps.invalid", numbers, false };
         CURL *easy = curl_easy_init();
         HttpsRouteLists lists;
         DpsError error;
