@@ -235,7 +235,7 @@ static bool is_secured(const Https *t) {
 }
 
 static void tell_timeout(const Https *t, DpsError *ret) {
-        if (https_route_is_silent(t->easy, &t->route, ret))
+        if (https_route_failed(t->easy, CURLE_OPERATION_TIMEDOUT, &t->route, ret))
                 return;
         if (!is_connected(t))
                 tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_CONNECT, "does not answer", ret);
@@ -279,7 +279,7 @@ static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
                 return tell(t, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "cannot be asked: out of memory", ret);
         if (code == CURLE_OPERATION_TIMEDOUT)
                 return tell_timeout(t, ret);
-        if (!is_secured(t) && https_route_failed(t->easy, code, &t->route, ret))
+        if (https_route_failed(t->easy, code, &t->route, ret))
                 return;
         if (t->connection) {
                 DpsError cause;
@@ -430,7 +430,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *userdata) {
 
 static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
         Https *t = userdata;
-        bool is_proxys = https_route_is_at_proxy(easy, &t->route);
+        bool is_proxys = https_route_greets_proxy(easy, &t->route);
 
         return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
                                                                                     : CURLE_OK;
