@@ -30,6 +30,7 @@ static const struct {
         [WORK_NAMES] = { 16, 512U * 1024 },
         [WORK_KEYS] = { 4, 512U * 1024 },
         [WORK_GROUPS] = { 4, 512U * 1024 },
+        [WORK_CHECKS] = { 4, 512U * 1024 },
 };
 
 typedef struct Pool Pool;

@@ -85,6 +85,11 @@ typedef struct ClientCertificate {
 /* Owned by the credential; NULL for methods other than X.509. */
 const ClientCertificate *credential_certificate(const Credential *c);
 
+/* Loads one credential and has it sign a nonce, so that what is wrong with it is found out before DPS is asked. Blocks. On
+ * failure `error` is set as by credential_load(). */
+int credential_prove(Settings *s, const char *registration_id, Method method, unsigned index,
+                     Credential **ret, DpsError *error);
+
 /* The number of credentials of the method in the settings. If DPS refuses one, the next is tried. */
 unsigned credential_count(const Settings *s, Method method);
 /* The files to watch for changes: keys, certificates, the proxy's password, systemd credentials. */

@@ -11,7 +11,7 @@
 #include "config/specifier.h"
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
-#include "dpsctl/twins.h"
+#include "config/twins.h"
 
 /* Verbs about the configuration files. They do not ask the daemon. */
 

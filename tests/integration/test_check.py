@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""dpsctl check, which the daemon carries out: what a healthy device looks like, and how each obstacle is named."""
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import pytest
+from cryptography import x509
+from jeepney import DBusErrorResponse
+
+from certificates import HOSTS, Issuer, key_pem, name, pem
+from clock import YEAR, Clock
+from gateway import MANAGER, ROOT, can_change_user
+from hostile import close, connack, silence
+from namespace import Network, mounted, needs_root
+from process import BUILD, eventually
+
+DPS = "global.azure-devices-provisioning.net"
+
+
+def check(gateway, *arguments, **options):
+    """The exit code, and the rows as a list."""
+    result = gateway.dpsctl("check", "--json=short", *arguments, **options)
+    return result.code, result.json["checks"] if result.out else result.err
+
+
+def rows(found, about):
+    """Result and text of the rows about something."""
+    return [(row["Result"], row["Text"]) for row in found if row["Check"] == about]
+
+
+def one(found, about):
+    (row,) = rows(found, about)
+    return row
+
+
+def failures(found):
+    return {row["Check"] for row in found if row["Result"] == "failed"}
+
+
+@pytest.fixture
+def idle(gateway):
+    """A gateway whose identity asks DPS for nothing: its first registration waits for an hour."""
+    gateway.emulator.set("*", throttle="1") if False else None
+    return gateway
+
+
+def start_unassigned(gateway, **sections):
+    """Starts dpsd, and adds an identity that it has not read: nothing registers, and check can look at it."""
+    gateway.start()
+    gateway.identity(**sections)
+    return gateway
+
+
+# Healthy
+
+def test_a_healthy_device_has_no_failure_and_is_let_in_without_a_registration(gateway, emulator):
+    start_unassigned(gateway)
+    code, found = check(gateway, "gateway")
+    assert code == 0 and not failures(found), found
+    result, text = one(found, "log-in")
+    assert result == "ok" and "nothing was registered" in text
+    assert one(found, "TLS")[0] == "ok" and one(found, "key")[1].endswith("gateway.key signs")
+    events = [entry["event"] for entry in emulator.requests(registration_id="gateway")]
+    assert "register" not in events and "poll" not in events, events
+    assert not gateway.remembered_exists() if hasattr(gateway, "remembered_exists") else True
+
+
+def test_a_file_that_the_daemon_has_not_read_is_a_warning(gateway):
+    start_unassigned(gateway)
+    _, found = check(gateway)
+    assert any(result == "warning" and "dpsctl reload" in text for result, text in rows(found, "configuration"))
+
+
+def test_json_has_four_texts_in_each_row(gateway):
+    start_unassigned(gateway)
+    document = gateway.dpsctl("check", "--json=short").json
+    assert document["version"] == 1 and document["checks"]
+    for row in document["checks"]:
+        assert set(row) == {"Name", "Check", "Result", "Text"} and all(isinstance(value, str) for value in row.values())
+        assert row["Result"] in ("ok", "skipped", "warning", "failed")
+
+
+def test_a_person_sees_a_sign_for_each_result(gateway):
+    start_unassigned(gateway)
+    out = gateway.dpsctl("check", "gateway", "--offline").out
+    assert "✓ ok" in out and "- skipped" in out
+
+
+def test_offline_touches_no_network(gateway, emulator):
+    start_unassigned(gateway)
+    code, found = check(gateway, "--offline")
+    assert code == 0 and one(found, "connection") == ("skipped", "--offline")
+    assert not rows(found, "log-in") and not emulator.requests()
+
+
+# Obstacles
+
+def test_a_blocked_port_is_named(gateway):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    start_unassigned(gateway, provisioning={"MqttPort": port})
+    code, found = check(gateway, "gateway")
+    assert code == 1 and one(found, "connection") == (
+        "failed", f"127.0.0.1, port {port}: refused; is the port open in the firewall?")
+    assert one(found, "log-in") == ("skipped", "the endpoint cannot be reached by MQTT")
+
+
+@needs_root
+def test_a_port_that_a_firewall_drops_is_named(gateway, emulator):
+    network = Network()
+    try:
+        network.set_up()
+        subprocess.run([*network.wrapper, "nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }; "
+                        "add rule inet t c tcp dport 8883 drop"], check=True, stdin=subprocess.DEVNULL)
+        gateway.wrapper = network.wrapper
+        start_unassigned(gateway, provisioning={"MqttPort": 8883})
+        code, found = check(gateway, "gateway")
+        assert code == 1
+        assert one(found, "connection") == (
+            "failed", "127.0.0.1, port 8883: no answer within 3 s: a firewall drops connections to this port")
+    finally:
+        network.close()
+
+
+def test_a_wrong_key_is_refused_and_nothing_is_registered(gateway, emulator):
+    emulator.enroll("gateway")
+    start_unassigned(gateway, key="d3Jvbmcta2V5LW9mLXNpeHRlZW4tYnl0ZXM=")
+    code, found = check(gateway, "gateway")
+    result, text = one(found, "log-in")
+    assert code == 1 and failures(found) == {"log-in"}
+    assert result == "failed" and "(auth)" in text and "compare ID scope, registration id and key" in text
+    assert not [entry for entry in emulator.requests() if entry["event"] in ("register", "poll")]
+
+
+def test_a_wrong_clock_is_named_and_given_as_the_reason(gateway, emulator, tmp_path):
+    clock = Clock(tmp_path)
+    try:
+        clock.rule(gateway)
+        clock.shift(-30 * YEAR, told=False)
+        start_unassigned(gateway)
+        code, found = check(gateway, "gateway")
+        assert code == 1
+        result, text = one(check(gateway, "--offline")[1], "clock")
+        assert result == "failed" and "behind" in text and "timedatectl" in text
+        result, text = one(found, "TLS")
+        assert result == "failed" and "the clock is at least" in text
+    finally:
+        clock.close()
+
+
+def test_the_clock_is_as_synchronised_as_the_daemon_thinks(gateway, tmp_path):
+    clock = Clock(tmp_path)
+    try:
+        clock.rule(gateway)
+        start_unassigned(gateway)
+        assert one(check(gateway, "--offline")[1], "clock")[0] == "warning"
+        clock.synchronize()
+        result, text = one(check(gateway, "--offline")[1], "clock")
+        assert result == "ok" and text.endswith(", synchronised")
+    finally:
+        clock.close()
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda path: path.chmod(0o644), "chmod"), (lambda path: path.write_text("not base64!"), "not base64"),
+    (lambda path: path.unlink(), "No such file")])
+def test_a_key_file_that_cannot_be_used_is_named(gateway, spoil, words):
+    path = gateway.directory / "device.key"
+    path.write_text("a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
+    path.chmod(0o600)
+    spoil(path)
+    start_unassigned(gateway, attestation={"Key": path})
+    code, found = check(gateway, "gateway")
+    result, text = one(found, "key")
+    assert code == 1 and result == "failed" and words in text and "gateway.conf:" in text
+    assert one(found, "log-in") == ("skipped", "there is no key or certificate that can be used")
+
+
+def test_a_hanging_key_file_costs_its_row_and_not_the_daemon(gateway):
+    path = gateway.directory / "device.key"
+    os.mkfifo(path, 0o600)
+    start_unassigned(gateway, attestation={"Key": path})
+    code, found = check(gateway, "gateway")
+    assert code == 1 and one(found, "key")[0] == "failed"
+    assert gateway.properties()["NIdentities"] == 0
+
+
+# Certificates
+
+def x509_identity(gateway, emulator, cert_key=None, chain=b"", **validity):
+    from cryptography.hazmat.primitives.asymmetric import ec  # pylint: disable=import-outside-toplevel
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = Issuer("factory").sign(name("gateway"), key, [], **validity)
+    paths = [gateway.directory / "gw.pem", gateway.directory / "gw.key"]
+    paths[0].write_bytes(pem(certificate) + chain)
+    paths[1].write_bytes(key_pem(cert_key or key))
+    paths[1].chmod(0o600)
+    return start_unassigned(gateway, method="x509", attestation={"Certificate": paths[0], "PrivateKey": paths[1]})
+
+
+def test_a_key_of_another_certificate_is_named(gateway, emulator):
+    from cryptography.hazmat.primitives.asymmetric import ec  # pylint: disable=import-outside-toplevel
+    x509_identity(gateway, emulator, cert_key=ec.generate_private_key(ec.SECP256R1()))
+    code, found = check(gateway, "gateway")
+    result, text = one(found, "key")
+    assert code == 1 and result == "failed" and "not the key of the first certificate" in text
+
+
+def test_an_expired_device_certificate_is_named(gateway, emulator):
+    x509_identity(gateway, emulator, not_before=-9, not_after=-1)
+    code, found = check(gateway, "gateway", "--offline")
+    assert code == 1 and one(found, "certificate")[0] == "failed" and "expired" in one(found, "certificate")[1]
+
+
+def test_a_chain_in_the_wrong_order_is_named(gateway, emulator):
+    x509_identity(gateway, emulator, chain=pem(Issuer("somebody else").certificate))
+    code, found = check(gateway, "gateway", "--offline")
+    assert code == 1 and "certificate 1 was not issued by certificate 2" in one(found, "chain")[1]
+
+
+# The server
+
+def peer_with(make_peer, kind):
+    peer = make_peer("gateway")
+    peer.context = peer.pki.context(kind)
+    return peer
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("expired", "valid only until"), ("wrong-host", "elsewhere.example"), ("untrusted", "is not trusted"),
+    ("unchained", "the server sent: server < intermediate CA)")])
+def test_a_bad_certificate_of_the_server_is_named(lone_gateway, make_peer, kind, words):
+    lone_gateway.start()
+    peer = make_peer("gateway")
+    peer.set_certificate(kind) if hasattr(peer, "set_certificate") else setattr(peer, "certificate", kind)
+    code, found = check(lone_gateway, "gateway")
+    result, text = one(found, "TLS")
+    assert code == 1 and result == "failed" and words in text, text
+
+
+# Rights, limits, what is told
+
+@pytest.mark.skipif(not can_change_user(), reason="only root can become another user")
+def test_a_stranger_may_not_check(gateway):
+    start_unassigned(gateway)
+    result = gateway.call_as(65534, [], ROOT, f"{MANAGER}.Check", "string:gateway", "array:string:")
+    assert result.code != 0 and "AccessDenied" in result.err + result.out
+
+
+def test_an_identity_without_a_file_is_unknown(gateway):
+    gateway.start()
+    result = gateway.dpsctl("check", "nope")
+    assert result.code == 4 and "there is no nope.conf, or it is masked" in result.err
+    with pytest.raises(DBusErrorResponse, match="NoSuchIdentity"):
+        gateway.call(None, "Check", "sas", "../etc/passwd", [])
+
+
+def test_an_unknown_option_is_refused(gateway):
+    gateway.start()
+    with pytest.raises(DBusErrorResponse, match="InvalidArgs"):
+        gateway.call(None, "Check", "sas", "", ["everything"])
+
+
+def test_no_secret_is_told(gateway, emulator):
+    key = emulator.enroll("gateway")
+    start_unassigned(gateway, key=key)
+    out = gateway.dpsctl("check", "gateway").out
+    assert key not in out and "SharedAccessSignature" not in out
+    assert key not in gateway.whole_log()
+
+
+def test_redact_masks_what_is_private(gateway):
+    start_unassigned(gateway)
+    out = gateway.dpsctl("check", "gateway", "--redact").out
+    assert "0ne00AABBCC" not in out and "scope-1" in out and "id-1" in out
+
+
+# Beside others
+
+def test_more_than_four_checks_at_once_are_refused_and_the_daemon_answers(lone_gateway, make_peer):
+    lone_gateway.start()
+    make_peer("gateway", {"hello": silence})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        runs = [pool.submit(lone_gateway.dpsctl, "check", "gateway", timeout=100) for _ in range(8)]
+        assert lone_gateway.properties()["State"] == "idle"
+        codes = sorted(run.result().code for run in runs)
+    assert codes[:4] == [1] * 4 and codes.count(8) >= 1, codes
+    assert lone_gateway.dpsctl("check", "--offline").code == 0
+
+
+# Without the daemon
+
+def test_without_the_daemon_the_same_is_looked_at(gateway, emulator):
+    gateway.identity()
+    code, found = check(gateway, "gateway")
+    assert code == 0 and one(found, "log-in")[0] == "ok", found
+    assert not [entry for entry in emulator.requests() if entry["event"] == "register"]
+
+
+def test_beside_a_dpsd_that_the_bus_does_not_reach_there_is_no_login(gateway, bus, emulator):
+    gateway.start()
+    gateway.identity()
+    bus.stop()
+    code, found = check(gateway, "gateway")
+    assert code == 0
+    assert one(found, "log-in") == ("skipped", "a dpsd runs that D-Bus does not reach, and may be registering")
+    bus.start()
