@@ -26,10 +26,8 @@ static const struct {
         unsigned threads_max;
         size_t stack_size;
 } limits[_WORK_QUEUE_MAX] = {
-        [WORK_DISK] = { 1, 128U * 1024 },
-        [WORK_NAMES] = { 16, 512U * 1024 },
-        [WORK_KEYS] = { 4, 512U * 1024 },
-        [WORK_GROUPS] = { 4, 512U * 1024 },
+        [WORK_DISK] = { 1, 128U * 1024 },   [WORK_NAMES] = { 16, 512U * 1024 },
+        [WORK_KEYS] = { 4, 512U * 1024 },   [WORK_GROUPS] = { 4, 512U * 1024 },
         [WORK_CHECKS] = { 4, 512U * 1024 },
 };
 

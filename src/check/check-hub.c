@@ -4,9 +4,9 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "check/check-network.h"
 #include "client/route.h"
 #include "dps/request.h"
-#include "check/check-network.h"
 
 /* The assigned hub: its name, port and certificate; and a log-in, as programs do it, if that is wished for. */
 
@@ -17,7 +17,15 @@
 DEFINE_FREEP(SSL, SSL_free)
 
 /* MQTT 3.1.1 */
-enum { CONNECT = 0x10, CONNACK = 0x20, DISCONNECT = 0xe0, LEVEL = 4, CLEAN = 0x02, USERNAME = 0x80, PASSWORD = 0x40 };
+enum {
+        CONNECT = 0x10,
+        CONNACK = 0x20,
+        DISCONNECT = 0xe0,
+        LEVEL = 4,
+        CLEAN = 0x02,
+        USERNAME = 0x80,
+        PASSWORD = 0x40
+};
 
 typedef struct Packet {
         uint8_t bytes[PACKET_MAX]; /* holds a secret */
@@ -129,10 +137,11 @@ static void tell_login(Checks *c, const CheckSubject *s, int r, uint8_t code) {
                 checks_add(c, "hub log-in", CHECK_FAILURE, "\"%s\" gave no answer to the log-in: %s", h->host,
                            strerror(-r));
         else if (code == 0)
-                checks_add(c, "hub log-in", CHECK_OK,
-                           "\"%s\" let \"%s\" in; a program that was connected has been displaced, and has to "
-                           "connect again",
-                           h->host, h->device_id);
+                checks_add(
+                        c, "hub log-in", CHECK_OK,
+                        "\"%s\" let \"%s\" in; a program that was connected has been displaced, and has to "
+                        "connect again",
+                        h->host, h->device_id);
         else
                 checks_add(c, "hub log-in", CHECK_FAILURE, "\"%s\" refused \"%s\" (code %u); %s", h->host,
                            h->device_id, code,
@@ -142,7 +151,8 @@ static void tell_login(Checks *c, const CheckSubject *s, int r, uint8_t code) {
 
 /* `ret` NULL: only TLS. */
 static int reach(Checks *c, const CheckSubject *s, SSL **ret_ssl, int *ret_fd) {
-        const ClientCertificate *x = ret_ssl && s->hub.credential ? credential_certificate(s->hub.credential) : NULL;
+        const ClientCertificate *x =
+                ret_ssl && s->hub.credential ? credential_certificate(s->hub.credential) : NULL;
         _cleanup_(proxy_freep) Proxy *proxy = NULL;
         _cleanup_(tls_context_unrefp) TlsContext *tls = NULL;
         _cleanup_(closep) int fd = -1;
@@ -163,8 +173,8 @@ static int reach(Checks *c, const CheckSubject *s, SSL **ret_ssl, int *ret_fd) {
                 return -EOPNOTSUPP;
         }
         if (r >= 0)
-                r = tls_context_new(s->hub.host, s->settings->ca_files, x ? x->chain : NULL, x ? x->key : NULL, &tls,
-                                    &error);
+                r = tls_context_new(s->hub.host, s->settings->ca_files, x ? x->chain : NULL,
+                                    x ? x->key : NULL, &tls, &error);
         if (r < 0) {
                 checks_add(c, "hub", CHECK_FAILURE, "%s", error.message);
                 return r;

@@ -7,8 +7,8 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "config/secret.h"
 #include "check/check.h"
+#include "config/secret.h"
 
 /* Keys and certificates. Certificates are read here, so that each gets its own row; a key is loaded as for a registration,
  * and must sign. */
@@ -142,8 +142,10 @@ static void check_key(Checks *c, CheckSubject *s, Method method, unsigned index)
 
         r = credential_prove(s->settings, registration_id, method, index, &credential, &error);
         if (r < 0) {
-                checks_add(c, strstr(error.message, "Certificate=") ? "certificate" : "key", severity(r),
-                           "%s; %s", error.message, dps_error_advice(&error));
+                bool is_key = strstr(error.message, "Key=: ");
+
+                checks_add(c, is_key || method != METHOD_X509 ? "key" : "certificate", severity(r), "%s; %s",
+                           error.message, dps_error_advice(&error));
                 return;
         }
         name_key(s->settings, method, index, name, sizeof(name));

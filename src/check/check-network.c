@@ -10,8 +10,8 @@
 #include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "client/route.h"
 #include "check/check.h"
+#include "client/route.h"
 #include "transport/tunnel.h"
 
 /* Whether the endpoint can be reached: proxy, names, connections, TLS. */
@@ -148,7 +148,8 @@ static int open_tunnel(Checks *c, const Peer *p, int fd) {
 /* ---- connections ---- */
 
 /* Connects to the first address that answers. The addresses before it get a warning. */
-static int connect_any(Checks *c, const Peer *p, uint16_t port, const struct addrinfo *list, bool is_last_name) {
+static int connect_any(Checks *c, const Peer *p, uint16_t port, const struct addrinfo *list,
+                       bool is_last_name) {
         char address[ADDRESS_TEXT_MAX];
         unsigned n = 0;
         int fd = -1, r;
@@ -165,8 +166,8 @@ static int connect_any(Checks *c, const Peer *p, uint16_t port, const struct add
                         return fd;
                 }
                 is_last = is_last && is_last_name;
-                checks_add(c, p->about, is_last ? p->without : CHECK_WARNING, "%s, port %u: %s%s", address, port,
-                           why_no_connection(r), is_last ? "" : "; the next address is tried");
+                checks_add(c, p->about, is_last ? p->without : CHECK_WARNING, "%s, port %u: %s%s", address,
+                           port, why_no_connection(r), is_last ? "" : "; the next address is tried");
                 if (n == ADDRESSES_MAX)
                         break;
         }
@@ -237,8 +238,8 @@ static char *name_of(const X509_NAME *name) {
                         at < 0 ? NULL : X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
 
                 if (value)
-                        return text_for_people(ASN1_STRING_get0_data(value), (size_t) ASN1_STRING_length(value),
-                                               NAME_MAX_FOR_PEOPLE);
+                        return text_for_people(ASN1_STRING_get0_data(value),
+                                               (size_t) ASN1_STRING_length(value), NAME_MAX_FOR_PEOPLE);
         }
         return strdup("no name");
 }
@@ -251,7 +252,8 @@ static char *describe_chain(const SSL *ssl) {
 
         for (int k = 0; k <= n && k < 6 && n > 0; k++) {
                 const X509 *x = sk_X509_value(chain, MIN(k, n - 1));
-                _cleanup_(freep) char *name = name_of(k == n ? X509_get_issuer_name(x) : X509_get_subject_name(x));
+                _cleanup_(freep) char *name =
+                        name_of(k == n ? X509_get_issuer_name(x) : X509_get_subject_name(x));
                 char *longer;
 
                 if (asprintf(&longer, "%s%s%s", text ?: "", text ? " < " : "", name ?: "?") < 0)
@@ -272,14 +274,16 @@ static char *root_name(const SSL *ssl) {
 
 static void tell_good_tls(Checks *c, const Peer *p, const SSL *ssl) {
         _cleanup_(freep) char *chain = describe_chain(ssl), *root = root_name(ssl);
-        bool is_foreign = root && azure_cloud_of(p->host) != _AZURE_CLOUD_MAX && !startswith(root, "DigiCert") &&
-                          !startswith(root, "Microsoft") && !startswith(root, "Baltimore");
+        bool is_foreign = root && azure_cloud_of(p->host) != _AZURE_CLOUD_MAX &&
+                          !startswith(root, "DigiCert") && !startswith(root, "Microsoft") &&
+                          !startswith(root, "Baltimore");
 
         if (is_foreign)
-                checks_add(c, p->about_tls, CHECK_WARNING,
-                           "%s has a trusted certificate, but it was issued by %s, which is not a CA of Azure: "
-                           "a proxy intercepts the connection, and works as long as its CA is trusted here",
-                           p->shown, root);
+                checks_add(
+                        c, p->about_tls, CHECK_WARNING,
+                        "%s has a trusted certificate, but it was issued by %s, which is not a CA of Azure: "
+                        "a proxy intercepts the connection, and works as long as its CA is trusted here",
+                        p->shown, root);
         else
                 checks_add(c, p->about_tls, CHECK_OK, "%s has a trusted certificate, %s: %s", p->shown,
                            SSL_get_version(ssl), chain ?: "?");
@@ -397,8 +401,8 @@ static void check_name(Checks *c, const char *host) {
         (void) check_family(c, host, AF_INET6, has_v4, &e6);
         if (!has_v4 && !has_v6 && e4 == 0 && e6 == 0)
                 checks_add(c, "name", CHECK_FAILURE,
-                           "%s has no address, neither A nor AAAA; is it spelt right? resolvectl query %s", host,
-                           host);
+                           "%s has no address, neither A nor AAAA; is it spelt right? resolvectl query %s",
+                           host, host);
 }
 
 void check_names(Checks *c, CheckSubject *s) {

@@ -105,7 +105,8 @@ void check_configuration(Checks *c, CheckSubject *s) {
         if (r < 0)
                 return;
         if (s->is_unread)
-                checks_add(c, "configuration", CHECK_WARNING, "dpsd has not read %s yet: dpsctl reload", file);
+                checks_add(c, "configuration", CHECK_WARNING, "dpsd has not read %s yet: dpsctl reload",
+                           file);
         else if (report.n_messages == 0)
                 checks_add(c, "configuration", CHECK_OK, "%s has no errors", file);
 

@@ -12,7 +12,9 @@
 #define STEPS_MAX_USEC (90 * USEC_PER_SEC) /* no step begins later */
 #define STEP_MAX_USEC (30 * USEC_PER_SEC)
 #define LOGIN_MAX_USEC (30 * USEC_PER_SEC)
+#define ANSWER_MAX_USEC (10 * USEC_PER_SEC)
 #define TOKEN_LIFETIME_SEC 300
+#define REQUEST_ID 1
 
 typedef void (*step_t)(Checks *c, CheckSubject *s);
 
@@ -37,15 +39,18 @@ static const Step steps_of_identity[] = {
         { "proxy", check_route, .is_online = true, .is_vital = true, .why = "does the disk answer?" },
         { "name", check_names, .is_online = true, .is_to_dps = true,
           .why = "do the name servers answer? resolvectl status" },
-        { "connection", check_mqtt, .is_online = true, .is_to_dps = true, .why = "is the network very slow?" },
+        { "connection", check_mqtt, .is_online = true, .is_to_dps = true,
+          .why = "is the network very slow?" },
         { "HTTPS", check_https, .is_online = true, .is_to_dps = true, .why = "is the network very slow?" },
         { "log-in", NULL, .is_online = true, .is_to_dps = true, .why = "is the network very slow?" },
         { "hub", check_hub, .is_online = true, .why = "is the network very slow?" },
         { 0 },
 };
 
-static const Step hub_login = { "hub log-in", check_hub_login, .is_online = true,
-                                .why = "is the network very slow?" };
+static const Step steps_at_hub[] = {
+        { "hub log-in", check_hub_login, .is_online = true, .why = "is the network very slow?" },
+        { 0 },
+};
 
 /* Belongs to the worker while the step runs. */
 typedef struct Task {
@@ -67,9 +72,10 @@ struct Inspection {
         Work *work;
         Timer *timer;
         uint64_t end_usec; /* CLOCK_BOOTTIME: no step begins later */
-        bool has_no_keys;  /* the step hangs, and may still be writing them */
+        bool is_at_hub;
+        bool has_no_keys; /* the step hangs, and may still be writing them */
 
-        bool logs_in, has_slot;
+        bool logs_in, has_slot, has_asked;
         Slot slot;
         unsigned credential; /* the one that logs in */
         CredentialQuery *signing;
@@ -151,27 +157,48 @@ static void login_failed(Inspection *i, const DpsError *error) {
         i->transport = transport_free(i->transport);
         if (error->id == DPS_ERROR_AUTH)
                 (void) check_clock_hint(i->subject, hint);
-        checks_add(&i->checks, "log-in", CHECK_FAILURE, "%s (%s); %s%s%s; nothing was registered", error->message,
-                   dps_error_id_to_string(error->id), hint, *hint ? "; otherwise: " : "",
+        checks_add(&i->checks, "log-in", CHECK_FAILURE, "%s (%s); %s%s%s; nothing was registered",
+                   error->message, dps_error_id_to_string(error->id), hint, *hint ? "; otherwise: " : "",
                    dps_error_advice(error));
         i->credential++;
         try_credential(i);
 }
 
-static void on_ready(void *userdata) {
-        Inspection *i = userdata;
-
+static void let_in(Inspection *i, const char *more) {
         i->transport = transport_free(i->transport);
         checks_add(&i->checks, "log-in", CHECK_OK,
-                   "DPS let the device in with credential %u of %u, and took its subscription; nothing was "
-                   "registered, so the enrollment's settings are not checked",
-                   i->credential + 1, i->subject->n_credentials);
+                   "DPS let the device in with credential %u of %u, took its subscription%s; nothing was "
+                   "registered, so the enrollment's settings are not known",
+                   i->credential + 1, i->subject->n_credentials, more);
         i->credential++;
         try_credential(i);
 }
 
-/* Nothing is sent, so nothing is answered. */
+/* DPS lets in devices whose token has a wrong signature, and refuses only what they ask. So they ask for an operation that
+ * does not exist. */
+static void on_ready(void *userdata) {
+        static const DpsRequest request = { .kind = DPS_REQUEST_POLL,
+                                            .request_id = REQUEST_ID,
+                                            .operation_id = "0.dps-check" };
+        Inspection *i = userdata;
+
+        if (transport_send(i->transport, &request, NULL) < 0)
+                return let_in(i, ", but was not asked about the key");
+        i->has_asked = true;
+        timer_set(i->timer, now(i) + ANSWER_MAX_USEC, USEC_PER_SEC);
+}
+
 static void on_reply(const DpsReply *reply, void *userdata) {
+        Inspection *i = userdata;
+        DpsError error;
+
+        if (reply->request_id != REQUEST_ID)
+                return;
+        dps_reply_error(reply, DPS_STEP_POLL, &error);
+        if (dps_reply_verdict(reply) == DPS_VERDICT_FINAL && error.id == DPS_ERROR_AUTH)
+                login_failed(i, &error);
+        else
+                let_in(i, " and did not refuse its question");
 }
 
 static void on_closed(const DpsError *error, void *userdata) {
@@ -181,9 +208,9 @@ static void on_closed(const DpsError *error, void *userdata) {
 }
 
 static void connect_with(Inspection *i, const char *token) {
-        static const TransportHandlers handlers = {
-                .on_ready = on_ready, .on_reply = on_reply, .on_closed = on_closed
-        };
+        static const TransportHandlers handlers = { .on_ready = on_ready,
+                                                    .on_reply = on_reply,
+                                                    .on_closed = on_closed };
         const Settings *s = i->subject->settings;
         const ClientCertificate *x = credential_certificate(i->subject->credentials[i->credential]);
         const TransportTarget target = {
@@ -229,8 +256,8 @@ static void sign_and_connect(Inspection *i, Credential *credential) {
         dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
         r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
         if (r >= 0)
-                r = credential_sign(credential, i->parts.world, resource, expiry_sec, DPS_SAS_POLICY_REGISTRATION,
-                                    &token, on_signed, i, &i->signing, &error);
+                r = credential_sign(credential, i->parts.world, resource, expiry_sec,
+                                    DPS_SAS_POLICY_REGISTRATION, &token, on_signed, i, &i->signing, &error);
         if (r < 0)
                 login_failed(i, &error);
         else if (r > 0)
@@ -240,6 +267,7 @@ static void sign_and_connect(Inspection *i, Credential *credential) {
 static void try_credential(Inspection *i) {
         Credential *credential;
 
+        i->has_asked = false;
         if (i->credential == i->subject->n_credentials)
                 return login_done(i);
         credential = i->subject->credentials[i->credential];
@@ -298,7 +326,8 @@ static int begin_login(Inspection *i) {
                 return r;
         if (slot_paused_until_usec(&i->slot) > now(i)) {
                 slot_leave(&i->slot);
-                checks_add(&i->checks, "log-in", CHECK_SKIPPED, "DPS told this ID scope to wait: dpsctl status");
+                checks_add(&i->checks, "log-in", CHECK_SKIPPED,
+                           "DPS told this ID scope to wait: dpsctl status");
                 i->step++;
                 return 0;
         }
@@ -353,19 +382,21 @@ static bool begin(Inspection *i) {
 }
 
 static void next(Inspection *i) {
-        bool is_first = i->step == steps_of_identity;
+        bool is_device = isempty(i->subject->name);
 
         /* Without settings there is nothing to look at. */
-        if (!isempty(i->subject->name) && !is_first && !i->subject->settings)
+        if (!is_device && !i->subject->settings)
                 return finish(i);
-        if (!i->step->about && i->step != &hub_login + 1 && i->subject->hub.is_asked && !i->wish.offline) {
-                i->step = &hub_login;
-                if (begin_step(i, i->step) >= 0)
+        if (begin(i))
+                return;
+        if (!i->is_at_hub && !i->checks.failed && !is_device && i->subject->hub.is_asked &&
+            !i->wish.offline) {
+                i->is_at_hub = true;
+                i->step = steps_at_hub;
+                if (begin(i))
                         return;
-                i->checks.failed = true;
         }
-        if (i->step == &hub_login + 1 || !begin(i))
-                finish(i);
+        finish(i);
 }
 
 static void login_on_time(Inspection *i) {
@@ -373,6 +404,8 @@ static void login_on_time(Inspection *i) {
                 on_granted(i);
                 return;
         }
+        if (i->has_asked)
+                return let_in(i, ", and did not answer its question");
         checks_add(&i->checks, "log-in", i->has_slot ? CHECK_FAILURE : CHECK_SKIPPED, "%s within %u s; %s",
                    !i->has_slot    ? "no log-in was allowed beside the other attempts"
                    : !i->transport ? "the key did not sign"

@@ -8,8 +8,8 @@
  */
 
 #include "basic/world.h"
-#include "client/window.h"
 #include "check/check.h"
+#include "client/window.h"
 #include "transport/transport.h"
 
 typedef struct Inspection Inspection;
@@ -27,7 +27,8 @@ typedef struct InspectionWish {
 } InspectionWish;
 
 /* Called from the loop, once, and never before inspection_new() returns. The handler frees the inspection. */
-typedef void (*inspection_handler_t)(Inspection *i, const Checks *checks, const CheckSubject *subject, void *userdata);
+typedef void (*inspection_handler_t)(Inspection *i, const Checks *checks, const CheckSubject *subject,
+                                     void *userdata);
 
 /* The longest that an inspection takes. */
 #define INSPECTION_MAX_USEC (150 * USEC_PER_SEC)

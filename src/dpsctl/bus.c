@@ -110,7 +110,8 @@ int bus_open(const Options *o, sd_bus **ret) {
 
 /* `timeout_usec` is how long a person may take; 0: the method needs no right. */
 static int call(sd_bus *bus, const char *path, const char *interface, const char *member,
-                uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply, const char *types, va_list arguments) {
+                uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply, const char *types,
+                va_list arguments) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
         bool is_person = timeout_usec > 0 && isatty(STDIN_FILENO);
         int r;
@@ -129,8 +130,9 @@ static int call(sd_bus *bus, const char *path, const char *interface, const char
                 if (r < 0)
                         return r;
         }
-        return sd_bus_call(bus, request, is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec : CALL_TIMEOUT_USEC, error,
-                           ret_reply);
+        return sd_bus_call(bus, request,
+                           is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec : CALL_TIMEOUT_USEC,
+                           error, ret_reply);
 }
 
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *member,
@@ -156,8 +158,8 @@ int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const
         return r;
 }
 
-int bus_call_slow(sd_bus *bus, const char *path, const char *interface, const char *member, sd_bus_error *error,
-                  sd_bus_message **ret_reply, const char *types, ...) {
+int bus_call_slow(sd_bus *bus, const char *path, const char *interface, const char *member,
+                  sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...) {
         va_list arguments;
         int r;
 

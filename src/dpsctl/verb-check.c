@@ -99,8 +99,8 @@ static int ask_daemon(Check *c, sd_bus *bus, const char *name) {
         const char *text;
         int r;
 
-        r = bus_call_slow(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Check", &error, &reply, "sas", name, n, options[0],
-                          options[1]);
+        r = bus_call_slow(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Check", &error, &reply, "sas", name, n,
+                          options[0], options[1]);
         if (r < 0 && !o->host &&
             (sd_bus_error_has_name(&error, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
              sd_bus_error_has_name(&error, SD_BUS_ERROR_NAME_HAS_NO_OWNER)))
@@ -122,8 +122,8 @@ static int ask_daemon_for_all(Check *c, sd_bus *bus) {
         r = ask_daemon(c, bus, "");
         for (unsigned k = 0; r == 0 && k < o->n_arguments; k++)
                 r = ask_daemon(c, bus, o->arguments[k]);
-        for (size_t k = 0; r == 0 && o->n_arguments == 0 && c->names && k < json_object_array_length(c->names);
-             k++) {
+        for (size_t k = 0;
+             r == 0 && o->n_arguments == 0 && c->names && k < json_object_array_length(c->names); k++) {
                 const char *name = json_string(json_object_array_get_idx(c->names, k));
 
                 r = name ? ask_daemon(c, bus, name) : 0;
@@ -285,7 +285,8 @@ int verb_check(const Options *o) {
                 return r;
         r = r >= 0 ? ask_daemon_for_all(&c, bus) : -ENOTCONN;
         if (r == -ENOTCONN && o->hub_login)
-                return fail_with(EXIT_NO_DAEMON, "--hub-login needs dpsd, which is not running: systemctl start dpsd");
+                return fail_with(EXIT_NO_DAEMON,
+                                 "--hub-login needs dpsd, which is not running: systemctl start dpsd");
         if (r == -ENOTCONN)
                 r = check_without_daemon(&c);
         return r != 0 ? r : output(&c);

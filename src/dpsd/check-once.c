@@ -15,9 +15,9 @@
 #include "basic/text.h"
 #include "basic/world-event.h"
 #include "build-config.h"
+#include "check/inspection.h"
 #include "config/twins.h"
 #include "dpsd/clock.h"
-#include "check/inspection.h"
 #include "dpsd/log.h"
 #include "transport/transports.h"
 
@@ -32,7 +32,7 @@ typedef struct Run {
         TransportClass *transport;
         Window *window;
         Clock *clock;
-        Folder *state; /* locked; NULL: it cannot be … */
+        Folder *state;       /* locked; NULL: it cannot be … */
         InspectionWish wish; /* … and then there is no log-in */
         char **directories, **names;
         Twins twins;
@@ -202,7 +202,9 @@ static int inspect_all(Run *u, char *const *names) {
         STRV_FOREACH(name, names && names[0] ? names : u->names) {
                 r = conf_name_is_valid(*name) ? inspect(u, *name) : -ENOENT;
                 if (r == -ENOENT)
-                        log_error("there is no %s.conf, or it is masked; dps.conf(5) says where it is searched", *name);
+                        log_error(
+                                "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched",
+                                *name);
                 if (r < 0)
                         return r;
         }
@@ -213,7 +215,8 @@ static int load_module(Run *u) {
         _cleanup_(freep) char *reason = NULL;
         int r;
 
-        r = module_load(module_directory(), CHECK_MODULE, CHECK_MODULE_KIND, (const void **) &u->class, &reason);
+        r = module_load(module_directory(), CHECK_MODULE, CHECK_MODULE_KIND, (const void **) &u->class,
+                        &reason);
         if (r < 0)
                 log_error("%s", reason ?: strerror(-r));
         return r;

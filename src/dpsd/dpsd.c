@@ -59,7 +59,14 @@ static int parse_log_level(const char *word) {
 
 /* 1: continue; 0: everything is done; negative: the arguments are wrong. */
 static int parse_arguments(int argc, char *argv[]) {
-        enum { OPTION_ONCE = 256, OPTION_CHECK, OPTION_OFFLINE, OPTION_TIMEOUT, OPTION_LOG_LEVEL, OPTION_VERSION };
+        enum {
+                OPTION_ONCE = 256,
+                OPTION_CHECK,
+                OPTION_OFFLINE,
+                OPTION_TIMEOUT,
+                OPTION_LOG_LEVEL,
+                OPTION_VERSION
+        };
         static const struct option options[] = {
                 { "once", no_argument, NULL, OPTION_ONCE },
                 { "check", no_argument, NULL, OPTION_CHECK },

@@ -197,9 +197,9 @@ static int read_check(sd_bus_message *request, ManagerCheckWish *ret, sd_bus_err
 static int refuse_unknown(const char *name, sd_bus_error *error) {
         _cleanup_(freep) char *shown = text_for_people(name, strlen(name), 64);
 
-        return sd_bus_error_setf(error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
-                                 "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched",
-                                 shown ?: "?");
+        return sd_bus_error_setf(
+                error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
+                "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched", shown ?: "?");
 }
 
 static void on_checked(int r, char *text, void *userdata) {
@@ -214,7 +214,8 @@ static void on_checked(int r, char *text, void *userdata) {
         }
         if (r == -EOPNOTSUPP)
                 r = sd_bus_error_set(&error, DPS_BUS_ERROR_NOT_SUPPORTED, text ?: strerror(-r));
-        if (r == -ENOENT && sd_bus_message_rewind(request, true) >= 0 && read_check(request, &wish, &error) >= 0)
+        if (r == -ENOENT && sd_bus_message_rewind(request, true) >= 0 &&
+            read_check(request, &wish, &error) >= 0)
                 r = refuse_unknown(wish.name, &error);
         (void) sd_bus_reply_method_errno(request, r, &error);
 }

@@ -4,8 +4,8 @@
 #include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "dpsd/identity-request.h"
 #include "check/inspection.h"
+#include "dpsd/identity-request.h"
 #include "dpsd/manager.h"
 
 /* The checks under way, and what an identity tells them. */
@@ -97,7 +97,8 @@ static void begin_late(ManagerCheck *c) {
                 end_check(c, r, NULL);
 }
 
-static void on_hub_token(int r, char *token, uint64_t expires_at_usec, const DpsError *error, void *userdata) {
+static void on_hub_token(int r, char *token, uint64_t expires_at_usec, const DpsError *error,
+                         void *userdata) {
         ManagerCheck *c = userdata;
 
         c->subject->hub.token = token;
@@ -129,8 +130,8 @@ static int ask_for_hub(ManagerCheck *c, Identity *i) {
         c->identity = NULL;
         if (r == -ENOMEM)
                 return r;
-        c->subject->hub.why_not =
-                strdup(r == -ETIME ? "no hub accepts a token made with this clock: timedatectl" : strerror(-r));
+        c->subject->hub.why_not = strdup(
+                r == -ETIME ? "no hub accepts a token made with this clock: timedatectl" : strerror(-r));
         return 0;
 }
 

@@ -3,21 +3,22 @@
 import concurrent.futures
 import json
 import os
-import pathlib
-import shutil
 import socket
+import ssl
 import subprocess
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from jeepney import DBusErrorResponse
 
-from certificates import HOSTS, Issuer, key_pem, name, pem
+from certificates import Issuer, key_pem, name, pem
 from clock import YEAR, Clock
+from emulator import Emulator
+from fakedpsd import Refusal, identity
 from gateway import MANAGER, ROOT, can_change_user
-from hostile import close, connack, silence
+from hostile import nothing, silence
 from namespace import Network, mounted, needs_root
-from process import BUILD, eventually
 
 DPS = "global.azure-devices-provisioning.net"
 
@@ -42,13 +43,6 @@ def failures(found):
     return {row["Check"] for row in found if row["Result"] == "failed"}
 
 
-@pytest.fixture
-def idle(gateway):
-    """A gateway whose identity asks DPS for nothing: its first registration waits for an hour."""
-    gateway.emulator.set("*", throttle="1") if False else None
-    return gateway
-
-
 def start_unassigned(gateway, **sections):
     """Starts dpsd, and adds an identity that it has not read: nothing registers, and check can look at it."""
     gateway.start()
@@ -66,8 +60,7 @@ def test_a_healthy_device_has_no_failure_and_is_let_in_without_a_registration(ga
     assert result == "ok" and "nothing was registered" in text
     assert one(found, "TLS")[0] == "ok" and one(found, "key")[1].endswith("gateway.key signs")
     events = [entry["event"] for entry in emulator.requests(registration_id="gateway")]
-    assert "register" not in events and "poll" not in events, events
-    assert not gateway.remembered_exists() if hasattr(gateway, "remembered_exists") else True
+    assert events[:3] == ["connect", "subscribe", "poll"] and "register" not in events and not (gateway.state / "gateway.json").exists()
 
 
 def test_a_file_that_the_daemon_has_not_read_is_a_warning(gateway):
@@ -133,8 +126,18 @@ def test_a_wrong_key_is_refused_and_nothing_is_registered(gateway, emulator):
     code, found = check(gateway, "gateway")
     result, text = one(found, "log-in")
     assert code == 1 and failures(found) == {"log-in"}
+    assert result == "failed" and "(auth)" in text and "check that Key= is this enrollment's key" in text
+    assert not emulator.requests("register")
+
+
+def test_a_wrong_key_that_is_refused_at_once_is_named(gateway, emulator):
+    emulator.enroll("gateway")
+    emulator.set("*", behaviour={"badSignature": "connect"})
+    start_unassigned(gateway, key="d3Jvbmcta2V5LW9mLXNpeHRlZW4tYnl0ZXM=")
+    _, found = check(gateway, "gateway")
+    result, text = one(found, "log-in")
     assert result == "failed" and "(auth)" in text and "compare ID scope, registration id and key" in text
-    assert not [entry for entry in emulator.requests() if entry["event"] in ("register", "poll")]
+    assert [entry["event"] for entry in emulator.requests()] == ["connect"]
 
 
 def test_a_wrong_clock_is_named_and_given_as_the_reason(gateway, emulator, tmp_path):
@@ -192,8 +195,7 @@ def test_a_hanging_key_file_costs_its_row_and_not_the_daemon(gateway):
 
 # Certificates
 
-def x509_identity(gateway, emulator, cert_key=None, chain=b"", **validity):
-    from cryptography.hazmat.primitives.asymmetric import ec  # pylint: disable=import-outside-toplevel
+def x509_identity(gateway, cert_key=None, chain=b"", **validity):
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = Issuer("factory").sign(name("gateway"), key, [], **validity)
     paths = [gateway.directory / "gw.pem", gateway.directory / "gw.key"]
@@ -203,41 +205,33 @@ def x509_identity(gateway, emulator, cert_key=None, chain=b"", **validity):
     return start_unassigned(gateway, method="x509", attestation={"Certificate": paths[0], "PrivateKey": paths[1]})
 
 
-def test_a_key_of_another_certificate_is_named(gateway, emulator):
-    from cryptography.hazmat.primitives.asymmetric import ec  # pylint: disable=import-outside-toplevel
-    x509_identity(gateway, emulator, cert_key=ec.generate_private_key(ec.SECP256R1()))
+def test_a_key_of_another_certificate_is_named(gateway):
+    x509_identity(gateway, cert_key=ec.generate_private_key(ec.SECP256R1()))
     code, found = check(gateway, "gateway")
     result, text = one(found, "key")
-    assert code == 1 and result == "failed" and "not the key of the first certificate" in text
+    assert code == 1 and result == "failed" and "its key goes here" in text
 
 
-def test_an_expired_device_certificate_is_named(gateway, emulator):
-    x509_identity(gateway, emulator, not_before=-9, not_after=-1)
+def test_an_expired_device_certificate_is_named(gateway):
+    x509_identity(gateway, not_before=-9, not_after=-1)
     code, found = check(gateway, "gateway", "--offline")
     assert code == 1 and one(found, "certificate")[0] == "failed" and "expired" in one(found, "certificate")[1]
 
 
-def test_a_chain_in_the_wrong_order_is_named(gateway, emulator):
-    x509_identity(gateway, emulator, chain=pem(Issuer("somebody else").certificate))
+def test_a_chain_in_the_wrong_order_is_named(gateway):
+    x509_identity(gateway, chain=pem(Issuer("somebody else").certificate))
     code, found = check(gateway, "gateway", "--offline")
     assert code == 1 and "certificate 1 was not issued by certificate 2" in one(found, "chain")[1]
 
 
 # The server
 
-def peer_with(make_peer, kind):
-    peer = make_peer("gateway")
-    peer.context = peer.pki.context(kind)
-    return peer
-
-
 @pytest.mark.parametrize("kind, words", [
     ("expired", "valid only until"), ("wrong-host", "elsewhere.example"), ("untrusted", "is not trusted"),
     ("unchained", "the server sent: server < intermediate CA)")])
 def test_a_bad_certificate_of_the_server_is_named(lone_gateway, make_peer, kind, words):
     lone_gateway.start()
-    peer = make_peer("gateway")
-    peer.set_certificate(kind) if hasattr(peer, "set_certificate") else setattr(peer, "certificate", kind)
+    make_peer("gateway").spoil({}, kind)
     code, found = check(lone_gateway, "gateway")
     result, text = one(found, "TLS")
     assert code == 1 and result == "failed" and words in text, text
@@ -310,3 +304,153 @@ def test_beside_a_dpsd_that_the_bus_does_not_reach_there_is_no_login(gateway, bu
     assert code == 0
     assert one(found, "log-in") == ("skipped", "a dpsd runs that D-Bus does not reach, and may be registering")
     bus.start()
+
+
+# Names, and an intercepting proxy
+
+def hosts(gateway, text):
+    """Gives dpsd an /etc/hosts of its own."""
+    path = gateway.directory / "hosts"
+    path.write_text(text)
+    gateway.wrapper = mounted(f"mount --bind {path} /etc/hosts")
+
+
+@needs_root
+@pytest.mark.parametrize("lines, results", [
+    ("127.0.0.1 dps.example\n", ["ok", "ok"]), ("fd00::7 dps.example\n", ["ok", "ok"]),
+    ("127.0.0.1 dps.example\nfd00::7 dps.example\n", ["ok", "ok"])], ids=["A", "AAAA", "both"])
+def test_both_kinds_of_address_are_told_apart(gateway, lines, results):
+    hosts(gateway, lines)
+    start_unassigned(gateway, provisioning={"Endpoint": "dps.example"})
+    _, found = check(gateway, "gateway")
+    texts = [text for _, text in rows(found, "name")]
+    assert [result for result, _ in rows(found, "name")] == results, found
+    assert ("A (IPv4): 127.0.0.1" in texts[0]) == ("127.0.0.1" in lines)
+    assert ("AAAA (IPv6): fd00::7" in texts[1]) == ("fd00::7" in lines)
+    assert [text for text in texts if text.endswith("no address, the others are used")] == [
+        text for text in texts if "127.0.0.1" not in text and "fd00::7" not in text]
+
+
+def test_a_name_without_any_address_is_a_failure(gateway):
+    start_unassigned(gateway, provisioning={"Endpoint": "dps.invalid"})
+    code, found = check(gateway, "gateway")
+    assert code == 1 and rows(found, "name") and all(
+        result == "failed" and "resolvectl query dps.invalid" in text for result, text in rows(found, "name"))
+
+
+@pytest.mark.parametrize("is_trusted, result, words", [
+    (False, "failed", "which is not a CA of Azure: a proxy intercepts the connection"),
+    (True, "warning", "a proxy intercepts the connection, and works as long as its CA is trusted here")])
+def test_an_intercepting_proxy_is_named(lone_gateway, make_peer, is_trusted, result, words):
+    lone_gateway.start()
+    peer = make_peer("gateway")
+    issuer = peer.pki.issuer if is_trusted else Issuer("Corporate Inspection")
+    key, certificate = peer.pki.leaf(issuer, hosts=[x509.DNSName(DPS)])
+    path = peer.pki.directory / "proxy.pem"
+    path.write_bytes(key_pem(key) + pem(certificate))
+    peer.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    peer.tls.load_cert_chain(path)
+    lone_gateway.identity(key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==",
+                          provisioning={"Endpoint": DPS, "Address": "127.0.0.1"})
+    _, found = check(lone_gateway, "gateway")
+    assert one(found, "TLS")[0] == result and words in one(found, "TLS")[1], found
+
+
+# Which CAs a cloud needs
+
+@pytest.mark.parametrize("endpoint, needed", [
+    ("global.azure-devices-provisioning.net", "DigiCert Global Root G2"),
+    ("global.azure-devices-provisioning.cn", "DigiCert Global Root CA"),
+    ("global.azure-devices-provisioning.us", "DigiCert Global Root G2")])
+def test_the_ca_that_the_cloud_needs_is_named_where_it_is_missing(gateway, endpoint, needed):
+    start_unassigned(gateway, provisioning={"Endpoint": endpoint})
+    code, found = check(gateway, "gateway", "--offline")
+    missing = [text for result, text in rows(found, "trust") if result == "failed"]
+    assert code == 1 and len(missing) == 1 and missing[0].startswith(f"{needed} is not trusted, but Azure needs it: add it to CaFile=")
+
+
+# Beside a registration
+
+def test_beside_a_registration_there_is_no_login(lone_gateway, make_peer):
+    peer = make_peer("gateway", {"register": nothing})
+    lone_gateway.start()
+    peer.wait_for("register")
+    code, found = check(lone_gateway, "gateway")
+    assert one(found, "log-in") == ("skipped", "a registration is under way, and shows more than a log-in: dpsctl status")
+    assert lone_gateway.properties("gateway")["State"] == "provisioning" and code == 0
+    assert lone_gateway.properties("gateway")["Attempts"] == 0  # it was not displaced
+
+
+# The hub
+
+@needs_root
+def test_the_hub_is_reached_and_logged_in_only_on_request(make_gateway, emulator_at_8883):
+    network, emulator = emulator_at_8883
+    gateway = make_gateway()
+    gateway.emulator = emulator
+    gateway.wrapper = network.wrapper
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    code, found = check(gateway, "gateway")
+    assert code == 0 and rows(found, "hub")[-1][0] == "ok" and not rows(found, "hub log-in")
+    assert not emulator.requests("hub-connect")
+    code, found = check(gateway, "gateway", "--hub-login")
+    result, text = one(found, "hub log-in")
+    assert code == 0 and result == "ok" and "has been displaced" in text
+    assert len(emulator.requests("hub-connect")) == 1
+
+
+@pytest.fixture
+def emulator_at_8883(tmp_path):
+    """An emulator in a network of its own, where the hub's port is free."""
+    network = Network()
+    network.set_up()
+    directory = tmp_path / "at-8883"
+    directory.mkdir()
+    emulator = Emulator(directory)
+    emulator.wrapper, emulator.port = network.wrapper, 8883
+    emulator.enrollments["hubs"] = ["localhost"]
+    emulator.start()
+    yield network, emulator
+    emulator.stop()
+    network.close()
+
+
+def test_hub_login_without_the_daemon_says_what_it_needs(gateway):
+    gateway.identity()
+    result = gateway.dpsctl("check", "gateway", "--hub-login")
+    assert result.code == 6 and "--hub-login needs dpsd" in result.err
+
+
+# What dpsctl does with answers
+
+def test_the_options_reach_the_daemon(dpsctl, serve):
+    serve(identity("gw"))
+    _, out, _ = dpsctl("check", "gw", "--offline", "--hub-login", "--json=short")
+    assert [row["Text"] for row in json.loads(out)["checks"]] == ["offline, hub-login"] * 2
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"checks":1}', '{"checks":[{}]}', '{"checks":[{"Name":1}]}', "{" * 3000])
+def test_a_malformed_answer_is_an_error(dpsctl, serve, answer):
+    fake = serve(identity("gw"))
+    fake.call_Check = lambda *_: ("s", (answer,))
+    code, out, err = dpsctl("check", "gw")
+    assert code == 1 and not out and "different versions" in err
+
+
+@pytest.mark.parametrize("error, code, words", [
+    ("io.dpsd.dps1.Error.RateLimited", 8, "4 checks"), ("org.freedesktop.DBus.Error.AccessDenied", 5, "sudo dpsctl"),
+    ("io.dpsd.dps1.Error.NotSupported", 1, "4 checks"), ("org.freedesktop.DBus.Error.UnknownMethod", 1, "different versions")])
+def test_a_refusal_has_its_exit_code(dpsctl, serve, error, code, words):
+    serve(identity("gw")).refuse["Check"] = Refusal(error, "4 checks run already")
+    result, _, err = dpsctl("check", "gw")
+    assert result == code and words in err
+
+
+def test_a_word_of_a_newer_daemon_is_no_failure(dpsctl, serve):
+    fake = serve(identity("gw"))
+    row = {"Name": "gw", "Check": "key", "Result": "unheard-of", "Text": "new"}
+    fake.call_Check = lambda *_: ("s", (json.dumps({"version": 2, "checks": [row]}),))
+    code, out, _ = dpsctl("check", "gw")
+    assert code == 0 and "! warning" in out

@@ -90,6 +90,7 @@ static const WorkClass classes[_WORK_QUEUE_MAX] = {
         [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
         [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop },
         [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop },
+        [WORK_CHECKS] = { WORK_CHECKS, run, NULL, done, drop },
 };
 
 static void wait_until(const unsigned *n, unsigned value) {
@@ -211,6 +212,10 @@ static void four_keys_are_loaded_at_a_time(void **state) {
 
 static void four_groups_are_looked_up_at_a_time(void **state) {
         check_limit(WORK_GROUPS, 4);
+}
+
+static void four_steps_of_checks_run_at_a_time(void **state) {
+        check_limit(WORK_CHECKS, 4);
 }
 
 static void a_name_lookup_that_hangs_does_not_delay_the_disk(void **state) {
@@ -411,6 +416,7 @@ int main(void) {
                 TEST(sixteen_names_are_looked_up_at_a_time),
                 TEST(four_keys_are_loaded_at_a_time),
                 TEST(four_groups_are_looked_up_at_a_time),
+                TEST(four_steps_of_checks_run_at_a_time),
                 TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),
                 TEST(work_forgotten_before_it_runs_does_not_run),
                 TEST(forgotten_disk_work_still_runs),
