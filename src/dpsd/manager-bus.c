@@ -209,11 +209,11 @@ static void on_checked(int r, char *text, void *userdata) {
         ManagerCheckWish wish;
 
         if (r >= 0) {
-                (void) sd_bus_reply_method_return(request, "s", text);
+                (void) sd_bus_reply_method_return(request, "s", owned);
                 return;
         }
         if (r == -EOPNOTSUPP)
-                r = sd_bus_error_set(&error, DPS_BUS_ERROR_NOT_SUPPORTED, text ?: strerror(-r));
+                r = sd_bus_error_set(&error, DPS_BUS_ERROR_NOT_SUPPORTED, owned ?: strerror(-r));
         if (r == -ENOENT && sd_bus_message_rewind(request, true) >= 0 &&
             read_check(request, &wish, &error) >= 0)
                 r = refuse_unknown(wish.name, &error);

@@ -379,12 +379,21 @@ static void threads_block_all_signals(void **state) {
 
 static void without_threads_work_runs_at_once(void **state) {
         work.thread_error = EAGAIN;
-        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+        for (WorkQueue q = 0; q < WORK_CHECKS; q++)
                 begin(q, (char) ('a' + q));
         assert_string_equal(work.order, "abcd");
         assert_string_equal(told, "");
         hear();
         assert_string_equal(told, "abcd");
+}
+
+static void without_threads_checks_are_refused(void **state) {
+        char task;
+
+        work.thread_error = EAGAIN;
+        assert_int_equal(work_begin(world, &classes[WORK_CHECKS], &task, NULL), -EAGAIN);
+        work_wait(world, WORK_CHECKS);
+        assert_int_equal(work.n_run, 0);
 }
 
 static void freeing_the_worker_waits_for_the_disk(void **state) {
@@ -429,6 +438,7 @@ int main(void) {
                 TEST(without_work_there_is_no_thread),
                 TEST(threads_block_all_signals),
                 TEST(without_threads_work_runs_at_once),
+                TEST(without_threads_checks_are_refused),
                 TEST(freeing_the_worker_waits_for_the_disk),
                 TEST(freeing_the_worker_does_not_wait_for_a_name_lookup),
         };
