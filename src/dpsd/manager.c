@@ -132,7 +132,6 @@ static void on_turn(void *userdata) {
                 m->changed = i->next_changed;
                 i->is_changed = false;
                 count(m, i, bucket_of(i));
-                manager_checks_on_changed(m, i);
                 m->handlers->identity_changed(i, m->userdata);
         }
         m->handlers->watch_network(m->n_waiting_for_network > 0, m->userdata);
@@ -420,7 +419,6 @@ int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void
 }
 
 void manager_stop(Manager *m) {
-        manager_checks_end(m);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_stop(m->identities[k]);
         store_flush(m->core.store);
@@ -430,7 +428,6 @@ Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
 
-        manager_checks_end(m);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_free(m->identities[k]);
         free(m->identities);

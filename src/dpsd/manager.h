@@ -128,6 +128,6 @@ typedef void (*manager_check_handler_t)(int r, char *text, void *userdata);
 /* Runs `dpsctl check` of one identity. If this fails, the handler is not called; it is never called before this returns.
  * -EBUSY: MANAGER_CHECKS_MAX run already. */
 int manager_check(Manager *m, const ManagerCheckWish *wish, manager_check_handler_t handler, void *userdata);
-/* For manager.c: the identity has changed; all checks end. */
+/* The manager's owner calls these: when an identity has changed, and before manager_stop() and manager_free(). */
 void manager_checks_on_changed(Manager *m, const Identity *i);
 void manager_checks_end(Manager *m);

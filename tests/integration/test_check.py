@@ -19,6 +19,8 @@ from fakedpsd import Refusal, identity
 from gateway import MANAGER, ROOT, can_change_user
 from hostile import nothing, silence
 from namespace import Network, mounted, needs_root
+from process import DEADLINE
+from proxies import PASSWORD, USER, HostileProxy, Microsocks, Tinyproxy, available, free_port, says
 
 DPS = "global.azure-devices-provisioning.net"
 
@@ -454,3 +456,82 @@ def test_a_word_of_a_newer_daemon_is_no_failure(dpsctl, serve):
     fake.call_Check = lambda *_: ("s", (json.dumps({"version": 2, "checks": [row]}),))
     code, out, _ = dpsctl("check", "gw")
     assert code == 0 and "! warning" in out
+
+
+# Proxies
+
+needs_proxies = pytest.mark.skipif(not available(), reason="tinyproxy, squid or microsocks is not installed")
+
+
+@needs_proxies
+@pytest.mark.parametrize("arguments", [(Microsocks,), (Tinyproxy,), (Microsocks, USER, PASSWORD)],
+                         ids=["socks5h", "http", "socks5h-login"])
+def test_the_way_through_a_proxy_is_looked_at(gateway, arguments):
+    proxy = arguments[0](*arguments[1:])
+    try:
+        lines = {"Endpoint": "localhost", "Proxy": proxy.url}
+        if len(arguments) > 1:
+            lines |= {"Proxy": proxy.url.replace("//", f"//{USER}@"), "ProxyPassword": gateway.write_key("proxy", PASSWORD)}
+        start_unassigned(gateway, provisioning=lines)
+        code, found = check(gateway, "gateway")
+        assert code == 0 and one(found, "proxy") == ("ok", f"{proxy.url} is asked for localhost (Proxy=)"), found
+        assert one(found, "TLS")[0] == one(found, "log-in")[0] == "ok"
+        assert PASSWORD not in str(found) and PASSWORD not in gateway.whole_log()
+    finally:
+        proxy.close()
+
+
+def test_a_proxy_that_is_down_is_told_apart_from_the_endpoint(gateway):
+    port = free_port()
+    start_unassigned(gateway, provisioning={"Endpoint": "localhost", "Proxy": f"http://127.0.0.1:{port}"})
+    code, found = check(gateway, "gateway")
+    assert code == 1 and one(found, "connection") == (
+        "failed", f"127.0.0.1, port {port}: refused; is the port open in the firewall?")
+
+
+def test_a_proxy_that_wants_a_login_is_named(gateway):
+    proxy = HostileProxy(says(b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Digest realm=\"x\"\r\nContent-Length: 0\r\n\r\n"))
+    try:
+        start_unassigned(gateway, provisioning={"Endpoint": "localhost", "Proxy": proxy.url})
+        code, found = check(gateway, "gateway")
+        result, text = rows(found, "connection")[-1]
+        assert code == 1 and result == "failed" and "407" in text and "Digest" in text
+    finally:
+        proxy.close()
+
+
+def test_a_proxy_password_that_cannot_be_read_is_named(gateway):
+    start_unassigned(gateway, provisioning={"Endpoint": "localhost", "Proxy": "http://me@127.0.0.1:1",
+                                            "ProxyPassword": gateway.directory / "nowhere"})
+    code, found = check(gateway, "gateway")
+    assert code == 1 and one(found, "proxy")[0] == "failed" and "ProxyPassword=" in one(found, "proxy")[1]
+    assert not rows(found, "connection") and not rows(found, "log-in")
+
+
+def test_a_login_makes_room_for_a_registration(lone_gateway, make_peer):
+    lone_gateway.start()
+    peer = make_peer("gateway", {"subscribe": silence})
+    with lone_gateway.begin("dpsctl", "check", "gateway", "--json=short") as process:
+        peer.wait_for("subscribe")
+        lone_gateway.reload()
+        out, _ = process.communicate(timeout=DEADLINE)
+    assert one(json.loads(out)["checks"], "log-in") == (
+        "skipped", "a registration is under way, and shows more than a log-in: dpsctl status")
+    peer.mend()
+    lone_gateway.wait_for(State="assigned")
+
+
+def test_the_daemon_stops_in_the_middle_of_a_check(lone_gateway, make_peer):
+    lone_gateway.start()
+    peer = make_peer("gateway", {"subscribe": silence})
+    with lone_gateway.begin("dpsctl", "check", "gateway") as process:
+        peer.wait_for("subscribe")
+        lone_gateway.stop()
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 6 and "dpsd stopped before it answered" in err
+
+
+def test_a_module_that_is_missing_is_named(gateway):
+    gateway.start(DPS_MODULE_DIRECTORY=gateway.directory)
+    result = gateway.dpsctl("check")
+    assert result.code == 1 and "check" in result.err and "Traceback" not in result.err
