@@ -535,3 +535,33 @@ def test_a_module_that_is_missing_is_named(gateway):
     gateway.start(DPS_MODULE_DIRECTORY=gateway.directory)
     result = gateway.dpsctl("check")
     assert result.code == 1 and "check" in result.err and "Traceback" not in result.err
+
+
+def test_two_identities_that_are_one_device_are_named(gateway):
+    gateway.start()
+    gateway.identity("a-gateway", "gw-1")
+    gateway.identity("b-gateway", "gw-1")
+    gateway.reload()
+    for daemon in (True, False):
+        if not daemon:
+            gateway.stop()
+        _, found = check(gateway, "b-gateway", "--offline")
+        assert any(result == "failed" and "a-gateway.conf and b-gateway.conf both have registration id" in text
+                   for result, text in rows(found, "identity")), found
+
+
+def test_https_is_only_a_warning_where_it_is_not_needed(gateway):
+    port = free_port()
+    start_unassigned(gateway, provisioning={"HttpsPort": port, "Transport": "mqtt"})
+    code, found = check(gateway, "gateway")
+    assert code == 0 and one(found, "HTTPS") == (
+        "warning", f"127.0.0.1, port {port}: refused; is the port open in the firewall?")
+
+
+def test_an_open_https_port_is_a_way_where_mqtt_is_blocked(lone_gateway, make_peer):
+    lone_gateway.start()
+    peer = make_peer("gateway")
+    lone_gateway.identity(key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==",
+                          provisioning={"MqttPort": free_port(), "HttpsPort": peer.port, "Transport": "mqtt"})
+    code, found = check(lone_gateway, "gateway")
+    assert code == 1 and any("this device would get through" in text for _, text in rows(found, "HTTPS")), found
