@@ -26,10 +26,9 @@ static const struct {
         unsigned threads_max;
         size_t stack_size;
 } limits[_WORK_QUEUE_MAX] = {
-        [WORK_DISK] = { 1, 128U * 1024 },
-        [WORK_NAMES] = { 16, 512U * 1024 },
-        [WORK_KEYS] = { 4, 512U * 1024 },
-        [WORK_GROUPS] = { 4, 512U * 1024 },
+        [WORK_DISK] = { 1, 128U * 1024 },   [WORK_NAMES] = { 16, 512U * 1024 },
+        [WORK_KEYS] = { 4, 512U * 1024 },   [WORK_GROUPS] = { 4, 512U * 1024 },
+        [WORK_CHECKS] = { 4, 512U * 1024 },
 };
 
 typedef struct Pool Pool;
@@ -232,19 +231,24 @@ static int create_thread(Queue *q) {
 }
 
 /* The mutex must be held. */
-static void ensure_thread(Queue *q, unsigned threads_max) {
-        if (q->n_threads == threads_max)
-                return;
+static int ensure_thread(Queue *q, WorkQueue queue) {
+        if (q->n_threads == limits[queue].threads_max)
+                return 0;
         if (create_thread(q) >= 0) {
                 q->n_threads++;
                 q->pool->n_refs++;
-        } else if (q->n_threads == 0)
+        } else if (q->n_threads == 0) {
+                if (queue == WORK_CHECKS)
+                        return -EAGAIN; /* it takes seconds, and can be done without */
                 run_all(q); /* if no thread can be created, the work runs here and blocks the loop */
+        }
+        return 0;
 }
 
 int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
         Pool *p = w->pool;
         Job *j = malloc(sizeof(*j));
+        int r;
 
         if (!j)
                 return -ENOMEM;
@@ -252,8 +256,14 @@ int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
 
         (void) pthread_mutex_lock(&p->mutex);
         append(&p->queues[class->queue].waiting, j);
-        ensure_thread(&p->queues[class->queue], limits[class->queue].threads_max);
+        r = ensure_thread(&p->queues[class->queue], class->queue);
+        if (r < 0)
+                take_out(&p->queues[class->queue].waiting, j);
         (void) pthread_mutex_unlock(&p->mutex);
+        if (r < 0) {
+                free(j);
+                return r;
+        }
 
         if (ret)
                 *ret = &j->work;

@@ -26,6 +26,7 @@ typedef enum WorkQueue {
         WORK_NAMES,  /* resolves names to addresses; several at a time */
         WORK_KEYS,   /* keys, certificates, and files of an identity's configuration; several at a time */
         WORK_GROUPS, /* the system's group database; several at a time, since a group may be on a server */
+        WORK_CHECKS, /* what `dpsctl check` looks at: all of the above; several at a time; never in the loop */
         _WORK_QUEUE_MAX,
 } WorkQueue;
 
@@ -108,7 +109,7 @@ static inline Timer *timer_free(Timer *t) {
 DEFINE_FREEP(Timer, timer_free)
 
 /* Runs the functions of the class on `task`. The world owns the task from here on; if this fails, the caller
- * keeps it. `ret` is valid until done() is called or the work is forgotten. It may be NULL if the caller
+ * keeps it (-ENOMEM; -EAGAIN: WORK_CHECKS, and there can be no thread). `ret` is valid until done() is called or the work is forgotten. It may be NULL if the caller
  * never forgets the work. */
 static inline int work_begin(World *w, const WorkClass *class, void *task, Work **ret) {
         return w->operations->work_begin(w, class, task, ret);

@@ -46,25 +46,29 @@ static bool tidy_password(char *text, size_t size) {
         return size > 0;
 }
 
-static void run(void *task) {
-        Task *t = task;
-        const char *reference = t->settings->proxy_password;
+static void read_into(Proxy *proxy, const char *reference, DpsError *error) {
         _cleanup_(freep) char *reason = NULL;
         size_t size;
         int r;
 
-        r = secret_read(reference, &t->proxy->password, &size, &reason);
+        r = secret_read(reference, &proxy->password, &size, &reason);
         if (r < 0) {
-                dps_error_set(&t->error, id_from_errno(r), DPS_STEP_CONFIG, "ProxyPassword=: %s",
+                dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "ProxyPassword=: %s",
                               reason ?: strerror(-r));
                 return;
         }
-        if (tidy_password(t->proxy->password, size))
+        if (tidy_password(proxy->password, size))
                 return;
 
-        explicit_bzero(t->proxy->password, size);
-        dps_error_set(&t->error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+        explicit_bzero(proxy->password, size);
+        dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
                       "ProxyPassword=: %s must hold one line, without control characters", reference);
+}
+
+static void run(void *task) {
+        Task *t = task;
+
+        read_into(t->proxy, t->settings->proxy_password, &t->error);
 }
 
 static void task_free(void *task) {
@@ -122,20 +126,49 @@ static int begin(World *world, Settings *s, Proxy **proxy, route_handler_t handl
         return 0;
 }
 
-int route_find(World *world, Settings *s, const char *host, route_handler_t handler, void *userdata,
-               Proxy **ret, RouteQuery **ret_query, DpsError *error) {
-        _cleanup_(proxy_freep) Proxy *proxy = NULL;
+/* The environment's proxy has its password with it, and must not get that of the configuration. */
+static bool needs_password(const Settings *s, const Proxy *proxy) {
+        return proxy && proxy->user && s->proxy && s->proxy_password;
+}
+
+static int choose(const Settings *s, const char *host, Proxy **ret, DpsError *error) {
         _cleanup_(freep) char *reason = NULL;
         int r;
 
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
-        r = route_choose(s, host, &proxy, &reason);
+        r = route_choose(s, host, ret, &reason);
         if (r < 0 && reason)
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", reason);
+        return r;
+}
+
+int route_read(const Settings *s, const char *host, Proxy **ret, DpsError *error) {
+        _cleanup_(proxy_freep) Proxy *proxy = NULL;
+        DpsError why = { 0 };
+        int r;
+
+        r = choose(s, host, &proxy, error);
         if (r < 0)
                 return r;
-        /* The environment's proxy has its password with it, and must not get that of the configuration. */
-        if (proxy && proxy->user && s->proxy && s->proxy_password)
+        if (needs_password(s, proxy))
+                read_into(proxy, s->proxy_password, &why);
+        if (why.id != DPS_ERROR_NONE) {
+                *error = why;
+                return -EINVAL;
+        }
+        *ret = TAKE_PTR(proxy);
+        return 0;
+}
+
+int route_find(World *world, Settings *s, const char *host, route_handler_t handler, void *userdata,
+               Proxy **ret, RouteQuery **ret_query, DpsError *error) {
+        _cleanup_(proxy_freep) Proxy *proxy = NULL;
+        int r;
+
+        r = choose(s, host, &proxy, error);
+        if (r < 0)
+                return r;
+        if (needs_password(s, proxy))
                 return begin(world, s, &proxy, handler, userdata, ret_query);
 
         *ret = TAKE_PTR(proxy);

@@ -17,6 +17,7 @@
  *      credential.c         the credential, its classes and its references
  *      credential-choice.c  which method, and which of its credentials, is used
  *      credential-query.c   loading and signing on the worker
+ *      credential-proof.c   whether a credential can sign
  *      credential-paths.c   which files to watch
  */
 

@@ -99,6 +99,10 @@ bool credential_lacks_hub_key(const Credential *c);
  * As credential_load(). -EOPNOTSUPP: this credential is not of a TPM. */
 int credential_answer(Credential *c, World *w, const char *authentication_key, bool keep,
                       credential_handler_t handler, void *userdata, CredentialQuery **ret);
+/* Loads one credential and has it sign a nonce, so that what is wrong with it is found out before DPS is asked. Blocks. On
+ * failure `error` is set as by credential_load(). */
+int credential_prove(Settings *s, const char *registration_id, Method method, unsigned index,
+                     Credential **ret, DpsError *error);
 
 /* The number of credentials of the method in the settings. If DPS refuses one, the next is tried. */
 unsigned credential_count(const Settings *s, Method method);

@@ -12,6 +12,7 @@
 #define CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
 /* Time to type a password. */
 #define GUARDED_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
+#define SLOW_TIMEOUT_USEC (5 * USEC_PER_MINUTE)
 
 /* `has_message`: the daemon's own message says what is wrong, and the advice follows it; otherwise the advice says it. */
 static const struct {
@@ -107,10 +108,12 @@ int bus_open(const Options *o, sd_bus **ret) {
         return 0;
 }
 
-static int call(sd_bus *bus, const char *path, const char *interface, const char *member, bool is_guarded,
-                sd_bus_error *error, sd_bus_message **ret_reply, const char *types, va_list arguments) {
+/* `timeout_usec` is how long a person may take; 0: the method needs no right. */
+static int call(sd_bus *bus, const char *path, const char *interface, const char *member,
+                uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply, const char *types,
+                va_list arguments) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
-        bool is_person = is_guarded && isatty(STDIN_FILENO);
+        bool is_person = timeout_usec > 0 && isatty(STDIN_FILENO);
         int r;
 
         r = sd_bus_message_new_method_call(bus, &request, DPS_BUS_NAME, path, interface, member);
@@ -127,8 +130,9 @@ static int call(sd_bus *bus, const char *path, const char *interface, const char
                 if (r < 0)
                         return r;
         }
-        return sd_bus_call(bus, request, is_person ? GUARDED_TIMEOUT_USEC : CALL_TIMEOUT_USEC, error,
-                           ret_reply);
+        return sd_bus_call(bus, request,
+                           is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec : CALL_TIMEOUT_USEC,
+                           error, ret_reply);
 }
 
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *member,
@@ -138,7 +142,7 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
         int r;
 
         va_start(arguments, types);
-        r = call(bus, path, interface, member, false, &error, ret_reply, types, arguments);
+        r = call(bus, path, interface, member, 0, &error, ret_reply, types, arguments);
         va_end(arguments);
         return r < 0 ? bus_fail(&error, r) : 0;
 }
@@ -149,7 +153,18 @@ int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const
         int r;
 
         va_start(arguments, types);
-        r = call(bus, path, interface, member, true, error, ret_reply, types, arguments);
+        r = call(bus, path, interface, member, GUARDED_TIMEOUT_USEC, error, ret_reply, types, arguments);
+        va_end(arguments);
+        return r;
+}
+
+int bus_call_slow(sd_bus *bus, const char *path, const char *interface, const char *member,
+                  sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...) {
+        va_list arguments;
+        int r;
+
+        va_start(arguments, types);
+        r = call(bus, path, interface, member, SLOW_TIMEOUT_USEC, error, ret_reply, types, arguments);
         va_end(arguments);
         return r;
 }

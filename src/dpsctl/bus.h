@@ -23,6 +23,9 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
  * with the daemon's error in `error`; the caller says why. */
 int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const char *member,
                      sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...);
+/* The same for a method whose work takes minutes. */
+int bus_call_slow(sd_bus *bus, const char *path, const char *interface, const char *member,
+                  sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...);
 /* Says what went wrong with a call and what to do. */
 int bus_fail(const sd_bus_error *error, int r);
 /* Says that an answer does not have the types of the contract. */

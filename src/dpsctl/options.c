@@ -49,6 +49,7 @@ static const struct Option {
         { "fresh", 0, OPTION_FLAG, offsetof(Options, fresh), "wait" },
         { "lifetime", 0, OPTION_DURATION, offsetof(Options, lifetime_usec), "token sas" },
         { "offline", 0, OPTION_FLAG, offsetof(Options, offline), "check" },
+        { "hub-login", 0, OPTION_FLAG, offsetof(Options, hub_login), "check" },
         { "root", 0, OPTION_ROOT, offsetof(Options, root), "verify-config cat-config expand" },
         { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
         { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },

@@ -26,11 +26,11 @@ typedef struct Options {
         bool wait;             /* reprovision */
         uint64_t timeout_usec; /* reprovision, wait; USEC_INFINITY: none */
         bool has_timeout;
-        bool any, fresh;        /* wait */
-        uint64_t lifetime_usec; /* token, sas; 0: the default */
-        bool offline;           /* check */
-        const char *root;       /* verify-config, cat-config, expand; NULL: / */
-        const char *key;        /* derive-key, sas: a file, or "-" */
+        bool any, fresh;         /* wait */
+        uint64_t lifetime_usec;  /* token, sas; 0: the default */
+        bool offline, hub_login; /* check */
+        const char *root;        /* verify-config, cat-config, expand; NULL: / */
+        const char *key;         /* derive-key, sas: a file, or "-" */
         const char *id_scope, *registration_id, *hub, *device_id; /* sas */
         uint64_t expiry_sec;                                      /* sas; 0: lifetime_usec counts */
 } Options;

@@ -9,9 +9,9 @@
 #include "config/secret.h"
 #include "config/settings.h"
 #include "config/specifier.h"
+#include "config/twins.h"
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
-#include "dpsctl/twins.h"
 
 /* Verbs about the configuration files. They do not ask the daemon. */
 

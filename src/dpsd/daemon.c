@@ -59,6 +59,7 @@ struct Daemon {
 static void leave(Daemon *d, int code) {
         notify_stopping(d->notify);
         d->bus = bus_stop(d->bus);
+        manager_checks_end(d->manager);
         manager_stop(d->manager);
         (void) sd_event_exit(d->event, code);
 }
@@ -105,6 +106,7 @@ static void on_identity_removed(Identity *i, void *userdata) {
 }
 
 static void on_identity_changed(Identity *i, void *userdata) {
+        manager_checks_on_changed(((Daemon *) userdata)->manager, i);
         bus_identity_changed(((Daemon *) userdata)->bus, i);
 }
 
@@ -330,6 +332,8 @@ Daemon *daemon_free(Daemon *d) {
 
         bus_stop(d->bus);
         loader_done(&d->loader);
+        if (d->manager)
+                manager_checks_end(d->manager);
         manager_free(d->manager);
         sd_event_source_disable_unref(d->patience);
         clock_jump_free(d->clock_jump);

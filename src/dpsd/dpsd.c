@@ -13,22 +13,27 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "build-config.h"
+#include "dpsd/check-once.h"
 #include "dpsd/daemon.h"
 #include "dpsd/log.h"
 
-static bool arg_once;
+static bool arg_once, arg_check, arg_offline;
 static uint64_t arg_timeout_usec = USEC_INFINITY;
 static char **arg_names; /* of argv */
 
 static int help(void) {
         printf("dpsd [OPTION...]\n"
                "dpsd --once [--timeout=TIME] [NAME...]\n"
+               "dpsd --check [--offline] [NAME...]\n"
                "\n"
                "Provisions this device through the Azure IoT Hub Device Provisioning Service.\n"
                "\n"
                "     --once             Provision what is not provisioned yet, write its files, and\n"
                "                        exit; needs no bus\n"
                "     --timeout=TIME     With --once: give up after this time (e.g. 90, 2min)\n"
+               "     --check            Look for problems as dpsctl check does, print what is found\n"
+               "                        as JSON, and exit; not beside a dpsd that runs\n"
+               "     --offline          With --check: without the network\n"
                "     --log-level=LEVEL  err, warning, notice, info (default) or debug\n"
                "  -h --help             Show this help\n"
                "     --version          Show the version\n"
@@ -54,9 +59,18 @@ static int parse_log_level(const char *word) {
 
 /* 1: continue; 0: everything is done; negative: the arguments are wrong. */
 static int parse_arguments(int argc, char *argv[]) {
-        enum { OPTION_ONCE = 256, OPTION_TIMEOUT, OPTION_LOG_LEVEL, OPTION_VERSION };
+        enum {
+                OPTION_ONCE = 256,
+                OPTION_CHECK,
+                OPTION_OFFLINE,
+                OPTION_TIMEOUT,
+                OPTION_LOG_LEVEL,
+                OPTION_VERSION
+        };
         static const struct option options[] = {
                 { "once", no_argument, NULL, OPTION_ONCE },
+                { "check", no_argument, NULL, OPTION_CHECK },
+                { "offline", no_argument, NULL, OPTION_OFFLINE },
                 { "timeout", required_argument, NULL, OPTION_TIMEOUT },
                 { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
                 { "help", no_argument, NULL, 'h' },
@@ -70,6 +84,12 @@ static int parse_arguments(int argc, char *argv[]) {
                 switch (c) {
                 case OPTION_ONCE:
                         arg_once = true;
+                        break;
+                case OPTION_CHECK:
+                        arg_check = true;
+                        break;
+                case OPTION_OFFLINE:
+                        arg_offline = true;
                         break;
                 case OPTION_TIMEOUT:
                         if (parse_duration(optarg, &arg_timeout_usec) < 0)
@@ -90,8 +110,10 @@ static int parse_arguments(int argc, char *argv[]) {
                         return r;
         }
 
-        if (!arg_once && (optind < argc || arg_timeout_usec != USEC_INFINITY))
-                return usage("NAMEs and --timeout= need --once", "");
+        if (arg_check ? arg_once || arg_timeout_usec != USEC_INFINITY : arg_offline)
+                return usage("--check and --offline go together, and with nothing but NAMEs", "");
+        if (!arg_once && !arg_check && (optind < argc || arg_timeout_usec != USEC_INFINITY))
+                return usage("NAMEs need --once or --check, and --timeout= needs --once", "");
         arg_names = argv + optind;
         return 1;
 }
@@ -124,6 +146,8 @@ int main(int argc, char *argv[]) {
                 return r < 0 ? EXIT_USAGE : EXIT_DONE;
 
         set_limits();
+        if (arg_check)
+                return check_once(arg_names, arg_offline);
         r = daemon_new(&d);
         if (r < 0) {
                 if (r != -EBUSY)

@@ -174,6 +174,79 @@ static int method_forget(sd_bus_message *request, void *userdata, sd_bus_error *
                               error);
 }
 
+/* Reads what Check() is asked for. The strings are the message's. */
+static int read_check(sd_bus_message *request, ManagerCheckWish *ret, sd_bus_error *error) {
+        const char *option;
+        int r;
+
+        *ret = (ManagerCheckWish){ 0 };
+        r = sd_bus_message_read(request, "s", &ret->name);
+        if (r >= 0)
+                r = sd_bus_message_enter_container(request, 'a', "s");
+        while (r >= 0 && (r = sd_bus_message_read(request, "s", &option)) > 0)
+                if (streq(option, "offline"))
+                        ret->offline = true;
+                else if (streq(option, "hub-login"))
+                        ret->hub_login = true;
+                else
+                        return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
+                                                "The options of Check() are 'offline' and 'hub-login'");
+        return r;
+}
+
+static int refuse_unknown(const char *name, sd_bus_error *error) {
+        _cleanup_(freep) char *shown = text_for_people(name, strlen(name), 64);
+
+        return sd_bus_error_setf(
+                error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
+                "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched", shown ?: "?");
+}
+
+static void on_checked(int r, char *text, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = userdata;
+        _cleanup_(freep) char *owned = text;
+        ManagerCheckWish wish;
+
+        if (r >= 0) {
+                (void) sd_bus_reply_method_return(request, "s", owned);
+                return;
+        }
+        if (r == -EOPNOTSUPP)
+                r = sd_bus_error_set(&error, DPS_BUS_ERROR_NOT_SUPPORTED, owned ?: strerror(-r));
+        if (r == -ENOENT && sd_bus_message_rewind(request, true) >= 0 &&
+            read_check(request, &wish, &error) >= 0)
+                r = refuse_unknown(wish.name, &error);
+        (void) sd_bus_reply_method_errno(request, r, &error);
+}
+
+static int act_check(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        ManagerCheckWish wish;
+        int r;
+
+        r = sd_bus_message_rewind(request, true);
+        if (r >= 0)
+                r = read_check(request, &wish, error);
+        if (r < 0)
+                return r;
+        if (*wish.name && !conf_name_is_valid(wish.name))
+                return refuse_unknown(wish.name, error);
+        r = manager_check(((Bus *) userdata)->manager, &wish, on_checked, sd_bus_message_ref(request));
+        if (r >= 0)
+                return 1;
+        sd_bus_message_unref(request);
+        if (r == -EBUSY)
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
+                                         "%u checks are running already; try again when they have ended",
+                                         MANAGER_CHECKS_MAX);
+        return r;
+}
+
+static int method_check(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        return access_request(((Bus *) userdata)->access, request, ACCESS_MANAGE, NULL, NULL, act_check,
+                              error);
+}
+
 static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -191,6 +264,8 @@ static const sd_bus_vtable manager_vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Forget", SD_BUS_ARGS("s", name), SD_BUS_NO_RESULT, method_forget,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Check", SD_BUS_ARGS("s", name, "as", options), SD_BUS_RESULT("s", json),
+                                method_check, SD_BUS_VTABLE_UNPRIVILEGED),
 
         SD_BUS_SIGNAL_WITH_ARGS("IdentityAdded", SD_BUS_ARGS("s", name, "o", path), 0),
         SD_BUS_SIGNAL_WITH_ARGS("IdentityRemoved", SD_BUS_ARGS("s", name, "o", path), 0),

@@ -65,6 +65,9 @@ struct Manager {
         GroupError *groups; /* those that could not own files at some time */
         size_t n_groups;
 
+        struct ManagerCheck *checks; /* under way */
+        unsigned n_checks;
+
         Timer *turn;
         Identity *changed; /* in this turn; a linked list, so that adding needs no memory */
         unsigned counts[_BUCKET_MAX];
@@ -108,3 +111,23 @@ bool manager_is_serving(const Manager *m);
 /* Whether every identity that must be provisioned is, or cannot be. `all`: those with
  * RequiredForProvisioned=no count too. `ret_assigned`: whether all of them are assigned. */
 bool manager_is_settled(const Manager *m, bool all, bool *ret_assigned);
+
+/* So many checks may run at the same time. */
+#define MANAGER_CHECKS_MAX 4U
+
+typedef struct ManagerCheckWish {
+        const char *name; /* "": this device */
+        bool offline;
+        bool hub_login; /* displaces whoever is connected to the hub as this device */
+} ManagerCheckWish;
+
+/* `text` is the JSON of the module "check". Or r is negative: -EOPNOTSUPP: `text` says why there is no such module; -ENOENT:
+ * there is no such file; -ECANCELED: the daemon stops; -ENOMEM. The handler frees the text. */
+typedef void (*manager_check_handler_t)(int r, char *text, void *userdata);
+
+/* Runs `dpsctl check` of one identity. If this fails, the handler is not called; it is never called before this returns.
+ * -EBUSY: MANAGER_CHECKS_MAX run already. */
+int manager_check(Manager *m, const ManagerCheckWish *wish, manager_check_handler_t handler, void *userdata);
+/* The manager's owner calls these: when an identity has changed, and before manager_stop() and manager_free(). */
+void manager_checks_on_changed(Manager *m, const Identity *i);
+void manager_checks_end(Manager *m);

@@ -75,7 +75,9 @@ class Dpsctl:
         self.etc = directory / "etc"
         self.etc.mkdir()
         self.directory = directory
-        self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc)
+        self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc,
+                                             STATE_DIRECTORY=directory / "state", RUNTIME_DIRECTORY=directory / "run",
+                                             DPS_DAEMON=program("dpsd"), DPS_MODULE_DIRECTORY=BUILD / "src" / "check")
 
     def start(self, *arguments):
         return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,

@@ -16,7 +16,7 @@ import time
 from jeepney import DBusAddress, DBusErrorResponse, HeaderFields, MatchRule, MessageType, Properties, message_bus, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 
-from process import DEADLINE, Lines, Program, clean_environment, program, sanitizer_reports
+from process import BUILD, DEADLINE, Lines, Program, clean_environment, program, sanitizer_reports
 
 NAME = "io.dpsd.dps1"
 ROOT = "/io/dpsd/dps1"
@@ -185,7 +185,8 @@ class Gateway(Program):
     def environment(self):
         return {"CONFIGURATION_DIRECTORY": self.configuration, "STATE_DIRECTORY": self.state, "RUNTIME_DIRECTORY": self.run,
                 "CREDENTIALS_DIRECTORY": self.credentials, "NOTIFY_SOCKET": self.notify.path,
-                "DBUS_SYSTEM_BUS_ADDRESS": self.bus_address}
+                "DBUS_SYSTEM_BUS_ADDRESS": self.bus_address, "DPS_DAEMON": program("dpsd"),
+                "DPS_MODULE_DIRECTORY": BUILD / "src" / "check"}
 
     def start(self, *arguments, wait=True, **environment):
         self.n_ready = self.notify.lines.count("READY=1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dpsctl check: finds what would make a registration fail, without the daemon and without DPS."""
+"""dpsctl check without the daemon and without DPS: finds what would make a registration fail. test_check.py: with them."""
 import base64
 import contextlib
 import json
@@ -86,7 +86,8 @@ def test_check_goes_as_far_as_tls(dpsctl, tls_server):
     (dpsctl.etc / "gw.conf").write_text(conf.replace("[Att", f"CaFile={certificate}\n[Att"))
     code, out, _ = dpsctl("check", "--json=short")
     rows = {row["Check"]: row for row in json.loads(out)["checks"]}
-    assert code == 0 and rows["TLS"]["Result"] == "ok"
+    assert rows["TLS"]["Result"] == "ok"
+    assert code == 1 and rows["log-in"]["Result"] == "failed"  # it does not speak MQTT
 
 
 def test_check_finds_a_key_of_another_certificate(dpsctl, tls_server):
@@ -97,7 +98,7 @@ def test_check_finds_a_key_of_another_certificate(dpsctl, tls_server):
     for key, expected in ((certificate.with_name("key.pem"), 0), (other, 1)):
         key.chmod(0o600)
         (dpsctl.etc / "gw.conf").write_text(
-            "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n"
+            "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=localhost\n"
             f"[Attestation]\nMethod=x509\nCertificate={certificate}\nPrivateKey={key}\n")
         code, out, _ = dpsctl("check", "--offline")
         assert code == expected, out
@@ -126,7 +127,7 @@ def test_check_says_when_a_certificate_expires(dpsctl, pair, validity, result, w
     pair(**validity)
     code, rows = rows_of(dpsctl, "--offline")
     assert code == (1 if result == "failed" else 0) and rows["certificate"][0] == result and words in rows["certificate"][1]
-    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem can be read and belongs to its certificate")
+    assert rows["key"] == ("ok", f"PrivateKey={dpsctl.directory}/gw-key.pem signs, and belongs to its certificate")
 
 
 @pytest.mark.parametrize("spoil, about, words", [
@@ -136,7 +137,7 @@ def test_check_says_when_a_certificate_expires(dpsctl, pair, validity, result, w
     (lambda certificate, key, _: key.chmod(0o644), "key", "chmod"),
     (lambda certificate, key, secret: key.write_bytes(secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x"))),
-     "key", "nobody is there to type")])
+     "key", "nobody can type its passphrase")])
 def test_check_finds_a_certificate_or_key_that_cannot_be_used(dpsctl, pair, spoil, about, words):
     spoil(*pair())
     code, rows = rows_of(dpsctl, "--offline")

@@ -90,6 +90,7 @@ static const WorkClass classes[_WORK_QUEUE_MAX] = {
         [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
         [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop },
         [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop },
+        [WORK_CHECKS] = { WORK_CHECKS, run, NULL, done, drop },
 };
 
 static void wait_until(const unsigned *n, unsigned value) {
@@ -211,6 +212,10 @@ static void four_keys_are_loaded_at_a_time(void **state) {
 
 static void four_groups_are_looked_up_at_a_time(void **state) {
         check_limit(WORK_GROUPS, 4);
+}
+
+static void four_steps_of_checks_run_at_a_time(void **state) {
+        check_limit(WORK_CHECKS, 4);
 }
 
 static void a_name_lookup_that_hangs_does_not_delay_the_disk(void **state) {
@@ -374,12 +379,21 @@ static void threads_block_all_signals(void **state) {
 
 static void without_threads_work_runs_at_once(void **state) {
         work.thread_error = EAGAIN;
-        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+        for (WorkQueue q = 0; q < WORK_CHECKS; q++)
                 begin(q, (char) ('a' + q));
         assert_string_equal(work.order, "abcd");
         assert_string_equal(told, "");
         hear();
         assert_string_equal(told, "abcd");
+}
+
+static void without_threads_checks_are_refused(void **state) {
+        char task;
+
+        work.thread_error = EAGAIN;
+        assert_int_equal(work_begin(world, &classes[WORK_CHECKS], &task, NULL), -EAGAIN);
+        work_wait(world, WORK_CHECKS);
+        assert_int_equal(work.n_run, 0);
 }
 
 static void freeing_the_worker_waits_for_the_disk(void **state) {
@@ -411,6 +425,7 @@ int main(void) {
                 TEST(sixteen_names_are_looked_up_at_a_time),
                 TEST(four_keys_are_loaded_at_a_time),
                 TEST(four_groups_are_looked_up_at_a_time),
+                TEST(four_steps_of_checks_run_at_a_time),
                 TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),
                 TEST(work_forgotten_before_it_runs_does_not_run),
                 TEST(forgotten_disk_work_still_runs),
@@ -423,6 +438,7 @@ int main(void) {
                 TEST(without_work_there_is_no_thread),
                 TEST(threads_block_all_signals),
                 TEST(without_threads_work_runs_at_once),
+                TEST(without_threads_checks_are_refused),
                 TEST(freeing_the_worker_waits_for_the_disk),
                 TEST(freeing_the_worker_does_not_wait_for_a_name_lookup),
         };

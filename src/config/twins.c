@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsctl/twins.h"
+#include "config/twins.h"
 
 #include <errno.h>
 #include <stdlib.h>

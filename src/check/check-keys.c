@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "check/check.h"
+#include "config/secret.h"
+
+/* Keys and certificates. Certificates are read here, so that each gets its own row; a key is loaded as for a registration,
+ * and must sign. */
+
+#define CERTIFICATE_SIZE_MAX (256U * 1024)
+#define CHAIN_MAX 16U
+#define EXPIRY_WARNING_USEC (30 * USEC_PER_DAY)
+
+DEFINE_FREEP(BIO, BIO_free)
+DEFINE_FREEP(X509, X509_free)
+
+/* A systemd credential exists only for the unit: nobody else can see it, and that is not an error. */
+static CheckResult severity(int r) {
+        return r == -EAGAIN ? CHECK_WARNING : CHECK_FAILURE;
+}
+
+static void check_expiry(Checks *c, const char *path, const X509 *certificate) {
+        uint64_t now = now_usec(CLOCK_REALTIME), expires_at;
+        char timestamp[TIMESTAMP_TEXT_MAX], duration[DURATION_TEXT_MAX];
+        struct tm tm;
+
+        if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) != 1) {
+                checks_add(c, "certificate", CHECK_FAILURE, "%s does not say when it expires", path);
+                return;
+        }
+        expires_at = (uint64_t) MAX(timegm(&tm), (time_t) 0) * USEC_PER_SEC;
+        (void) format_timestamp(expires_at, timestamp);
+        if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
+                checks_add(c, "certificate", CHECK_FAILURE, "%s is not valid yet: is the clock right?", path);
+        else if (expires_at <= now)
+                checks_add(c, "certificate", CHECK_FAILURE, "%s expired at %s: replace it", path, timestamp);
+        else
+                checks_add(c, "certificate",
+                           expires_at - now < EXPIRY_WARNING_USEC ? CHECK_WARNING : CHECK_OK,
+                           "%s expires in %s, at %s", path, format_duration(expires_at - now, duration),
+                           timestamp);
+}
+
+/* Nobody is there to type a pass phrase. */
+static int no_pass_phrase(char *buffer, int size, int is_writing, void *userdata) {
+        return 0;
+}
+
+/* Each certificate must be issued by the one after it: DPS is sent the file's order. */
+static void check_order(Checks *c, const char *path, X509 *leaf, BIO *bio) {
+        _cleanup_(X509_freep) X509 *below = NULL;
+        unsigned n = 1;
+
+        X509_up_ref(leaf);
+        for (below = leaf; n <= CHAIN_MAX; n++) {
+                X509 *above = PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL);
+
+                if (!above)
+                        break;
+                if (X509_check_issued(above, below) != X509_V_OK) {
+                        X509_free(above);
+                        checks_add(c, "chain", CHECK_FAILURE,
+                                   "%s: certificate %u was not issued by certificate %u: put the device's "
+                                   "first, and after each the one of its CA",
+                                   path, n, n + 1);
+                        return;
+                }
+                X509_free(below);
+                below = above;
+        }
+        if (n > 1)
+                checks_add(c, "chain", CHECK_OK, "%s: %u certificates, each issued by the next", path, n);
+        else if (X509_check_issued(leaf, leaf) == X509_V_OK)
+                checks_add(c, "chain", CHECK_OK, "%s is self-signed: for an individual enrollment", path);
+        else
+                checks_add(c, "chain", CHECK_OK,
+                           "%s: the device's certificate alone; an enrollment group by a root CA needs those "
+                           "in between, too",
+                           path);
+}
+
+static bool check_certificate(Checks *c, const char *reference) {
+        _cleanup_(freep) char *path = NULL, *reason = NULL;
+        _cleanup_(erase_and_freep) char *text = NULL; /* its key may be in the same file */
+        _cleanup_(X509_freep) X509 *certificate = NULL;
+        _cleanup_(BIO_freep) BIO *bio = NULL;
+        size_t size;
+        int r;
+
+        r = secret_path(reference, &path, &reason);
+        if (r >= 0)
+                r = file_read(path, CERTIFICATE_SIZE_MAX, &text, &size);
+        if (r < 0) {
+                checks_add(c, "certificate", severity(r), "Certificate=%s: %s", reference,
+                           reason ?: strerror(-r));
+                return false;
+        }
+        bio = BIO_new_mem_buf(text, (int) size);
+        certificate = bio ? PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL) : NULL;
+        if (!certificate) {
+                checks_add(c, "certificate", CHECK_FAILURE, "%s does not contain a certificate in PEM format",
+                           path);
+                return false;
+        }
+        check_expiry(c, path, certificate);
+        check_order(c, path, certificate, bio);
+        return true;
+}
+
+/* "Key=credential:gateway.key", as it is written. What is not a reference (a pasted key) has failed before. */
+static void name_key(const Settings *s, Method method, unsigned index, char *ret, size_t size) {
+        if (method == METHOD_X509)
+                (void) snprintf(ret, size, "PrivateKey=%s", s->private_keys[index]);
+        else if (method == METHOD_TPM)
+                (void) snprintf(ret, size, "the TPM");
+        else if (s->keys)
+                (void) snprintf(ret, size, "Key=%s", s->keys[index]);
+        else
+                (void) snprintf(ret, size, "GroupKey=%s", s->group_keys[index]);
+}
+
+static const char *provider_of(const Settings *s, Method method, unsigned index) {
+        if (method == METHOD_TPM)
+                return "answers";
+        if (method == METHOD_X509 && private_key_is_uri(s->private_keys[index]))
+                return "signs, in hardware";
+        return "signs";
+}
+
+static void check_key(Checks *c, CheckSubject *s, Method method, unsigned index) {
+        const char *registration_id = s->settings->registration_id;
+        Credential *credential;
+        DpsError error = { 0 };
+        char name[512];
+        int r;
+
+        r = credential_prove(s->settings, registration_id, method, index, &credential, &error);
+        if (r < 0) {
+                bool is_key = strstr(error.message, "Key=: ");
+
+                checks_add(c, is_key || method != METHOD_X509 ? "key" : "certificate", severity(r), "%s; %s",
+                           error.message, dps_error_advice(&error));
+                return;
+        }
+        name_key(s->settings, method, index, name, sizeof(name));
+        checks_add(c, "key", CHECK_OK, "%s %s%s", name, provider_of(s->settings, method, index),
+                   method == METHOD_X509 ? ", and belongs to its certificate" : "");
+        if (s->n_credentials < CHECK_CREDENTIALS_MAX)
+                s->credentials[s->n_credentials++] = credential;
+        else
+                credential_unref(credential);
+}
+
+void check_keys(Checks *c, CheckSubject *s) {
+        const Settings *settings = s->settings;
+
+        for (unsigned m = 0; m < settings->n_methods; m++) {
+                Method method = settings->methods[m];
+                unsigned n = MAX(credential_count(settings, method), 1U);
+
+                for (unsigned k = 0; k < n; k++)
+                        if (method != METHOD_X509 || k >= strv_length(settings->certificates) ||
+                            check_certificate(c, settings->certificates[k]))
+                                check_key(c, s, method, k);
+        }
+        ERR_clear_error();
+}

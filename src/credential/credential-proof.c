@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/rand.h>
+
+#include "credential/credential-error.h"
+#include "credential/credential-internal.h"
+
+/* Loads a credential and has it sign something that is of no use to anybody. */
+
+#define NONCE_SIZE 32
+
+DEFINE_FREEP(EVP_MD_CTX, EVP_MD_CTX_free)
+
+static void opensslp(unsigned char **p) {
+        OPENSSL_free(*p);
+}
+
+static int sign_nonce(EVP_PKEY *key, const unsigned char *nonce, unsigned char **ret, size_t *ret_size) {
+        _cleanup_(EVP_MD_CTX_freep) EVP_MD_CTX *context = EVP_MD_CTX_new();
+        _cleanup_(opensslp) unsigned char *signature = NULL;
+        size_t size;
+
+        if (!context || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) != 1 ||
+            EVP_DigestSign(context, NULL, &size, nonce, NONCE_SIZE) != 1)
+                return -EIO;
+        signature = OPENSSL_malloc(size);
+        if (!signature || EVP_DigestSign(context, signature, &size, nonce, NONCE_SIZE) != 1)
+                return -EIO;
+        *ret = TAKE_PTR(signature);
+        *ret_size = size;
+        return 0;
+}
+
+/* 0: the key signs, and the certificate confirms it. -EBADMSG: the signature is wrong. */
+static int prove_key(EVP_PKEY *key, X509 *leaf) {
+        _cleanup_(EVP_MD_CTX_freep) EVP_MD_CTX *context = EVP_MD_CTX_new();
+        _cleanup_(opensslp) unsigned char *signature = NULL;
+        unsigned char nonce[NONCE_SIZE];
+        size_t size;
+        int r;
+
+        if (!context || RAND_bytes(nonce, sizeof(nonce)) != 1)
+                return -EIO;
+        r = sign_nonce(key, nonce, &signature, &size);
+        if (r < 0)
+                return r;
+        if (EVP_DigestVerifyInit(context, NULL, EVP_sha256(), NULL, X509_get0_pubkey(leaf)) != 1)
+                return -EIO;
+        return EVP_DigestVerify(context, signature, size, nonce, sizeof(nonce)) == 1 ? 0 : -EBADMSG;
+}
+
+/* The token is for no resource that a service has, and has expired long ago. */
+static int prove_token(const Credential *c, DpsError *error) {
+        _cleanup_(erase_and_freep) char *token = NULL;
+
+        return c->class->sign(c, "dps-check", 1, NULL, &token, error);
+}
+
+int credential_prove(Settings *s, const char *registration_id, Method method, unsigned index,
+                     Credential **ret, DpsError *error) {
+        _cleanup_(freep) char *why = NULL;
+        const CredentialClass *class = credential_class_load(method, &why);
+        const CredentialSource source = { s, registration_id, index };
+        _cleanup_(credential_unrefp) Credential *c = NULL;
+        int r;
+
+        if (!class)
+                return credential_error(error, -EOPNOTSUPP, &(Place){ 0 }, "Method", "%s cannot be used: %s",
+                                        method_to_string(method), why ?: "out of memory");
+        r = credential_new(class, &source, &c, error);
+        if (r < 0)
+                return r;
+        /* The key of a TPM comes from DPS. */
+        if (c->certificate) {
+                r = prove_key(c->certificate->key, sk_X509_value(c->certificate->chain, 0));
+                ERR_clear_error();
+                if (r < 0)
+                        return credential_error(error, r, &s->certificates_place, "PrivateKey", "%s",
+                                                r == -EBADMSG ? "its signature does not fit the certificate"
+                                                              : "it cannot sign");
+        } else if (class->sign && method != METHOD_TPM) {
+                r = prove_token(c, error);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(c);
+        return 0;
+}

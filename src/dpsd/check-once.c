@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+#include "dpsd/check-once.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "basic/contract.h"
+#include "basic/files.h"
+#include "basic/folder-directory.h"
+#include "basic/module.h"
+#include "basic/text.h"
+#include "basic/world-event.h"
+#include "build-config.h"
+#include "check/inspection.h"
+#include "config/twins.h"
+#include "dpsd/clock.h"
+#include "dpsd/log.h"
+#include "transport/transports.h"
+
+#define DAEMON_NAME "dpsd"
+#define DAEMON_CREDENTIALS "/run/credentials/dpsd.service"
+#define CONNECTION_SIZE_MAX (1024U * 1024)
+
+typedef struct Run {
+        const CheckClass *class;
+        sd_event *event;
+        World *world;
+        Transports *transports;
+        Window *window;
+        Clock *clock;
+        Folder *state;       /* locked; NULL: it cannot be … */
+        InspectionWish wish; /* … and then there is no log-in */
+        char **directories, **names;
+        Twins twins;
+
+        Inspection *inspection;
+        int r; /* of it, when it has ended */
+} Run;
+
+static void run_done(Run *u) {
+        if (u->inspection)
+                u->class->inspection_free(u->inspection);
+        twins_done(&u->twins);
+        strv_free(u->directories);
+        strv_free(u->names);
+        clock_free(u->clock);
+        window_free(u->window);
+        transports_free(u->transports);
+        folder_free(u->state);
+        world_free(u->world);
+        sd_event_unref(u->event);
+}
+
+/* Root can read everything, so all files are read as the daemon's user, if that user exists. */
+static int become_daemon(void) {
+        const struct passwd *user = geteuid() == 0 ? getpwnam(DAEMON_NAME) : NULL;
+
+        if (access(DAEMON_CREDENTIALS, F_OK) == 0)
+                (void) setenv("CREDENTIALS_DIRECTORY", DAEMON_CREDENTIALS, false);
+        if (!user)
+                return 0;
+        if (initgroups(DAEMON_NAME, user->pw_gid) < 0 || setgid(user->pw_gid) < 0 || setuid(user->pw_uid) < 0)
+                return -errno;
+        return 0;
+}
+
+static const char *directory(const char *variable, const char *otherwise) {
+        const char *value = secure_getenv(variable);
+
+        return isempty(value) ? otherwise : value;
+}
+
+/* A dpsd that cannot be reached over D-Bus may be registering: a log-in beside it would displace it. */
+static void lock_state(Run *u) {
+        const char *path = directory("STATE_DIRECTORY", DPS_STATE_DIR);
+        pid_t pid;
+        int r = access(path, F_OK) < 0 ? -errno : directory_folder_new(path, 0700, &u->state);
+
+        if (r >= 0)
+                r = directory_folder_lock(u->state, ".lock", &pid);
+        if (r == -EBUSY)
+                u->wish.no_login = "a dpsd runs that D-Bus does not reach, and may be registering";
+        else if (r < 0 && r != -ENOENT)
+                u->wish.no_login = "not permitted to look whether dpsd is registering: try it as root";
+}
+
+static void on_clock(ClockEvent event, void *userdata) {
+}
+
+static int make(Run *u) {
+        int r;
+
+        r = sd_event_new(&u->event);
+        if (r >= 0)
+                r = world_event_new(u->event, &u->world);
+        if (r >= 0)
+                r = transports_new(u->event, u->world, &u->transports);
+        if (r >= 0)
+                r = window_new(u->world, &u->window);
+        if (r >= 0)
+                r = clock_new(u->world, NULL, on_clock, u, &u->clock);
+        return r < 0 ? r : conf_directories(NULL, &u->directories);
+}
+
+/* The hub, as programs were told it. */
+static void find_hub(const char *name, CheckHub *ret) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        _cleanup_(erase_and_freep) char *text = NULL;
+        _cleanup_(freep) char *path = NULL;
+        const char *hub, *device_id, *why;
+        size_t size;
+
+        if (asprintf(&path, "%s/%s/connection.json", directory("RUNTIME_DIRECTORY", "/run/dps"), name) < 0) {
+                path = NULL;
+                return;
+        }
+        if (file_read(path, CONNECTION_SIZE_MAX, &text, &size) < 0 ||
+            json_read_object(text, size, CONNECTION_SIZE_MAX, &o, &why) < 0)
+                return;
+        hub = json_string(json_member(o, "hub"));
+        device_id = json_string(json_member(o, "deviceId"));
+        if (!isempty(hub) && !isempty(device_id)) {
+                ret->host = strdup(hub);
+                ret->device_id = strdup(device_id);
+        }
+}
+
+static int make_subject(Run *u, const char *name, CheckSubject **ret) {
+        const Twin *twin = twins_named(&u->twins, name), *first = twin ? twins_first(&u->twins, twin) : NULL;
+        CheckSubject *s;
+        int r;
+
+        r = u->class->subject_new(name, &s);
+        if (r < 0)
+                return r;
+        s->is_synchronized = clock_is_synchronized(u->clock);
+        s->behind_usec = clock_behind_usec(u->clock);
+        if (!isempty(name))
+                find_hub(name, &s->hub);
+        s->twin = first ? strdup(first->name) : NULL;
+        r = first && !s->twin ? -ENOMEM : strv_extend(&s->directories, u->directories);
+        if (r >= 0)
+                *ret = s;
+        else
+                u->class->subject_unref(s);
+        return r;
+}
+
+static int print(const Run *u, const Checks *checks, const CheckSubject *s) {
+        _cleanup_(freep) char *json = NULL;
+        int r = s->r >= 0 ? u->class->to_json(checks, s, &json) : s->r;
+
+        if (r < 0)
+                return r;
+        return printf("%s\n", json) < 0 || fflush(stdout) != 0 ? -EIO : 0;
+}
+
+static void on_inspected(Inspection *i, const Checks *checks, const CheckSubject *s, void *userdata) {
+        Run *u = userdata;
+
+        u->r = print(u, checks, s);
+        if (u->r >= 0 && isempty(s->name))
+                u->r = strv_extend(&u->names, s->names);
+        u->inspection = u->class->inspection_free(i);
+}
+
+static int inspect(Run *u, const char *name) {
+        const InspectionParts parts = { u->world, u->transports, u->window };
+        CheckSubject *s;
+        int r;
+
+        r = make_subject(u, name, &s);
+        if (r < 0)
+                return r;
+        r = u->class->inspection_new(&parts, s, &u->wish, on_inspected, u, &u->inspection);
+        while (r >= 0 && u->inspection)
+                r = sd_event_run(u->event, UINT64_MAX);
+        return r < 0 ? r : u->r;
+}
+
+static int find_twins(Run *u) {
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        _cleanup_(conf_freep) Conf *defaults = NULL;
+        int r;
+
+        r = conf_load(u->directories, DAEMON_NAME, &report, &defaults);
+        return r < 0 && r != -ENOENT ? r : twins_add_installed(&u->twins, u->directories, defaults, u->names);
+}
+
+static int inspect_all(Run *u, char *const *names) {
+        int r;
+
+        r = inspect(u, "");
+        if (r >= 0)
+                r = find_twins(u);
+        if (r < 0)
+                return r;
+        STRV_FOREACH(name, names && names[0] ? names : u->names) {
+                r = conf_name_is_valid(*name) ? inspect(u, *name) : -ENOENT;
+                if (r == -ENOENT)
+                        log_error(
+                                "there is no %s.conf, or it is masked; dps.conf(5) says where it is searched",
+                                *name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int load_module(Run *u) {
+        _cleanup_(freep) char *reason = NULL;
+        int r;
+
+        r = module_load(module_directory(), CHECK_MODULE, CHECK_MODULE_KIND, (const void **) &u->class,
+                        &reason);
+        if (r < 0)
+                log_error("%s", reason ?: strerror(-r));
+        return r;
+}
+
+int check_once(char *const *names, bool offline) {
+        _cleanup_(run_done) Run u = { .wish = { .offline = offline } };
+        int r;
+
+        if (load_module(&u) < 0)
+                return EXIT_FAILED;
+        r = become_daemon();
+        if (r >= 0)
+                r = make(&u);
+        if (r >= 0) {
+                lock_state(&u);
+                r = inspect_all(&u, names);
+        }
+        if (r == -ENOENT)
+                return EXIT_NO_IDENTITY;
+        if (r < 0)
+                log_error("the check cannot be run: %s", strerror(-r));
+        return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}
