@@ -264,8 +264,7 @@ static void tell_errno(CURL *easy, const HttpsRoute *r, DpsError *ret) {
 bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError *ret) {
         static const char *const silences[_PROXY_KIND_MAX] = {
                 [PROXY_HTTP] = "does not answer, or not by HTTP",
-                [PROXY_HTTPS] = "does not answer, or not by TLS: if it is a plain HTTP proxy, write http:// "
-                                "in Proxy=",
+                [PROXY_HTTPS] = "does not answer, or not by TLS: does Proxy= have to begin with http://?",
                 [PROXY_SOCKS5H] = "does not answer, or not by SOCKS5",
         };
         long answer = info(easy, CURLINFO_HTTP_CONNECTCODE);
