@@ -133,6 +133,8 @@ const DpsError *dps_registration_error(const DpsRegistration *g);
 uint64_t dps_registration_told_usec(const DpsRegistration *g);
 /** The index of the credential to connect with. */
 unsigned dps_registration_credential(const DpsRegistration *g);
+/** Whether DPS has accepted an operation that will be polled, so that no register is sent next. */
+bool dps_registration_has_operation(const DpsRegistration *g);
 /** What to carry over to the next registration. */
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g);
 

@@ -16,6 +16,9 @@ extern "C" {
 /** A longer body, in bytes, counts as malformed. DPS limits messages to 96 kB. */
 #define DPS_REPLY_SIZE_MAX (128U * 1024)
 
+/** A longer issuedCertificateChain counts as malformed. DPS issues two or three certificates. */
+#define DPS_ISSUED_CHAIN_MAX 16
+
 /** The words of `status` in the body (Microsoft, REST reference: RegistrationOperationStatus). */
 typedef enum DpsStatus {
         DPS_STATUS_NONE, /* the member is absent or null */
@@ -44,6 +47,10 @@ typedef struct DpsReply {
         char *substatus;          /* safe to log */
         char *payload;            /* JSON text: what custom allocation returned */
         char *registration_state; /* JSON text: the whole member registrationState */
+        char *connection_profile; /* the kind of the hub, as DPS sent it, safe to log; NULL: classic */
+        /* The certificates that were issued for the CSR, base64 as DPS sent them, in its order, the last one NULL. NULL: none
+         * were issued. */
+        char **issued_chain;
 
         uint32_t error_code;    /* the extended code of an error document or of a failed operation; 0: none */
         char *error_message;    /* safe to log */
@@ -65,6 +72,12 @@ int dps_reply_parse_topic(const char *topic, DpsReply *ret);
  * or -ENOMEM; then the reply is still to be ended with dps_reply_done().
  */
 int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size);
+
+/**
+ * Whether the word names a hub of MQTT 5 alone, which takes certificates alone ("mqttV5", without regard to case). NULL is
+ * the classic profile.
+ */
+bool dps_connection_profile_is_v5(const char *profile);
 
 /** What to do next. A 200 carries failures too; a malformed 200 or 202 is a failure that may pass. */
 DpsVerdict dps_reply_verdict(const DpsReply *reply);

@@ -530,6 +530,10 @@ unsigned dps_registration_credential(const DpsRegistration *g) {
         return g->credential;
 }
 
+bool dps_registration_has_operation(const DpsRegistration *g) {
+        return g->operation_id;
+}
+
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g) {
         DpsRegistrationHistory history = {
                 .attempts = g->attempts,
