@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "basic/text.h"
+#include "credential/issued.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
 
@@ -177,6 +178,7 @@ void identity_load_for_dps(Identity *i) {
 void identity_load_for_hub(Identity *i) {
         Settings *settings = configuration_key_settings(&i->configuration);
         const Assignment *a = identity_assignment(i);
+        _cleanup_(freep) char *file = NULL;
 
         if (identity_care_for_hub(i) == &i->for_dps)
                 return identity_load_for_dps(i);
@@ -184,12 +186,18 @@ void identity_load_for_hub(Identity *i) {
                 return identity_care_fail(i, &i->for_hub, DPS_ERROR_CONFIG,
                                           "there is no usable configuration");
 
+        if (a->issued && issued_file_name(i->name, a->issued, &file) < 0)
+                return identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
+
         i->for_hub.state = CREDENTIAL_LOADING;
         if (credential_load(i->core->world,
                             &(CredentialWish){ .settings = settings,
                                                .registration_id = a->registration_id,
                                                .kept = a->method,
                                                .index = a->credential,
+                                               .issued_folder = store_state(i->core->store),
+                                               .issued_fallback = store_notes(i->core->store),
+                                               .issued_file = file,
                                                .exact = true },
                             on_loaded_for_hub, i, &i->for_hub.query) < 0)
                 identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
