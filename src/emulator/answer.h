@@ -38,7 +38,9 @@ typedef struct Result {
         /* The following may be NULL or 0. */
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
+        char *const *issued_chain;
         bool is_x509;
+        const char *connection_profile; /* as JSON */
         uint64_t created_usec, updated_usec;
         uint32_t error_code;
         const char *error_message;

@@ -14,6 +14,7 @@
 static void operation_done(Operation *o) {
         free(o->id);
         free(o->error_message);
+        strv_free(o->issued_chain);
         *o = (Operation){ 0 };
 }
 

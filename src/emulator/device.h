@@ -16,6 +16,7 @@ typedef struct Operation {
         uint32_t error_code; /* 0: the operation succeeds */
         char *error_message;
         bool was_polled;
+        char **issued_chain; /* NULL: none was asked for, or there is no policy for it */
 } Operation;
 
 /* Made at the first registration, and kept until the emulator ends. */
@@ -27,6 +28,7 @@ typedef struct Device {
         char *hub;        /* NULL: never assigned */
         char *enrollment; /* the id of the enrollment that it registered with */
         bool is_group, is_x509;
+        bool was_issued; /* a certificate */
         const char *substatus;
         uint64_t created_usec, updated_usec;
 

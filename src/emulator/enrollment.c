@@ -21,8 +21,10 @@ static const char *const members[] = {
         "assigningTime",
         "retryAfter",
         "payload",
+        "connectionProfile",
         "reprovisionPolicy",
         "failure",
+        "issuance",
         /* Azure exports these members as well. They are ignored. */
         "etag",
         "createdDateTimeUtc",
@@ -248,6 +250,15 @@ static int read_allocation(const Reader *r, Enrollment *e) {
         return 0;
 }
 
+/* Any word, because DPS passes on what the hub says; null and no member at all are different answers. */
+static int read_connection_profile(const Reader *r, Enrollment *e) {
+        e->has_connection_profile =
+                json_object_object_get_ex(r->object, "connectionProfile", &e->connection_profile);
+        return !e->connection_profile || json_object_is_type(e->connection_profile, json_type_string)
+                       ? 0
+                       : reader_error(r, "connectionProfile", "must be a string or null");
+}
+
 static int read_members(const Reader *r, Enrollment *e) {
         unsigned disabled = 0;
         int k;
@@ -255,7 +266,8 @@ static int read_members(const Reader *r, Enrollment *e) {
         if ((k = reader_allow(r, members)) < 0 || (k = read_id(r, e)) < 0 || (k = read_device_id(r, e)) < 0 ||
             (k = reader_word(r, "provisioningStatus", provisioning_words, &disabled)) < 0 ||
             (k = read_attestation(r, e)) < 0 || (k = read_allocation(r, e)) < 0 ||
-            (k = read_reprovision_policy(r, e)) < 0 || (k = read_failure(r, e)) < 0)
+            (k = read_reprovision_policy(r, e)) < 0 || (k = read_failure(r, e)) < 0 ||
+            (k = read_connection_profile(r, e)) < 0 || (k = issuance_policy_read(r, &e->issuance)) < 0)
                 return k;
         e->is_enabled = disabled == 0;
 

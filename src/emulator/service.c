@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dps/request.h"
 #include "emulator/idtable.h"
 
 int service_new(json_object *document, const RandomSource *random, Service **ret, ErrorText *error) {
@@ -30,6 +31,7 @@ Service *service_free(Service *s) {
         if (!s)
                 return NULL;
 
+        issuer_free(s->issuer);
         roster_free(s->roster);
         scripts_done(&s->scripts);
         if (s->devices)
@@ -120,8 +122,15 @@ static bool is_done(const Operation *o, uint64_t now_usec) {
         return o->done_usec != SECONDS_FOREVER && (now_usec < o->begun_usec || now_usec >= o->done_usec);
 }
 
-static int answer_state(const Service *s, const Device *device, const Operation *o, unsigned status,
-                        const char *word, Answer *ret) {
+/* Versions compare correctly as text. The member is in no version before this one, not even in 2026-11-01. */
+static const char *profile_for(const Caller *caller, const Enrollment *e) {
+        if (!e || !e->has_connection_profile || strcmp(caller->api_version, "2026-11-02-preview") < 0)
+                return NULL;
+        return json_object_to_json_string(e->connection_profile);
+}
+
+static int answer_state(const Service *s, const Caller *caller, const Device *device, const Operation *o,
+                        unsigned status, const char *word, Answer *ret) {
         const Enrollment *e = service_enrollment(s, device->enrollment, device->is_group);
         bool is_assigned = streq(word, "assigned");
         Result result = {
@@ -136,9 +145,11 @@ static int answer_state(const Service *s, const Device *device, const Operation 
         int r;
 
         if (is_assigned) {
+                result.issued_chain = o->issued_chain;
                 result.device_id = device->device_id;
                 result.hub = device->hub;
                 result.substatus = device->substatus;
+                result.connection_profile = profile_for(caller, e);
                 result.enrollment_group_id = device->is_group ? device->enrollment : NULL;
                 result.payload = e && e->payload ? json_object_to_json_string(e->payload) : NULL;
         }
@@ -156,14 +167,14 @@ static int answer_state(const Service *s, const Device *device, const Operation 
         return 0;
 }
 
-static int answer_operation(const Service *s, const Device *device, Operation *o, uint64_t now_usec,
-                            Answer *ret) {
+static int answer_operation(const Service *s, const Caller *caller, const Device *device, Operation *o,
+                            uint64_t now_usec, Answer *ret) {
         bool first = !o->was_polled;
 
         o->was_polled = true;
         if (is_done(o, now_usec))
-                return answer_state(s, device, o, 200, o->error_code ? "failed" : "assigned", ret);
-        return answer_state(s, device, o, 202,
+                return answer_state(s, caller, device, o, 200, o->error_code ? "failed" : "assigned", ret);
+        return answer_state(s, caller, device, o, 202,
                             first && s->roster->behaviour.unassigned_first ? "unassigned" : "assigning", ret);
 }
 
@@ -205,11 +216,38 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
         return 0;
 }
 
+/* A version that does not know the member ignores it, as any other. A PEM text is refused even without a policy. */
+static int issue(Service *s, const Caller *caller, const Enrollment *e, const void *body, size_t size,
+                 uint64_t now_usec, char ***ret, uint32_t *ret_code, const char **ret_why) {
+        const char *id = e->is_group ? caller->registration_id : e->id, *csr;
+        _cleanup_(json_freep) json_object *o = NULL;
+        _cleanup_(strv_freep) char **chain = NULL;
+        ErrorText ignored;
+        int r;
+
+        if (size == 0 || strcmp(caller->api_version, DPS_API_VERSION_ISSUANCE_OLDER) < 0 ||
+            json_read(body, size, &o, &ignored) < 0)
+                return 0;
+        csr = json_string(json_member(o, "csr"));
+        if (!csr)
+                return 0;
+        if (!s->issuer && (r = issuer_new(now_usec, &s->issuer)) < 0)
+                return r;
+        r = issuer_issue(s->issuer, &e->issuance, csr, id, now_usec, &chain, ret_code, ret_why);
+        if (r < 0)
+                return r;
+        *ret = e->issuance.is_set ? TAKE_PTR(chain) : NULL;
+        return 0;
+}
+
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret) {
         const Behaviour *b = &s->roster->behaviour;
         const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
         Device *device = id_table_get(s->devices, caller->registration_id);
+        _cleanup_(strv_freep) char **chain = NULL;
+        const char *why;
+        uint32_t code;
         int r;
 
         if (is_register_throttled(s, now_usec))
@@ -228,12 +266,19 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         if (b->conflict && device && device->operations[0].id && !is_done(&device->operations[0], now_usec))
                 return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
+        r = issue(s, caller, e, body, size, now_usec, &chain, &code, &why);
+        if (r == -EBADMSG)
+                return answer_error(&s->random, 400, code, why, now_usec, ret);
+        if (r < 0)
+                return r;
         r = begin(s, caller, e, now_usec, &device);
         if (r < 0)
                 return r;
+        device->was_issued = device->was_issued || chain;
+        device->operations[0].issued_chain = TAKE_PTR(chain);
         if (b->assign_at_once)
-                return answer_operation(s, device, &device->operations[0], UINT64_MAX, ret);
-        return answer_state(s, device, &device->operations[0], 202,
+                return answer_operation(s, caller, device, &device->operations[0], UINT64_MAX, ret);
+        return answer_state(s, caller, device, &device->operations[0], 202,
                             b->unassigned_first ? "unassigned" : "assigning", ret);
 }
 
@@ -261,7 +306,7 @@ int service_poll(Service *s, const Caller *caller, const char *operation_id, uin
                 return answer_throttled(s, free_usec, now_usec, ret);
 
         device->polls++;
-        return answer_operation(s, device, o, now_usec, ret);
+        return answer_operation(s, caller, device, o, now_usec, ret);
 }
 
 static const char *status_message(unsigned status) {
@@ -308,7 +353,7 @@ static int scripted_state(Service *s, const Caller *caller, const ScriptAnswer *
                 free(o->error_message);
                 o->error_message = strdup("As the script says.");
         }
-        return answer_state(s, device, o, script->status, word, ret);
+        return answer_state(s, caller, device, o, script->status, word, ret);
 }
 
 /* Replaces the member "status", in the answer and in its registrationState. */
