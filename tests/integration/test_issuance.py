@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Certificates that DPS issues: asked for, checked, served, renewed, and never lost."""
+import base64
 import json
 import re
-import ssl
 import stat
 import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from memory import Memory
 from mqtt import Device, Refused, Session
@@ -216,8 +218,15 @@ def test_an_older_version_is_taken_and_remembered(gateway, emulator):
     start(gateway, emulator)
     gateway.wait_for(CertificateKind="issued", Attempts=0)
     assert gateway.remembered()["apiVersion"] == "2025-07-01-preview"
-    asked = [r["status"] for r in emulator.requests("register")]
-    assert asked == [400, 202]
+    assert [r["status"] for r in emulator.requests("register")] == [400, 202]
+    # Only who asks by hand has the newest version tried again.
+    gateway.restart()
+    generation = gateway.connection()["generation"]
+    gateway.call("gateway", "ReportHubFailure", "tsus", generation, "auth", 401, "")
+    gateway.wait_for(check=lambda p: p["Generation"] > generation)
+    assert [r["status"] for r in emulator.requests("register")] == [400, 202, 202]
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    assert [r["status"] for r in emulator.requests("register")] == [400, 202, 202, 400, 202]
 
 
 def test_a_version_that_nobody_takes_is_an_error_that_says_so(gateway, emulator):
@@ -419,6 +428,49 @@ def test_a_v5_hub_refuses_tokens(gateway, emulator):
     assert gateway.connection()["connectionProfile"] == "classic"  # this version does not tell it
     with pytest.raises(Refused):
         log_in(gateway, emulator)
+
+
+def make_csr(name="gateway", key=None):
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key or ec.generate_private_key(ec.SECP256R1()),
+                                                                             hashes.SHA256())
+    return json.dumps({"csr": base64.b64encode(csr.public_bytes(serialization.Encoding.DER)).decode()})
+
+
+def registered(emulator, body, api_version="2025-07-01-preview", **policy):
+    """Registers a device that asks for a certificate; returns it, and the answer of its first poll."""
+    device = Device(emulator, "gateway", emulator.enroll("gateway", **policy), api_version=api_version)
+    device.subscribe()
+    answer = device.register(body)
+    return device, answer if answer.status >= 400 else device.poll(answer.body["operationId"])
+
+
+def chain_of(answer):
+    return answer.body["registrationState"].get("issuedCertificateChain")
+
+
+def test_the_chain_stays_the_same_in_one_operation_and_is_new_in_the_next(emulator):
+    device, first = registered(emulator, make_csr(), issuance={})
+    assert len(chain_of(first)) == 3
+    assert chain_of(device.poll(first.body["operationId"])) == chain_of(first)
+    again = device.register(make_csr())
+    assert chain_of(device.poll(again.body["operationId"]))[0] != chain_of(first)[0]
+
+
+def test_a_version_that_knows_no_requests_ignores_one(emulator):
+    assert chain_of(registered(emulator, make_csr(), api_version="2021-06-01", issuance={})[1]) is None
+
+
+def test_without_a_policy_there_is_an_assignment_without_a_chain(emulator):
+    answer = registered(emulator, make_csr())[1]
+    assert answer.body["status"] == "assigned" and chain_of(answer) is None
+
+
+@pytest.mark.parametrize("body, code", [
+    (make_csr("somebody-else"), 400040), (make_csr(key=ec.generate_private_key(ec.SECP521R1())), 400040),
+    (json.dumps({"csr": "AAAA"}), 400040), (json.dumps({"csr": "no base64"}), 400012)], ids=["name", "key", "bytes", "text"])
+def test_a_request_that_is_wrong_is_refused(emulator, body, code):
+    assert registered(emulator, body, issuance={})[1].body["errorCode"] == code
 
 
 def test_the_hub_refuses_an_issued_certificate_on_request(gateway, emulator):
