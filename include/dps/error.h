@@ -39,6 +39,7 @@ typedef enum DpsErrorId {
         DPS_ERROR_CLOCK,               /* "clock" */
         DPS_ERROR_CONFIG,              /* "config" */
         DPS_ERROR_KEY,                 /* "key" */
+        DPS_ERROR_ISSUANCE,            /* "issuance": DPS issued no certificate that can be used */
         DPS_ERROR_DISK,                /* "disk" */
         DPS_ERROR_MEMORY,              /* "memory" */
         DPS_ERROR_PROXY,               /* "proxy": the proxy cannot be used, or refused to connect us */

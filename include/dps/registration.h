@@ -153,6 +153,8 @@ unsigned dps_registration_credential(const DpsRegistration *g);
  * challenge. Before that, a device with TPM attestation connects without one.
  */
 bool dps_registration_has_answered(const DpsRegistration *g);
+/** Whether DPS has accepted an operation that will be polled, so that no register is sent next. */
+bool dps_registration_has_operation(const DpsRegistration *g);
 /** What to carry over to the next registration. */
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g);
 

@@ -16,6 +16,9 @@ extern "C" {
 /** A longer body, in bytes, counts as malformed. DPS limits messages to 96 kB. */
 #define DPS_REPLY_SIZE_MAX (128U * 1024)
 
+/** A longer issuedCertificateChain counts as malformed. DPS issues two or three certificates. */
+#define DPS_ISSUED_CHAIN_MAX 16
+
 /** The words of `status` in the body (Microsoft, REST reference: RegistrationOperationStatus). */
 typedef enum DpsStatus {
         DPS_STATUS_NONE, /* the member is absent or null */
@@ -43,11 +46,15 @@ typedef struct DpsReply {
         char *device_id;          /* dps_device_id_is_valid() */
         char *substatus;          /* safe to log */
         char *payload;            /* JSON text: what custom allocation returned */
-        char *registration_state; /* JSON text: the whole member registrationState, but for the next member */
+        char *registration_state; /* JSON text: the whole member registrationState, but for authentication_key */
         /* A key for the TPM, in base64: dps_tpm_key_split(). A 401 with one is the challenge of TPM attestation,
          * over whatever transport it came; in an assignment, the key is for the hub. */
         char *authentication_key;
         char *key_name; /* `skn` of the token that the challenge asks for: letters, digits, '.', '_', '-' */
+        char *connection_profile; /* the kind of the hub, as DPS sent it, safe to log; NULL: classic */
+        /* The certificates that were issued for the CSR, base64 as DPS sent them, in its order, the last one NULL. NULL: none
+         * were issued. */
+        char **issued_chain;
 
         uint32_t error_code;    /* the extended code of an error document or of a failed operation; 0: none */
         char *error_message;    /* safe to log */
@@ -75,6 +82,12 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size);
  * untouched.
  */
 int dps_reply_copy(const DpsReply *reply, DpsReply *ret);
+
+/**
+ * Whether the word names a hub of MQTT 5 alone, which takes certificates alone ("mqttV5", without regard to case). NULL is
+ * the classic profile.
+ */
+bool dps_connection_profile_is_v5(const char *profile);
 
 /** What to do next. A 200 carries failures too; a malformed 200 or 202 is a failure that may pass. */
 DpsVerdict dps_reply_verdict(const DpsReply *reply);

@@ -54,6 +54,8 @@ typedef enum Privacy {
         X("Endpoint",               s, endpoint,                 EMITS_CHANGE, NONE)             \
         X("AttestationMethod",      s, attestation_method,       EMITS_CHANGE, NONE)             \
         X("HubAuthentication",      s, hub_authentication,       EMITS_CHANGE, NONE)             \
+        X("CertificateKind",        s, certificate_kind,         EMITS_CHANGE, NONE)             \
+        X("ConnectionProfile",      s, connection_profile,       EMITS_CHANGE, TEXT)             \
         X("Transport",              s, transport,                EMITS_CHANGE, NONE)             \
         X("AssignedHub",            s, assigned_hub,             EMITS_CHANGE, HUB)              \
         X("DeviceId",               s, device_id,                EMITS_CHANGE, ID)               \

@@ -11,6 +11,7 @@
 #include "basic/times.h"
 #include "client/route.h"
 #include "client/way.h"
+#include "credential/issued.h"
 #include "dps/sas.h"
 
 /*
@@ -31,6 +32,15 @@
 #define CLOCK_TOLERANCE_SEC (10 * 60)
 #define PAYLOAD_SIZE_MAX (96U * 1024)
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+
+/* What the worker makes before a connection that asks for a certificate. */
+typedef struct IssuanceTask {
+        KeyType type;
+        char *registration_id;
+        IssuanceRequest request;
+        int r;
+        Client *client;
+} IssuanceTask;
 
 /* What the worker loads before a connection. */
 typedef struct PayloadTask {
@@ -57,6 +67,11 @@ struct Client {
         uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken during an attempt */
         Timer *timer;
 
+        const char *told_version; /* see client_set_api_version() */
+        const char *api_version;  /* a literal; NULL: as in the settings */
+        IssuanceRequest issuance; /* kept while an operation of DPS may end with an answer for its key */
+        bool issuance_was_sent;
+
         /* The attempt */
         Credential *credential; /* offered by the owner, or loaded here */
         char *payload;          /* text of PayloadFile= */
@@ -64,7 +79,7 @@ struct Client {
         RouteQuery *routing;
         bool has_route;
         Proxy *proxy; /* of the route; NULL: none. With its password, so only until we connect */
-        Work *reading;
+        Work *reading, *making;
         uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
         TransportClass *class; /* of the transport of this attempt, or of the last one; NULL: none yet */
@@ -185,6 +200,7 @@ static void stop_preparing(Client *c) {
         c->answering = credential_query_free(c->answering);
         c->reading = work_forget(c->reading);
         c->routing = route_query_free(c->routing);
+        c->making = work_forget(c->making);
         c->prepare_until_usec = 0;
 }
 
@@ -231,6 +247,11 @@ static void end_registration(Client *c) {
         c->settings = NULL;
 }
 
+static void forget_issuance(Client *c) {
+        issuance_request_done(&c->issuance);
+        c->issuance_was_sent = false;
+}
+
 static void attempt_failed(Client *c) {
         DpsError error = *dps_registration_error(c->registration);
 
@@ -247,6 +268,7 @@ static void assigned(Client *c, const DpsReply *reply) {
         slot_succeeded(&c->slot);
         end_registration(c);
         c->handlers.on_assigned(reply, credential, jobs, c->userdata);
+        forget_issuance(c);
 }
 
 /* ---- the transport's side ---- */
@@ -264,6 +286,28 @@ static bool is_unproven(const Client *c, const DpsReply *reply) {
                dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED;
 }
 
+/* A cloud that does not know the newest version may know the older one that issues certificates too. Nothing has failed
+ * then: the registration begins again, once. Returns true if it does. */
+static bool step_down(Client *c, const DpsReply *reply) {
+        DpsRegistrationHistory history = dps_registration_history(c->registration);
+        DpsRegistration *again;
+
+        if (reply->error_code != 400004 || !c->settings->api_version_steps)
+                return false;
+        if (c->api_version) { /* neither will do now: the next attempt tries the newest again */
+                c->api_version = NULL;
+                return false;
+        }
+        if (dps_registration_new(MAX(credential_count(c->settings, c->method), 1U), &history, &again) < 0)
+                return false;
+        dps_registration_free(c->registration);
+        c->registration = again;
+        c->api_version = DPS_API_VERSION_ISSUANCE_OLDER;
+        tell(c, "DPS does not know the API version %s: trying %s", c->settings->api_version, c->api_version);
+        act(c, dps_registration_begin(c->registration, moment(c)), NULL);
+        return true;
+}
+
 static void on_reply(const DpsReply *reply, void *userdata) {
         Client *c = userdata;
         DpsReply told = *reply; /* borrows its strings */
@@ -271,6 +315,8 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
         c->n_blocked = 0;
         c->handlers.on_answer(c->userdata);
+        if (step_down(c, reply))
+                return;
         if (is_unproven(c, reply))
                 told.malformed = "it assigns a hub, but no challenge has proven the TPM";
         act(c, dps_registration_on_reply(c->registration, &told, moment_of(c, reply)), reply);
@@ -349,7 +395,7 @@ static void connect_with(Client *c, const char *token) {
                 .ca_files = s->ca_files,
                 .id_scope = s->id_scope,
                 .registration_id = s->registration_id,
-                .api_version = s->api_version,
+                .api_version = client_api_version(c),
                 .token = token,
                 .certificates = certificate ? certificate->chain : NULL,
                 .key = certificate ? certificate->key : NULL,
@@ -488,6 +534,67 @@ static int find_route(Client *c, DpsError *error) {
         return r;
 }
 
+static void issuance_run(void *task) {
+        IssuanceTask *t = task;
+
+        t->r = issuance_request_new(t->type, t->registration_id, &t->request);
+}
+
+static void issuance_free(void *task) {
+        IssuanceTask *t = task;
+
+        issuance_request_done(&t->request);
+        free(t->registration_id);
+        free(t);
+}
+
+static void issuance_done(void *task) {
+        IssuanceTask *t = task;
+        Client *c = t->client;
+        DpsError error;
+        int r = t->r;
+
+        c->making = NULL;
+        if (r >= 0) {
+                c->issuance = t->request;
+                t->request = (IssuanceRequest){ 0 };
+        }
+        issuance_free(t);
+        if (r >= 0) {
+                prepare(c);
+                return;
+        }
+        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_KEY, DPS_STEP_REGISTER,
+                      "the key for a certificate cannot be made: %s", strerror(-r));
+        prepare_failed(c, &error);
+}
+
+static int make_issuance_request(Client *c) {
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = issuance_run, .done = issuance_done, .free = issuance_free
+        };
+        IssuanceTask *t = calloc(1, sizeof(*t));
+        int r = -ENOMEM;
+
+        forget_issuance(c);
+        if (t) {
+                t->client = c;
+                t->type = c->settings->issuance_key_type;
+                t->registration_id = strdup(c->settings->registration_id);
+                r = t->registration_id ? work_begin(c->world, &class, t, &c->making) : -ENOMEM;
+        }
+        if (r < 0 && t)
+                issuance_free(t);
+        return r;
+}
+
+/* Each request is for a new key. One that DPS may have accepted already waits for its answer. */
+static bool needs_issuance_request(const Client *c) {
+        return c->settings->issuance_requested &&
+               (!c->issuance.key ||
+                (c->issuance_was_sent && !dps_registration_has_operation(c->registration)));
+}
+
 static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
         Client *c = userdata;
 
@@ -524,6 +631,8 @@ static void prepare(Client *c) {
                                     on_credential, c, &c->loading);
         else if (c->settings->payload_file && !c->payload)
                 r = read_payload(c);
+        else if (needs_issuance_request(c))
+                r = make_issuance_request(c);
         else {
                 if (!c->has_route)
                         r = find_route(c, &error);
@@ -544,6 +653,7 @@ static void prepare_timed_out(Client *c) {
         dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
                       c->reading   ? c->settings->payload_file
                       : c->routing ? "the file that ProxyPassword= names"
+                      : c->making  ? "a new key for a certificate"
                                    : "the key",
                       (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
         prepare_failed(c, &error);
@@ -622,7 +732,8 @@ static int register_body(Client *c, char **ret, DpsError *error) {
         r = dps_register_body(&(DpsRegisterContent){ .registration_id = s->registration_id,
                                                      .payload = s->payload_file ? c->payload : s->payload,
                                                      .endorsement_key = tpm ? tpm->endorsement_key : NULL,
-                                                     .storage_root_key = tpm ? tpm->storage_root_key : NULL },
+                                                     .storage_root_key = tpm ? tpm->storage_root_key : NULL,
+                                                     .csr = c->issuance.csr },
                               ret);
         if (r == -EBADMSG)
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "%s is not a JSON object",
@@ -642,6 +753,7 @@ static int send_request(Client *c, const DpsRequest *request, DpsError *error) {
                 r = register_body(c, &body, error);
                 if (r < 0)
                         return r;
+                c->issuance_was_sent = true;
         }
         if (is_poll)
                 c->handlers.on_poll(c->userdata);
@@ -679,6 +791,8 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
                 return prepare(c);
         case DPS_ACTION_RELEASE:
                 release(c);
+                if (!dps_registration_has_operation(c->registration))
+                        forget_issuance(c);
                 arm(c);
                 if (failed)
                         return attempt_failed(c);
@@ -779,6 +893,7 @@ Client *client_free(Client *c) {
 
         client_cancel(c);
         jobs_done(&c->jobs);
+        issuance_request_done(&c->issuance);
         timer_free(c->timer);
         free(c);
         return NULL;
@@ -802,6 +917,8 @@ int client_begin(Client *c, Settings *settings, Method method, const DpsRegistra
         c->history = *history;
         c->https_is_missing = false; /* it may have been installed meanwhile */
         c->fingerprint[0] = 0;
+        c->api_version = settings->api_version_steps ? c->told_version : NULL;
+        forget_issuance(c);
         /* If it is too early, the client waits without a slot. */
         if (MAX(history->next_usec, history->not_before_usec) > now(c))
                 advance(c);
@@ -897,6 +1014,20 @@ const DpsRegistrationHistory *client_history(Client *c) {
         if (c->registration)
                 c->history = dps_registration_history(c->registration);
         return &c->history;
+}
+
+void client_set_api_version(Client *c, const char *version) {
+        c->told_version = version;
+}
+
+const char *client_api_version(const Client *c) {
+        if (c->api_version)
+                return c->api_version;
+        return c->settings ? c->settings->api_version : NULL;
+}
+
+EVP_PKEY *client_issuance_key(const Client *c) {
+        return c->issuance.key;
 }
 
 const char *client_fingerprint(const Client *c) {

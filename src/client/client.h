@@ -108,6 +108,14 @@ uint64_t client_next_usec(const Client *c);
 /* CLOCK_BOOTTIME: DPS told us, or another client of the scope, not to ask before this time. 0: it told no
  * time. */
 uint64_t client_told_usec(const Client *c);
+/* DPS is asked with this version from the next client_begin() on, if the settings name none themselves. NULL: with theirs.
+ * A literal. */
+void client_set_api_version(Client *c, const char *version);
+/* The version that the registration asks with. NULL: that of its settings, after its end. */
+const char *client_api_version(const Client *c);
+/* The key of the CSR of the last registration, for its handler on_assigned(); NULL: DPS was not asked for a certificate. */
+EVP_PKEY *client_issuance_key(const Client *c);
+
 /* The last error of this registration; its id is NONE if there was none. */
 const DpsError *client_error(const Client *c);
 /* What is to be remembered of this registration, or of the last one. */

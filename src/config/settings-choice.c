@@ -10,7 +10,9 @@
 
 #define UNKNOWN_MAX 20 /* warnings for one identity */
 
-static const char *const sections[] = { "Provisioning", "Attestation", "Hub", "Access", "Daemon" };
+static const char *const sections[] = {
+        "Provisioning", "Attestation", "Hub", "Issuance", "Access", "Daemon"
+};
 
 void reading_done(Reading *reading) {
         for (size_t i = 0; i < N_KEYS; i++)
@@ -18,7 +20,14 @@ void reading_done(Reading *reading) {
 }
 
 Choice *reading_choice(Reading *reading, const char *name) {
-        return &reading->choices[key_find(NULL, name) - settings_keys];
+        for (size_t i = 0; i < N_KEYS; i++)
+                if (streq(settings_keys[i].name, name) && !streq(settings_keys[i].section, "Issuance"))
+                        return &reading->choices[i];
+        abort();
+}
+
+Choice *reading_choice_in(Reading *reading, const char *section, const char *name) {
+        return &reading->choices[key_find(section, name) - settings_keys];
 }
 
 const ConfLine *choice_last_line(const Choice *c) {

@@ -40,8 +40,11 @@ typedef enum FieldType {
         FIELD_TRANSPORT,
         FIELD_RENEW,
         FIELD_RENEW_BEFORE, /* percent, or µs */
-        FIELD_METHODS,      /* methods[] and n_methods */
-        FIELD_ATTEMPTS,     /* of DaemonSettings */
+        FIELD_ISSUANCE_KEY, /* nothing is stored: there is one kind */
+        FIELD_KEY_TYPE,
+        FIELD_RENEW_AT, /* percent, or µs */
+        FIELD_METHODS,  /* methods[] and n_methods */
+        FIELD_ATTEMPTS, /* of DaemonSettings */
 } FieldType;
 
 typedef enum KeyFlags {
@@ -63,7 +66,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 33
+#define N_KEYS 37
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */
@@ -112,7 +115,9 @@ typedef struct Reading {
 } Reading;
 
 void reading_done(Reading *reading);
+/* Of a key that is not in [Issuance], which has a Key= of its own. */
 Choice *reading_choice(Reading *reading, const char *name);
+Choice *reading_choice_in(Reading *reading, const char *section, const char *name);
 /* Chooses the lines that count. To be called for the defaults first, then for the identity's own
  * configuration. */
 int reading_choose(Reading *reading, const Conf *conf, bool is_own);

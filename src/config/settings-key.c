@@ -36,6 +36,12 @@ static const char *const renew_names[_RENEW_MAX] = {
         [RENEW_TOKEN] = "token",
 };
 
+static const char *const key_type_names[_KEY_TYPE_MAX] = {
+        [KEY_TYPE_EC_P256] = "ec-p256",
+        [KEY_TYPE_EC_P384] = "ec-p384",
+        [KEY_TYPE_RSA_2048] = "rsa-2048",
+};
+
 static int word_from_list(const char *word, const char *const *names, int n) {
         for (int i = 0; i < n; i++)
                 if (streq(word, names[i]))
@@ -95,6 +101,10 @@ static const Key keys[] = {
         { "Hub",          "TokenLifetime",          AT(token_lifetime_usec),      FIELD_LIFETIME,     NULL,                  0 },
         { "Hub",          "RenewBefore",            AT(renew_before_usec),        FIELD_RENEW_BEFORE, NULL,                  0 },
         { "Hub",          "Renew",                  AT(renew),                    FIELD_RENEW,        NULL,                  0 },
+        { "Issuance",     "Request",                AT(issuance_requested),       FIELD_BOOL,         NULL,                  0 },
+        { "Issuance",     "Key",                    0,                            FIELD_ISSUANCE_KEY, NULL,                  KEY_SECRET },
+        { "Issuance",     "KeyType",                AT(issuance_key_type),        FIELD_KEY_TYPE,     NULL,                  0 },
+        { "Issuance",     "RenewAt",                AT(issuance_renew_before_usec), FIELD_RENEW_AT,   NULL,                  0 },
         { "Access",       "Group",                  AT(group),                    FIELD_TEXT,         group_check,           0 },
         { "Access",       "ShareKey",               AT(share_key),                FIELD_BOOL,         NULL,                  0 },
         { "Daemon",       "MaxAttempts",            0,                            FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
@@ -242,6 +252,35 @@ static int store_renew_before(Settings *s, const char *value, char **ret_why) {
         return store_duration(&s->renew_before_usec, value, USEC_PER_SEC, TOKEN_LIFETIME_MAX, ret_why);
 }
 
+static int store_renew_at(Settings *s, const char *value, char **ret_why) {
+        const char *end = value;
+        uint64_t percent;
+
+        if (scan_u64(&end, &percent) >= 0 && streq(end, "%")) {
+                if (percent < 1 || percent > 99)
+                        return why(ret_why, -EINVAL,
+                                   "must be 1%% to 99%% of the certificate's life, or a duration before its "
+                                   "end");
+                s->issuance_renew_percent = (unsigned) percent;
+                s->issuance_renew_before_usec = 0;
+                return 0;
+        }
+
+        s->issuance_renew_percent = 0;
+        return store_duration(&s->issuance_renew_before_usec, value, USEC_PER_SEC, TOKEN_LIFETIME_MAX,
+                              ret_why);
+}
+
+static int check_issuance_key(const char *value, char **ret_why) {
+        if (streq(value, "file"))
+                return 0;
+        if (startswith(value, "pkcs11:") || streq(value, "tpm"))
+                return why(ret_why, -EINVAL,
+                           "asks for a key in hardware: this version of dpsd makes the keys of issued "
+                           "certificates in files only, so set Key=file");
+        return why(ret_why, -EINVAL, "must be file (the value is not shown)");
+}
+
 static int store_text(char **field, const char *value) {
         char *copy = strdup(value);
 
@@ -311,6 +350,16 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
                 return 0;
         case FIELD_RENEW_BEFORE:
                 return store_renew_before(s, value, ret_why);
+        case FIELD_ISSUANCE_KEY:
+                return check_issuance_key(value, ret_why);
+        case FIELD_KEY_TYPE:
+                r = word_from_list(value, key_type_names, _KEY_TYPE_MAX);
+                if (r < 0)
+                        return why(ret_why, r, "must be ec-p256, ec-p384 or rsa-2048");
+                s->issuance_key_type = (KeyType) r;
+                return 0;
+        case FIELD_RENEW_AT:
+                return store_renew_at(s, value, ret_why);
         case FIELD_METHODS:
                 return store_methods(s, value, ret_why);
         case FIELD_ATTEMPTS:

@@ -7,6 +7,7 @@
 #include "basic/times.h"
 #include "config/proxy.h"
 #include "config/settings-internal.h"
+#include "dps/request.h"
 
 #define TOKEN_LIFETIME_SHORT USEC_PER_HOUR
 
@@ -254,10 +255,23 @@ static void check_times(Reading *reading) {
                                 : "new tokens a day");
 }
 
+/* A version that does not know the request would ignore it. */
+static void check_issuance(Reading *reading) {
+        const ConfLine *version = choice_last_line(reading_choice(reading, "ApiVersion"));
+        const Settings *s = reading->settings;
+
+        if (version && s->issuance_requested && strcmp(s->api_version, DPS_API_VERSION_ISSUANCE_OLDER) < 0)
+                conf_report_add(reading->report, CONF_ERROR, version->file, version->line,
+                                "ApiVersion=%.40s: this version issues no certificates, which Request= in "
+                                "[Issuance] asks for: remove the line, or set %s",
+                                version->value, DPS_API_VERSION_ISSUANCE_OLDER);
+}
+
 void reading_check_together(Reading *reading) {
         check_pair(reading, "Payload", "PayloadFile");
         check_pair(reading, "Key", "GroupKey");
         check_proxy(reading);
+        check_issuance(reading);
         warn_of_group_key(reading);
         check_times(reading);
 }

@@ -54,6 +54,7 @@ static int settings_new(const char *name, Settings **ret) {
                 .tpm_key_handle = 0x81000100,
                 .token_lifetime_usec = 30 * USEC_PER_DAY,
                 .renew_before_percent = 10,
+                .issuance_renew_percent = 80,
         };
         s->name = strdup(name);
         s->endpoint = strdup("global.azure-devices-provisioning.net");
@@ -88,6 +89,23 @@ static int set_places(Reading *reading) {
         return 0;
 }
 
+/* A version that issues certificates is the default where one is asked for, and only there: every cloud takes the older
+ * default. */
+static int choose_api_version(Reading *reading) {
+        Settings *s = reading->settings;
+        char *version;
+
+        if (!s->issuance_requested || reading_choice(reading, "ApiVersion")->n > 0)
+                return 0;
+        version = strdup(DPS_API_VERSION_ISSUANCE);
+        if (!version)
+                return -ENOMEM;
+        free(s->api_version);
+        s->api_version = version;
+        s->api_version_steps = true;
+        return 0;
+}
+
 static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
         int r = 0;
 
@@ -104,6 +122,9 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
                 return r;
         if (reading->settings->n_methods == 0)
                 reading->settings->methods[reading->settings->n_methods++] = METHOD_SYMMETRIC_KEY;
+        r = choose_api_version(reading);
+        if (r < 0)
+                return r;
         reading_check_together(reading);
         return set_places(reading);
 }
@@ -204,7 +225,10 @@ bool settings_equal(const Settings *a, const Settings *b) {
                a->token_lifetime_usec == b->token_lifetime_usec &&
                a->renew_before_percent == b->renew_before_percent &&
                a->renew_before_usec == b->renew_before_usec && a->renew == b->renew &&
-               a->share_key == b->share_key;
+               a->share_key == b->share_key && a->issuance_requested == b->issuance_requested &&
+               a->api_version_steps == b->api_version_steps && a->issuance_key_type == b->issuance_key_type &&
+               a->issuance_renew_percent == b->issuance_renew_percent &&
+               a->issuance_renew_before_usec == b->issuance_renew_before_usec;
 }
 
 /* Settings with specifiers, and the copy in which they are expanded. */

@@ -32,6 +32,13 @@ typedef enum Renew {
         _RENEW_MAX,
 } Renew;
 
+typedef enum KeyType {
+        KEY_TYPE_EC_P256,  /* "ec-p256" */
+        KEY_TYPE_EC_P384,  /* "ec-p384" */
+        KEY_TYPE_RSA_2048, /* "rsa-2048" */
+        _KEY_TYPE_MAX,
+} KeyType;
+
 /* Where a value was written, for faults that are found later: a key file that cannot be read. */
 typedef struct Place {
         char *file;
@@ -78,6 +85,13 @@ typedef struct Settings {
         unsigned renew_before_percent; /* 0: renew_before_usec is used */
         uint64_t renew_before_usec;
         Renew renew;
+
+        /* [Issuance] */
+        bool issuance_requested; /* DPS is asked for a certificate */
+        bool api_version_steps;  /* ApiVersion= is not set: an older version that issues will do */
+        KeyType issuance_key_type;
+        unsigned issuance_renew_percent; /* of a certificate's life; 0: issuance_renew_before_usec is used */
+        uint64_t issuance_renew_before_usec;
 
         /* [Access] */
         char *group; /* no specifiers */

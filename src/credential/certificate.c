@@ -196,8 +196,7 @@ static int load_files(const Loading *l, ClientCertificate *c) {
 
 /* --- checks --------------------------------------------------------------------------------------------- */
 
-/* -ENODATA: there is no common name, or it is not text. */
-static int common_name(const X509 *x, char **ret) {
+int certificate_common_name(const X509 *x, char **ret) {
         const X509_NAME *subject = X509_get_subject_name(x);
         int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
         unsigned char *text = NULL;
@@ -219,7 +218,7 @@ static int common_name(const X509 *x, char **ret) {
         return 0;
 }
 
-static uint64_t usec_from_asn1(const ASN1_TIME *t) {
+uint64_t certificate_time_usec(const ASN1_TIME *t) {
         struct tm tm;
         time_t sec;
 
@@ -238,7 +237,7 @@ static int check_leaf(const Loading *l, const char *registration_id, ClientCerti
                                          "not the key of the first certificate in Certificate=: "
                                          "the device's certificate comes first, and its key goes here");
 
-        r = common_name(leaf, &c->common_name);
+        r = certificate_common_name(leaf, &c->common_name);
         if (r == -ENODATA)
                 return certificate_error(
                         l, r,
@@ -255,8 +254,8 @@ static int check_leaf(const Loading *l, const char *registration_id, ClientCerti
                         l->certificate, name ?: "", registration_id);
         }
 
-        c->not_before_usec = usec_from_asn1(X509_get0_notBefore(leaf));
-        c->not_after_usec = usec_from_asn1(X509_get0_notAfter(leaf));
+        c->not_before_usec = certificate_time_usec(X509_get0_notBefore(leaf));
+        c->not_after_usec = certificate_time_usec(X509_get0_notAfter(leaf));
         return 0;
 }
 

@@ -11,4 +11,8 @@
  * kind of key at all. */
 int client_certificate_load(const Settings *s, const char *certificate, const char *private_key,
                             const char *registration_id, ClientCertificate *ret, DpsError *error);
+/* The subject's common name. -ENODATA: it has none, or it is not text. */
+int certificate_common_name(const X509 *x, char **ret);
+/* CLOCK_REALTIME; 0: the time is before 1970, or not readable. */
+uint64_t certificate_time_usec(const ASN1_TIME *t);
 void client_certificate_done(ClientCertificate *c);

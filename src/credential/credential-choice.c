@@ -29,7 +29,7 @@ static int try_method(const CredentialWish *wish, Method method, Credential **re
         bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
         _cleanup_(freep) char *why = NULL;
         const CredentialClass *class = credential_class_load(method, &why);
-        CredentialSource source = { wish->settings, wish->registration_id, 0 };
+        CredentialSource source = { .settings = wish->settings, .registration_id = wish->registration_id };
         unsigned n, first;
         int r;
 
@@ -68,6 +68,14 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
         bool is_tried = is_kept(wish->settings, wish->kept);
         Outcome told = { .r = -EINVAL }, kept = { 0 };
 
+        if (wish->issued_file)
+                return credential_new(&issued_class,
+                                      &(CredentialSource){ .settings = wish->settings,
+                                                           .registration_id = wish->registration_id,
+                                                           .folder = wish->issued_folder,
+                                                           .fallback = wish->issued_fallback,
+                                                           .file = wish->issued_file },
+                                      ret, error);
         if (wish->exact)
                 return try_method(wish, wish->kept, ret, error);
 

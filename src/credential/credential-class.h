@@ -10,7 +10,10 @@
 typedef struct CredentialSource {
         Settings *settings;
         const char *registration_id;
-        unsigned index; /* within the method's list in the settings; 0 if that is empty */
+        unsigned index;            /* within the method's list in the settings; 0 if that is empty */
+        Folder *folder, *fallback; /* of an issued certificate, with its file */
+        const char *file;
+        const char *text; /* in place of the file; a secret */
 } CredentialSource;
 
 typedef struct CredentialClass {

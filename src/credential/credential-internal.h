@@ -14,6 +14,7 @@
  *      tpm-key.c            the key that DPS sends to a TPM
  *      tpm-error.c          what the TPM's answers mean
  *      tpm-owned.c          which object in the TPM is ours
+ *      issued.c             a certificate that DPS has issued, its request, and the class for it
  *      credential.c         the credential, its classes and its references
  *      credential-choice.c  which method, and which of its credentials, is used
  *      credential-query.c   loading and signing on the worker
@@ -23,7 +24,7 @@
 
 #include "credential/credential-class.h"
 
-extern const CredentialClass symmetric_key_class, x509_class;
+extern const CredentialClass symmetric_key_class, x509_class, issued_class;
 
 /* Makes a credential with one reference. Blocks. On failure `error` is set. */
 int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,

@@ -25,7 +25,7 @@ CredentialQuery *credential_query_free(CredentialQuery *q) {
 typedef struct LoadQuery {
         CredentialQuery query;
         CredentialWish wish;
-        char *registration_id;
+        char *registration_id, *issued_file;
         credential_handler_t handler;
         Credential *credential;
 } LoadQuery;
@@ -38,6 +38,7 @@ static void load_query_free(void *task) {
         credential_unref(q->credential);
         settings_unref(q->wish.settings);
         free(q->registration_id);
+        free(q->issued_file);
         free(q);
 }
 
@@ -63,6 +64,11 @@ static const WorkClass load_class = {
         .queue = WORK_KEYS, .run = load_query_run, .done = load_query_done, .free = load_query_free
 };
 
+/* Only work of this queue is known to have ended when the folder goes. */
+static const WorkClass load_issued_class = {
+        .queue = WORK_DISK, .run = load_query_run, .done = load_query_done, .free = load_query_free
+};
+
 int credential_load(World *w, const CredentialWish *wish, credential_handler_t handler, void *userdata,
                     CredentialQuery **ret) {
         LoadQuery *q = malloc(sizeof(LoadQuery));
@@ -73,10 +79,14 @@ int credential_load(World *w, const CredentialWish *wish, credential_handler_t h
         *q = (LoadQuery){ .query.userdata = userdata,
                           .wish = *wish,
                           .registration_id = strdup(wish->registration_id),
+                          .issued_file = wish->issued_file ? strdup(wish->issued_file) : NULL,
                           .handler = handler };
         settings_ref(wish->settings);
         q->wish.registration_id = q->registration_id;
-        r = q->registration_id ? work_begin(w, &load_class, q, &q->query.work) : -ENOMEM;
+        q->wish.issued_file = q->issued_file;
+        r = q->registration_id && (q->issued_file || !wish->issued_file)
+                    ? work_begin(w, wish->issued_file ? &load_issued_class : &load_class, q, &q->query.work)
+                    : -ENOMEM;
         if (r < 0) {
                 load_query_free(q);
                 return r;

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "basic/cleanup.h"
+#include "basic/folder.h"
 #include "basic/world.h"
 #include "config/settings.h"
 #include "dps/error.h"
@@ -34,7 +35,12 @@ typedef struct CredentialWish {
         /* If there are several keys or certificates of the kept method (or of each method if none is kept),
          * the one to try first. The first one if the list has become shorter. */
         unsigned index;
-        bool only;  /* try no other index */
+        bool only; /* try no other index */
+        /* The certificate that DPS has issued, in this file, and nothing else. NULL: none. The folders must
+         * outlive the query; the name is copied. */
+        Folder *issued_folder,
+                *issued_fallback; /* the second is looked at if the first has no such file; may be NULL */
+        const char *issued_file;
         bool exact; /* use the kept method even if it is not in Method=, and no other method */
 } CredentialWish;
 

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <strings.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
@@ -75,7 +76,11 @@ static void print_title(const Identity *i, uint64_t now_usec) {
 static void print_who(const Identity *i) {
         char line[512];
 
-        print_line("Hub", i->assigned_hub);
+        bool is_classic = isempty(i->connection_profile) || strcasecmp(i->connection_profile, "classic") == 0;
+
+        (void) snprintf(line, sizeof(line), "%s%s%s%s", i->assigned_hub ?: "", is_classic ? "" : " (",
+                        is_classic ? "" : i->connection_profile, is_classic ? "" : ")");
+        print_line("Hub", line);
         print_line("Device", i->device_id);
         if (!isempty(i->registration_id)) {
                 (void) snprintf(line, sizeof(line), "%s in scope %s", i->registration_id,
@@ -139,6 +144,10 @@ static void print_card(const Identity *i, uint64_t now_usec) {
         print_moment("DPS seen", "", i->last_success_at, now_usec);
         print_moment("Hub seen", "", i->hub_last_seen_at, now_usec);
         print_moment("Token", expires(i->token_expires_at, now_usec), i->token_expires_at, now_usec);
+        if (!isempty(i->certificate_kind))
+                print_line("Shows the hub", streq(i->certificate_kind, "issued")
+                                                    ? "a certificate issued by DPS"
+                                                    : "its certificate for DPS");
         print_moment("Certificate", expires(i->certificate_expires_at, now_usec), i->certificate_expires_at,
                      now_usec);
         print_error(i, now_usec);

@@ -63,6 +63,8 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
                 .substatus = reply->substatus ?: (char *) "",
                 .payload = reply->payload,
                 .registration_state = reply->registration_state,
+                .connection_profile = reply->connection_profile,
+                .api_version = (char *) (client_api_version(i->client) ?: s->api_version),
                 .assigned_at_usec = identity_realtime_usec(i),
                 .credential = credential_index(credential),
                 .fingerprint = (char *) credential_fingerprint(credential),
@@ -112,11 +114,14 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
         /* The old token stays in use until DPS has seen the new key. */
-        if (!moved && a->method == before->method && is_overtaken(i, credential)) {
+        if (assignment_lacks_credential(a))
+                a->token_expires_at_usec = a->renew_at_usec = 0;
+        else if (!moved && a->method == before->method && is_overtaken(i, credential)) {
                 a->token_expires_at_usec = before->token_expires_at_usec;
                 a->renew_at_usec = before->renew_at_usec;
         } else if (a->hub_auth == HUB_AUTH_SAS)
                 set_expiry(i, a);
+        identity_take_issued(i, reply, a, before);
         dps_hub_health_on_assigned(&i->hub, moved, identity_now_usec(i));
         take_proof(i, credential);
         i->asked = REASON_NONE;
@@ -150,6 +155,16 @@ static void note_news(Announcement *n, const Assignment *before, const Assignmen
 static void on_counts(const Assignment *before, bool is_answer, Jobs jobs, void *userdata) {
         Identity *i = userdata;
 
+        if (!streq_ptr(before ? before->issued : NULL, identity_assignment(i)->issued)) {
+                care_done(&i->for_hub);
+                if (i->issued_credential &&
+                    streq_ptr(credential_fingerprint(i->issued_credential), identity_assignment(i)->issued))
+                        care_loaded(&i->for_hub, TAKE_PTR(i->issued_credential));
+                i->certificate_expires_at_usec = 0;
+                i->certificate_was_warned_of = false;
+                identity_remove_old_pairs(i);
+        }
+        identity_judge_assignment(i, true);
         identity_outputs_are_stale(i);
         i->served = before ? assignment_copy(before) : NULL; /* a copy that fails is only shown too early */
         if (i->folder == FOLDER_REFUSED) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "basic/text.h"
+#include "credential/issued.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
 
@@ -178,12 +179,16 @@ void identity_load_for_dps(Identity *i) {
 void identity_load_for_hub(Identity *i) {
         Settings *settings = configuration_key_settings(&i->configuration);
         const Assignment *a = identity_assignment(i);
+        _cleanup_(freep) char *file = NULL;
 
         if (identity_care_for_hub(i) == &i->for_dps)
                 return identity_load_for_dps(i);
         if (!settings)
                 return identity_care_fail(i, &i->for_hub, DPS_ERROR_CONFIG,
                                           "there is no usable configuration");
+
+        if (a->issued && issued_file_name(i->name, a->issued, &file) < 0)
+                return identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
 
         i->for_hub.state = CREDENTIAL_LOADING;
         i->for_hub.until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
@@ -192,6 +197,9 @@ void identity_load_for_hub(Identity *i) {
                                                .registration_id = a->registration_id,
                                                .kept = a->method,
                                                .index = a->credential,
+                                               .issued_folder = store_state(i->core->store),
+                                               .issued_fallback = store_notes(i->core->store),
+                                               .issued_file = file,
                                                .exact = true },
                             on_loaded_for_hub, i, &i->for_hub.query) < 0)
                 identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");

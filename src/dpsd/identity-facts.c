@@ -43,6 +43,7 @@ static void gather_configuration(const Identity *i, Facts *f) {
         f->resolve_at_usec = c->resolving.at_usec;
         if (c->settings) {
                 f->renew = c->settings->renew;
+                f->wants_certificate = c->settings->issuance_requested;
                 f->splay_usec = dps_fraction_usec(c->settings->splay_usec,
                                                   dps_stable_random(c->settings->registration_id, "splay"));
         }
@@ -86,7 +87,8 @@ static void gather_credentials(const Identity *i, Facts *f) {
                                    !streq(i->proven, i->for_dps.fingerprint)
                            ? PROOF_WANTED
                            : PROOF_GIVEN;
-        f->is_recorded = a && a->fingerprint && streq(a->fingerprint, for_hub->fingerprint);
+        f->is_recorded = a && streq_ptr(a->issued ?: a->fingerprint, for_hub->fingerprint);
+        f->for_hub_error = for_hub->state == CREDENTIAL_FAILED ? for_hub->error.id : DPS_ERROR_NONE;
 }
 
 static void gather_assignment(const Identity *i, Facts *f) {
@@ -104,10 +106,16 @@ static void gather_assignment(const Identity *i, Facts *f) {
         f->publish_at_usec = i->publishing.at_usec;
         f->certificate_expires_realtime_usec = i->certificate_expires_at_usec;
         f->certificate_was_warned_of = i->certificate_was_warned_of;
+        f->pair_is_unsaved = i->pair_text && !i->pair_saving;
+        f->certificate_not_before_usec = i->certificate_not_before_usec;
+        f->pair_at_usec = i->pair_retry.at_usec;
         if (!a)
                 return;
 
-        f->has_token = a->hub_auth == HUB_AUTH_SAS;
+        f->has_token = assignment_shows_token(a);
+        f->is_issued = a->issued;
+        f->issued_expires_realtime_usec = a->issued_expires_at_usec;
+        f->was_refused_certificate = a->issuance_fault;
         f->expires_realtime_usec = a->token_expires_at_usec;
         f->renew_realtime_usec = a->renew_at_usec;
         if (i->outputs == OUTPUTS_STALE || i->outputs == OUTPUTS_REFUSED)
@@ -154,7 +162,7 @@ void identity_gather(const Identity *i, Facts *ret) {
 CredentialCare *identity_care_for_hub(Identity *i) {
         const Assignment *a = identity_assignment(i);
 
-        if (!i->configuration.settings)
+        if (!i->configuration.settings || (a && a->issued))
                 return &i->for_hub;
         return a && i->for_dps.method != _METHOD_MAX && i->for_dps.method != a->method ? &i->for_hub
                                                                                        : &i->for_dps;

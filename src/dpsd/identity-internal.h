@@ -10,6 +10,7 @@
  *      identity-credential.c     credentials: looked at, loaded, wiped
  *      identity-registration.c   how DPS is asked
  *      identity-assignment.c     what DPS assigned: the record, and the steps when it counts
+ *      identity-issuance.c       the certificate that DPS issues
  *      identity-publish.c        the files for programs
  */
 
@@ -66,6 +67,19 @@ void identity_mint(Identity *i);
  * true if it did so. */
 void identity_announce(Identity *i);
 void announcement_done(Announcement *a);
+
+/* identity-issuance.c */
+/* Completes a new assignment by the certificate that was issued with it, or by the reason why there is none. */
+void identity_take_issued(Identity *i, const DpsReply *reply, Assignment *a, const Assignment *before);
+void identity_save_pair(Identity *i);
+void identity_forget_pair(Identity *i);
+/* Removes the files of pairs that the durable record does not name. */
+void identity_remove_old_pairs(Identity *i);
+void identity_drop_issued(Identity *i);
+/* New settings that ask for no certificate end the error that there is none. */
+void identity_forget_refusal(Identity *i);
+/* Notes what is wrong with the assignment that counts, and logs it if it is new. */
+void identity_judge_assignment(Identity *i, bool is_logged);
 
 /* identity-publish.c */
 void identity_prepare_folder(Identity *i);

@@ -70,6 +70,15 @@ void identity_take_event(Identity *i) {
         i->n_events++;
 }
 
+/* The older version that DPS answered to is used again, until somebody asks by hand. */
+static const char *version_to_ask_with(const Identity *i, IdentityReason reason) {
+        const Assignment *a = identity_assignment(i);
+
+        return reason != REASON_REQUEST && a && streq_ptr(a->api_version, DPS_API_VERSION_ISSUANCE_OLDER)
+                       ? DPS_API_VERSION_ISSUANCE_OLDER
+                       : NULL;
+}
+
 void identity_begin(Identity *i, IdentityReason reason) {
         DpsRegistrationHistory history = make_history(i);
 
@@ -77,6 +86,7 @@ void identity_begin(Identity *i, IdentityReason reason) {
                 identity_take_event(i);
         if (reason == REASON_RENEWAL || reason == REASON_HUB || reason == REASON_REQUEST)
                 i->asked = reason;
+        client_set_api_version(i->client, version_to_ask_with(i, reason));
         if (client_begin(i->client, i->configuration.settings, i->method, &history) >= 0)
                 return;
         identity_log(i, LOG_ERR, "out of memory to ask DPS; trying again in a minute");

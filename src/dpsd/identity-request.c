@@ -138,7 +138,7 @@ static void on_credential(Identity *i, Credential *credential, const DpsError *e
                 return answer(q, -ENOKEY, NULL, error);
         if (!a)
                 return fail_unassigned(q);
-        if (a->hub_auth == HUB_AUTH_X509)
+        if (!assignment_shows_token(a))
                 return answer_with_connection(q, credential, NULL);
 
         dps_error_set(&why, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
@@ -187,7 +187,7 @@ int identity_connection(Identity *i, identity_text_handler_t handler, void *user
 
         if (!a)
                 return -ENODATA;
-        if (a->hub_auth == HUB_AUTH_SAS && waits_for_clock(i))
+        if (assignment_shows_token(a) && waits_for_clock(i))
                 return -ETIME;
         /* The published files are of this generation and hold everything, so no key is needed. This is also
          * so while a new credential is not proven yet. */
@@ -209,7 +209,7 @@ int identity_token(Identity *i, uint64_t lifetime_sec, identity_text_handler_t h
 
         if (!a)
                 return -ENODATA;
-        if (a->hub_auth != HUB_AUTH_SAS)
+        if (!assignment_shows_token(a))
                 return -ENOTSUP;
         if (waits_for_clock(i))
                 return -ETIME;

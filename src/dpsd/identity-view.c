@@ -28,7 +28,15 @@ static void view_who(const Identity *i, IdentityView *ret) {
 static void view_assignment(const Assignment *a, IdentityView *ret) {
         static const Assignment none;
 
-        ret->hub_authentication = a ? hub_auth_to_string(a->hub_auth) : "";
+        bool has_credential = a && !assignment_lacks_credential(a);
+
+        ret->hub_authentication = has_credential ? hub_auth_to_string(assignment_hub_auth(a)) : "";
+        ret->certificate_kind = !has_credential || assignment_hub_auth(a) != HUB_AUTH_X509 ? ""
+                                : a->issued                                                ? "issued"
+                                                                                           : "onboarding";
+        ret->connection_profile = a ? text_or_nothing(a->connection_profile ?: "classic") : "";
+        if (a && a->issued)
+                ret->certificate_expires_at = a->issued_expires_at_usec;
         a = a ?: &none;
         ret->assigned_hub = text_or_nothing(a->hub);
         ret->device_id = text_or_nothing(a->device_id);
@@ -93,7 +101,7 @@ bool identity_is_healthy(const Identity *i) {
         const Record *m = i->keeper.record;
 
         return i->state == IDENTITY_ASSIGNED && m->error.id == DPS_ERROR_NONE && m->attempts == 0 &&
-               !i->configuration.is_faulty;
+               i->issuance_error.id == DPS_ERROR_NONE && !i->configuration.is_faulty;
 }
 
 const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec) {
@@ -102,6 +110,10 @@ const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec) {
         if (m->error.id == DPS_ERROR_NONE && i->configuration.is_faulty) {
                 *ret_at_usec = i->configuration.fault_at_usec;
                 return configuration_fault(&i->configuration);
+        }
+        if (m->error.id == DPS_ERROR_NONE && i->issuance_error.id != DPS_ERROR_NONE) {
+                *ret_at_usec = m->last_success_at_usec;
+                return &i->issuance_error;
         }
         *ret_at_usec = m->error_at_usec;
         return &m->error;

@@ -77,6 +77,7 @@ static void take_settings(Identity *i, Resolution resolution) {
 
         if (resolution != RESOLUTION_FIRST)
                 forget_failures(i, resolution == RESOLUTION_OTHER_PEER);
+        identity_forget_refusal(i);
         care_done(&i->for_dps);
         care_done(&i->for_hub);
         identity_watch_files(i);
@@ -189,6 +190,9 @@ static void drop_assignment(Identity *i) {
         end_saved_jobs(i, "the registration id has changed");
         announcement_done(&i->announcement);
         keeper_drop(&i->keeper);
+        identity_forget_pair(i);
+        identity_remove_old_pairs(i);
+        identity_judge_assignment(i, false);
         (void) outputs_clear(i->core->outputs, i->name);
         identity_outputs_are_stale(i);
         i->proven[0] = 0;
@@ -233,6 +237,10 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
                 return identity_announce(i);
         case ACTION_SAVE:
                 return keeper_save(&i->keeper);
+        case ACTION_SAVE_PAIR:
+                return identity_save_pair(i);
+        case ACTION_DROP_ISSUED:
+                return identity_drop_issued(i);
         case ACTION_WARN_OF_EXPIRY:
                 return identity_warn_of_expiry(i);
         case ACTION_GIVE_UP:
@@ -417,6 +425,7 @@ Identity *identity_free(Identity *i) {
         if (i->files)
                 i->core->operations->unwatch_files(i->files);
         assignment_free(i->served);
+        identity_forget_pair(i);
         jobs_done(&i->announcement.jobs);
         announcement_done(&i->announcement);
         timer_free(i->wakeup);
@@ -442,6 +451,7 @@ int identity_load(Identity *i) {
                 i->method = identity_assignment(i)->method;
                 (void) snprintf(i->proven, sizeof(i->proven), "%s",
                                 identity_assignment(i)->fingerprint ?: "");
+                identity_judge_assignment(i, false);
         }
         return 0;
 }

@@ -81,6 +81,14 @@ struct Identity {
         CredentialQuery *signing;   /* by a slow key, of the token to be published */
         Announcement announcement;
 
+        /* A pair of key and issued certificate whose file is not durable yet. */
+        char *pair_text, *pair_file; /* the first is a secret */
+        Work *pair_saving;
+        Credential *issued_credential; /* of a pair whose assignment does not count yet */
+        Retry pair_retry;
+        uint64_t certificate_not_before_usec; /* CLOCK_BOOTTIME: see Facts */
+        DpsError issuance_error; /* of the assignment that counts; id NONE: it is as it should be */
+
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;

@@ -123,6 +123,8 @@ bool assignment_has_moved(const Assignment *a, const Assignment *before) {
 /* Whether programs must read the connection again. */
 static bool is_new_generation(const Assignment *a, const Assignment *before) {
         return assignment_has_moved(a, before) || a->hub_auth != before->hub_auth ||
+               !streq_ptr(a->issued, before->issued) ||
+               !streq_ptr(a->connection_profile, before->connection_profile) ||
                a->token_expires_at_usec != before->token_expires_at_usec ||
                (before->fingerprint && !streq_ptr(a->fingerprint, before->fingerprint));
 }

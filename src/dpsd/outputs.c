@@ -121,7 +121,7 @@ static int output_path(const Outputs *o, const char *name, OutputFile file, cons
 static int derive(const Outputs *o, const char *name, const Connection *c, Derived *ret) {
         int r;
 
-        r = dps_hub_username(c->hub, c->device_id, &ret->username);
+        r = !c->lacks_username ? dps_hub_username(c->hub, c->device_id, &ret->username) : 0;
         if (r < 0)
                 return r;
         r = output_path(o, name, OUTPUT_TOKEN, c->token, &ret->token_file);
@@ -160,6 +160,7 @@ static int environment_to_text(const Connection *c, const Derived *d, char **ret
                 { "IOTHUB_CERT_FILE", d->certificate_file },
                 { "IOTHUB_KEY_FILE", d->key_file },
                 { "IOTHUB_KEY_URI", c->key_uri },
+                { "IOTHUB_CONNECTION_PROFILE", c->connection_profile },
                 { "IOTHUB_GENERATION", generation },
         };
 
@@ -191,6 +192,8 @@ static int add_connection(json_object *o, const Connection *c, const Derived *d)
                 { "certificateFile", d->certificate_file },
                 { "keyFile", d->key_file },
                 { "keyUri", c->key_uri },
+                { "certificateKind", d->certificate_file ? c->certificate_kind : NULL },
+                { "connectionProfile", c->connection_profile },
                 { "caFile", c->ca_file },
                 { "proxy", c->proxy },
         };
@@ -201,6 +204,10 @@ static int add_connection(json_object *o, const Connection *c, const Derived *d)
                 r = json_add_u64(o, "port", c->port);
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(texts); i++)
                 r = json_add_string(o, texts[i].name, texts[i].value);
+        if (r >= 0 && c->mqtt_version > 0)
+                r = json_add_u64(o, "mqttVersion", c->mqtt_version);
+        if (r >= 0 && c->certificate_expires_at_usec > 0)
+                r = json_add_u64(o, "certificateExpiresAt", c->certificate_expires_at_usec);
         if (r >= 0)
                 r = json_add_text(o, "payload", c->payload);
         if (r >= 0)

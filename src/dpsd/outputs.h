@@ -22,8 +22,13 @@ typedef struct Connection {
         const char *auth; /* "sas" or "x509" */
         const char *token;
         uint64_t expires_at_usec;
-        const char *certificate_pem; /* published as cert.pem */
-        const char *key_pem;         /* published as key.pem: only with ShareKey=yes */
+        const char *certificate_pem;  /* published as cert.pem */
+        const char *key_pem;          /* published as key.pem: only with ShareKey=yes, or of an issued one */
+        const char *certificate_kind; /* "onboarding" or "issued" */
+        uint64_t certificate_expires_at_usec;
+        const char *connection_profile; /* DPS's word for the kind of hub */
+        unsigned mqtt_version;          /* 4 or 5; 0: the kind of hub is not known, so neither is this */
+        bool lacks_username; /* a hub of MQTT 5 takes a user name only once: each connection needs a new one */
         const char *key_file, *key_uri;
         const char *ca_file, *proxy;
         const char *payload, *registration_state; /* JSON text */

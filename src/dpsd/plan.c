@@ -56,9 +56,18 @@ static bool token_is_due(const Facts *f) {
                         usec_add(f->realtime_usec, f->lifetime_usec + f->lifetime_usec / 8));
 }
 
+/* Whether DPS is asked again when the time for it has come. A certificate has no other way. */
+static bool is_renewed(const Facts *f) {
+        return f->is_durable && (f->is_issued || (f->has_token && f->renew == RENEW_PROVISION));
+}
+
 static bool renewal_is_due(const Facts *f) {
-        return f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->renew_realtime_usec > 0 &&
-               f->realtime_usec >= f->renew_realtime_usec;
+        return is_renewed(f) && f->renew_realtime_usec > 0 && f->realtime_usec >= f->renew_realtime_usec;
+}
+
+/* A refusal is remembered, so that DPS is not asked again and again. */
+static bool lacks_certificate(const Facts *f) {
+        return f->is_durable && f->wants_certificate && !f->is_issued && !f->was_refused_certificate;
 }
 
 /* Whether the durable assignment can be served: no other one is about to replace it. */
@@ -115,6 +124,8 @@ static IdentityReason reason_of(const Facts *f) {
                 return f->asked;
         if (f->proof == PROOF_WANTED)
                 return REASON_CREDENTIAL;
+        if (lacks_certificate(f))
+                return REASON_ISSUANCE;
         return renewal_is_due(f) || f->attempts > 0 ? REASON_RENEWAL : REASON_NONE;
 }
 
@@ -123,8 +134,10 @@ static IdentityReason reason_of(const Facts *f) {
 static uint64_t begin_at(const Facts *f, IdentityReason reason) {
         uint64_t since = f->wanted_since_usec > 0 ? f->wanted_since_usec : f->now_usec, at = f->now_usec;
 
-        if ((reason == REASON_CONFIG || reason == REASON_HUB) && f->is_durable)
+        if ((reason == REASON_CONFIG || reason == REASON_HUB || reason == REASON_ISSUANCE) && f->is_durable)
                 at = usec_add(since, f->splay_usec);
+        if (reason == REASON_ISSUANCE)
+                at = MAX(at, f->certificate_not_before_usec);
         else if (reason == REASON_CREDENTIAL)
                 at = MAX(since, f->event_at_usec);
         at = MAX(at, f->begin_not_before_usec);
@@ -195,6 +208,19 @@ static Action stop_waiting(const Facts *f, Plan *p) {
         return f->key_until_usec > 0 && is_due(f, p, f->key_until_usec) ? ACTION_STOP_WAITING : ACTION_WAIT;
 }
 
+static Action drop_issued(const Facts *f, Plan *p) {
+        bool is_lost = f->for_hub_error == DPS_ERROR_KEY;
+        bool has_expired = f->clock_is_plausible && f->realtime_usec >= f->issued_expires_realtime_usec;
+
+        if (!f->is_issued || !can_serve(f))
+                return ACTION_WAIT;
+        if ((is_lost && !f->pair_is_unsaved) || has_expired || (can_ask(f) && !f->wants_certificate))
+                return ACTION_DROP_ISSUED;
+        if (f->realtime_usec < f->issued_expires_realtime_usec)
+                wake_at_realtime(f, p, f->issued_expires_realtime_usec);
+        return ACTION_WAIT;
+}
+
 static Action give_up(const Facts *f, Plan *p) {
         bool has_nothing = !can_ask(f) || local_error(f) != DPS_ERROR_NONE;
 
@@ -242,6 +268,10 @@ static Action save(const Facts *f, Plan *p) {
         return is_wanted && is_due(f, p, f->save_at_usec) ? ACTION_SAVE : ACTION_WAIT;
 }
 
+static Action save_pair(const Facts *f, Plan *p) {
+        return f->pair_is_unsaved && is_due(f, p, f->pair_at_usec) ? ACTION_SAVE_PAIR : ACTION_WAIT;
+}
+
 static Action mint(const Facts *f, Plan *p) {
         bool is_served = f->outputs == OUTPUTS_COMPLETE && token_can_be_minted(f);
 
@@ -251,8 +281,8 @@ static Action mint(const Facts *f, Plan *p) {
                 wake_at_realtime(f, p, mint_at_realtime(f));
         /* DPS must be asked at that time, although the token is still valid, and even if programs cannot have
          * it. */
-        if (token_can_be_minted(f) && f->renew == RENEW_PROVISION && f->client == CLIENT_IDLE &&
-            !renewal_is_due(f) && local_error(f) == DPS_ERROR_NONE && can_ask(f))
+        if ((token_can_be_minted(f) || (can_serve(f) && f->is_issued)) && is_renewed(f) &&
+            f->client == CLIENT_IDLE && !renewal_is_due(f) && local_error(f) == DPS_ERROR_NONE && can_ask(f))
                 wake_at_realtime(f, p, f->renew_realtime_usec);
         return ACTION_WAIT;
 }
@@ -286,7 +316,9 @@ static Action publish(const Facts *f, Plan *p) {
 static Action warn_of_expiry(const Facts *f, Plan *p) {
         uint64_t at = usec_sub(f->certificate_expires_realtime_usec, CERTIFICATE_WARNING_USEC);
 
-        if (!f->is_durable || f->certificate_expires_realtime_usec == 0 || f->certificate_was_warned_of)
+        /* An issued one is renewed by dpsd. */
+        if (!f->is_durable || f->is_issued || f->certificate_expires_realtime_usec == 0 ||
+            f->certificate_was_warned_of)
                 return ACTION_WAIT;
         if (f->realtime_usec >= at)
                 return ACTION_WARN_OF_EXPIRY;
@@ -310,23 +342,10 @@ static Action wipe_credentials(const Facts *f, Plan *p) {
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
-        resolve,
-        drop_assignment,
-        prepare_folder,
-        look_at_files,
-        load_for_dps,
-        load_for_hub,
-        stop_waiting,
-        give_up,
-        hasten,
-        attempt,
-        begin,
-        save,
-        mint,
-        publish,
-        warn_of_expiry,
-        announce,
-        wipe_credentials,
+        resolve,     drop_assignment, prepare_folder, look_at_files,    load_for_dps,
+        drop_issued, load_for_hub,    stop_waiting,   give_up,          hasten,
+        attempt,     begin,           save,           save_pair,        mint,
+        publish,     warn_of_expiry,  announce,       wipe_credentials,
 };
 
 /* ---- State and Waiting ---- */
@@ -372,6 +391,7 @@ static IdentityWaiting waiting_between_attempts(const Facts *f) {
         case DPS_ERROR_SERVICE:
         case DPS_ERROR_PROTOCOL:
         case DPS_ERROR_OPERATION_LOST:
+        case DPS_ERROR_ISSUANCE:
         case DPS_ERROR_DISK:
         case DPS_ERROR_MEMORY:
         case _DPS_ERROR_MAX:
@@ -469,13 +489,12 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         uint64_t next = next_attempt(f, reason);
         /* While a token or an answer is being saved, its renewal is not known yet. While the state is still
          * provisioning, there is no renewal to show. */
-        bool is_renewed = f->is_durable && f->has_token && f->renew == RENEW_PROVISION && f->has_settings &&
-                          f->saving == SAVING_NOTHING && !saves_first_assignment(f);
+        bool is_shown =
+                is_renewed(f) && f->has_settings && f->saving == SAVING_NOTHING && !saves_first_assignment(f);
 
         if (next > 0 && next < USEC_INFINITY)
                 return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));
-        if (f->client == CLIENT_IDLE && reason == REASON_NONE && local_error(f) == DPS_ERROR_NONE &&
-            is_renewed)
+        if (f->client == CLIENT_IDLE && reason == REASON_NONE && local_error(f) == DPS_ERROR_NONE && is_shown)
                 return MAX(f->renew_realtime_usec, clock_until_realtime(f));
         return 0;
 }
@@ -557,6 +576,8 @@ const char *action_to_string(Action a) {
                 [ACTION_KEEP_FILES_FOR_NOW] = "keep-files-for-now",
                 [ACTION_ANNOUNCE] = "announce",
                 [ACTION_SAVE] = "save",
+                [ACTION_SAVE_PAIR] = "save-pair",
+                [ACTION_DROP_ISSUED] = "drop-issued",
                 [ACTION_WARN_OF_EXPIRY] = "warn-of-expiry",
                 [ACTION_GIVE_UP] = "give-up",
                 [ACTION_BEGIN] = "begin",

@@ -41,6 +41,7 @@ typedef enum IdentityReason {
         REASON_CONFIG,     /* scope, endpoint or method have changed */
         REASON_CREDENTIAL, /* there is a new key or certificate that DPS has not accepted yet */
         REASON_RENEWAL,    /* the token is about to expire, or an earlier run had begun a renewal */
+        REASON_ISSUANCE,   /* there is no issued certificate, but [Issuance] asks for one */
         REASON_HUB,        /* the hub refused a program on this machine */
         REASON_REQUEST,    /* somebody asked */
         _IDENTITY_REASON_MAX,
@@ -164,11 +165,19 @@ typedef struct Facts {
         bool has_announcement; /* an assignment, or the end of the jobs that waited for it */
         SavingState saving;
         DiskState disk;
+        bool pair_is_unsaved;  /* the file of an issued certificate is to be written … */
+        uint64_t pair_at_usec; /* … at this time */
         uint64_t save_at_usec; /* when a save that the disk refused is tried again */
         Proof proof;
         bool is_recorded; /* the credential for the hub is the one that the record names */
 
         bool has_token; /* programs show tokens to the hub */
+        bool is_issued; /* programs show the hub a certificate that DPS has issued */
+        uint64_t issued_expires_realtime_usec;
+        bool wants_certificate;       /* the settings in force ask for one */
+        bool was_refused_certificate; /* DPS issued none when it was asked last, and is not asked again for that */
+        uint64_t certificate_not_before_usec; /* one that has expired is not asked for again before this */
+        DpsErrorId for_hub_error;             /* why the credential for the hub could not be loaded */
         uint64_t expires_realtime_usec, renew_realtime_usec,
                 lifetime_usec;                      /* of the token; 0: there is none */
         uint64_t renew_before_usec;                 /* before the token's expiry */
@@ -215,13 +224,15 @@ typedef enum Action {
         ACTION_KEEP_FILES_FOR_NOW, /* they stay until the credential can be used */
         ACTION_ANNOUNCE,           /* tell people and callers of the assignment that programs have now */
         ACTION_SAVE,               /* save the record again */
-        ACTION_WARN_OF_EXPIRY,     /* that of the certificate */
-        ACTION_GIVE_UP,            /* end the registration: there is nothing to ask DPS with */
-        ACTION_BEGIN,              /* begin a registration for `reason` */
-        ACTION_ATTEMPT,            /* let the client continue */
-        ACTION_HASTEN,             /* shorten the client's wait to a moment: an event may help */
-        ACTION_HASTEN_NOW,         /* end the client's wait at once: somebody asked */
-        ACTION_WIPE_CREDENTIALS,   /* nobody needs them in memory any longer */
+        ACTION_SAVE_PAIR,          /* write the file of the issued certificate again */
+        ACTION_DROP_ISSUED, /* the issued certificate has expired, is lost or is not wanted: go on without */
+        ACTION_WARN_OF_EXPIRY,   /* that of the certificate */
+        ACTION_GIVE_UP,          /* end the registration: there is nothing to ask DPS with */
+        ACTION_BEGIN,            /* begin a registration for `reason` */
+        ACTION_ATTEMPT,          /* let the client continue */
+        ACTION_HASTEN,           /* shorten the client's wait to a moment: an event may help */
+        ACTION_HASTEN_NOW,       /* end the client's wait at once: somebody asked */
+        ACTION_WIPE_CREDENTIALS, /* nobody needs them in memory any longer */
         _ACTION_MAX,
 } Action;
 

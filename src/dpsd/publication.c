@@ -2,9 +2,11 @@
 #include "dpsd/publication.h"
 
 #include <errno.h>
+#include <strings.h>
 
 #include "basic/times.h"
 #include "client/route.h"
+#include "dps/reply.h"
 #include "dps/sas.h"
 
 #define HUB_PORT 8883
@@ -13,6 +15,8 @@ void publication_to_connection(const Publication *p, Connection *ret) {
         const ClientCertificate *certificate = p->certificate;
         const char *key = certificate ? certificate->key_reference : NULL;
         const Assignment *a = p->assignment;
+        bool is_v5 = dps_connection_profile_is_v5(a->connection_profile);
+        bool is_classic = !a->connection_profile || strcasecmp(a->connection_profile, "classic") == 0;
 
         *ret = (Connection){
                 .generation = a->generation,
@@ -21,11 +25,18 @@ void publication_to_connection(const Publication *p, Connection *ret) {
                 .registration_id = a->registration_id,
                 .id_scope = a->id_scope,
                 .port = HUB_PORT,
-                .auth = hub_auth_to_string(a->hub_auth),
+                .auth = assignment_lacks_credential(a) ? NULL : hub_auth_to_string(assignment_hub_auth(a)),
+                .connection_profile = a->connection_profile ?: "classic",
+                .mqtt_version = is_v5        ? 5
+                                : is_classic ? 4
+                                             : 0,
+                .lacks_username = !is_classic,
                 .token = p->token,
                 .expires_at_usec = p->token ? a->token_expires_at_usec : 0,
                 .certificate_pem = certificate ? certificate->pem : NULL,
                 .key_pem = certificate ? certificate->key_pem : NULL,
+                .certificate_kind = certificate ? a->issued ? "issued" : "onboarding" : NULL,
+                .certificate_expires_at_usec = certificate ? certificate->not_after_usec : 0,
                 .key_file = key && key[0] == '/' ? key : NULL,
                 .key_uri = key && key[0] != '/' ? key : NULL,
                 .ca_file = p->settings && p->settings->ca_files ? p->settings->ca_files[0] : NULL,

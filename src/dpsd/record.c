@@ -30,11 +30,13 @@ static const char *const hub_auth_names[_HUB_AUTH_MAX] = {
 
 /* The offsets of the texts in an assignment. */
 static const uint8_t assignment_texts[] = {
-        offsetof(Assignment, id_scope),    offsetof(Assignment, registration_id),
-        offsetof(Assignment, endpoint),    offsetof(Assignment, hub),
-        offsetof(Assignment, device_id),   offsetof(Assignment, substatus),
-        offsetof(Assignment, payload),     offsetof(Assignment, registration_state),
-        offsetof(Assignment, fingerprint),
+        offsetof(Assignment, id_scope),       offsetof(Assignment, registration_id),
+        offsetof(Assignment, endpoint),       offsetof(Assignment, hub),
+        offsetof(Assignment, device_id),      offsetof(Assignment, substatus),
+        offsetof(Assignment, payload),        offsetof(Assignment, registration_state),
+        offsetof(Assignment, fingerprint),    offsetof(Assignment, connection_profile),
+        offsetof(Assignment, api_version),    offsetof(Assignment, issued),
+        offsetof(Assignment, issuance_fault),
 };
 
 static char **text_of(const Assignment *a, size_t k) {
@@ -67,6 +69,18 @@ Assignment *assignment_copy(const Assignment *a) {
                 is_whole = *text && is_whole;
         }
         return is_whole ? c : assignment_free(c);
+}
+
+HubAuth assignment_hub_auth(const Assignment *a) {
+        return a->issued ? HUB_AUTH_X509 : a->hub_auth;
+}
+
+bool assignment_shows_token(const Assignment *a) {
+        return assignment_hub_auth(a) == HUB_AUTH_SAS && !dps_connection_profile_is_v5(a->connection_profile);
+}
+
+bool assignment_lacks_credential(const Assignment *a) {
+        return assignment_hub_auth(a) == HUB_AUTH_SAS && dps_connection_profile_is_v5(a->connection_profile);
 }
 
 const char *hub_auth_to_string(HubAuth a) {
@@ -215,6 +229,11 @@ static const Member assignment_members[] = {
         MEMBER("tokenExpiresAt", MEMBER_U64, Assignment, token_expires_at_usec, NULL),
         MEMBER("renewAt", MEMBER_U64, Assignment, renew_at_usec, NULL),
         MEMBER("credential", MEMBER_U32, Assignment, credential, NULL),
+        MEMBER("connectionProfile", MEMBER_TEXT, Assignment, connection_profile, text_is_valid),
+        MEMBER("apiVersion", MEMBER_TEXT, Assignment, api_version, text_is_valid),
+        MEMBER("issuedFingerprint", MEMBER_TEXT, Assignment, issued, fingerprint_is_valid),
+        MEMBER("certificateExpiresAt", MEMBER_U64, Assignment, issued_expires_at_usec, NULL),
+        MEMBER("issuanceFault", MEMBER_TEXT, Assignment, issuance_fault, text_is_valid),
         MEMBER("credentialFingerprint", MEMBER_TEXT, Assignment, fingerprint, fingerprint_is_valid),
 };
 
@@ -283,6 +302,9 @@ static int add_members(json_object *object, const Member *members, size_t n, con
 static int add_assignment(json_object *object, const Assignment *a) {
         int r = add_members(object, assignment_members, ELEMENTSOF(assignment_members), a);
 
+        /* For people: which of two certificates the hub is shown. */
+        if (r >= 0 && assignment_hub_auth(a) == HUB_AUTH_X509)
+                r = json_add_string(object, "certificateKind", a->issued ? "issued" : "onboarding");
         if (r < 0 || a->method != METHOD_X509)
                 return r;
         /* Without this member, an older version that reads the file would assume that the certificate has

@@ -29,12 +29,19 @@ int hub_auth_from_string(const char *word, HubAuth *ret);
 typedef struct Assignment {
         char *id_scope, *registration_id, *endpoint;
         Method method;                     /* how DPS was asked */
-        HubAuth hub_auth;                  /* how the hub is authenticated to */
+        HubAuth hub_auth;                  /* how the hub is authenticated to, unless `issued` is set */
         char *hub, *device_id, *substatus; /* never NULL */
         char *payload;                     /* JSON text or NULL */
         char *registration_state;          /* JSON text or NULL */
         uint64_t generation;
         uint64_t assigned_at_usec, token_expires_at_usec, renew_at_usec; /* CLOCK_REALTIME; 0: none */
+        char *connection_profile; /* DPS's word for the kind of hub; NULL: classic */
+        char *api_version;        /* the one that DPS answered to; NULL: not known */
+        /* The fingerprint of the certificate that DPS issued, which is shown to the hub; NULL: none. An older dpsd, which does
+         * not know it, goes on with `hub_auth`. */
+        char *issued;
+        uint64_t issued_expires_at_usec; /* CLOCK_REALTIME */
+        char *issuance_fault; /* why DPS, when it was asked last, issued no certificate that can be used; NULL: it did */
         unsigned credential; /* which of several keys DPS accepted */
         char *fingerprint;   /* of the credential that DPS accepted, hex; NULL: not known */
 } Assignment;
@@ -62,6 +69,12 @@ typedef struct Record {
         Transition *transitions;    /* oldest first */
         unsigned n_transitions;
 } Record;
+
+/* What is really shown to the hub. A hub of MQTT 5 takes no tokens, so it is shown none. */
+HubAuth assignment_hub_auth(const Assignment *a);
+bool assignment_shows_token(const Assignment *a);
+/* Whether there is nothing that the hub would take. */
+bool assignment_lacks_credential(const Assignment *a);
 
 Assignment *assignment_free(Assignment *a);
 DEFINE_FREEP(Assignment, assignment_free)

@@ -7,6 +7,7 @@
 #include "basic/text.h"
 #include "config/conf.h"
 #include "config/why.h"
+#include "credential/issued.h"
 
 /*
  *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers, one in each turn of the loop
@@ -316,6 +317,7 @@ Store *store_free(Store *s) {
                 return NULL;
 
         store_flush(s);
+        work_wait(s->world, WORK_DISK); /* it uses the folders */
         for (Commit *c = s->commits; c; c = next) {
                 next = c->next;
                 work_forget(c->work);
@@ -376,6 +378,104 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
         if (r < 0)
                 free_saves(&s->waiting); /* the queue held only this save */
         return r;
+}
+
+/* --- issued certificates --------------------------------------------------------------------------------- */
+
+typedef struct IssuedSave {
+        Folder *state, *notes;
+        char *file, *text; /* `text` NULL: removes the files of `name` but `file` */
+        char *name;
+        int r;
+        store_handler_t handler;
+        void *userdata;
+} IssuedSave;
+
+static void issued_free(void *task) {
+        IssuedSave *s = task;
+
+        free(s->file);
+        erase_and_free(s->text);
+        free(s->name);
+        free(s);
+}
+
+static void remove_others(Folder *f, const IssuedSave *s) {
+        _cleanup_(strv_freep) char **names = NULL;
+
+        if (!f || folder_list(f, issued_file_is_any, &names) < 0)
+                return;
+        STRV_FOREACH(name, names)
+                if (issued_file_is_of(*name, s->name) && !streq_ptr(*name, s->file))
+                        (void) folder_remove(f, *name);
+}
+
+static void issued_run(void *task) {
+        IssuedSave *s = task;
+        FileCommit commit = { .name = s->file, .text = s->text };
+
+        if (!s->text) {
+                remove_others(s->state, s);
+                remove_others(s->notes, s);
+                return;
+        }
+        folder_commit(s->state, &commit, 1);
+        s->r = commit.r;
+        if (s->r < 0 && s->notes)
+                (void) folder_write(s->notes, s->file, s->text, strlen(s->text), 0600, (gid_t) -1);
+}
+
+static void issued_done(void *task) {
+        IssuedSave *s = task;
+
+        if (s->handler)
+                s->handler(s->r, s->userdata);
+        issued_free(s);
+}
+
+static const WorkClass issued_class = {
+        .queue = WORK_DISK, .run = issued_run, .done = issued_done, .free = issued_free
+};
+
+int store_save_issued(Store *s, const char *file, const char *text, store_handler_t handler, void *userdata,
+                      Work **ret) {
+        IssuedSave *save = calloc(1, sizeof(*save));
+        int r;
+
+        if (!save)
+                return -ENOMEM;
+        *save = (IssuedSave){ .state = s->state,
+                              .notes = s->notes,
+                              .file = strdup(file),
+                              .text = strdup(text),
+                              .handler = handler,
+                              .userdata = userdata };
+        r = save->file && save->text ? work_begin(s->world, &issued_class, save, ret) : -ENOMEM;
+        if (r < 0)
+                issued_free(save);
+        return r;
+}
+
+void store_remove_issued(Store *s, const char *name, const char *fingerprint) {
+        IssuedSave *save = calloc(1, sizeof(*save));
+        int r = 0;
+
+        if (!save)
+                return;
+        *save = (IssuedSave){ .state = s->state, .notes = s->notes, .name = strdup(name) };
+        if (fingerprint)
+                r = issued_file_name(name, fingerprint, &save->file);
+        /* A file that stays costs only its space. */
+        if (r < 0 || !save->name || work_begin(s->world, &issued_class, save, NULL) < 0)
+                issued_free(save);
+}
+
+Folder *store_state(const Store *s) {
+        return s->state;
+}
+
+Folder *store_notes(const Store *s) {
+        return s->notes;
 }
 
 void store_cancel(Store *s, void *userdata) {
@@ -475,6 +575,7 @@ int store_list(Store *s, char ***ret) {
 }
 
 int store_forget(Store *s, const char *name) {
+        const IssuedSave all = { .name = (char *) name };
         _cleanup_(freep) char *file = NULL;
         int r;
 
@@ -485,6 +586,9 @@ int store_forget(Store *s, const char *name) {
                 (void) folder_remove(s->notes, file);
 
         wait_for(s, file);
+        work_wait(s->world, WORK_DISK); /* a certificate may be on its way */
+        remove_others(s->state, &all);
+        remove_others(s->notes, &all);
         r = folder_remove(s->state, file);
         return r < 0 ? r : folder_sync(s->state);
 }

@@ -50,6 +50,16 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
 void store_note(Store *s, const char *name, const Record *record, bool is_refused);
 /* Reads the last note, which is at least as new as the saved record. Negative: there is no usable note. */
 int store_recall(Store *s, const char *name, Record **ret);
+/* Saves the file of an issued certificate and its key (credential/issued.h), 0600. It is on disk before any record
+ * that is saved later. If the disk refuses it, it is noted for this boot. `ret`: forget it if the handler must not be
+ * called any more; the file is saved all the same. */
+int store_save_issued(Store *s, const char *file, const char *text, store_handler_t handler, void *userdata,
+                      Work **ret);
+/* Removes the files of the identity's issued certificates but that of this fingerprint (NULL: all of them). */
+void store_remove_issued(Store *s, const char *name, const char *fingerprint);
+/* Where they are; the second one, which may be NULL, holds what the disk refused. */
+Folder *store_state(const Store *s);
+Folder *store_notes(const Store *s);
 /* After this, no handler with this userdata is called. */
 void store_cancel(Store *s, void *userdata);
 /* Removes the record durably, for decommissioning. -ENOENT. */

@@ -136,6 +136,25 @@ static int add_extra(json_object *state, const Result *result) {
                              "{\"nested\":[1,null,{\"assignedHub\":\"wrong.example\"}]}");
 }
 
+static int add_issued_chain(json_object *state, const Result *result) {
+        json_object *list;
+        int r;
+
+        if (!result->issued_chain)
+                return 0;
+        list = json_object_new_array();
+        r = json_add(state, "issuedCertificateChain", list);
+        STRV_FOREACH(text, result->issued_chain) {
+                json_object *o = r < 0 ? NULL : json_object_new_string(*text);
+
+                if (!o || json_object_array_add(list, o) < 0) {
+                        json_object_put(o);
+                        return -ENOMEM;
+                }
+        }
+        return r;
+}
+
 static int add_state(json_object *state, const Result *result) {
         int r;
 
@@ -154,6 +173,7 @@ static int add_state(json_object *state, const Result *result) {
             (r = json_add_string(state, "deviceId", result->device_id)) < 0 ||
             (r = json_add_string(state, "substatus", result->substatus)) < 0 ||
             (r = json_add_string(state, "errorMessage", result->error_message)) < 0 ||
+            (r = add_issued_chain(state, result)) < 0 ||
             (r = json_add_text(state, "payload", result->payload)) < 0)
                 return r;
         return add_extra(state, result);

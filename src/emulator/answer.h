@@ -41,6 +41,7 @@ typedef struct Result {
         /* The following may be NULL or 0. */
         const char *device_id, *hub, *substatus, *payload;
         const char *enrollment_group_id;
+        char *const *issued_chain;
         bool is_x509;
         const char *tpm_key;            /* NULL: not by TPM */
         const char *connection_profile; /* as JSON */

@@ -8,6 +8,7 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dps/reply.h"
 #include "dps/request.h"
 #include "dps/sas.h"
 #include "emulator/idtable.h"
@@ -304,11 +305,35 @@ static const char *check_hub_token(const Service *s, const Device *device, const
                 return "out of memory";
         if (dps_sas_parse(token, &sas) < 0)
                 return "the password is not a token";
+        if (dps_connection_profile_is_v5(json_string(e->connection_profile)))
+                return "the hub takes certificates only";
+        if (device->was_issued && e->issuance.hub == HUB_ACCEPTS_ISSUED)
+                return "the hub takes only the certificate that DPS has issued";
         if (e->attestation == ATTESTATION_TPM ? !is_signed_by_tpm(s, &sas, device->registration_id, true)
                                               : e->attestation != ATTESTATION_SYMMETRIC_KEY ||
                                                         is_signed(&sas, e, device->registration_id) <= 0)
                 return "the token was not made with the device's key";
         return token_error(&sas, resource, s->roster->behaviour.clock_tolerance_sec, now_usec);
+}
+
+/* The certificate that DPS has issued to the device, or the one that it shows DPS. */
+static const char *check_hub_certificate(const Service *s, const Device *device, const Enrollment *e,
+                                         const Credentials *credentials, uint64_t now_usec) {
+        bool is_issued = issuer_knows(s->issuer, credentials->certificate, now_usec);
+        const char *why = NULL;
+
+        if (is_issued && e->issuance.hub == HUB_ACCEPTS_ONBOARDING)
+                return "the hub does not know the CA of the issued certificate";
+        if (is_issued)
+                return has_common_name(credentials->certificate, device->registration_id)
+                               ? NULL
+                               : "the certificate was issued to another device";
+        if (device->was_issued && e->issuance.hub == HUB_ACCEPTS_ISSUED)
+                return "the hub takes only the certificate that DPS has issued";
+        return find_by_certificate(s->roster, e->is_group ? NULL : e, device->registration_id, credentials,
+                                   now_usec, &why)
+                       ? NULL
+                       : why;
 }
 
 int attest_hub(const Service *s, const Login *login, const Credentials *credentials, uint64_t now_usec,
@@ -327,9 +352,8 @@ int attest_hub(const Service *s, const Login *login, const Credentials *credenti
                 why = check_hub_token(s, device, e, credentials->password, now_usec);
         else if (!credentials->certificate)
                 why = "there is neither a token nor a certificate";
-        else if (find_by_certificate(s->roster, e->is_group ? NULL : e, device->registration_id, credentials,
-                                     now_usec, &why))
-                why = NULL;
+        else
+                why = check_hub_certificate(s, device, e, credentials, now_usec);
 
         *ret_why = why;
         return !why;

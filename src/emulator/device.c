@@ -15,6 +15,7 @@ static void operation_done(Operation *o) {
         free(o->id);
         free(o->error_message);
         free(o->tpm_key);
+        strv_free(o->issued_chain);
         *o = (Operation){ 0 };
 }
 

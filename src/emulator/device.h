@@ -17,6 +17,7 @@ typedef struct Operation {
         char *error_message;
         char *tpm_key; /* the hub's key for the TPM, as the answer holds it; NULL: not made yet */
         bool was_polled;
+        char **issued_chain; /* NULL: none was asked for, or there is no policy for it */
 } Operation;
 
 /* Made at the first registration, and kept until the emulator ends. */
@@ -28,7 +29,8 @@ typedef struct Device {
         char *hub;        /* NULL: never assigned */
         char *enrollment; /* the id of the enrollment that it registered with */
         bool is_group, is_x509;
-        TpmState *tpm; /* NULL: no challenge was made for it */
+        TpmState *tpm;   /* NULL: no challenge was made for it */
+        bool was_issued; /* a certificate */
         const char *substatus;
         uint64_t created_usec, updated_usec;
 

@@ -24,6 +24,7 @@ static const char *const members[] = {
         "connectionProfile",
         "reprovisionPolicy",
         "failure",
+        "issuance",
         /* Azure exports these members as well. They are ignored. */
         "etag",
         "createdDateTimeUtc",
@@ -296,7 +297,7 @@ static int read_members(const Reader *r, Enrollment *e) {
             (k = reader_word(r, "provisioningStatus", provisioning_words, &disabled)) < 0 ||
             (k = read_attestation(r, e)) < 0 || (k = read_allocation(r, e)) < 0 ||
             (k = read_reprovision_policy(r, e)) < 0 || (k = read_failure(r, e)) < 0 ||
-            (k = read_connection_profile(r, e)) < 0)
+            (k = read_connection_profile(r, e)) < 0 || (k = issuance_policy_read(r, &e->issuance)) < 0)
                 return k;
         e->is_enabled = disabled == 0;
 

@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 
 #include "dps/key.h"
+#include "emulator/issuer.h"
 #include "emulator/reader.h"
 #include "emulator/tpm-challenge.h"
 
@@ -36,9 +37,10 @@ typedef struct Enrollment {
         bool has_assigning, has_retry_after;
         uint64_t assigning_sec, retry_after_sec;
         bool updates_hub, migrates_data; /* reprovisionPolicy */
-        uint32_t failure_code;           /* 0: assignments succeed */
-        char *failure_message;           /* NULL: the answer has none */
-        json_object *payload;            /* points into `json` */
+        IssuancePolicy issuance;
+        uint32_t failure_code; /* 0: assignments succeed */
+        char *failure_message; /* NULL: the answer has none */
+        json_object *payload;  /* points into `json` */
         bool has_connection_profile;
         json_object *connection_profile; /* points into `json`; a string, or NULL for null */
 

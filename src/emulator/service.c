@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dps/request.h"
 #include "emulator/idtable.h"
 
 int service_new(json_object *document, const RandomSource *random, Service **ret, ErrorText *error) {
@@ -30,6 +31,7 @@ Service *service_free(Service *s) {
         if (!s)
                 return NULL;
 
+        issuer_free(s->issuer);
         roster_free(s->roster);
         scripts_done(&s->scripts);
         if (s->devices)
@@ -156,6 +158,7 @@ static int answer_state(const Service *s, const Caller *caller, const Device *de
         int r;
 
         if (is_assigned) {
+                result.issued_chain = o->issued_chain;
                 result.device_id = device->device_id;
                 result.hub = device->hub;
                 result.substatus = device->substatus;
@@ -263,11 +266,38 @@ static int answer_challenge(Service *s, const Caller *caller, const Enrollment *
                              : r;
 }
 
+/* A version that does not know the member ignores it, as any other. A PEM text is refused even without a policy. */
+static int issue(Service *s, const Caller *caller, const Enrollment *e, const void *body, size_t size,
+                 uint64_t now_usec, char ***ret, uint32_t *ret_code, const char **ret_why) {
+        const char *id = e->is_group ? caller->registration_id : e->id, *csr;
+        _cleanup_(json_freep) json_object *o = NULL;
+        _cleanup_(strv_freep) char **chain = NULL;
+        ErrorText ignored;
+        int r;
+
+        if (size == 0 || strcmp(caller->api_version, DPS_API_VERSION_ISSUANCE_OLDER) < 0 ||
+            json_read(body, size, &o, &ignored) < 0)
+                return 0;
+        csr = json_string(json_member(o, "csr"));
+        if (!csr)
+                return 0;
+        if (!s->issuer && (r = issuer_new(now_usec, &s->issuer)) < 0)
+                return r;
+        r = issuer_issue(s->issuer, &e->issuance, csr, id, now_usec, &chain, ret_code, ret_why);
+        if (r < 0)
+                return r;
+        *ret = e->issuance.is_set ? TAKE_PTR(chain) : NULL;
+        return 0;
+}
+
 int service_register(Service *s, const Caller *caller, const void *body, size_t size, uint64_t now_usec,
                      Answer *ret) {
         const Behaviour *b = &s->roster->behaviour;
         const Enrollment *e = service_enrollment(s, caller->enrollment, caller->is_group);
         Device *device = id_table_get(s->devices, caller->registration_id);
+        _cleanup_(strv_freep) char **chain = NULL;
+        const char *why;
+        uint32_t code;
         int r;
 
         if (is_register_throttled(s, now_usec))
@@ -289,9 +319,16 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         if (b->conflict && device && device->operations[0].id && !is_done(&device->operations[0], now_usec))
                 return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
+        r = issue(s, caller, e, body, size, now_usec, &chain, &code, &why);
+        if (r == -EBADMSG)
+                return answer_error(&s->random, 400, code, why, now_usec, ret);
+        if (r < 0)
+                return r;
         r = begin(s, caller, e, now_usec, &device);
         if (r < 0)
                 return r;
+        device->was_issued = device->was_issued || chain;
+        device->operations[0].issued_chain = TAKE_PTR(chain);
         if (b->assign_at_once)
                 return answer_operation(s, caller, device, &device->operations[0], UINT64_MAX, ret);
         return answer_state(s, caller, device, &device->operations[0], 202,

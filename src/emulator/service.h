@@ -34,6 +34,7 @@ typedef struct Service {
         struct lh_table *devices; /* by registration id */
         RandomSource random;
         uint64_t number; /* random, and a part of all its operation ids */
+        Issuer *issuer;  /* made when the first certificate is issued */
         uint64_t minute_usec, registers_this_minute;
 } Service;
 

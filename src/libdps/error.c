@@ -141,6 +141,11 @@ static const struct {
                 "a key, certificate or token is not available yet",
                 "provide what the message names; dpsd notices it by itself",
         },
+        [DPS_ERROR_ISSUANCE] = {
+                "issuance",
+                "DPS issued no certificate that can be used",
+                "link a credential policy to the enrollment, then: dpsctl reprovision; or set Request=no in [Issuance]",
+        },
         [DPS_ERROR_DISK] = {
                 "disk",
                 "the state cannot be saved to disk",

@@ -605,6 +605,10 @@ bool dps_registration_has_answered(const DpsRegistration *g) {
         return g->has_answered;
 }
 
+bool dps_registration_has_operation(const DpsRegistration *g) {
+        return g->operation_id;
+}
+
 DpsRegistrationHistory dps_registration_history(const DpsRegistration *g) {
         DpsRegistrationHistory history = {
                 .attempts = g->attempts,

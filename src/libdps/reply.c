@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <strings.h>
 #include <time.h>
 
 #include "basic/cleanup.h"
@@ -205,6 +206,39 @@ static void get_timestamp(json_object *object, uint64_t *ret_sec) {
                 *ret_sec = (uint64_t) sec;
 }
 
+/* ---- issued certificates ---- */
+
+/* A list of one member or more, all of them texts. Anything else counts as no chain at all: a part of one would be another
+ * chain. */
+static int read_issued_chain(DpsReply *reply, json_object *list) {
+        _cleanup_(strv_freep) char **chain = NULL;
+        size_t n;
+
+        if (!list || !json_object_is_type(list, json_type_array))
+                return 0;
+
+        n = json_object_array_length(list);
+        if (n > DPS_ISSUED_CHAIN_MAX) {
+                reply->malformed = reply->malformed ?: "its issuedCertificateChain is too long";
+                return 0;
+        }
+        for (size_t i = 0; i < n; i++) {
+                const char *text = json_string(json_object_array_get_idx(list, i));
+
+                if (!text)
+                        return 0;
+                if (strv_append(&chain, text) < 0)
+                        return -ENOMEM;
+        }
+
+        reply->issued_chain = TAKE_PTR(chain);
+        return 0;
+}
+
+bool dps_connection_profile_is_v5(const char *profile) {
+        return profile && strcasecmp(profile, "mqttV5") == 0;
+}
+
 /* ---- body ---- */
 
 static int read_state(DpsReply *reply, json_object *state) {
@@ -231,6 +265,12 @@ static int read_state(DpsReply *reply, json_object *state) {
         if (r < 0)
                 return r;
         r = get_checked(state, "deviceId", dps_device_id_is_valid, &reply->device_id);
+        if (r < 0)
+                return r;
+        r = get_text(state, "connectionProfile", WORD_MAX, &reply->connection_profile);
+        if (r < 0)
+                return r;
+        r = read_issued_chain(reply, json_member(state, "issuedCertificateChain"));
         if (r < 0)
                 return r;
         r = get_json(json_member(state, "payload"), &reply->payload);
@@ -417,12 +457,24 @@ void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret) {
 int dps_reply_copy(const DpsReply *reply, DpsReply *ret) {
         DpsReply copy = *reply;
         char **texts[] = {
-                &copy.status_word,   &copy.operation_id, &copy.registration_id,
-                &copy.assigned_hub,  &copy.device_id,    &copy.substatus,
-                &copy.payload,       &copy.tracking_id,  &copy.registration_state,
-                &copy.error_message, &copy.key_name,     &copy.authentication_key,
+                &copy.status_word,
+                &copy.operation_id,
+                &copy.registration_id,
+                &copy.assigned_hub,
+                &copy.device_id,
+                &copy.substatus,
+                &copy.payload,
+                &copy.tracking_id,
+                &copy.registration_state,
+                &copy.error_message,
+                &copy.key_name,
+                &copy.authentication_key,
+                &copy.connection_profile,
         };
-        bool lacks_memory = false;
+        bool lacks_memory;
+
+        copy.issued_chain = NULL;
+        lacks_memory = reply->issued_chain && strv_extend(&copy.issued_chain, reply->issued_chain) < 0;
 
         for (size_t k = 0; k < ELEMENTSOF(texts); k++) {
                 const char *text = *texts[k];
@@ -449,6 +501,8 @@ void dps_reply_done(DpsReply *reply) {
         free(reply->registration_state);
         free(reply->authentication_key);
         free(reply->key_name);
+        free(reply->connection_profile);
+        strv_free(reply->issued_chain);
         free(reply->error_message);
         free(reply->tracking_id);
         *reply = (DpsReply){ 0 };

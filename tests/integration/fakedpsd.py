@@ -36,7 +36,7 @@ def identity(name, state="assigned", **properties):
                "Endpoint": "global.azure-devices-provisioning.net", "AttestationMethod": "symmetric-key"}
     if state == "assigned":
         values |= {"AssignedHub": "contoso.azure-devices.net", "DeviceId": f"reg-{name}", "Generation": 1,
-                   "Transport": "mqtt", "HubAuthentication": "sas"}
+                   "Transport": "mqtt", "HubAuthentication": "sas", "CertificateKind": "", "ConnectionProfile": "classic"}
     return values | properties
 
 

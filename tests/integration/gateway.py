@@ -169,7 +169,7 @@ class Gateway(Program):
         conf = {
             "Provisioning": {"IdScope": "0ne00AABBCC", "RegistrationId": registration_id, "Endpoint": "127.0.0.1",
                              "MqttPort": self.emulator.port, "CaFile": self.emulator.ca_file},
-            "Attestation": attestation, "Hub": {}, "Access": {},
+            "Attestation": attestation, "Hub": {}, "Issuance": {}, "Access": {},
         }
         lines = []
         for section, values in conf.items():

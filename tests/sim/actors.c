@@ -145,7 +145,7 @@ static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError 
                 if (!identity_assignment(i) || generation != identity_assignment(i)->generation)
                         found(s, "GetConnection gives the assignment of now",
                               "identity %u: generation %" PRIu64, c->k, generation);
-                if (!json_member(o, "password"))
+                if (!json_member(o, "password") && !json_member(o, "certificateFile"))
                         found(s, "GetConnection gives a credential", "identity %u: there is none", c->k);
                 json_object_put(o);
         }

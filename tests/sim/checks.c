@@ -2,6 +2,7 @@
 #include "checks.h"
 
 #include <inttypes.h>
+#include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -72,6 +73,7 @@ const char *const promises[] = {
         "State and Waiting go together",
         "State is not failed while there is an assignment",
         "a job ends once",
+        "a published key comes with its certificate",
         "a job ends with the attempt that was made for it",
         "a job that is ok has brought an assignment",
         "a served assignment is never lost",
@@ -385,6 +387,28 @@ void checks_published(Sim *s, const char *folder, const char *name) {
         core_resume(depth);
 }
 
+/* Promise: what programs find is a key and the certificate of that key. */
+static bool is_whole_pair(const Sim *s, const char *folder) {
+        const char *certificate = disk_text(s->disk, WHERE_RUNTIME, folder, "cert.pem", false),
+                   *key = disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
+        unsigned depth = core_pause();
+        bool is_whole = false;
+
+        if (certificate && key) {
+                BIO *a = BIO_new_mem_buf(certificate, -1), *b = BIO_new_mem_buf(key, -1);
+                X509 *x = PEM_read_bio_X509(a, NULL, NULL, NULL);
+                EVP_PKEY *k = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
+
+                is_whole = x && k && X509_check_private_key(x, k) == 1;
+                X509_free(x);
+                EVP_PKEY_free(k);
+                BIO_free(a);
+                BIO_free(b);
+        }
+        core_resume(depth);
+        return is_whole;
+}
+
 /* Promise: what is published is of one generation, that of the assignment. */
 static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         _cleanup_(published_done) PublishedFiles p = { 0 };
@@ -395,6 +419,8 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         if (!read_published(s, i->name, &p))
                 found(s, "what is published is of one generation", "identity %u: there is no connection.json",
                       k);
+        else if (a->issued && !is_whole_pair(s, i->name))
+                found(s, "a published key comes with its certificate", "identity %u", k);
         else if (p.generation != a->generation || p.env_generation != a->generation ||
                  !streq_ptr(p.hub, a->hub) || !streq_ptr(p.password, p.token))
                 found(s, "what is published is of one generation",
@@ -647,9 +673,10 @@ uint64_t checks_idle_until(Sim *s) {
                         return s->now_usec;
                 /* A setting may have changed since the token was made. */
                 before = identity_renew_before_usec(i->configuration.settings) / 4;
-                due = world_boottime_of(s->machine->world,
-                                        MIN(identity_assignment(i)->renew_at_usec,
-                                            usec_sub(identity_assignment(i)->token_expires_at_usec, before)));
+                due = identity_assignment(i)->renew_at_usec;
+                if (!identity_assignment(i)->issued)
+                        due = MIN(due, usec_sub(identity_assignment(i)->token_expires_at_usec, before));
+                due = world_boottime_of(s->machine->world, due);
                 until = MIN(until, sim_time(s, due));
         }
         return until;

@@ -210,6 +210,7 @@ static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16],
                 { "Attestation", "Key", keys_path(m->sim->keys, k) },
                 { "Hub", "TokenLifetime", lifetimes[c->lifetime % ELEMENTSOF(lifetimes)] },
                 { "Hub", "Renew", c->renew ? "token" : "provision" },
+                { "Issuance", "Request", k == ISSUED_IDENTITY ? "yes" : "no" },
                 { "Access", "Group", c->has_other_group ? "plant" : "dps" },
         };
 

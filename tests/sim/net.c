@@ -444,8 +444,9 @@ static void add_enrollment(json_object *list, const char *prefix, unsigned k) {
         (void) snprintf(
                 text, sizeof(text),
                 "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":"
-                "{\"primaryKey\":\"%s\",\"secondaryKey\":\"%s\"}}}",
-                id, keys_text(k, 0), keys_text(k, 1));
+                "{\"primaryKey\":\"%s\",\"secondaryKey\":\"%s\"}}%s}",
+                id, keys_text(k, 0), keys_text(k, 1),
+                k == ISSUED_IDENTITY ? ",\"issuance\":{\"lifetime\":604800}" : "");
         if (chip_is_of(k))
                 (void) snprintf(text, sizeof(text),
                                 "{\"registrationId\":\"%s\",\"attestation\":{\"type\":\"tpm\",\"tpm\":"

@@ -28,6 +28,7 @@
 #include "basic/times.h"
 
 #define IDENTITIES_MAX 16
+#define ISSUED_IDENTITY 1 /* asks DPS for a certificate; the others show the hub tokens */
 /* What actors do is numbered, so that each single thing can be left out. */
 #define DEEDS_MAX 4096
 

@@ -40,6 +40,7 @@ static const char *const words[_DPS_ERROR_MAX] = {
         "clock",
         "config",
         "key",
+        "issuance",
         "disk",
         "memory",
         "proxy",

@@ -90,7 +90,7 @@ typedef struct Row {
         uint64_t wake_usec; /* 0: the row does not check it */
 } Row;
 
-static Row rows[128];
+static Row rows[160];
 static size_t n_rows;
 
 static void row(const char *promise, Facts facts, Action action, IdentityState state, IdentityWaiting waiting,
@@ -546,6 +546,78 @@ static void once_ends_when_all_is_served_or_failed(void **state) {
         assert_false(p.is_settled);
 }
 
+static Facts issued(void) {
+        Facts f = healthy();
+
+        f.is_issued = f.wants_certificate = true;
+        f.has_token = false;
+        f.expires_realtime_usec = 0;
+        f.issued_expires_realtime_usec = TODAY + 20 * USEC_PER_DAY;
+        return f;
+}
+
+/* It asks for a certificate, has none, and was not told that there is none. */
+static Facts unissued(void) {
+        Facts f = healthy();
+
+        f.wants_certificate = true;
+        f.splay_usec = USEC_PER_MINUTE;
+        f.wanted_since_usec = NOW;
+        return f;
+}
+
+static void rows_about_issued_certificates(void) {
+        row("an issued certificate is renewed at its time, whatever Renew= says",
+            WITH(issued(), f.renew = RENEW_TOKEN), ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING,
+            NOW + 17 * USEC_PER_DAY);
+        row("DPS is asked when a certificate is to be renewed", WITH(issued(), f.renew_realtime_usec = TODAY),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a certificate is served while DPS refuses a new one",
+            WITH(issued(), f.renew_realtime_usec = TODAY, f.client = CLIENT_BETWEEN,
+                 f.client_next_usec = LATER, f.client_error = DPS_ERROR_ENROLLMENT_DISABLED),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_RETRY, LATER);
+        row("an expired certificate gives way to the credential for DPS",
+            WITH(issued(), f.issued_expires_realtime_usec = TODAY), ACTION_DROP_ISSUED, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("a clock that is wrong lets no certificate expire",
+            WITH(issued(), f.issued_expires_realtime_usec = TODAY, f.clock_is_plausible = false), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a certificate that is lost is dropped",
+            WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_KEY),
+            ACTION_DROP_ISSUED, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a disk that does not read loses no certificate",
+            WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_DISK), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a certificate that is not wanted any more is dropped",
+            WITH(issued(), f.wants_certificate = false), ACTION_DROP_ISSUED, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("a faulty configuration drops no certificate",
+            WITH(issued(), f.wants_certificate = false, f.has_settings = false, f.is_faulty = true,
+                 f.configuration = CONFIGURATION_NONE, f.configuration_error = DPS_ERROR_CONFIG),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_CONFIG, 0);
+        row("a certificate is not dropped while its successor is saved",
+            WITH(issued(), f.issued_expires_realtime_usec = TODAY, f.saving = SAVING_ANSWER), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("the end of a certificate that dpsd renews is not warned of",
+            WITH(issued(), f.certificate_expires_realtime_usec = TODAY + USEC_PER_DAY), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a certificate that a changed configuration asks for is fetched after the splay", unissued(),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
+        row("it is then asked for", WITH(unissued(), f.wanted_since_usec = NOW - USEC_PER_MINUTE),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("certificates that live for seconds are not asked for without end",
+            WITH(unissued(), f.wanted_since_usec = NOW - USEC_PER_MINUTE,
+                 f.certificate_not_before_usec = LATER),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("where DPS issues none it is not asked again", WITH(unissued(), f.was_refused_certificate = true),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 17 * USEC_PER_DAY);
+        row("a pair that the disk refused is written again when its time has come",
+            WITH(issued(), f.pair_is_unsaved = true, f.pair_at_usec = NOW), ACTION_SAVE_PAIR,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("and not before", WITH(issued(), f.pair_is_unsaved = true, f.pair_at_usec = LATER), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+}
+
 int main(void) {
         static const struct CMUnitTest others[] = {
                 cmocka_unit_test(in_flight_there_is_no_time_of_the_next_attempt),
@@ -566,6 +638,7 @@ int main(void) {
         rows_about_renewal();
         rows_about_requests_and_events();
         rows_about_clock_and_disk();
+        rows_about_issued_certificates();
         for (size_t k = 0; k < n_rows; k++)
                 tests[k] = (struct CMUnitTest){ .name = rows[k].promise,
                                                 .test_func = check,

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
+#include "basic/text.h"
 #include "basic/times.h"
 #include "dpsd/publication.h"
 #include "small-disk.h"
@@ -72,6 +73,47 @@ static void the_hub_authentication_is_that_of_the_assignment(void **state) {
 
         a.hub_auth = HUB_AUTH_X509; /* although DPS was asked with a key */
         assert_string_equal(connection_of(&a, NULL, NULL).auth, "x509");
+}
+
+static void what_is_handed_out_fits_the_kind_of_the_hub(void **state) {
+        static const struct {
+                const char *profile, *issued, *auth;
+                unsigned mqtt_version;
+                bool lacks_username;
+        } cases[] = {
+                { NULL, NULL, "sas", 4, false },         { "classic", NULL, "sas", 4, false },
+                { "Classic", "00ff", "x509", 4, false }, { "mqttV5", NULL, NULL, 5, true },
+                { "MqttV5", "00ff", "x509", 5, true },   { "amqpV7", NULL, "sas", 0, true },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                Assignment a = sas;
+                Connection c;
+
+                a.connection_profile = (char *) cases[i].profile;
+                a.issued = (char *) cases[i].issued;
+                c = connection_of(&a, NULL, NULL);
+                assert_true(streq_ptr(c.auth, cases[i].auth));
+                assert_int_equal(c.mqtt_version, cases[i].mqtt_version);
+                assert_int_equal(c.lacks_username, cases[i].lacks_username);
+                assert_string_equal(c.connection_profile, cases[i].profile ?: "classic");
+        }
+}
+
+static void a_certificate_comes_with_its_kind_and_its_end(void **state) {
+        ClientCertificate certificate = { .pem = (char *) "CHAIN",
+                                          .key_pem = (char *) "KEY",
+                                          .not_after_usec = LATER };
+        Assignment a = sas;
+        Connection c;
+
+        a.issued = (char *) "00ff";
+        c = connection_of(&a, NULL, &certificate);
+        assert_string_equal(c.certificate_kind, "issued");
+        assert_int_equal(c.certificate_expires_at_usec, LATER);
+        assert_string_equal(c.key_pem, "KEY");
+        a.issued = NULL;
+        assert_string_equal(connection_of(&a, NULL, &certificate).certificate_kind, "onboarding");
 }
 
 static void a_key_in_a_file_is_named_by_its_path(void **state) {
@@ -189,6 +231,8 @@ int main(void) {
                 cmocka_unit_test(a_token_comes_with_its_expiry),
                 cmocka_unit_test(without_a_token_nothing_expires),
                 cmocka_unit_test(the_hub_authentication_is_that_of_the_assignment),
+                cmocka_unit_test(what_is_handed_out_fits_the_kind_of_the_hub),
+                cmocka_unit_test(a_certificate_comes_with_its_kind_and_its_end),
                 cmocka_unit_test(a_key_in_a_file_is_named_by_its_path),
                 cmocka_unit_test(a_key_in_a_hardware_token_is_named_by_its_uri),
                 cmocka_unit_test(a_shared_key_is_published),

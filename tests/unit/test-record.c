@@ -227,6 +227,46 @@ static void an_older_record_of_a_key_has_no_fingerprint(void **state) {
         assert_null(record->assignment->fingerprint);
 }
 
+static const char with_issued[] = V1 WHO WHERE HUB
+        ",\"hubAuthentication\":\"sas\",\"connectionProfile\":\"mqttV5\",\"apiVersion\":\"2025-07-01-"
+        "preview\","
+        "\"issuedFingerprint\":\"00ff\",\"certificateExpiresAt\":7,\"issuanceFault\":\"none\"}";
+
+static void an_issued_certificate_is_what_the_hub_is_shown(void **state) {
+        const Assignment *a;
+
+        assert_int_equal(read_text(with_issued), 0);
+        a = record->assignment;
+        assert_string_equal(a->issued, "00ff");
+        assert_int_equal(a->issued_expires_at_usec, 7);
+        assert_string_equal(a->connection_profile, "mqttV5");
+        assert_string_equal(a->api_version, "2025-07-01-preview");
+        assert_string_equal(a->issuance_fault, "none");
+        assert_int_equal(assignment_hub_auth(a), HUB_AUTH_X509);
+        assert_false(assignment_shows_token(a) || assignment_lacks_credential(a));
+}
+
+/* It knows nothing of certificates, and goes on with tokens. */
+static void an_older_version_finds_what_it_needs_without_the_certificate(void **state) {
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(read_text(with_issued), 0);
+        assert_int_equal(record_to_json(record, &text), 0);
+        assert_non_null(strstr(text, "\"hubAuthentication\":\"sas\""));
+        assert_non_null(strstr(text, "\"version\":1"));
+        assert_non_null(strstr(text, "\"certificateKind\":\"issued\""));
+}
+
+static void a_hub_of_mqtt_5_is_shown_no_token(void **state) {
+        assert_int_equal(read_text(V1 WHO WHERE HUB ",\"connectionProfile\":\"MQTTV5\"}"), 0);
+        assert_true(assignment_lacks_credential(record->assignment));
+        assert_false(assignment_shows_token(record->assignment));
+        record_free(record);
+        record = NULL;
+        assert_int_equal(read_text(V1 WHO WHERE_X509 HUB ",\"connectionProfile\":\"mqttV5\"}"), 0);
+        assert_false(assignment_lacks_credential(record->assignment));
+}
+
 static void the_hub_authentication_does_not_depend_on_the_method(void **state) {
         assert_int_equal(read_text(V1 WHO WHERE HUB ",\"hubAuthentication\":\"x509\"}"), 0);
         assert_int_equal(record->assignment->method, METHOD_SYMMETRIC_KEY);
@@ -358,6 +398,9 @@ int main(void) {
                 TEST(unknown_members_are_ignored),
                 TEST(missing_members_are_empty),
                 TEST(without_a_device_id_there_is_no_assignment),
+                TEST(an_issued_certificate_is_what_the_hub_is_shown),
+                TEST(an_older_version_finds_what_it_needs_without_the_certificate),
+                TEST(a_hub_of_mqtt_5_is_shown_no_token),
                 TEST(an_older_record_of_a_certificate_keeps_its_fingerprint),
                 TEST(an_older_record_of_a_certificate_may_have_no_fingerprint),
                 TEST(an_older_record_of_a_key_has_no_fingerprint),

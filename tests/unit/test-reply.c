@@ -6,6 +6,7 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "basic/text.h"
 #include "dps/reply.h"
@@ -572,6 +573,84 @@ static void check_sane(const DpsReply *reply) {
         }
 }
 
+/* ---- issued certificates and the profile ---- */
+
+static void read_assigned(const char *members, DpsReply *ret) {
+        _cleanup_(freep) char *body = NULL;
+
+        assert_true(asprintf(&body,
+                             "{\"operationId\":\"1\",\"status\":\"assigned\",\"registrationState\":{"
+                             "\"assignedHub\":"
+                             "\"h.example\",\"deviceId\":\"d\"%s}}",
+                             members) > 0);
+        *ret = (DpsReply){ .status = 200 };
+        assert_int_equal(dps_reply_parse_body(ret, body, strlen(body)), 0);
+}
+
+static void test_an_issued_chain_is_read_as_it_was_sent(void **state) {
+        DpsReply reply;
+
+        read_assigned(",\"connectionProfile\":\"MqttV5\",\"issuedCertificateChain\":[\"TUlJ\",\"QQ==\"]",
+                      &reply);
+        assert_null(reply.malformed);
+        assert_string_equal(reply.issued_chain[0], "TUlJ");
+        assert_string_equal(reply.issued_chain[1], "QQ==");
+        assert_null(reply.issued_chain[2]);
+        assert_string_equal(reply.connection_profile, "MqttV5");
+        assert_true(dps_connection_profile_is_v5(reply.connection_profile));
+        dps_reply_done(&reply);
+        assert_null(reply.issued_chain);
+}
+
+static void test_what_is_not_a_chain_counts_as_none(void **state) {
+        static const char *const members[] = {
+                "",
+                ",\"issuedCertificateChain\":null",
+                ",\"issuedCertificateChain\":[]",
+                ",\"issuedCertificateChain\":\"TUlJ\"",
+                ",\"issuedCertificateChain\":[\"TUlJ\",null]",
+                ",\"issuedCertificateChain\":[[\"TUlJ\"]]",
+                ",\"issuedCertificateChain\":[\"a\\u0000b\"]",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(members); i++) {
+                DpsReply reply;
+
+                read_assigned(members[i], &reply);
+                assert_null(reply.malformed);
+                assert_null(reply.issued_chain);
+                assert_int_equal(dps_reply_verdict(&reply), DPS_VERDICT_ASSIGNED);
+                dps_reply_done(&reply);
+        }
+}
+
+static void test_a_chain_of_more_than_16_is_malformed(void **state) {
+        char members[256] = ",\"issuedCertificateChain\":[";
+        DpsReply reply;
+
+        for (unsigned i = 0; i <= DPS_ISSUED_CHAIN_MAX; i++)
+                strcat(members, i == 0 ? "\"QQ==\"" : ",\"QQ==\"");
+        strcat(members, "]");
+        read_assigned(members, &reply);
+        assert_non_null(reply.malformed);
+        assert_null(reply.issued_chain);
+        dps_reply_done(&reply);
+}
+
+static void test_a_profile_is_compared_without_case_and_absent_where_it_is_no_word(void **state) {
+        DpsReply reply;
+
+        assert_true(dps_connection_profile_is_v5("mqttV5") && dps_connection_profile_is_v5("MQTTv5"));
+        assert_false(dps_connection_profile_is_v5(NULL) || dps_connection_profile_is_v5("classic") ||
+                     dps_connection_profile_is_v5("mqttV55"));
+        read_assigned(",\"connectionProfile\":null", &reply);
+        assert_null(reply.connection_profile);
+        dps_reply_done(&reply);
+        read_assigned(",\"connectionProfile\":5", &reply);
+        assert_null(reply.connection_profile);
+        dps_reply_done(&reply);
+}
+
 static void test_random_bodies_do_no_harm(void **state) {
         uint64_t seed = 1;
 
@@ -618,7 +697,7 @@ static void test_random_topics_do_no_harm(void **state) {
          ELEMENTSOF(time_cases) + ELEMENTSOF(host_cases) + ELEMENTSOF(device_cases))
 
 int main(void) {
-        struct CMUnitTest tests[N_ROWS + 13] = {
+        struct CMUnitTest tests[N_ROWS + 17] = {
                 cmocka_unit_test(test_a_refused_topic_does_not_change_the_reply),
                 cmocka_unit_test(test_the_golden_answers_are_read),
                 cmocka_unit_test(test_an_error_document_is_read),
@@ -630,10 +709,14 @@ int main(void) {
                 cmocka_unit_test(test_an_operation_id_has_256_letters_at_most),
                 cmocka_unit_test(test_a_nul_does_not_hide_what_follows_it),
                 cmocka_unit_test(test_repeated_members_do_not_get_around_the_checks),
+                cmocka_unit_test(test_an_issued_chain_is_read_as_it_was_sent),
+                cmocka_unit_test(test_what_is_not_a_chain_counts_as_none),
+                cmocka_unit_test(test_a_chain_of_more_than_16_is_malformed),
+                cmocka_unit_test(test_a_profile_is_compared_without_case_and_absent_where_it_is_no_word),
                 cmocka_unit_test(test_random_bodies_do_no_harm),
                 cmocka_unit_test(test_random_topics_do_no_harm),
         };
-        size_t n = 13;
+        size_t n = 17;
 
         ADD_ROWS(tests, n, topic_cases, check_topic);
         ADD_ROWS(tests, n, body_cases, check_body);

@@ -108,6 +108,30 @@ static void defaults_are_those_of_the_manual(void **state) {
         assert_false(settings->share_key);
 }
 
+static void the_section_about_certificates_is_read(void **state) {
+        read_text(NULL, MINIMUM "[Issuance]\nRequest=yes\nKey=file\nKeyType=rsa-2048\nRenewAt=2d\n");
+        assert_int_equal(report.n_messages, 0);
+        assert_texts(settings->keys, "credential:gw.key");
+        assert_true(settings->issuance_requested);
+        assert_int_equal(settings->issuance_key_type, KEY_TYPE_RSA_2048);
+        assert_int_equal(settings->issuance_renew_percent, 0);
+        assert_int_equal(settings->issuance_renew_before_usec, 2 * USEC_PER_DAY);
+        assert_string_equal(settings->api_version, "2026-11-02-preview");
+        assert_true(settings->api_version_steps);
+}
+
+static void without_a_request_the_version_is_the_one_that_every_cloud_takes(void **state) {
+        read_text(NULL, MINIMUM "[Issuance]\nRequest=no\n");
+        assert_string_equal(settings->api_version, "2019-03-31");
+        assert_false(settings->api_version_steps || settings->issuance_requested);
+        assert_int_equal(settings->issuance_renew_percent, 80);
+}
+
+static void a_version_that_is_set_does_not_step(void **state) {
+        read_text(NULL, MINIMUM "[Provisioning]\nApiVersion=2026-11-02-preview\n[Issuance]\nRequest=yes\n");
+        assert_false(settings->api_version_steps);
+}
+
 static void every_key_is_read(void **state) {
         read_text(
                 NULL,
@@ -443,6 +467,19 @@ static const struct message_case {
           AFTER("[Hub]\nTokenLifetime=2h\nRenewBefore=2h\n"),
           ":8: RenewBefore= must be less than TokenLifetime=, which is 2 h" },
         { "Renew= is provision or token", CONF_ERROR, AFTER("[Hub]\nRenew=never\n"), "provision or token" },
+        { "RenewAt= is not 100 %", CONF_ERROR, AFTER("[Issuance]\nRenewAt=100%\n"),
+          ":7: RenewAt=100%: must be 1% to 99%" },
+        { "a type of key is one of three", CONF_ERROR, AFTER("[Issuance]\nKeyType=ed25519\n"),
+          ":7: KeyType=ed25519: must be ec-p256, ec-p384 or rsa-2048" },
+        { "an issued certificate's key is in a file", CONF_ERROR, AFTER("[Issuance]\nKey=tpm\n"),
+          ":7: Key= asks for a key in hardware" },
+        { "a PIN in a URI is not shown", CONF_ERROR, AFTER("[Issuance]\nKey=pkcs11:pin-value=1234\n"),
+          ":7: Key= asks for a key in hardware" },
+        { "another word as Key= is not shown, since it may be a key", CONF_ERROR,
+          AFTER("[Issuance]\nKey=c2VjcmV0\n"), ":7: Key= must be file" },
+        { "a version that issues nothing is an error", CONF_ERROR,
+          AFTER("[Provisioning]\nApiVersion=2021-06-01\n[Issuance]\nRequest=yes\n"),
+          "this version issues no certificates" },
         { "a group is a name", CONF_ERROR, AFTER("[Access]\nGroup=a b\n"),
           ":7: Group=a b: not a valid name of a group" },
 };
@@ -471,6 +508,11 @@ static const struct accepted_case {
         { "a payload may continue in the next line", AFTER("[Provisioning]\nPayload={\"a\": \\\n  1}\n") },
         { "a splay may be 0", AFTER("[Provisioning]\nSplay=0\n") },
         { "RenewBefore= may be a duration", AFTER("[Hub]\nRenewBefore=3d\n") },
+        { "[Issuance] has a Key= of its own beside that of [Attestation]",
+          AFTER("[Issuance]\nKey=file\nRequest=yes\n") },
+        { "RenewAt= may be a duration", AFTER("[Issuance]\nRenewAt=3d\n") },
+        { "an older version that issues may be set",
+          AFTER("[Provisioning]\nApiVersion=2025-07-01-preview\n[Issuance]\nRequest=yes\n") },
         { "a lifetime of an hour is not warned of", AFTER("[Hub]\nTokenLifetime=1h\n") },
         { "30 s is allowed in tests, with RenewBefore= in percent",
           AFTER("[Hub]\nTokenLifetime=1h\nRenewBefore=50%\n") },
@@ -826,6 +868,9 @@ int main(void) {
         static const struct CMUnitTest plain[] = {
                 PLAIN(defaults_are_those_of_the_manual),
                 PLAIN(with_a_tpm_alone_the_registration_id_is_that_of_the_tpm),
+                PLAIN(the_section_about_certificates_is_read),
+                PLAIN(without_a_request_the_version_is_the_one_that_every_cloud_takes),
+                PLAIN(a_version_that_is_set_does_not_step),
                 PLAIN(every_key_is_read),
                 PLAIN(the_last_assignment_wins),
                 PLAIN(an_empty_value_resets_to_the_default),

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Certificates that DPS issues: the key and the request for one (a CSR), the chain that comes back, and the
+ * credential that both become. Key and chain are kept in one file, so that they are replaced together or not
+ * at all.
+ */
+
+#include "basic/folder.h"
+#include "credential/credential.h"
+
+/* A clock may be behind that of the CA by this much. */
+#define ISSUED_CLOCK_TOLERANCE_USEC (10 * UINT64_C(60) * 1000 * 1000)
+
+/* What DPS is asked with. */
+typedef struct IssuanceRequest {
+        EVP_PKEY *key; /* a secret */
+        char *csr;     /* PKCS#10 in DER, base64 */
+} IssuanceRequest;
+
+/* Makes a new key and its request. Blocks; an RSA key may take a second. -ENOMEM: OpenSSL has no
+ * other reason to fail. */
+int issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret);
+void issuance_request_done(IssuanceRequest *r);
+
+/* A key and the chain that was issued for it. */
+typedef struct IssuedPair {
+        char *text;           /* of the file: the chain from the leaf up, and then the key; a secret */
+        char fingerprint[65]; /* of the leaf */
+        uint64_t not_before_usec, not_after_usec; /* CLOCK_REALTIME */
+} IssuedPair;
+
+/*
+ * Checks and orders what DPS issued: `chain` is base64 of DER, or of PEM text. The certificate of our key is
+ * the leaf, wherever it stands, and the others must be its issuers. Dates are not checked if
+ * `realtime_usec` is 0. -ENOMEM, or -EBADMSG: it cannot be used;
+ * `error` says why.
+ */
+int issued_pair_new(char *const *chain, EVP_PKEY *key, const char *registration_id, uint64_t realtime_usec,
+                    IssuedPair *ret, DpsError *error);
+void issued_pair_done(IssuedPair *p);
+/* The credential of a pair that is in memory. The settings are those of the credential. */
+int issued_credential_new(const IssuedPair *p, Settings *s, const char *registration_id, Credential **ret);
+
+/* The name of the file that holds the pair of this identity with this fingerprint: NAME.FINGERPRINT.issued,
+ * with as many of the fingerprint's digits as two pairs need to differ. */
+int issued_file_name(const char *identity, const char *fingerprint, char **ret);
+/* Whether the file is one of an identity's. */
+bool issued_file_is_any(const char *file);
+/* Whether the file is one of this identity's. */
+bool issued_file_is_of(const char *file, const char *identity);
+#define ISSUED_SUFFIX ".issued"
+#define ISSUED_SIZE_MAX (256U * 1024)
