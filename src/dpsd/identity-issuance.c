@@ -26,6 +26,10 @@
 /* A certificate that lives for seconds must not become a flood of registrations. */
 #define RENEW_MIN_USEC (20 * USEC_PER_SEC)
 
+/* A certificate that is to be renewed at once, since the clock is wrong or the CA's is, would be renewed for ever. */
+#define FRUITLESS_USEC USEC_PER_MINUTE
+#define FRUITLESS_DOUBLINGS 10U
+
 /* A fleet that was installed in one hour should not renew in one. */
 #define RENEW_SPREAD 20 /* of a certificate's life */
 
@@ -97,6 +101,18 @@ void identity_remove_old_pairs(Identity *i) {
 
 /* ---- the answer ---- */
 
+/* By the boot clock, since the other one may be what is wrong. */
+static void note_fruit(Identity *i, bool is_useful) {
+        if (is_useful) {
+                i->n_fruitless_certificates = 0;
+                return;
+        }
+        i->certificate_not_before_usec =
+                identity_now_usec(i) +
+                (FRUITLESS_USEC << MIN(i->n_fruitless_certificates, FRUITLESS_DOUBLINGS));
+        i->n_fruitless_certificates++;
+}
+
 static int take_pair(Identity *i, IssuedPair *pair, Assignment *a) {
         _cleanup_(freep) char *file = NULL;
         uint64_t now = identity_realtime_usec(i);
@@ -116,6 +132,7 @@ static int take_pair(Identity *i, IssuedPair *pair, Assignment *a) {
         is_inside = now >= pair->not_before_usec && now < pair->not_after_usec;
         a->renew_at_usec = renew_at(i->configuration.settings, a, is_inside ? now : pair->not_before_usec,
                                     pair->not_after_usec);
+        note_fruit(i, is_inside && a->renew_at_usec > now);
 
         identity_forget_pair(i);
         /* Without memory for it, it is loaded from its file. */
@@ -196,7 +213,8 @@ void identity_drop_issued(Identity *i) {
                              "the issued certificate is dropped: Request= in [Issuance] is off");
         else if (identity_realtime_usec(i) >= a->issued_expires_at_usec) {
                 identity_log(i, LOG_ERR, "its issued certificate has expired; asking DPS for a new one");
-                i->certificate_not_before_usec = identity_now_usec(i) + RENEW_MIN_USEC;
+                i->certificate_not_before_usec =
+                        MAX(i->certificate_not_before_usec, identity_now_usec(i) + RENEW_MIN_USEC);
         } else
                 identity_log(i, LOG_ERR, "%s; asking DPS for a new one", i->for_hub.error.message);
         set_text(&a->issued, NULL);

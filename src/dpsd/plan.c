@@ -136,7 +136,7 @@ static uint64_t begin_at(const Facts *f, IdentityReason reason) {
 
         if ((reason == REASON_CONFIG || reason == REASON_HUB || reason == REASON_ISSUANCE) && f->is_durable)
                 at = usec_add(since, f->splay_usec);
-        if (reason == REASON_ISSUANCE)
+        if (reason == REASON_ISSUANCE || (reason == REASON_RENEWAL && f->is_issued))
                 at = MAX(at, f->certificate_not_before_usec);
         else if (reason == REASON_CREDENTIAL)
                 at = MAX(since, f->event_at_usec);
@@ -302,7 +302,7 @@ static Action publish_stale(const Facts *f) {
 static Action publish(const Facts *f, Plan *p) {
         if (!can_serve(f) || f->folder != FOLDER_READY)
                 return ACTION_WAIT;
-        if (f->outputs == OUTPUTS_REFUSED)
+        if (f->outputs == OUTPUTS_REFUSED && f->now_usec < f->publish_at_usec)
                 wake_at(p, f->publish_at_usec);
         if (clock_hinders_token(f))
                 wake_at(p, f->clock_until_usec);

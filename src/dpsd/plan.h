@@ -176,7 +176,7 @@ typedef struct Facts {
         uint64_t issued_expires_realtime_usec;
         bool wants_certificate;       /* the settings in force ask for one */
         bool was_refused_certificate; /* DPS issued none when it was asked last, and is not asked again for that */
-        uint64_t certificate_not_before_usec; /* one that has expired is not asked for again before this */
+        uint64_t certificate_not_before_usec; /* no other one is asked for before this */
         DpsErrorId for_hub_error;             /* why the credential for the hub could not be loaded */
         uint64_t expires_realtime_usec, renew_realtime_usec,
                 lifetime_usec;                      /* of the token; 0: there is none */

@@ -275,7 +275,7 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
 
 static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
         *ret = (DpsError){ 0 };
-        if (code == CURLE_OUT_OF_MEMORY)
+        if (code == CURLE_OUT_OF_MEMORY || (code == CURLE_WRITE_ERROR && !t->is_too_long))
                 return tell(t, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "cannot be asked: out of memory", ret);
         if (code == CURLE_OPERATION_TIMEDOUT)
                 return tell_timeout(t, ret);
@@ -413,8 +413,10 @@ static size_t on_header(char *line, size_t one, size_t n, void *userdata) {
         char **place = NULL;
 
         t->headers_size += n;
-        if (t->headers_size > HEADERS_MAX)
+        if (t->headers_size > HEADERS_MAX) {
+                t->is_too_long = true;
                 return 0;
+        }
         if (header_is(line, n, "Retry-After", &value, &size))
                 place = &t->retry_after;
         else if (header_is(line, n, "Date", &value, &size))

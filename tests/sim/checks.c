@@ -18,6 +18,7 @@
 #include "memory.h"
 
 #define JOBS_MAX 64
+#define REGISTERS_MAX 200U
 #define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
 /* A wake-up may be as late as this. */
 #define LATE_USEC (3 * USEC_PER_MINUTE)
@@ -39,6 +40,9 @@ typedef struct Watch {
         uint64_t request_id;          /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
+        uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
+        uint64_t n_registers;
+        uint64_t pair_hash; /* of the key and the certificate that were checked last */
 
         uint32_t attempts, finals; /* as it was last */
         uint64_t earliest_usec;    /* of the next attempt; 0: any time … */
@@ -88,6 +92,7 @@ const char *const promises[] = {
         "planning comes to an end",
         "the State that is shown is the plan's",
         "the simulation itself works",
+        "there are at most 200 registers in an hour",
         "there are at most 5 polls in 10 s",
         "there is one registration of an identity at a time",
         "what a job brought is durable",
@@ -199,14 +204,27 @@ void checks_sent(Sim *s, const char *id, const DpsRequest *request) {
         check_told(s, number_of_id(id), request->kind == DPS_REQUEST_POLL ? "polls" : "registers");
 }
 
+/* Promise: whatever happens, no device floods DPS with registers. Requests by hand are limited to one a minute, failures
+ * wait, and nothing else comes more often; the deeds of the simulation need some room. */
+static void check_registers(Sim *s, unsigned k, Watch *w, uint64_t at_usec) {
+        uint64_t oldest = w->registers_usec[w->n_registers % REGISTERS_MAX];
+
+        if (w->n_registers >= REGISTERS_MAX && at_usec < oldest + USEC_PER_HOUR)
+                found(s, "there are at most 200 registers in an hour", "identity %u: %u in %" PRIu64 " s", k,
+                      REGISTERS_MAX + 1, (at_usec - oldest) / USEC_PER_SEC);
+        w->registers_usec[w->n_registers++ % REGISTERS_MAX] = at_usec;
+}
+
 /* Promise: DPS sees at most 5 polls of a device in any 10 s, over reconnects and restarts. */
 void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
         uint64_t oldest;
 
-        if (!is_poll)
+        if (!is_poll) {
+                check_registers(s, k, w, at_usec);
                 return;
+        }
         oldest = w->polls_usec[w->n_polls % DPS_POLLS_MAX];
         if (w->n_polls >= DPS_POLLS_MAX && at_usec < oldest + POLLS_WINDOW_USEC)
                 found(s, "there are at most 5 polls in 10 s", "identity %u: the sixth after %" PRIu64 " ms",
@@ -388,13 +406,20 @@ void checks_published(Sim *s, const char *folder, const char *name) {
 }
 
 /* Promise: what programs find is a key and the certificate of that key. */
-static bool is_whole_pair(const Sim *s, const char *folder) {
+static uint64_t hash_of(const char *text, uint64_t hash) {
+        for (; text && *text; text++)
+                hash = (hash ^ (unsigned char) *text) * 1099511628211U;
+        return hash;
+}
+
+static bool is_whole_pair(const Sim *s, const char *folder, Watch *w) {
         const char *certificate = disk_text(s->disk, WHERE_RUNTIME, folder, "cert.pem", false),
                    *key = disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
+        uint64_t hash = hash_of(key, hash_of(certificate, 14695981039346656037U));
         unsigned depth = core_pause();
-        bool is_whole = false;
+        bool is_whole = hash == w->pair_hash; /* to read PEM takes long */
 
-        if (certificate && key) {
+        if (certificate && key && !is_whole) {
                 BIO *a = BIO_new_mem_buf(certificate, -1), *b = BIO_new_mem_buf(key, -1);
                 X509 *x = PEM_read_bio_X509(a, NULL, NULL, NULL);
                 EVP_PKEY *k = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
@@ -406,6 +431,7 @@ static bool is_whole_pair(const Sim *s, const char *folder) {
                 BIO_free(b);
         }
         core_resume(depth);
+        w->pair_hash = is_whole ? hash : 0;
         return is_whole;
 }
 
@@ -419,7 +445,7 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         if (!read_published(s, i->name, &p))
                 found(s, "what is published is of one generation", "identity %u: there is no connection.json",
                       k);
-        else if (a->issued && !is_whole_pair(s, i->name))
+        else if (a->issued && !is_whole_pair(s, i->name, watch_of(s, k)))
                 found(s, "a published key comes with its certificate", "identity %u", k);
         else if (p.generation != a->generation || p.env_generation != a->generation ||
                  !streq_ptr(p.hub, a->hub) || !streq_ptr(p.password, p.token))

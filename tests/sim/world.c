@@ -12,7 +12,7 @@ typedef struct SimWork {
         const WorkClass *class;
         void *task;
         Event *event; /* runs it, and then tells of it in the loop */
-        bool has_run, is_forgotten;
+        bool has_run, is_forgotten, is_ownerless;
         struct SimWork *next, *previous;
 } SimWork;
 
@@ -186,6 +186,7 @@ static int sim_work_begin(World *world, const WorkClass *class, void *task, Work
         *(w->last ? &w->last->next : &w->first) = k;
         w->last = k;
         k->event = event_add(w->sim, work_at(w, class->queue), on_work, k);
+        k->is_ownerless = !ret;
         if (ret)
                 *ret = &k->work;
         return 0;
@@ -231,6 +232,13 @@ static World *sim_world_free(World *world) {
         SimWorld *w = world_of(world);
 
         sim_work_wait(world, WORK_DISK);
+        for (SimWork *k = w->first, *next; k; k = next) {
+                next = k->next;
+                if (!k->is_ownerless)
+                        continue;
+                k->class->free(k->task); /* nobody can forget it */
+                work_done(w, k);
+        }
         assert(w->n_timers == 0);
         assert(!w->first);
         sim_free(w);

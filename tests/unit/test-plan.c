@@ -443,6 +443,10 @@ static void rows_about_clock_and_disk(void) {
         row("files that could not be written are tried again with their credential",
             WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = NOW), ACTION_LOAD_FOR_HUB,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("who waits for the credential of files that are to be written again does not wake up at once",
+            WITH(healthy(), f.outputs = OUTPUTS_REFUSED, f.publish_at_usec = NOW,
+                 f.for_hub = CREDENTIAL_LOADING),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a directory that could not be made is tried again",
             WITH(healthy(), f.folder = FOLDER_REFUSED, f.publish_at_usec = NOW), ACTION_PREPARE_FOLDER,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
@@ -458,6 +462,8 @@ static void check(void **state) {
         assert_string_equal(identity_waiting_to_string(p.waiting), identity_waiting_to_string(row->waiting));
         if (row->wake_usec > 0)
                 assert_true(p.wake_usec == row->wake_usec);
+        if (p.action == ACTION_WAIT) /* or it would spin */
+                assert_true(p.wake_usec > row->facts.now_usec);
 }
 
 static Plan plan_of(Facts f) {
@@ -609,6 +615,9 @@ static void rows_about_issued_certificates(void) {
             WITH(unissued(), f.wanted_since_usec = NOW - USEC_PER_MINUTE,
                  f.certificate_not_before_usec = LATER),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("certificates that are due for renewal at once are not renewed without end",
+            WITH(issued(), f.renew_realtime_usec = TODAY, f.certificate_not_before_usec = LATER), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
         row("where DPS issues none it is not asked again", WITH(unissued(), f.was_refused_certificate = true),
             ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 17 * USEC_PER_DAY);
         row("a pair that the disk refused is written again when its time has come",
