@@ -6,6 +6,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/backoff.h"
+#include "dpsd/identity-request.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
@@ -121,10 +122,18 @@ static void log_failure(Identity *i, const DpsError *error) {
                            identity_assignment(i) ? "the present assignment stays in use" : next);
 }
 
+static bool sent_nothing(const DpsError *error) {
+        return error->step == DPS_STEP_CONFIG || error->id == DPS_ERROR_DNS ||
+               error->id == DPS_ERROR_UNREACHABLE || error->id == DPS_ERROR_CONFIG ||
+               error->id == DPS_ERROR_KEY || error->id == DPS_ERROR_MEMORY;
+}
+
 static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         uint32_t attempts;
         Identity *i = userdata;
 
+        if (sent_nothing(error))
+                identity_give_back_requests(i, &jobs);
         identity_remember_wait(i);
         keeper_set_error(&i->keeper, error);
         identity_advance(i);

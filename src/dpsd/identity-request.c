@@ -39,17 +39,23 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
                 if (r < 0 && i->for_dps.state == CREDENTIAL_LOADING)
                         return -EAGAIN;
         }
-        if (r < 0)
+        if (r >= 0)
+                r = client_add_job(i->client, i->core->last_job + 1);
+        if (r < 0) {
+                ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
                 return r;
-        r = client_add_job(i->client, i->core->last_job + 1);
-        if (r < 0)
-                return r;
+        }
 
         *ret_job = ++i->core->last_job;
         identity_log(i, LOG_INFO, "a new registration was requested");
         i->news |= NEWS_REQUEST;
         identity_advance(i);
         return 0;
+}
+
+void identity_give_back_requests(Identity *i, const Jobs *jobs) {
+        for (const Job *job = jobs->first; job; job = job->next)
+                ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
 }
 
 /* ---- credentials for programs ---- */
