@@ -29,6 +29,7 @@
 #define CLOCK_TOLERANCE_SEC (10 * 60)
 #define PAYLOAD_SIZE_MAX (96U * 1024)
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+#define POLL_SLACK_MAX_USEC (50 * USEC_PER_MSEC)
 
 /* What the worker loads before a connection. */
 typedef struct PayloadTask {
@@ -153,14 +154,13 @@ static void tell(Client *c, const char *format, ...) {
         c->handlers.on_step(text, c->userdata);
 }
 
-/* Timer slack saves wake-ups and only ever delays. The deadlines of a protocol are short, so they get little
- * slack. */
+/* Timer slack saves wake-ups and only ever delays. A poll shall come when DPS told, so it gets little. */
 static void arm(Client *c) {
         uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
 
         if (c->prepare_until_usec > 0)
                 due = MIN(due, c->prepare_until_usec);
-        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 20, USEC_PER_MSEC), USEC_PER_MINUTE));
+        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 50, USEC_PER_MSEC), POLL_SLACK_MAX_USEC));
 }
 
 /* ---- the end of a connection, of an attempt, of a registration ---- */
