@@ -413,7 +413,7 @@ static void the_shell_reads_any_value_back_unchanged(void **state) {
 
         c.key_pem = NULL;
         c.key_file = NASTY;
-        c.device_id = "gw!*'()$1";
+        c.device_id = "gw!*'()$1+#;&<>|~";
         publish(&c);
         (void) snprintf(command, sizeof(command),
                         ". %s/hub.env && printf '%%s|%%s' \"$IOTHUB_KEY_FILE\" \"$IOTHUB_DEVICE_ID\"", path);
@@ -421,7 +421,7 @@ static void the_shell_reads_any_value_back_unchanged(void **state) {
         assert_non_null(shell);
         assert_non_null(fgets(line, sizeof(line), shell));
         assert_int_equal(pclose(shell), 0);
-        assert_string_equal(line, NASTY "|gw!*'()$1");
+        assert_string_equal(line, NASTY "|gw!*'()$1+#;&<>|~");
 }
 
 /* As systemd.exec(5) describes EnvironmentFile=: exactly the characters that the shell escapes. */
