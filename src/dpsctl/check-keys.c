@@ -6,6 +6,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/key-text.h"
 #include "config/secret.h"
 #include "dps/key.h"
 #include "dpsctl/check.h"
@@ -28,6 +29,7 @@ static void check_symmetric_key(Checks *c, const Settings *s, const char *refere
         _cleanup_(erase_and_freep) char *text = NULL;
         _cleanup_(freep) char *reason = NULL;
         _cleanup_(dps_key_done) DpsKey key = { 0 };
+        const char *why = NULL;
         size_t size;
         int r;
 
@@ -36,11 +38,10 @@ static void check_symmetric_key(Checks *c, const Settings *s, const char *refere
                 checks_add(c, s->name, "key", severity(r), "%s=%s", what, reason ?: strerror(-r));
                 return;
         }
-        if (dps_key_from_base64(text, &key) < 0)
-                checks_add(c, s->name, "key", CHECK_FAILURE,
-                           "%s=%s does not contain a key: it must contain the base64 text from the portal "
-                           "and nothing else",
-                           what, reference);
+        r = key_from_text(text, size, &key, &why);
+        if (r < 0)
+                checks_add(c, s->name, "key", CHECK_FAILURE, "%s=%s: %s", what, reference,
+                           why ?: strerror(-r));
         else
                 checks_add(c, s->name, "key", CHECK_OK, "%s=%s can be read by the daemon and by nobody else",
                            what, reference);

@@ -383,6 +383,43 @@ def test_an_invalid_payload_file_is_an_error_until_it_is_corrected(gateway, emul
     assert emulator.requests("register")[0]["payload"] == {"site": "here"}
 
 
+def test_a_payload_file_may_begin_with_a_byte_order_mark(gateway, emulator, short_directory):
+    path = short_directory / "payload.json"
+    path.write_bytes(b'\xef\xbb\xbf{"site": "here"}\r\n')
+    gateway.identity(provisioning={"PayloadFile": path})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert emulator.requests("register")[0]["payload"] == {"site": "here"}
+
+
+@pytest.mark.parametrize("spoil, why", [
+    (lambda key: f'"{key}"\n'.encode(), "leave the quotes away"),
+    (lambda key: b"\xff\xfe" + key.encode("utf-16-le"), "UTF-16"),
+    (lambda key: f"HostName=h;SharedAccessKey={key}".encode(), "connection string"),
+    (lambda key: f"{key}\n{key}\n".encode(), "more than one key"),
+    (lambda key: b"", "it is empty"),
+])
+def test_a_file_that_is_no_key_is_told_in_the_same_words_everywhere(gateway, emulator, short_directory, spoil, why):
+    key, path = emulator.enroll("gateway"), short_directory / "gateway.key"
+    path.write_bytes(spoil(key))
+    path.chmod(0o600)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    assert why in gateway.wait_for(State="failed", Waiting="config")["LastError"]
+    assert why in gateway.dpsctl("check", "gateway", "--offline").out
+    derived = gateway.dpsctl("derive-key", "--key", path, "gateway")
+    assert derived.code == 1 and why in derived.err
+
+
+def test_a_key_with_a_byte_order_mark_and_line_breaks_is_taken(gateway, emulator, short_directory):
+    key, path = emulator.enroll("gateway"), short_directory / "gateway.key"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{key[:20]}\r\n{key[20:].rstrip('=')}\r\n".encode())
+    path.chmod(0o600)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+
+
 def test_a_missing_ca_file_is_an_error_until_it_appears(gateway, emulator, short_directory):
     path = short_directory / "ca.pem"
     gateway.identity(provisioning={"CaFile": path})
