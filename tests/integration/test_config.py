@@ -226,6 +226,31 @@ def test_masking_an_identity_retires_it(gateway):
     assert gateway.properties()["State"] == "idle" and not (gateway.run / "gateway").exists()
 
 
+def test_a_file_that_became_empty_does_not_retire_an_assigned_identity(gateway):
+    before = assign(gateway)
+    (gateway.configuration / "gateway.conf").write_text("")
+    gateway.reload()
+    gateway.wait_for_log("gateway.conf: the file is empty")
+    after = gateway.properties("gateway")
+    assert after["State"] == "assigned" and after["Generation"] == before["Generation"]
+    assert (gateway.run / "gateway" / "token").exists()
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle"
+
+
+def test_an_empty_file_in_an_earlier_directory_is_a_mask(gateway):
+    shipped = gateway.directory / "usr"
+    shipped.mkdir()
+    gateway.identity()
+    os.rename(gateway.configuration / "gateway.conf", shipped / "gateway.conf")
+    gateway.start(CONFIGURATION_DIRECTORY=f"{gateway.configuration}:{shipped}")
+    gateway.wait_for(State="assigned")
+    (gateway.configuration / "gateway.conf").write_text("")
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle"
+
+
 # ---- specifiers ----
 
 
