@@ -10,7 +10,6 @@
 #include "dpsd/log.h"
 
 #define REQUEST_BURST 5
-#define REQUEST_INTERVAL_USEC USEC_PER_MINUTE
 
 /* ---- reprovisioning ---- */
 
@@ -51,11 +50,6 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
         i->news |= NEWS_REQUEST;
         identity_advance(i);
         return 0;
-}
-
-void identity_give_back_requests(Identity *i, const Jobs *jobs) {
-        for (const Job *job = jobs->first; job; job = job->next)
-                ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
 }
 
 /* ---- credentials for programs ---- */

@@ -4,16 +4,17 @@
 /* Requests of people and programs on this machine, and reports of programs about the hub. Each kind is
  * rate-limited. */
 
+#include "basic/times.h"
 #include "dps/hub.h"
 #include "dpsd/identity.h"
+
+#define REQUEST_INTERVAL_USEC USEC_PER_MINUTE
 
 /* Asks DPS again, or joins the attempt in flight. Returns the id of the job; the observer is told when it
  * ends. -EBUSY: too many requests, `ret_retry_usec` says how long to wait. -EAGAIN: something on this machine
  * is wrong; it is being looked at again, and identity_wait_for_look() tells when that is done. -EINVAL:
  * there is no usable configuration. -ENOKEY: there is no key. */
 int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64_t *ret_retry_usec);
-/* Requests that ended before anything was sent to DPS do not count against the limit. */
-void identity_give_back_requests(Identity *i, const Jobs *jobs);
 
 /* connection.json as it is now, with a valid token, or the token alone. The handler gets the answer and may
  * be called before the function returns: r is 0 with the text (which the handler erases and frees), or
