@@ -251,6 +251,19 @@ def test_an_empty_file_in_an_earlier_directory_is_a_mask(gateway):
     assert gateway.properties()["State"] == "idle"
 
 
+def test_reload_prints_warnings_and_what_was_added_and_retired(gateway):
+    assign(gateway)
+    gateway.identity("north")
+    (gateway.configuration / "gateway.conf").unlink()
+    with open(gateway.configuration / "north.conf", "a", encoding="utf-8") as file:
+        file.write("[Hubb]\nRenew=token\n")
+    (gateway.configuration / "a b.conf").write_text("[Hub]\n")
+    done = gateway.dpsctl("reload")
+    assert done.code == 0
+    assert "Hubb" in done.err and "a b.conf" in done.err
+    assert "north: added" in done.out and "gateway: retired" in done.out and "Configuration reloaded." in done.out
+
+
 # ---- specifiers ----
 
 
