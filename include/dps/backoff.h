@@ -23,7 +23,8 @@ extern "C" {
 uint64_t dps_backoff_usec(uint32_t attempts, uint64_t random);
 /** The wait after a retry-after: what DPS told, at most DPS_RETRY_AFTER_MAX_SEC, plus 0 to 20 %. */
 uint64_t dps_backoff_told_usec(uint64_t retry_after_sec, uint64_t random);
-/** The wait after final answer number `finals` (1, 2 …): 1 h, doubling to 24 h, each ± 20 %. */
+/** The wait after final answer number `finals` (1, 2 …) in a row: 1, 2, 4, 8 and 15 min, then 1 h, doubling to 24 h;
+ * each ± 20 %. */
 uint64_t dps_backoff_final_usec(uint32_t finals, uint64_t random);
 
 /** `usec` · fraction, where the fraction is random / 2^64. */

@@ -106,7 +106,10 @@ void dps_reply_done(DpsReply *reply);
  * (RFC 1123).
  */
 bool dps_host_name_is_valid(const char *name);
-/** [A-Za-z0-9-.%_*?!(),:=@$'], 1 to 128 long (Microsoft, "Understand the identity registry"). */
+/**
+ * Printable ASCII without space, slash, backslash, double quote and backtick, 1 to 128 long. Microsoft's pages allow
+ * [A-Za-z0-9-.%_*?!(),:=@$'], and some of them + # and ; as well ("Understand the identity registry").
+ */
 bool dps_device_id_is_valid(const char *id);
 
 #ifdef __cplusplus

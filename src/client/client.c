@@ -31,7 +31,9 @@
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
 #define CLOCK_TOLERANCE_SEC (10 * 60)
 #define PAYLOAD_SIZE_MAX (96U * 1024)
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+#define POLL_SLACK_MAX_USEC (50 * USEC_PER_MSEC)
 
 /* What the worker makes before a connection that asks for a certificate. */
 typedef struct IssuanceTask {
@@ -182,14 +184,13 @@ static void tell(Client *c, const char *format, ...) {
         c->handlers.on_step(text, c->userdata);
 }
 
-/* Timer slack saves wake-ups and only ever delays. The deadlines of a protocol are short, so they get little
- * slack. */
+/* Timer slack saves wake-ups and only ever delays. A poll shall come when DPS told, so it gets little. */
 static void arm(Client *c) {
         uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
 
         if (c->prepare_until_usec > 0)
                 due = MIN(due, c->prepare_until_usec);
-        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 20, USEC_PER_MSEC), USEC_PER_MINUTE));
+        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 50, USEC_PER_MSEC), POLL_SLACK_MAX_USEC));
 }
 
 /* ---- the end of a connection, of an attempt, of a registration ---- */
@@ -468,6 +469,9 @@ static void payload_run(void *task) {
         t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
         if (t->r >= 0 && strlen(t->text) != size)
                 t->r = -EBADMSG;
+        /* JSON has no byte order mark (RFC 8259), but editors write one. */
+        if (t->r >= 0 && size >= strlen(BYTE_ORDER_MARK) && startswith(t->text, BYTE_ORDER_MARK))
+                memmove(t->text, t->text + strlen(BYTE_ORDER_MARK), size - strlen(BYTE_ORDER_MARK) + 1);
 }
 
 static void payload_free(void *task) {
@@ -493,7 +497,8 @@ static void payload_done(void *task) {
         }
         dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
                       "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
-                      r == -EBADMSG ? "it contains a zero byte" : strerror(-r));
+                      r == -EBADMSG ? "it contains a zero byte, as UTF-16 text does: save it as UTF-8"
+                                    : strerror(-r));
         prepare_failed(c, &error);
 }
 

@@ -670,6 +670,43 @@ static int choose_main_file(char *const *directories, const char *name, ConfRepo
         return 0;
 }
 
+static bool is_empty_file(const char *path) {
+        struct stat st;
+
+        return stat(path, &st) >= 0 && S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
+int conf_find_emptied(char *const *directories, const char *name, char **ret) {
+        _cleanup_(freep) char *file = NULL, *found = NULL;
+
+        if (asprintf(&file, "%s.conf", name) < 0) {
+                file = NULL;
+                return -ENOMEM;
+        }
+        STRV_FOREACH(directory, directories) {
+                _cleanup_(freep) char *path = NULL;
+                FileKind kind;
+                int r;
+
+                r = join(*directory, file, &path);
+                if (r < 0)
+                        return r;
+                kind = file_kind(path);
+                if (kind == FILE_REGULAR)
+                        return 0; /* the first file counts, or is masked on purpose */
+                if (kind == FILE_MASKED && !found) {
+                        if (!is_empty_file(path))
+                                return 0;
+                        found = TAKE_PTR(path);
+                }
+        }
+        if (!found)
+                return 0;
+
+        *ret = TAKE_PTR(found);
+        return 1;
+}
+
 int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret) {
         _cleanup_(conf_freep) Conf *c = NULL;
         _cleanup_(freep) char *path = NULL;

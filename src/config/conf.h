@@ -62,6 +62,10 @@ int conf_directories(const char *root, char ***ret);
  * identities in it must not be taken for removed. */
 int conf_list(char *const *directories, ConfReport *report, char ***ret);
 
+/* The path of an empty NAME.conf that masks no file of a later directory: it is more often what a full disk left than
+ * a mask. 0: there is none such, or it is a link to /dev/null. */
+int conf_find_emptied(char *const *directories, const char *name, char **ret);
+
 /* Reads NAME.conf and its drop-ins. -ENOENT: there is no NAME.conf, or it is masked. A file that cannot be
  * read or is not text is an error in the report, and the other files are read. */
 int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "basic/text.h"
+#include "config/key-text.h"
 #include "config/secret.h"
 #include "credential/credential-error.h"
 #include "credential/credential-internal.h"
@@ -31,25 +32,11 @@ static unsigned count(const Settings *s) {
         return (unsigned) strv_length(key_references(s));
 }
 
-static int key_from_text(const char *text, size_t size, const CredentialSource *source, DpsKey *ret) {
-        _cleanup_(dps_key_done) DpsKey key = { 0 };
-        int r;
-
-        if (strlen(text) != size)
-                return -EBADMSG;
-        r = dps_key_from_base64(text, &key);
-        if (r < 0)
-                return r;
-        if (uses_group_key(source->settings))
-                return dps_key_derive(&key, source->registration_id, ret);
-        *ret = key;
-        return 0;
-}
-
 static int read_key(const CredentialSource *source, DpsKey *ret, DpsError *error) {
         const Settings *s = source->settings;
         _cleanup_(freep) char *text = NULL, *reason = NULL;
-        const char *reference, *name = setting_name(s);
+        const char *reference, *name = setting_name(s), *why = NULL;
+        _cleanup_(dps_key_done) DpsKey key = { 0 };
         size_t size;
         int r;
 
@@ -61,22 +48,15 @@ static int read_key(const CredentialSource *source, DpsKey *ret, DpsError *error
         if (r < 0)
                 return credential_error(error, r, &s->keys_place, name, "%s", reason ?: strerror(-r));
 
-        r = key_from_text(text, size, source, ret);
+        r = key_from_text(text, size, &key, &why);
         explicit_bzero(text, size);
-        if (r == -ERANGE)
-                return credential_error(
-                        error, r, &s->keys_place, name,
-                        "%s: the key is not 16 to 64 bytes long: copy the enrollment's primary or "
-                        "secondary key from the portal again",
-                        reference);
-        if (r == -EBADMSG)
-                return credential_error(
-                        error, r, &s->keys_place, name,
-                        "%s: not base64: copy the enrollment's primary or secondary key from the "
-                        "portal again",
-                        reference);
+        if (r >= 0 && uses_group_key(s))
+                r = dps_key_derive(&key, source->registration_id, ret);
+        else if (r >= 0)
+                *ret = key;
         if (r < 0)
-                return credential_error(error, r, &s->keys_place, name, "%s: %s", reference, strerror(-r));
+                return credential_error(error, r, &s->keys_place, name, "%s: %s", reference,
+                                        why ?: strerror(-r));
         return 0;
 }
 

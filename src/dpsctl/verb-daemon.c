@@ -33,7 +33,35 @@ static void learn_ids(sd_bus *bus, const Options *o) {
                 (void) identity_list_fetch(&list, bus, o);
 }
 
+static void print_names(char *const *names, const char *what) {
+        STRV_FOREACH(name, names)
+                printf("%s: %s\n", *name, what);
+}
+
+static int print_report(const Options *o, sd_bus *bus, sd_bus_message *reply) {
+        _cleanup_(strv_freep) char **warnings = NULL, **added = NULL, **retired = NULL;
+        int r;
+
+        r = sd_bus_message_read_strv(reply, &warnings);
+        if (r >= 0)
+                r = sd_bus_message_read_strv(reply, &added);
+        if (r >= 0)
+                r = sd_bus_message_read_strv(reply, &retired);
+        if (r < 0)
+                return bus_fail_answer("ReloadWithReport", r);
+
+        learn_ids(bus, o);
+        STRV_FOREACH(warning, warnings)
+                say_error(*warning);
+        if (o->json != JSON_OFF || o->quiet)
+                return output_done(o, "reloaded", "all", "");
+        print_names(added, "added");
+        print_names(retired, "retired, its outputs are removed and its record is kept");
+        return output_done(o, "reloaded", "all", "Configuration reloaded.");
+}
+
 int verb_reload(const Options *o) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_(strv_freep) char **faults = NULL;
@@ -42,7 +70,13 @@ int verb_reload(const Options *o) {
         r = bus_open(o, &bus);
         if (r != 0)
                 return r;
-        r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reload", &error, NULL, NULL);
+        r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "ReloadWithReport", &error, &reply, NULL);
+        if (r >= 0)
+                return print_report(o, bus, reply);
+        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_METHOD)) { /* an older dpsd */
+                sd_bus_error_free(&error);
+                r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reload", &error, NULL, NULL);
+        }
         if (r >= 0)
                 return output_done(o, "reloaded", "all", "Configuration reloaded.");
         if (!sd_bus_error_has_name(&error, DPS_BUS_ERROR_CONFIG))

@@ -8,6 +8,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/key-text.h"
 #include "dps/key.h"
 #include "dps/reply.h"
 #include "dps/request.h"
@@ -17,10 +18,10 @@
 /* Derives keys and makes SAS tokens without the daemon. The key comes from a file or from standard input: an argument could
  * be seen by everybody on this device, and would stay in the history of the shell. */
 
-#define KEY_TEXT_MAX 256
+#define KEY_TEXT_MAX 2048 /* what is longer is no key */
 #define LIFETIME_DEFAULT_USEC USEC_PER_HOUR
 
-static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
+static int read_text(int fd, char text[static KEY_TEXT_MAX], size_t *ret_size) {
         size_t size = 0;
 
         while (size < KEY_TEXT_MAX) {
@@ -34,46 +35,43 @@ static int read_text(int fd, char text[static KEY_TEXT_MAX]) {
                 if (n == 0)
                         break;
         }
-        if (size == KEY_TEXT_MAX)
-                return -EFBIG;
-        text[size] = '\0';
-        return strlen(text) == size ? 0 : -EBADMSG;
+        *ret_size = size;
+        return 0;
 }
 
 /* OpenSSL reads it without an echo, and resets the terminal even after ^C. */
-static int read_terminal(char text[static KEY_TEXT_MAX]) {
-        return EVP_read_pw_string(text, KEY_TEXT_MAX, "Key (base64, not shown): ", 0) == 0 ? 0 : -ECANCELED;
+static int read_terminal(char text[static KEY_TEXT_MAX], size_t *ret_size) {
+        if (EVP_read_pw_string(text, KEY_TEXT_MAX, "Key (base64, not shown): ", 0) != 0)
+                return -ECANCELED;
+        *ret_size = strlen(text);
+        return 0;
 }
 
-static int read_source(const char *source, char text[static KEY_TEXT_MAX]) {
+static int read_source(const char *source, char text[static KEY_TEXT_MAX], size_t *ret_size) {
         _cleanup_(closep) int fd = -1;
 
         if (streq(source, "-"))
-                return isatty(STDIN_FILENO) ? read_terminal(text) : read_text(STDIN_FILENO, text);
+                return isatty(STDIN_FILENO) ? read_terminal(text, ret_size)
+                                            : read_text(STDIN_FILENO, text, ret_size);
         fd = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        return fd < 0 ? -errno : read_text(fd, text);
+        return fd < 0 ? -errno : read_text(fd, text, ret_size);
 }
 
 static int read_key(const Options *o, DpsKey *ret) {
         const char *source = o->key ?: "-", *shown = streq(source, "-") ? "standard input" : source;
         char text[KEY_TEXT_MAX];
+        const char *why = NULL;
+        size_t size;
         int r;
 
-        r = read_source(source, text);
-        if (r < 0 && r != -EFBIG && r != -EBADMSG)
-                return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
-        if (r >= 0)
-                r = dps_key_from_base64(text, ret);
-        explicit_bzero(text, sizeof(text));
-        if (r == -ERANGE)
-                return fail_with(EXIT_FAILED,
-                                 "the key from %s is not valid: a key for DPS has 16 to 64 bytes", shown);
+        r = read_source(source, text, &size);
         if (r < 0)
-                return fail_with(
-                        EXIT_FAILED,
-                        "the key from %s is not valid: it must be the base64 text from the portal and "
-                        "nothing else",
-                        shown);
+                return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
+
+        r = key_from_text(text, size, ret, &why);
+        explicit_bzero(text, sizeof(text));
+        if (r < 0)
+                return fail_with(EXIT_FAILED, "the key from %s is not valid: %s", shown, why ?: strerror(-r));
         return 0;
 }
 

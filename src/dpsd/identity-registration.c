@@ -7,6 +7,7 @@
 #include "basic/times.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
+#include "dpsd/identity-request.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
@@ -120,10 +121,19 @@ static void log_failure(Identity *i, const DpsError *error) {
                            identity_assignment(i) ? "the present assignment stays in use" : next);
 }
 
+/* Requests that ended before anything was sent to DPS do not count against their limit. */
+static bool sent_nothing(const DpsError *error) {
+        return error->step == DPS_STEP_CONFIG || error->id == DPS_ERROR_DNS ||
+               error->id == DPS_ERROR_UNREACHABLE || error->id == DPS_ERROR_CONFIG ||
+               error->id == DPS_ERROR_KEY || error->id == DPS_ERROR_MEMORY;
+}
+
 static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         uint32_t attempts;
         Identity *i = userdata;
 
+        for (const Job *job = jobs.first; job && sent_nothing(error); job = job->next)
+                ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
         identity_remember_wait(i);
         keeper_set_error(&i->keeper, error);
         identity_advance(i);

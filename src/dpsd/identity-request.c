@@ -10,7 +10,6 @@
 #include "dpsd/log.h"
 
 #define REQUEST_BURST 5
-#define REQUEST_INTERVAL_USEC USEC_PER_MINUTE
 
 /* ---- reprovisioning ---- */
 
@@ -39,11 +38,12 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
                 if (r < 0 && i->for_dps.state == CREDENTIAL_LOADING)
                         return -EAGAIN;
         }
-        if (r < 0)
+        if (r >= 0)
+                r = client_add_job(i->client, i->core->last_job + 1);
+        if (r < 0) {
+                ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
                 return r;
-        r = client_add_job(i->client, i->core->last_job + 1);
-        if (r < 0)
-                return r;
+        }
 
         *ret_job = ++i->core->last_job;
         identity_log(i, LOG_INFO, "a new registration was requested");

@@ -4,8 +4,11 @@
 /* Requests of people and programs on this machine, and reports of programs about the hub. Each kind is
  * rate-limited. */
 
+#include "basic/times.h"
 #include "dps/hub.h"
 #include "dpsd/identity.h"
+
+#define REQUEST_INTERVAL_USEC USEC_PER_MINUTE
 
 /* Asks DPS again, or joins the attempt in flight. Returns the id of the job; the observer is told when it
  * ends. -EBUSY: too many requests, `ret_retry_usec` says how long to wait. -EAGAIN: something on this machine

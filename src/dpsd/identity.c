@@ -302,12 +302,13 @@ static void show_state(Identity *i) {
         identity_log(i, LOG_DEBUG, "is %s", identity_state_to_string(state));
 }
 
-/* Timer slack saves wake-ups. It only ever delays. */
+/* Timer slack saves wake-ups. It only ever delays, and a poll shall come when DPS told. */
 static void arm(Identity *i) {
+        unsigned divisor = client_state(i->client) == CLIENT_PARKED ? 50 : 20;
         uint64_t due = i->plan.wake_usec;
 
         timer_set(i->wakeup, due,
-                  MIN(MAX(usec_sub(due, identity_now_usec(i)) / 20, USEC_PER_MSEC), USEC_PER_MINUTE));
+                  MIN(MAX(usec_sub(due, identity_now_usec(i)) / divisor, USEC_PER_MSEC), USEC_PER_MINUTE));
 }
 
 /* Returns true if an action was carried out; another one may follow. */

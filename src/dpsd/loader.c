@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "basic/text.h"
+#include "dpsd/identity-view.h"
 #include "dpsd/log.h"
 
 static void log_report(const ConfReport *report, const char *identity) {
@@ -88,6 +89,31 @@ static int list_names(Loader *l, char ***ret) {
         return strv_extend(ret, l->only);
 }
 
+/* Identities that are assigned and whose file has become empty stay as they are: most probably a disk was full. */
+static int keep_emptied(Loader *l, char ***names) {
+        for (size_t k = 0; k < l->manager->n_identities; k++) {
+                const Identity *i = l->manager->identities[k];
+                _cleanup_(freep) char *path = NULL;
+                int r;
+
+                if (strv_contains(*names, i->name) || !identity_assignment(i))
+                        continue;
+                r = conf_find_emptied(l->directories, i->name, &path);
+                if (r == 0)
+                        continue;
+                if (r >= 0)
+                        r = strv_extend(names, (char *[]){ i->name, NULL });
+                if (r < 0)
+                        return r;
+                conf_report_add(&l->report, CONF_WARNING, path, 0,
+                                "the file is empty, although %s is assigned: it stays in use as it was; to "
+                                "retire it, "
+                                "delete the file or make it a link to /dev/null",
+                                i->name);
+        }
+        return 0;
+}
+
 int loader_load(Loader *l) {
         _cleanup_(conf_freep) Conf *defaults = NULL;
         _cleanup_(strv_freep) char **names = NULL;
@@ -98,6 +124,8 @@ int loader_load(Loader *l) {
         if (r < 0)
                 return r;
         r = list_names(l, &names);
+        if (r >= 0 && !l->only)
+                r = keep_emptied(l, &names);
         log_report(&l->report, NULL);
         if (r < 0)
                 return r;

@@ -158,12 +158,28 @@ static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, 
         on_identity_changed(i, m); /* this schedules the end of the turn */
 }
 
-/* The first identity by name keeps the device. */
+static bool holds_assignment(const Identity *i) {
+        const Settings *s = i->configuration.settings;
+        const Assignment *a = identity_assignment(i);
+
+        return a && s && streq(a->id_scope, s->id_scope) &&
+               strcasecmp(a->registration_id, s->registration_id) == 0;
+}
+
+/* Whoever holds the assignment keeps the device, and among those who do, or if nobody does, the first by name. NULL: that
+ * is this identity. */
 static const char *find_twin(const Manager *m, const Identity *i) {
-        for (size_t k = 0; k < m->n_identities && m->identities[k] != i; k++)
-                if (configuration_are_twins(&m->identities[k]->configuration, &i->configuration))
-                        return m->identities[k]->name;
-        return NULL;
+        const Identity *keeper = NULL;
+
+        for (size_t k = 0; k < m->n_identities; k++) {
+                const Identity *other = m->identities[k];
+
+                if (other != i && !configuration_are_twins(&other->configuration, &i->configuration))
+                        continue;
+                if (!keeper || (holds_assignment(other) && !holds_assignment(keeper)))
+                        keeper = other;
+        }
+        return keeper && keeper != i ? keeper->name : NULL;
 }
 
 static void on_device_changed(Identity *i, void *userdata) {

@@ -140,12 +140,13 @@ static int derive(const Outputs *o, const char *name, const Connection *c, Deriv
 
 static int environment_to_text(const Connection *c, const Derived *d, char **ret) {
         _cleanup_(freep) char *text = NULL;
-        char generation[24];
+        char generation[24], port[8];
         size_t size;
         FILE *f;
         int r = 0;
 
         (void) snprintf(generation, sizeof(generation), "%llu", (unsigned long long) c->generation);
+        (void) snprintf(port, sizeof(port), "%u", (unsigned) c->port);
         const struct {
                 const char *name, *value;
         } variables[] = {
@@ -160,6 +161,8 @@ static int environment_to_text(const Connection *c, const Derived *d, char **ret
                 { "IOTHUB_CERT_FILE", d->certificate_file },
                 { "IOTHUB_KEY_FILE", d->key_file },
                 { "IOTHUB_KEY_URI", c->key_uri },
+                { "IOTHUB_PORT", port },
+                { "IOTHUB_CA_FILE", c->ca_file },
                 { "IOTHUB_CONNECTION_PROFILE", c->connection_profile },
                 { "IOTHUB_GENERATION", generation },
         };

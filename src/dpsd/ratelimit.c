@@ -18,3 +18,7 @@ bool ratelimit_take(RateLimit *l, unsigned burst, uint64_t interval_usec, uint64
         l->debt_usec += interval_usec;
         return true;
 }
+
+void ratelimit_give_back(RateLimit *l, uint64_t interval_usec) {
+        l->debt_usec = usec_sub(l->debt_usec, interval_usec);
+}

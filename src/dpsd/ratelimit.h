@@ -16,3 +16,5 @@ typedef struct RateLimit {
  * `ret_retry_usec` (may be NULL) is then the time to wait. */
 bool ratelimit_take(RateLimit *l, unsigned burst, uint64_t interval_usec, uint64_t now_usec,
                     uint64_t *ret_retry_usec);
+/* Gives back a use that came to nothing. */
+void ratelimit_give_back(RateLimit *l, uint64_t interval_usec);

@@ -9,6 +9,11 @@
 #define FINAL_FIRST_USEC USEC_PER_HOUR
 #define FINAL_MAX_USEC USEC_PER_DAY
 
+/* After the first final answers: many of them pass, since an enrollment was made late, or a webhook was cold. */
+static const uint64_t early_final_usec[] = {
+        USEC_PER_MINUTE, 2 * USEC_PER_MINUTE, 4 * USEC_PER_MINUTE, 8 * USEC_PER_MINUTE, 15 * USEC_PER_MINUTE,
+};
+
 /* first · 2^(n−1), at most max. */
 static uint64_t doubled(uint64_t first, uint32_t n, uint64_t max) {
         uint64_t usec = first;
@@ -40,7 +45,9 @@ uint64_t dps_backoff_told_usec(uint64_t retry_after_sec, uint64_t random) {
 }
 
 uint64_t dps_backoff_final_usec(uint32_t finals, uint64_t random) {
-        uint64_t b = doubled(FINAL_FIRST_USEC, finals, FINAL_MAX_USEC);
+        uint32_t n_early = (uint32_t) ELEMENTSOF(early_final_usec);
+        uint64_t b = finals <= n_early ? early_final_usec[finals > 0 ? finals - 1 : 0]
+                                       : doubled(FINAL_FIRST_USEC, finals - n_early, FINAL_MAX_USEC);
 
         return b / 5 * 4 + dps_fraction_usec(b / 5 * 2, random);
 }

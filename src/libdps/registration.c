@@ -335,17 +335,19 @@ static DpsAction on_silence(DpsRegistration *g, DpsMoment at) {
 
 /* ---- answers ---- */
 
-/* The attempt's deadline moves by the wait that DPS told, and while parked by the whole wait. */
+/* The attempt's deadline moves by the wait that DPS told, less a tenth while connected: no operation is polled for ever. */
 static DpsAction plan_poll(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         uint64_t now_usec = at.now_usec, wait_usec = DPS_POLL_DEFAULT_SEC * USEC_PER_SEC, poll_usec;
         bool parked;
 
+        /* Nothing is added: devices that registered at different times are told different times. */
         if (reply->has_retry_after)
-                wait_usec = dps_backoff_told_usec(reply->retry_after_sec, at.random);
+                wait_usec = told_sec(reply) * USEC_PER_SEC;
         poll_usec = MAX(usec_add(now_usec, wait_usec), polls_free_usec(g));
         parked = poll_usec - now_usec > DPS_WAIT_CONNECTED_MAX_SEC * USEC_PER_SEC;
 
-        g->deadline_usec = usec_add(g->deadline_usec, parked ? wait_usec : told_sec(reply) * USEC_PER_SEC);
+        g->deadline_usec =
+                usec_add(g->deadline_usec, parked ? wait_usec : told_sec(reply) * USEC_PER_SEC / 10 * 9);
         if (poll_usec >= g->deadline_usec)
                 return give_up(g, reply, at);
 

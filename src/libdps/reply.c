@@ -75,11 +75,14 @@ bool dps_host_name_is_valid(const char *name) {
         }
 }
 
+/* Azure's pages differ on the characters, so only those are refused that no page allows and that could do harm. */
 bool dps_device_id_is_valid(const char *id) {
-        size_t n =
-                strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.%_*?!(),:=@$'");
+        size_t size = strlen(id);
 
-        return n > 0 && n <= 128 && !id[n];
+        for (const char *p = id; *p; p++)
+                if (*p <= ' ' || *p > '~')
+                        return false;
+        return size > 0 && size <= 128 && !strpbrk(id, "/\\\"`");
 }
 
 /* Operation ids that DPS makes are of [0-9a-f.-]. What would be special in a topic is refused. */

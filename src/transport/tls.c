@@ -23,7 +23,9 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        TlsHold hold; /* of connections that begin now */
+        TlsHold hold;         /* of connections that begin now */
+        bool trusts_system;   /* not CaFile= */
+        bool may_read_bundle; /* of the system's CAs, which has not been read */
 };
 
 /* Belongs to an SSL, as its ex_data, from the beginning of the handshake on. */
@@ -167,25 +169,95 @@ static bool directory_has_hashes(const char *path) {
         return found;
 }
 
-static const char *environment_or(const char *variable, const char *fallback) {
-        return secure_getenv(variable) ?: fallback;
+/* OpenSSL takes several directories, with colons between them. */
+static bool directories_have_hashes(const char *paths) {
+        bool found = false;
+
+        for (const char *end; !found; paths = end + 1) {
+                _cleanup_(freep) char *path = NULL;
+
+                end = strchrnul(paths, ':');
+                path = strndup(paths, (size_t) (end - paths));
+                found = path && directory_has_hashes(path);
+                if (!*end)
+                        break;
+        }
+        return found;
 }
 
-/* The hashed directory is preferred, since OpenSSL reads only the root that is needed. Some images have no hashes. */
-static int trust_system(SSL_CTX *ssl, DpsError *error) {
-        const char *directory = environment_or(X509_get_default_cert_dir_env(), X509_get_default_cert_dir());
+/* What the environment names is all that is looked at. Returns false if nothing was added. */
+static bool read_bundle(TlsContext *c) {
+        const char *named = secure_getenv(X509_get_default_cert_file_env());
         const char *bundles[] = {
-                environment_or(X509_get_default_cert_file_env(), X509_get_default_cert_file()),
+                named ?: X509_get_default_cert_file(),
                 "/etc/ssl/certs/ca-certificates.crt",
                 "/etc/pki/tls/certs/ca-bundle.crt",
         };
+        bool is_read = false;
 
-        if (directory_has_hashes(directory) && SSL_CTX_load_verify_dir(ssl, directory) == 1)
+        for (size_t i = 0; i < (named ? 1 : ELEMENTSOF(bundles)) && c->may_read_bundle && !is_read; i++)
+                is_read = access(bundles[i], R_OK) == 0 && SSL_CTX_load_verify_file(c->ssl, bundles[i]) == 1;
+        c->may_read_bundle = false;
+        ERR_clear_error();
+        return is_read;
+}
+
+/* The bundle may know what the directory did not. Names are compared only once the CA is trusted. */
+static bool bundle_may_help(int error) {
+        return error != X509_V_ERR_HOSTNAME_MISMATCH && error != X509_V_ERR_IP_ADDRESS_MISMATCH;
+}
+
+/* As if this verification had not begun yet. */
+static bool start_again(X509_STORE_CTX *store, SSL_CTX *ssl) {
+        SSL *connection = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+        X509_STORE_CTX_verify_cb callback = X509_STORE_CTX_get_verify_cb(store);
+        STACK_OF(X509) *untrusted = X509_STORE_CTX_get0_untrusted(store);
+        X509 *leaf = X509_STORE_CTX_get0_cert(store);
+        X509_VERIFY_PARAM *param = X509_VERIFY_PARAM_new();
+
+        if (!param || X509_VERIFY_PARAM_set1(param, X509_STORE_CTX_get0_param(store)) != 1) {
+                X509_VERIFY_PARAM_free(param);
+                return false;
+        }
+
+        X509_STORE_CTX_cleanup(store);
+        if (X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ssl), leaf, untrusted) != 1) {
+                X509_VERIFY_PARAM_free(param);
+                return false;
+        }
+        X509_STORE_CTX_set0_param(store, param);
+        X509_STORE_CTX_set_verify_cb(store, callback);
+        return X509_STORE_CTX_set_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx(), connection) == 1;
+}
+
+/* Verifies the server's chain: by the hashed directory, and where that fails, with the bundle as well. */
+static int verify_chain(X509_STORE_CTX *store, void *userdata) {
+        TlsConnection *c =
+                connection_of(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+        int r = X509_verify_cert(store);
+
+        if (r > 0 || !c || !bundle_may_help(c->failure.verify_error) || !read_bundle(c->context))
+                return r;
+
+        if (!start_again(store, c->context->ssl)) {
+                X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
+                return -1;
+        }
+        c->failure.verify_error = X509_V_OK;
+        return X509_verify_cert(store);
+}
+
+/* As by OpenSSL's defaults, both the hashed directory and the bundle are trusted. From the directory OpenSSL reads only
+ * the root that is needed, so the bundle is read only where that did not suffice, or at once where there are no hashes. */
+static int trust_system(TlsContext *c, DpsError *error) {
+        const char *directory = secure_getenv(X509_get_default_cert_dir_env()) ?: X509_get_default_cert_dir();
+
+        c->trusts_system = c->may_read_bundle = true;
+        SSL_CTX_set_cert_verify_callback(c->ssl, verify_chain, NULL);
+        if (directories_have_hashes(directory) && SSL_CTX_load_verify_dir(c->ssl, directory) == 1)
                 return 0;
-
-        for (size_t i = 0; i < ELEMENTSOF(bundles); i++)
-                if (access(bundles[i], R_OK) == 0 && SSL_CTX_load_verify_file(ssl, bundles[i]) == 1)
-                        return 0;
+        if (read_bundle(c))
+                return 0;
 
         dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
                       "the system trusts no CA: neither %s nor a bundle has certificates; install "
@@ -297,7 +369,7 @@ int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * ch
                 return r;
         }
 
-        r = ca_files ? trust_files(c->ssl, ca_files, error) : trust_system(c->ssl, error);
+        r = ca_files ? trust_files(c->ssl, ca_files, error) : trust_system(c, error);
         if (r < 0)
                 return r;
 
@@ -350,6 +422,8 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
                 return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 ? 0 : -ENOMEM;
         if (SSL_CTX_set_ex_data(ssl, place_index, place) != 1)
                 return -ENOMEM;
+        if (c->trusts_system)
+                SSL_CTX_set_cert_verify_callback(ssl, verify_chain, NULL);
         r = set_rules(c, ssl);
         return r >= 0 && c->has_certificate ? lend_certificate(c, ssl) : r;
 }

@@ -159,6 +159,11 @@ class FakeDpsd:
     def call_Reload(self, _):
         return "", ()
 
+    def call_ReloadWithReport(self, _):
+        if "Reload" in self.refuse:
+            raise self.refuse["Reload"]
+        return "asasas", ([], [], [])
+
     def call_Forget(self, _, name):
         return "", ()
 

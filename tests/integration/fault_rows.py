@@ -13,7 +13,7 @@ from hostile import (CONNACK, DISCONNECT, OPERATION, PINGRESP, RESPONSES, SUBACK
                      reset, right_reply, silence, stale, text, trickle)
 
 BACKOFF = (2.5, 5.0)  # seconds after the first failure
-FINAL = (0.8 * 3600, 1.2 * 3600)  # seconds after the first final answer
+FINAL = (0.8 * 60, 1.2 * 60)  # seconds after the first final answer
 DAY = 24 * 3600
 
 

@@ -226,6 +226,44 @@ def test_masking_an_identity_retires_it(gateway):
     assert gateway.properties()["State"] == "idle" and not (gateway.run / "gateway").exists()
 
 
+def test_a_file_that_became_empty_does_not_retire_an_assigned_identity(gateway):
+    before = assign(gateway)
+    (gateway.configuration / "gateway.conf").write_text("")
+    gateway.reload()
+    gateway.wait_for_log("gateway.conf: the file is empty")
+    after = gateway.properties("gateway")
+    assert after["State"] == "assigned" and after["Generation"] == before["Generation"]
+    assert (gateway.run / "gateway" / "token").exists()
+    (gateway.configuration / "gateway.conf").unlink()
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle"
+
+
+def test_an_empty_file_in_an_earlier_directory_is_a_mask(gateway):
+    shipped = gateway.directory / "usr"
+    shipped.mkdir()
+    gateway.identity()
+    os.rename(gateway.configuration / "gateway.conf", shipped / "gateway.conf")
+    gateway.start(CONFIGURATION_DIRECTORY=f"{gateway.configuration}:{shipped}")
+    gateway.wait_for(State="assigned")
+    (gateway.configuration / "gateway.conf").write_text("")
+    gateway.reload()
+    assert gateway.properties()["State"] == "idle"
+
+
+def test_reload_prints_warnings_and_what_was_added_and_retired(gateway):
+    assign(gateway)
+    gateway.identity("north")
+    (gateway.configuration / "gateway.conf").unlink()
+    with open(gateway.configuration / "north.conf", "a", encoding="utf-8") as file:
+        file.write("[Hubb]\nRenew=token\n")
+    (gateway.configuration / "a b.conf").write_text("[Hub]\n")
+    done = gateway.dpsctl("reload")
+    assert done.code == 0
+    assert "Hubb" in done.err and "a b.conf" in done.err
+    assert "north: added" in done.out and "gateway: retired" in done.out and "Configuration reloaded." in done.out
+
+
 # ---- specifiers ----
 
 
@@ -381,6 +419,43 @@ def test_an_invalid_payload_file_is_an_error_until_it_is_corrected(gateway, emul
     path.write_text('{"site": "here"}')
     gateway.wait_for(State="assigned")
     assert emulator.requests("register")[0]["payload"] == {"site": "here"}
+
+
+def test_a_payload_file_may_begin_with_a_byte_order_mark(gateway, emulator, short_directory):
+    path = short_directory / "payload.json"
+    path.write_bytes(b'\xef\xbb\xbf{"site": "here"}\r\n')
+    gateway.identity(provisioning={"PayloadFile": path})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert emulator.requests("register")[0]["payload"] == {"site": "here"}
+
+
+@pytest.mark.parametrize("spoil, why", [
+    (lambda key: f'"{key}"\n'.encode(), "leave the quotes away"),
+    (lambda key: b"\xff\xfe" + key.encode("utf-16-le"), "UTF-16"),
+    (lambda key: f"HostName=h;SharedAccessKey={key}".encode(), "connection string"),
+    (lambda key: f"{key}\n{key}\n".encode(), "more than one key"),
+    (lambda key: b"", "it is empty"),
+])
+def test_a_file_that_is_no_key_is_told_in_the_same_words_everywhere(gateway, emulator, short_directory, spoil, why):
+    key, path = emulator.enroll("gateway"), short_directory / "gateway.key"
+    path.write_bytes(spoil(key))
+    path.chmod(0o600)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    assert why in gateway.wait_for(State="failed", Waiting="config")["LastError"]
+    assert why in gateway.dpsctl("check", "gateway", "--offline").out
+    derived = gateway.dpsctl("derive-key", "--key", path, "gateway")
+    assert derived.code == 1 and why in derived.err
+
+
+def test_a_key_with_a_byte_order_mark_and_line_breaks_is_taken(gateway, emulator, short_directory):
+    key, path = emulator.enroll("gateway"), short_directory / "gateway.key"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{key[:20]}\r\n{key[20:].rstrip('=')}\r\n".encode())
+    path.chmod(0o600)
+    gateway.identity(attestation={"Key": path})
+    gateway.start()
+    gateway.wait_for(State="assigned")
 
 
 def test_a_missing_ca_file_is_an_error_until_it_appears(gateway, emulator, short_directory):

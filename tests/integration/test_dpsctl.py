@@ -445,7 +445,7 @@ def test_a_key_that_is_not_valid_is_not_shown(dpsctl):
 
 
 @pytest.mark.parametrize("content, words", [
-    (KEY * 9, "base64 text"), ("", "16 to 64 bytes"), ("AAAA", "16 to 64 bytes"), (None, "directory")])
+    (KEY * 9, "more than one key"), ("", "is empty"), ("AAAA", "16 to 64 bytes"), (None, "directory")])
 def test_the_message_says_why_a_key_is_not_valid(dpsctl, content, words):
     path = dpsctl.directory / "key"
     path.mkdir() if content is None else path.write_text(content)

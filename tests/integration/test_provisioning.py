@@ -5,6 +5,9 @@ import hashlib
 import hmac
 import os
 import stat
+import subprocess
+
+import pytest
 
 from emulator import ID_SCOPE
 
@@ -37,6 +40,19 @@ def test_the_device_id_is_what_dps_says(gateway, emulator):
     gateway.start()
     assert gateway.wait_for(State="assigned")["DeviceId"] == "another-name"
     assert gateway.connection()["clientId"] == "another-name"
+
+
+@pytest.mark.parametrize("device_id", ["press+7", "a#b;c", "-.%_*?!(),:=@$'"])
+def test_a_device_id_may_have_all_characters_that_azure_allows(gateway, emulator, device_id):
+    key = emulator.enroll("gateway", deviceId=device_id)
+    gateway.identity(key=key)
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["DeviceId"] == device_id
+    connection = gateway.connection()
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+    shell = f". {gateway.run}/gateway/hub.env && printf %s \"$IOTHUB_DEVICE_ID\""
+    assert subprocess.run(["sh", "-c", shell], stdout=subprocess.PIPE, check=True).stdout.decode() == device_id
+    assert ("wildcard" in gateway.whole_log()) == any(c in device_id for c in "+#")
 
 
 def test_programs_get_files_that_agree_with_the_bus(gateway):

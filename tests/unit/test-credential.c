@@ -374,7 +374,7 @@ static void a_kept_method_whose_files_are_missing_stays(void **state) {
 static void a_kept_method_whose_key_is_damaged_stays(void **state) {
         set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
         add_pair();
-        add_key_file("gw.key", "half of i");
+        add_key_file("gw.key", "half of i!");
         wish.kept = METHOD_SYMMETRIC_KEY;
         assert_load_fails(DPS_ERROR_CONFIG, "not base64");
 }
@@ -416,7 +416,7 @@ static void if_the_wished_index_fails_the_first_good_one_is_used(void **state) {
 static void if_all_indexes_fail_the_error_is_that_of_the_wished_one(void **state) {
         use_two_keys();
         assert_int_equal(unlink(s->keys[0]), 0);
-        put("b.key", "damaged", 0600);
+        put("b.key", "damaged!", 0600);
         wish.index = 1;
         assert_load_fails(DPS_ERROR_CONFIG, "/b.key: not base64");
 }
@@ -615,7 +615,7 @@ static void a_file_with_certificate_and_key_is_opened_once(void **state) {
 static void each_file_that_fails_is_opened_once(void **state) {
         use_two_keys();
         put("a.key", "damaged", 0600);
-        put("b.key", "damaged", 0600);
+        put("b.key", "damaged!", 0600);
         wish.index = 1;
         assert_opens_once_each(2);
         assert_null(answer.credential);

@@ -242,6 +242,27 @@ static void an_identity_waits_for_a_key_that_does_not_exist_yet(void **state) {
         assert_state("gw", IDENTITY_ASSIGNED);
 }
 
+static void requests_that_fail_for_want_of_a_key_do_not_use_up_the_limit(void **state) {
+        uint64_t job, retry;
+
+        core_key.error = DPS_ERROR_KEY;
+        configure("gw", "gw-1");
+        for (unsigned k = 0; k < 20; k++) {
+                int r = identity_reprovision(find("gw"), false, &job, &retry);
+
+                settle();
+                if (r == -EAGAIN)
+                        r = identity_reprovision(find("gw"), true, &job, &retry);
+                assert_int_equal(r, -ENOKEY);
+        }
+
+        core_key.error = DPS_ERROR_NONE;
+        core_told.on_files(core_told.files_userdata);
+        settle();
+        assert_int_equal(core_transport.n_connects, 1);
+        request("gw");
+}
+
 static void a_key_file_that_appears_is_loaded_at_once(void **state) {
         core_key.error = DPS_ERROR_KEY;
         configure("gw", "gw-1");
@@ -322,6 +343,7 @@ int main(void) {
                 TEST(a_refused_renewal_does_not_end_the_assignment),
                 TEST(a_final_answer_without_an_assignment_is_failed),
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
+                TEST(requests_that_fail_for_want_of_a_key_do_not_use_up_the_limit),
                 TEST(a_key_file_that_appears_is_loaded_at_once),
                 TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
                 TEST(a_token_is_never_signed_by_the_credential_for_dps_alone),

@@ -131,6 +131,26 @@ static void the_first_twin_by_name_keeps_the_device(void **state) {
         assert_state("b", IDENTITY_FAILED);
 }
 
+static void a_newcomer_does_not_take_the_device_from_the_twin_that_holds_the_assignment(void **state) {
+        provision("b", "dev-1");
+        configure("a", "DEV-1");
+        assert_state("b", IDENTITY_ASSIGNED);
+        assert_null(find("b")->configuration.twin);
+        assert_state("a", IDENTITY_FAILED);
+        assert_int_equal(find("a")->plan.waiting, WAITING_CONFIG);
+        assert_string_equal(find("a")->configuration.twin, "b");
+        assert_non_null(strstr(find("a")->keeper.record->error.message, "b.conf and a.conf both have"));
+        assert_int_equal(core_transport.n_connects, 1);
+}
+
+static void an_assignment_of_another_device_keeps_no_device(void **state) {
+        provision("b", "dev-2");
+        configure("a", "dev-1");
+        configure("b", "dev-1");
+        assert_null(find("a")->configuration.twin);
+        assert_string_equal(find("b")->configuration.twin, "a");
+}
+
 static void the_end_of_a_twin_frees_the_other(void **state) {
         char *names[] = { (char *) "b", NULL };
 
@@ -251,6 +271,8 @@ int main(void) {
                 TEST(identities_are_sorted_by_name),
                 TEST(the_network_is_watched_while_somebody_waits_for_it),
                 TEST(the_first_twin_by_name_keeps_the_device),
+                TEST(a_newcomer_does_not_take_the_device_from_the_twin_that_holds_the_assignment),
+                TEST(an_assignment_of_another_device_keeps_no_device),
                 TEST(the_end_of_a_twin_frees_the_other),
                 TEST(a_twin_that_becomes_another_device_frees_the_other),
                 TEST(a_twin_whose_new_registration_id_has_no_value_yet_does_not_ask),

@@ -363,6 +363,7 @@ static void the_environment_of_a_token(void **state) {
                         "IOTHUB_USERNAME=\"hub.azure-devices.net/gw-1/?api-version=2021-04-12\"\n"
                         "IOTHUB_AUTH=sas\n"
                         "IOTHUB_TOKEN_FILE=\"%s/token\"\n"
+                        "IOTHUB_PORT=8883\n"
                         "IOTHUB_GENERATION=7\n",
                         path);
         assert_contents("hub.env", expected);
@@ -376,9 +377,19 @@ static void the_environment_of_a_certificate(void **state) {
         text = contents("hub.env");
         (void) snprintf(expected, sizeof(expected),
                         "IOTHUB_AUTH=x509\nIOTHUB_CERT_FILE=\"%s/cert.pem\"\n"
-                        "IOTHUB_KEY_FILE=\"%s/key.pem\"\nIOTHUB_GENERATION=8\n",
+                        "IOTHUB_KEY_FILE=\"%s/key.pem\"\nIOTHUB_PORT=8883\nIOTHUB_GENERATION=8\n",
                         path, path);
         assert_true(endswith(text, expected));
+}
+
+static void the_environment_names_the_ca_file(void **state) {
+        Connection c = sas;
+        _cleanup_(freep) char *text = NULL;
+
+        c.ca_file = "/etc/dps/ca.pem";
+        publish(&c);
+        text = contents("hub.env");
+        assert_non_null(strstr(text, "\nIOTHUB_CA_FILE=\"/etc/dps/ca.pem\"\n"));
 }
 
 static void a_key_that_is_not_shared_is_named_where_it_is(void **state) {
@@ -413,7 +424,7 @@ static void the_shell_reads_any_value_back_unchanged(void **state) {
 
         c.key_pem = NULL;
         c.key_file = NASTY;
-        c.device_id = "gw!*'()$1";
+        c.device_id = "gw!*'()$1+#;&<>|~";
         publish(&c);
         (void) snprintf(command, sizeof(command),
                         ". %s/hub.env && printf '%%s|%%s' \"$IOTHUB_KEY_FILE\" \"$IOTHUB_DEVICE_ID\"", path);
@@ -421,7 +432,7 @@ static void the_shell_reads_any_value_back_unchanged(void **state) {
         assert_non_null(shell);
         assert_non_null(fgets(line, sizeof(line), shell));
         assert_int_equal(pclose(shell), 0);
-        assert_string_equal(line, NASTY "|gw!*'()$1");
+        assert_string_equal(line, NASTY "|gw!*'()$1+#;&<>|~");
 }
 
 /* As systemd.exec(5) describes EnvironmentFile=: exactly the characters that the shell escapes. */
@@ -577,6 +588,7 @@ int main(void) {
                 TEST(the_token_file_holds_the_token),
                 TEST(the_environment_of_a_token),
                 TEST(the_environment_of_a_certificate),
+                TEST(the_environment_names_the_ca_file),
                 TEST(a_key_that_is_not_shared_is_named_where_it_is),
                 TEST(a_key_in_hardware_is_named_by_its_uri),
                 TEST(the_shell_reads_any_value_back_unchanged),

@@ -54,12 +54,22 @@ static void a_refusal_costs_nothing(void **state) {
         assert_true(ratelimit_take(&l, 5, USEC_PER_MINUTE, NOW + USEC_PER_MINUTE, NULL));
 }
 
+static void a_use_that_is_given_back_can_be_taken_again(void **state) {
+        RateLimit l = { 0 };
+
+        use_up(&l, 5, NOW);
+        ratelimit_give_back(&l, USEC_PER_MINUTE);
+        assert_true(ratelimit_take(&l, 5, USEC_PER_MINUTE, NOW, NULL));
+        assert_false(ratelimit_take(&l, 5, USEC_PER_MINUTE, NOW, NULL));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_full_bucket_gives_its_burst_and_no_more),
                 cmocka_unit_test(one_use_is_refilled_per_interval),
                 cmocka_unit_test(after_a_long_time_the_bucket_is_only_full),
                 cmocka_unit_test(a_refusal_costs_nothing),
+                cmocka_unit_test(a_use_that_is_given_back_can_be_taken_again),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include "basic/text.h"
 #include "certificates.h"
+#include "remove-tree.h"
 #include "transport/tls.h"
 
 /* Handshakes in memory between one of our contexts and a server made with OpenSSL. */
@@ -418,42 +419,117 @@ static void refuses_foreign_key(void **state) {
 
 /* ---- the system's store ---- */
 
-/* The system's CAs are a directory with hashed names, or only a bundle. */
-static void check_system_store(bool is_hashed) {
-        char directory[] = "/tmp/store-XXXXXX";
+/* Where SSL_CERT_DIR and SSL_CERT_FILE find the server's CA, and where they find nothing or another one. */
+typedef enum Place {
+        NOWHERE,
+        RIGHT,
+        FOREIGN,
+} Place;
+
+static const struct store_case {
+        const char *promise;
+        Place directory, second_directory, bundle;
+        bool is_server_expired;
+        DpsErrorId id;
+} store_cases[] = {
+        { "the system's hashed directory is trusted", RIGHT, NOWHERE, NOWHERE, false, DPS_ERROR_NONE },
+        { "without hashes, the system's bundle is trusted", NOWHERE, NOWHERE, RIGHT, false, DPS_ERROR_NONE },
+        { "what the directory does not know is looked for in the bundle", FOREIGN, NOWHERE, RIGHT, false,
+          DPS_ERROR_NONE },
+        { "what the bundle does not know is found in the directory", RIGHT, NOWHERE, FOREIGN, false,
+          DPS_ERROR_NONE },
+        { "each directory of SSL_CERT_DIR is trusted", NOWHERE, RIGHT, NOWHERE, false, DPS_ERROR_NONE },
+        { "what neither knows is not trusted", FOREIGN, NOWHERE, FOREIGN, false, DPS_ERROR_TLS_UNTRUSTED },
+        { "without a bundle, what the directory does not know is not trusted", FOREIGN, NOWHERE, NOWHERE,
+          false, DPS_ERROR_TLS_UNTRUSTED },
+        { "a CA from the bundle excuses no other fault", FOREIGN, NOWHERE, RIGHT, true,
+          DPS_ERROR_TLS_EXPIRED },
+};
+
+static void fill_directory(char *directory, const CertifiedKey *ca, const char *ca_file) {
         _cleanup_(freep) char *link_name = NULL;
+
+        assert_non_null(mkdtemp(directory));
+        if (!ca)
+                return;
+        assert_true(asprintf(&link_name, "%s/%08lx.0", directory,
+                             X509_NAME_hash_ex(X509_get_subject_name(ca->certificate), NULL, NULL, NULL)) >
+                    0);
+        assert_int_equal(symlink(ca_file, link_name), 0);
+}
+
+static void check_system_store(void **state) {
+        const struct store_case *c = *state;
+        char first[] = "/tmp/store-XXXXXX", second[] = "/tmp/store-XXXXXX", both[64];
+        CertifiedKey foreign = authority_new("Foreign Root", NULL), expired;
+        _cleanup_(freep) char *foreign_file = certificate_file(&foreign);
+        TlsContext *context = NULL;
+        SSL_CTX *server_ctx;
+        DpsError error;
+        Scene s;
+
+        scene_begin(&s, "dps.example", false, false);
+        expired = certified_key_new(&s.authority, "server", "DNS:dps.example", -DAY, -60);
+        server_ctx = server_context(c->is_server_expired ? &expired : &s.server, NULL);
+        fill_directory(first,
+                       c->directory == RIGHT     ? &s.authority
+                       : c->directory == FOREIGN ? &foreign
+                                                 : NULL,
+                       c->directory == RIGHT ? s.ca_file : foreign_file);
+        fill_directory(second, c->second_directory == RIGHT ? &s.authority : NULL, s.ca_file);
+        (void) snprintf(both, sizeof(both), "%s:%s", first, second);
+        assert_int_equal(setenv("SSL_CERT_DIR", both, 1), 0);
+        assert_int_equal(setenv("SSL_CERT_FILE",
+                                c->bundle == RIGHT     ? s.ca_file
+                                : c->bundle == FOREIGN ? foreign_file
+                                                       : "/nonexistent",
+                                1),
+                         0);
+
+        assert_int_equal(tls_context_new("dps.example", NULL, NULL, NULL, &context, &error), 0);
+        for (unsigned i = 0; i < 2; i++) {
+                free(s.outcome.server_name);
+                handshake(context, server_ctx, &s.outcome);
+                assert_int_equal(s.outcome.error.id, c->id);
+                assert_int_equal(s.outcome.client_done, c->id == DPS_ERROR_NONE);
+        }
+
+        unsetenv("SSL_CERT_DIR");
+        unsetenv("SSL_CERT_FILE");
+        remove_tree(first);
+        remove_tree(second);
+        unlink(foreign_file);
+        SSL_CTX_free(server_ctx);
+        tls_context_unref(context);
+        certified_key_done(&expired);
+        certified_key_done(&foreign);
+        scene_end(&s);
+}
+
+static void checks_the_name_by_the_bundle(void **state) {
+        char directory[] = "/tmp/store-XXXXXX";
+        CertifiedKey foreign = authority_new("Foreign Root", NULL);
+        _cleanup_(freep) char *foreign_file = certificate_file(&foreign);
         TlsContext *context = NULL;
         DpsError error;
         Scene s;
 
         scene_begin(&s, "dps.example", false, false);
-        assert_non_null(mkdtemp(directory));
-        assert_true(asprintf(&link_name, "%s/%08lx.0", directory,
-                             X509_NAME_hash_ex(X509_get_subject_name(s.authority.certificate), NULL, NULL,
-                                               NULL)) > 0);
-        if (is_hashed)
-                assert_int_equal(symlink(s.ca_file, link_name), 0);
+        fill_directory(directory, &foreign, foreign_file);
         assert_int_equal(setenv("SSL_CERT_DIR", directory, 1), 0);
-        assert_int_equal(setenv("SSL_CERT_FILE", is_hashed ? "/nonexistent" : s.ca_file, 1), 0);
+        assert_int_equal(setenv("SSL_CERT_FILE", s.ca_file, 1), 0);
 
-        assert_int_equal(tls_context_new("dps.example", NULL, NULL, NULL, &context, &error), 0);
+        assert_int_equal(tls_context_new("other.example", NULL, NULL, NULL, &context, &error), 0);
         handshake(context, s.server_ctx, &s.outcome);
-        assert_true(s.outcome.client_done);
+        assert_int_equal(s.outcome.error.id, DPS_ERROR_TLS_NAME);
 
         unsetenv("SSL_CERT_DIR");
         unsetenv("SSL_CERT_FILE");
-        (void) unlink(link_name);
-        rmdir(directory);
+        remove_tree(directory);
+        unlink(foreign_file);
         tls_context_unref(context);
+        certified_key_done(&foreign);
         scene_end(&s);
-}
-
-static void trusts_hashed_directory(void **state) {
-        check_system_store(true);
-}
-
-static void falls_back_to_bundle(void **state) {
-        check_system_store(false);
 }
 
 int main(void) {
@@ -474,10 +550,11 @@ int main(void) {
                 { "a held connection only sends, and others go on", holds_one_connection_only },
                 { "a CA file that cannot be used is named", names_unusable_ca_file },
                 { "a key of another certificate is refused", refuses_foreign_key },
-                { "the system's hashed directory is trusted", trusts_hashed_directory },
-                { "without hashes, the system's bundle is trusted", falls_back_to_bundle },
+                { "a name is checked as well when the bundle is needed", checks_the_name_by_the_bundle },
         };
-        struct CMUnitTest tests[ELEMENTSOF(trust_cases) + ELEMENTSOF(others)] = { 0 };
+        struct CMUnitTest tests[ELEMENTSOF(others) + ELEMENTSOF(trust_cases) + ELEMENTSOF(store_cases)] = {
+                0
+        };
 
         for (size_t i = 0; i < ELEMENTSOF(others); i++)
                 tests[i] = (struct CMUnitTest){ .name = others[i].promise, .test_func = others[i].test };
@@ -486,5 +563,10 @@ int main(void) {
                         (struct CMUnitTest){ .name = trust_cases[i].promise,
                                              .test_func = check_trust,
                                              .initial_state = (void *) &trust_cases[i] };
+        for (size_t i = 0; i < ELEMENTSOF(store_cases); i++)
+                tests[ELEMENTSOF(others) + ELEMENTSOF(trust_cases) + i] =
+                        (struct CMUnitTest){ .name = store_cases[i].promise,
+                                             .test_func = check_system_store,
+                                             .initial_state = (void *) &store_cases[i] };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
