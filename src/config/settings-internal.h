@@ -29,10 +29,10 @@ int tcti_check(const char *value, char **ret_why);
 int group_check(const char *value, char **ret_why);
 
 typedef enum FieldType {
-        FIELD_TEXT,   /* char * */
-        FIELD_TEXTS,  /* char **, a line each */
-        FIELD_WORDS,  /* char **, several in a line, separated by white space or commas; `check` checks each */
-        FIELD_PORT,   /* uint16_t */
+        FIELD_TEXT,  /* char * */
+        FIELD_TEXTS, /* char **, a line each */
+        FIELD_WORDS, /* char **, several in a line, separated by white space or commas; `check` checks each */
+        FIELD_PORT,  /* uint16_t */
         FIELD_HANDLE, /* uint32_t, of a persistent object in a TPM */
         FIELD_SPLAY,  /* uint64_t, in µs, as the next */
         FIELD_LIFETIME,

@@ -20,7 +20,6 @@
 #include "certificates.h"
 #include "transport/mqtt.h"
 #include "transport/resolver.h"
-#include "transport/mqtt.h"
 
 /*
  * Our client against a server in its own thread. The server speaks just enough MQTT, or none at all. The
