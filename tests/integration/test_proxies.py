@@ -389,6 +389,14 @@ def test_a_proxy_that_answers_nonsense_over_https(gateway, proxy, scheme, answer
     assert_proxy_fails(gateway, f"proxy {scheme}://127.0.0.1:", telling)
 
 
+def test_without_the_module_auto_cannot_go_through_a_proxy_behind_tls(gateway, emulator):
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = gateway.directory / "none"
+    use(gateway, f"https://127.0.0.1:{free_port()}", Transport="auto")
+    properties = failure(gateway)
+    assert "reached by TLS" in properties["LastError"], properties["LastError"]
+    assert not emulator.requests()
+
+
 def test_mqtt_cannot_go_through_a_proxy_behind_tls(gateway, proxy):
     use(gateway, "https://127.0.0.1:1")
     assert_proxy_fails(gateway, "gateway.conf:", "Transport=mqtt cannot go through", id="config", step="config")
@@ -429,7 +437,17 @@ def test_a_password_file_that_others_can_read_is_refused(gateway, tmp_path):
 
 @over_both
 def test_the_password_is_nowhere_but_in_its_file(gateway, proxy):
-    use(gateway, proxy(Squid, "basic").url, PASSWORD)
+    the_password_stays_inside(gateway, proxy(Squid, "basic"))
+
+
+@over_https
+@pytest.mark.parametrize("kind, arguments", [(Squid, ["digest"]), (Microsocks, [USER, PASSWORD])])
+def test_the_password_is_nowhere_but_in_its_file_over_https(gateway, proxy, kind, arguments):
+    the_password_stays_inside(gateway, proxy(kind, *arguments))
+
+
+def the_password_stays_inside(gateway, proxy):
+    use(gateway, proxy.url, PASSWORD)
     gateway.start()
     properties = gateway.wait_for(State="assigned")
     gateway.dpsctl("log-level", "debug")

@@ -384,6 +384,17 @@ def test_auto_attests_over_https_from_nothing_to_a_login_at_the_hub(tpm_gateway,
     assert log_in(tpm_gateway) == 0
 
 
+def test_auto_without_the_module_for_https_attests_over_mqtt_and_says_so(tpm_gateway, chip, emulator, tmp_path):
+    (tmp_path / "modules" / "https.so").unlink(missing_ok=True)
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.configure(provisioning={"Transport": "auto"})
+    tpm_gateway.start()
+    assert tpm_gateway.wait_for(State="assigned", Healthy=True)["Transport"] == "mqtt"
+    assert log_in(tpm_gateway) == 0
+    log = tpm_gateway.whole_log()
+    assert log.count("HTTPS is not installed, so there is only MQTT") == 1 and "dps-https" in log
+
+
 @over_https
 def test_over_https_a_hostile_challenge_leaves_nothing(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
