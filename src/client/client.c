@@ -381,7 +381,8 @@ static int take_way(Client *c, DpsError *error) {
         if (r < 0)
                 return r;
         c->way = way;
-        if (last != TRANSPORT_AUTO && last != way)
+        /* Else it is what is remembered, or the configuration, that has changed. */
+        if (c->n_blocked >= WAY_FAILURES_MAX && last != TRANSPORT_AUTO && last != way)
                 c->handlers.on_way(way, NULL, c->userdata);
         return 0;
 }

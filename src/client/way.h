@@ -18,7 +18,7 @@ typedef struct WayFacts {
         TransportChoice wish;   /* Transport= */
         TransportChoice worked; /* on this network, not long ago; TRANSPORT_AUTO: nothing is known */
         bool wants_challenge;   /* TPM attestation, which MQTT is not known to carry */
-        bool mqtt_is_barred;    /* by the kind of the proxy */
+        bool mqtt_is_barred;    /* by a proxy that is reached by TLS */
         bool https_is_missing;  /* the module is not installed */
         unsigned failures;      /* attempts in a row that could not connect */
 } WayFacts;

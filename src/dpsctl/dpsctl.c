@@ -45,8 +45,7 @@ static const struct {
 };
 
 static int verb_help(const Options *o) {
-        fputs("dpsctl [OPTION...] [VERB] [NAME...]    shows and controls dpsd, which provisions\n"
-              "                                       this device\n"
+        fputs("dpsctl [OPTION...] [VERB] [NAME...]    shows and controls dpsd (see man dpsd)\n"
               "  status [NAME]         state of each identity, and what comes next (default)\n"
               "  show [NAME] [-p PROP] the properties as Key=Value\n"
               "  reprovision [NAME]    ask DPS again; --wait waits for the answer, --timeout=90\n"

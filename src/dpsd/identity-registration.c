@@ -188,7 +188,7 @@ static void on_way(TransportChoice way, const DpsError *missing, void *userdata)
         unsigned port = way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
 
         if (missing)
-                identity_log(i, LOG_WARNING, "cannot connect over MQTT, and HTTPS is not installed: %s",
+                identity_log(i, LOG_WARNING, "HTTPS is not installed, so there is only MQTT: %s",
                              missing->message);
         else
                 identity_log(i, LOG_NOTICE, "cannot connect; trying %s, on port %u",

@@ -34,12 +34,12 @@ static const struct {
         [DPS_ERROR_REFUSED] = {
                 "refused",
                 "the endpoint refuses connections to this port",
-                "check Endpoint= and MqttPort=, and whether a firewall rejects connections to port 8883",
+                "check Endpoint= and its port, and whether a firewall rejects connections to it (dpsctl check)",
         },
         [DPS_ERROR_TIMEOUT] = {
                 "timeout",
                 "no answer came in time",
-                "check that no firewall drops port 8883 (dpsctl check); if not, DPS is slow: dpsd tries again",
+                "check that no firewall drops the port (dpsctl check); if not, DPS is slow: dpsd tries again",
         },
         [DPS_ERROR_LOST] = {
                 "lost",
@@ -49,7 +49,7 @@ static const struct {
         [DPS_ERROR_TLS] = {
                 "tls",
                 "the TLS handshake failed",
-                "check Endpoint= and MqttPort=, and that nothing on the way blocks TLS 1.2 (dpsctl check)",
+                "check Endpoint= and its port, and that nothing on the way blocks TLS 1.2 (dpsctl check)",
         },
         [DPS_ERROR_TLS_NAME] = {
                 "tls-name",

@@ -86,10 +86,13 @@ static CURLcode set_proxy(CURL *easy, const Proxy *p) {
         c = curl_easy_setopt(easy, CURLOPT_PROXYUSERNAME, p->user);
         if (c == CURLE_OK)
                 c = curl_easy_setopt(easy, CURLOPT_PROXYPASSWORD, p->password ?: "");
-        if (c == CURLE_OK)
-                c = curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, CURLAUTH_BASIC);
+        if (c != CURLE_OK)
+                return c;
+        /* With PROXYAUTH, libcurl would not use a connection through SOCKS5 twice: it takes it for one of NTLM. */
+        if (p->kind == PROXY_SOCKS5H)
+                return curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, CURLAUTH_BASIC);
         /* A libcurl without NTLM leaves it out. */
-        return c == CURLE_OK ? curl_easy_setopt(easy, CURLOPT_PROXYAUTH, PROXY_LOGINS) : c;
+        return curl_easy_setopt(easy, CURLOPT_PROXYAUTH, PROXY_LOGINS);
 }
 
 static CURLcode set_all(CURL *easy, const HttpsRoute *r, const HttpsRouteLists *lists) {
@@ -280,8 +283,7 @@ bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError
         else if (answer == 407 || answer == 401)
                 tell_login(easy, r, ret);
         else if (answer > 0 && answer / 100 != 2)
-                tell(r, DPS_ERROR_PROXY, ret, "refused to connect to %s:%u: HTTP status %ld", r->asked,
-                     r->port, answer);
+                tell(r, DPS_ERROR_PROXY, ret, "refused to connect to %s:%u: %ld", r->asked, r->port, answer);
         else if (answer > 0)
                 tell(r, DPS_ERROR_PROXY, ret, "answers with a head that is not HTTP or does not end");
         else if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION)

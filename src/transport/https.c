@@ -595,6 +595,17 @@ static void all_resolved(Https *t) {
         t->handlers.on_ready(t->userdata);
 }
 
+static void tell_unresolved(Https *t, int error) {
+        Failure f = failure_from_resolver(error);
+        _cleanup_(freep) char *proxy = NULL;
+
+        if (t->proxy && proxy_to_text(t->proxy, &proxy) < 0)
+                proxy = NULL;
+        dps_error_set(&t->error, t->proxy && f.id == DPS_ERROR_DNS ? DPS_ERROR_PROXY : f.id, DPS_STEP_RESOLVE,
+                      "%s%s %s: %s", t->proxy ? "proxy " : "", proxy ?: t->names[t->n_resolved - 1], f.what,
+                      f.why);
+}
+
 static void on_resolved(const ResolverAnswer *answer, void *userdata);
 
 static int resolve_next(Https *t) {
@@ -606,13 +617,9 @@ static void on_resolved(const ResolverAnswer *answer, void *userdata) {
         _cleanup_(https_unrefp) Https *t = https_ref(userdata);
 
         t->query = resolver_query_free(t->query);
-        if (answer->error != 0) {
-                Failure f = failure_from_resolver(answer->error);
-
-                dps_error_set(&t->error, t->proxy && f.id == DPS_ERROR_DNS ? DPS_ERROR_PROXY : f.id,
-                              DPS_STEP_RESOLVE, "%s%s %s: %s", t->proxy ? "proxy " : "",
-                              t->names[t->n_resolved - 1], f.what, f.why);
-        } else if (strv_extend(&t->addresses, answer->addresses) < 0)
+        if (answer->error != 0)
+                tell_unresolved(t, answer->error);
+        else if (strv_extend(&t->addresses, answer->addresses) < 0)
                 return fail_by_memory(t);
 
         if (!t->names[t->n_resolved])
@@ -781,8 +788,7 @@ static int https_open(sd_event *event, World *world, TransportClass **ret) {
         }
 
         c->class = (TransportClass){ .name = "https",
-                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_STATUS_LOOKUP |
-                                                  TRANSPORT_PROXIES,
+                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_STATUS_LOOKUP,
                                      .connect = https_connect,
                                      .send = https_send,
                                      .free = https_free,

@@ -46,7 +46,6 @@ typedef struct TransportHandlers {
 typedef enum TransportAbility {
         TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the TPM's challenge */
         TRANSPORT_STATUS_LOOKUP = 1 << 1, /* can ask for a registration without registering */
-        TRANSPORT_PROXIES = 1 << 2,       /* can go through an HTTP proxy */
 } TransportAbility;
 
 /* The ways to DPS that a program has. The first member of a larger object. */
@@ -93,12 +92,6 @@ static inline int transport_send(Transport *t, const DpsRequest *request, const 
 /* Says goodbye if it can without waiting, and forgets everything. No handler is called from here on. */
 static inline Transport *transport_free(Transport *t) {
         return t ? t->class->free(t) : NULL;
-}
-
-/* Whether this class gets through this proxy (NULL: none) wherever the proxy is used as usual. MQTT through an HTTP proxy
- * is possible, but most let nothing but port 443 through; it is not possible where the proxy itself is reached by TLS. */
-static inline bool transport_class_suits(const TransportClass *class, const Proxy *proxy) {
-        return !proxy || proxy->kind == PROXY_SOCKS5H || (class->abilities & TRANSPORT_PROXIES);
 }
 
 static inline void transport_class_rest(TransportClass *class) {

@@ -202,8 +202,8 @@ def proxy():
     """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
     started = []
 
-    def start(kind, *arguments):
-        started.append(kind(*arguments))
+    def start(kind, *arguments, **options):
+        started.append(kind(*arguments, **options))
         return started[-1]
 
     yield start

@@ -76,11 +76,15 @@ class Tinyproxy(RealProxy):
 
 
 class Squid(RealProxy):
-    """scheme: "basic" or "digest"."""
+    """scheme: "basic" or "digest". pair: key and certificate (PEM), if the proxy itself is reached by TLS."""
 
-    def __init__(self, scheme, *lines):
+    def __init__(self, scheme, *lines, pair=None):
         super().__init__()
         self.port = free_port()
+        listens = f"http_port 127.0.0.1:{self.port}"
+        if pair:
+            (self.directory / "pair.pem").write_bytes(pair)
+            listens = f"https_port 127.0.0.1:{self.port} tls-cert={self.directory}/pair.pem"
         passwords = self.directory / "passwords"
         helper = "/usr/lib/squid/basic_ncsa_auth" if scheme == "basic" else "/usr/lib/squid/digest_file_auth"
         if scheme == "basic":
@@ -90,13 +94,13 @@ class Squid(RealProxy):
             passwords.write_text(f"{USER}:{PASSWORD}\n")
         conf = self.directory / "squid.conf"
         conf.write_text("\n".join((
-            f"http_port 127.0.0.1:{self.port}", f"pid_filename {self.directory}/pid", f"coredump_dir {self.directory}",
+            listens, f"pid_filename {self.directory}/pid", f"coredump_dir {self.directory}",
             f"cache_log {self.directory}/cache.log", f"access_log stdio:{self.log_file}", "cache deny all", "shutdown_lifetime 0 seconds",
             "visible_hostname localhost", "pinger_enable off",
             f"auth_param {scheme} program {helper} {passwords}", f"auth_param {scheme} children 1 startup=1",
             f"auth_param {scheme} realm proxy", "acl known proxy_auth REQUIRED", *lines, "http_access allow known",
             "http_access deny all")) + "\n")
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if pair else 'http'}://127.0.0.1:{self.port}"
         self.start("squid", "-N", "-n", f"dps{self.port}", "-f", conf)
 
     @property

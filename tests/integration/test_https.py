@@ -334,3 +334,26 @@ def test_auto_without_the_module_stays_with_mqtt_and_says_so_once(gateway, emula
     assert properties["LastErrorId"] == "refused" and f":{port}" in properties["LastError"]
     gateway.stop()
     assert gateway.whole_log().count("HTTPS is not installed") == 1
+
+
+def test_a_change_of_the_configuration_is_not_told_as_a_failure(gateway, emulator):
+    gateway.identity(provisioning={"Transport": "mqtt", "HttpsPort": emulator.https_port})
+    gateway.start()
+    gateway.wait_for(State="assigned", Transport="mqtt")
+    gateway.identity(key=(gateway.credentials / "gateway.key").read_text().strip(), provisioning={
+        "Transport": "https", "HttpsPort": emulator.https_port})
+    gateway.reload()
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+    assert gateway.properties("gateway")["Transport"] == "https"
+    assert "cannot connect" not in gateway.whole_log()
+
+
+@pytest.mark.parametrize("transport", ["mqtt", "https"])
+def test_the_advice_for_a_closed_port_fits_the_transport(gateway, emulator, transport):
+    port = free_port()
+    use_https(gateway, port, Transport=transport, MqttPort=port)
+    gateway.start()
+    gateway.wait_for(LastErrorId="refused")
+    advice = gateway.dpsctl("status", "gateway").out + gateway.whole_log()
+    assert f":{port}" in advice and "check Endpoint= and its port" in advice
+    assert "8883" not in advice and "MqttPort=" not in advice

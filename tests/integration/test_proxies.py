@@ -5,10 +5,35 @@ import pathlib
 import pytest
 
 from certificates import Issuer, Pki, key_pem, pem
+from process import BUILD, DEADLINE
 from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy, available, free_port, relays, says,
                      says_for_ever)
+from tpm import modules
 
 pytestmark = pytest.mark.skipif(not available(), reason="tinyproxy, squid or microsocks is not installed")
+HTTPS = pytest.param("https", marks=pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl"))
+over_both = pytest.mark.parametrize("way", ["mqtt", HTTPS], indirect=True)
+over_https = pytest.mark.parametrize("way", [HTTPS], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request, gateway):
+    """The transport of the test; MQTT if it does not say."""
+    gateway.way = getattr(request, "param", "mqtt")
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+
+
+def port(gateway):
+    return gateway.emulator.https_port if gateway.way == "https" else gateway.emulator.port
+
+
+def at(port):
+    return {"MqttPort": port, "HttpsPort": port}
+
+
+def pair(pki, kind="good"):
+    key, certificate = pki.make(kind)
+    return key_pem(key) + pem(certificate)
 
 
 def with_user(url, user=USER):
@@ -17,7 +42,7 @@ def with_user(url, user=USER):
 
 def use(gateway, url, password=None, **provisioning):
     """Configures an identity that goes through the proxy to the name localhost, so that the name can be seen at the proxy."""
-    lines = {"Endpoint": "localhost", "Transport": "mqtt", "Proxy": url}
+    lines = {"Endpoint": "localhost", "Transport": gateway.way, "HttpsPort": gateway.emulator.https_port, "Proxy": url}
     if password:
         lines |= {"Proxy": with_user(url), "ProxyPassword": gateway.write_key("proxy", password)}
     gateway.identity(provisioning=lines | provisioning)
@@ -40,14 +65,17 @@ def assert_proxy_fails(gateway, *telling, step="connect", id="proxy"):
 # ---- what works ----
 
 
+@over_both
 def test_socks5_resolves_the_name_and_tls_checks_it(gateway, emulator, proxy):
     socks = proxy(Microsocks)
     use(gateway, socks.url)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert f"connected to localhost:{emulator.port}" in socks.log
+    assert f"connected to localhost:{port(gateway)}" in socks.log
+    assert socks.n_tunnels == 1
 
 
+@over_both
 def test_socks5_with_a_log_in(gateway, proxy):
     socks = proxy(Microsocks, USER, PASSWORD)
     use(gateway, socks.url, PASSWORD)
@@ -56,16 +84,18 @@ def test_socks5_with_a_log_in(gateway, proxy):
     assert socks.n_tunnels == 1
 
 
-def test_mqtt_through_connect(gateway, emulator, proxy):
+@over_both
+def test_through_connect(gateway, emulator, proxy):
     http = proxy(Tinyproxy)
     use(gateway, http.url)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert f"CONNECT localhost:{emulator.port} HTTP" in http.log
+    assert f"CONNECT localhost:{port(gateway)} HTTP" in http.log
 
 
+@over_both
 @pytest.mark.parametrize("kind, arguments", [(Tinyproxy, [f"BasicAuth {USER} {PASSWORD}"]), (Squid, ["basic"])])
-def test_mqtt_through_connect_with_basic(gateway, proxy, kind, arguments):
+def test_through_connect_with_basic(gateway, proxy, kind, arguments):
     http = proxy(kind, *arguments)
     use(gateway, http.url, PASSWORD)
     gateway.start()
@@ -73,6 +103,37 @@ def test_mqtt_through_connect_with_basic(gateway, proxy, kind, arguments):
     assert http.n_tunnels == 1
 
 
+@over_https
+def test_https_through_connect_with_digest(gateway, proxy):
+    http = proxy(Squid, "digest")
+    use(gateway, http.url, PASSWORD)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert http.n_tunnels == 1
+
+
+@over_https
+def test_auto_takes_https_where_the_proxy_has_only_digest(gateway, proxy):
+    http = proxy(Squid, "digest")
+    use(gateway, http.url, PASSWORD, Transport="auto")
+    gateway.start()
+    assert gateway.wait_for(State="assigned", timeout=3 * DEADLINE)["Transport"] == "https"
+    assert http.n_tunnels == 1
+
+
+@over_https
+@pytest.mark.parametrize("transport", ["https", "auto"])
+def test_a_proxy_behind_tls_is_trusted_by_ca_file(gateway, emulator, proxy, tmp_path, transport):
+    """With auto there is no attempt over MQTT, which cannot go through it."""
+    pki = Pki(tmp_path / "pki")
+    http = proxy(Squid, "basic", pair=pair(pki))
+    use(gateway, http.url, PASSWORD, Transport=transport, CaFile=[emulator.ca_file, pki.ca_file])
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    assert (properties["Transport"], properties["Attempts"], http.n_tunnels) == ("https", 0, 1)
+
+
+@over_both
 def test_a_corrected_password_is_used(gateway, proxy):
     socks = proxy(Microsocks, USER, PASSWORD)
     use(gateway, socks.url, "wrong")
@@ -81,6 +142,7 @@ def test_a_corrected_password_is_used(gateway, proxy):
     gateway.wait_for(State="assigned")
 
 
+@over_both
 def test_a_password_that_is_missing_is_waited_for(gateway, proxy):
     use(gateway, proxy(Microsocks, USER, PASSWORD).url, PASSWORD)
     (gateway.credentials / "proxy").unlink()
@@ -94,6 +156,7 @@ def test_a_password_that_is_missing_is_waited_for(gateway, proxy):
 # ---- which proxy ----
 
 
+@over_both
 @pytest.mark.parametrize("words", ["localhost", ".other, LOCALHOST", "*"])
 def test_no_proxy_is_honoured(gateway, proxy, words):
     socks = proxy(Microsocks)
@@ -103,6 +166,7 @@ def test_no_proxy_is_honoured(gateway, proxy, words):
     assert socks.n_tunnels == 0
 
 
+@over_both
 @pytest.mark.parametrize("words", ["127.0.0.1", "127.0.0.0/8"])
 def test_no_proxy_is_honoured_for_addresses(gateway, proxy, words):
     socks = proxy(Microsocks)
@@ -112,28 +176,31 @@ def test_no_proxy_is_honoured_for_addresses(gateway, proxy, words):
     assert socks.n_tunnels == 0
 
 
+@over_both
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
 def test_the_environment_names_the_proxy_where_the_configuration_is_silent(gateway, proxy, variable):
     socks = proxy(Microsocks, USER, PASSWORD)
-    gateway.surroundings = {variable: with_user(socks.url, f"{USER}:{PASSWORD}")}
+    gateway.surroundings |= {variable: with_user(socks.url, f"{USER}:{PASSWORD}")}
     use(gateway, None)
     gateway.start()
     gateway.wait_for(State="assigned")
     assert socks.n_tunnels == 1
 
 
+@over_both
 def test_no_proxy_of_the_environment_is_honoured(gateway, proxy):
     socks = proxy(Microsocks)
-    gateway.surroundings = {"https_proxy": socks.url, "no_proxy": "localhost"}
+    gateway.surroundings |= {"https_proxy": socks.url, "no_proxy": "localhost"}
     use(gateway, None)
     gateway.start()
     gateway.wait_for(State="assigned")
     assert socks.n_tunnels == 0
 
 
+@over_both
 def test_one_identity_can_do_without_the_proxy_of_the_environment(gateway, proxy):
     socks = proxy(Microsocks)
-    gateway.surroundings = {"https_proxy": socks.url}
+    gateway.surroundings |= {"https_proxy": socks.url}
     use(gateway, "none")
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -141,7 +208,7 @@ def test_one_identity_can_do_without_the_proxy_of_the_environment(gateway, proxy
 
 
 def test_a_proxy_of_the_environment_that_makes_no_sense_is_not_bypassed(gateway, emulator):
-    gateway.surroundings = {"https_proxy": f"gopher://{USER}:{PASSWORD}@proxy"}
+    gateway.surroundings |= {"https_proxy": f"gopher://{USER}:{PASSWORD}@proxy"}
     use(gateway, None)
     assert_proxy_fails(gateway, "https_proxy in the environment must be http://", id="config", step="config")
     assert not emulator.requests()
@@ -150,46 +217,53 @@ def test_a_proxy_of_the_environment_that_makes_no_sense_is_not_bypassed(gateway,
 # ---- Address= ----
 
 
+@over_both
 def test_an_address_is_dialled_in_place_of_the_name(gateway, emulator):
-    gateway.identity(provisioning={"Endpoint": "localhost", "Address": ["nosuch.invalid", "127.0.0.1"]})
+    use(gateway, None, Address=["nosuch.invalid", "127.0.0.1"])
     gateway.start()
     assert gateway.wait_for(State="assigned")["Endpoint"] == "localhost"
 
 
+@over_both
 def test_the_certificate_must_be_the_endpoints(gateway):
-    gateway.identity(provisioning={"Endpoint": "dps.invalid", "Address": "127.0.0.1"})
+    use(gateway, None, Endpoint="dps.invalid", Address="127.0.0.1")
     properties = failure(gateway)
     assert properties["LastErrorId"] == "tls-name"
-    assert "(dps.invalid)" in properties["LastError"]
+    assert "dps.invalid" in properties["LastError"]
 
 
+@over_both
 def test_the_next_address_is_tried(gateway):
-    gateway.identity(provisioning={"Endpoint": "localhost", "Address": "127.0.0.9 127.0.0.1"})
+    use(gateway, None, Address="127.0.0.9 127.0.0.1")
     gateway.start()
     gateway.wait_for(State="assigned")
 
 
+@over_both
 def test_a_proxy_is_asked_for_the_address(gateway, emulator, proxy):
     socks = proxy(Microsocks)
     use(gateway, socks.url, Endpoint="localhost", Address="127.0.0.1")
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert f"connected to 127.0.0.1:{emulator.port}" in socks.log
+    assert f"connected to 127.0.0.1:{port(gateway)}" in socks.log
 
 
 # ---- what is said ----
 
 
+@over_both
 def test_a_proxy_that_is_down(gateway):
     use(gateway, f"socks5h://127.0.0.1:{free_port()}")
     assert_proxy_fails(gateway, "proxy socks5h://127.0.0.1:", "refused the connection")
 
 
+@over_both
 def test_a_proxy_whose_name_cannot_be_resolved(gateway):
     use(gateway, "http://proxy.invalid:3128")
     assert_proxy_fails(gateway, "proxy http://proxy.invalid:3128 cannot be resolved", step="resolve")
 
 
+@over_both
 @pytest.mark.parametrize("arguments, password, telling", [
     ([USER, PASSWORD], None, "demands a log-in: set a user in Proxy="),
     ([USER, PASSWORD], "wrong", "refused the user or the password"),
@@ -199,8 +273,9 @@ def test_socks5_refuses_a_log_in(gateway, proxy, arguments, password, telling):
     assert_proxy_fails(gateway, telling)
 
 
+@over_both
 def test_a_target_that_socks5_cannot_reach_is_not_the_proxys_fault(gateway, proxy):
-    use(gateway, proxy(Microsocks).url, MqttPort=free_port())
+    use(gateway, proxy(Microsocks).url, **at(free_port()))
     assert_proxy_fails(gateway, "the connection was refused there", id="refused")
 
 
@@ -214,20 +289,35 @@ def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
     assert_proxy_fails(gateway, telling)
 
 
+@over_https
+@pytest.mark.parametrize("scheme, password, telling", [
+    ("basic", None, "demands a log-in (407, offers Basic)"),
+    ("digest", None, "demands a log-in (407, offers Digest)"),
+    ("basic", "wrong", "refused the user or the password (407, offers Basic)"),
+    ("digest", "wrong", "refused the user or the password (407, offers Digest)"),
+])
+def test_407_names_the_schemes_over_https(gateway, proxy, scheme, password, telling):
+    use(gateway, proxy(Squid, scheme).url, password)
+    assert_proxy_fails(gateway, telling)
+
+
+@over_both
 def test_tinyproxy_refuses_a_password_in_its_own_way(gateway, proxy):
     use(gateway, proxy(Tinyproxy, f"BasicAuth {USER} {PASSWORD}").url, "wrong")
     assert_proxy_fails(gateway, "refused the user or the password (401, offers ")
 
 
+@over_both
 def test_a_port_that_the_proxy_does_not_allow(gateway, emulator, proxy):
     use(gateway, proxy(Tinyproxy, "ConnectPort 443").url)
-    assert_proxy_fails(gateway, f"refused to connect to localhost:{emulator.port}: 403")
+    assert_proxy_fails(gateway, f"refused to connect to localhost:{port(gateway)}: 403")
 
 
+@over_both
 def test_a_target_that_the_proxy_cannot_reach(gateway, proxy):
-    port = free_port()
-    use(gateway, proxy(Tinyproxy).url, MqttPort=port)
-    assert_proxy_fails(gateway, f"refused to connect to localhost:{port}: 50")
+    closed = free_port()
+    use(gateway, proxy(Tinyproxy).url, **at(closed))
+    assert_proxy_fails(gateway, f"refused to connect to localhost:{closed}: 50")
 
 
 @pytest.mark.parametrize("scheme, answer, telling", [
@@ -246,16 +336,65 @@ def test_a_proxy_that_answers_nonsense(gateway, proxy, scheme, answer, telling):
     assert_proxy_fails(gateway, telling)
 
 
+@over_both
 def test_a_proxy_that_cuts_the_tunnel(gateway, proxy):
     use(gateway, proxy(HostileProxy, lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")).url)
     assert_proxy_fails(gateway, " through proxy http://127.0.0.1:", "during the TLS handshake", id="lost", step="tls")
 
 
+@over_both
 def test_an_intercepting_proxy_is_named(gateway, emulator, proxy, tmp_path):
     key, certificate = Pki(tmp_path / "pki").leaf(Issuer("Corporate Inspection"))
     (tmp_path / "inspector.pem").write_bytes(key_pem(key) + pem(certificate))
-    use(gateway, proxy(HostileProxy, relays(emulator.port, certfile=tmp_path / "inspector.pem")).url)
+    use(gateway, proxy(HostileProxy, relays(port(gateway), certfile=tmp_path / "inspector.pem")).url)
     assert_proxy_fails(gateway, "localhost:", "through proxy http://", "Corporate Inspection", id="tls-untrusted", step="tls")
+
+
+@over_https
+def test_a_proxy_behind_tls_that_is_not_trusted(gateway, proxy, tmp_path):
+    use(gateway, proxy(Squid, "basic", pair=pair(Pki(tmp_path / "pki"))).url, PASSWORD)
+    assert_proxy_fails(gateway, "proxy https://127.0.0.1:", "cannot be trusted", "CaFile=")
+
+
+@over_https
+def test_a_proxy_behind_tls_that_shows_another_name(gateway, emulator, proxy, tmp_path):
+    pki = Pki(tmp_path / "pki")
+    use(gateway, proxy(Squid, "basic", pair=pair(pki, "wrong-host")).url, PASSWORD, CaFile=[emulator.ca_file, pki.ca_file])
+    assert_proxy_fails(gateway, "proxy https://127.0.0.1:", "another name")
+
+
+@over_https
+@pytest.mark.parametrize("kind, arguments, telling", [
+    (Squid, ["basic"], "does not speak TLS; if it is a plain HTTP proxy, write http://"),
+    (Tinyproxy, [], "does not answer, or not by TLS: does Proxy= have to begin with http://?"),  # waits for the end of the line
+])
+def test_a_proxy_without_tls(gateway, proxy, kind, arguments, telling):
+    use(gateway, proxy(kind, *arguments).url.replace("http:", "https:"))
+    assert_proxy_fails(gateway, telling)
+
+
+@over_https
+@pytest.mark.parametrize("scheme, answer, telling", [
+    ("http", says(b"\x15\x03\x01\x00\x02\x02\x28\r\n\r\n"), ""),
+    ("http", says(b"220 mail.example ESMTP\r\n"), ""),
+    ("http", says_for_ever(b"HTTP/1.1 200 OK\r\n"), "does not end"),
+    ("http", says(b"HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n"), ": 302"),
+    ("http", lambda connection: None, "closed the connection instead of connecting us"),
+    ("socks5h", says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not SOCKS5"),
+    ("socks5h", says_for_ever(b"\0" * 4096), "not SOCKS5"),
+    ("socks5h", lambda connection: connection.sendall(b"\5"), "closed the connection instead of connecting us"),
+])
+def test_a_proxy_that_answers_nonsense_over_https(gateway, proxy, scheme, answer, telling):
+    use(gateway, proxy(HostileProxy, answer, scheme).url)
+    assert_proxy_fails(gateway, f"proxy {scheme}://127.0.0.1:", telling)
+
+
+def test_without_the_module_auto_cannot_go_through_a_proxy_behind_tls(gateway, emulator):
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = gateway.directory / "none"
+    use(gateway, f"https://127.0.0.1:{free_port()}", Transport="auto")
+    properties = failure(gateway)
+    assert "reached by TLS" in properties["LastError"], properties["LastError"]
+    assert not emulator.requests()
 
 
 def test_mqtt_cannot_go_through_a_proxy_behind_tls(gateway, proxy):
@@ -296,8 +435,19 @@ def test_a_password_file_that_others_can_read_is_refused(gateway, tmp_path):
     assert_proxy_fails(gateway, "ProxyPassword=: ", "everybody can read it", id="config", step="config")
 
 
+@over_both
 def test_the_password_is_nowhere_but_in_its_file(gateway, proxy):
-    use(gateway, proxy(Squid, "basic").url, PASSWORD)
+    the_password_stays_inside(gateway, proxy(Squid, "basic"))
+
+
+@over_https
+@pytest.mark.parametrize("kind, arguments", [(Squid, ["digest"]), (Microsocks, [USER, PASSWORD])])
+def test_the_password_is_nowhere_but_in_its_file_over_https(gateway, proxy, kind, arguments):
+    the_password_stays_inside(gateway, proxy(kind, *arguments))
+
+
+def the_password_stays_inside(gateway, proxy):
+    use(gateway, proxy.url, PASSWORD)
     gateway.start()
     properties = gateway.wait_for(State="assigned")
     gateway.dpsctl("log-level", "debug")

@@ -15,9 +15,13 @@ import pytest
 import tpm as tools
 from namespace import mounted, needs_root
 from process import BUILD, DEADLINE, clean_environment
+from proxies import free_port
 from tpm import EK, KEY, SRK, Tpm, enroll
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
+
+
+over_https = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
 
 
 @pytest.fixture
@@ -290,7 +294,8 @@ def test_a_chip_that_goes_in_the_middle_costs_an_attempt_and_nothing_that_works(
     assert log_in(tpm_gateway) == 0
 
 
-def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, emulator, tmp_path):
+@pytest.mark.parametrize("transport", ["mqtt", pytest.param("https", marks=over_https)])
+def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, emulator, tmp_path, transport):
     (tmp_path / "other").mkdir()
     other = Tpm(tmp_path / "other").start()
     try:
@@ -298,7 +303,7 @@ def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, em
     finally:
         other.stop()
     chip.make_keys()
-    tpm_gateway.configure()
+    tpm_gateway.configure(provisioning={"Transport": transport, "HttpsPort": emulator.https_port})
     tpm_gateway.start()
     error = tpm_gateway.wait_for(State="failed", LastErrorId="auth", LastErrorStep="attest")["LastError"]
     assert "the enrollment is of another endorsement key" in error
@@ -359,6 +364,47 @@ def test_over_mqtt_dps_may_refuse_a_login_without_a_token(tpm_gateway, chip, emu
     tpm_gateway.start()
     properties = tpm_gateway.wait_for(State="failed", LastErrorId="auth", LastErrorStep="login")
     assert "Transport=https" in properties["LastError"]
+
+
+@over_https
+def test_auto_attests_over_https_from_nothing_to_a_login_at_the_hub(tpm_gateway, chip, emulator):
+    """Without an attempt over MQTT: its port is closed, and the service would refuse it."""
+    emulator.set("*", behaviour={"tpmOverMqtt": False})
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.configure(provisioning={"Transport": "auto", "MqttPort": free_port(), "HttpsPort": emulator.https_port})
+    tpm_gateway.start()
+    properties = tpm_gateway.wait_for(State="assigned", Healthy=True)
+    assert (properties["Transport"], properties["Attempts"]) == ("https", 0)
+    assert [entry["status"] for entry in emulator.requests("register")] == [401, 202]
+    assert chip.persistent() == [SRK, KEY, EK] and chip.transient() == []
+    assert log_in(tpm_gateway) == 0
+    before, old = properties["Generation"], chip.public(KEY)
+    assert tpm_gateway.dpsctl("reprovision", "--wait").code == 0
+    assert tpm_gateway.properties("gateway")["Generation"] > before and chip.public(KEY) != old
+    assert log_in(tpm_gateway) == 0
+
+
+def test_auto_without_the_module_for_https_attests_over_mqtt_and_says_so(tpm_gateway, chip, emulator, tmp_path):
+    (tmp_path / "modules" / "https.so").unlink(missing_ok=True)
+    enroll(emulator, "gateway", chip.make_keys())
+    tpm_gateway.configure(provisioning={"Transport": "auto"})
+    tpm_gateway.start()
+    assert tpm_gateway.wait_for(State="assigned", Healthy=True)["Transport"] == "mqtt"
+    assert log_in(tpm_gateway) == 0
+    log = tpm_gateway.whole_log()
+    assert log.count("HTTPS is not installed, so there is only MQTT") == 1 and "dps-https" in log
+
+
+@over_https
+def test_over_https_a_hostile_challenge_leaves_nothing(tpm_gateway, chip, emulator):
+    enroll(emulator, "gateway", chip.make_keys())
+    emulator.script("gateway", 'register:401,body={"authenticationKey":"//8=","keyName":"registration"}')
+    tpm_gateway.configure(provisioning={"Transport": "https", "HttpsPort": emulator.https_port})
+    tpm_gateway.start()
+    assert "cannot be split" in tpm_gateway.wait_for(LastErrorId="protocol", LastErrorStep="attest")["LastError"]
+    assert chip.persistent() == [SRK, EK] and chip.transient() == []
+    assert tpm_gateway.dpsctl("reprovision", "--wait").code == 0
+    assert log_in(tpm_gateway) == 0
 
 
 def test_the_log_has_no_secret_and_no_noise(tpm_gateway, chip, emulator):

@@ -113,9 +113,9 @@ def enroll(emulator, registration_id, endorsement_key, **more):
 
 
 def modules(directory, build):
-    """A directory with the modules; those of the build are not beside each other."""
+    """A directory with the modules that were built; those of the build are not beside each other."""
     directory.mkdir(mode=0o755, exist_ok=True)
-    for name in MODULES:
+    for name in (name for name in MODULES if (build / "src" / name).exists()):
         path = directory / name.split("/")[-1]
         path.write_bytes((build / "src" / name).read_bytes())
         os.chmod(path, 0o755)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Every method over every transport, enrolled alone and in a group: from nothing to an assignment and a login at the hub.
+
+A new method is a row in METHODS."""
+import pytest
+
+import tpm as tools
+from mqtt import Refused, Session
+from process import BUILD
+from tpm import Tpm
+
+DEVICE = "sn-7"
+TRANSPORTS = {"mqtt": None, "https": "src/transport/https.so"}
+
+
+def signs(emulator, connection):
+    """A login with the token that programs get."""
+    return emulator.hub_connack(connection["clientId"], connection["username"], connection["password"])
+
+
+def shows_certificate(emulator, connection):
+    try:
+        Session(emulator.port, emulator.ca_file, connection["clientId"], connection["username"],
+                certificate=(connection["certificateFile"], connection["keyFile"])).socket.close()
+    except Refused as refusal:
+        return refusal.code
+    return 0
+
+
+def key_alone(gateway, emulator, request):
+    return {"Key": gateway.write_key("gateway.key", emulator.enroll(DEVICE))}
+
+
+def key_of_group(gateway, emulator, request):
+    return {"GroupKey": gateway.write_key("group.key", emulator.enroll_group("line"))}
+
+
+def certificate(emulator):
+    return dict(zip(("Certificate", "PrivateKey"), emulator.certificate(DEVICE)))
+
+
+def certificate_alone(gateway, emulator, request):
+    lines = certificate(emulator)
+    emulator.add({"individualEnrollments": [{"registrationId": DEVICE, "attestation": {
+        "type": "x509", "x509": {"clientCertificates": {"primary": lines["Certificate"].read_text()}}}}]})
+    return lines
+
+
+def certificate_of_group(gateway, emulator, request):
+    emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
+        "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
+    return certificate(emulator)
+
+
+def chip(gateway, emulator, request):
+    """Without a key of its own until DPS has sent one. The service has no groups of TPMs."""
+    chip = request.getfixturevalue("chip")
+    emulator.set("*", behaviour={"tpmOverMqtt": True})
+    tools.enroll(emulator, DEVICE, chip.make_keys())
+    return {"Tcti": chip.tcti}
+
+
+METHODS = {  # name: (Method=, what enrolls it and returns lines of [Attestation], its login at the hub, the module that it needs)
+    "key": ("symmetric-key", key_alone, signs, None),
+    "key-of-group": ("symmetric-key", key_of_group, signs, None),
+    "certificate": ("x509", certificate_alone, shows_certificate, None),
+    "certificate-of-group": ("x509", certificate_of_group, shows_certificate, None),
+    "tpm": ("tpm", chip, signs, "src/credential/tpm.so"),
+}
+
+
+@pytest.fixture(name="chip")
+def software_tpm(tmp_path):
+    chip = Tpm(tmp_path).start()
+    yield chip
+    chip.stop()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", METHODS)
+def test_from_nothing_to_a_login_at_the_hub(gateway, emulator, request, name, transport):
+    method, enroll, log_in, module = METHODS[name]
+    for needed in (module, TRANSPORTS[transport]):
+        if needed and not (BUILD / needed).exists():
+            pytest.skip(f"built without {needed}")
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = tools.modules(gateway.directory / "modules", BUILD)
+    gateway.identity(registration_id=DEVICE, method=method, attestation={"Key": None} | enroll(gateway, emulator, request),
+                     provisioning={"Transport": transport, "HttpsPort": emulator.https_port})
+    gateway.start()
+    properties = gateway.wait_for(State="assigned", Healthy=True)
+    assert (properties["AttestationMethod"], properties["Transport"], properties["Attempts"]) == (method, transport, 0)
+    assert (properties["AssignedHub"], properties["DeviceId"]) == ("hub-1.example", DEVICE)
+    assert log_in(emulator, gateway.connection()) == 0
