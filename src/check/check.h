@@ -70,6 +70,7 @@ typedef struct CheckSubject {
         Proxy *proxy;       /* on the way to the endpoint; NULL: none */
         bool is_lost;       /* the way to the endpoint cannot be found */
         bool is_reached;    /* the endpoint's MQTT port does TLS as it should */
+        bool is_reached_by_https; /* its HTTPS port does, or is not looked at */
         Credential *credentials[CHECK_CREDENTIALS_MAX];
         unsigned n_credentials;
         CheckHub hub; /* its host NULL: not assigned */

@@ -216,7 +216,7 @@ static void fail_by_memory(Https *t) {
 }
 
 static DpsStep request_step(const Https *t) {
-        return t->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
+        return t->kind == DPS_REQUEST_REGISTER ? DPS_STEP_REGISTER : DPS_STEP_POLL;
 }
 
 static long info(const Https *t, CURLINFO what) {
@@ -760,8 +760,7 @@ static int https_open(sd_event *event, World *world, TransportClass **ret) {
         }
 
         c->class = (TransportClass){ .name = "https",
-                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_STATUS_LOOKUP |
-                                                  TRANSPORT_PROXIES,
+                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_PROXIES,
                                      .connect = https_connect,
                                      .send = https_send,
                                      .free = https_free,

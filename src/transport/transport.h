@@ -45,8 +45,7 @@ typedef struct TransportHandlers {
 
 typedef enum TransportAbility {
         TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the TPM's challenge */
-        TRANSPORT_STATUS_LOOKUP = 1 << 1, /* can ask for a registration without registering */
-        TRANSPORT_PROXIES = 1 << 2,       /* can go through an HTTP proxy */
+        TRANSPORT_PROXIES = 1 << 1,       /* can go through an HTTP proxy */
 } TransportAbility;
 
 /* The ways to DPS that a program has. The first member of a larger object. */
