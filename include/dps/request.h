@@ -24,7 +24,7 @@ extern "C" {
 
 typedef enum DpsRequestKind {
         DPS_REQUEST_REGISTER,
-        DPS_REQUEST_POLL,   /* asks how the operation that a register began is getting on */
+        DPS_REQUEST_POLL, /* asks how the operation that a register began is getting on */
         DPS_REQUEST_LOOKUP, /* asks whether and where the device is registered, and registers nothing; only over HTTPS */
 } DpsRequestKind;
 

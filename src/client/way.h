@@ -20,7 +20,7 @@ typedef struct WayFacts {
         bool wants_challenge;   /* TPM attestation, which MQTT is not known to carry */
         bool mqtt_is_barred;    /* by the kind of the proxy */
         bool https_is_missing;  /* the module is not installed */
-        unsigned failures;      /* attempts in a row that could not connect, since the first way was last open */
+        unsigned failures; /* attempts in a row that could not connect, since the first way was last open */
 } WayFacts;
 
 /* TRANSPORT_MQTT or TRANSPORT_HTTPS. */

@@ -31,7 +31,7 @@ struct TlsConnection {
         unsigned n_refs;
         TlsContext *context; /* a reference */
         TlsHold hold;
-        bool is_proven; /* the handshake is done */
+        bool is_proven;    /* the handshake is done */
         size_t n_received; /* bytes; of a place's connection, also by those before it */
         size_t n_begun;    /* n_received when it began */
         TlsFailure failure;

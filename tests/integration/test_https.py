@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Over HTTPS: the requests, what servers may answer, and which way Transport=auto takes."""
 import json
+import shutil
 import socket
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from certificates import Pki
 from https_peer import ASSIGNED, ASSIGNING, OPERATION, HttpsPeer, chunked, message
 from process import BUILD, DEADLINE
-from proxies import free_port
+from proxies import HostileProxy, Http2Front, free_port
 from tpm import modules
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
@@ -173,6 +174,18 @@ def test_a_long_wait_is_spent_without_a_connection(gateway, peer, pki):
     peer.wait_until_alone()
 
 
+@pytest.mark.skipif(not shutil.which("nghttpx", path="/usr/sbin:/usr/bin"), reason="nghttpx is not installed")
+def test_http_2_is_spoken_over_one_connection(gateway, peer, pki):
+    peer.answers = [message(202, ASSIGNING, "Retry-After: 0")] * 2
+    front = Http2Front(peer.port, pki.directory / "good.pem")
+    use_https(gateway, front.port, CaFile=pki.ca_file)
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Attempts"] == 0
+    asked = front.log
+    front.close()
+    assert [line.split()[:2] for line in asked.splitlines()] == [["h2", "PUT"], ["h2", "GET"], ["h2", "GET"]]
+
+
 # ---- answers that are wrong ----
 
 
@@ -283,6 +296,28 @@ def test_a_flood_before_tls_is_proven_is_cut_off(gateway, emulator):
         properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
     assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("tls", "tls"), properties["LastError"]
     assert "more data" in properties["LastError"] and sum(sent) < 64 << 20
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 99999999\r\n\r\n",
+                                  b"HTTP/1.1 200 OK\r\nX-More: "], ids=["body", "head"])
+def test_a_flood_of_a_proxy_is_cut_off(gateway, emulator, head):
+    def flood(connection):
+        try:
+            connection.sendall(head)
+            for _ in range(1024):
+                connection.sendall((b"y" * 998 + b"\r\n") * 64)
+        except OSError:
+            return
+        sent.append(None)
+
+    sent = []
+    proxy = HostileProxy(flood)
+    use_https(gateway, emulator.https_port, Proxy=proxy.url)
+    gateway.start()
+    properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
+    proxy.close()
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("proxy", "connect"), properties["LastError"]
+    assert not sent, properties["LastError"]
 
 
 def test_many_large_answers_end_the_attempt(gateway, peer, pki):

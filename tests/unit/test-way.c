@@ -84,9 +84,8 @@ static void test_the_way_that_brought_an_answer_is_taken_again(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(way_cases) + ELEMENTSOF(blocked_cases) + 1] = {
-                cmocka_unit_test(test_the_way_that_brought_an_answer_is_taken_again)
-        };
+        struct CMUnitTest tests[ELEMENTSOF(way_cases) + ELEMENTSOF(blocked_cases) + 1] = { cmocka_unit_test(
+                test_the_way_that_brought_an_answer_is_taken_again) };
         size_t n = 1;
 
         ADD_ROWS(tests, n, way_cases, check_way);
