@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTPS_HEAD_SIZE_MAX (64U * 1024) /* bytes of one answer, with all heads before the last and the trailer */
+#define HTTPS_HEAD_SIZE_MAX                                                                                  \
+        (64U * 1024) /* bytes of one answer, with all heads before the last and the trailer */
 
 /* All 0 at first. */
 typedef struct HttpsHead {

@@ -460,15 +460,6 @@ static int on_wanted_time(CURLM *multi, long msec, void *userdata) {
         return 0;
 }
 
-static void on_timer(void *userdata) {
-        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
-
-        if (t->phase == PHASE_RESOLVING)
-                fail_as(t, DPS_ERROR_DNS, DPS_STEP_RESOLVE, "cannot be resolved: no name server answers");
-        else
-                act(t, CURL_SOCKET_TIMEOUT, 0);
-}
-
 /* ---- connecting ---- */
 
 static int add_header(Https *t, const char *text) {
@@ -598,6 +589,23 @@ static void on_resolved(const ResolverAnswer *answer, void *userdata) {
                 all_resolved(t);
         else if (resolve_next(t) < 0)
                 fail_by_memory(t);
+}
+
+static void resolving_timed_out(Https *t) {
+        t->query = resolver_query_free(t->query);
+        if (t->addresses) /* the names that are left do not matter */
+                return all_resolved(t);
+        fail_as(t, t->proxy ? DPS_ERROR_PROXY : DPS_ERROR_DNS, DPS_STEP_RESOLVE,
+                "cannot be resolved: no name server answers");
+}
+
+static void on_timer(void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+
+        if (t->phase == PHASE_RESOLVING)
+                resolving_timed_out(t);
+        else
+                act(t, CURL_SOCKET_TIMEOUT, 0);
 }
 
 /* ---- sending ---- */
