@@ -103,6 +103,8 @@ typedef struct Https {
         char *body; /* of the answer */
         size_t size;
         HttpsHead head;
+        bool is_greeted; /* a connection was made for it, and TLS has begun */
+        bool is_secured; /* it was sent */
         bool is_too_long;
 } Https;
 
@@ -226,23 +228,12 @@ static long info(const Https *t, CURLINFO what) {
         return value;
 }
 
-static bool is_connected(const Https *t) {
-        return info(t, CURLINFO_NUM_CONNECTS) == 0 || t->connection; /* an old one, or TLS has begun */
-}
-
-static bool is_secured(const Https *t) {
-        curl_off_t usec = 0;
-
-        (void) curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &usec);
-        return info(t, CURLINFO_NUM_CONNECTS) == 0 || usec > 0;
-}
-
 static void tell_timeout(const Https *t, DpsError *ret) {
         if (https_route_failed(t->easy, CURLE_OPERATION_TIMEDOUT, &t->route, ret))
                 return;
-        if (!is_connected(t))
+        if (!t->is_greeted && !t->is_secured)
                 tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_CONNECT, "does not answer", ret);
-        else if (!is_secured(t))
+        else if (!t->is_secured)
                 tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_TLS,
                      "accepted the connection, but does not answer in the TLS handshake", ret);
         else
@@ -294,7 +285,7 @@ static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
         }
         if (code == CURLE_COULDNT_CONNECT)
                 return tell_unreachable(t, ret);
-        if (!is_secured(t))
+        if (!t->is_secured)
                 return tell(t, DPS_ERROR_LOST, DPS_STEP_TLS, "closed the connection during the TLS handshake",
                             ret);
         tell_broken(t, code, ret);
@@ -409,8 +400,17 @@ static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
         Https *t = userdata;
         bool is_proxys = https_route_greets_proxy(easy, &t->route);
 
+        t->is_greeted = !is_proxys;
         return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
                                                                                     : CURLE_OK;
+}
+
+/* Called when the request is about to be sent, over a connection that is new or was kept. */
+static int on_connected(void *userdata, char *ip, char *local_ip, int port, int local_port) {
+        Https *t = userdata;
+
+        t->is_secured = true;
+        return CURL_PREREQFUNC_OK;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -516,7 +516,7 @@ static CURLcode set_callbacks(Https *t) {
                 { CURLOPT_CAINFO, NULL },       { CURLOPT_CAPATH, NULL },  { CURLOPT_PROXY_CAINFO, NULL },
                 { CURLOPT_PROXY_CAPATH, NULL }, { CURLOPT_PRIVATE, t },    { CURLOPT_SSL_CTX_DATA, t },
                 { CURLOPT_WRITEDATA, t },       { CURLOPT_HEADERDATA, t }, { CURLOPT_HTTPHEADER, t->headers },
-                { CURLOPT_XFERINFODATA, t },
+                { CURLOPT_XFERINFODATA, t },    { CURLOPT_PREREQDATA, t },
         };
         CURLcode c = CURLE_OK;
 
@@ -528,6 +528,8 @@ static CURLcode set_callbacks(Https *t) {
                 c = curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
         if (c == CURLE_OK)
                 c = curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_PREREQFUNCTION, on_connected);
         if (c == CURLE_OK)
                 c = curl_easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         if (c == CURLE_OK)
@@ -642,6 +644,7 @@ static int https_send(Transport *transport, const DpsRequest *request, const cha
                 return -ENOMEM;
 
         forget_answer(t);
+        t->is_greeted = t->is_secured = false;
         t->kind = request->kind;
         t->request_id = request->request_id;
         if (set_request(t, t->request_body) != CURLE_OK ||
