@@ -28,6 +28,7 @@ extern "C" {
 typedef enum DpsRequestKind {
         DPS_REQUEST_REGISTER,
         DPS_REQUEST_POLL, /* asks how the operation that a register began is getting on */
+        DPS_REQUEST_LOOKUP, /* asks whether and where the device is registered, and registers nothing; only over HTTPS */
 } DpsRequestKind;
 
 /** One request. */
@@ -37,14 +38,17 @@ typedef struct DpsRequest {
         const char *operation_id; /* only of a poll; belongs to the DpsRegistration that made the request */
 } DpsRequest;
 
-/** The topic to publish to. The operation id is percent-encoded, because it came from the network. */
+/**
+ * The topic to publish to. The operation id is percent-encoded, because it came from the network. -EOPNOTSUPP: MQTT has no
+ * such request.
+ */
 int dps_request_topic(const DpsRequest *request, char **ret);
 
 /** "/{idScope}/registrations/{registrationId}": the path of a device at DPS over HTTPS, percent-encoded. */
 int dps_registration_path(const char *id_scope, const char *registration_id, char **ret);
 /**
- * The path and query of a request over HTTPS (Microsoft, REST reference: "Register Device", a PUT, and "Operation
- * Status Lookup", a GET). `path` is of dps_registration_path(). The operation id is percent-encoded.
+ * The path and query of a request over HTTPS (Microsoft, REST reference: "Register Device", a PUT, "Operation
+ * Status Lookup", a GET, and "Device Registration Status Lookup", a POST with the body of a register). `path` is of dps_registration_path(). The operation id is percent-encoded.
  */
 int dps_request_path(const DpsRequest *request, const char *path, const char *api_version, char **ret);
 

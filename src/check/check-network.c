@@ -458,10 +458,11 @@ void check_https(Checks *c, CheckSubject *s) {
 
         p.without = is_needed ? CHECK_FAILURE : CHECK_WARNING;
         p.is_quiet = true;
-        if (s->proxy && s->proxy->kind == PROXY_HTTPS)
+        if (s->proxy && s->proxy->kind == PROXY_HTTPS) {
                 checks_add(c, "HTTPS", CHECK_SKIPPED, "the way through an https:// proxy is not looked at");
-        else {
-                is_open = check_peer(c, &p);
+                s->is_reached_by_https = true;
+        } else {
+                s->is_reached_by_https = is_open = check_peer(c, &p);
                 if (is_open && !s->is_reached && s->settings->transport == TRANSPORT_MQTT)
                         checks_add(c, "HTTPS", CHECK_WARNING,
                                    "port %u is open where port %u is not: with Transport=auto or https this "

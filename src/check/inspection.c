@@ -167,25 +167,53 @@ static void login_failed(Inspection *i, const DpsError *error) {
 static void let_in(Inspection *i, const char *more) {
         i->transport = transport_free(i->transport);
         checks_add(&i->checks, "log-in", CHECK_OK,
-                   "DPS let the device in with credential %u of %u, took its subscription%s; nothing was "
+                   "DPS let the device in with credential %u of %u, %s; nothing was "
                    "registered, so the enrollment's settings are not known",
                    i->credential + 1, i->subject->n_credentials, more);
         i->credential++;
         try_credential(i);
 }
 
-/* DPS lets in devices whose token has a wrong signature, and refuses only what they ask. So they ask for an operation that
- * does not exist. */
+static bool looks_up(const Inspection *i) {
+        return i->subject->settings->transport == TRANSPORT_HTTPS;
+}
+
+static int ask(Inspection *i) {
+        static const DpsRequest poll = { .kind = DPS_REQUEST_POLL,
+                                         .request_id = REQUEST_ID,
+                                         .operation_id = "0.dps-check" },
+                                lookup = { .kind = DPS_REQUEST_LOOKUP, .request_id = REQUEST_ID };
+        const DpsRegisterContent content = { .registration_id = i->subject->settings->registration_id };
+        _cleanup_(freep) char *body = NULL;
+        int r;
+
+        if (!looks_up(i))
+                return transport_send(i->transport, &poll, NULL);
+        r = dps_register_body(&content, &body);
+        return r < 0 ? r : transport_send(i->transport, &lookup, body);
+}
+
+/* Over MQTT, DPS lets in devices whose token has a wrong signature, and refuses only what they ask. So they ask for an
+ * operation that does not exist; over HTTPS, where there is no log-in but the request, for their registration. */
 static void on_ready(void *userdata) {
-        static const DpsRequest request = { .kind = DPS_REQUEST_POLL,
-                                            .request_id = REQUEST_ID,
-                                            .operation_id = "0.dps-check" };
         Inspection *i = userdata;
 
-        if (transport_send(i->transport, &request, NULL) < 0)
-                return let_in(i, ", but was not asked about the key");
+        if (ask(i) < 0)
+                return let_in(i, "took its subscription, but was not asked about the key");
         i->has_asked = true;
-        timer_set(i->timer, now(i) + ANSWER_MAX_USEC, USEC_PER_SEC);
+        timer_set(i->timer, now(i) + (looks_up(i) ? LOGIN_MAX_USEC : ANSWER_MAX_USEC), USEC_PER_SEC);
+}
+
+/* The answer to a look-up, which has no envelope as others have. */
+static void on_looked_up(Inspection *i, const DpsReply *reply) {
+        DpsError error;
+
+        if (reply->status == 200)
+                return let_in(i, "has a registration of it");
+        if (reply->status == 404)
+                return let_in(i, "has no registration of it yet");
+        dps_reply_error(reply, DPS_STEP_POLL, &error);
+        login_failed(i, &error);
 }
 
 static void on_reply(const DpsReply *reply, void *userdata) {
@@ -194,11 +222,13 @@ static void on_reply(const DpsReply *reply, void *userdata) {
 
         if (reply->request_id != REQUEST_ID)
                 return;
+        if (looks_up(i))
+                return on_looked_up(i, reply);
         dps_reply_error(reply, DPS_STEP_POLL, &error);
         if (dps_reply_verdict(reply) == DPS_VERDICT_FINAL && error.id == DPS_ERROR_AUTH)
                 login_failed(i, &error);
         else
-                let_in(i, " and did not refuse its question");
+                let_in(i, "took its subscription and did not refuse its question");
 }
 
 static void on_closed(const DpsError *error, void *userdata) {
@@ -215,7 +245,7 @@ static void connect_with(Inspection *i, const char *token) {
         const ClientCertificate *x = credential_certificate(i->subject->credentials[i->credential]);
         const TransportTarget target = {
                 .host = s->endpoint,
-                .port = s->mqtt_port,
+                .port = looks_up(i) ? s->https_port : s->mqtt_port,
                 .addresses = s->addresses,
                 .proxy = i->subject->proxy,
                 .ca_files = s->ca_files,
@@ -230,7 +260,7 @@ static void connect_with(Inspection *i, const char *token) {
         TransportClass *class;
         DpsError error;
 
-        if (transports->get(transports, TRANSPORT_MQTT, &class, &error) < 0 ||
+        if (transports->get(transports, looks_up(i) ? TRANSPORT_HTTPS : TRANSPORT_MQTT, &class, &error) < 0 ||
             transport_connect(class, &target, &handlers, i, &i->transport, &error) < 0)
                 login_failed(i, &error);
 }
@@ -305,10 +335,10 @@ static const char *why_no_login(const Inspection *i) {
 
         if (i->wish.no_login)
                 return i->wish.no_login;
-        if (s->settings->transport == TRANSPORT_HTTPS)
-                return "with HTTPS there is no log-in but a registration: dpsctl reprovision --wait";
         if (i->has_no_keys || s->n_credentials == 0)
                 return "there is no key or certificate that can be used";
+        if (looks_up(i))
+                return s->is_reached_by_https ? NULL : "the endpoint cannot be reached by HTTPS";
         return s->is_reached ? NULL : "the endpoint cannot be reached by MQTT";
 }
 
@@ -406,8 +436,8 @@ static void login_on_time(Inspection *i) {
                 on_granted(i);
                 return;
         }
-        if (i->has_asked)
-                return let_in(i, ", and did not answer its question");
+        if (i->has_asked && !looks_up(i))
+                return let_in(i, "took its subscription, and did not answer its question");
         checks_add(&i->checks, "log-in", i->has_slot ? CHECK_FAILURE : CHECK_SKIPPED, "%s within %u s; %s",
                    !i->has_slot    ? "no log-in was allowed beside the other attempts"
                    : !i->transport ? "the key did not sign"

@@ -266,6 +266,7 @@ static void assigned(Client *c, const DpsReply *reply) {
         _cleanup_(credential_unrefp) Credential *credential = credential_ref(c->credential);
         Jobs jobs = client_take_jobs(c);
 
+        c->n_blocked = 0; /* the owner remembers which way worked */
         slot_succeeded(&c->slot);
         end_registration(c);
         c->handlers.on_assigned(reply, credential, jobs, c->userdata);
@@ -314,7 +315,7 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         DpsReply told = *reply; /* borrows its strings */
 
         tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
-        c->n_blocked = 0;
+        c->n_blocked = way_failures_after_answer(c->n_blocked);
         c->handlers.on_answer(c->userdata);
         if (step_down(c, reply))
                 return;
@@ -340,7 +341,7 @@ static void on_closed(const DpsError *error, void *userdata) {
         DpsError explained = explain_refusal(c, error);
 
         c->transport = transport_free(c->transport);
-        c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : 0;
+        c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : way_failures_after_answer(c->n_blocked);
         act(c, dps_registration_on_lost(c->registration, &explained, moment(c)), NULL);
 }
 

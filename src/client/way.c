@@ -19,6 +19,10 @@ TransportChoice way_choose(const WayFacts *f) {
         return first(f) == TRANSPORT_MQTT ? TRANSPORT_HTTPS : TRANSPORT_MQTT;
 }
 
+unsigned way_failures_after_answer(unsigned failures) {
+        return failures / WAY_FAILURES_MAX % 2 * WAY_FAILURES_MAX;
+}
+
 bool way_is_blocked(const DpsError *error) {
         switch (error->id) {
         case DPS_ERROR_UNREACHABLE:

@@ -20,10 +20,12 @@ typedef struct WayFacts {
         bool wants_challenge;   /* TPM attestation, which MQTT is not known to carry */
         bool mqtt_is_barred;    /* by a proxy that is reached by TLS */
         bool https_is_missing;  /* the module is not installed */
-        unsigned failures;      /* attempts in a row that could not connect */
+        unsigned failures; /* attempts in a row that could not connect, since the first way was last open */
 } WayFacts;
 
 /* TRANSPORT_MQTT or TRANSPORT_HTTPS. */
 TransportChoice way_choose(const WayFacts *f);
+/* `failures` from here on, when the present way has brought an answer: the next attempt takes it again. */
+unsigned way_failures_after_answer(unsigned failures);
 /* Whether the attempt ended before there was a connection to DPS that could carry a request. */
 bool way_is_blocked(const DpsError *error);

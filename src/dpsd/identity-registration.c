@@ -155,31 +155,43 @@ static int find_gateway(const Identity *i, char **ret) {
         return i->core->operations->find_gateway(i->core->operations_userdata, ret);
 }
 
+static bool is_way_fresh(const Identity *i) {
+        const Record *m = i->keeper.record;
+        uint64_t now = identity_realtime_usec(i);
+
+        return m->transport && m->network && m->transport_at_usec <= now &&
+               now - m->transport_at_usec <= WAY_KEPT_USEC;
+}
+
 static TransportChoice way_that_worked(void *userdata) {
         const Identity *i = userdata;
         const Record *m = i->keeper.record;
-        uint64_t now = identity_realtime_usec(i);
         _cleanup_(freep) char *gateway = NULL;
 
-        if (!m->transport || !m->network ||
-            !streq(m->transport, transport_choice_to_string(TRANSPORT_HTTPS)) || m->transport_at_usec > now ||
-            now - m->transport_at_usec > WAY_KEPT_USEC)
+        if (!is_way_fresh(i) || !streq(m->transport, transport_choice_to_string(TRANSPORT_HTTPS)))
                 return TRANSPORT_AUTO;
         return find_gateway(i, &gateway) >= 0 && streq(gateway, m->network) ? TRANSPORT_HTTPS
                                                                             : TRANSPORT_AUTO;
 }
 
-/* Without memory it is not remembered, and the next registration finds out again. */
+/* Without memory it is not remembered, and the next registration finds out again. What was only taken since it is remembered
+ * is no news, and keeps its time: else a device that registers often would never try the usual way again. */
 static void remember_way(Identity *i) {
+        const char *transport = client_transport(i->client);
         Record *m = i->keeper.record;
+        char *gateway = NULL;
 
+        if (find_gateway(i, &gateway) < 0)
+                gateway = NULL;
+        if (gateway && is_way_fresh(i) && streq(m->transport, transport) && streq(m->network, gateway)) {
+                free(gateway);
+                return;
+        }
         free(m->transport);
         free(m->network);
-        m->network = NULL;
-        m->transport = strdup(client_transport(i->client));
+        m->network = gateway;
+        m->transport = strdup(transport);
         m->transport_at_usec = identity_realtime_usec(i);
-        if (find_gateway(i, &m->network) < 0)
-                m->network = NULL;
 }
 
 static void on_way(TransportChoice way, const DpsError *missing, void *userdata) {

@@ -18,6 +18,8 @@ int dps_request_topic(const DpsRequest *request, char **ret) {
         _cleanup_(freep) char *operation_id = NULL;
         int r;
 
+        if (request->kind == DPS_REQUEST_LOOKUP)
+                return -EOPNOTSUPP;
         if (request->kind == DPS_REQUEST_REGISTER) {
                 r = asprintf(ret, "$dps/registrations/PUT/iotdps-register/?$rid=%" PRIu64,
                              request->request_id);
@@ -55,7 +57,8 @@ int dps_request_path(const DpsRequest *request, const char *path, const char *ap
         if (r < 0)
                 return r;
         r = operation_id ? asprintf(ret, "%s/operations/%s?api-version=%s", path, operation_id, version)
-                         : asprintf(ret, "%s/register?api-version=%s", path, version);
+                         : asprintf(ret, "%s%s?api-version=%s", path,
+                                    request->kind == DPS_REQUEST_LOOKUP ? "" : "/register", version);
         return r < 0 ? -ENOMEM : 0;
 }
 

@@ -274,7 +274,9 @@ bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError
 
         if (!r->proxy || r->is_through || code == CURLE_OK || code == CURLE_OUT_OF_MEMORY)
                 return false;
-        if (code == CURLE_COULDNT_CONNECT)
+        if (code == CURLE_ABORTED_BY_CALLBACK)
+                tell(r, DPS_ERROR_PROXY, ret, "sends more data than any answer has");
+        else if (code == CURLE_COULDNT_CONNECT)
                 tell_errno(easy, r, ret);
         else if (code == CURLE_OPERATION_TIMEDOUT)
                 tell(r, DPS_ERROR_PROXY, ret, "%s", silences[r->proxy->kind]);

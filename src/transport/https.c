@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include <curl/curl.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <malloc.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <systemd/sd-event.h>
 
 #include "basic/cleanup.h"
@@ -14,6 +17,7 @@
 #include "basic/times.h"
 #include "dps/request.h"
 #include "transport/failure.h"
+#include "transport/https-head.h"
 #include "transport/https-route.h"
 #include "transport/resolver.h"
 #include "transport/tls-cache.h"
@@ -35,7 +39,7 @@
 #define ANSWER_DEADLINE_MSEC                                                                                 \
         25000L /* of a request; DPS_REPLY_DEADLINE_SEC would be later, and not say where it hangs */
 #define TIMER_ACCURACY_USEC (10 * USEC_PER_MSEC)
-#define HEADERS_MAX (64U * 1024) /* bytes, of one answer */
+#define PROXY_SIZE_MAX (256U * 1024) /* bytes, before TLS with the target begins */
 #define URL_MAX 1024
 
 typedef enum Phase {
@@ -97,8 +101,10 @@ typedef struct Https {
         uint64_t request_id;
         char *url, *request_body;
         char *body; /* of the answer */
-        size_t size, headers_size;
-        char *retry_after, *date; /* headers */
+        size_t size;
+        HttpsHead head;
+        bool is_greeted; /* a connection was made for it, and TLS has begun */
+        bool is_secured; /* it was sent */
         bool is_too_long;
 } Https;
 
@@ -115,10 +121,9 @@ static Https *https_ref(Https *t) {
 
 static void forget_answer(Https *t) {
         free(t->body);
-        free(t->retry_after);
-        free(t->date);
-        t->body = t->retry_after = t->date = NULL;
-        t->size = t->headers_size = 0;
+        t->body = NULL;
+        t->size = 0;
+        https_head_done(&t->head);
         t->is_too_long = false;
 }
 
@@ -213,7 +218,7 @@ static void fail_by_memory(Https *t) {
 }
 
 static DpsStep request_step(const Https *t) {
-        return t->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
+        return t->kind == DPS_REQUEST_REGISTER ? DPS_STEP_REGISTER : DPS_STEP_POLL;
 }
 
 static long info(const Https *t, CURLINFO what) {
@@ -223,23 +228,12 @@ static long info(const Https *t, CURLINFO what) {
         return value;
 }
 
-static bool is_connected(const Https *t) {
-        return info(t, CURLINFO_NUM_CONNECTS) == 0 || t->connection; /* an old one, or TLS has begun */
-}
-
-static bool is_secured(const Https *t) {
-        curl_off_t usec = 0;
-
-        (void) curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &usec);
-        return info(t, CURLINFO_NUM_CONNECTS) == 0 || usec > 0;
-}
-
 static void tell_timeout(const Https *t, DpsError *ret) {
         if (https_route_failed(t->easy, CURLE_OPERATION_TIMEDOUT, &t->route, ret))
                 return;
-        if (!is_connected(t))
+        if (!t->is_greeted && !t->is_secured)
                 tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_CONNECT, "does not answer", ret);
-        else if (!is_secured(t))
+        else if (!t->is_secured)
                 tell(t, DPS_ERROR_TIMEOUT, DPS_STEP_TLS,
                      "accepted the connection, but does not answer in the TLS handshake", ret);
         else
@@ -258,6 +252,7 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
         DpsStep step = request_step(t);
 
         switch (code) {
+        case CURLE_FILESIZE_EXCEEDED:
         case CURLE_WRITE_ERROR:
                 return tell(t, DPS_ERROR_PROTOCOL, step, "sent more data than any answer has", ret);
         case CURLE_GOT_NOTHING:
@@ -290,7 +285,7 @@ static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
         }
         if (code == CURLE_COULDNT_CONNECT)
                 return tell_unreachable(t, ret);
-        if (!is_secured(t))
+        if (!t->is_secured)
                 return tell(t, DPS_ERROR_LOST, DPS_STEP_TLS, "closed the connection during the TLS handshake",
                             ret);
         tell_broken(t, code, ret);
@@ -298,35 +293,15 @@ static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
 
 /* ---- answers ---- */
 
-/* A date counts from the server's own clock, if it tells its time: ours may be wrong. Returns false if the header is neither
- * a number nor a date. */
-static bool read_retry_after(const Https *t, uint64_t *ret_sec) {
-        time_t until, from = -1;
-
-        if (!t->retry_after)
-                return false;
-        if (t->retry_after[strspn(t->retry_after, "0123456789")] == 0) {
-                if (parse_u64(t->retry_after, ret_sec) < 0)
-                        *ret_sec = UINT64_MAX; /* not malformed, only a very long time */
-                return true;
-        }
-
-        until = curl_getdate(t->retry_after, NULL);
-        if (t->date)
-                from = curl_getdate(t->date, NULL);
-        if (from < 0)
-                from = (time_t) (world_now_usec(class_of(t)->world, CLOCK_REALTIME) / USEC_PER_SEC);
-        *ret_sec = until > from ? (uint64_t) (until - from) : 0;
-        return until >= 0;
-}
-
 static void deliver(Https *t) {
         _cleanup_(dps_reply_done) DpsReply reply = {
                 .status = (uint32_t) info(t, CURLINFO_RESPONSE_CODE),
                 .request_id = t->request_id,
         };
 
-        reply.has_retry_after = read_retry_after(t, &reply.retry_after_sec);
+        reply.has_retry_after = https_head_retry_after(
+                &t->head, world_now_usec(class_of(t)->world, CLOCK_REALTIME) / USEC_PER_SEC,
+                &reply.retry_after_sec);
         if (reply.status / 100 == 3)
                 return fail_as(t, DPS_ERROR_PROTOCOL, request_step(t),
                                "answers with a redirect, which is not followed");
@@ -388,54 +363,54 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *userdata) {
         return n;
 }
 
-static bool header_is(const char *line, size_t n, const char *name, const char **ret_value,
-                      size_t *ret_size) {
-        size_t size = strlen(name);
-
-        if (n <= size || strncasecmp(line, name, size) != 0 || line[size] != ':')
-                return false;
-        line += size + 1;
-        n -= size + 1;
-        while (n > 0 && strchr(" \t", *line))
-                line++, n--;
-        while (n > 0 && strchr(" \t\r\n", line[n - 1]))
-                n--;
-        *ret_value = line;
-        *ret_size = n;
-        return n > 0;
-}
-
 /* Called for each line, status line and trailers included. */
 static size_t on_header(char *line, size_t one, size_t n, void *userdata) {
         Https *t = userdata;
-        const char *value;
-        size_t size;
-        char **place = NULL;
+        int r = https_head_take(&t->head, line, n);
 
-        t->headers_size += n;
-        if (t->headers_size > HEADERS_MAX) {
-                t->is_too_long = true;
-                return 0;
-        }
-        if (header_is(line, n, "Retry-After", &value, &size))
-                place = &t->retry_after;
-        else if (header_is(line, n, "Date", &value, &size))
-                place = &t->date;
-        if (place) {
-                free(*place);
-                *place = strndup(value, size);
-                if (!*place)
-                        return 0;
+        t->is_too_long = r == -E2BIG;
+        return r < 0 ? 0 : n;
+}
+
+/* How many bytes the kernel has received of the proxy, for which nobody else counts them. */
+static uint64_t received_from_sockets(const Https *t) {
+        uint64_t n = 0;
+
+        for (const Socket *s = t->sockets; s; s = s->next) {
+                struct tcp_info told = { 0 };
+                socklen_t size = sizeof(told);
+
+                if (getsockopt(sd_event_source_get_io_fd(s->io), IPPROTO_TCP, TCP_INFO, &told, &size) == 0)
+                        n += told.tcpi_bytes_received;
         }
         return n;
+}
+
+/* Called for each piece that libcurl reads. It would read whatever a proxy sends after a refusal. */
+static int on_progress(void *userdata, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+                       curl_off_t up) {
+        Https *t = userdata;
+
+        if (t->proxy && !t->route.is_through)
+                t->is_too_long = received_from_sockets(t) > PROXY_SIZE_MAX;
+        return t->is_too_long;
 }
 
 static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
         Https *t = userdata;
         bool is_proxys = https_route_greets_proxy(easy, &t->route);
 
+        t->is_greeted = !is_proxys;
         return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
                                                                                     : CURLE_OK;
+}
+
+/* Called when the request is about to be sent, over a connection that is new or was kept. */
+static int on_connected(void *userdata, char *ip, char *local_ip, int port, int local_port) {
+        Https *t = userdata;
+
+        t->is_secured = true;
+        return CURL_PREREQFUNC_OK;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -485,15 +460,6 @@ static int on_wanted_time(CURLM *multi, long msec, void *userdata) {
         return 0;
 }
 
-static void on_timer(void *userdata) {
-        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
-
-        if (t->phase == PHASE_RESOLVING)
-                fail_as(t, DPS_ERROR_DNS, DPS_STEP_RESOLVE, "cannot be resolved: no name server answers");
-        else
-                act(t, CURL_SOCKET_TIMEOUT, 0);
-}
-
 /* ---- connecting ---- */
 
 static int add_header(Https *t, const char *text) {
@@ -532,6 +498,7 @@ static CURLcode set_limits(CURL *easy) {
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS },
                 { CURLOPT_SSL_SESSIONID_CACHE, 0 },
                 { CURLOPT_TCP_NODELAY, 1 },
+                { CURLOPT_NOPROGRESS, 0 },
         };
         CURLcode c = CURLE_OK;
 
@@ -549,6 +516,7 @@ static CURLcode set_callbacks(Https *t) {
                 { CURLOPT_CAINFO, NULL },       { CURLOPT_CAPATH, NULL },  { CURLOPT_PROXY_CAINFO, NULL },
                 { CURLOPT_PROXY_CAPATH, NULL }, { CURLOPT_PRIVATE, t },    { CURLOPT_SSL_CTX_DATA, t },
                 { CURLOPT_WRITEDATA, t },       { CURLOPT_HEADERDATA, t }, { CURLOPT_HTTPHEADER, t->headers },
+                { CURLOPT_XFERINFODATA, t },    { CURLOPT_PREREQDATA, t },
         };
         CURLcode c = CURLE_OK;
 
@@ -560,6 +528,10 @@ static CURLcode set_callbacks(Https *t) {
                 c = curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
         if (c == CURLE_OK)
                 c = curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_PREREQFUNCTION, on_connected);
+        if (c == CURLE_OK)
+                c = curl_easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         if (c == CURLE_OK)
                 c = curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "dpsd/" DPS_VERSION);
         return c == CURLE_OK ? curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https") : c;
@@ -628,6 +600,23 @@ static void on_resolved(const ResolverAnswer *answer, void *userdata) {
                 fail_by_memory(t);
 }
 
+static void resolving_timed_out(Https *t) {
+        t->query = resolver_query_free(t->query);
+        if (t->addresses) /* the names that are left do not matter */
+                return all_resolved(t);
+        fail_as(t, t->proxy ? DPS_ERROR_PROXY : DPS_ERROR_DNS, DPS_STEP_RESOLVE,
+                "cannot be resolved: no name server answers");
+}
+
+static void on_timer(void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+
+        if (t->phase == PHASE_RESOLVING)
+                resolving_timed_out(t);
+        else
+                act(t, CURL_SOCKET_TIMEOUT, 0);
+}
+
 /* ---- sending ---- */
 
 static CURLcode set_request(Https *t, const char *body) {
@@ -662,6 +651,7 @@ static int https_send(Transport *transport, const DpsRequest *request, const cha
                 return -ENOMEM;
 
         forget_answer(t);
+        t->is_greeted = t->is_secured = false;
         t->kind = request->kind;
         t->request_id = request->request_id;
         if (set_request(t, t->request_body) != CURLE_OK ||
@@ -788,7 +778,7 @@ static int https_open(sd_event *event, World *world, TransportClass **ret) {
         }
 
         c->class = (TransportClass){ .name = "https",
-                                     .abilities = TRANSPORT_TPM_CHALLENGE | TRANSPORT_STATUS_LOOKUP,
+                                     .abilities = TRANSPORT_TPM_CHALLENGE,
                                      .connect = https_connect,
                                      .send = https_send,
                                      .free = https_free,

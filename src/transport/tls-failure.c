@@ -203,6 +203,9 @@ static void set_alert_error(const TlsFailure *f, bool has_certificate, DpsError 
 void tls_failure_tell(const TlsFailure *f, const char *host, bool has_certificate, DpsError *ret) {
         if (f->verify_error != X509_V_OK && f->certificate && f->leaf)
                 set_certificate_error(f, host, ret);
+        else if (f->is_flooded)
+                dps_error_set(ret, DPS_ERROR_TLS, DPS_STEP_TLS,
+                              "the server sends more data than any exchange has");
         else if (f->alert >= 0)
                 set_alert_error(f, has_certificate, ret);
         else if (f->error)

@@ -14,6 +14,7 @@ typedef struct TlsFailure {
         X509 *leaf;          /* a reference */
         int alert;           /* the fatal one that was received; -1: none */
         unsigned long error; /* of OpenSSL's queue; 0: none */
+        bool is_flooded;     /* it sent more than a handshake, or an attempt, can need */
 } TlsFailure;
 
 /* `host`: the name that was asked for; `has_certificate`: we have one to show. DPS_ERROR_NONE: nothing failed. */

@@ -33,8 +33,14 @@ struct TlsConnection {
         unsigned n_refs;
         TlsContext *context; /* a reference */
         TlsHold hold;
+        bool is_proven;    /* the handshake is done */
+        size_t n_received; /* bytes; of a place's connection, also by those before it */
+        size_t n_begun;    /* n_received when it began */
         TlsFailure failure;
 };
+
+#define HANDSHAKE_SIZE_MAX (256U * 1024) /* bytes, by whoever it may be */
+#define RECEIVED_MAX (1024U * 1024)
 
 static int connection_index = -1;
 static int place_index = -1; /* of an SSL_CTX that is not ours: where its user keeps the newest connection */
@@ -61,12 +67,23 @@ static TlsConnection *connection_of(const SSL *ssl) {
         return SSL_get_ex_data(ssl, connection_index);
 }
 
-/* Called before each read and write of the socket, among others. */
+/* OpenSSL skips some messages, such as HelloRequest, as often as they come, and reads for as long as they do. */
+static bool has_heard_enough(TlsConnection *c) {
+        c->failure.is_flooded = c->n_received > RECEIVED_MAX ||
+                                (!c->is_proven && c->n_received - c->n_begun > HANDSHAKE_SIZE_MAX);
+        return c->failure.is_flooded;
+}
+
+/* Called before and after each read and write of the socket, among others. */
 static long on_bio(BIO *bio, int operation, const char *data, size_t size, int i, long l, int result,
                    size_t *done) {
-        const TlsConnection *c = (const TlsConnection *) BIO_get_callback_arg(bio);
+        TlsConnection *c = (TlsConnection *) BIO_get_callback_arg(bio); /* freed before the BIO is */
 
-        if (operation == BIO_CB_READ && c->hold != TLS_HOLD_NOTHING)
+        if (operation == (BIO_CB_READ | BIO_CB_RETURN) && result > 0 && done)
+                c->n_received += *done;
+        if (operation == BIO_CB_READ && has_heard_enough(c))
+                BIO_clear_retry_flags(bio);
+        else if (operation == BIO_CB_READ && c->hold != TLS_HOLD_NOTHING)
                 BIO_set_retry_read(bio);
         else if (operation == BIO_CB_WRITE && c->hold == TLS_HOLD_ALL)
                 BIO_set_retry_write(bio);
@@ -89,10 +106,11 @@ static void connection_begin(SSL *ssl, TlsContext *context) {
                               .hold = context->hold,
                               .failure = { .alert = -1 } };
         if (place) {
+                if (*place)
+                        c->n_received = c->n_begun = (*place)->n_received;
                 tls_connection_unref(*place);
                 *place = c;
                 c->n_refs++;
-                return;
         }
         BIO_set_callback_arg(SSL_get_rbio(ssl), (char *) c);
         BIO_set_callback_ex(SSL_get_rbio(ssl), on_bio);
@@ -139,6 +157,7 @@ static void on_info(const SSL *ssl, int where, int result) {
         }
         if (!c)
                 return;
+        c->is_proven = c->is_proven || where & SSL_CB_HANDSHAKE_DONE;
 
         /* Warnings, and the close_notify at the end is one, are no errors. */
         if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL)
@@ -417,6 +436,8 @@ static int lend_certificate(const TlsContext *c, SSL_CTX *ssl) {
 int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
         int r;
 
+        /* libcurl would write the keys of the session to the file that $SSLKEYLOGFILE names. */
+        SSL_CTX_set_keylog_callback(ssl, NULL);
         SSL_CTX_set1_cert_store(ssl, SSL_CTX_get_cert_store(c->ssl));
         if (!place)
                 return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 ? 0 : -ENOMEM;

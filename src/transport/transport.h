@@ -44,8 +44,7 @@ typedef struct TransportHandlers {
 } TransportHandlers;
 
 typedef enum TransportAbility {
-        TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the TPM's challenge */
-        TRANSPORT_STATUS_LOOKUP = 1 << 1, /* can ask for a registration without registering */
+        TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the challenge of TPM attestation */
 } TransportAbility;
 
 /* The ways to DPS that a program has. The first member of a larger object. */

@@ -19,10 +19,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 
 from conftest import Bus  # noqa: E402
 from emulator import ID_SCOPE, Emulator  # noqa: E402
+from mqtt import token  # noqa: E402
 from process import BUILD, clean_environment, program  # noqa: E402
 
 PATIENCE = 120
 FLOORS = BUILD / "tests" / "bench"
+HTTPS = BUILD / "src" / "transport" / "https.so"
 LIBC = ctypes.CDLL(None, use_errno=True)
 IN_MOVED_TO, IN_CLOEXEC = 0x80, 0o2000000
 
@@ -156,13 +158,14 @@ class Rig:
         shutil.rmtree(self.directory)
         shutil.rmtree(self.sockets)
 
-    def configure(self, n):
+    def configure(self, n, transport="mqtt"):
         """Configures the first n devices, and removes all state."""
         for name in ("etc", "state", "run", "credentials"):
             for path in (self.directory / name).iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.directory / "etc/dpsd.conf").write_text(
             f"[Provisioning]\nIdScope={ID_SCOPE}\nEndpoint=127.0.0.1\nMqttPort={self.emulator.port}\n"
+            f"Transport={transport}\nHttpsPort={self.emulator.https_port}\n"
             f"CaFile={self.emulator.ca_file}\n[Access]\nGroup={grp.getgrgid(os.getegid()).gr_name}\n")
         self.configured = list(self.keys)[:n]
         for name in self.configured:
@@ -175,7 +178,7 @@ class Rig:
     def environment(self):
         return {"CONFIGURATION_DIRECTORY": self.directory / "etc", "STATE_DIRECTORY": self.directory / "state",
                 "RUNTIME_DIRECTORY": self.directory / "run", "CREDENTIALS_DIRECTORY": self.directory / "credentials",
-                "NOTIFY_SOCKET": self.notified.path, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+                "NOTIFY_SOCKET": self.notified.path, "DPS_MODULE_DIRECTORY": HTTPS.parent, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
 
     def spawn_dpsd(self):
         self.notified.forget()
@@ -224,6 +227,16 @@ class Rig:
         return Process(str(FLOORS / "floor-dps"), "127.0.0.1", self.emulator.port, self.emulator.ca_file, ID_SCOPE,
                        self.configured[0], self.directory / "credentials" / f"{self.configured[0]}.key",
                        log=self.directory / "floor.log")
+
+    def curl(self):
+        """The requests of a registration over one connection, the second for an operation that there is not."""
+        name = self.configured[0]
+        base = f"https://127.0.0.1:{self.emulator.https_port}/{ID_SCOPE}/registrations/{name}"
+        always = ["-s", "-o", "/dev/null", "--noproxy", "*", "--cacert", self.emulator.ca_file, "-H", "Content-Type: application/json",
+                  "-H", f"Authorization: {token(self.keys[name], f'{ID_SCOPE}/registrations/{name}')}"]
+        return Process("/usr/bin/curl", *always, "-X", "PUT", "-d", f'{{"registrationId":"{name}"}}',
+                       f"{base}/register?api-version=2019-03-31", "--next", *always,
+                       f"{base}/operations/5.none?api-version=2019-03-31", log=self.directory / "floor.log")
 
 
 def raise_limits():

@@ -31,7 +31,7 @@
 typedef struct Shared {
         _Atomic int64_t first;      /* the number of the first call that fails, from 1; 0 if none fails */
         _Atomic int64_t n_failures; /* how many calls fail in all */
-        _Atomic int64_t own;        /* only calls by the program and by libc count */
+        _Atomic int64_t own;        /* only calls by the program, its modules and libc count */
         _Atomic int64_t n_calls, n_failed;
 } Shared;
 
@@ -41,7 +41,7 @@ typedef struct Range {
 
 static Shared private;
 static Shared *shared = &private;
-static Range own_ranges[2]; /* the program, and libc */
+static Range own_ranges[6]; /* the program, libc, and modules */
 static bool is_traced;
 static _Thread_local bool is_inside;
 
@@ -60,12 +60,23 @@ static Range range_of(const struct dl_phdr_info *info) {
         return range;
 }
 
+static void note_module(Range range) {
+        size_t k = 2;
+
+        while (own_ranges[k].end != 0 && own_ranges[k].start != range.start)
+                if (++k == sizeof(own_ranges) / sizeof(*own_ranges))
+                        abort();
+        own_ranges[k] = range;
+}
+
 /* The first object is the program. */
 static int note_range(struct dl_phdr_info *info, size_t size, void *userdata) {
         if (own_ranges[0].end == 0)
                 own_ranges[0] = range_of(info);
         else if (strstr(info->dlpi_name, "/libc.so."))
                 own_ranges[1] = range_of(info);
+        else if (strstr(info->dlpi_name, "/modules/"))
+                note_module(range_of(info));
         return 0;
 }
 
@@ -98,7 +109,7 @@ static void trace(int64_t call) {
 }
 
 static bool is_own(uintptr_t caller) {
-        for (size_t k = 0; k < 2; k++)
+        for (size_t k = 0; k < sizeof(own_ranges) / sizeof(*own_ranges); k++)
                 if (caller >= own_ranges[k].start && caller < own_ranges[k].end)
                         return true;
         return false;
@@ -126,6 +137,16 @@ static void *real(const char *name, _Atomic(void *) *known) {
         if (!*known)
                 *known = dlsym(RTLD_NEXT, name);
         return *known;
+}
+
+/* The calls of a module count as those of the program do. */
+void *dlopen(const char *file, int mode) {
+        static _Atomic(void *) known;
+        void *handle = ((void *(*) (const char *, int) ) real("dlopen", &known))(file, mode);
+
+        if (handle && file && strstr(file, "/modules/"))
+                (void) dl_iterate_phdr(note_range, NULL);
+        return handle;
 }
 
 void *malloc(size_t size) {

@@ -33,7 +33,7 @@ class Memory:
 
     def fail(self, first, n_failures=1, own=True):
         """From now on calls that ask for memory are counted from 1. Call number `first` fails, and n_failures calls in all.
-        own: only calls by the program and by libc count, not those by other libraries."""
+        own: only calls by the program, its modules and libc count, not those by other libraries."""
         for place, value in ((0, 0), (1, n_failures), (2, int(own)), (3, 0), (4, 0), (0, first)):
             self.words[place] = value
 

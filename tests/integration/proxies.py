@@ -121,6 +121,19 @@ class Microsocks(RealProxy):
         return self.log.count("connected to")
 
 
+class Http2Front(RealProxy):
+    """Speaks HTTP/2 for a server of HTTP/1.1, with the same certificate."""
+
+    def __init__(self, server, certificate):
+        super().__init__()
+        self.port = free_port()
+        (self.directory / "server.pem").write_bytes(certificate.read_bytes())
+        pem = self.directory / "server.pem"
+        self.start("nghttpx", "--conf=/dev/null", "--workers=1", "--insecure", f"--frontend=127.0.0.1,{self.port}",
+                   f"--backend=127.0.0.1,{server};;tls;proto=http/1.1", f"--accesslog-file={self.log_file}",
+                   "--accesslog-format=$alpn $request", pem, pem)
+
+
 def available():
     return all(shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("tinyproxy", "squid", "microsocks"))
 

@@ -19,8 +19,9 @@ from fakedpsd import Refusal, identity
 from gateway import MANAGER, ROOT, can_change_user
 from hostile import nothing, silence
 from namespace import Network, mounted, needs_root
-from process import DEADLINE
+from process import BUILD, DEADLINE
 from proxies import PASSWORD, USER, HostileProxy, Microsocks, Tinyproxy, available, free_port, says
+from tpm import modules
 
 DPS = "global.azure-devices-provisioning.net"
 
@@ -556,6 +557,52 @@ def test_https_is_only_a_warning_where_it_is_not_needed(gateway):
     code, found = check(gateway, "gateway")
     assert code == 0 and one(found, "HTTPS") == (
         "warning", f"127.0.0.1, port {port}: refused; is the port open in the firewall?")
+
+
+needs_https = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
+
+
+def start_with_https(gateway, port, **sections):
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    return start_unassigned(gateway, provisioning={"Transport": "https", "HttpsPort": port}, **sections)
+
+
+@needs_https
+def test_over_https_a_device_is_let_in_without_a_registration(gateway, emulator):
+    emulator.enroll("gateway")
+    start_with_https(gateway, emulator.https_port)
+    code, found = check(gateway, "gateway")
+    result, text = one(found, "log-in")
+    assert code == 0 and result == "ok" and "has no registration of it yet" in text and "nothing was registered" in text, found
+    assert [entry["event"] for entry in emulator.requests(registration_id="gateway")] == ["lookup"]
+
+
+@needs_https
+def test_over_https_an_earlier_registration_is_told(gateway, emulator):
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    gateway.identity(provisioning={"Transport": "https", "HttpsPort": emulator.https_port})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    _, found = check(gateway, "gateway")
+    assert "has a registration of it" in one(found, "log-in")[1], found
+    assert len(emulator.requests("register")) == 1
+
+
+@needs_https
+def test_over_https_a_wrong_key_is_refused_and_nothing_is_registered(gateway, emulator):
+    emulator.enroll("gateway")
+    start_with_https(gateway, emulator.https_port, key="d3Jvbmcta2V5LW9mLXNpeHRlZW4tYnl0ZXM=")
+    code, found = check(gateway, "gateway")
+    result, text = one(found, "log-in")
+    assert code == 1 and failures(found) == {"log-in"} and result == "failed" and "(auth)" in text, found
+    assert not emulator.requests("register")
+
+
+@needs_https
+def test_over_https_a_closed_port_lets_nobody_in(gateway, emulator):
+    start_with_https(gateway, free_port())
+    code, found = check(gateway, "gateway")
+    assert code == 1 and one(found, "log-in") == ("skipped", "the endpoint cannot be reached by HTTPS"), found
 
 
 def test_an_open_https_port_is_a_way_where_mqtt_is_blocked(lone_gateway, make_peer):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Over HTTPS: the requests, what servers may answer, and which way Transport=auto takes."""
 import json
+import shutil
 import socket
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from certificates import Pki
 from https_peer import ASSIGNED, ASSIGNING, OPERATION, HttpsPeer, chunked, message
 from process import BUILD, DEADLINE
-from proxies import free_port
+from proxies import HostileProxy, Http2Front, free_port
 from tpm import modules
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
@@ -173,6 +174,18 @@ def test_a_long_wait_is_spent_without_a_connection(gateway, peer, pki):
     peer.wait_until_alone()
 
 
+@pytest.mark.skipif(not shutil.which("nghttpx", path="/usr/sbin:/usr/bin"), reason="nghttpx is not installed")
+def test_http_2_is_spoken_over_one_connection(gateway, peer, pki):
+    peer.answers = [message(202, ASSIGNING, "Retry-After: 0")] * 2
+    front = Http2Front(peer.port, pki.directory / "good.pem")
+    use_https(gateway, front.port, CaFile=pki.ca_file)
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Attempts"] == 0
+    asked = front.log
+    front.close()
+    assert [line.split()[:2] for line in asked.splitlines()] == [["h2", "PUT"], ["h2", "GET"], ["h2", "GET"]]
+
+
 # ---- answers that are wrong ----
 
 
@@ -202,7 +215,7 @@ def endless_body(connection):
 WRONG = {
     "redirect": (message(302, {}, "Location: https://127.0.0.1:1/"), "protocol", "redirect"),
     "too-short": (says(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"), "lost", "in the middle of the answer"),
-    "too-large": (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "protocol", ""),
+    "too-large": (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "protocol", "more data"),
     "endless-headers": (endless(b"X-More: " + b"y" * 1000 + b"\r\n"), "protocol", "more data"),
     "endless-body": (endless_body, "protocol", "more data"),
     "nothing": (says(), "lost", "instead of answering"),
@@ -261,6 +274,72 @@ def test_a_server_that_hangs_up_in_the_handshake_is_named(gateway, emulator):
         assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("lost", "tls"), properties["LastError"]
 
 
+def test_a_flood_before_tls_is_proven_is_cut_off(gateway, emulator):
+    """The peer says HelloRequest for ever, which OpenSSL skips."""
+    sent = []
+
+    def flood(connection):
+        connection.settimeout(DEADLINE)
+        connection.recv(65536)
+        record = b"\x16\x03\x03\x00\x04" + bytes(4)
+        try:
+            while sum(sent) < 64 << 20:
+                sent.append(connection.send(record * 1000))
+        except OSError:
+            pass
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        use_https(gateway, listener.getsockname()[1])
+        gateway.start()
+        flood(listener.accept()[0])
+        properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("tls", "tls"), properties["LastError"]
+    assert "more data" in properties["LastError"] and sum(sent) < 64 << 20
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 99999999\r\n\r\n",
+                                  b"HTTP/1.1 200 OK\r\nX-More: "], ids=["body", "head"])
+def test_a_flood_of_a_proxy_is_cut_off(gateway, emulator, head):
+    def flood(connection):
+        try:
+            connection.sendall(head)
+            for _ in range(1024):
+                connection.sendall((b"y" * 998 + b"\r\n") * 64)
+        except OSError:
+            return
+        sent.append(None)
+
+    sent = []
+    proxy = HostileProxy(flood)
+    use_https(gateway, emulator.https_port, Proxy=proxy.url)
+    gateway.start()
+    properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
+    proxy.close()
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("proxy", "connect"), properties["LastError"]
+    assert not sent, properties["LastError"]
+
+
+def test_many_large_answers_end_the_attempt(gateway, peer, pki):
+    """Each is within the limit of an answer, but all together are more than an attempt may cost."""
+    large = message(202, ASSIGNING | {"more": "x" * 120000}, "Retry-After: 0")
+    peer.answers = [large] * 12
+    use_peer(gateway, peer, pki)
+    gateway.start()
+    properties = gateway.wait_for(check=lambda p: p["LastErrorId"], timeout=3 * DEADLINE)
+    assert "more data" in properties["LastError"], properties["LastError"]
+    assert 6 < len(peer.requests) < 12
+
+
+def test_no_keys_of_a_session_are_written_to_a_file(gateway, peer, pki, tmp_path):
+    log = tmp_path / "keys"
+    gateway.surroundings["SSLKEYLOGFILE"] = log
+    use_peer(gateway, peer, pki)
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert not log.exists() or not log.read_bytes()
+
+
 def test_a_name_without_an_address_is_named(gateway, emulator):
     use_https(gateway, 443, Endpoint="nowhere.invalid")
     gateway.start()
@@ -306,11 +385,14 @@ def test_what_worked_is_remembered_over_a_restart(gateway, emulator):
     gateway.stop()
     remembered = gateway.remembered()
     assert remembered["transport"] == "https"
+    at = remembered["transportAt"]
     gateway.start()
     assert gateway.wait_for(State="assigned")["Transport"] == "https"
     done = gateway.dpsctl("reprovision", "gateway", "--wait")
     assert done.code == 0, done  # by the first attempt: there was none over MQTT
     assert gateway.properties("gateway")["Transport"] == "https"
+    gateway.stop()
+    assert gateway.remembered()["transportAt"] == at  # or it would never be forgotten
 
 
 def test_a_refusal_is_no_reason_to_change_the_way(gateway, emulator):

@@ -11,8 +11,9 @@ import pytest
 
 from clock import Clock
 from memory import Memory
-from process import SLOWER, UNDER, Lines
+from process import BUILD, SLOWER, UNDER, Lines
 from proxies import PASSWORD, USER, Microsocks
+from tpm import modules
 
 pytestmark = [pytest.mark.skipif(bool(UNDER), reason="the program that dpsd runs under would run out of memory"),
               pytest.mark.timeout(900 * SLOWER)]
@@ -108,6 +109,14 @@ def test_a_first_start_through_a_proxy_without_memory_provisions_or_says_so(gate
     emulator.set("*", quotas={"pollsPerTenSeconds": 1000000})
     gateway.identity(provisioning={"Proxy": url, "ProxyPassword": gateway.write_key("proxy", PASSWORD)})
     check_first_start(gateway, clock, memory, ["connection.json", "hub.env", "token"], 4)
+
+
+@pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
+def test_a_first_start_over_https_without_memory_provisions_or_says_so(gateway, emulator, clock, memory):
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    emulator.set("*", quotas={"pollsPerTenSeconds": 1000000})
+    gateway.identity(provisioning={"Transport": "https", "HttpsPort": emulator.https_port})
+    check_first_start(gateway, clock, memory, ["connection.json", "hub.env", "token"], 5)
 
 
 def check_first_start(gateway, clock, memory, names, start):

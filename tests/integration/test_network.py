@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 
 import pytest
 
+from clock import Clock
 from namespace import Network, mounted, needs_root
+from process import BUILD, DEADLINE
+from tpm import modules
 
 pytestmark = needs_root
 KEY = "a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ=="
@@ -102,6 +106,40 @@ def test_after_a_silent_address_the_next_is_tried(gateway, emulator, tmp_path, d
         properties = gateway.wait_for(State="assigned")
     assert properties["Healthy"] and len(emulator.requests("connect")) == 1
     assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned"]
+
+
+# ---- HTTPS ----
+
+
+@pytest.fixture
+def https(gateway, emulator):
+    if not (BUILD / "src/transport/https.so").exists():
+        pytest.skip("built without libcurl")
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    return {"Transport": "https", "HttpsPort": emulator.https_port}
+
+
+def test_over_https_an_address_is_tried_where_another_name_has_no_answer(gateway, emulator, tmp_path, silent_server, https):
+    clock = Clock(tmp_path)
+    clock.rule(gateway)
+    resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:30 attempts:5\n")
+    gateway.identity(provisioning=https | {"Address": f"127.0.0.1 {NAME}.example", "Endpoint": NAME})
+    gateway.start()
+    assert silent_server.recv(512)
+    clock.pass_by(21)
+    gateway.process.send_signal(signal.SIGHUP)  # makes it look at the time
+    assert gateway.wait_for(State="assigned")["Attempts"] == 0
+    clock.close()
+
+
+def test_over_https_a_silent_port_is_told_from_a_silent_server(gateway, tmp_path, https):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    gateway.identity(provisioning=https | {"HttpsPort": port})
+    with black_hole("127.0.0.1", port):
+        gateway.start()
+        properties = gateway.wait_for(check=lambda p: p["LastErrorId"], timeout=2 * DEADLINE)
+    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("timeout", "connect"), properties["LastError"]
 
 
 # ---- links ----

@@ -11,7 +11,7 @@ import threading
 from process import DEADLINE, clean_environment, eventually
 
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
-MODULES = ("credential/tpm.so", "transport/https.so")
+MODULES = ("check/check.so", "credential/tpm.so", "transport/https.so")
 
 
 def free_pair():

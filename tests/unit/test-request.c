@@ -100,13 +100,18 @@ static void check_body(void **state) {
 static void test_the_paths_over_https(void **state) {
         const DpsRequest put = { DPS_REQUEST_REGISTER, 1, NULL },
                          get = { DPS_REQUEST_POLL, 2, OPERATION "/?#" };
-        _cleanup_(freep) char *path = NULL, *register_path = NULL, *poll_path = NULL;
+        _cleanup_(freep) char *path = NULL, *register_path = NULL, *poll_path = NULL, *lookup_path = NULL;
+        const DpsRequest post = { .kind = DPS_REQUEST_LOOKUP };
+        char *topic;
 
         assert_int_equal(dps_registration_path("0ne00111111", "gw.1:a_b-2", &path), 0);
         assert_string_equal(path, "/0ne00111111/registrations/gw.1%3Aa_b-2");
         assert_int_equal(dps_request_path(&put, path, "2019-03-31", &register_path), 0);
         assert_string_equal(register_path,
                             "/0ne00111111/registrations/gw.1%3Aa_b-2/register?api-version=2019-03-31");
+        assert_int_equal(dps_request_path(&post, path, "2019-03-31", &lookup_path), 0);
+        assert_string_equal(lookup_path, "/0ne00111111/registrations/gw.1%3Aa_b-2?api-version=2019-03-31");
+        assert_int_equal(dps_request_topic(&post, &topic), -EOPNOTSUPP);
         assert_int_equal(dps_request_path(&get, path, "2019-03-31", &poll_path), 0);
         assert_string_equal(poll_path, "/0ne00111111/registrations/gw.1%3Aa_b-2/operations/" OPERATION
                                        "%2F%3F%23?api-version=2019-03-31");

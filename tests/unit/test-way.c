@@ -68,9 +68,25 @@ static void check_blocked(void **state) {
         assert_int_equal(way_is_blocked(&(DpsError){ .id = c->id, .step = c->step }), c->is_blocked);
 }
 
+static void test_the_way_that_brought_an_answer_is_taken_again(void **state) {
+        static const TransportChoice ways[] = { TRANSPORT_MQTT, TRANSPORT_HTTPS, TRANSPORT_AUTO };
+
+        for (size_t i = 0; i < ELEMENTSOF(ways); i++)
+                for (unsigned n = 0; n < 4 * WAY_FAILURES_MAX; n++) {
+                        WayFacts f = { .worked = ways[i], .failures = n };
+                        TransportChoice way = way_choose(&f);
+
+                        f.failures = way_failures_after_answer(n);
+                        assert_int_equal(way_choose(&f), way);
+                        f.failures++;
+                        assert_int_equal(way_choose(&f), way);
+                }
+}
+
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(way_cases) + ELEMENTSOF(blocked_cases)];
-        size_t n = 0;
+        struct CMUnitTest tests[ELEMENTSOF(way_cases) + ELEMENTSOF(blocked_cases) + 1] = { cmocka_unit_test(
+                test_the_way_that_brought_an_answer_is_taken_again) };
+        size_t n = 1;
 
         ADD_ROWS(tests, n, way_cases, check_way);
         ADD_ROWS(tests, n, blocked_cases, check_blocked);
