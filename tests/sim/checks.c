@@ -9,6 +9,7 @@
 
 #include "basic/json.h"
 #include "basic/text.h"
+#include "chip.h"
 #include "disk.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
@@ -76,6 +77,7 @@ const char *const promises[] = {
         "NextAttemptAt says when the next attempt comes",
         "State and Waiting go together",
         "State is not failed while there is an assignment",
+        "a device with a TPM goes over HTTPS",
         "a job ends once",
         "a published key comes with its certificate",
         "a job ends with the attempt that was made for it",
@@ -180,7 +182,7 @@ static void check_promised(Sim *s, unsigned k) {
 }
 
 /* Promise: there are never two registrations of an identity at once. */
-void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host) {
+void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host, const char *way) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
 
@@ -189,6 +191,9 @@ void checks_connect(Sim *s, const char *id, const char *id_scope, const char *ho
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
                       "identity %u has %u connections", k, w->n_connections);
+        /* Promise: MQTT is not known to carry the challenge of a TPM, and is not asked to. */
+        if (chip_is_of(k) && !streq(way, "https"))
+                found(s, "a device with a TPM goes over HTTPS", "identity %u goes over %s", k, way);
         check_told(s, k, "connects");
         check_backoff(s, k);
         check_promised(s, k);

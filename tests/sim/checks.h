@@ -33,7 +33,7 @@ void checks_happened(Sim *s, unsigned k, Happening what);
 void checks_device_changed(Sim *s, unsigned k);
 
 /* ---- the network ---- */
-void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host);
+void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host, const char *way);
 void checks_disconnected(Sim *s, const char *id);
 void checks_sent(Sim *s, const char *id, const DpsRequest *request);
 void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec);

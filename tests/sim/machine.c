@@ -300,7 +300,8 @@ void machine_start_later(Machine *m, uint64_t delay_usec) {
 static void close_all(Machine *m) {
         m->is_dying = true;
         m->manager = manager_free(m->manager);
-        m->transport = transport_class_close(m->transport);
+        m->mqtt = transport_class_close(m->mqtt);
+        m->https = transport_class_close(m->https);
         m->notes = folder_free(m->notes);
         m->runtime = folder_free(m->runtime);
         m->state = folder_free(m->state);
@@ -312,7 +313,7 @@ static void close_all(Machine *m) {
 static int get_transport(Transports *transports, TransportChoice way, TransportClass **ret, DpsError *error) {
         Machine *m = (Machine *) ((char *) transports - offsetof(Machine, transports));
 
-        *ret = m->transport;
+        *ret = way == TRANSPORT_HTTPS ? m->https : m->mqtt;
         return 0;
 }
 
@@ -327,7 +328,8 @@ static int open_all(Machine *m) {
         m->state = disk_open(m->sim->disk, WHERE_STATE, "/var/lib/dps");
         m->runtime = disk_open(m->sim->disk, WHERE_RUNTIME, "/run/dps");
         m->notes = disk_open_notes(m->sim->disk);
-        m->transport = net_open(m->sim->net);
+        m->mqtt = net_open(m->sim->net, TRANSPORT_MQTT);
+        m->https = net_open(m->sim->net, TRANSPORT_HTTPS);
         m->transports = (Transports){ get_transport, rest };
         parts = (ManagerParts){ .world = m->world,
                                 .state = m->state,

@@ -33,7 +33,7 @@ typedef struct Machine {
         Manager *manager;
         World *world;
         Folder *state, *notes, *runtime;
-        TransportClass *transport;
+        TransportClass *mqtt, *https;
         Transports transports;
         bool is_dying;
         Event *start;

@@ -353,7 +353,7 @@ static int sim_connect(TransportClass *class, const TransportTarget *target,
         n->connections = c;
         c->event = event_add(n->sim, n->sim->now_usec + 3 * latency(n), on_dialled, c);
         trace(n->sim, "net: %s: connects to %s", c->id, target->host);
-        checks_connect(n->sim, c->id, target->id_scope, target->host);
+        checks_connect(n->sim, c->id, target->id_scope, target->host, class->name);
         *ret = &c->transport;
         core_resume(depth);
         return 0;
@@ -402,10 +402,11 @@ static TransportClass *sim_close(TransportClass *class) {
         return NULL;
 }
 
-TransportClass *net_open(Net *n) {
+TransportClass *net_open(Net *n, TransportChoice way) {
         SimTransport *t = sim_alloc(sizeof(*t));
 
-        *t = (SimTransport){ .class = { .name = "mqtt",
+        *t = (SimTransport){ .class = { .name = way == TRANSPORT_HTTPS ? "https" : "mqtt",
+                                        .abilities = way == TRANSPORT_HTTPS ? TRANSPORT_TPM_CHALLENGE : 0,
                                         .connect = sim_connect,
                                         .send = sim_send,
                                         .free = sim_transport_free,

@@ -23,7 +23,7 @@ Net *net_new(Sim *s);
 Net *net_free(Net *n);
 
 /* For one run of the daemon. */
-TransportClass *net_open(Net *n);
+TransportClass *net_open(Net *n, TransportChoice way);
 
 void net_set_fault(Net *n, NetFault fault);
 
