@@ -117,9 +117,9 @@ def enroll_certificate(gateway, kitchen):
         "type": "x509", "x509": {"clientCertificates": {"primary": (kitchen.keys / "gateway.pem").read_text()}}}}]})
 
 
-def cook_with_key(kitchen, name):
+def cook_with_key(kitchen, name, **enrollment):
     """Recipes with a key of the device."""
-    (kitchen.directory / "gateway.key").write_text(kitchen.gateway.emulator.enroll("gw-1") + "\n")
+    (kitchen.directory / "gateway.key").write_text(kitchen.gateway.emulator.enroll("gw-1", **enrollment) + "\n")
     kitchen.prepare(recipe("symmetric-key.conf"))
     return kitchen.serve(recipe(name))
 
@@ -189,7 +189,6 @@ def test_tpm_attestation(kitchen):
 
 
 def test_a_certificate_that_dps_issues(kitchen):
-    kitchen.gateway.emulator.allow_issuance("gw-1")
-    cook_with_key(kitchen, "issued.conf")
+    cook_with_key(kitchen, "issued.conf", issuance={"lifetime": 86400})
     connection = kitchen.gateway.connection()
     assert connection["auth"] == "x509" and connection["certificateKind"] == "issued"
