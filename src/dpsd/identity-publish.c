@@ -164,6 +164,16 @@ void identity_look_at_files(Identity *i) {
         publication_look(i->core->outputs, i->name, &i->published);
 }
 
+bool identity_lacks_files(const Identity *i) {
+        const Assignment *a = identity_assignment(i);
+        Published now = { 0 };
+
+        if (i->outputs != OUTPUTS_COMPLETE || !a)
+                return false;
+        publication_look(i->core->outputs, i->name, &now);
+        return publication_standing(&now, a, identity_realtime_usec(i)) != STANDING_COMPLETE;
+}
+
 void identity_publish(Identity *i, const Facts *f) {
         CredentialCare *c = identity_care_for_hub(i);
 

@@ -390,13 +390,17 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
                       uint64_t *ret_expires_at_usec) {
         _cleanup_(erase_and_freep) char *text = NULL;
         _cleanup_(json_freep) json_object *connection = NULL;
+        _cleanup_(folder_freep) Folder *f = NULL;
         uint64_t generation, expires_at = 0;
         json_object *expiry;
         const char *reason;
+        FileFacts token;
         size_t size;
         int r;
 
-        r = outputs_read_connection(o, name, &text, &size);
+        r = folder_open_folder(o->runtime, name, &f);
+        if (r >= 0)
+                r = folder_read(f, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, &text, &size);
         if (r < 0)
                 return r;
         r = json_read_object(text, size, CONNECTION_SIZE_MAX, &connection, &reason);
@@ -410,6 +414,8 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
                 return -EBADMSG;
         if (json_member(connection, "certificateFile"))
                 expires_at = USEC_INFINITY;
+        else if (expiry && folder_look(f, file_names[OUTPUT_TOKEN], &token) == -ENOENT)
+                return -ENOENT; /* somebody has removed it */
 
         *ret_generation = generation;
         *ret_expires_at_usec = expires_at;
