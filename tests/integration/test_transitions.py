@@ -77,8 +77,8 @@ def test_a_twin_that_resolves_late_does_not_displace_the_one_that_is_assigned(ga
     gateway.start()
     gateway.wait_for("b", State="assigned", Healthy=True)
     path.write_text("device-7\n")
-    properties = gateway.wait_for("a", State="failed", Waiting="config", timeout=FIRST_RETRY)
-    assert "a.conf" in properties["LastError"] and "b.conf" in properties["LastError"]
+    gateway.wait_for("a", State="failed", Waiting="config", timeout=FIRST_RETRY,
+                     check=lambda p: "a.conf" in p["LastError"] and "b.conf" in p["LastError"])
     assert gateway.properties("b")["Healthy"]
 
 
@@ -96,7 +96,8 @@ def test_a_twin_that_appears_does_not_disturb_the_planned_registration(gateway, 
     assert gateway.dpsctl("reprovision", "a", "--wait").code == 1
     (gateway.configuration / "a.conf").unlink()
     gateway.reload()
-    assert gateway.wait_for("b", State="assigned", Waiting="", Healthy=True)["NextAttemptAt"] == planned
+    after = gateway.wait_for("b", State="assigned", Waiting="", Healthy=True)["NextAttemptAt"]
+    assert abs(after - planned) < 1_000_000  # it is reckoned anew each time
 
 
 # ---- requests ----
