@@ -36,6 +36,7 @@
 
 #define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define CONNECT_DEADLINE_MSEC 15000L /* TCP, a proxy and TLS */
+#define CONNECT_NEXT_MSEC 3000L      /* TCP, where another address can be tried */
 #define ANSWER_DEADLINE_MSEC                                                                                 \
         25000L /* of a request; DPS_REPLY_DEADLINE_SEC would be later, and not say where it hangs */
 #define TIMER_ACCURACY_USEC (10 * USEC_PER_MSEC)
@@ -86,7 +87,9 @@ typedef struct Https {
         ResolverQuery *query;
         size_t n_resolved;
         char **addresses;
-        DpsError error; /* why names cannot be resolved */
+        size_t n_tried;  /* of the addresses, before the present one */
+        char *number[2]; /* the present one, and NULL */
+        DpsError error;  /* why names cannot be resolved, or why the addresses tried so far failed */
         Timer *timer;
 
         HttpsRoute route;
@@ -313,6 +316,45 @@ static void deliver(Https *t) {
         t->handlers.on_reply(&reply, t->userdata);
 }
 
+/* libcurl gives the first address all the time there is, so it gets one at a time. A proxy's are left to it, since their
+ * time is also the time of the proxy's own connection. */
+static int aim(Https *t) {
+        HttpsRouteLists old = t->lists;
+        long msec = CONNECT_DEADLINE_MSEC;
+        int r;
+
+        t->number[0] = t->addresses[t->n_tried];
+        if (!t->proxy && t->addresses[t->n_tried + 1])
+                msec = CONNECT_NEXT_MSEC;
+        t->route = (HttpsRoute){ .host = t->host,
+                                 .port = t->port,
+                                 .proxy = t->proxy,
+                                 .asked = t->asked,
+                                 .numbers = t->proxy ? t->addresses : t->number };
+        r = https_route_set(t->easy, &t->route, &t->lists);
+        if (r >= 0)
+                https_route_done(&old);
+        return r < 0 || curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, msec) != CURLE_OK ? -ENOMEM : 0;
+}
+
+/* Whether TCP did not connect, and another address is tried. */
+static bool connect_next(Https *t, CURLcode code, const DpsError *error) {
+        curl_off_t connected_usec = 0;
+
+        (void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected_usec);
+        if (t->proxy || !t->addresses[t->n_tried + 1] || connected_usec > 0 ||
+            (code != CURLE_COULDNT_CONNECT && code != CURLE_OPERATION_TIMEDOUT))
+                return false;
+
+        if (failure_weight(error->id) >= failure_weight(t->error.id))
+                t->error = *error;
+        (void) curl_multi_remove_handle(t->multi, t->easy);
+        t->n_tried++;
+        if (aim(t) < 0 || curl_multi_add_handle(t->multi, t->easy) != CURLM_OK)
+                fail_by_memory(t);
+        return true;
+}
+
 static void finish(Https *t, CURLcode code) {
         DpsError error;
 
@@ -321,7 +363,9 @@ static void finish(Https *t, CURLcode code) {
                 return deliver(t);
         }
         tell_failure(t, code, &error);
-        fail(t, &error);
+        if (connect_next(t, code, &error))
+                return;
+        fail(t, failure_weight(t->error.id) > failure_weight(error.id) ? &t->error : &error);
 }
 
 static void take_messages(Https *t) {
@@ -401,6 +445,7 @@ static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
         bool is_proxys = https_route_greets_proxy(easy, &t->route);
 
         t->is_greeted = !is_proxys;
+        (void) curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_DEADLINE_MSEC);
         return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
                                                                                     : CURLE_OK;
 }
@@ -549,12 +594,8 @@ static int make_handles(Https *t) {
             curl_multi_setopt(t->multi, CURLMOPT_TIMERDATA, t) != CURLM_OK)
                 return -ENOMEM;
 
-        t->route = (HttpsRoute){ .host = t->host,
-                                 .port = t->port,
-                                 .proxy = t->proxy,
-                                 .asked = t->asked,
-                                 .numbers = t->addresses };
-        return https_route_set(t->easy, &t->route, &t->lists);
+        t->error = (DpsError){ 0 };
+        return aim(t);
 }
 
 static void all_resolved(Https *t) {

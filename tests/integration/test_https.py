@@ -356,6 +356,50 @@ def test_401_is_final_when_the_clock_is_right(gateway, peer, pki):
     assert properties["LastTrackingId"] == DENIED["trackingId"]
 
 
+# ---- several addresses ----
+
+
+@pytest.fixture
+def silent_port():
+    """silent_port(port): drops what comes to 127.0.0.2, since nobody accepts and the queue is full."""
+    sockets = []
+
+    def listen(port):
+        listener = socket.socket()
+        sockets.append(listener)
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            sockets.append(socket.socket())
+            sockets[-1].setblocking(False)
+            sockets[-1].connect_ex(("127.0.0.2", port))
+
+    yield listen
+    for one in sockets:
+        one.close()
+
+
+def test_a_silent_address_is_given_up_for_the_next(gateway, peer, pki, silent_port):
+    silent_port(peer.port)
+    use_peer(gateway, peer, pki, Endpoint="127.0.0.1", Address=["127.0.0.2", "127.0.0.1"])
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Attempts"] == 0
+
+
+def test_a_refused_address_is_given_up_for_the_next(gateway, peer, pki):
+    use_peer(gateway, peer, pki, Endpoint="127.0.0.1", Address=["127.0.0.3", "127.0.0.1"])
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Attempts"] == 0
+
+
+def test_of_several_failures_the_one_that_is_nearest_to_an_answer_is_told(gateway, peer, silent_port):
+    port = free_port()
+    silent_port(port)
+    use_https(gateway, port, Address=["127.0.0.3", "127.0.0.2", "127.0.0.4"])
+    gateway.start()
+    assert gateway.wait_for(check=lambda p: p["LastErrorId"])["LastErrorId"] == "refused"
+
+
 # ---- Transport=auto ----
 
 
