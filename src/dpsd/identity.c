@@ -168,7 +168,7 @@ void identity_look_again(Identity *i) {
         retry_now(&i->for_dps.retry);
         retry_now(&i->for_hub.retry);
         i->folder = FOLDER_UNPREPARED; /* groups may have changed */
-        if (identity_lacks_files(i)) /* somebody has removed them */
+        if (identity_lacks_files(i))   /* somebody has removed them */
                 identity_outputs_are_stale(i);
         identity_advance(i);
 }

@@ -53,11 +53,16 @@ def failure(gateway, **wanted):
     return gateway.wait_for(check=lambda properties: properties["LastErrorId"], **wanted)
 
 
+def assert_is_used(proxy):
+    """A second tunnel is one for the poll: libcurl need not keep the connection of the register."""
+    assert proxy.n_tunnels in (1, 2)
+
+
 def assert_proxy_fails(gateway, *telling, step="connect", id="proxy"):
     properties = failure(gateway)
     assert (properties["LastErrorId"], properties["LastErrorStep"]) == (id, step), properties["LastError"]
     for text in telling:
-        assert text in properties["LastError"], properties["LastError"]
+        assert any(word in properties["LastError"] for word in text.split("|")), properties["LastError"]
     for secret in (USER, PASSWORD):
         assert secret not in properties["LastError"]
 
@@ -72,7 +77,7 @@ def test_socks5_resolves_the_name_and_tls_checks_it(gateway, emulator, proxy):
     gateway.start()
     gateway.wait_for(State="assigned")
     assert f"connected to localhost:{port(gateway)}" in socks.log
-    assert socks.n_tunnels == 1
+    assert_is_used(socks)
 
 
 @over_both
@@ -81,7 +86,7 @@ def test_socks5_with_a_log_in(gateway, proxy):
     use(gateway, socks.url, PASSWORD)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert socks.n_tunnels == 1
+    assert_is_used(socks)
 
 
 @over_both
@@ -100,7 +105,7 @@ def test_through_connect_with_basic(gateway, proxy, kind, arguments):
     use(gateway, http.url, PASSWORD)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert http.n_tunnels == 1
+    assert_is_used(http)
 
 
 @over_https
@@ -109,7 +114,7 @@ def test_https_through_connect_with_digest(gateway, proxy):
     use(gateway, http.url, PASSWORD)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert http.n_tunnels == 1
+    assert_is_used(http)
 
 
 @over_https
@@ -118,7 +123,7 @@ def test_auto_takes_https_where_the_proxy_has_only_digest(gateway, proxy):
     use(gateway, http.url, PASSWORD, Transport="auto")
     gateway.start()
     assert gateway.wait_for(State="assigned", timeout=3 * DEADLINE)["Transport"] == "https"
-    assert http.n_tunnels == 1
+    assert_is_used(http)
 
 
 @over_https
@@ -184,7 +189,7 @@ def test_the_environment_names_the_proxy_where_the_configuration_is_silent(gatew
     use(gateway, None)
     gateway.start()
     gateway.wait_for(State="assigned")
-    assert socks.n_tunnels == 1
+    assert_is_used(socks)
 
 
 @over_both
@@ -377,7 +382,7 @@ def test_a_proxy_without_tls(gateway, proxy, kind, arguments, telling):
 @pytest.mark.parametrize("scheme, answer, telling", [
     ("http", says(b"\x15\x03\x01\x00\x02\x02\x28\r\n\r\n"), ""),
     ("http", says(b"220 mail.example ESMTP\r\n"), ""),
-    ("http", says_for_ever(b"HTTP/1.1 200 OK\r\n"), "does not end"),
+    ("http", says_for_ever(b"HTTP/1.1 200 OK\r\n"), "does not end|sends more data"),
     ("http", says(b"HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n"), ": 302"),
     ("http", lambda connection: None, "closed the connection instead of connecting us"),
     ("socks5h", says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not SOCKS5"),
