@@ -7,7 +7,7 @@ umask 022
 packages_to_build=(gcc libc6-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libmosquitto-dev libssl-dev libsystemd-dev
 	libtss2-dev meson mosquitto-dev ninja-build pkgconf)
 packages_to_run=(dbus-daemon mosquitto)
-packages_to_test=(clang clang-format dbus e2fsprogs git iproute2 libcmocka-dev libpam-systemd mandoc microsocks nghttp2-proxy openssh-client
+packages_to_test=(clang clang-format curl dbus e2fsprogs git iproute2 libcmocka-dev libpam-systemd mandoc microsocks nghttp2-proxy openssh-client
 	perl-base polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney python3-pytest python3-pytest-timeout
 	python3-pytest-xdist shellcheck squid swtpm systemd systemd-sysv tinyproxy tpm2-tools util-linux)
 packages_to_analyze=(clang-tidy cppcheck)
