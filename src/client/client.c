@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/client.h"
+#include "client/client-internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "client/route.h"
 #include "client/way.h"
-#include "credential/issued.h"
-#include "dps/sas.h"
 
 /*
  *                      begin                 attempt                     slot
@@ -22,133 +18,23 @@
  *              └──────────────────────────> BETWEEN ───────────┤                     │      v
  *                                                              └────── PARKED <──────┘   BETWEEN
  *
- * Each event is passed to the machine of libdps, which answers with one action, and act() carries it out. The
+ * Each event is passed to the machine of libdps, which answers with one action, and client_act() carries it out. The
  * client gets its slot of the window before the attempt begins, so that waiting for a slot counts against no
- * deadline. Before it connects, an attempt loads its credential and payload on the worker, and has a DPS
- * token signed.
+ * deadline. Before it connects, an attempt prepares what the connection needs: client-prepare.c.
  */
 
-#define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
 #define CLOCK_TOLERANCE_SEC (10 * 60)
-#define PAYLOAD_SIZE_MAX (96U * 1024)
-#define BYTE_ORDER_MARK "\xef\xbb\xbf"
-#define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
 #define POLL_SLACK_MAX_USEC (50 * USEC_PER_MSEC)
-
-/* What the worker makes before a connection that asks for a certificate. */
-typedef struct IssuanceTask {
-        KeyType type;
-        char *registration_id;
-        IssuanceRequest request;
-        int r;
-        Client *client;
-} IssuanceTask;
-
-/* What the worker loads before a connection. */
-typedef struct PayloadTask {
-        char *path;
-        char *text;
-        int r;
-        Client *client;
-} PayloadTask;
-
-struct Client {
-        World *world;
-        Window *window;
-        Transports *transports;
-        ClientHandlers handlers;
-        void *userdata;
-
-        /* The registration */
-        Settings *settings;
-        Method method;
-        DpsRegistration *registration; /* NULL: idle */
-        DpsRegistrationHistory history;
-        Slot slot;
-        Jobs jobs;
-        uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken during an attempt */
-        Timer *timer;
-
-        const char *told_version; /* see client_set_api_version() */
-        const char *api_version;  /* a literal; NULL: as in the settings */
-        IssuanceRequest issuance; /* kept while an operation of DPS may end with an answer for its key */
-        bool issuance_was_sent;
-
-        /* The attempt */
-        Credential *credential; /* offered by the owner, or loaded here */
-        char *payload;          /* text of PayloadFile= */
-        CredentialQuery *loading, *signing, *answering;
-        RouteQuery *routing;
-        bool has_route;
-        Proxy *proxy; /* of the route; NULL: none. With its password, so only until we connect */
-        Work *reading, *making;
-        uint64_t prepare_until_usec; /* 0: no connection is being prepared */
-        Transport *transport;
-        TransportClass *class; /* of the transport of this attempt, or of the last one; NULL: none yet */
-        TransportChoice way;   /* its word */
-        unsigned n_blocked;    /* attempts in a row that could not connect */
-        bool https_is_missing;
-        char fingerprint[65];
-
-        /* TPM attestation: answers to a challenge serve one operation, which may outlive an attempt. */
-        Credential *answered; /* signs with the key of the challenge; its secret is in the TPM */
-        char *key_name;       /* `skn` of the token that the challenge asked for */
-        DpsReply assignment;  /* while the TPM takes the key for the hub */
-};
-
-static void act(Client *c, DpsAction action, const DpsReply *reply);
-static void prepare(Client *c);
-
-/* ---- jobs ---- */
-
-static Job **jobs_end(Jobs *j) {
-        Job **end = &j->first;
-
-        while (*end)
-                end = &(*end)->next;
-        return end;
-}
-
-int jobs_add(Jobs *j, uint64_t id) {
-        Job *job = calloc(1, sizeof(*job));
-
-        if (!job)
-                return -ENOMEM;
-        job->id = id;
-        *jobs_end(j) = job;
-        return 0;
-}
-
-void jobs_join(Jobs *j, Jobs others) {
-        *jobs_end(j) = others.first;
-}
-
-Jobs jobs_take(Jobs *j) {
-        Jobs jobs = *j;
-
-        *j = (Jobs){ 0 };
-        return jobs;
-}
-
-void jobs_done(Jobs *j) {
-        Job *next;
-
-        for (Job *job = j->first; job; job = next) {
-                next = job->next;
-                free(job);
-        }
-        *j = (Jobs){ 0 };
-}
 
 /* ---- the world ---- */
 
-static uint64_t now(const Client *c) {
+uint64_t client_now(const Client *c) {
         return world_now_usec(c->world, CLOCK_BOOTTIME);
 }
 
-static DpsMoment moment(Client *c) {
+DpsMoment client_moment(Client *c) {
         return (DpsMoment){
-                .now_usec = now(c),
+                .now_usec = client_now(c),
                 .random = world_random(c->world),
                 .clock_synchronized = c->handlers.is_clock_right(c->userdata),
         };
@@ -158,7 +44,7 @@ static DpsMoment moment(Client *c) {
  * token has expired. DPS sends its time with a refusal. That is better evidence than the kernel's word,
  * because many correct clocks are not synchronised. */
 static DpsMoment moment_of(Client *c, const DpsReply *reply) {
-        DpsMoment at = moment(c);
+        DpsMoment at = client_moment(c);
         uint64_t now_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC;
 
         if (reply->status != 401)
@@ -170,9 +56,7 @@ static DpsMoment moment_of(Client *c, const DpsReply *reply) {
         return at;
 }
 
-static void tell(Client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void tell(Client *c, const char *format, ...) {
+void client_tell(Client *c, const char *format, ...) {
         char text[512];
         va_list ap;
 
@@ -185,40 +69,20 @@ static void tell(Client *c, const char *format, ...) {
 }
 
 /* Timer slack saves wake-ups and only ever delays. A poll shall come when DPS told, so it gets little. */
-static void arm(Client *c) {
+void client_arm(Client *c) {
         uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
 
         if (c->prepare_until_usec > 0)
                 due = MIN(due, c->prepare_until_usec);
-        timer_set(c->timer, due, MIN(MAX(usec_sub(due, now(c)) / 50, USEC_PER_MSEC), POLL_SLACK_MAX_USEC));
+        timer_set(c->timer, due,
+                  MIN(MAX(usec_sub(due, client_now(c)) / 50, USEC_PER_MSEC), POLL_SLACK_MAX_USEC));
 }
 
 /* ---- the end of a connection, of an attempt, of a registration ---- */
 
-static void stop_preparing(Client *c) {
-        c->loading = credential_query_free(c->loading);
-        c->signing = credential_query_free(c->signing);
-        c->answering = credential_query_free(c->answering);
-        c->reading = work_forget(c->reading);
-        c->routing = route_query_free(c->routing);
-        c->making = work_forget(c->making);
-        c->prepare_until_usec = 0;
-}
-
-static void forget_route(Client *c) {
-        c->has_route = false;
-        c->proxy = proxy_free(c->proxy);
-}
-
-static void disconnect(Client *c) {
-        stop_preparing(c);
-        forget_route(c);
-        c->transport = transport_free(c->transport);
-}
-
 /* Gives back everything that an attempt holds. The key does not stay in memory between attempts. */
 static void release(Client *c) {
-        disconnect(c);
+        client_disconnect(c);
         slot_release(&c->slot);
         c->credential = credential_unref(c->credential);
         free(c->payload);
@@ -248,11 +112,6 @@ static void end_registration(Client *c) {
         c->settings = NULL;
 }
 
-static void forget_issuance(Client *c) {
-        issuance_request_done(&c->issuance);
-        c->issuance_was_sent = false;
-}
-
 static void attempt_failed(Client *c) {
         DpsError error = *dps_registration_error(c->registration);
 
@@ -270,7 +129,7 @@ static void assigned(Client *c, const DpsReply *reply) {
         slot_succeeded(&c->slot);
         end_registration(c);
         c->handlers.on_assigned(reply, credential, jobs, c->userdata);
-        forget_issuance(c);
+        client_forget_issuance(c);
 }
 
 /* ---- the transport's side ---- */
@@ -278,8 +137,8 @@ static void assigned(Client *c, const DpsReply *reply) {
 static void on_ready(void *userdata) {
         Client *c = userdata;
 
-        tell(c, "is logged in at %s", c->settings->endpoint);
-        act(c, dps_registration_on_ready(c->registration, moment(c)), NULL);
+        client_tell(c, "is logged in at %s", c->settings->endpoint);
+        client_act(c, dps_registration_on_ready(c->registration, client_moment(c)), NULL);
 }
 
 /* Without a challenge, the TPM has no key for the hub. */
@@ -305,8 +164,9 @@ static bool step_down(Client *c, const DpsReply *reply) {
         dps_registration_free(c->registration);
         c->registration = again;
         c->api_version = DPS_API_VERSION_ISSUANCE_OLDER;
-        tell(c, "DPS does not know the API version %s: trying %s", c->settings->api_version, c->api_version);
-        act(c, dps_registration_begin(c->registration, moment(c)), NULL);
+        client_tell(c, "DPS does not know the API version %s: trying %s", c->settings->api_version,
+                    c->api_version);
+        client_act(c, dps_registration_begin(c->registration, client_moment(c)), NULL);
         return true;
 }
 
@@ -314,14 +174,14 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         Client *c = userdata;
         DpsReply told = *reply; /* borrows its strings */
 
-        tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
+        client_tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
         c->n_blocked = way_failures_after_answer(c->n_blocked);
         c->handlers.on_answer(c->userdata);
         if (step_down(c, reply))
                 return;
         if (is_unproven(c, reply))
                 told.malformed = "it assigns a hub, but no challenge has proven the TPM";
-        act(c, dps_registration_on_reply(c->registration, &told, moment_of(c, reply)), reply);
+        client_act(c, dps_registration_on_reply(c->registration, &told, moment_of(c, reply)), reply);
 }
 
 /* No document of Microsoft's says that DPS challenges a TPM over MQTT. */
@@ -342,335 +202,20 @@ static void on_closed(const DpsError *error, void *userdata) {
 
         c->transport = transport_free(c->transport);
         c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : way_failures_after_answer(c->n_blocked);
-        act(c, dps_registration_on_lost(c->registration, &explained, moment(c)), NULL);
+        client_act(c, dps_registration_on_lost(c->registration, &explained, client_moment(c)), NULL);
 }
 
-static const TransportHandlers transport_handlers = {
+const TransportHandlers client_transport_handlers = {
         .on_ready = on_ready,
         .on_reply = on_reply,
         .on_closed = on_closed,
 };
 
-/* ---- preparing a connection ---- */
-
-static void prepare_failed(Client *c, const DpsError *error) {
-        disconnect(c);
-        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
-}
-
-static TransportChoice choose_way(const Client *c) {
-        return way_choose(&(WayFacts){ .wish = c->settings->transport,
-                                       .worked = c->handlers.way_that_worked(c->userdata),
-                                       .wants_challenge = c->method == METHOD_TPM,
-                                       .mqtt_is_barred = c->proxy && c->proxy->kind == PROXY_HTTPS,
-                                       .https_is_missing = c->https_is_missing,
-                                       .failures = c->n_blocked });
-}
-
-/* Where Transport=auto comes to a way that is not installed, the other one has to do. */
-static int take_way(Client *c, DpsError *error) {
-        TransportChoice way = choose_way(c), last = c->way;
-        int r;
-
-        r = c->transports->get(c->transports, way, &c->class, error);
-        if (r == -EOPNOTSUPP && c->settings->transport == TRANSPORT_AUTO && !c->https_is_missing) {
-                c->https_is_missing = true;
-                c->handlers.on_way(TRANSPORT_MQTT, error, c->userdata);
-                way = TRANSPORT_MQTT;
-                r = c->transports->get(c->transports, way, &c->class, error);
-        }
-        if (r < 0)
-                return r;
-        c->way = way;
-        /* Else it is what is remembered, or the configuration, that has changed. */
-        if (c->n_blocked >= WAY_FAILURES_MAX && last != TRANSPORT_AUTO && last != way)
-                c->handlers.on_way(way, NULL, c->userdata);
-        return 0;
-}
-
-static void connect_with(Client *c, const char *token) {
-        const ClientCertificate *certificate = credential_certificate(c->credential);
-        const Settings *s = c->settings;
-        TransportTarget target = {
-                .host = s->endpoint,
-                .addresses = s->addresses,
-                .proxy = c->proxy,
-                .ca_files = s->ca_files,
-                .id_scope = s->id_scope,
-                .registration_id = s->registration_id,
-                .api_version = client_api_version(c),
-                .token = token,
-                .certificates = certificate ? certificate->chain : NULL,
-                .key = certificate ? certificate->key : NULL,
-        };
-        DpsError error;
-        int r;
-
-        stop_preparing(c);
-        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
-        r = take_way(c, &error);
-        target.port = c->way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
-        if (r >= 0)
-                r = transport_connect(c->class, &target, &transport_handlers, c, &c->transport, &error);
-        forget_route(c);
-        if (r < 0)
-                prepare_failed(c, &error);
-        else
-                arm(c);
-}
-
-/* A device with TPM attestation has no token before the challenge, and then one that the key of the challenge
- * signed. */
-static Credential *signer(const Client *c) {
-        if (c->method != METHOD_TPM)
-                return c->credential;
-        return dps_registration_has_answered(c->registration) ? c->answered : NULL;
-}
-
-static void on_signed(char *token, const DpsError *error, void *userdata) {
-        Client *c = userdata;
-        _cleanup_(erase_and_freep) char *owned = token;
-
-        c->signing = NULL;
-        if (error)
-                prepare_failed(c, error);
-        else
-                connect_with(c, owned);
-}
-
-static void sign_and_connect(Client *c) {
-        const Settings *s = c->settings;
-        _cleanup_(erase_and_freep) char *token = NULL;
-        _cleanup_(freep) char *resource = NULL;
-        Credential *credential = signer(c);
-        uint64_t expiry_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC + TOKEN_LIFETIME_SEC;
-        DpsError error;
-        int r;
-
-        if (c->method == METHOD_X509 || !credential)
-                return connect_with(c, NULL);
-
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
-        r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
-        if (r >= 0)
-                r = credential_sign(credential, c->world, resource, expiry_sec,
-                                    c->key_name ?: DPS_SAS_POLICY_REGISTRATION, &token, on_signed, c,
-                                    &c->signing, &error);
-        if (r < 0)
-                prepare_failed(c, &error);
-        else if (r > 0)
-                connect_with(c, token);
-        else
-                arm(c);
-}
-
-static void payload_run(void *task) {
-        PayloadTask *t = task;
-        size_t size;
-
-        t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
-        if (t->r >= 0 && strlen(t->text) != size)
-                t->r = -EBADMSG;
-        /* JSON has no byte order mark (RFC 8259), but editors write one. */
-        if (t->r >= 0 && size >= strlen(BYTE_ORDER_MARK) && startswith(t->text, BYTE_ORDER_MARK))
-                memmove(t->text, t->text + strlen(BYTE_ORDER_MARK), size - strlen(BYTE_ORDER_MARK) + 1);
-}
-
-static void payload_free(void *task) {
-        PayloadTask *t = task;
-
-        free(t->path);
-        free(t->text);
-        free(t);
-}
-
-static void payload_done(void *task) {
-        PayloadTask *t = task;
-        Client *c = t->client;
-        DpsError error;
-        int r = t->r;
-
-        c->reading = NULL;
-        c->payload = r >= 0 ? TAKE_PTR(t->text) : NULL;
-        payload_free(t);
-        if (r >= 0) {
-                prepare(c);
-                return;
-        }
-        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
-                      "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
-                      r == -EBADMSG ? "it contains a zero byte, as UTF-16 text does: save it as UTF-8"
-                                    : strerror(-r));
-        prepare_failed(c, &error);
-}
-
-static int read_payload(Client *c) {
-        static const WorkClass class = {
-                .queue = WORK_KEYS, .run = payload_run, .done = payload_done, .free = payload_free
-        };
-        PayloadTask *t = calloc(1, sizeof(*t));
-        int r = -ENOMEM;
-
-        if (t) {
-                t->client = c;
-                t->path = strdup(c->settings->payload_file);
-                r = t->path ? work_begin(c->world, &class, t, &c->reading) : -ENOMEM;
-        }
-        if (r < 0 && t)
-                payload_free(t);
-        return r;
-}
-
-static void on_route(Proxy *proxy, const DpsError *error, void *userdata) {
-        Client *c = userdata;
-
-        c->routing = route_query_free(c->routing);
-        if (error)
-                return prepare_failed(c, error);
-        c->proxy = proxy;
-        c->has_route = true;
-        prepare(c);
-}
-
-/* The password of a proxy is read for each connection. Fills `error` on failure. */
-static int find_route(Client *c, DpsError *error) {
-        int r = route_find(c->world, c->settings, c->settings->endpoint, on_route, c, &c->proxy, &c->routing,
-                           error);
-
-        c->has_route = r > 0;
-        return r;
-}
-
-static void issuance_run(void *task) {
-        IssuanceTask *t = task;
-
-        t->r = issuance_request_new(t->type, t->registration_id, &t->request);
-}
-
-static void issuance_free(void *task) {
-        IssuanceTask *t = task;
-
-        issuance_request_done(&t->request);
-        free(t->registration_id);
-        free(t);
-}
-
-static void issuance_done(void *task) {
-        IssuanceTask *t = task;
-        Client *c = t->client;
-        DpsError error;
-        int r = t->r;
-
-        c->making = NULL;
-        if (r >= 0) {
-                c->issuance = t->request;
-                t->request = (IssuanceRequest){ 0 };
-        }
-        issuance_free(t);
-        if (r >= 0) {
-                prepare(c);
-                return;
-        }
-        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_KEY, DPS_STEP_REGISTER,
-                      "the key for a certificate cannot be made: %s", strerror(-r));
-        prepare_failed(c, &error);
-}
-
-static int make_issuance_request(Client *c) {
-        static const WorkClass class = {
-                .queue = WORK_KEYS, .run = issuance_run, .done = issuance_done, .free = issuance_free
-        };
-        IssuanceTask *t = calloc(1, sizeof(*t));
-        int r = -ENOMEM;
-
-        forget_issuance(c);
-        if (t) {
-                t->client = c;
-                t->type = c->settings->issuance_key_type;
-                t->registration_id = strdup(c->settings->registration_id);
-                r = t->registration_id ? work_begin(c->world, &class, t, &c->making) : -ENOMEM;
-        }
-        if (r < 0 && t)
-                issuance_free(t);
-        return r;
-}
-
-/* Each request is for a new key. One that DPS may have accepted already waits for its answer. */
-static bool needs_issuance_request(const Client *c) {
-        return c->settings->issuance_requested &&
-               (!c->issuance.key ||
-                (c->issuance_was_sent && !dps_registration_has_operation(c->registration)));
-}
-
-static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
-        Client *c = userdata;
-
-        c->loading = NULL;
-        if (error) {
-                prepare_failed(c, error);
-                return;
-        }
-        credential_unref(c->credential);
-        c->credential = credential;
-        prepare(c);
-}
-
-static bool has_right_credential(const Client *c) {
-        return c->credential && credential_method(c->credential) == c->method &&
-               credential_index(c->credential) == dps_registration_credential(c->registration);
-}
-
-/* Starts the next step that the connection still needs, or makes the connection when there is none left. */
-static void prepare(Client *c) {
-        DpsError error;
-        int r = 0;
-
-        if (c->prepare_until_usec == 0)
-                c->prepare_until_usec = now(c) + PREPARE_DEADLINE_USEC;
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
-        if (!has_right_credential(c))
-                r = credential_load(c->world,
-                                    &(CredentialWish){ .settings = c->settings,
-                                                       .registration_id = c->settings->registration_id,
-                                                       .kept = c->method,
-                                                       .index = dps_registration_credential(c->registration),
-                                                       .only = true },
-                                    on_credential, c, &c->loading);
-        else if (c->settings->payload_file && !c->payload)
-                r = read_payload(c);
-        else if (needs_issuance_request(c))
-                r = make_issuance_request(c);
-        else {
-                if (!c->has_route)
-                        r = find_route(c, &error);
-                if (c->has_route)
-                        return sign_and_connect(c);
-        }
-
-        if (r < 0) {
-                prepare_failed(c, &error);
-                return;
-        }
-        arm(c);
-}
-
-static void prepare_timed_out(Client *c) {
-        DpsError error;
-
-        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
-                      c->reading   ? c->settings->payload_file
-                      : c->routing ? "the file that ProxyPassword= names"
-                      : c->making  ? "a new key for a certificate"
-                                   : "the key",
-                      (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
-        prepare_failed(c, &error);
-}
-
 /* ---- the challenge of TPM attestation ---- */
 
 static void answer_failed(Client *c, const DpsError *error) {
-        stop_preparing(c);
-        act(c, dps_registration_on_lost(c->registration, error, moment(c)), NULL);
+        client_stop_preparing(c);
+        client_act(c, dps_registration_on_lost(c->registration, error, client_moment(c)), NULL);
 }
 
 static void on_answered(Credential *credential, const DpsError *error, void *userdata) {
@@ -688,7 +233,7 @@ static void on_answered(Credential *credential, const DpsError *error, void *use
 
         credential_unref(*place);
         *place = credential;
-        act(c, dps_registration_on_answered(c->registration, moment(c)), &assignment);
+        client_act(c, dps_registration_on_answered(c->registration, client_moment(c)), &assignment);
 }
 
 /* The connection has no use any more: a new one shows the token. */
@@ -714,11 +259,11 @@ static void answer_challenge(Client *c, const DpsReply *reply) {
         DpsError error;
         int r;
 
-        tell(c, "the TPM takes a key from DPS");
+        client_tell(c, "the TPM takes a key from DPS");
         c->transport = transport_free(c->transport);
         r = begin_answer(c, reply);
         if (r >= 0)
-                return arm(c);
+                return client_arm(c);
         if (r == -EOPNOTSUPP)
                 dps_error_set(
                         &error, DPS_ERROR_AUTH, DPS_STEP_REGISTER,
@@ -755,7 +300,8 @@ static int send_request(Client *c, const DpsRequest *request, DpsError *error) {
         bool is_poll = request->kind == DPS_REQUEST_POLL;
         int r;
 
-        tell(c, "asks DPS: request %" PRIu64 ", %s", request->request_id, is_poll ? "poll" : "register");
+        client_tell(c, "asks DPS: request %" PRIu64 ", %s", request->request_id,
+                    is_poll ? "poll" : "register");
         if (!is_poll) {
                 r = register_body(c, &body, error);
                 if (r < 0)
@@ -777,7 +323,7 @@ static bool has_failed(const Client *c) {
 }
 
 /* Carries out the action that the machine answered to an event. */
-static void act(Client *c, DpsAction action, const DpsReply *reply) {
+void client_act(Client *c, DpsAction action, const DpsReply *reply) {
         bool failed = has_failed(c);
         DpsError error;
 
@@ -790,17 +336,17 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
                 break;
         case DPS_ACTION_SEND:
                 if (send_request(c, &action.request, &error) < 0)
-                        return prepare_failed(c, &error);
+                        return client_prepare_failed(c, &error);
                 break;
         case DPS_ACTION_CONNECT:
-                tell(c, "connects to %s", c->settings->endpoint);
-                disconnect(c);
-                return prepare(c);
+                client_tell(c, "connects to %s", c->settings->endpoint);
+                client_disconnect(c);
+                return client_prepare(c);
         case DPS_ACTION_RELEASE:
                 release(c);
                 if (!dps_registration_has_operation(c->registration))
-                        forget_issuance(c);
-                arm(c);
+                        client_forget_issuance(c);
+                client_arm(c);
                 if (failed)
                         return attempt_failed(c);
                 break;
@@ -810,7 +356,7 @@ static void act(Client *c, DpsAction action, const DpsReply *reply) {
                 answer_challenge(c, reply);
                 return c->handlers.on_changed(c->userdata);
         }
-        arm(c);
+        client_arm(c);
         c->handlers.on_changed(c->userdata);
 }
 
@@ -823,10 +369,10 @@ static bool is_begun(const Client *c) {
 static void on_timer(void *userdata) {
         Client *c = userdata;
 
-        if (c->prepare_until_usec > 0 && now(c) >= c->prepare_until_usec)
-                prepare_timed_out(c);
+        if (c->prepare_until_usec > 0 && client_now(c) >= c->prepare_until_usec)
+                client_prepare_timed_out(c);
         else
-                act(c, dps_registration_on_time(c->registration, moment(c)), NULL);
+                client_act(c, dps_registration_on_time(c->registration, client_moment(c)), NULL);
 }
 
 /* DPS throttled another client of the scope. The machine never takes back a request that was sent, and
@@ -835,15 +381,15 @@ static void on_paused(uint64_t until_usec, void *userdata) {
         Client *c = userdata;
 
         if (c->registration && is_begun(c) && c->slot.state != SLOT_WANTED)
-                act(c, dps_registration_pause(c->registration, until_usec, moment(c)), NULL);
+                client_act(c, dps_registration_pause(c->registration, until_usec, client_moment(c)), NULL);
 }
 
 /* A slot is held, or none is needed: passes the machine the event that it waits for. */
 static void advance(Client *c) {
-        act(c,
-            is_begun(c) ? dps_registration_on_time(c->registration, moment(c))
-                        : dps_registration_begin(c->registration, moment(c)),
-            NULL);
+        client_act(c,
+                   is_begun(c) ? dps_registration_on_time(c->registration, client_moment(c))
+                               : dps_registration_begin(c->registration, client_moment(c)),
+                   NULL);
 }
 
 /* While the scope is paused, no client takes a slot only to wait in it: the machine is told the time, and
@@ -851,10 +397,10 @@ static void advance(Client *c) {
 static bool pause_with_scope(Client *c) {
         uint64_t until = slot_paused_until_usec(&c->slot);
 
-        if (until <= now(c))
+        if (until <= client_now(c))
                 return false;
-        (void) dps_registration_pause(c->registration, until, moment(c));
-        if (is_begun(c) && dps_registration_next_usec(c->registration) <= now(c))
+        (void) dps_registration_pause(c->registration, until, client_moment(c));
+        if (is_begun(c) && dps_registration_next_usec(c->registration) <= client_now(c))
                 return false; /* it only polls for its operation */
 
         release(c);
@@ -925,9 +471,9 @@ int client_begin(Client *c, Settings *settings, Method method, const DpsRegistra
         c->https_is_missing = false; /* it may have been installed meanwhile */
         c->fingerprint[0] = 0;
         c->api_version = settings->api_version_steps ? c->told_version : NULL;
-        forget_issuance(c);
+        client_forget_issuance(c);
         /* If it is too early, the client waits without a slot. */
-        if (MAX(history->next_usec, history->not_before_usec) > now(c))
+        if (MAX(history->next_usec, history->not_before_usec) > client_now(c))
                 advance(c);
         return 0;
 }
@@ -937,7 +483,7 @@ void client_attempt(Client *c, Credential *credential) {
 
         if (state != CLIENT_BEGUN && state != CLIENT_PARKED && state != CLIENT_BETWEEN)
                 return;
-        if (client_next_usec(c) > now(c) || pause_with_scope(c))
+        if (client_next_usec(c) > client_now(c) || pause_with_scope(c))
                 return;
 
         credential_unref(c->credential);
@@ -952,12 +498,12 @@ void client_hasten(Client *c, uint64_t spread_usec) {
         if (spread_usec > 0)
                 c->n_blocked = 0; /* the network may be another one */
         if (client_state(c) == CLIENT_BETWEEN)
-                act(c, dps_registration_hasten(c->registration, spread_usec, moment(c)), NULL);
+                client_act(c, dps_registration_hasten(c->registration, spread_usec, client_moment(c)), NULL);
 }
 
 void client_fail(Client *c, const DpsError *error) {
         if (client_state(c) == CLIENT_IN_FLIGHT)
-                prepare_failed(c, error);
+                client_prepare_failed(c, error);
 }
 
 void client_cancel(Client *c) {

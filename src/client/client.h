@@ -12,6 +12,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/world.h"
+#include "client/jobs.h"
 #include "client/window.h"
 #include "config/settings.h"
 #include "credential/credential.h"
@@ -29,25 +30,6 @@ typedef enum ClientState {
         CLIENT_BETWEEN,   /* an attempt failed, perhaps in an earlier run; waits for client_attempt() */
         _CLIENT_STATE_MAX,
 } ClientState;
-
-/* A request that somebody waits for. It ends with an attempt. */
-typedef struct Job {
-        struct Job *next;
-        uint64_t id;
-} Job;
-
-/* Jobs in the order in which they were added. A plain value that owns them; jobs_done() frees it. */
-typedef struct Jobs {
-        Job *first;
-} Jobs;
-
-/* -ENOMEM. */
-int jobs_add(Jobs *j, uint64_t id);
-/* Appends the jobs of `others`, and takes ownership of them. */
-void jobs_join(Jobs *j, Jobs others);
-/* Leaves none behind. */
-Jobs jobs_take(Jobs *j);
-void jobs_done(Jobs *j);
 
 /* The events of a registration. The handlers are called from the loop, or before the functions below
  * return. */

@@ -209,7 +209,10 @@ static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError 
         end_late(l, r, &error);
 }
 
-static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+/* Begins what `begin` does, whose handler answers the request. */
+static int answer_by_text(sd_bus_message *request, void *userdata,
+                          int (*begin)(Identity *i, identity_text_handler_t handler, void *userdata),
+                          sd_bus_error *error) {
         _cleanup_(late_reply_freep) LateReply *l = NULL;
         Identity *i;
         int r;
@@ -220,29 +223,19 @@ static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_er
         r = late_reply_new(request, i, false, &l);
         if (r < 0)
                 return r;
-        r = identity_connection(i, on_text, l);
+        r = begin(i, on_text, l);
         if (r < 0)
                 return refuse(i, r, NULL, error);
         l = NULL; /* its handler owns it now */
         return 1;
 }
 
-static int act_get_enrollment(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        _cleanup_(late_reply_freep) LateReply *l = NULL;
-        Identity *i;
-        int r;
+static int act_get_connection(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        return answer_by_text(request, userdata, identity_connection, error);
+}
 
-        r = find_addressed(userdata, request, &i, error);
-        if (r < 0)
-                return r;
-        r = late_reply_new(request, i, false, &l);
-        if (r < 0)
-                return r;
-        r = identity_enrollment(i, on_text, l);
-        if (r < 0)
-                return refuse(i, r, NULL, error);
-        l = NULL; /* its handler owns it now */
-        return 1;
+static int act_get_enrollment(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        return answer_by_text(request, userdata, identity_enrollment, error);
 }
 
 static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *error) {

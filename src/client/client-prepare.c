@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/client-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "basic/files.h"
+#include "basic/text.h"
+#include "basic/times.h"
+#include "client/way.h"
+#include "dps/sas.h"
+
+/* What a connection needs: its credential, the payload, a request for a certificate, the way and a token. Each step begins
+ * the next one when it ends, since most of them run on the worker. */
+
+#define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
+#define PAYLOAD_SIZE_MAX (96U * 1024)
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+#define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+
+/* What the worker makes before a connection that asks for a certificate. */
+typedef struct IssuanceTask {
+        KeyType type;
+        char *registration_id;
+        IssuanceRequest request;
+        int r;
+        Client *client;
+} IssuanceTask;
+
+/* What the worker loads before a connection. */
+typedef struct PayloadTask {
+        char *path;
+        char *text;
+        int r;
+        Client *client;
+} PayloadTask;
+
+void client_stop_preparing(Client *c) {
+        c->loading = credential_query_free(c->loading);
+        c->signing = credential_query_free(c->signing);
+        c->answering = credential_query_free(c->answering);
+        c->reading = work_forget(c->reading);
+        c->routing = route_query_free(c->routing);
+        c->making = work_forget(c->making);
+        c->prepare_until_usec = 0;
+}
+
+static void forget_route(Client *c) {
+        c->has_route = false;
+        c->proxy = proxy_free(c->proxy);
+}
+
+void client_disconnect(Client *c) {
+        client_stop_preparing(c);
+        forget_route(c);
+        c->transport = transport_free(c->transport);
+}
+
+void client_forget_issuance(Client *c) {
+        issuance_request_done(&c->issuance);
+        c->issuance_was_sent = false;
+}
+
+void client_prepare_failed(Client *c, const DpsError *error) {
+        client_disconnect(c);
+        client_act(c, dps_registration_on_lost(c->registration, error, client_moment(c)), NULL);
+}
+
+static TransportChoice choose_way(const Client *c) {
+        return way_choose(&(WayFacts){ .wish = c->settings->transport,
+                                       .worked = c->handlers.way_that_worked(c->userdata),
+                                       .wants_challenge = c->method == METHOD_TPM,
+                                       .mqtt_is_barred = c->proxy && c->proxy->kind == PROXY_HTTPS,
+                                       .https_is_missing = c->https_is_missing,
+                                       .failures = c->n_blocked });
+}
+
+/* Where Transport=auto comes to a way that is not installed, the other one has to do. */
+static int take_way(Client *c, DpsError *error) {
+        TransportChoice way = choose_way(c), last = c->way;
+        int r;
+
+        r = c->transports->get(c->transports, way, &c->class, error);
+        if (r == -EOPNOTSUPP && c->settings->transport == TRANSPORT_AUTO && !c->https_is_missing) {
+                c->https_is_missing = true;
+                c->handlers.on_way(TRANSPORT_MQTT, error, c->userdata);
+                way = TRANSPORT_MQTT;
+                r = c->transports->get(c->transports, way, &c->class, error);
+        }
+        if (r < 0)
+                return r;
+        c->way = way;
+        /* Else it is what is remembered, or the configuration, that has changed. */
+        if (c->n_blocked >= WAY_FAILURES_MAX && last != TRANSPORT_AUTO && last != way)
+                c->handlers.on_way(way, NULL, c->userdata);
+        return 0;
+}
+
+static void connect_with(Client *c, const char *token) {
+        const ClientCertificate *certificate = credential_certificate(c->credential);
+        const Settings *s = c->settings;
+        TransportTarget target = {
+                .host = s->endpoint,
+                .addresses = s->addresses,
+                .proxy = c->proxy,
+                .ca_files = s->ca_files,
+                .id_scope = s->id_scope,
+                .registration_id = s->registration_id,
+                .api_version = client_api_version(c),
+                .token = token,
+                .certificates = certificate ? certificate->chain : NULL,
+                .key = certificate ? certificate->key : NULL,
+        };
+        DpsError error;
+        int r;
+
+        client_stop_preparing(c);
+        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
+        r = take_way(c, &error);
+        target.port = c->way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
+        if (r >= 0)
+                r = transport_connect(c->class, &target, &client_transport_handlers, c, &c->transport,
+                                      &error);
+        forget_route(c);
+        if (r < 0)
+                client_prepare_failed(c, &error);
+        else
+                client_arm(c);
+}
+
+/* A device with TPM attestation has no token before the challenge, and then one that the key of the challenge
+ * signed. */
+static Credential *signer(const Client *c) {
+        if (c->method != METHOD_TPM)
+                return c->credential;
+        return dps_registration_has_answered(c->registration) ? c->answered : NULL;
+}
+
+static void on_signed(char *token, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+        _cleanup_(erase_and_freep) char *owned = token;
+
+        c->signing = NULL;
+        if (error)
+                client_prepare_failed(c, error);
+        else
+                connect_with(c, owned);
+}
+
+static void sign_and_connect(Client *c) {
+        const Settings *s = c->settings;
+        _cleanup_(erase_and_freep) char *token = NULL;
+        _cleanup_(freep) char *resource = NULL;
+        Credential *credential = signer(c);
+        uint64_t expiry_sec = world_now_usec(c->world, CLOCK_REALTIME) / USEC_PER_SEC + TOKEN_LIFETIME_SEC;
+        DpsError error;
+        int r;
+
+        if (c->method == METHOD_X509 || !credential)
+                return connect_with(c, NULL);
+
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
+        r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
+        if (r >= 0)
+                r = credential_sign(credential, c->world, resource, expiry_sec,
+                                    c->key_name ?: DPS_SAS_POLICY_REGISTRATION, &token, on_signed, c,
+                                    &c->signing, &error);
+        if (r < 0)
+                client_prepare_failed(c, &error);
+        else if (r > 0)
+                connect_with(c, token);
+        else
+                client_arm(c);
+}
+
+static void payload_run(void *task) {
+        PayloadTask *t = task;
+        size_t size;
+
+        t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
+        if (t->r >= 0 && strlen(t->text) != size)
+                t->r = -EBADMSG;
+        /* JSON has no byte order mark (RFC 8259), but editors write one. */
+        if (t->r >= 0 && size >= strlen(BYTE_ORDER_MARK) && startswith(t->text, BYTE_ORDER_MARK))
+                memmove(t->text, t->text + strlen(BYTE_ORDER_MARK), size - strlen(BYTE_ORDER_MARK) + 1);
+}
+
+static void payload_free(void *task) {
+        PayloadTask *t = task;
+
+        free(t->path);
+        free(t->text);
+        free(t);
+}
+
+static void payload_done(void *task) {
+        PayloadTask *t = task;
+        Client *c = t->client;
+        DpsError error;
+        int r = t->r;
+
+        c->reading = NULL;
+        c->payload = r >= 0 ? TAKE_PTR(t->text) : NULL;
+        payload_free(t);
+        if (r >= 0) {
+                client_prepare(c);
+                return;
+        }
+        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
+                      "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
+                      r == -EBADMSG ? "it contains a zero byte, as UTF-16 text does: save it as UTF-8"
+                                    : strerror(-r));
+        client_prepare_failed(c, &error);
+}
+
+static int read_payload(Client *c) {
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = payload_run, .done = payload_done, .free = payload_free
+        };
+        PayloadTask *t = calloc(1, sizeof(*t));
+        int r = -ENOMEM;
+
+        if (t) {
+                t->client = c;
+                t->path = strdup(c->settings->payload_file);
+                r = t->path ? work_begin(c->world, &class, t, &c->reading) : -ENOMEM;
+        }
+        if (r < 0 && t)
+                payload_free(t);
+        return r;
+}
+
+static void on_route(Proxy *proxy, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+
+        c->routing = route_query_free(c->routing);
+        if (error)
+                return client_prepare_failed(c, error);
+        c->proxy = proxy;
+        c->has_route = true;
+        client_prepare(c);
+}
+
+/* The password of a proxy is read for each connection. Fills `error` on failure. */
+static int find_route(Client *c, DpsError *error) {
+        int r = route_find(c->world, c->settings, c->settings->endpoint, on_route, c, &c->proxy, &c->routing,
+                           error);
+
+        c->has_route = r > 0;
+        return r;
+}
+
+static void issuance_run(void *task) {
+        IssuanceTask *t = task;
+
+        t->r = issuance_request_new(t->type, t->registration_id, &t->request);
+}
+
+static void issuance_free(void *task) {
+        IssuanceTask *t = task;
+
+        issuance_request_done(&t->request);
+        free(t->registration_id);
+        free(t);
+}
+
+static void issuance_done(void *task) {
+        IssuanceTask *t = task;
+        Client *c = t->client;
+        DpsError error;
+        int r = t->r;
+
+        c->making = NULL;
+        if (r >= 0) {
+                c->issuance = t->request;
+                t->request = (IssuanceRequest){ 0 };
+        }
+        issuance_free(t);
+        if (r >= 0) {
+                client_prepare(c);
+                return;
+        }
+        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_KEY, DPS_STEP_REGISTER,
+                      "the key for a certificate cannot be made: %s", strerror(-r));
+        client_prepare_failed(c, &error);
+}
+
+static int make_issuance_request(Client *c) {
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = issuance_run, .done = issuance_done, .free = issuance_free
+        };
+        IssuanceTask *t = calloc(1, sizeof(*t));
+        int r = -ENOMEM;
+
+        client_forget_issuance(c);
+        if (t) {
+                t->client = c;
+                t->type = c->settings->issuance_key_type;
+                t->registration_id = strdup(c->settings->registration_id);
+                r = t->registration_id ? work_begin(c->world, &class, t, &c->making) : -ENOMEM;
+        }
+        if (r < 0 && t)
+                issuance_free(t);
+        return r;
+}
+
+/* Each request is for a new key. One that DPS may have accepted already waits for its answer. */
+static bool needs_issuance_request(const Client *c) {
+        return c->settings->issuance_requested &&
+               (!c->issuance.key ||
+                (c->issuance_was_sent && !dps_registration_has_operation(c->registration)));
+}
+
+static void on_credential(Credential *credential, const DpsError *error, void *userdata) {
+        Client *c = userdata;
+
+        c->loading = NULL;
+        if (error) {
+                client_prepare_failed(c, error);
+                return;
+        }
+        credential_unref(c->credential);
+        c->credential = credential;
+        client_prepare(c);
+}
+
+static bool has_right_credential(const Client *c) {
+        return c->credential && credential_method(c->credential) == c->method &&
+               credential_index(c->credential) == dps_registration_credential(c->registration);
+}
+
+/* Starts the next step that the connection still needs, or makes the connection when there is none left. */
+void client_prepare(Client *c) {
+        DpsError error;
+        int r = 0;
+
+        if (c->prepare_until_usec == 0)
+                c->prepare_until_usec = client_now(c) + PREPARE_DEADLINE_USEC;
+        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        if (!has_right_credential(c))
+                r = credential_load(c->world,
+                                    &(CredentialWish){ .settings = c->settings,
+                                                       .registration_id = c->settings->registration_id,
+                                                       .kept = c->method,
+                                                       .index = dps_registration_credential(c->registration),
+                                                       .only = true },
+                                    on_credential, c, &c->loading);
+        else if (c->settings->payload_file && !c->payload)
+                r = read_payload(c);
+        else if (needs_issuance_request(c))
+                r = make_issuance_request(c);
+        else {
+                if (!c->has_route)
+                        r = find_route(c, &error);
+                if (c->has_route)
+                        return sign_and_connect(c);
+        }
+
+        if (r < 0) {
+                client_prepare_failed(c, &error);
+                return;
+        }
+        client_arm(c);
+}
+
+void client_prepare_timed_out(Client *c) {
+        DpsError error;
+
+        dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
+                      c->reading   ? c->settings->payload_file
+                      : c->routing ? "the file that ProxyPassword= names"
+                      : c->making  ? "a new key for a certificate"
+                                   : "the key",
+                      (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
+        client_prepare_failed(c, &error);
+}
