@@ -283,6 +283,8 @@ static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
                 DpsError cause;
 
                 tls_connection_why(t->connection, &cause);
+                if (cause.id == DPS_ERROR_PROTOCOL)
+                        return tell(t, cause.id, request_step(t), cause.message, ret);
                 if (cause.id != DPS_ERROR_NONE)
                         return dps_error_set(ret, cause.id, cause.step, "%s: %s", t->peer, cause.message);
         }

@@ -580,6 +580,8 @@ static void connection_failed(Mqtt *t, int rc) {
                 return fail_by_connack(t);
 
         tls_connection_error(t->ssl, &cause);
+        if (cause.id == DPS_ERROR_PROTOCOL)
+                return fail_as(t, cause.id, cause.message);
         if (cause.id != DPS_ERROR_NONE) {
                 dps_error_set(&error, cause.id, cause.step, "%s: %s", t->peer, cause.message);
                 return fail(t, &error);

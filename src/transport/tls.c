@@ -461,6 +461,9 @@ void tls_connection_release(SSL *ssl) {
 }
 
 void tls_connection_why(const TlsConnection *c, DpsError *ret) {
+        if (c->failure.is_flooded && c->is_proven)
+                return dps_error_set(ret, DPS_ERROR_PROTOCOL, DPS_STEP_NONE,
+                                     "sent more data than any answer has");
         tls_failure_tell(&c->failure, c->context->host, c->context->has_certificate, ret);
 }
 

@@ -40,7 +40,8 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place);
 void tls_connection_why(const TlsConnection *c, DpsError *ret);
 
 /* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
- * DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_NONE where TLS did not fail. To ask after a library has freed its
+ * DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_PROTOCOL where the server, once proven, sent more than any exchange has,
+ * DPS_ERROR_NONE where neither is so. To ask after a library has freed its
  * SSL, keep a reference of it. */
 void tls_connection_error(const SSL *ssl, DpsError *ret);
 

@@ -353,6 +353,31 @@ static void no_error_before_the_handshake(void **state) {
         scene_end(&s);
 }
 
+/* The server is who it says it is, so TLS has not failed. */
+static void a_flood_after_the_handshake_is_not_an_error_of_tls(void **state) {
+        static char bytes[8 * 1024];
+        unsigned n_written = 0;
+        DpsError error;
+        Scene s;
+        Pair p;
+        int n;
+
+        scene_begin(&s, "dps.example", false, false);
+        pair_begin(&p, s.context, s.server_ctx);
+        for (unsigned i = 0; i < 10; i++)
+                pair_step(&p);
+        assert_true(p.client_done);
+        do { /* some 2 MB at most */
+                assert_true(SSL_write(p.server, bytes, sizeof(bytes)) > 0 && ++n_written < 256);
+                while ((n = SSL_read(p.client, bytes, sizeof(bytes))) > 0)
+                        ;
+        } while (SSL_get_error(p.client, n) == SSL_ERROR_WANT_READ);
+        tls_connection_error(p.client, &error);
+        assert_int_equal(error.id, DPS_ERROR_PROTOCOL);
+        pair_end(&p);
+        scene_end(&s);
+}
+
 static void holds_one_connection_only(void **state) {
         Pair held, other;
         Scene s;
@@ -547,6 +572,8 @@ int main(void) {
                 { "connections of one context have errors of their own", each_connection_has_its_own_error },
                 { "an error can be asked for when the context is gone", error_outlives_context },
                 { "before the handshake there is no error", no_error_before_the_handshake },
+                { "a flood after the handshake is not an error of TLS",
+                  a_flood_after_the_handshake_is_not_an_error_of_tls },
                 { "a held connection only sends, and others go on", holds_one_connection_only },
                 { "a CA file that cannot be used is named", names_unusable_ca_file },
                 { "a key of another certificate is refused", refuses_foreign_key },
