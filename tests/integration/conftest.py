@@ -20,6 +20,7 @@ from fakedpsd import FakeDpsd
 from gateway import Gateway
 from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
+from proxies import Mirror
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -198,9 +199,9 @@ def make_peer(tmp_path, lone_gateway):
 
 
 @pytest.fixture
-def proxy():
-    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test."""
-    started = []
+def proxy(emulator):
+    """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test. It finds the emulator by the name localhost."""
+    started = [Mirror(emulator.port), Mirror(emulator.https_port)]
 
     def start(kind, *arguments, **options):
         started.append(kind(*arguments, **options))

@@ -202,6 +202,39 @@ def relays(port, **tls):
     return answer
 
 
+class Mirror:
+    """What listens on 127.0.0.1 is found on ::1 as well: "localhost" is both in most /etc/hosts, and some proxies try its first
+    address alone."""
+
+    def __init__(self, port):
+        self.port = port
+        self.listener = None
+        try:
+            self.listener = socket.create_server(("::1", port), family=socket.AF_INET6)
+        except OSError:
+            return  # there is no IPv6, or it listens there itself
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.relay, args=(connection,), daemon=True).start()
+
+    def relay(self, connection):
+        with connection, socket.create_connection(("127.0.0.1", self.port), DEADLINE) as target:
+            back = threading.Thread(target=copy, args=(target, connection), daemon=True)
+            back.start()
+            copy(connection, target)
+            back.join(DEADLINE)
+
+    def close(self):
+        if self.listener:
+            self.listener.close()
+
+
 def copy(source, destination):
     try:
         while data := source.recv(65536):
