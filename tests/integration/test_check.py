@@ -467,19 +467,16 @@ needs_proxies = pytest.mark.skipif(not available(), reason="tinyproxy, squid or 
 @needs_proxies
 @pytest.mark.parametrize("arguments", [(Microsocks,), (Tinyproxy,), (Microsocks, USER, PASSWORD)],
                          ids=["socks5h", "http", "socks5h-login"])
-def test_the_way_through_a_proxy_is_looked_at(gateway, arguments):
-    proxy = arguments[0](*arguments[1:])
-    try:
-        lines = {"Endpoint": "localhost", "Proxy": proxy.url}
-        if len(arguments) > 1:
-            lines |= {"Proxy": proxy.url.replace("//", f"//{USER}@"), "ProxyPassword": gateway.write_key("proxy", PASSWORD)}
-        start_unassigned(gateway, provisioning=lines)
-        code, found = check(gateway, "gateway")
-        assert code == 0 and one(found, "proxy") == ("ok", f"{proxy.url} is asked for localhost (Proxy=)"), found
-        assert one(found, "TLS")[0] == one(found, "log-in")[0] == "ok"
-        assert PASSWORD not in str(found) and PASSWORD not in gateway.whole_log()
-    finally:
-        proxy.close()
+def test_the_way_through_a_proxy_is_looked_at(gateway, proxy, arguments):
+    started = proxy(*arguments)
+    lines = {"Endpoint": "localhost", "Proxy": started.url}
+    if len(arguments) > 1:
+        lines |= {"Proxy": started.url.replace("//", f"//{USER}@"), "ProxyPassword": gateway.write_key("proxy", PASSWORD)}
+    start_unassigned(gateway, provisioning=lines)
+    code, found = check(gateway, "gateway")
+    assert code == 0 and one(found, "proxy") == ("ok", f"{started.url} is asked for localhost (Proxy=)"), found
+    assert one(found, "TLS")[0] == one(found, "log-in")[0] == "ok"
+    assert PASSWORD not in str(found) and PASSWORD not in gateway.whole_log()
 
 
 def test_a_proxy_that_is_down_is_told_apart_from_the_endpoint(gateway):

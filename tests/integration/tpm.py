@@ -39,7 +39,6 @@ class Tpm:
         return f"swtpm:host=127.0.0.1,port={self.port}"
 
     def is_listening(self):
-        assert self.process.poll() is None, (self.directory / "swtpm.log").read_text()
         try:
             socket.create_connection(("127.0.0.1", self.port + 1), DEADLINE).close()
             return True
@@ -49,13 +48,21 @@ class Tpm:
     def start(self):
         """After a stop on the same port."""
         self.port = self.port or free_pair()
+        eventually(self.is_started, DEADLINE, f"the software TPM: {self.directory}/swtpm.log")
+        return self
+
+    def spawn(self):
         with open(self.directory / "swtpm.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}", "--server", f"type=tcp,port={self.port}",
                  "--ctrl", f"type=tcp,port={self.port + 1}", "--flags", "not-need-init,startup-clear"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        eventually(self.is_listening, DEADLINE, "the software TPM")
-        return self
+
+    def is_started(self):
+        """The kernel may keep the port of the last one for a while, and then swtpm ends at once."""
+        if self.process is None or self.process.poll() is not None:
+            self.spawn()
+        return self.is_listening()
 
     def stop(self):
         if self.process:
