@@ -20,7 +20,7 @@ from fakedpsd import FakeDpsd
 from gateway import Gateway
 from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
-from proxies import Mirror
+from proxies import mirrors
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -201,7 +201,7 @@ def make_peer(tmp_path, lone_gateway):
 @pytest.fixture
 def proxy(emulator):
     """proxy(Tinyproxy, …) starts a proxy, which is stopped after the test. It finds the emulator by the name localhost."""
-    started = [Mirror(emulator.port), Mirror(emulator.https_port)]
+    started = mirrors(emulator.port, emulator.https_port)
 
     def start(kind, *arguments, **options):
         started.append(kind(*arguments, **options))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Real proxies on loopback (tinyproxy, squid, microsocks), each with its files in a directory of its own, and a hostile one."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -202,17 +203,12 @@ def relays(port, **tls):
     return answer
 
 
-class Mirror:
-    """What listens on 127.0.0.1 is found on ::1 as well: "localhost" is both in most /etc/hosts, and some proxies try its first
-    address alone."""
+class Relay:
+    """What connects to the listener is passed on to the target, a port of 127.0.0.1."""
 
-    def __init__(self, port):
-        self.port = port
-        self.listener = None
-        try:
-            self.listener = socket.create_server(("::1", port), family=socket.AF_INET6)
-        except OSError:
-            return  # there is no IPv6, or it listens there itself
+    def __init__(self, listener, target):
+        self.listener = listener
+        self.target = target
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -224,15 +220,31 @@ class Mirror:
             threading.Thread(target=self.relay, args=(connection,), daemon=True).start()
 
     def relay(self, connection):
-        with connection, socket.create_connection(("127.0.0.1", self.port), DEADLINE) as target:
-            back = threading.Thread(target=copy, args=(target, connection), daemon=True)
-            back.start()
-            copy(connection, target)
-            back.join(DEADLINE)
+        with connection:
+            try:
+                target = socket.create_connection(("127.0.0.1", self.target), DEADLINE)
+            except OSError:
+                return
+            with target:
+                back = threading.Thread(target=copy, args=(target, connection), daemon=True)
+                back.start()
+                copy(connection, target)
+                back.join(DEADLINE)
 
     def close(self):
-        if self.listener:
-            self.listener.close()
+        """A thread that waits in accept() would keep the listener open; the shutdown ends its wait."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def mirrors(*ports):
+    """What listens on 127.0.0.1 is found on ::1 as well: "localhost" is both in most /etc/hosts, and some proxies try its first
+    address alone. Left out where there is no IPv6, and where it listens there itself."""
+    started = []
+    for port in ports:
+        with contextlib.suppress(OSError):
+            started.append(Relay(socket.create_server(("::1", port), family=socket.AF_INET6), port))
+    return started
 
 
 def copy(source, destination):

@@ -73,7 +73,7 @@ METHODS = {  # name: (Method=, what enrolls it and returns lines of [Attestation
 def software_tpm(tmp_path):
     chip = Tpm(tmp_path).start()
     yield chip
-    chip.stop()
+    chip.close()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

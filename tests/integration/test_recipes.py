@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from process import BUILD, DEADLINE, REPOSITORY, clean_environment
-from proxies import PASSWORD, Microsocks, Mirror, Tinyproxy
+from proxies import PASSWORD, Microsocks, Tinyproxy, mirrors
 from tpm import EK, Tpm, enroll, modules
 
 PAGE = (REPOSITORY / "man/dps-recipes.7").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ class Kitchen:
         self.more = []  # lines of a drop-in
         self.tpm = None
         self.proxy = None
-        self.mirrors = [Mirror(gateway.emulator.port), Mirror(gateway.emulator.https_port)]
+        self.mirrors = mirrors(gateway.emulator.port, gateway.emulator.https_port)
 
     def place(self, text):
         text = text.replace("/etc/dps/", f"{self.gateway.configuration}/")
@@ -90,7 +90,7 @@ class Kitchen:
 
     def close(self):
         if self.tpm:
-            self.tpm.stop()
+            self.tpm.close()
         if self.proxy:
             self.proxy.close()
         for mirror in self.mirrors:

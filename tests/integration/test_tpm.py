@@ -28,7 +28,7 @@ over_https = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(),
 def chip(tmp_path):
     chip = Tpm(tmp_path).start()
     yield chip
-    chip.stop()
+    chip.close()
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, em
     try:
         enroll(emulator, "gateway", other.make_keys())
     finally:
-        other.stop()
+        other.close()
     chip.make_keys()
     tpm_gateway.configure(provisioning={"Transport": transport, "HttpsPort": emulator.https_port})
     tpm_gateway.start()

@@ -9,66 +9,101 @@ import subprocess
 import threading
 
 from process import DEADLINE, clean_environment, eventually
+from proxies import Relay
 
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
 MODULES = ("check/check.so", "credential/tpm.so", "transport/https.so")
 
 
-def free_pair():
-    """A port that is free, as is the next one, where the TCTI for swtpm expects the control channel."""
+def hold(port):
+    """A socket that has the port and does not listen yet: who connects is refused."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind(("127.0.0.1", port))
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def hold_pair():
+    """A free port and the next one, where the TCTI for swtpm expects the control channel."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as one:
-            port = one.getsockname()[1]
-            try:
-                socket.create_server(("127.0.0.1", port + 1)).close()
-                return port
-            except (OSError, OverflowError):
-                continue
+        one = hold(0)
+        try:
+            return [one, hold(one.getsockname()[1] + 1)]
+        except (OSError, OverflowError):
+            one.close()
+
+
+def free_pair():
+    pair = hold_pair()
+    port = pair[0].getsockname()[1]
+    for held in pair:
+        held.close()
+    return port
 
 
 class Tpm:
+    """Its ports stay the same over a stop and a start. swtpm gets others each time: it does not set SO_REUSEADDR, and the kernel keeps
+    a port for a minute after its connections were closed. Who connects while it is stopped is refused."""
+
     def __init__(self, directory):
         self.directory = directory
         self.state = directory / "tpm"
         self.state.mkdir()
-        self.port = 0
+        self.held = hold_pair()
+        self.port = self.held[0].getsockname()[1]
+        self.relays = []
+        self.inner_port = 0
         self.process = None
 
     @property
     def tcti(self):
         return f"swtpm:host=127.0.0.1,port={self.port}"
 
-    def is_listening(self):
+    def start(self):
+        eventually(self.is_started, DEADLINE, f"the software TPM: {self.directory}/swtpm.log")
+        for k, held in enumerate(self.held):
+            held.listen()
+            self.relays.append(Relay(held, self.inner_port + k))
+        self.held = []
+        return self
+
+    def spawn(self):
+        self.inner_port = free_pair()
+        with open(self.directory / "swtpm.log", "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}", "--server", f"type=tcp,port={self.inner_port}",
+                 "--ctrl", f"type=tcp,port={self.inner_port + 1}", "--flags", "not-need-init,startup-clear"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def is_started(self):
+        """It ends at once if somebody else took one of its ports; then it is started on others."""
+        if self.process is None or self.process.poll() is not None:
+            self.spawn()
         try:
-            socket.create_connection(("127.0.0.1", self.port + 1), DEADLINE).close()
+            socket.create_connection(("127.0.0.1", self.inner_port + 1), DEADLINE).close()
             return True
         except ConnectionRefusedError:
             return False
 
-    def start(self):
-        """After a stop on the same port."""
-        self.port = self.port or free_pair()
-        eventually(self.is_started, DEADLINE, f"the software TPM: {self.directory}/swtpm.log")
-        return self
-
-    def spawn(self):
-        with open(self.directory / "swtpm.log", "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}", "--server", f"type=tcp,port={self.port}",
-                 "--ctrl", f"type=tcp,port={self.port + 1}", "--flags", "not-need-init,startup-clear"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def is_started(self):
-        """The kernel may keep the port of the last one for a while, and then swtpm ends at once."""
-        if self.process is None or self.process.poll() is not None:
-            self.spawn()
-        return self.is_listening()
-
     def stop(self):
+        for relay in self.relays:
+            relay.close()
+        if self.relays:
+            self.relays = []
+            self.held = [hold(self.port), hold(self.port + 1)]
         if self.process:
             self.process.kill()
             self.process.wait(DEADLINE)
             self.process = None
+
+    def close(self):
+        self.stop()
+        for held in self.held:
+            held.close()
 
     def run(self, tool, *arguments, text=None, fails=False, flush=True):
         done = subprocess.run([f"tpm2_{tool}", *map(str, arguments)], cwd=self.directory, input=text, capture_output=True, check=False,
