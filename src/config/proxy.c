@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "basic/text.h"
+#include "config/secret.h"
 #include "config/why.h"
 
 #define HOST_MAX 253
@@ -226,10 +227,9 @@ int proxy_from_url(const char *url, Proxy **ret, char **ret_why) {
         if (r < 0)
                 return r;
         if (p->password)
-                return why(
-                        ret_why, -EINVAL,
-                        "must not hold a password (the value is not shown): write http://USER@HOST:PORT, put "
-                        "the password into a file with mode 0600 and its path into ProxyPassword=");
+                return why(ret_why, -EINVAL,
+                           "must not hold a password (the value is not shown): write http://USER@HOST:PORT, "
+                           "and ProxyPassword=FILE with the password: " SECRET_INSTALL " /dev/stdin FILE");
         *ret = TAKE_PTR(p);
         return 0;
 }

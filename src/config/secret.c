@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "basic/cleanup.h"
 #include "basic/files.h"
@@ -18,9 +19,9 @@
 
 #define CREDENTIAL_PREFIX "credential:"
 
-static const char no_reference[] = "must be credential:NAME or the absolute path of a file (the value is not "
-                                   "shown); to use this secret, "
-                                   "write it to a file with mode 0600 and give the path of that file";
+static const char no_reference[] =
+        "must be credential:NAME or the absolute path of a file (the value is not "
+        "shown); to put this secret into a file: " SECRET_INSTALL " /dev/stdin /etc/dps/NAME.key";
 
 /* --- references ----------------------------------------------------------------------------------------- */
 
@@ -90,8 +91,8 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
                 if (r != -ENOENT)
                         return r;
                 return why(ret_why, -EAGAIN,
-                           "credential:%s: there is no credential %s or dps_%s; the unit passes credentials "
-                           "with LoadCredential=, and a new one needs a restart",
+                           "credential:%s: there is no credential %s or dps_%s; dpsd has those of "
+                           "LoadCredential= in its unit since it started",
                            name, name, name);
         }
 
@@ -105,6 +106,14 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
 /* --- who may read the file ------------------------------------------------------------------------------ */
 
 #define OWNER_TEXT_MAX 64
+#define DAEMON_GROUP "dpsd"
+
+/* The group that may read secrets. */
+static gid_t own_gid(void) {
+        const struct group *group = geteuid() == 0 ? getgrnam(DAEMON_GROUP) : NULL;
+
+        return group ? group->gr_gid : getegid();
+}
 
 /* "root:adm". A user or group without a name is shown as a number. */
 static const char *format_owner(uid_t uid, gid_t gid, char buffer[static OWNER_TEXT_MAX]) {
@@ -144,35 +153,61 @@ static char *shell_quote(const char *path) {
         return quoted;
 }
 
-/* The command after which this process and root can read the file, and nobody else. */
+/* Whether the file comes from a mount of its own that is read-only for us, as the secrets of containers do. The sandbox of
+ * our unit makes everything read-only for us, and what is on the root file system can be changed outside of it. */
+static bool is_mounted_read_only(const char *path, const struct stat *st) {
+        struct statvfs fs;
+        struct stat root;
+
+        return statvfs(path, &fs) >= 0 && (fs.f_flag & ST_RDONLY) && stat("/", &root) >= 0 &&
+               root.st_dev != st->st_dev;
+}
+
+/* What to do where the file is mounted from, so that this process can read it, and nobody else. */
+static int correcting_mount(char **ret) {
+        int n;
+
+        if (geteuid() == 0)
+                n = asprintf(ret, "mode=0400 (Kubernetes: defaultMode: 0400)");
+        else
+                n = asprintf(ret, "mode=0400,uid=%u (Kubernetes: defaultMode: 0440, fsGroup: %u)",
+                             (unsigned) geteuid(), (unsigned) getegid());
+        return n < 0 ? -ENOMEM : 0;
+}
+
+/* The command after which the daemon and root can read the file, and nobody else. */
 static int correcting_command(const char *path, const struct stat *st, char **ret) {
         _cleanup_(freep) char *quoted = shell_quote(path);
+        gid_t gid = own_gid();
         char owner[OWNER_TEXT_MAX];
         int n;
 
         if (!quoted)
                 return -ENOMEM;
 
-        if (geteuid() == 0 || st->st_uid == geteuid())
+        if (geteuid() == 0 ? gid == 0 : st->st_uid == geteuid())
                 n = asprintf(ret, "chmod 0600 %s", quoted);
-        else if (st->st_gid == getegid())
+        else if (st->st_gid == gid)
                 n = asprintf(ret, "chmod 0640 %s", quoted);
         else
-                n = asprintf(ret, "chown %s %s && chmod 0640 %s", format_owner(0, getegid(), owner), quoted,
+                n = asprintf(ret, "chown %s %s && chmod 0640 %s", format_owner(0, gid, owner), quoted,
                              quoted);
         return n < 0 ? -ENOMEM : 0;
 }
 
 static int explain_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
-        _cleanup_(freep) char *command = NULL;
+        bool is_mounted = is_mounted_read_only(path, st);
+        _cleanup_(freep) char *remedy = NULL;
         char owner[OWNER_TEXT_MAX];
         int k;
 
-        k = correcting_command(path, st, &command);
+        k = is_mounted ? correcting_mount(&remedy) : correcting_command(path, st, &remedy);
         if (k < 0)
                 return k;
-        return why(ret_why, r, "%s: %s (owner %s, mode %04o): run %s", path, what,
-                   format_owner(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777, command);
+        return why(ret_why, r, "%s: %s (owner %s, mode %04o)%s %s", path, what,
+                   format_owner(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777,
+                   is_mounted ? ", on a mount that is read-only here: where it comes from, set" : ": run",
+                   remedy);
 }
 
 static const char *exposure(const struct stat *st) {
@@ -182,7 +217,7 @@ static const char *exposure(const struct stat *st) {
                 return "everybody can change it";
         if (st->st_mode & S_IWGRP)
                 return "its group can change it";
-        if ((st->st_mode & S_IRGRP) && st->st_gid != 0 && st->st_gid != getegid())
+        if ((st->st_mode & S_IRGRP) && st->st_gid != 0 && st->st_gid != own_gid())
                 return "a group other than ours can read it";
         return NULL;
 }

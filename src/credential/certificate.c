@@ -126,7 +126,7 @@ static int refuse_passphrase(char *buffer, int size, int is_writing, void *userd
 static const char *explain_key(const char *text, bool was_asked) {
         if (was_asked)
                 return "the key is encrypted, but nobody can type its passphrase: store it without one "
-                       "(openssl pkey -in OLD -out NEW), with mode 0600";
+                       "(openssl pkey -in OLD -out NEW), and: " SECRET_INSTALL " NEW FILE";
         if (strstr(text, "-----BEGIN TSS2 PRIVATE KEY-----"))
                 return "a key of a TPM: this version of dpsd takes only PEM private keys";
         return "the file holds no PEM private key: name the file of the certificate's key";

@@ -50,12 +50,14 @@ void identity_prepare_folder(Identity *i) {
         }
         /* The default group may be missing, since not every machine has programs that run as other users. */
         if (r < 0 && !streq(group, GROUP_DEFAULT))
-                error = r == -ENOENT ? "there is no such group: make it and reload"
-                                     : "the system cannot look it up";
+                error = r == -ENOENT
+                                ? "there is no such group: make it (groupadd --system), then: dpsctl reload"
+                                : "the system cannot look it up";
 
         r = outputs_prepare(i->core->outputs, i->name, gid);
         if (r > 0)
-                error = "dpsd is not a member of it: make it one and restart dpsd";
+                error = "dpsd is not a member of it: add it to SupplementaryGroups= in the unit, then: "
+                        "systemctl restart dpsd";
         tell_of_group(i, group, error);
         i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
         if (r >= 0)

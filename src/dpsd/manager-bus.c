@@ -219,9 +219,10 @@ static int act_forget(sd_bus_message *request, void *userdata, sd_bus_error *err
                                          "There is no record of an identity named '%s'", shown ?: "?");
         }
         if (r == -EBUSY)
-                return sd_bus_error_setf(error, DPS_BUS_ERROR_CONFIG,
-                                         "%s is configured: remove %s.conf and reload before it is forgotten",
-                                         name, name);
+                return sd_bus_error_setf(
+                        error, DPS_BUS_ERROR_CONFIG,
+                        "%s is configured: remove %s.conf, and type dpsctl reload, before it is forgotten",
+                        name, name);
         if (r < 0)
                 return sd_bus_error_set_errnof(error, r, "Cannot forget %s: %s", name, strerror(-r));
         return sd_bus_reply_method_return(request, NULL);

@@ -12,6 +12,8 @@
 #define WORD_CUT_MIN 8U /* bytes that are cut from it: more than the ellipsis and parts of characters need */
 #define ELLIPSIS "..."
 
+#define NETWORK "DPS may also refuse this network (its IP filter, or a private endpoint)"
+
 /* The manual of errors. A word never changes, because programs compare it. */
 static const struct {
         const char *word, *meaning, *advice;
@@ -64,7 +66,7 @@ static const struct {
         [DPS_ERROR_TLS_UNTRUSTED] = {
                 "tls-untrusted",
                 "the server's certificate was not issued by a CA that this machine trusts",
-                "install or update ca-certificates, or name the right root certificates in CaFile=",
+                "install or update ca-certificates, or name the right root certificates in CaFile= (dpsctl check tells which)",
         },
         [DPS_ERROR_TLS_INTERCEPTED] = {
                 "tls-intercepted",
@@ -74,7 +76,7 @@ static const struct {
         [DPS_ERROR_AUTH] = {
                 "auth",
                 "DPS refused the key, token or certificate",
-                "compare ID scope, registration id and key or certificate with the enrollment; check the clock",
+                "compare ID scope, registration id and key or certificate with the enrollment; check the clock (timedatectl); " NETWORK,
         },
         [DPS_ERROR_ENROLLMENT_DISABLED] = {
                 "enrollment-disabled",
@@ -84,7 +86,7 @@ static const struct {
         [DPS_ERROR_ENROLLMENT_UNKNOWN] = {
                 "enrollment-unknown",
                 "DPS has no enrollment for this registration id",
-                "create the enrollment, or correct RegistrationId= or IdScope=; then: dpsctl reprovision",
+                "create the enrollment, then: dpsctl reprovision; or correct RegistrationId= or IdScope=, then: dpsctl reload",
         },
         [DPS_ERROR_ALLOCATION] = {
                 "allocation",
@@ -94,7 +96,7 @@ static const struct {
         [DPS_ERROR_API_VERSION] = {
                 "api-version",
                 "DPS in this cloud does not support the API version",
-                "set ApiVersion= to one that it supports, such as 2019-03-31",
+                "set ApiVersion= to one that it supports, such as 2019-03-31, then: dpsctl reload",
         },
         [DPS_ERROR_REQUEST] = {
                 "request",
@@ -134,17 +136,17 @@ static const struct {
         [DPS_ERROR_CONFIG] = {
                 "config",
                 "the configuration, or a file that it names, cannot be used",
-                "correct what the message names (dpsctl check), then: systemctl reload dpsd",
+                "correct what the message names (dpsctl check); dpsd notices a corrected file of a key or certificate by itself, a corrected configuration after: dpsctl reload",
         },
         [DPS_ERROR_KEY] = {
                 "key",
                 "a key, certificate or token is not available yet",
-                "provide what the message names; dpsd notices it by itself",
+                "provide what the message names; dpsd notices files and devices by itself, and LoadCredential= in its unit after: systemctl restart dpsd",
         },
         [DPS_ERROR_ISSUANCE] = {
                 "issuance",
                 "DPS issued no certificate that can be used",
-                "link a credential policy to the enrollment, then: dpsctl reprovision; or set Request=no in [Issuance]",
+                "link a credential policy to the enrollment, then: dpsctl reprovision; or set Request=no in [Issuance], then: dpsctl reload",
         },
         [DPS_ERROR_DISK] = {
                 "disk",
@@ -197,16 +199,22 @@ static const struct {
         { 400209, 400209, DPS_ERROR_ALLOCATION, DPS_VERDICT_FINAL, "the hub refused DPS",
           "link the hub to DPS again, because its key or rights have changed; then: dpsctl reprovision" },
         { 401000, 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the token was refused",
-          "check that Key= is this enrollment's key, or GroupKey= its group's; check the clock "
-          "(timedatectl)" },
-        { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused", NULL },
+          "check that Key= is this enrollment's key, or GroupKey= its group's, and that there is an "
+          "enrollment: "
+          "in a group's scope, an unknown registration id is refused like this too; check the clock "
+          "(timedatectl); " NETWORK },
+        { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused",
+          "check that Certificate= has every certificate between the device's and the CA of an enrollment "
+          "group (dpsctl check), that the enrollment has this certificate or CA, and the clock "
+          "(timedatectl); " NETWORK },
         { 404201, 404201, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
           "there is no enrollment for this registration id", NULL },
         { 409203, 409203, DPS_ERROR_CONFLICT, DPS_VERDICT_RETRY,
           "another registration of this device is in progress", NULL },
         { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request is invalid", NULL },
         { 401, 401, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the credential was refused", NULL },
-        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not allowed to register", NULL },
+        { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not allowed to register",
+          "look whether the enrollment allows this device; " NETWORK },
         { 404, 404, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
           "there is no such DPS instance or enrollment", NULL },
         { 408, 408, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request took too long", NULL },

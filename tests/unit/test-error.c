@@ -170,6 +170,41 @@ static void check_advice(void **state) {
                                                               : dps_error_id_advice(c->id));
 }
 
+static const struct cause_case {
+        const char *promise;
+        DpsErrorId id;
+        uint32_t code;
+        const char *words;
+} cause_cases[] = {
+        { "a refused token may be one of an enrollment that does not exist", DPS_ERROR_AUTH, 401000,
+          "an unknown registration id is refused like this too" },
+        { "a refused certificate may lack its intermediates: that comes first", DPS_ERROR_AUTH, 401002,
+          "check that Certificate= has every certificate" },
+        { "a refused log-in may be a refused network", DPS_ERROR_AUTH, 0,
+          "IP filter, or a private endpoint" },
+        { "a refused token may be a refused network", DPS_ERROR_AUTH, 401000,
+          "IP filter, or a private endpoint" },
+        { "a refused certificate may be a refused network", DPS_ERROR_AUTH, 401002,
+          "IP filter, or a private endpoint" },
+        { "a forbidden device may be a refused network", DPS_ERROR_AUTH, 403000,
+          "IP filter, or a private endpoint" },
+        { "a new systemd credential needs a restart", DPS_ERROR_KEY, 0,
+          "LoadCredential= in its unit after: systemctl restart dpsd" },
+};
+
+static void check_cause(void **state) {
+        const struct cause_case *c = *state;
+        const DpsError error = { .id = c->id, .code = c->code };
+
+        assert_non_null(strstr(dps_error_advice(&error), c->words));
+}
+
+/* It says what has changed, as systemctl does not. */
+static void test_a_reload_is_by_dpsctl(void **state) {
+        for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++)
+                assert_null(strstr(dps_error_id_advice(id), "systemctl reload"));
+}
+
 static void test_an_enrollment_without_a_hub_has_other_advice_than_a_hub_that_refused_dps(void **state) {
         assert_string_not_equal(dps_code_lookup(400208).advice, dps_code_lookup(400209).advice);
         assert_string_not_equal(dps_code_lookup(400207).advice, dps_error_id_advice(DPS_ERROR_ALLOCATION));
@@ -261,13 +296,15 @@ static void test_a_path_is_cut_no_more_than_needed(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + 15] = {
+        struct CMUnitTest tests[ELEMENTSOF(code_cases) + ELEMENTSOF(advice_cases) + ELEMENTSOF(cause_cases) +
+                                16] = {
                 cmocka_unit_test(test_the_words_of_errors_never_change),
                 cmocka_unit_test(test_every_error_is_found_by_its_word),
                 cmocka_unit_test(test_other_words_are_not_errors),
                 cmocka_unit_test(test_every_error_is_explained_in_one_line),
                 cmocka_unit_test(test_the_words_of_steps_never_change),
                 cmocka_unit_test(test_every_code_is_explained),
+                cmocka_unit_test(test_a_reload_is_by_dpsctl),
                 cmocka_unit_test(
                         test_an_enrollment_without_a_hub_has_other_advice_than_a_hub_that_refused_dps),
                 cmocka_unit_test(test_setting_an_error_replaces_the_earlier_one),
@@ -279,9 +316,10 @@ int main(void) {
                 cmocka_unit_test(test_a_long_path_does_not_displace_the_cause),
                 cmocka_unit_test(test_a_path_is_cut_no_more_than_needed),
         };
-        size_t n = 15;
+        size_t n = 16;
 
         ADD_ROWS(tests, n, code_cases, check_code);
         ADD_ROWS(tests, n, advice_cases, check_advice);
+        ADD_ROWS(tests, n, cause_cases, check_cause);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

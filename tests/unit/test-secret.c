@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <sys/stat.h>
 
@@ -17,6 +18,17 @@
 
 #define SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define FOREIGN_ID 54321
+
+/* Instead of the system's. Only the daemon's group is asked for by its name. */
+static gid_t daemon_gid; /* 0: there is no such group */
+
+struct group *getgrnam(const char *name) {
+        static struct group group;
+
+        assert_string_equal(name, "dpsd");
+        group.gr_gid = daemon_gid;
+        return daemon_gid > 0 ? &group : NULL;
+}
 
 /* The files and credentials of a test are in one directory. */
 static char directory[32];
@@ -29,6 +41,7 @@ static int set_up(void **state) {
         assert_int_equal(chmod(directory, 0755), 0);
         setenv("CREDENTIALS_DIRECTORY", directory, 1);
         data = reason = NULL;
+        daemon_gid = 0;
         return 0;
 }
 
@@ -147,6 +160,27 @@ static void a_file_that_a_foreign_group_can_read_is_refused(void **state) {
         assert_int_equal(chown(path, 0, FOREIGN_ID), 0);
         assert_int_equal(read_it(path), -EPERM);
         assert_reason("a group other than ours can read it (owner root:54321, mode 0640)");
+}
+
+static void to_root_the_group_of_the_daemon_is_ours(void **state) {
+        _cleanup_(freep) char *path = NULL;
+
+        only_for_root();
+        daemon_gid = FOREIGN_ID;
+        path = put("key", 0640);
+        assert_int_equal(chown(path, 0, FOREIGN_ID), 0);
+        assert_int_equal(read_it(path), 0);
+}
+
+static void root_is_not_told_to_lock_the_daemon_out(void **state) {
+        _cleanup_(freep) char *path = NULL, *command = NULL;
+
+        only_for_root();
+        daemon_gid = FOREIGN_ID;
+        path = put("key", 0644);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_true(asprintf(&command, "run chown root:54321 %s && chmod 0640 %s", path, path) > 0);
+        assert_reason(command);
 }
 
 static void a_file_of_a_foreign_group_without_rights_is_read(void **state) {
@@ -307,7 +341,7 @@ static void the_error_for_an_inline_key_says_what_to_do(void **state) {
 
         assert_int_equal(secret_check(SECRET, &why), -EINVAL);
         assert_non_null(strstr(why, "must be credential:NAME or the absolute path of a file"));
-        assert_non_null(strstr(why, "write it to a file with mode 0600"));
+        assert_non_null(strstr(why, "install -m 0640 -o root -g dpsd /dev/stdin /etc/dps/NAME.key"));
 }
 
 #define WITH_FILES(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -320,6 +354,8 @@ int main(void) {
                 WITH_FILES(a_link_to_a_private_file_is_read),
                 WITH_FILES(a_link_to_an_open_file_is_refused),
                 WITH_FILES(a_file_that_a_foreign_group_can_read_is_refused),
+                WITH_FILES(to_root_the_group_of_the_daemon_is_ours),
+                WITH_FILES(root_is_not_told_to_lock_the_daemon_out),
                 WITH_FILES(a_file_of_a_foreign_group_without_rights_is_read),
                 WITH_FILES(a_file_that_the_group_of_root_can_read_is_read),
                 WITH_FILES(an_unreadable_file_is_an_error_with_the_command_to_run),
