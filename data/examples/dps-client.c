@@ -91,6 +91,7 @@ static int look(Client *c) {
         return r;
 }
 
+/* Anybody may send us a signal, so its content is not believed: it only makes us ask the daemon. */
 static int on_change(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Client *c = userdata;
 

@@ -10,6 +10,7 @@
 #define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
 #define MATCH "type='signal',sender='" DPS_BUS_NAME "',"
 #define LOCAL "org.freedesktop.DBus.Local"
+#define BUS_DRIVER "org.freedesktop.DBus"
 
 void watch_end(Watch *w, int code) {
         (void) sd_event_exit(w->event, code);
@@ -35,8 +36,14 @@ static int give_up(Watch *w, const char *member, int r) {
         return 0;
 }
 
-static void enter_gone(Watch *w) {
+static void forget_daemon(Watch *w) {
         w->is_there = false;
+        free(w->owner);
+        w->owner = NULL;
+}
+
+static void enter_gone(Watch *w) {
+        forget_daemon(w);
         identity_list_done(&w->list);
         if (w->handlers->on_gone)
                 w->handlers->on_gone(w);
@@ -63,6 +70,10 @@ static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unuse
         r = identity_list_read(&w->list, reply);
         if (r < 0)
                 return give_up(w, "GetManagedObjects", r);
+        free(w->owner);
+        w->owner = strdup(sd_bus_message_get_sender(reply) ?: "");
+        if (!w->owner)
+                return give_up(w, "GetManagedObjects", -ENOMEM);
         w->is_there = true;
         if (w->handlers->on_list)
                 w->handlers->on_list(w);
@@ -74,7 +85,7 @@ static int ask_for_objects(Watch *w) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = NULL;
         int r;
 
-        w->is_there = false;
+        forget_daemon(w);
         r = sd_bus_message_new_method_call(w->bus, &request, DPS_BUS_NAME, DPS_BUS_PATH,
                                            "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
         if (r < 0)
@@ -167,12 +178,25 @@ static int on_reprovision_finished(sd_bus_message *m, void *userdata, sd_bus_err
         return 0;
 }
 
+/*
+ * Anybody may send a signal to us alone, without any match, and a match for the name of the daemon lets all unique
+ * names pass. So nobody is listened to but the bus, sd-bus itself and the owner of the name.
+ */
+static int drop_strangers(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *sender = sd_bus_message_get_sender(m) ?: "";
+        const Watch *w = userdata;
+
+        if (sd_bus_message_is_signal(m, NULL, NULL) <= 0)
+                return 0;
+        return !streq(sender, BUS_DRIVER) && !streq(sender, LOCAL) && !(w->owner && streq(sender, w->owner));
+}
+
 static int on_connected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         static const struct {
                 const char *match;
                 sd_bus_message_handler_t handler;
         } matches[] = {
-                { "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='"
+                { "type='signal',sender='" BUS_DRIVER "',interface='" BUS_DRIVER "',member='"
                   "NameOwnerChanged',arg0='" DPS_BUS_NAME "'",
                   on_owner_changed },
                 { MATCH "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path_"
@@ -253,6 +277,9 @@ static int set_up(Watch *w) {
         r = sd_bus_set_exit_on_disconnect(w->bus, false);
         if (r < 0)
                 return r;
+        r = sd_bus_add_filter(w->bus, NULL, drop_strangers, w);
+        if (r < 0)
+                return r;
         r = sd_bus_match_signal(w->bus, NULL, LOCAL, NULL, LOCAL, "Disconnected", on_disconnected, w);
         if (r < 0)
                 return r;
@@ -281,6 +308,7 @@ int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata) {
         }
 
         identity_list_done(&w.list);
+        free(w.owner);
         w.bus = sd_bus_flush_close_unref(w.bus);
         w.event = sd_event_unref(w.event);
         return r;

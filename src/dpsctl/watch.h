@@ -33,6 +33,7 @@ struct Watch {
         sd_event *event;
         sd_bus *bus;
         IdentityList list; /* not redacted */
+        char *owner;       /* the unique name of the daemon; NULL: not known */
         bool is_there;
 };
 

@@ -23,6 +23,8 @@
  */
 
 #define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
+#define BUS_DRIVER "org.freedesktop.DBus"
+#define LOCAL "org.freedesktop.DBus.Local"
 #define RETRY_MIN_USEC (100 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC (5 * USEC_PER_MINUTE)
 /* While sd-bus watches for the socket, or authenticates. This retry only covers an event that sd-bus may have
@@ -111,10 +113,9 @@ static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error
         }
         /* 2: we are in the queue; NameAcquired comes when the name is free. */
         if (sd_bus_message_read(reply, "u", &answer) > 0 && answer == 2)
-                (void) sd_bus_call_method_async(b->connection, NULL, "org.freedesktop.DBus",
-                                                "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                                                "GetConnectionUnixProcessID", on_owner_pid, b, "s",
-                                                DPS_BUS_NAME);
+                (void) sd_bus_call_method_async(b->connection, NULL, BUS_DRIVER, "/org/freedesktop/DBus",
+                                                BUS_DRIVER, "GetConnectionUnixProcessID", on_owner_pid, b,
+                                                "s", DPS_BUS_NAME);
         return 0;
 }
 
@@ -150,8 +151,8 @@ static int on_connected(sd_bus_message *message, void *userdata, sd_bus_error *e
 
         (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
         b->is_connected = true;
-        r = sd_bus_match_signal_async(b->connection, NULL, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                      "org.freedesktop.DBus", "NameAcquired", on_name_acquired, NULL, b);
+        r = sd_bus_match_signal_async(b->connection, NULL, BUS_DRIVER, "/org/freedesktop/DBus", BUS_DRIVER,
+                                      "NameAcquired", on_name_acquired, NULL, b);
         if (r < 0)
                 log_failure(b, LOG_ERR, "cannot listen for our name", strerror(-r));
         request_name(b);
@@ -173,15 +174,26 @@ static int add_objects(Bus *b) {
         return log_bus_add(b);
 }
 
+/* Anybody may send a signal to us alone. We want none but those of the bus, and those of sd-bus. */
+static int drop_signals_of_strangers(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *sender = sd_bus_message_get_sender(m) ?: "";
+
+        return sd_bus_message_is_signal(m, NULL, NULL) > 0 && !streq(sender, BUS_DRIVER) &&
+               !streq(sender, LOCAL);
+}
+
 /* The local signals by which sd-bus reports the state of the connection. */
 static int add_local_matches(Bus *b) {
-        static const char sender[] = "org.freedesktop.DBus.Local", path[] = "/org/freedesktop/DBus/Local";
+        static const char path[] = "/org/freedesktop/DBus/Local";
         int r;
 
-        r = sd_bus_match_signal(b->connection, NULL, sender, path, sender, "Connected", on_connected, b);
+        r = sd_bus_add_filter(b->connection, NULL, drop_signals_of_strangers, b);
         if (r < 0)
                 return r;
-        return sd_bus_match_signal(b->connection, NULL, sender, path, sender, "Disconnected", on_disconnected,
+        r = sd_bus_match_signal(b->connection, NULL, LOCAL, path, LOCAL, "Connected", on_connected, b);
+        if (r < 0)
+                return r;
+        return sd_bus_match_signal(b->connection, NULL, LOCAL, path, LOCAL, "Disconnected", on_disconnected,
                                    b);
 }
 
