@@ -8,6 +8,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "check/check.h"
+#include "config/leaf.h"
 #include "config/secret.h"
 
 /* Keys and certificates. Certificates are read here, so that each gets its own row; a key is loaded as for a registration,
@@ -55,6 +56,8 @@ static int no_pass_phrase(char *buffer, int size, int is_writing, void *userdata
 /* Each certificate must be issued by the one after it: DPS is sent the file's order. */
 static void check_order(Checks *c, const char *path, X509 *leaf, BIO *bio) {
         _cleanup_(X509_freep) X509 *below = NULL;
+        char text[LEAF_TEXT_MAX];
+        const char *warning;
         unsigned n = 1;
 
         X509_up_ref(leaf);
@@ -76,13 +79,10 @@ static void check_order(Checks *c, const char *path, X509 *leaf, BIO *bio) {
         }
         if (n > 1)
                 checks_add(c, "chain", CHECK_OK, "%s: %u certificates, each issued by the next", path, n);
-        else if (X509_check_issued(leaf, leaf) == X509_V_OK)
-                checks_add(c, "chain", CHECK_OK, "%s is self-signed: for an individual enrollment", path);
+        else if ((warning = leaf_issuer_warning(leaf, NULL, text)))
+                checks_add(c, "chain", CHECK_WARNING, "%s: %s", path, warning);
         else
-                checks_add(c, "chain", CHECK_OK,
-                           "%s: the device's certificate alone; an enrollment group by a root CA needs those "
-                           "in between, too",
-                           path);
+                checks_add(c, "chain", CHECK_OK, "%s is self-signed: for an individual enrollment", path);
 }
 
 static bool check_certificate(Checks *c, const char *reference) {
@@ -90,6 +90,8 @@ static bool check_certificate(Checks *c, const char *reference) {
         _cleanup_(erase_and_freep) char *text = NULL; /* its key may be in the same file */
         _cleanup_(X509_freep) X509 *certificate = NULL;
         _cleanup_(BIO_freep) BIO *bio = NULL;
+        char words[LEAF_TEXT_MAX];
+        const char *warning;
         size_t size;
         int r;
 
@@ -109,6 +111,9 @@ static bool check_certificate(Checks *c, const char *reference) {
                 return false;
         }
         check_expiry(c, path, certificate);
+        warning = leaf_key_warning(certificate, words);
+        if (warning)
+                checks_add(c, "certificate", CHECK_WARNING, "%s: %s", path, warning);
         check_order(c, path, certificate, bio);
         return true;
 }

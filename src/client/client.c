@@ -9,6 +9,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "client/way.h"
+#include "config/leaf.h"
 
 /*
  *                      begin                 attempt                     slot
@@ -112,13 +113,30 @@ static void end_registration(Client *c) {
         c->settings = NULL;
 }
 
-static void attempt_failed(Client *c) {
-        DpsError error = *dps_registration_error(c->registration);
+/* A group refuses a device whose chain does not reach its CA, and does not say why. */
+static DpsError failure_of(const Client *c) {
+        const ClientCertificate *x = c->credential ? credential_certificate(c->credential) : NULL;
+        const DpsError *failure = dps_registration_error(c->registration);
+        char issuer[LEAF_TEXT_MAX];
+        DpsError error = *failure;
 
-        if (error.id == DPS_ERROR_THROTTLED && error.step == DPS_STEP_REGISTER)
+        if (x && error.id == DPS_ERROR_AUTH &&
+            leaf_missing_issuer(sk_X509_value(x->chain, 0), sk_X509_value(x->chain, 1), issuer)) {
+                dps_error_set(&error, error.id, error.step,
+                              "%s; for a group, Certificate= may lack the certificate of its issuer, \"%s\"",
+                              failure->message, issuer);
+                error.code = failure->code;
+                error.final = failure->final;
+                memcpy(error.tracking_id, failure->tracking_id, sizeof(error.tracking_id));
+        }
+        return error;
+}
+
+static void attempt_failed(Client *c, const DpsError *error) {
+        if (error->id == DPS_ERROR_THROTTLED && error->step == DPS_STEP_REGISTER)
                 slot_throttled(&c->slot, dps_registration_told_usec(c->registration)
                                                  ?: dps_registration_next_usec(c->registration));
-        c->handlers.on_failed(&error, client_take_jobs(c), c->userdata);
+        c->handlers.on_failed(error, client_take_jobs(c), c->userdata);
 }
 
 static void assigned(Client *c, const DpsReply *reply) {
@@ -343,12 +361,13 @@ void client_act(Client *c, DpsAction action, const DpsReply *reply) {
                 client_disconnect(c);
                 return client_prepare(c);
         case DPS_ACTION_RELEASE:
+                error = failure_of(c);
                 release(c);
                 if (!dps_registration_has_operation(c->registration))
                         client_forget_issuance(c);
                 client_arm(c);
                 if (failed)
-                        return attempt_failed(c);
+                        return attempt_failed(c, &error);
                 break;
         case DPS_ACTION_FINISH:
                 return assigned(c, reply);

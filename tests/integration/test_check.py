@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jeepney import DBusErrorResponse
 
 from certificates import Issuer, key_pem, name, pem
@@ -198,9 +198,9 @@ def test_a_hanging_key_file_costs_its_row_and_not_the_daemon(gateway):
 
 # Certificates
 
-def x509_identity(gateway, cert_key=None, chain=b"", **validity):
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = Issuer("factory").sign(name("gateway"), key, [], **validity)
+def x509_identity(gateway, cert_key=None, chain=b"", key=None, issuer=None, **validity):
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    certificate = (issuer or Issuer("factory")).sign(name("gateway"), key, [], **validity)
     paths = [gateway.directory / "gw.pem", gateway.directory / "gw.key"]
     paths[0].write_bytes(pem(certificate) + chain)
     paths[1].write_bytes(key_pem(cert_key or key))
@@ -225,6 +225,27 @@ def test_a_chain_in_the_wrong_order_is_named(gateway):
     x509_identity(gateway, chain=pem(Issuer("somebody else").certificate))
     code, found = check(gateway, "gateway", "--offline")
     assert code == 1 and "certificate 1 was not issued by certificate 2" in one(found, "chain")[1]
+
+
+def test_a_chain_without_its_intermediate_is_warned_of(gateway):
+    x509_identity(gateway, issuer=Issuer("line 7", Issuer("root")))
+    code, found = check(gateway, "gateway", "--offline")
+    result, text = one(found, "chain")
+    assert code == 0 and result == "warning"
+    assert 'the certificate of the device\'s issuer, "line 7", is not in the file' in text
+
+
+def test_a_chain_with_its_intermediate_is_good(gateway):
+    line = Issuer("line 7", Issuer("root"))
+    x509_identity(gateway, issuer=line, chain=pem(line.certificate))
+    _, found = check(gateway, "gateway", "--offline")
+    assert one(found, "chain")[0] == "ok"
+
+
+def test_a_key_that_azure_does_not_take_is_warned_of(gateway):
+    x509_identity(gateway, key=ed25519.Ed25519PrivateKey.generate())
+    _, found = check(gateway, "gateway", "--offline")
+    assert [text for result, text in rows(found, "certificate") if result == "warning" and "Azure takes RSA and EC keys only" in text]
 
 
 # The server

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from certificates import Issuer, name, pem
 from process import DEADLINE, program
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -32,6 +34,42 @@ def test_verify_config_reads_the_files_below_its_root(dpsctl):
     (etc / "gw.conf").write_text("[Provisioning]\nIdScope=\n")
     code, out, _ = dpsctl("verify-config", f"--root={dpsctl.directory}/image")
     assert code == 1 and f"{etc}/gw.conf" in out
+
+
+def write_x509(dpsctl, certificate, root=""):
+    (dpsctl.directory / root / "gw.pem").write_bytes(certificate)
+    path = dpsctl.etc / "gw.conf"
+    path.write_text("[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nMethod=x509\n"
+                    f"Certificate={'' if root else dpsctl.directory}/gw.pem\nPrivateKey=/etc/dps/gw.key\n")
+    return path
+
+
+def test_verify_config_warns_of_a_chain_without_its_intermediate(dpsctl):
+    line = Issuer("line 7", Issuer("root"))
+    leaf = pem(line.sign(name("gw-1"), ec.generate_private_key(ec.SECP256R1()), []))
+    path = write_x509(dpsctl, leaf)
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 0 and f"warning: {path}:6: {dpsctl.directory}/gw.pem: the certificate of the device's issuer, \"line 7\"," in out
+    write_x509(dpsctl, leaf + pem(line.certificate))
+    assert dpsctl("verify-config", str(path))[1] == "The configuration has no errors.\n"
+
+
+def test_verify_config_takes_a_self_signed_certificate(dpsctl):
+    assert "warning" not in dpsctl("verify-config", str(write_x509(dpsctl, pem(Issuer("gw-1").certificate))))[1]
+
+
+def test_verify_config_warns_of_a_key_that_azure_does_not_take(dpsctl):
+    line = Issuer("line 7")
+    leaf = line.sign(name("gw-1"), ed25519.Ed25519PrivateKey.generate(), [])
+    out = dpsctl("verify-config", str(write_x509(dpsctl, pem(leaf, line.certificate))))[1]
+    assert "gw.pem: its key is of type ED25519, but Azure takes RSA and EC keys only" in out and out.count("warning") == 1
+
+
+def test_verify_config_reads_certificates_below_its_root(dpsctl):
+    (dpsctl.directory / "image").mkdir()
+    path = write_x509(dpsctl, pem(Issuer("line 7", Issuer("root")).sign(name("gw-1"), ec.generate_private_key(ec.SECP256R1()), [])),
+                      root="image")
+    assert "is not in the file" in dpsctl("verify-config", f"--root={dpsctl.directory}/image", str(path))[1]
 
 
 def write_twins(dpsctl, first="gw-1", second="GW-1"):

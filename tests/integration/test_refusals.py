@@ -5,7 +5,9 @@ import os
 import re
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from certificates import Issuer, key_pem, name, pem
 from emulator import Emulator
 
 SEC = 1_000_000
@@ -62,6 +64,30 @@ def test_a_key_refused_at_register_is_final_and_has_a_tracking_id(gateway, emula
     assert error_of(properties)[:2] == ("auth", "register")
     assert properties["LastErrorCode"] in (401000, 401002)
     assert re.fullmatch(TRACKING_ID, properties["LastTrackingId"])
+
+
+@pytest.mark.parametrize("where, step, code", [("connect", "login", 0), ("register", "register", 401002)])
+def test_a_refused_chain_without_its_intermediate_is_named(gateway, emulator, where, step, code):
+    root = Issuer("root")
+    line = Issuer("line 7", root)
+    key = ec.generate_private_key(ec.SECP256R1())
+    for file, content in [("root.pem", pem(root.certificate)), ("gw.key", key_pem(key)),
+                          ("gw.pem", pem(line.sign(name("gateway"), key, [])))]:
+        (gateway.directory / file).write_bytes(content)
+        (gateway.directory / file).chmod(0o600)
+    emulator.set("*", behaviour={"badCertificate": where})
+    emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
+        "type": "x509", "x509": {"signingCertificates": {"primary": str(gateway.directory / "root.pem")}}}}]})
+    gateway.identity(method="x509", attestation={"Certificate": gateway.directory / "gw.pem",
+                                                 "PrivateKey": gateway.directory / "gw.key"})
+    gateway.start()
+    properties = gateway.wait_for(State="failed")
+    assert error_of(properties) == ("auth", step, code)
+    assert 'Certificate= may lack the certificate of its issuer, "line 7"' in properties["LastError"]
+    assert bool(properties["LastTrackingId"]) == (step == "register")
+    with (gateway.directory / "gw.pem").open("ab") as file:
+        file.write(pem(line.certificate))
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
 
 
 def test_a_disabled_enrollment_is_final(gateway, emulator):
