@@ -7,7 +7,9 @@
 
 /*
  * The root CAs that Azure's servers need ("Azure TLS certificate changes"; the certificates that Microsoft's C SDK has with
- * it). The sovereign clouds did not take part in the move to Global Root G2 of 2022.
+ * it). The sovereign clouds did not take part in the move to Global Root G2 of 2022: they still use the first one, which
+ * Mozilla's store, and with it ca-certificates, dropped in April 2026 ("Azure IoT guidance for DigiCert Global Root G1
+ * trust-store updates in sovereign clouds").
  */
 
 DEFINE_FREEP(X509_NAME, X509_NAME_free)
@@ -17,23 +19,24 @@ DEFINE_FREEP(X509_STORE_CTX, X509_STORE_CTX_free)
 typedef struct Root {
         const char *organization, *unit, *name; /* unit NULL: none */
         CheckResult without[_AZURE_CLOUD_MAX];  /* CHECK_OK: this cloud does not need it */
+        const char *file, *fingerprint; /* ca-certificates is without it: where to get it; NULL: it has it */
 } Root;
 
 #define DIGICERT "DigiCert Inc", "www.digicert.com"
 #define MICROSOFT "Microsoft Corporation", NULL
 
 static const Root roots[] = {
-        { DIGICERT,
-          "DigiCert Global Root G2",
-          { [AZURE_GLOBAL] = CHECK_FAILURE,
-            [AZURE_CHINA] = CHECK_WARNING,
-            [AZURE_US_GOVERNMENT] = CHECK_FAILURE } },
-        { DIGICERT,
-          "DigiCert Global Root CA",
-          { [AZURE_CHINA] = CHECK_FAILURE, [AZURE_US_GOVERNMENT] = CHECK_WARNING } },
-        { MICROSOFT,
-          "Microsoft RSA Root Certificate Authority 2017",
-          { [AZURE_GLOBAL] = CHECK_WARNING, [AZURE_US_GOVERNMENT] = CHECK_WARNING } },
+        { DIGICERT, "DigiCert Global Root G2",
+          .without = { [AZURE_GLOBAL] = CHECK_FAILURE,
+                       [AZURE_CHINA] = CHECK_WARNING,
+                       [AZURE_US_GOVERNMENT] = CHECK_WARNING } },
+        { DIGICERT, "DigiCert Global Root CA",
+          .without = { [AZURE_CHINA] = CHECK_FAILURE, [AZURE_US_GOVERNMENT] = CHECK_FAILURE },
+          .file = "https://cacerts.digicert.com/DigiCertGlobalRootCA.crt.pem",
+          .fingerprint = "43:48:A0:E9:44:4C:78:CB:26:5E:05:8D:5E:89:44:B4:D8:4F:96:62:BD:26:DB:25:7F:89:34:"
+                         "A4:43:C7:01:61" },
+        { MICROSOFT, "Microsoft RSA Root Certificate Authority 2017",
+          .without = { [AZURE_GLOBAL] = CHECK_WARNING, [AZURE_US_GOVERNMENT] = CHECK_WARNING } },
 };
 
 static int add_part(X509_NAME *name, const char *field, const char *value) {
@@ -64,6 +67,36 @@ static bool store_has(X509_STORE *store, const Root *root) {
         return found;
 }
 
+static void tell_missing(Checks *c, const Root *root, CheckResult without, bool is_system) {
+        const char *why = without == CHECK_FAILURE ? "needs it" : "may switch to it";
+
+        if (!root->file)
+                checks_add(c, "trust", without, "%s is not trusted, but Azure %s: %s", root->name, why,
+                           is_system ? "install ca-certificates and run update-ca-certificates"
+                                     : "add it to CaFile=, or remove CaFile=");
+        else
+                checks_add(
+                        c, "trust", without,
+                        "%s is not trusted, but Azure %s: %s; ca-certificates has been without it since "
+                        "2026: "
+                        "get %s, and compare the fingerprint (openssl x509 -noout -sha256 -fingerprint -in "
+                        "FILE): %s",
+                        root->name, why,
+                        is_system ? "put it into /usr/local/share/ca-certificates as a file .crt, and run "
+                                    "update-ca-certificates"
+                                  : "add it to CaFile=",
+                        root->file, root->fingerprint);
+}
+
+/* A root that an update may take away. */
+static void tell_trusted(Checks *c, const Root *root, bool is_system) {
+        checks_add(c, "trust", CHECK_OK, "%s is trusted%s", root->name,
+                   root->file && is_system
+                           ? "; ca-certificates has been without it since 2026, so keep a copy in "
+                             "/usr/local/share/ca-certificates before that is updated"
+                           : "");
+}
+
 void check_trust(Checks *c, CheckSubject *s) {
         const Settings *settings = s->settings;
         AzureCloud cloud = azure_cloud_of(settings->endpoint);
@@ -89,12 +122,8 @@ void check_trust(Checks *c, CheckSubject *s) {
                 if (without == CHECK_OK)
                         continue;
                 if (store_has(store, &roots[k]))
-                        checks_add(c, "trust", CHECK_OK, "%s is trusted", roots[k].name);
+                        tell_trusted(c, &roots[k], !settings->ca_files);
                 else
-                        checks_add(c, "trust", without, "%s is not trusted, but Azure %s: %s", roots[k].name,
-                                   without == CHECK_FAILURE ? "needs it" : "may switch to it",
-                                   settings->ca_files ? "add it to CaFile=, or remove CaFile="
-                                                      : "install ca-certificates and run "
-                                                        "update-ca-certificates");
+                        tell_missing(c, &roots[k], without, !settings->ca_files);
         }
 }

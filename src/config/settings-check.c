@@ -47,8 +47,10 @@ static bool is_host_name(const char *value) {
                !strstr(value, "..");
 }
 
+#define IOT_HUB_DOMAIN ".azure-devices." /* and net, cn or us: the cloud */
+
 int endpoint_check(const char *value, char **ret_why) {
-        const char *colon = strchr(value, ':');
+        const char *colon = strchr(value, ':'), *hub;
 
         if (is_numeric_address(value))
                 return 0;
@@ -58,10 +60,12 @@ int endpoint_check(const char *value, char **ret_why) {
         if (colon && strspn(colon + 1, "0123456789") == strlen(colon + 1))
                 return why(ret_why, -EINVAL,
                            "must be a host name alone; the port belongs in MqttPort= or HttpsPort=");
-        if (endswith(value, ".azure-devices.net"))
+        hub = strstr(value, IOT_HUB_DOMAIN);
+        if (hub && !strchr(hub + strlen(IOT_HUB_DOMAIN), '.'))
                 return why(ret_why, -EINVAL,
                            "this is an IoT hub; the endpoint must be DPS, which assigns the hub, such as "
-                           "global.azure-devices-provisioning.net");
+                           "global.azure-devices-provisioning.%.8s",
+                           hub + strlen(IOT_HUB_DOMAIN));
         if (!is_host_name(value))
                 return why(ret_why, -EINVAL, "neither a host name nor a numeric address");
         return 0;

@@ -385,12 +385,30 @@ def test_an_intercepting_proxy_is_named(lone_gateway, make_peer, is_trusted, res
 @pytest.mark.parametrize("endpoint, needed", [
     ("global.azure-devices-provisioning.net", "DigiCert Global Root G2"),
     ("global.azure-devices-provisioning.cn", "DigiCert Global Root CA"),
-    ("global.azure-devices-provisioning.us", "DigiCert Global Root G2")])
+    ("global.azure-devices-provisioning.us", "DigiCert Global Root CA"),
+    ("Contoso.azure-devices-provisioning.net", "DigiCert Global Root G2"),
+    ("contoso.azure-devices-provisioning.cn", "DigiCert Global Root CA")])
 def test_the_ca_that_the_cloud_needs_is_named_where_it_is_missing(gateway, endpoint, needed):
     start_unassigned(gateway, provisioning={"Endpoint": endpoint})
     code, found = check(gateway, "gateway", "--offline")
     missing = [text for result, text in rows(found, "trust") if result == "failed"]
     assert code == 1 and len(missing) == 1 and missing[0].startswith(f"{needed} is not trusted, but Azure needs it: add it to CaFile=")
+    is_gone = needed == "DigiCert Global Root CA"
+    assert is_gone == ("without it since 2026: get https://cacerts.digicert.com/DigiCertGlobalRootCA.crt.pem" in missing[0])
+    assert is_gone != ("remove CaFile=" in missing[0])
+
+
+def test_a_root_that_the_system_has_lost_is_named_with_its_source(gateway):
+    system = gateway.directory / "certs"
+    system.mkdir()
+    (system / "ca.pem").write_bytes(gateway.emulator.ca_file.read_bytes())
+    subprocess.run(["openssl", "rehash", system], check=True)
+    gateway.start(SSL_CERT_DIR=str(system), SSL_CERT_FILE="/nonexistent")
+    gateway.identity(provisioning={"Endpoint": "global.azure-devices-provisioning.cn", "CaFile": "system"})
+    _, found = check(gateway, "gateway", "--offline")
+    (text,) = [text for result, text in rows(found, "trust") if result == "failed"]
+    assert "DigiCert Global Root CA is not trusted" in text and "/usr/local/share/ca-certificates" in text
+    assert "install ca-certificates" not in text
 
 
 # Beside a registration

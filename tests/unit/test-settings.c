@@ -349,7 +349,10 @@ static const struct message_case {
         { "an endpoint has no port", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a.b:8883\n"),
           "the port belongs in MqttPort=" },
         { "an endpoint is not a hub", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=x.azure-devices.net\n"),
-          "this is an IoT hub" },
+          "this is an IoT hub; the endpoint must be DPS, which assigns the hub, such as "
+          "global.azure-devices-provisioning.net" },
+        { "an endpoint is not a hub in another cloud", CONF_ERROR,
+          AFTER("[Provisioning]\nEndpoint=x.azure-devices.cn\n"), "global.azure-devices-provisioning.cn" },
         { "an endpoint has no space", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=a b\n"),
           "neither a host name" },
         { "0 is not a port", CONF_ERROR, AFTER("[Provisioning]\nMqttPort=0\n"),
