@@ -143,11 +143,11 @@ static void socket_drop(Socket *s) {
 static void https_close(Https *t) {
         t->phase = PHASE_CLOSED;
         t->query = resolver_query_free(t->query);
-        t->timer = timer_free(t->timer);
         if (t->easy)
                 (void) curl_multi_remove_handle(t->multi, t->easy);
         curl_easy_cleanup(t->easy);
         curl_multi_cleanup(t->multi);
+        t->timer = timer_free(t->timer); /* libcurl sets it once more */
         t->easy = NULL;
         t->multi = NULL;
         while (t->sockets)

@@ -263,6 +263,18 @@ def test_a_closed_port_is_named(gateway, emulator):
     assert properties["LastErrorStep"] == "connect" and f"127.0.0.1:{port}" in properties["LastError"]
 
 
+def test_an_identity_is_retired_while_the_server_is_silent(gateway, emulator):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        conf = use_https(gateway, server.getsockname()[1])
+        gateway.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1)
+            conf.unlink()
+            gateway.reload()
+            assert gateway.dpsctl("status").code == 0
+
+
 def test_a_server_that_hangs_up_in_the_handshake_is_named(gateway, emulator):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         use_https(gateway, listener.getsockname()[1])
