@@ -26,9 +26,14 @@ static const struct {
         unsigned threads_max;
         size_t stack_size;
 } limits[_WORK_QUEUE_MAX] = {
-        [WORK_DISK] = { 1, 128U * 1024 },   [WORK_NAMES] = { 16, 512U * 1024 },
-        [WORK_KEYS] = { 4, 512U * 1024 },   [WORK_GROUPS] = { 4, 512U * 1024 },
+        /* clang-format off */
+        [WORK_DISK] = { 1, 128U * 1024 },
+        [WORK_NAMES] = { 16, 512U * 1024 },
+        [WORK_KEYS] = { 4, 512U * 1024 },
+        [WORK_CHIPS] = { 8, 512U * 1024 },
+        [WORK_GROUPS] = { 4, 512U * 1024 },
         [WORK_CHECKS] = { 4, 512U * 1024 },
+        /* clang-format on */
 };
 
 typedef struct Pool Pool;
@@ -200,6 +205,12 @@ static void run_all(Queue *q) {
         }
 }
 
+static unsigned n_all_threads; /* atomic */
+
+bool worker_has_threads(void) {
+        return __atomic_load_n(&n_all_threads, __ATOMIC_ACQUIRE) > 0;
+}
+
 static void *run_thread(void *userdata) {
         Queue *q = userdata;
 
@@ -207,6 +218,7 @@ static void *run_thread(void *userdata) {
         run_all(q);
         q->n_threads--;
         pool_unref_and_unlock(q->pool);
+        __atomic_sub_fetch(&n_all_threads, 1, __ATOMIC_RELEASE);
         return NULL;
 }
 
@@ -235,6 +247,7 @@ static int ensure_thread(Queue *q, WorkQueue queue) {
         if (q->n_threads == limits[queue].threads_max)
                 return 0;
         if (create_thread(q) >= 0) {
+                __atomic_add_fetch(&n_all_threads, 1, __ATOMIC_RELAXED);
                 q->n_threads++;
                 q->pool->n_refs++;
         } else if (q->n_threads == 0) {

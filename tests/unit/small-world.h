@@ -81,7 +81,31 @@ static inline Work *small_work_forget(Work *work) {
         return NULL;
 }
 
-static const WorldOperations small_world_operations = { .work_begin = small_work_begin,
+/* Time stands still: no timer ever fires. */
+static inline uint64_t small_now_usec(const World *w, clockid_t clock) {
+        return 0;
+}
+
+static inline int small_timer_new(World *world, timer_handler_t handler, void *userdata, Timer **ret) {
+        *ret = calloc(1, sizeof(Timer));
+        assert_non_null(*ret);
+        (*ret)->world = world;
+        return 0;
+}
+
+static inline void small_timer_set(Timer *t, uint64_t at_usec, uint64_t accuracy_usec) {
+}
+
+static inline Timer *small_timer_free(Timer *t) {
+        free(t);
+        return NULL;
+}
+
+static const WorldOperations small_world_operations = { .now_usec = small_now_usec,
+                                                        .timer_new = small_timer_new,
+                                                        .timer_set = small_timer_set,
+                                                        .timer_free = small_timer_free,
+                                                        .work_begin = small_work_begin,
                                                         .work_forget = small_work_forget };
 
 static inline void small_world_init(SmallWorld *w, bool has_threads) {

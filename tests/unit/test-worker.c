@@ -89,6 +89,7 @@ static const WorkClass classes[_WORK_QUEUE_MAX] = {
         [WORK_DISK] = { WORK_DISK, run, NULL, done, drop },
         [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
         [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop },
+        [WORK_CHIPS] = { WORK_CHIPS, run, NULL, done, drop },
         [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop },
         [WORK_CHECKS] = { WORK_CHECKS, run, NULL, done, drop },
 };
@@ -208,6 +209,10 @@ static void sixteen_names_are_looked_up_at_a_time(void **state) {
 
 static void four_keys_are_loaded_at_a_time(void **state) {
         check_limit(WORK_KEYS, 4);
+}
+
+static void eight_chips_are_used_at_a_time(void **state) {
+        check_limit(WORK_CHIPS, 8);
 }
 
 static void four_groups_are_looked_up_at_a_time(void **state) {
@@ -381,10 +386,10 @@ static void without_threads_work_runs_at_once(void **state) {
         work.thread_error = EAGAIN;
         for (WorkQueue q = 0; q < WORK_CHECKS; q++)
                 begin(q, (char) ('a' + q));
-        assert_string_equal(work.order, "abcd");
+        assert_string_equal(work.order, "abcde");
         assert_string_equal(told, "");
         hear();
-        assert_string_equal(told, "abcd");
+        assert_string_equal(told, "abcde");
 }
 
 static void without_threads_checks_are_refused(void **state) {
@@ -424,6 +429,7 @@ int main(void) {
                 TEST(disk_work_runs_one_at_a_time_in_order),
                 TEST(sixteen_names_are_looked_up_at_a_time),
                 TEST(four_keys_are_loaded_at_a_time),
+                TEST(eight_chips_are_used_at_a_time),
                 TEST(four_groups_are_looked_up_at_a_time),
                 TEST(four_steps_of_checks_run_at_a_time),
                 TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),

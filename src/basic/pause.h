@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * OpenSSL asks for a signature in the middle of a handshake, and a key in a chip may take long to answer. So
+ * the handshake runs as a job of OpenSSL (SSL_MODE_ASYNC), which has a stack of its own: it pauses here while
+ * another thread signs, and the loop goes on. The side of the key pauses, the side of the connection resumes.
+ * All of this is for the thread of the loop.
+ */
+
+#include <stdbool.h>
+
+/* Whether the caller runs in a job. If not, it must wait in some other way, or do the work itself. */
+bool pause_is_possible(void);
+/* Pauses until the flag is set; the job may be resumed earlier. False: the connection is given up, so the work
+ * is not wanted any more, and the call must fail. */
+bool pause_until(const bool *is_done);
+/* To be called after the flag was set: whoever owns the connection resumes it. Afterwards nothing that the job
+ * has on its stack may be used. `waker` is what pause_waker() returned in the job. */
+typedef struct PauseWaker {
+        int (*callback)(void *userdata);
+        void *userdata;
+} PauseWaker;
+PauseWaker pause_waker(void);
+void pause_wake(PauseWaker waker);
+
+/* While this is on, a job that is resumed gives up. An SSL with a paused job must not be freed: it would leak
+ * the job, which uses it. */
+void pause_give_up(bool on);
+
+/* Leaves a text in OpenSSL's queue of errors that says why the signature failed. */
+void pause_set_error(const char *text);
+/* The text if `error` is the oldest one in the queue and was set by the above, else NULL. */
+const char *pause_error(void);
