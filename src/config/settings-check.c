@@ -7,6 +7,7 @@
 
 #include "basic/json.h"
 #include "basic/text.h"
+#include "config/pkcs11-uri.h"
 #include "config/proxy.h"
 #include "config/secret.h"
 #include "config/settings-internal.h"
@@ -154,7 +155,9 @@ int private_key_check(const char *value, char **ret_why) {
                 return 0;
         if (startswith(value, "handle:"))
                 return why(ret_why, -EINVAL, "has an invalid handle; write it as handle:0x81000002");
-        return private_key_is_uri(value) ? 0 : reference_check(value, ret_why);
+        if (startswith(value, "pkcs11:"))
+                return pkcs11_uri_parse(value, NULL, ret_why);
+        return reference_check(value, ret_why);
 }
 
 /* The part before the first colon is loaded as a library of that name, so it must not be a path. */

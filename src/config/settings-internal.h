@@ -66,7 +66,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 37
+#define N_KEYS 39
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */

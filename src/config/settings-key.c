@@ -92,6 +92,8 @@ static const Key keys[] = {
         { "Attestation",  "GroupKey",               AT(group_keys),               FIELD_TEXTS,        reference_check,       KEY_REFERENCES },
         { "Attestation",  "Certificate",            AT(certificates),             FIELD_TEXTS,        certificate_check,     KEY_LIST | KEY_EXPANDED | KEY_CHECKED },
         { "Attestation",  "PrivateKey",             AT(private_keys),             FIELD_TEXTS,        private_key_check,     KEY_REFERENCES },
+        { "Attestation",  "Pin",                    AT(pin),                      FIELD_TEXT,         reference_check,       KEY_REFERENCES & ~KEY_LIST },
+        { "Attestation",  "Pkcs11Module",           AT(pkcs11_module),            FIELD_TEXT,         path_check,            0 },
         { "Attestation",  "Tcti",                   AT(tcti),                     FIELD_TEXT,         tcti_check,            0 },
         { "Attestation",  "EkHandle",               AT(ek_handle),                FIELD_HANDLE,       NULL,                  0 },
         { "Attestation",  "SrkHandle",              AT(srk_handle),               FIELD_HANDLE,       NULL,                  0 },

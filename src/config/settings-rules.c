@@ -160,15 +160,6 @@ static MethodFault x509_fault(Reading *reading) {
                         "there must be a line PrivateKey= for each line Certificate=, in the same order", true
                 };
 
-        for (size_t i = 0; i < private_keys->n; i++)
-                if (strv_contains(reading->settings->private_keys, private_keys->lines[i]->value) &&
-                    private_key_is_uri(private_keys->lines[i]->value))
-                        return (MethodFault){
-                                private_keys->lines[i],
-                                "PrivateKey= names a key in hardware: this version of dpsd can use "
-                                "key files only",
-                                false
-                        };
         return (MethodFault){ 0 };
 }
 

@@ -74,6 +74,8 @@ typedef struct Settings {
         char **group_keys;
         char **certificates;
         char **private_keys;      /* references, or URIs (pkcs11:, handle:), which have no specifiers */
+        char *pin;                /* a reference, of the token or of the key in the TPM; NULL: none */
+        char *pkcs11_module;      /* NULL: p11-kit's proxy; no specifiers */
         Place keys_place;         /* of the last line that set Key= or GroupKey= */
         Place certificates_place; /* of the last line that set Certificate= or PrivateKey= */
         char *tcti;               /* how to talk to the TPM; no specifiers */
