@@ -147,10 +147,10 @@ static void check_key(Checks *c, CheckSubject *s, Method method, unsigned index)
 
         r = credential_prove(s->settings, registration_id, method, index, &credential, &error);
         if (r < 0) {
-                bool is_key = strstr(error.message, "Key=: ");
+                bool is_certificate = strstr(error.message, "Certificate=: ");
 
-                checks_add(c, is_key || method != METHOD_X509 ? "key" : "certificate", severity(r), "%s; %s",
-                           error.message, dps_error_advice(&error));
+                checks_add(c, is_certificate ? "certificate" : "key", severity(r), "%s; %s", error.message,
+                           dps_error_advice(&error));
                 return;
         }
         name_key(s->settings, method, index, name, sizeof(name));

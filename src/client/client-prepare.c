@@ -110,6 +110,7 @@ static void connect_with(Client *c, const char *token) {
                 .token = token,
                 .certificates = certificate ? certificate->chain : NULL,
                 .key = certificate ? certificate->key : NULL,
+                .is_slow = certificate && certificate->is_slow,
         };
         DpsError error;
         int r;
@@ -147,6 +148,30 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
                 connect_with(c, owned);
 }
 
+/* Known before anything is sent, but only by a clock that is right. Where there are several certificates, DPS refuses
+ * this one, and the next is tried. */
+static bool is_in_time(const Client *c, DpsError *error) {
+        const ClientCertificate *certificate = credential_certificate(c->credential);
+        uint64_t now_usec = world_now_usec(c->world, CLOCK_REALTIME);
+        char text[TIMESTAMP_TEXT_MAX];
+
+        if (!certificate || !c->handlers.is_clock_right(c->userdata) ||
+            credential_count(c->settings, c->method) > 1)
+                return true;
+        if (now_usec > certificate->not_after_usec)
+                dps_error_set(
+                        error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+                        "the certificate expired on %s: put a new one into the file that Certificate= names",
+                        format_timestamp(certificate->not_after_usec, text));
+        else if (now_usec < certificate->not_before_usec)
+                dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+                              "the certificate is not valid before %s: compare with the time of day here",
+                              format_timestamp(certificate->not_before_usec, text));
+        else
+                return true;
+        return false;
+}
+
 static void sign_and_connect(Client *c) {
         const Settings *s = c->settings;
         _cleanup_(erase_and_freep) char *token = NULL;
@@ -156,6 +181,8 @@ static void sign_and_connect(Client *c) {
         DpsError error;
         int r;
 
+        if (!is_in_time(c, &error))
+                return client_prepare_failed(c, &error);
         if (c->method == METHOD_X509 || !credential)
                 return connect_with(c, NULL);
 

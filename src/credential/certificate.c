@@ -7,16 +7,19 @@
 #include <strings.h>
 
 #include "basic/files.h"
+#include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "config/secret.h"
 #include "credential/credential-error.h"
+#include "credential/hardware-key.h"
 
 #define CERTIFICATE_FILE_MAX (256U * 1024)
 #define CHAIN_MAX 16
 
 /* What is being loaded, and where errors are stored. */
 typedef struct Loading {
+        const CredentialSource *source;
         const Settings *settings;
         const char *certificate, *private_key; /* references */
         DpsError *error;
@@ -123,12 +126,10 @@ static int refuse_passphrase(char *buffer, int size, int is_writing, void *userd
         return -1;
 }
 
-static const char *explain_key(const char *text, bool was_asked) {
+static const char *explain_key(bool was_asked) {
         if (was_asked)
                 return "the key is encrypted, but nobody can type its passphrase: store it without one "
                        "(openssl pkey -in OLD -out NEW), and: " SECRET_INSTALL " NEW FILE";
-        if (strstr(text, "-----BEGIN TSS2 PRIVATE KEY-----"))
-                return "a key of a TPM: this version of dpsd takes only PEM private keys";
         return "the file holds no PEM private key: name the file of the certificate's key";
 }
 
@@ -141,7 +142,7 @@ static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY *
                 return private_key_error(l, -ENOMEM, "");
         key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &was_asked);
         if (!key)
-                return private_key_error(l, -EBADMSG, explain_key(text, was_asked));
+                return private_key_error(l, -EBADMSG, explain_key(was_asked));
 
         *ret = key;
         return 0;
@@ -151,9 +152,6 @@ static int read_private_key_file(const Loading *l, char **ret_path, char **ret, 
         _cleanup_(freep) char *path = NULL, *reason = NULL;
         int r;
 
-        if (private_key_is_uri(l->private_key))
-                return credential_error(l->error, -EOPNOTSUPP, &l->settings->certificates_place, "PrivateKey",
-                                        "a key in hardware: this version of dpsd takes only key files");
         r = secret_path(l->private_key, &path, &reason);
         if (r >= 0)
                 r = secret_read(l->private_key, ret, ret_size, &reason);
@@ -175,6 +173,29 @@ static void secret_text_done(SecretText *t) {
         free(t->text);
 }
 
+static int load_chip_key(const Loading *l, HardwareKind kind, ClientCertificate *c) {
+        _cleanup_(freep) char *why = NULL;
+        const void *class;
+        int r;
+
+        if (!l->source->may_wait)
+                return -EINPROGRESS;
+        r = module_load(module_directory(), "hardware-key", "hardware-key", &class, &why);
+        if (r < 0)
+                return private_key_error(l, r == -ENOMEM || !why ? -ENOMEM : -EOPNOTSUPP, why);
+        c->is_slow = true;
+        return ((const HardwareKeyModule *) class)
+                ->load(l->source, kind, l->private_key, sk_X509_value(c->chain, 0), &c->key, l->error);
+}
+
+static int load_uri_key(const Loading *l, ClientCertificate *c) {
+        c->key_reference = strdup(l->private_key);
+        if (!c->key_reference)
+                return private_key_error(l, -ENOMEM, "");
+        return load_chip_key(l, startswith(l->private_key, "handle:") ? HARDWARE_TPM_HANDLE : HARDWARE_PKCS11,
+                             c);
+}
+
 /* If certificate and key are in one file, it is read once. That file must then be protected as a key is. */
 static int load_files(const Loading *l, ClientCertificate *c) {
         bool is_one_file = streq(l->certificate, l->private_key);
@@ -188,10 +209,16 @@ static int load_files(const Loading *l, ClientCertificate *c) {
                 if (r < 0)
                         return r;
         }
+        if (private_key_is_uri(l->private_key))
+                return load_uri_key(l, c);
         r = read_private_key_file(l, &c->key_reference, &key.text, &key.size);
         if (r >= 0 && is_one_file)
                 r = parse_chain(l, key.text, key.size, c);
-        return r < 0 ? r : parse_key(l, key.text, key.size, &c->key);
+        if (r < 0)
+                return r;
+        if (strstr(key.text, "-----BEGIN TSS2 PRIVATE KEY-----"))
+                return load_chip_key(l, HARDWARE_TPM_FILE, c);
+        return parse_key(l, key.text, key.size, &c->key);
 }
 
 /* --- checks --------------------------------------------------------------------------------------------- */
@@ -283,7 +310,7 @@ static int set_texts(const Loading *l, ClientCertificate *c) {
                         return -ENOMEM;
         if (bio_to_text(chain, &c->pem) < 0)
                 return -ENOMEM;
-        if (!l->settings->share_key)
+        if (!l->settings->share_key || c->is_slow)
                 return 0;
         if (!PEM_write_bio_PrivateKey(key, c->key, NULL, NULL, 0, NULL, NULL))
                 return -ENOMEM;
@@ -303,13 +330,13 @@ static int load(const Loading *l, const char *registration_id, ClientCertificate
         return r < 0 ? certificate_error(l, r, "") : 0;
 }
 
-int client_certificate_load(const Settings *s, const char *certificate, const char *private_key,
-                            const char *registration_id, ClientCertificate *ret, DpsError *error) {
+int client_certificate_load(const CredentialSource *source, const char *certificate, const char *private_key,
+                            ClientCertificate *ret, DpsError *error) {
         _cleanup_(client_certificate_done) ClientCertificate c = { 0 };
-        const Loading l = { s, certificate, private_key, error };
+        const Loading l = { source, source->settings, certificate, private_key, error };
         int r;
 
-        r = load(&l, registration_id, &c);
+        r = load(&l, source->registration_id, &c);
         /* Errors must not stay in OpenSSL's queue for other users of it in this thread. */
         ERR_clear_error();
         if (r < 0)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A client certificate and its key, loaded from files. */
+/* A client certificate and its key, which may be in hardware. */
 
-#include "credential/credential.h"
+#include "credential/credential-class.h"
 
 /* Loads the two files that references of [Attestation] name, and checks them: the key must belong to the leaf
  * certificate, and the leaf's common name must be the registration id. If both references name the same file,
- * it is read once. Blocks. `error` is as in credential.h; -EOPNOTSUPP means that this build cannot use the
- * kind of key at all. */
-int client_certificate_load(const Settings *s, const char *certificate, const char *private_key,
-                            const char *registration_id, ClientCertificate *ret, DpsError *error);
+ * it is read once. Blocks. `error` is as in credential.h; -EINPROGRESS (no error is set): the key is in a chip,
+ * and the source says not to wait for it; -EOPNOTSUPP: the module for such keys is missing. */
+int client_certificate_load(const CredentialSource *source, const char *certificate, const char *private_key,
+                            ClientCertificate *ret, DpsError *error);
 /* The subject's common name. -ENODATA: it has none, or it is not text. */
 int certificate_common_name(const X509 *x, char **ret);
 /* CLOCK_REALTIME; 0: the time is before 1970, or not readable. */

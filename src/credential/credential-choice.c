@@ -25,11 +25,12 @@ static int unsupported_method(Method method, const char *why, DpsError *error) {
 
 /* Tries the wished index first. If all fail, the first error is reported. If there was no memory to load a
  * key, we know nothing about it, so no other key may take its place. */
-static int try_method(const CredentialWish *wish, Method method, Credential **ret, DpsError *error) {
+static int try_method(const CredentialWish *wish, Method method, const CredentialSource *place,
+                      Credential **ret, DpsError *error) {
         bool is_wished = wish->kept == _METHOD_MAX || wish->kept == method;
         _cleanup_(freep) char *why = NULL;
         const CredentialClass *class = credential_class_load(method, &why);
-        CredentialSource source = { .settings = wish->settings, .registration_id = wish->registration_id };
+        CredentialSource source = *place;
         unsigned n, first;
         int r;
 
@@ -40,13 +41,14 @@ static int try_method(const CredentialWish *wish, Method method, Credential **re
 
         source.index = first;
         r = credential_new(class, &source, ret, error);
-        if (r >= 0 || r == -ENOMEM || (is_wished && wish->only))
+        if (r >= 0 || r == -ENOMEM || r == -EINPROGRESS || (is_wished && wish->only))
                 return r;
         for (source.index = 0; source.index < n; source.index++) {
                 DpsError ignored = { 0 };
+                int k = source.index == first ? r : credential_new(class, &source, ret, &ignored);
 
-                if (source.index != first && credential_new(class, &source, ret, &ignored) >= 0)
-                        return 0;
+                if (k >= 0 || k == -EINPROGRESS)
+                        return k;
         }
         return r;
 }
@@ -64,7 +66,12 @@ static bool is_kept(const Settings *s, Method method) {
         return false;
 }
 
-int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error) {
+int credential_choose(const CredentialWish *wish, World *w, bool may_wait, Credential **ret,
+                      DpsError *error) {
+        const CredentialSource place = { .settings = wish->settings,
+                                         .registration_id = wish->registration_id,
+                                         .world = w,
+                                         .may_wait = may_wait };
         bool is_tried = is_kept(wish->settings, wish->kept);
         Outcome told = { .r = -EINVAL }, kept = { 0 };
 
@@ -77,11 +84,11 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
                                                            .file = wish->issued_file },
                                       ret, error);
         if (wish->exact)
-                return try_method(wish, wish->kept, ret, error);
+                return try_method(wish, wish->kept, &place, ret, error);
 
         assert(wish->settings->n_methods > 0);
         if (is_tried) {
-                kept.r = try_method(wish, wish->kept, ret, &kept.error);
+                kept.r = try_method(wish, wish->kept, &place, ret, &kept.error);
                 if (kept.r >= 0)
                         return 0;
                 if (kept.r != -EOPNOTSUPP) {
@@ -98,9 +105,9 @@ int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *er
                 if (is_tried && method == wish->kept)
                         a = kept;
                 else
-                        a.r = try_method(wish, method, ret, &a.error);
-                if (a.r >= 0)
-                        return 0;
+                        a.r = try_method(wish, method, &place, ret, &a.error);
+                if (a.r >= 0 || a.r == -EINPROGRESS)
+                        return a.r;
                 /* The error that this build does not support a method is reported only if there is no other
                  * error. */
                 if (i == 0 || told.r == -EOPNOTSUPP || a.r == -ENOMEM)

@@ -14,12 +14,16 @@ typedef struct CredentialSource {
         Folder *folder, *fallback; /* of an issued certificate, with its file */
         const char *file;
         const char *text; /* in place of the file; a secret */
+        World *world;     /* for keys that sign on the worker; NULL: their signatures block */
+        /* Whether load() may wait for a chip. If not, it returns -EINPROGRESS where it would have to, and sets no
+         * error. */
+        bool may_wait;
 } CredentialSource;
 
 typedef struct CredentialClass {
         Method method;
         size_t size;  /* of its struct, whose first member is the Credential */
-        bool is_slow; /* sign() runs on the worker */
+        bool is_slow; /* the key is in a chip: load() waits for it, and sign() runs on the worker */
 
         /* The number of credentials of this kind in the settings. */
         unsigned (*count)(const Settings *s);

@@ -10,7 +10,8 @@
 static DpsErrorId id_from_errno(int r) {
         if (r == -ENOMEM)
                 return DPS_ERROR_MEMORY;
-        return r == -EAGAIN || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY : DPS_ERROR_CONFIG;
+        return r == -EAGAIN || r == -ENODEV || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY
+                                                                             : DPS_ERROR_CONFIG;
 }
 
 int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {

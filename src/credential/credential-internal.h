@@ -7,6 +7,9 @@
  *
  *      credential-error.c   how an error names the line of the configuration
  *      certificate.c        a client certificate and its key, loaded from files and checked
+ *      hardware-key.c       keys in tokens and TPMs; with the files that hardware-key.h lists, the module
+ *                           "hardware-key"
+ *      tpm-environment.c    what libraries for TPMs take from the environment
  *      symmetric-key.c      the class for METHOD_SYMMETRIC_KEY
  *      x509.c               the class for METHOD_X509
  *      tpm.c                the class for METHOD_TPM; with tpm-….c the module "tpm"
@@ -34,5 +37,6 @@ int credential_new(const CredentialClass *class, const CredentialSource *source,
 int credential_new_answered(const Credential *c, const char *authentication_key, bool keep, Credential **ret,
                             DpsError *error);
 
-/* Loads the credential that is wished for. Blocks. On failure `error` is set. */
-int credential_choose(const CredentialWish *wish, Credential **ret, DpsError *error);
+/* Loads the credential that is wished for. Blocks. On failure `error` is set. -EINPROGRESS: a chip is needed,
+ * and this thread may not wait for one. */
+int credential_choose(const CredentialWish *wish, World *w, bool may_wait, Credential **ret, DpsError *error);

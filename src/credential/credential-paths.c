@@ -46,8 +46,10 @@ static int add_paths(char ***paths, char *const *references) {
 }
 
 int credential_paths(const Settings *s, char ***ret) {
-        char *const proxy_password[] = { s->proxy_password, NULL };
-        char *const *lists[] = { s->keys, s->group_keys, s->certificates, s->private_keys, proxy_password };
+        char *const pin[] = { s->pin, NULL }, *const proxy_password[] = { s->proxy_password, NULL };
+        char *const *lists[] = {
+                s->keys, s->group_keys, s->certificates, s->private_keys, pin, proxy_password
+        };
         _cleanup_(strv_freep) char **paths = NULL;
 
         for (size_t i = 0; i < ELEMENTSOF(lists); i++) {

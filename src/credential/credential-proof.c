@@ -61,7 +61,9 @@ int credential_prove(Settings *s, const char *registration_id, Method method, un
                      Credential **ret, DpsError *error) {
         _cleanup_(freep) char *why = NULL;
         const CredentialClass *class = credential_class_load(method, &why);
-        const CredentialSource source = { .settings = s, .registration_id = registration_id, .index = index };
+        const CredentialSource source = {
+                .settings = s, .registration_id = registration_id, .index = index, .may_wait = true
+        };
         _cleanup_(credential_unrefp) Credential *c = NULL;
         int r;
 

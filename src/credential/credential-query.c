@@ -5,25 +5,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/text.h"
+#include "basic/times.h"
+#include "credential/credential-error.h"
 #include "credential/credential-internal.h"
 
 /* The task that runs on the worker is the query itself. The world frees it, possibly in another thread. */
 struct CredentialQuery {
-        Work *work; /* NULL once the handler is called, which may free the query */
+        Work *work;   /* NULL once the handler is called, which may free the query */
+        Timer *timer; /* NULL: there is no deadline */
         void *userdata;
         DpsError error;
 };
 
 CredentialQuery *credential_query_free(CredentialQuery *q) {
-        if (q)
+        if (q) {
+                q->timer = timer_free(q->timer);
                 work_forget(TAKE_PTR(q->work));
+        }
         return NULL;
 }
 
 /* --- loading -------------------------------------------------------------------------------------------- */
 
+/* Longer than device.h lets a thread wait, so that its error is reported where there is one. */
+#define CHIP_DEADLINE_USEC (20 * USEC_PER_SEC)
+
+/* First the files are read on WORK_KEYS. If a chip is needed, the same task goes to WORK_CHIPS, so that a chip
+ * that hangs takes no thread from keys in files. */
 typedef struct LoadQuery {
         CredentialQuery query;
+        World *world;
+        int r;
+        bool may_wait;
         CredentialWish wish;
         char *registration_id, *issued_file;
         credential_handler_t handler;
@@ -45,9 +59,42 @@ static void load_query_free(void *task) {
 static void load_query_run(void *task) {
         LoadQuery *q = task;
 
-        (void) credential_choose(&q->wish, &q->credential, &q->query.error);
+        q->r = credential_choose(&q->wish, q->world, q->may_wait, &q->credential, &q->query.error);
         /* Errors must not stay in OpenSSL's queue for the next work in this thread. */
         ERR_clear_error();
+}
+
+/* The thread may never return, and then frees the task never. */
+static void on_chip_deadline(void *userdata) {
+        LoadQuery *q = userdata;
+        const Settings *s = q->wish.settings;
+        unsigned n = (unsigned) strv_length(s->private_keys);
+        credential_handler_t handler = q->handler;
+        void *handler_userdata = q->query.userdata;
+        DpsError error;
+
+        (void) credential_error(&error, -EAGAIN, &s->certificates_place, n > 0 ? "PrivateKey" : "Tcti",
+                                "%s: it has not answered within %u s%s%s",
+                                n > 0 ? s->private_keys[q->wish.index < n ? q->wish.index : 0] : s->tcti,
+                                (unsigned) (CHIP_DEADLINE_USEC / USEC_PER_SEC),
+                                s->pkcs11_module ? "; its module is " : "", s->pkcs11_module ?: "");
+        (void) credential_query_free(&q->query);
+        handler(NULL, &error, handler_userdata);
+}
+
+static void load_query_done(void *task);
+static const WorkClass chip_class = {
+        .queue = WORK_CHIPS, .run = load_query_run, .done = load_query_done, .free = load_query_free
+};
+
+static int wait_for_chip(LoadQuery *q) {
+        int r = timer_new(q->world, on_chip_deadline, q, &q->query.timer);
+
+        if (r < 0)
+                return r;
+        q->may_wait = true;
+        timer_set(q->query.timer, usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), CHIP_DEADLINE_USEC), 0);
+        return work_begin(q->world, &chip_class, q, &q->query.work);
 }
 
 static void load_query_done(void *task) {
@@ -55,6 +102,12 @@ static void load_query_done(void *task) {
         const DpsError *error;
 
         q->query.work = NULL;
+        if (q->r == -EINPROGRESS) {
+                if (wait_for_chip(q) >= 0)
+                        return;
+                dps_error_set(&q->query.error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        }
+        q->query.timer = timer_free(q->query.timer);
         error = q->credential ? NULL : &q->query.error;
         q->handler(TAKE_PTR(q->credential), error, q->query.userdata);
         load_query_free(q);
@@ -77,6 +130,7 @@ int credential_load(World *w, const CredentialWish *wish, credential_handler_t h
         if (!q)
                 return -ENOMEM;
         *q = (LoadQuery){ .query.userdata = userdata,
+                          .world = w,
                           .wish = *wish,
                           .registration_id = strdup(wish->registration_id),
                           .issued_file = wish->issued_file ? strdup(wish->issued_file) : NULL,
@@ -138,7 +192,7 @@ static void answer_query_done(void *task) {
 }
 
 static const WorkClass answer_class = {
-        .queue = WORK_KEYS, .run = answer_query_run, .done = answer_query_done, .free = answer_query_free
+        .queue = WORK_CHIPS, .run = answer_query_run, .done = answer_query_done, .free = answer_query_free
 };
 
 int credential_answer(Credential *c, World *w, const char *authentication_key, bool keep,
@@ -209,7 +263,7 @@ static void sign_query_done(void *task) {
 }
 
 static const WorkClass sign_class = {
-        .queue = WORK_KEYS, .run = sign_query_run, .done = sign_query_done, .free = sign_query_free
+        .queue = WORK_CHIPS, .run = sign_query_run, .done = sign_query_done, .free = sign_query_free
 };
 
 /* Takes ownership of `q`. */

@@ -56,9 +56,12 @@ static Credential *make(const CredentialClass *class, Settings *settings, unsign
 
 int credential_new(const CredentialClass *class, const CredentialSource *source, Credential **ret,
                    DpsError *error) {
-        _cleanup_(credential_unrefp) Credential *c = make(class, source->settings, source->index, error);
+        _cleanup_(credential_unrefp) Credential *c = NULL;
         int r;
 
+        if (class->is_slow && !source->may_wait)
+                return -EINPROGRESS;
+        c = make(class, source->settings, source->index, error);
         if (!c)
                 return -ENOMEM;
         r = class->load(c, source, error);

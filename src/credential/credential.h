@@ -85,6 +85,7 @@ typedef struct ClientCertificate {
         char *pem;           /* the chain as text */
         char *key_pem;       /* only with ShareKey=yes and a key file; a secret */
         char *key_reference; /* the path of the key, or its URI */
+        bool is_slow;        /* the key is in a chip: in a handshake it pauses (basic/pause.h) */
         char *common_name;
         uint64_t not_before_usec, not_after_usec;
 } ClientCertificate;

@@ -36,8 +36,8 @@ static int load(Credential *c, const CredentialSource *source, DpsError *error) 
                         error, -EINVAL, &s->certificates_place, "Certificate",
                         "there must be as many PrivateKey= lines as Certificate= lines, and at least one "
                         "of each");
-        r = client_certificate_load(s, s->certificates[source->index], s->private_keys[source->index],
-                                    source->registration_id, &x->certificate, error);
+        r = client_certificate_load(source, s->certificates[source->index], s->private_keys[source->index],
+                                    &x->certificate, error);
         if (r < 0)
                 return r;
 

@@ -8,11 +8,14 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "basic/contract.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "basic/worker.h"
 #include "build-config.h"
+#include "credential/tpm-environment.h"
 #include "dpsd/check-once.h"
 #include "dpsd/daemon.h"
 #include "dpsd/log.h"
@@ -131,12 +134,10 @@ static void set_limits(void) {
                 (void) setrlimit(RLIMIT_NOFILE, &files);
         }
         (void) umask(0077);
-        /* The libraries for TPMs write to stderr what they return as errors as well. Set now, before there are
-         * threads. */
-        (void) setenv("TSS2_LOG", "all+none", false);
+        tpm_environment_prepare();
 }
 
-int main(int argc, char *argv[]) {
+static int run(int argc, char *argv[]) {
         _cleanup_(daemon_freep) Daemon *d = NULL;
         int r;
 
@@ -156,4 +157,14 @@ int main(int argc, char *argv[]) {
         }
         r = arg_once ? daemon_start_once(d, arg_names, arg_timeout_usec) : daemon_start(d);
         return r == EXIT_DONE ? daemon_run(d) : r;
+}
+
+int main(int argc, char *argv[]) {
+        int r = run(argc, argv);
+
+        if (worker_has_threads()) {
+                (void) fflush(NULL);
+                _exit(r);
+        }
+        return r;
 }

@@ -39,6 +39,7 @@
 #define CONNECT_NEXT_MSEC 3000L      /* TCP, where another address can be tried */
 #define ANSWER_DEADLINE_MSEC                                                                                 \
         25000L /* of a request; DPS_REPLY_DEADLINE_SEC would be later, and not say where it hangs */
+#define SIGNATURE_DEADLINE_USEC (15 * USEC_PER_SEC)
 #define TIMER_ACCURACY_USEC (10 * USEC_PER_MSEC)
 #define PROXY_SIZE_MAX (256U * 1024) /* bytes, before TLS with the target begins */
 #define URL_MAX 1024
@@ -106,8 +107,10 @@ typedef struct Https {
         char *body; /* of the answer */
         size_t size;
         HttpsHead head;
-        bool is_greeted; /* a connection was made for it, and TLS has begun */
-        bool is_secured; /* it was sent */
+        uint64_t wanted_usec; /* CLOCK_BOOTTIME: when libcurl wants to be called */
+        bool is_signing;      /* libcurl is not called: it would read and time out meanwhile */
+        bool is_greeted;      /* a connection was made for it, and TLS has begun */
+        bool is_secured;      /* it was sent */
         bool is_too_long;
 } Https;
 
@@ -141,6 +144,9 @@ static void socket_drop(Socket *s) {
 }
 
 static void https_close(Https *t) {
+        if (t->is_signing)
+                tls_connection_stop_signing(tls_connection_ssl(t->connection));
+        t->is_signing = false;
         t->phase = PHASE_CLOSED;
         t->query = resolver_query_free(t->query);
         if (t->easy)
@@ -382,12 +388,56 @@ static void take_messages(Https *t) {
         }
 }
 
+/* ---- a key that signs slowly ---- */
+
+static SSL *signing_ssl(const Https *t) {
+        SSL *ssl = t->connection ? tls_connection_ssl(t->connection) : NULL;
+
+        return ssl && tls_connection_is_signing(ssl) ? ssl : NULL;
+}
+
+static void set_sockets(const Https *t, int enabled) {
+        for (const Socket *s = t->sockets; s; s = s->next)
+                (void) sd_event_source_set_enabled(s->io, enabled);
+}
+
+static void wait_for_signature(Https *t) {
+        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
+
+        t->is_signing = true;
+        set_sockets(t, SD_EVENT_OFF);
+        timer_set(t->timer, usec_add(now_usec, SIGNATURE_DEADLINE_USEC), TIMER_ACCURACY_USEC);
+}
+
+static void after_libcurl(Https *t, CURLMcode code) {
+        if (code != CURLM_OK)
+                return fail_by_memory(t);
+        take_messages(t);
+        if (t->phase != PHASE_CLOSED && signing_ssl(t))
+                wait_for_signature(t);
+}
+
+static int on_signed(SSL *ssl, void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+        int running;
+
+        if (t->phase == PHASE_CLOSED || !t->is_signing || ssl != signing_ssl(t))
+                return 1;
+        t->is_signing = false;
+        set_sockets(t, SD_EVENT_ON);
+        timer_set(t->timer, t->wanted_usec, TIMER_ACCURACY_USEC);
+        /* There is no other way to say that a transfer goes on whose socket has nothing new. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        after_libcurl(t, curl_multi_socket_all(t->multi, &running));
+#pragma GCC diagnostic pop
+        return 1;
+}
+
 static void act(Https *t, curl_socket_t fd, int events) {
         int running;
 
-        if (curl_multi_socket_action(t->multi, fd, events, &running) != CURLM_OK)
-                return fail_by_memory(t);
-        take_messages(t);
+        after_libcurl(t, curl_multi_socket_action(t->multi, fd, events, &running));
 }
 
 /* ---- callbacks of libcurl ---- */
@@ -502,8 +552,8 @@ static int on_wanted_time(CURLM *multi, long msec, void *userdata) {
         Https *t = userdata;
         uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
 
-        timer_set(t->timer, msec < 0 ? USEC_INFINITY : usec_add(now_usec, (uint64_t) msec * USEC_PER_MSEC),
-                  TIMER_ACCURACY_USEC);
+        t->wanted_usec = msec < 0 ? USEC_INFINITY : usec_add(now_usec, (uint64_t) msec * USEC_PER_MSEC);
+        timer_set(t->timer, t->wanted_usec, TIMER_ACCURACY_USEC);
         return 0;
 }
 
@@ -656,6 +706,9 @@ static void on_timer(void *userdata) {
 
         if (t->phase == PHASE_RESOLVING)
                 resolving_timed_out(t);
+        else if (t->is_signing)
+                fail_as(t, DPS_ERROR_KEY, DPS_STEP_TLS,
+                        "waits in vain for a signature: the device's own key does not answer");
         else
                 act(t, CURL_SOCKET_TIMEOUT, 0);
 }
@@ -771,7 +824,10 @@ static int https_connect(TransportClass *class, const TransportTarget *target,
                           &t->tls, error);
         if (r < 0)
                 return r;
-        r = timer_new(c->world, on_timer, t, &t->timer);
+        if (target->is_slow)
+                r = tls_context_set_slow(t->tls, on_signed, t);
+        if (r >= 0)
+                r = timer_new(c->world, on_timer, t, &t->timer);
         if (r < 0)
                 return r;
         timer_set(t->timer, usec_add(world_now_usec(c->world, CLOCK_BOOTTIME), RESOLVE_DEADLINE_USEC),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <mosquitto.h>
+#include <openssl/err.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -100,6 +101,7 @@ typedef struct Mqtt {
         Proxy *proxy;  /* NULL: none */
         char **names;  /* to resolve and to connect to: the proxy's, those of Address=, or the host's */
         char *through; /* with a proxy: the name that it is asked for */
+        bool is_slow;  /* the key of our certificate */
         TransportHandlers handlers;
         void *userdata;
 
@@ -145,6 +147,8 @@ static Mqtt *mqtt_ref(Mqtt *t) {
 /* Never from within a callback of the library. */
 static void client_drop(Mqtt *t) {
         t->io = sd_event_source_disable_unref(t->io);
+        if (t->ssl)
+                tls_connection_stop_signing(t->ssl);
         if (t->client)
                 mosquitto_destroy(t->client);
         t->client = NULL;
@@ -315,6 +319,10 @@ static uint32_t wanted_events(const Mqtt *t) {
 static int watch_socket(Mqtt *t) {
         int fd = mosquitto_socket(t->client);
 
+        if (tls_connection_is_signing(t->ssl)) {
+                t->io = sd_event_source_disable_unref(t->io);
+                return 0;
+        }
         if (t->io)
                 return sd_event_source_set_io_events(t->io, wanted_events(t));
         return sd_event_add_io(class_of(t)->event, &t->io, fd, wanted_events(t), on_io, t);
@@ -553,11 +561,31 @@ static void proceed(Mqtt *t) {
         deliver_replies(t);
 }
 
+/* libmosquitto takes a pause for an error. Its own calls find the handshake finished. */
+static int shake_hands(Mqtt *t) {
+        int r;
+
+        ERR_clear_error();
+        r = SSL_do_handshake(t->ssl);
+        switch (SSL_get_error(t->ssl, r)) {
+        case SSL_ERROR_NONE:
+                return mosquitto_loop_read(t->client, 1); /* it notices that it is connected */
+        case SSL_ERROR_WANT_READ:
+        case SSL_ERROR_WANT_WRITE:
+        case SSL_ERROR_WANT_ASYNC:
+                return MOSQ_ERR_SUCCESS;
+        default:
+                return MOSQ_ERR_CONN_LOST;
+        }
+}
+
 static int pump(Mqtt *t, uint32_t revents) {
         bool is_handshake = is_handshaking(t);
         int rc = MOSQ_ERR_SUCCESS;
 
-        if (is_handshake || revents & ~(uint32_t) EPOLLOUT)
+        if (is_handshake && t->is_slow)
+                rc = shake_hands(t);
+        else if (is_handshake || revents & ~(uint32_t) EPOLLOUT)
                 rc = mosquitto_loop_read(t->client, 1);
         /* Not in the turn in which the handshake ends: if the server refused our certificate, that is to be read first. */
         if (rc == MOSQ_ERR_SUCCESS && !is_handshake && mosquitto_want_write(t->client))
@@ -664,6 +692,15 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         return 0;
 }
 
+/* The key has signed. */
+static int on_signed(SSL *ssl, void *userdata) {
+        _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
+
+        if (t->phase == PHASE_HANDSHAKING && ssl == t->ssl)
+                exchange(t, EPOLLIN);
+        return 1;
+}
+
 /* ---- time ---- */
 
 static void keep_alive(Mqtt *t) {
@@ -693,7 +730,10 @@ static void on_timer(void *userdata) {
         } else if (t->phase == PHASE_RESOLVING && t->addresses) { /* of some names */
                 t->query = resolver_query_free(t->query);
                 connect_next(t);
-        } else
+        } else if (t->ssl && tls_connection_is_signing(t->ssl))
+                fail_as(t, DPS_ERROR_KEY,
+                        "waits in vain for a signature: the device's own key does not answer");
+        else
                 fail_as(t, t->phase == PHASE_RESOLVING ? DPS_ERROR_DNS : DPS_ERROR_TIMEOUT,
                         phases[t->phase].silent);
 }
@@ -838,6 +878,10 @@ static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                 return r;
         r = tls_cache_get(&c->tls_cache, t->host, target->ca_files, target->certificates, target->key,
                           &t->tls, error);
+        if (r >= 0 && target->is_slow) {
+                t->is_slow = true;
+                r = tls_context_set_slow(t->tls, on_signed, t);
+        }
         if (r < 0)
                 return r;
         r = resolve_next(t);

@@ -9,6 +9,7 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+#include "basic/pause.h"
 #include "basic/text.h"
 #include "transport/tls-failure.h"
 
@@ -23,20 +24,24 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        TlsHold hold;         /* of connections that begin now */
-        bool trusts_system;   /* not CaFile= */
-        bool may_read_bundle; /* of the system's CAs, which has not been read */
+        TlsHold hold;            /* of connections that begin now */
+        bool trusts_system;      /* not CaFile= */
+        bool may_read_bundle;    /* of the system's CAs, which has not been read */
+        tls_handler_t on_signed; /* NULL: the key does not pause */
+        void *userdata;
 };
 
 /* Belongs to an SSL, as its ex_data, from the beginning of the handshake on. */
 struct TlsConnection {
         unsigned n_refs;
+        SSL *ssl;            /* NULL: it is freed */
         TlsContext *context; /* a reference */
         TlsHold hold;
         bool is_proven;    /* the handshake is done */
         size_t n_received; /* bytes; of a place's connection, also by those before it */
         size_t n_begun;    /* n_received when it began */
         TlsFailure failure;
+        char *key_error; /* why our key did not sign */
 };
 
 #define HANDSHAKE_SIZE_MAX (256U * 1024) /* bytes, by whoever it may be */
@@ -53,13 +58,18 @@ TlsConnection *tls_connection_unref(TlsConnection *c) {
 
         X509_free(c->failure.certificate);
         X509_free(c->failure.leaf);
+        free(c->key_error);
         tls_context_unref(c->context);
         free(c);
         return NULL;
 }
 
 static void connection_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) {
-        tls_connection_unref(data);
+        TlsConnection *c = data;
+
+        if (c)
+                c->ssl = NULL;
+        tls_connection_unref(c);
 }
 
 /* NULL: there was no memory for it, or no handshake has begun. */
@@ -102,6 +112,7 @@ static void connection_begin(SSL *ssl, TlsContext *context) {
         }
 
         *c = (TlsConnection){ .n_refs = 1,
+                              .ssl = ssl,
                               .context = tls_context_ref(context),
                               .hold = context->hold,
                               .failure = { .alert = -1 } };
@@ -162,8 +173,13 @@ static void on_info(const SSL *ssl, int where, int result) {
         /* Warnings, and the close_notify at the end is one, are no errors. */
         if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL)
                 c->failure.alert = result & 0xff;
-        if (where & SSL_CB_EXIT && result <= 0 && !c->failure.error)
+        if (where & SSL_CB_EXIT && result <= 0 && !c->failure.error) {
+                const char *key_error = pause_error();
+
+                if (key_error && !c->key_error)
+                        c->key_error = strdup(key_error);
                 c->failure.error = handshake_error();
+        }
 }
 
 /* ---- trust ---- */
@@ -422,6 +438,14 @@ SSL_CTX *tls_context_ssl(TlsContext *c) {
         return c->ssl;
 }
 
+static int set_slow(const TlsContext *c, SSL_CTX *ssl) {
+        SSL_CTX_set_mode(ssl, SSL_MODE_ASYNC);
+        return SSL_CTX_set_async_callback(ssl, c->on_signed) == 1 &&
+                               SSL_CTX_set_async_callback_arg(ssl, c->userdata) == 1
+                       ? 0
+                       : -ENOMEM;
+}
+
 /* The certificate was checked when the context was made. */
 static int lend_certificate(const TlsContext *c, SSL_CTX *ssl) {
         STACK_OF(X509) *chain = NULL;
@@ -446,6 +470,8 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
         if (c->trusts_system)
                 SSL_CTX_set_cert_verify_callback(ssl, verify_chain, NULL);
         r = set_rules(c, ssl);
+        if (r >= 0 && c->on_signed)
+                r = set_slow(c, ssl);
         return r >= 0 && c->has_certificate ? lend_certificate(c, ssl) : r;
 }
 
@@ -461,6 +487,8 @@ void tls_connection_release(SSL *ssl) {
 }
 
 void tls_connection_why(const TlsConnection *c, DpsError *ret) {
+        if (c->key_error)
+                return dps_error_set(ret, DPS_ERROR_KEY, DPS_STEP_TLS, "%s", c->key_error);
         if (c->failure.is_flooded && c->is_proven)
                 return dps_error_set(ret, DPS_ERROR_PROTOCOL, DPS_STEP_NONE,
                                      "sent more data than any answer has");
@@ -475,4 +503,33 @@ void tls_connection_error(const SSL *ssl, DpsError *ret) {
                 tls_connection_why(c, ret);
         else if (!SSL_in_before(ssl))
                 dps_error_set(ret, DPS_ERROR_MEMORY, DPS_STEP_TLS, "no memory for a TLS connection");
+}
+
+int tls_context_set_slow(TlsContext *c, tls_handler_t handler, void *userdata) {
+        c->on_signed = handler;
+        c->userdata = userdata;
+        return set_slow(c, c->ssl);
+}
+
+SSL *tls_connection_ssl(const TlsConnection *c) {
+        return c->ssl;
+}
+
+bool tls_connection_is_signing(const SSL *ssl) {
+        return SSL_waiting_for_async((SSL *) ssl);
+}
+
+/* The handshake ends with an error, and so the job ends, too. Its alert is held: libcurl's socket can be used only while
+ * libcurl runs. */
+void tls_connection_stop_signing(SSL *ssl) {
+        TlsConnection *c = connection_of(ssl);
+
+        if (!tls_connection_is_signing(ssl))
+                return;
+        if (c)
+                c->hold = TLS_HOLD_ALL;
+        pause_give_up(true);
+        (void) SSL_do_handshake(ssl);
+        pause_give_up(false);
+        ERR_clear_error();
 }

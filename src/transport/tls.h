@@ -28,9 +28,19 @@ DEFINE_FREEP(TlsContext, tls_context_unref)
 /* For libmosquitto and libcurl. The context must exist until the handshake of each of its connections has begun. */
 SSL_CTX *tls_context_ssl(TlsContext *c);
 
+typedef int (*tls_handler_t)(SSL *ssl, void *userdata);
+/* The client certificate's key signs slowly (basic/pause.h). While it does, tls_connection_is_signing() is true and the
+ * handshake must be left alone, until the handler is called from the loop: then it is to be continued. An SSL must not be
+ * freed before tls_connection_stop_signing(), and the handler must be able to serve until then. */
+int tls_context_set_slow(TlsContext *c, tls_handler_t handler, void *userdata);
+bool tls_connection_is_signing(const SSL *ssl);
+void tls_connection_stop_signing(SSL *ssl);
+
 /* What is kept of a connection. */
 typedef struct TlsConnection TlsConnection;
 TlsConnection *tls_connection_unref(TlsConnection *c);
+/* NULL: it is freed. */
+SSL *tls_connection_ssl(const TlsConnection *c);
 
 /* For libcurl, which makes an SSL_CTX of its own: its connections trust, check and show what those of the context do.
  * `place`, which must exist as long as they do, gets a reference to the newest of them. NULL: only the trust is lent, for a
@@ -40,9 +50,9 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place);
 void tls_connection_why(const TlsConnection *c, DpsError *ret);
 
 /* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
- * DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_PROTOCOL where the server, once proven, sent more than any exchange has,
- * DPS_ERROR_NONE where neither is so. To ask after a library has freed its
- * SSL, keep a reference of it. */
+ * DPS_ERROR_KEY where our key did not sign, DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_PROTOCOL where the server, once
+ * proven, sent more than any exchange has, DPS_ERROR_NONE where none is so. To ask after a library has freed its SSL, keep a
+ * reference of it. */
 void tls_connection_error(const SSL *ssl, DpsError *ret);
 
 typedef enum TlsHold {

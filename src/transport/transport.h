@@ -9,6 +9,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "basic/cleanup.h"
@@ -33,6 +34,7 @@ typedef struct TransportTarget {
         const char *token;             /* a SAS token for DPS; NULL with a client certificate */
         STACK_OF(X509) * certificates; /* leaf first; NULL with a token */
         EVP_PKEY *key;
+        bool is_slow; /* the key pauses while it signs (basic/pause.h) */
 } TransportTarget;
 
 /* Called from the event loop, never from within a call of the transport; on_closed is the last call. In any of

@@ -48,13 +48,16 @@ def test_every_conf_of_the_page_is_installed():
 
 
 class Kitchen:
-    """Runs what the page says, with /etc/dps and the TPM in the directory of the test."""
+    """Runs what the page says, with /etc/dps, the token and the TPM in the directory of the test."""
 
     def __init__(self, gateway, directory):
         self.gateway = gateway
         self.directory = directory
         self.keys = gateway.configuration / "keys"
-        self.variables = {"DPS_MODULE_DIRECTORY": modules(directory / "modules", BUILD)}
+        tokens = directory / "tokens"
+        tokens.mkdir()
+        (directory / "softhsm2.conf").write_text(f"directories.tokendir = {tokens}\n")
+        self.variables = {"SOFTHSM2_CONF": directory / "softhsm2.conf", "DPS_MODULE_DIRECTORY": modules(directory / "modules", BUILD)}
         self.more = []  # lines of a drop-in
         self.tpm = None
         self.proxy = None
@@ -66,6 +69,7 @@ class Kitchen:
 
     def start_tpm(self):
         self.tpm = Tpm(self.directory).start()
+        self.variables |= {"TPM2TOOLS_TCTI": self.tpm.tcti, "TPM2OPENSSL_TCTI": self.tpm.tcti}
         self.more += ["[Attestation]", f"Tcti={self.tpm.tcti}"]
 
     def prepare(self, conf):
@@ -160,6 +164,23 @@ def test_a_certificate_with_its_key_in_a_file(kitchen):
     write_secret(kitchen, "gateway-key.pem", key.read_text())
     enroll_certificate(gateway, kitchen)
     assert kitchen.serve(recipe("x509.conf"))["HubAuthentication"] == "x509"
+
+
+def test_a_certificate_with_its_key_in_a_token(kitchen):
+    kitchen.prepare(recipe("x509-pkcs11.conf"))
+    enroll_certificate(kitchen.gateway, kitchen)
+    kitchen.serve(recipe("x509-pkcs11.conf"))
+    connection = kitchen.gateway.connection()
+    assert connection["auth"] == "x509" and connection["keyUri"] == "pkcs11:token=gateway;object=dps"
+
+
+def test_a_certificate_with_its_key_in_a_tpm(kitchen):
+    kitchen.start_tpm()
+    kitchen.prepare(recipe("x509-tpm.conf"))
+    enroll_certificate(kitchen.gateway, kitchen)
+    kitchen.serve(recipe("x509-tpm.conf"))
+    connection = kitchen.gateway.connection()
+    assert connection["auth"] == "x509" and connection["keyUri"] == "handle:0x81000002"
 
 
 def test_tpm_attestation(kitchen):

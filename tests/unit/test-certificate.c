@@ -22,8 +22,9 @@ static int tear_down(void **state) {
 }
 
 static int load(void) {
-        return client_certificate_load(s, s->certificates[0], s->private_keys[0], "gw-1", &certificate,
-                                       &error);
+        const CredentialSource source = { .settings = s, .registration_id = "gw-1", .may_wait = true };
+
+        return client_certificate_load(&source, s->certificates[0], s->private_keys[0], &certificate, &error);
 }
 
 static void a_certificate_is_loaded_with_its_name_and_its_times(void **state) {
@@ -252,20 +253,27 @@ static void a_file_without_key_is_refused(void **state) {
         assert_error(DPS_ERROR_CONFIG, "no PEM private key");
 }
 
-static void the_error_says_that_a_file_holds_a_key_of_a_tpm(void **state) {
-        add_pair();
-        put("key.pem", "-----BEGIN TSS2 PRIVATE KEY-----\nAAAA\n-----END TSS2 PRIVATE KEY-----\n", 0600);
-        assert_true(load() < 0);
-        assert_error(DPS_ERROR_CONFIG, "a key of a TPM");
-}
+static void a_chip_is_not_waited_for_where_nobody_may_wait(void **state) {
+        const CredentialSource source = { .settings = s, .registration_id = "gw-1" };
 
-static void the_error_says_that_a_key_is_in_hardware(void **state) {
         put_certificate("cert.pem", ec_key, "gw-1");
         add_file(&s->certificates, "cert.pem");
-        add(&s->private_keys, "pkcs11:token=gw;pin-value=1234");
-        assert_true(load() < 0);
-        assert_error(DPS_ERROR_CONFIG, "a key in hardware");
-        assert_null(strstr(error.message, "1234"));
+        add(&s->private_keys, "handle:0x81000002");
+        assert_int_equal(client_certificate_load(&source, s->certificates[0], s->private_keys[0],
+                                                 &certificate, &error),
+                         -EINPROGRESS);
+}
+
+static void the_error_says_that_the_module_for_such_keys_is_missing(void **state) {
+        setenv("DPS_MODULE_DIRECTORY", directory, 1);
+        put_certificate("cert.pem", ec_key, "gw-1");
+        add_file(&s->certificates, "cert.pem");
+        add(&s->private_keys, "handle:0x81000002");
+        assert_int_equal(load(), -EOPNOTSUPP);
+        assert_error(DPS_ERROR_CONFIG,
+                     "PrivateKey=: handle:0x81000002: module hardware-key is not installed");
+        assert_non_null(strstr(error.message, "install the package dps-hardware-key"));
+        unsetenv("DPS_MODULE_DIRECTORY");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -296,8 +304,8 @@ int main(void) {
                 TEST(an_encrypted_key_is_refused_without_asking_for_its_passphrase),
                 TEST(a_key_in_the_old_encrypted_format_is_refused_too),
                 TEST(a_file_without_key_is_refused),
-                TEST(the_error_says_that_a_file_holds_a_key_of_a_tpm),
-                TEST(the_error_says_that_a_key_is_in_hardware),
+                TEST(a_chip_is_not_waited_for_where_nobody_may_wait),
+                TEST(the_error_says_that_the_module_for_such_keys_is_missing),
         };
 
         return cmocka_run_group_tests(tests, set_up_keys, tear_down_keys);

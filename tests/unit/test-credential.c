@@ -88,9 +88,12 @@ static void assert_load_fails(DpsErrorId id, const char *words) {
         assert_error(id, words);
 }
 
+static const CredentialClass *certificate_class;
+
 static int set_up(void **state) {
         int r;
 
+        certificate_class = certificate_class ?: credential_class(METHOD_X509);
         r = set_up_files();
         small_world_init(&world, false);
         wish = (CredentialWish){ .registration_id = "gw-1", .kept = _METHOD_MAX };
@@ -109,6 +112,7 @@ static int set_up_threads(void **state) {
 
 static int tear_down(void **state) {
         credential_set_class(METHOD_TPM, NULL);
+        credential_set_class(METHOD_X509, certificate_class);
         has_no_memory = false;
         small_world_done(&world);
         forget_answer();
@@ -385,15 +389,32 @@ static void a_kept_method_without_keys_in_the_configuration_is_given_up(void **s
         assert_chosen(METHOD_X509, METHOD_SYMMETRIC_KEY);
 }
 
-static void use_key_in_hardware(void) {
+static unsigned count_one(const Settings *settings) {
+        return 1;
+}
+
+static int load_unsupported(Credential *c, const CredentialSource *source, DpsError *e) {
+        dps_error_set(e, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "not in this build");
+        return -EOPNOTSUPP;
+}
+
+static void done_nothing(Credential *c) {
+}
+
+/* A build without the support for these certificates. */
+static void use_unsupported_certificate(void) {
+        static const CredentialClass class = { .method = METHOD_X509,
+                                               .size = sizeof(Credential),
+                                               .count = count_one,
+                                               .load = load_unsupported,
+                                               .done = done_nothing };
+
         set_methods(METHOD_X509, METHOD_SYMMETRIC_KEY);
-        put_certificate("cert.pem", ec_key, "gw-1");
-        add_file(&s->certificates, "cert.pem");
-        add(&s->private_keys, "pkcs11:token=gw");
+        credential_set_class(METHOD_X509, &class);
 }
 
 static void a_kept_method_that_this_build_does_not_support_is_given_up(void **state) {
-        use_key_in_hardware();
+        use_unsupported_certificate();
         add_key();
         assert_chosen(METHOD_X509, METHOD_SYMMETRIC_KEY);
 }
@@ -430,7 +451,7 @@ static void only_the_wished_index_is_tried_on_request(void **state) {
 }
 
 static void an_index_of_the_kept_method_says_nothing_about_another(void **state) {
-        use_key_in_hardware();
+        use_unsupported_certificate();
         add_key_file("a.key", KEY_1);
         add_key_file("b.key", KEY_2);
         wish.index = 1;
@@ -457,7 +478,7 @@ static void an_unsupported_method_does_not_hide_the_error_of_another_method(void
 }
 
 static void an_unsupported_kept_method_does_not_hide_the_error_of_another_method(void **state) {
-        use_key_in_hardware();
+        use_unsupported_certificate();
         add_file(&s->keys, "not-there.key");
         wish.kept = METHOD_X509;
         assert_load_fails(DPS_ERROR_KEY, "not-there.key");
@@ -622,10 +643,10 @@ static void each_file_that_fails_is_opened_once(void **state) {
 }
 
 static void the_files_of_a_kept_method_are_not_opened_again_after_it_is_given_up(void **state) {
-        use_key_in_hardware();
+        use_unsupported_certificate();
         add_key();
         wish.kept = METHOD_X509;
-        assert_opens_once_each(2);
+        assert_opens_once_each(1);
         assert_int_equal(credential_method(answer.credential), METHOD_SYMMETRIC_KEY);
 }
 
@@ -652,13 +673,15 @@ static void a_missing_systemd_credential_is_watched_under_both_names(void **stat
         assert_true(strv_contains(paths, prefixed));
 }
 
-static void a_key_in_hardware_is_not_watched(void **state) {
+static void a_key_in_hardware_is_not_watched_but_its_pin_is(void **state) {
         _cleanup_(strv_freep) char **paths = NULL;
 
         add(&s->private_keys, "pkcs11:token=gw");
         add(&s->private_keys, "handle:0x81000002");
+        s->pin = path_of("pin");
         assert_int_equal(credential_paths(s, &paths), 0);
-        assert_int_equal(strv_length(paths), 0);
+        assert_int_equal(strv_length(paths), 1);
+        assert_true(strv_contains(paths, s->pin));
 }
 
 /* --- queries -------------------------------------------------------------------------------------------- */
@@ -1004,7 +1027,7 @@ int main(void) {
                 TEST(the_files_of_a_kept_method_are_not_opened_again_after_it_is_given_up),
                 TEST(all_files_are_to_be_watched),
                 TEST(a_missing_systemd_credential_is_watched_under_both_names),
-                TEST(a_key_in_hardware_is_not_watched),
+                TEST(a_key_in_hardware_is_not_watched_but_its_pin_is),
                 TEST(a_query_that_is_freed_calls_no_handler),
                 TEST(a_query_may_be_freed_by_its_handler),
                 TEST(a_query_need_not_be_held),

@@ -80,14 +80,14 @@ static void with_a_slow_key_an_identity_is_provisioning_until_its_files_are_publ
         core_key_class.is_slow = true;
         configure("gw", "gw-1");
         log_in();
-        world.holds[WORK_KEYS] = true;
+        world.holds[WORK_CHIPS] = true;
         answer_assigned("hub-1.example");
         assert_non_null(identity_assignment(find("gw")));
         assert_state("gw", IDENTITY_PROVISIONING);
         assert_int_equal(identity_next_attempt_at_usec(find("gw")), 0);
         assert_false(is_published("gw", "connection.json", "hub-1.example"));
 
-        world.holds[WORK_KEYS] = false;
+        world.holds[WORK_CHIPS] = false;
         settle();
         assert_state("gw", IDENTITY_ASSIGNED);
         assert_int_equal(identity_next_attempt_at_usec(find("gw")),

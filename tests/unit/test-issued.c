@@ -362,7 +362,7 @@ static int load(Folder *folder, Folder *fallback, const char *file, Credential *
                                                     .issued_folder = folder,
                                                     .issued_fallback = fallback,
                                                     .issued_file = file },
-                                 ret, &error);
+                                 NULL, false, ret, &error);
 }
 
 static void a_pair_is_read_back_from_its_file_or_the_other_place(void **state) {

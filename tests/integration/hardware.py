@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Keys in hardware: a SoftHSM token and a software TPM of a test's own, and certificates for their keys."""
+import datetime
+import glob
+import os
+import subprocess
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from certificates import DAY, name, pem
+from process import DEADLINE, clean_environment
+from tpm import Tpm
+
+PIN = "271828"
+SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
+
+
+def run(directory, *command, **environment):
+    done = subprocess.run([*map(str, command)], cwd=directory, env=clean_environment(directory, HOME=directory, **environment),
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE)
+    assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
+    return done.stdout
+
+
+def secret(path, text):
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    path.write_text(text, encoding="ascii")
+    return path
+
+
+def certify(emulator, registration_id, public_der, path, not_before=-1, not_after=30):
+    """Writes a certificate of the emulator's device CA, and the CA's after it."""
+    ca = x509.load_pem_x509_certificate((emulator.state / "device-ca.pem").read_bytes())
+    ca_key = serialization.load_pem_private_key((emulator.state / "device-ca.key").read_bytes(), None)
+    now = datetime.datetime.utcnow()
+    builder = (x509.CertificateBuilder().subject_name(name(registration_id)).issuer_name(ca.subject)
+               .public_key(serialization.load_der_public_key(public_der)).serial_number(x509.random_serial_number())
+               .not_valid_before(now + not_before * DAY).not_valid_after(now + not_after * DAY))
+    path.write_bytes(pem(builder.sign(ca_key, hashes.SHA256())))
+    return path
+
+
+class Token:
+    """A SoftHSM token called "gw"."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        (directory / "tokens").mkdir(parents=True)
+        self.conf = directory / "softhsm2.conf"
+        self.conf.write_text(f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+        self.module = next(path for path in (SOFTHSM, *glob.glob("/usr/lib/*/softhsm/libsofthsm2.so")) if os.path.exists(path))
+        self.environment = {"SOFTHSM2_CONF": self.conf}
+        run(directory, "softhsm2-util", "--init-token", "--free", "--label=gw", "--so-pin=31415926", f"--pin={PIN}", **self.environment)
+
+    def tool(self, *arguments):
+        return run(self.directory, "pkcs11-tool", f"--module={self.module}", "--token-label=gw", "--login", f"--pin={PIN}", *arguments,
+                   **self.environment)
+
+    def make_key(self, label, kind="EC:prime256v1", number="01"):
+        """Makes a key pair; returns its public half (DER)."""
+        self.tool("--keypairgen", f"--key-type={kind}", f"--label={label}", f"--id={number}")
+        return run(self.directory, "openssl", "pkey", "-engine", "pkcs11", "-inform", "engine", "-pubin", "-in",
+                   f"pkcs11:token=gw;object={label};id=%{number};type=public", "-pubout", "-outform", "DER",
+                   PKCS11_MODULE_PATH=self.module, **self.environment)
+
+
+class Chip(Tpm):
+    """A software TPM with private keys of certificates."""
+
+    def make_key(self, handle, kind="ecc", auth=None):
+        """Makes a persistent key; returns its public half (DER)."""
+        self.run("createprimary", "-C", "o", "-G", "ecc", "-c", "primary.ctx")
+        self.run("create", "-C", "primary.ctx", "-G", kind, "-u", "key.pub", "-r", "key.priv",
+                  "-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign", *(["-p", auth] if auth else []))
+        self.run("load", "-C", "primary.ctx", "-u", "key.pub", "-r", "key.priv", "-c", "key.ctx")
+        self.run("evictcontrol", "-C", "o", "-c", "key.ctx", handle)
+        self.run("readpublic", "-c", handle, "-f", "der", "-o", "public.der")
+        return (self.directory / "public.der").read_bytes()
+
+    def make_file(self, path):
+        """Makes a key as a TSS2 PEM file; returns its public half (DER)."""
+        options = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2")
+        run(self.directory, "openssl", "genpkey", *options, "-algorithm", "EC", "-pkeyopt", "group:P-256", "-out", path,
+            TPM2OPENSSL_TCTI=self.tcti)
+        os.chmod(path, 0o600)
+        run(self.directory, "openssl", "pkey", *options, "-in", path, "-pubout", "-outform", "DER", "-out", "public.der",
+            TPM2OPENSSL_TCTI=self.tcti)
+        return (self.directory / "public.der").read_bytes()

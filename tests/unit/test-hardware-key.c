@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the above first. */
+#include <cmocka.h>
+
+#include "basic/module.h"
+#include "credential/hardware-key.h"
+#include "credentials.h"
+
+extern const Module dps_module;
+
+static int set_up(void **state) {
+        return set_up_files();
+}
+
+static int tear_down(void **state) {
+        return tear_down_files();
+}
+
+static void assert_load_fails(HardwareKind kind, const char *reference, EVP_PKEY *key, DpsErrorId id,
+                              const char *words) {
+        const HardwareKeyModule *module = dps_module.class;
+        const CredentialSource source = { .settings = s, .registration_id = "gw-1", .may_wait = true };
+        X509 *leaf = X509_new();
+        EVP_PKEY *ignored;
+
+        assert_non_null(leaf);
+        assert_int_equal(X509_set_pubkey(leaf, key), 1);
+        assert_true(module->load(&source, kind, reference, leaf, &ignored, &error) < 0);
+        assert_error(id, words);
+        X509_free(leaf);
+}
+
+static void the_error_says_that_a_pkcs11_module_is_none(void **state) {
+        s->pkcs11_module = strdup("libc.so.6");
+        assert_load_fails(HARDWARE_PKCS11, "pkcs11:object=dps", ec_key, DPS_ERROR_CONFIG,
+                          "Pkcs11Module=: libc.so.6: this is not a PKCS#11 module");
+}
+
+static void the_error_says_that_a_pkcs11_module_is_missing(void **state) {
+        s->pkcs11_module = path_of("not-there.so");
+        assert_load_fails(HARDWARE_PKCS11, "pkcs11:object=dps", ec_key, DPS_ERROR_KEY, "cannot be loaded");
+}
+
+static void the_error_says_that_openssl_has_no_provider_for_tpms(void **state) {
+        s->tcti = strdup("device:/dev/tpmrm0");
+        setenv("OPENSSL_MODULES", directory, 1);
+        assert_load_fails(HARDWARE_TPM_HANDLE, "handle:0x81000002", ec_key, DPS_ERROR_KEY,
+                          "install the package tpm2-openssl");
+        unsetenv("OPENSSL_MODULES");
+}
+
+static void an_rsa_key_of_a_tpm_is_refused(void **state) {
+        assert_load_fails(HARDWARE_TPM_HANDLE, "handle:0x81000002", rsa_key, DPS_ERROR_CONFIG,
+                          "use an EC key");
+}
+
+static void a_pin_that_others_can_read_is_refused(void **state) {
+        put("pin", "1234\n", 0644);
+        s->pin = path_of("pin");
+        assert_load_fails(HARDWARE_PKCS11, "pkcs11:object=dps", ec_key, DPS_ERROR_CONFIG, "Pin=: ");
+        assert_null(strstr(error.message, "1234"));
+}
+
+static void an_empty_pin_is_refused(void **state) {
+        put("pin", "\n", 0600);
+        s->pin = path_of("pin");
+        assert_load_fails(HARDWARE_PKCS11, "pkcs11:object=dps", ec_key, DPS_ERROR_CONFIG,
+                          "the file must hold the PIN and nothing else");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                TEST(the_error_says_that_a_pkcs11_module_is_none),
+                TEST(the_error_says_that_a_pkcs11_module_is_missing),
+                TEST(the_error_says_that_openssl_has_no_provider_for_tpms),
+                TEST(an_rsa_key_of_a_tpm_is_refused),
+                TEST(a_pin_that_others_can_read_is_refused),
+                TEST(an_empty_pin_is_refused),
+        };
+
+        return cmocka_run_group_tests(tests, set_up_keys, tear_down_keys);
+}
