@@ -38,15 +38,17 @@ int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]) {
         return 0;
 }
 
-int operation_id_make(const RandomSource *random, uint64_t service, char **ret) {
+int operation_id_make(const RandomSource *random, uint64_t service, size_t size, char **ret) {
         char guid[GUID_TEXT_SIZE];
         char *id;
-        int r;
+        int n, r;
 
         r = guid_make(random, guid);
         if (r < 0)
                 return r;
-        if (asprintf(&id, "5.%016" PRIx64 ".%s", service, guid) < 0)
+        n = snprintf(NULL, 0, "5.%016" PRIx64 ".%s", service, guid);
+        n = size > (size_t) n ? (int) size - n : 0;
+        if (asprintf(&id, "5.%0*" PRIx64 ".%s", 16 + n, service, guid) < 0)
                 return -ENOMEM;
 
         *ret = id;

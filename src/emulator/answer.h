@@ -57,4 +57,4 @@ int answer_result(unsigned status, const Result *result, Answer *ret);
 /* A random GUID as text. */
 int guid_make(const RandomSource *random, char ret[static GUID_TEXT_SIZE]);
 /* "5.{16 hex digits}.{guid}": the digits are the service's number, the GUID is random. */
-int operation_id_make(const RandomSource *random, uint64_t service, char **ret);
+int operation_id_make(const RandomSource *random, uint64_t service, size_t size, char **ret);

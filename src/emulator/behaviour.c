@@ -22,9 +22,10 @@ static const char *const document_members[] = {
 static const char *const quota_members[] = { "registrationsPerMinute", "pollsPerTenSeconds",
                                              "secondsPerRequest", NULL };
 static const char *const behaviour_members[] = {
-        "badCertificate", "badSignature", "clockTolerance", "refusedApiVersions", "foreignTopic",
-        "foreignFilter",  "missingRid",   "will",           "assignAtOnce",       "unassignedFirst",
-        "conflict",       "extraMembers", "chunked",        "tpmOverMqtt",        NULL,
+        "badCertificate",    "badSignature", "clockTolerance", "refusedApiVersions", "foreignTopic",
+        "foreignFilter",     "missingRid",   "will",           "assignAtOnce",       "unassignedFirst",
+        "conflict",          "extraMembers", "chunked",        "tpmOverMqtt",        "lostPercent",
+        "operationIdLength", NULL,
 };
 static const char *const bad_signature_words[] = { "register", "connect", NULL };
 static const char *const bad_certificate_words[] = { "connect", "register", NULL };
@@ -82,6 +83,8 @@ static int read_switches(const Reader *document, Behaviour *b) {
             (k = reader_word(&r, "badSignature", bad_signature_words, &word)) < 0 ||
             (k = reader_word(&r, "badCertificate", bad_certificate_words, &certificate_word)) < 0 ||
             (k = reader_number(&r, "clockTolerance", SECONDS_MAX, &b->clock_tolerance_sec)) < 0 ||
+            (k = reader_number(&r, "lostPercent", 100, &b->lost_percent)) < 0 ||
+            (k = reader_number(&r, "operationIdLength", OPERATION_ID_SIZE_MAX, &b->operation_id_size)) < 0 ||
             (k = reader_strings(&r, "refusedApiVersions", &b->refused_api_versions)) < 0 ||
             (k = read_misbehaved(&r, "foreignTopic", close_words, &b->foreign_topic)) < 0 ||
             (k = read_misbehaved(&r, "foreignFilter", refuse_words, &b->foreign_filter)) < 0 ||

@@ -10,6 +10,7 @@
 
 #define SECONDS_FOREVER UINT64_MAX
 #define SECONDS_MAX (366U * 24 * 3600)
+#define OPERATION_ID_SIZE_MAX 1024
 
 typedef enum BadSignature {
         BAD_SIGNATURE_AT_REGISTER, /* CONNECT is accepted, register answered with 401: DPS was seen to do this */
@@ -45,6 +46,8 @@ typedef struct Behaviour {
         Misbehaved foreign_filter;     /* a SUBSCRIBE to one; to ignore it means SUBACK 0x80 */
         Misbehaved will;               /* a CONNECT with a will */
         Misbehaved missing_request_id; /* a request without $rid */
+        uint64_t lost_percent;         /* of logins, subscriptions and requests, which end the connection */
+        uint64_t operation_id_size;    /* at least */
         bool tpm_over_mqtt;            /* TPM attestation over MQTT too; no documentation of DPS has it */
         bool assign_at_once;           /* register is answered with 200, "assigned" */
         bool unassigned_first;         /* the first answer says "unassigned", the next "assigning" */

@@ -39,7 +39,7 @@ static const char *const members[] = {
 };
 static const char *const key_members[] = { "primaryKey", "secondaryKey", NULL };
 static const char *const policy_members[] = { "updateHubAssignment", "migrateDeviceData", NULL };
-static const char *const failure_members[] = { "errorCode", "errorMessage", NULL };
+static const char *const failure_members[] = { "errorCode", "errorMessage", "deviceId", NULL };
 static const char *const tpm_members[] = { "endorsementKey", "storageRootKey", NULL };
 static const char *const attestation_types[] = { "symmetricKey", "x509", "tpm", NULL };
 static const char *const provisioning_words[] = { "enabled", "disabled", NULL };
@@ -239,7 +239,7 @@ static int read_reprovision_policy(const Reader *r, Enrollment *e) {
 }
 
 static int read_failure(const Reader *r, Enrollment *e) {
-        const char *message = NULL;
+        const char *message = NULL, *device_id = NULL;
         uint64_t code = 0;
         Reader failure;
         int k;
@@ -250,16 +250,16 @@ static int read_failure(const Reader *r, Enrollment *e) {
 
         if ((k = reader_allow(&failure, failure_members)) < 0 ||
             (k = reader_number(&failure, "errorCode", INT32_MAX, &code)) < 0 ||
-            (k = reader_string(&failure, "errorMessage", &message)) < 0)
+            (k = reader_string(&failure, "errorMessage", &message)) < 0 ||
+            (k = reader_string(&failure, "deviceId", &device_id)) < 0)
                 return k;
         if (code == 0)
                 return reader_error(&failure, "errorCode", "is missing");
 
         e->failure_code = (uint32_t) code;
-        if (!message)
-                return 0;
-        e->failure_message = strdup(message);
-        return e->failure_message ? 0 : -ENOMEM;
+        e->failure_message = message ? strdup(message) : NULL;
+        e->failure_device_id = device_id ? strdup(device_id) : NULL;
+        return (message && !e->failure_message) || (device_id && !e->failure_device_id) ? -ENOMEM : 0;
 }
 
 static int read_allocation(const Reader *r, Enrollment *e) {
@@ -350,6 +350,7 @@ Enrollment *enrollment_free(Enrollment *e) {
         free(e->id);
         free(e->device_id);
         free(e->failure_message);
+        free(e->failure_device_id);
         json_object_put(e->json);
         free(e);
         return NULL;

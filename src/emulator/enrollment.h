@@ -38,9 +38,9 @@ typedef struct Enrollment {
         uint64_t assigning_sec, retry_after_sec;
         bool updates_hub, migrates_data; /* reprovisionPolicy */
         IssuancePolicy issuance;
-        uint32_t failure_code; /* 0: assignments succeed */
-        char *failure_message; /* NULL: the answer has none */
-        json_object *payload;  /* points into `json` */
+        uint32_t failure_code;                     /* 0: assignments succeed */
+        char *failure_message, *failure_device_id; /* NULL: the answer has none */
+        json_object *payload;                      /* points into `json` */
         bool has_connection_profile;
         json_object *connection_profile; /* points into `json`; a string, or NULL for null */
 

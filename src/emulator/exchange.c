@@ -122,6 +122,7 @@ int exchange_on_message(Plugin *p, const Session *s, const struct mosquitto_evt_
         if (request.kind == REQUEST_REGISTER &&
             request_read_payload(&request, message->payload, message->payloadlen) < 0)
                 return MOSQ_ERR_NOMEM;
-        script = scripts_take(&p->service->scripts, s->caller.registration_id, script_step(request.kind));
+        if (service_script(p->service, s->caller.registration_id, script_step(request.kind), &script) < 0)
+                return MOSQ_ERR_NOMEM;
         return answer_request(p, message, s, &request, script);
 }

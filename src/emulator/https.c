@@ -296,7 +296,9 @@ static int ask_service(Exchange *x) {
         uint64_t now = now_usec(CLOCK_BOOTTIME);
         int r;
 
-        x->script = scripts_take(&service->scripts, x->caller.registration_id, script_step(x->target.kind));
+        r = service_script(service, x->caller.registration_id, script_step(x->target.kind), &x->script);
+        if (r < 0)
+                return r;
         if (x->script && x->script->act == SCRIPT_ACT_DROP) {
                 peer->is_dropped = true;
                 return 0;

@@ -67,12 +67,13 @@ static void log_login(Plugin *p, const Login *login, unsigned code, const char *
 static int scripted_login(Plugin *p, const Login *login) {
         _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
 
-        script = scripts_take(&p->service->scripts, login->id, SCRIPT_STEP_CONNECT);
+        if (service_script(p->service, login->id, SCRIPT_STEP_CONNECT, &script) < 0)
+                return MOSQ_ERR_NOMEM;
         if (!script || script->act == SCRIPT_ACT_NORMAL)
                 return MOSQ_ERR_SUCCESS;
 
         log_login(p, login, CONNACK_NOT_AUTHORIZED,
-                  script->act == SCRIPT_ACT_DROP ? "closed, as the script says"
+                  script->act == SCRIPT_ACT_DROP ? "closed, as the script or lostPercent says"
                                                  : "refused, as the script says");
         return script->act == SCRIPT_ACT_DROP ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_AUTH;
 }
@@ -183,7 +184,8 @@ static void log_filter(Plugin *p, const Session *s, unsigned code, const char *r
 static int scripted_filter(Plugin *p, const Session *s) {
         _cleanup_(script_answer_freep) ScriptAnswer *script = NULL;
 
-        script = scripts_take(&p->service->scripts, session_id(s), SCRIPT_STEP_SUBSCRIBE);
+        if (service_script(p->service, session_id(s), SCRIPT_STEP_SUBSCRIBE, &script) < 0)
+                return MOSQ_ERR_NOMEM;
         if (!script || script->act == SCRIPT_ACT_NORMAL)
                 return MOSQ_ERR_SUCCESS;
 

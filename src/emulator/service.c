@@ -95,23 +95,26 @@ static int answer_refused_caller(const Service *s, const Caller *caller, uint64_
         return r < 0 ? r : 1;
 }
 
-/* A body may be empty. If it names a registration id, then that of the session; a payload is an object. */
-static bool is_body_good(const Caller *caller, const void *body, size_t size) {
+/* A body may be empty. Returns what is wrong with it, or NULL. */
+static const char *body_fault(const Caller *caller, const void *body, size_t size, uint32_t *ret_code) {
         _cleanup_(json_freep) json_object *o = NULL;
         json_object *payload;
         const char *id;
         ErrorText ignored;
 
         if (size == 0)
-                return true;
+                return NULL;
+        *ret_code = 400012;
         if (json_read(body, size, &o, &ignored) < 0 || !json_object_is_type(o, json_type_object))
-                return false;
+                return "Deserialization error: the body is not a JSON object.";
 
+        *ret_code = 400000;
         payload = json_member(o, "payload");
         if (payload && !json_object_is_type(payload, json_type_object))
-                return false;
+                return "The payload is not an object.";
         id = json_string(json_member(o, "registrationId"));
-        return !id || strcasecmp(id, caller->registration_id) == 0;
+        return id && strcasecmp(id, caller->registration_id) != 0 ? "The body is for another registration id."
+                                                                  : NULL;
 }
 
 static int answer_disabled(const Caller *caller, Answer *ret) {
@@ -157,6 +160,8 @@ static int answer_state(const Service *s, const Caller *caller, const Device *de
         };
         int r;
 
+        if (result.error_code > 0)
+                result.device_id = e ? e->failure_device_id : NULL;
         if (is_assigned) {
                 result.issued_chain = o->issued_chain;
                 result.device_id = device->device_id;
@@ -221,7 +226,7 @@ static int begin(Service *s, const Caller *caller, const Enrollment *e, uint64_t
         r = device_enroll(device, e, caller->is_x509);
         if (r < 0)
                 return r;
-        r = operation_id_make(&s->random, s->number, &o.id);
+        r = operation_id_make(&s->random, s->number, b->operation_id_size, &o.id);
         if (r < 0)
                 return r;
 
@@ -305,11 +310,9 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         r = answer_refused_caller(s, caller, now_usec, ret);
         if (r != 0)
                 return MIN(r, 0);
-        if (!is_body_good(caller, body, size))
-                return answer_error(&s->random, 400, 400000,
-                                    "The body is not JSON, or is for another registration id, or its payload "
-                                    "is no object.",
-                                    now_usec, ret);
+        why = body_fault(caller, body, size, &code);
+        if (why)
+                return answer_error(&s->random, 400, code, why, now_usec, ret);
         if (!e)
                 return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
         if (!e->is_enabled)
@@ -394,8 +397,9 @@ int service_lookup(Service *s, const Caller *caller, const void *body, size_t si
                    Answer *ret) {
         const Device *device = id_table_get(s->devices, caller->registration_id);
         const Operation *o = device ? &device->operations[0] : NULL;
-        const char *word;
+        const char *word, *why;
         Answer a = { 0 };
+        uint32_t code;
         int r;
 
         r = answer_refused_caller(s, caller, now_usec, ret);
@@ -403,10 +407,13 @@ int service_lookup(Service *s, const Caller *caller, const void *body, size_t si
                 return MIN(r, 0);
         if (caller->has_nothing)
                 return answer_error(&s->random, 401, 401000, "Unauthorized", now_usec, ret);
-        if (!is_body_good(caller, body, size) || has_member(body, size, "csr"))
-                return answer_error(&s->random, 400, 400000,
-                                    "The body is not JSON, is for another registration id, or has a csr.",
-                                    now_usec, ret);
+        why = body_fault(caller, body, size, &code);
+        if (!why && has_member(body, size, "csr")) {
+                why = "The body has a csr.";
+                code = 400000;
+        }
+        if (why)
+                return answer_error(&s->random, 400, code, why, now_usec, ret);
         if (!o || !o->id)
                 return answer_error(&s->random, 404, 404201, "Registration not found.", now_usec, ret);
 
@@ -553,4 +560,23 @@ const Device *service_find_device(const Service *s, const char *hub, const char 
                         return device;
         }
         return NULL;
+}
+
+/* A connection may also be lost at any step, at random. */
+int service_script(Service *s, const char *id, ScriptStep step, ScriptAnswer **ret) {
+        uint64_t percent = s->roster->behaviour.lost_percent;
+        uint32_t dice;
+        int r;
+
+        *ret = scripts_take(&s->scripts, id, step);
+        if (*ret || percent == 0)
+                return 0;
+        r = s->random.fill(&dice, sizeof(dice), s->random.userdata);
+        if (r < 0 || dice % 100 >= percent)
+                return r;
+        *ret = calloc(1, sizeof(**ret));
+        if (!*ret)
+                return -ENOMEM;
+        **ret = (ScriptAnswer){ .step = step, .act = SCRIPT_ACT_DROP };
+        return 0;
 }

@@ -13,7 +13,7 @@
  *                  device: CONNACK 5. For a LOGIN_HUB attest_hub() says whether the hub accepts the device.
  *      subscribe   The service does not know who has subscribed. DPS has one filter, DPS_RESPONSE_FILTER, and
  *                  the user drops the answers of a session that has not subscribed to it.
- *      request     request_parse() the topic (wire.h). scripts_take() gives the answer that an operator has
+ *      request     request_parse() the topic (wire.h). service_script() gives the answer that an operator has
  *                  dictated, or NULL. service_answer() computes the answer. The user itself carries out the
  *                  acts of the script that need the connection: it closes it, stays silent, delays the
  *                  answer, sends half of it, sends it twice, or sends another one before.
@@ -74,6 +74,9 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
  * a lookup. */
 int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
                    const void *body, size_t size, uint64_t now_usec, Answer *ret);
+/* The answer that an operator has dictated for this step of the device, or that the behaviour says at random; NULL: neither
+ * is the case. The caller frees it. */
+int service_script(Service *s, const char *id, ScriptStep step, ScriptAnswer **ret);
 
 /* The device that is assigned to this hub with this device id; NULL: there is none. Looks at all devices in
  * turn. */

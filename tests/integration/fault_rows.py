@@ -281,6 +281,9 @@ WORDS = [  # name, body, error id, code, whether it is final
     ("hub-a-number", assigned(7), "protocol", 0, False),
     ("hub-a-url", assigned("https://evil.example/"), "protocol", 0, False),
     ("hub-of-300-letters", assigned("evil." * 60 + "example"), "protocol", 0, False),
+    ("device-of-129-letters", assigned(device_id="x" * 129), "protocol", 0, False),
+    ("failed-with-device", failed(400209) | {"registrationState": {"status": "failed", "errorCode": 400209, "deviceId": "evil"}},
+     "allocation", 400209, True),
     ("device-with-slash", assigned(device_id="../evil"), "protocol", 0, False),
     ("device-with-quotes", assigned(device_id='evil"; evil'), "protocol", 0, False),
 ]

@@ -283,14 +283,15 @@ def test_disabled_is_a_200_without_operation(emulator, device):
     assert (answer.status, answer.body["status"], answer.body["operationId"]) == (200, "disabled", "")
 
 
-@pytest.mark.parametrize("failure", [{"errorCode": 400207, "errorMessage": '{"inner":"document"}'}, {"errorCode": 401002}])
+@pytest.mark.parametrize("failure", [{"errorCode": 400207, "errorMessage": '{"inner":"document"}'}, {"errorCode": 401002},
+                                     {"errorCode": 400209, "deviceId": "press-7"}])
 def test_failed_operation_is_a_200(emulator, device, failure):
     emulator.set("gw-1", failure=failure)
     answer = device.poll(device.register().body["operationId"])
     assert (answer.status, answer.body["status"]) == (200, "failed")
     state = answer.body["registrationState"]
     assert {name: state[name] for name in failure} == failure
-    assert ("errorMessage" in state) == ("errorMessage" in failure)
+    assert ("errorMessage" in state, "deviceId" in state) == ("errorMessage" in failure, "deviceId" in failure)
     assert "assignedHub" not in state
 
 
@@ -327,6 +328,45 @@ def test_concurrent_register_can_conflict(emulator, device):
     emulator.ctl("set", "*", "behaviour.conflict=true", "assigningTime=forever")
     device.register()
     assert device.register().body["errorCode"] == 409203
+
+
+@pytest.mark.parametrize("length", [65, 129])
+def test_operation_ids_can_be_long(emulator, device, length):
+    emulator.set("*", assigningTime=0, behaviour={"operationIdLength": length})
+    operation = device.register().body["operationId"]
+    assert len(operation) == length
+    assert device.poll(operation).body["status"] == "assigned"
+
+
+@pytest.mark.parametrize("step", ["connect", "subscribe", "register"])
+def test_connections_can_be_lost_at_every_step(emulator, key, step):
+    device = Device(emulator, "gw-1", key) if step != "connect" else None
+    if step == "register":
+        device.subscribe()
+    emulator.set("*", behaviour={"lostPercent": 100})
+    with pytest.raises(Closed):
+        {"connect": lambda: Device(emulator, "gw-1", key), "subscribe": lambda: device.subscribe(),
+         "register": lambda: device.register()}[step]()
+
+
+def test_connections_are_lost_at_random(emulator, key):
+    def is_lost():
+        try:
+            Device(emulator, "gw-1", key)
+        except Closed:
+            return True
+        return False
+
+    emulator.set("*", behaviour={"lostPercent": 50})
+    assert {is_lost() for _ in range(60)} == {True, False}
+    emulator.set("*", behaviour={})
+    assert not any(is_lost() for _ in range(20))
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "text"])
+def test_the_body_must_be_a_json_object(device, body):
+    answer = device.register(body)
+    assert (answer.status, answer.body["errorCode"]) == (400, 400012)
 
 
 @pytest.mark.parametrize("payload", ["text", [1], 7])

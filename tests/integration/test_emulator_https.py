@@ -164,17 +164,18 @@ def test_the_body_must_be_json_by_its_type(device):
     assert device.request("PUT", "/register", device.body, **{"Content-Type": "text/plain"}).status == 415
 
 
-@pytest.mark.parametrize("body", ['{"registrationId":"gw-2"}', '{"payload":"text"}', '{"payload":[1]}', "{", "[]", "a"])
-def test_a_wrong_body_is_a_bad_request(device, body):
+@pytest.mark.parametrize("body, code", [('{"registrationId":"gw-2"}', 400000), ('{"payload":"text"}', 400000), ('{"payload":[1]}', 400000),
+                                        ("{", 400012), ("[]", 400012), ("a", 400012)])
+def test_a_wrong_body_is_a_bad_request(device, body, code):
     answer = device.register(body)
-    assert (answer.status, answer.body["errorCode"]) == (400, 400000)
+    assert (answer.status, answer.body["errorCode"]) == (400, code)
 
 
 def test_an_error_has_a_document_and_headers_of_its_own(device):
     answer = device.register("{")
     assert sorted(answer.body) == ["errorCode", "message", "timestampUtc", "trackingId"]
     assert answer.headers["x-ms-request-id"] == answer.body["trackingId"]
-    assert answer.headers["x-ms-error-code"] == "400000"
+    assert answer.headers["x-ms-error-code"] == "400012"
 
 
 def test_the_api_version_must_be_there(device):
@@ -466,6 +467,12 @@ def test_half_a_body_can_be_scripted(device, emulator):
     emulator.script("gw-1", "register:malformed")
     with pytest.raises(json.JSONDecodeError):
         assert device.register().body
+
+
+def test_requests_are_lost_at_random(device, emulator):
+    emulator.set("*", behaviour={"lostPercent": 100})
+    with pytest.raises(OSError):
+        device.register()
 
 
 def test_a_dropped_request_gets_no_answer(device, emulator):

@@ -144,6 +144,32 @@ def test_a_certificate_of_a_group_proves_who_it_is(gateway, emulator):
     assert "key.pem" not in gateway.files()
 
 
+@pytest.mark.parametrize("length", [65, 129, 256])
+def test_operation_ids_may_be_long(gateway, emulator, length):
+    emulator.set("*", behaviour={"operationIdLength": length})
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert {len(r["operationId"]) for r in emulator.requests("poll")} == {length}
+
+
+def test_the_name_of_a_hub_may_be_long(gateway, emulator):
+    hub = ".".join(["a" * 60] * 4)
+    emulator.set("*", hubs=[hub])
+    gateway.identity()
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["AssignedHub"] == hub
+
+
+def test_where_every_connection_is_lost_the_next_one_is_tried(gateway, emulator):
+    emulator.set("*", behaviour={"lostPercent": 100})
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(LastErrorId="lost")
+    emulator.set("*", behaviour={})
+    gateway.wait_for(State="assigned")
+
+
 def test_a_payload_goes_there_and_comes_back(gateway, emulator):
     key = emulator.enroll("gateway", payload={"zone": "north", "n": 7})
     gateway.identity(key=key, provisioning={"Payload": '{"site": "here"}'})

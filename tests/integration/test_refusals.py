@@ -105,6 +105,13 @@ def test_a_failed_operation_is_final_and_says_why(gateway, emulator, code):
     assert "the webhook said no" in properties["LastError"]
 
 
+def test_a_failed_operation_with_a_device_id_assigns_nothing(gateway, emulator):
+    key = emulator.enroll("gateway", failure={"errorCode": 400209, "deviceId": "press-7"})
+    properties = start_and_fail(gateway, key=key)
+    assert error_of(properties) == ("allocation", "poll", 400209)
+    assert (properties["DeviceId"], properties["AssignedHub"]) == ("", "") and not gateway.files()
+
+
 def test_a_failed_operation_without_a_message_still_has_an_error_text(gateway, emulator):
     key = emulator.enroll("gateway", failure={"errorCode": 400208})
     properties = start_and_fail(gateway, key=key)
