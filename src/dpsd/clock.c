@@ -26,8 +26,10 @@
 #define FLOOR_WRITE_INTERVAL_USEC USEC_PER_DAY
 
 #define SYNCHRONIZATION_POLL_USEC (2 * USEC_PER_SEC)
+#define SYNCHRONIZATION_SLOW_POLL_USEC USEC_PER_MINUTE
 
-#define SYNCHRONIZATION_POLL_ACCURACY_USEC (USEC_PER_SEC / 4)
+/* Two clocks are never read at the same moment. */
+#define STEP_MIN_USEC (10 * USEC_PER_MSEC)
 
 struct Clock {
         World *world;
@@ -39,8 +41,12 @@ struct Clock {
         clock_handler_t handler;
         void *userdata;
 
-        Timer *poll; /* polls for synchronisation; off unless somebody waits for it */
+        Timer *poll; /* polls for synchronisation */
         bool is_watched, was_synchronized;
+        bool is_behind_notes; /* a time that was noted lies in the future, and perhaps the clock is wrong */
+
+        int64_t boot_usec; /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, according to the present clock */
+        int64_t step_usec; /* how far the clock was set just now; 0 outside of the handler */
 };
 
 /* --- the floor ------------------------------------------------------------------------------------------ */
@@ -116,7 +122,10 @@ static const WorkClass floor_class = {
 static void clock_write_floor(Clock *c) {
         FloorWrite *f;
 
-        if (!c->state || c->writing || c->floor_usec < c->written_usec + FLOOR_WRITE_INTERVAL_USEC)
+        bool is_fresh = c->floor_usec < c->written_usec + FLOOR_WRITE_INTERVAL_USEC &&
+                        c->floor_usec + FLOOR_SLACK_USEC >= c->written_usec;
+
+        if (!c->state || c->writing || is_fresh)
                 return;
 
         /* If there is no memory, the next confirmation tries again. */
@@ -130,15 +139,47 @@ static void clock_write_floor(Clock *c) {
 
 /* --- synchronisation ------------------------------------------------------------------------------------ */
 
+static void clock_arm_poll(Clock *c) {
+        uint64_t now = world_now_usec(c->world, CLOCK_BOOTTIME);
+        bool is_doubtful = !c->was_synchronized &&
+                           (c->is_behind_notes || c->floor_usec > world_now_usec(c->world, CLOCK_REALTIME));
+        uint64_t wait = c->is_watched ? SYNCHRONIZATION_POLL_USEC
+                        : is_doubtful ? SYNCHRONIZATION_SLOW_POLL_USEC
+                                      : USEC_INFINITY;
+
+        timer_set(c->poll, usec_add(now, wait), MIN(wait, SYNCHRONIZATION_SLOW_POLL_USEC) / 8);
+}
+
+static int64_t clock_boot_usec(const Clock *c) {
+        return (int64_t) (world_now_usec(c->world, CLOCK_REALTIME) -
+                          world_now_usec(c->world, CLOCK_BOOTTIME));
+}
+
+static void clock_tell(Clock *c, ClockEvent event) {
+        int64_t boot = clock_boot_usec(c), step = boot - c->boot_usec;
+
+        if (step >= (int64_t) STEP_MIN_USEC || -step >= (int64_t) STEP_MIN_USEC) {
+                c->boot_usec = boot;
+                c->step_usec = step;
+        }
+        c->was_synchronized = clock_is_synchronized(c);
+        if (c->was_synchronized)
+                clock_confirm(c);
+        c->is_behind_notes = false;
+        c->handler(event, c->userdata);
+        c->step_usec = 0;
+        clock_arm_poll(c);
+}
+
 static void clock_on_poll(void *userdata) {
         Clock *c = userdata;
         bool was = c->was_synchronized;
 
-        timer_set(c->poll, usec_add(world_now_usec(c->world, CLOCK_BOOTTIME), SYNCHRONIZATION_POLL_USEC),
-                  SYNCHRONIZATION_POLL_ACCURACY_USEC);
         c->was_synchronized = clock_is_synchronized(c);
         if (c->was_synchronized && !was)
-                c->handler(CLOCK_SYNCHRONIZED, c->userdata);
+                clock_tell(c, CLOCK_SYNCHRONIZED);
+        else
+                clock_arm_poll(c);
 }
 
 void clock_watch_synchronization(Clock *c, bool on) {
@@ -146,7 +187,40 @@ void clock_watch_synchronization(Clock *c, bool on) {
                 return;
 
         c->is_watched = on;
-        timer_set(c->poll, on ? 0 : USEC_INFINITY, 0);
+        if (on)
+                timer_set(c->poll, 0, 0);
+        else
+                clock_arm_poll(c);
+}
+
+/* --- times that were noted ------------------------------------------------------------------------------ */
+
+static uint64_t at_least_1(int64_t usec) {
+        return (uint64_t) MAX(usec, INT64_C(1));
+}
+
+void clock_follow(const Clock *c, uint64_t *planned_usec) {
+        if (*planned_usec > 0)
+                *planned_usec = at_least_1((int64_t) (*planned_usec + (uint64_t) c->step_usec));
+}
+
+uint64_t clock_correct(Clock *c, uint64_t *past_usec) {
+        uint64_t now = world_now_usec(c->world, CLOCK_REALTIME), ahead;
+        int64_t past = (int64_t) *past_usec;
+
+        if (c->step_usec != 0 && past >= c->boot_usec - c->step_usec && past <= (int64_t) now - c->step_usec)
+                clock_follow(c, past_usec);
+        ahead = usec_sub(*past_usec, now);
+        if (ahead == 0)
+                return 0;
+        if (!clock_is_synchronized(c)) {
+                c->is_behind_notes = true;
+                clock_arm_poll(c);
+                return 0;
+        }
+        /* Not later than the boot: nobody shall take it for an event since then. */
+        *past_usec = ahead < USEC_PER_SEC ? now : at_least_1(c->boot_usec - (int64_t) USEC_PER_SEC);
+        return ahead;
 }
 
 /* --- the clock ------------------------------------------------------------------------------------------ */
@@ -165,9 +239,11 @@ int clock_new(World *w, Folder *state, clock_handler_t handler, void *userdata, 
         c->floor_usec = BUILD_TIME_USEC;
         clock_read_floor(c);
         c->was_synchronized = clock_is_synchronized(c);
+        c->boot_usec = clock_boot_usec(c);
         r = timer_new(w, clock_on_poll, c, &c->poll);
         if (r < 0)
                 return r;
+        clock_arm_poll(c);
 
         *ret = TAKE_PTR(c);
         return 0;
@@ -195,7 +271,9 @@ bool clock_is_synchronized(const Clock *c) {
 }
 
 uint64_t clock_behind_usec(const Clock *c) {
-        return usec_sub(c->floor_usec, world_now_usec(c->world, CLOCK_REALTIME));
+        uint64_t behind = usec_sub(c->floor_usec, world_now_usec(c->world, CLOCK_REALTIME));
+
+        return behind > 0 && clock_is_synchronized(c) ? 0 : behind;
 }
 
 void clock_confirm(Clock *c) {
@@ -204,10 +282,10 @@ void clock_confirm(Clock *c) {
         if (usec > FLOOR_MAX_USEC)
                 return;
 
-        c->floor_usec = MAX(c->floor_usec, usec);
+        c->floor_usec = c->was_synchronized ? usec : MAX(c->floor_usec, usec);
         clock_write_floor(c);
 }
 
 void clock_jumped(Clock *c) {
-        c->handler(CLOCK_JUMPED, c->userdata);
+        clock_tell(c, CLOCK_JUMPED);
 }

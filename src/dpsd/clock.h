@@ -4,7 +4,10 @@
 /*
  * Tells whether the time of day can be trusted. A clock before the floor is wrong. The floor is the later of
  * the build time and the last confirmed time, which is kept in the state directory. Only confirmed time
- * raises it, so one wrong reading cannot lock us out.
+ * raises it, so one wrong reading cannot lock us out. A synchronised clock is right, and the floor falls to
+ * it if an earlier time was confirmed while the clock was ahead.
+ *
+ * When the clock is set, the times that were noted by it are corrected.
  */
 
 #include <stdbool.h>
@@ -31,13 +34,23 @@ DEFINE_FREEP(Clock, clock_free)
 
 bool clock_is_plausible(const Clock *c);
 bool clock_is_synchronized(const Clock *c);
-/* How far the clock is behind the floor; 0 if it is plausible. */
+/* How far the clock is behind the floor; 0 if it is plausible. A synchronised clock always is. */
 uint64_t clock_behind_usec(const Clock *c);
 /* The time was confirmed, by the kernel's synchronisation or by an answer over verified TLS. Raises the
- * floor, and writes it to disk at most once a day. */
+ * floor; only synchronisation also lowers it. A rising floor is written to disk at most once a day. */
 void clock_confirm(Clock *c);
+
+/* The handler calls these for each time (CLOCK_REALTIME; 0: none) that was noted, so that it is right by the present
+ * clock. Outside of the handler they only look for times in the future.
+ *
+ * A planned time, to which the same wait remains as before. */
+void clock_follow(const Clock *c, uint64_t *planned_usec);
+/* The time of an event. One that was noted since the boot follows the clock. One that lies in the future of a synchronised
+ * clock was noted before the boot, by a clock that was ahead; how far ahead it was is returned, or 0. */
+uint64_t clock_correct(Clock *c, uint64_t *past_usec);
+
 /* The clock was set, as ClockJump noticed. Calls the handler with CLOCK_JUMPED. */
 void clock_jumped(Clock *c);
-/* The kernel sends no event for synchronisation, so it is polled every few seconds, but only while somebody
- * waits for it. */
+/* The kernel sends no event for synchronisation, so it is polled: every few seconds while somebody waits for it, and every
+ * minute while the clock is behind the floor or behind a time that was noted. */
 void clock_watch_synchronization(Clock *c, bool on);

@@ -73,6 +73,9 @@ void announcement_done(Announcement *a);
 void identity_take_issued(Identity *i, const DpsReply *reply, Assignment *a, const Assignment *before);
 void identity_save_pair(Identity *i);
 void identity_forget_pair(Identity *i);
+/* When an issued certificate is renewed. The clock was wrong when that was determined; if there are no settings yet, it is
+ * determined once there are. */
+void identity_count_renewal_anew(Identity *i);
 /* Removes the files of pairs that the durable record does not name. */
 void identity_remove_old_pairs(Identity *i);
 void identity_drop_issued(Identity *i);

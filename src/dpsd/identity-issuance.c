@@ -49,6 +49,16 @@ static uint64_t renew_at(const Settings *s, const Assignment *a, uint64_t from_u
         return MAX(at, from_usec + RENEW_MIN_USEC);
 }
 
+void identity_count_renewal_anew(Identity *i) {
+        Assignment *a = i->keeper.pending ?: i->keeper.record->assignment;
+        uint64_t from =
+                i->keeper.is_answer ? i->keeper.answered_at_usec : i->keeper.record->last_success_at_usec;
+        const Settings *s = i->configuration.settings;
+
+        if (a && a->issued)
+                a->renew_at_usec = s ? renew_at(s, a, from, a->issued_expires_at_usec) : 0;
+}
+
 /* ---- the file of the pair ---- */
 
 static void on_pair_saved(int r, void *userdata) {

@@ -81,6 +81,8 @@ static void take_settings(Identity *i, Resolution resolution) {
         care_done(&i->for_dps);
         care_done(&i->for_hub);
         identity_watch_files(i);
+        if (identity_assignment(i) && identity_assignment(i)->renew_at_usec == 0)
+                identity_count_renewal_anew(i);
         i->folder = FOLDER_UNPREPARED;
         identity_outputs_are_stale(i); /* group, key sharing and so on may have changed */
         i->core->observer->device_changed(i, i->core->observer_userdata);
@@ -277,6 +279,13 @@ static bool last_transition_is(const Record *m, const char *state) {
         return m->n_transitions > 0 && streq(m->transitions[m->n_transitions - 1].state, state);
 }
 
+static uint64_t assigned_since(const Identity *i) {
+        const Assignment *a = identity_assignment(i);
+        uint64_t now = identity_realtime_usec(i);
+
+        return a && a->assigned_at_usec > 0 ? MIN(now, a->assigned_at_usec) : now;
+}
+
 /* A new assignment adds its own line to the history before it is saved. A restart is not worth a line, and
  * neither is the first look at the credential. */
 static void show_state(Identity *i) {
@@ -287,13 +296,10 @@ static void show_state(Identity *i) {
         if (state == i->state && i->state_since_usec > 0)
                 return;
         i->state = state;
-        i->state_since_usec = identity_realtime_usec(i);
-        if (state == IDENTITY_ASSIGNED) {
-                i->state_since_usec = MIN(i->state_since_usec,
-                                          identity_assignment(i)->assigned_at_usec ?: i->state_since_usec);
-        } else if (!last_transition_is(m, identity_state_to_string(state)) &&
-                   (i->for_dps.method != _METHOD_MAX || state != IDENTITY_UNPROVISIONED ||
-                    i->for_dps.state == CREDENTIAL_FAILED)) {
+        i->state_since_usec = state == IDENTITY_ASSIGNED ? assigned_since(i) : identity_realtime_usec(i);
+        if (state != IDENTITY_ASSIGNED && !last_transition_is(m, identity_state_to_string(state)) &&
+            (i->for_dps.method != _METHOD_MAX || state != IDENTITY_UNPROVISIONED ||
+             i->for_dps.state == CREDENTIAL_FAILED)) {
                 if (state == IDENTITY_FAILED)
                         detail = m->error.id != DPS_ERROR_NONE
                                          ? m->error.message
@@ -368,12 +374,31 @@ void identity_on_network(Identity *i) {
         identity_advance(i);
 }
 
-void identity_on_clock(Identity *i) {
-        keeper_on_clock(&i->keeper);
+/* The record may hold times of a clock that was ahead. */
+static void correct_times(Identity *i) {
+        Clock *clock = i->core->clock;
+        bool has_changed = keeper_on_clock(&i->keeper, clock);
+
+        (void) clock_correct(clock, &i->hub_last_seen_at_usec);
+        (void) clock_correct(clock, &i->configuration.fault_at_usec);
+        (void) clock_correct(clock, &i->state_since_usec);
+        if (i->state == IDENTITY_ASSIGNED)
+                i->state_since_usec = assigned_since(i);
+        if (i->certificate_expires_at_usec > identity_realtime_usec(i) + CERTIFICATE_WARNING_USEC)
+                i->certificate_was_warned_of = false;
+        if (i->served)
+                (void) clock_correct(clock, &i->served->assigned_at_usec);
+        if (has_changed)
+                identity_count_renewal_anew(i);
         if (client_state(i->client) != CLIENT_IDLE)
                 identity_remember_wait(i);
-        if (i->keeper.record->next_attempt_at_usec > 0 || i->keeper.record->not_before_usec > 0)
-                keeper_note(&i->keeper, false);
+        if (has_changed || i->keeper.record->next_attempt_at_usec > 0 ||
+            i->keeper.record->not_before_usec > 0)
+                keeper_note(&i->keeper, has_changed);
+}
+
+void identity_on_clock(Identity *i) {
+        correct_times(i);
         i->news |= NEWS_CLOCK;
         identity_advance(i);
 }
@@ -455,6 +480,7 @@ int identity_load(Identity *i) {
                                 identity_assignment(i)->fingerprint ?: "");
                 identity_judge_assignment(i, false);
         }
+        correct_times(i);
         return 0;
 }
 

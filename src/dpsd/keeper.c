@@ -11,10 +11,6 @@
 static void save(Keeper *k, store_handler_t handler);
 static void on_assignment_saved(int r, void *userdata);
 
-static int64_t clock_usec(const World *w) {
-        return (int64_t) (world_now_usec(w, CLOCK_REALTIME) - world_now_usec(w, CLOCK_BOOTTIME));
-}
-
 int keeper_init(Keeper *k, World *world, Store *store, const char *name, const KeeperHandlers *handlers,
                 void *userdata) {
         *k = (Keeper){
@@ -24,7 +20,6 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
                 .handlers = *handlers,
                 .userdata = userdata,
                 .record = record_new(),
-                .clock_usec = clock_usec(world),
         };
         return k->record ? 0 : -ENOMEM;
 }
@@ -143,7 +138,6 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
         if (is_answer) {
                 k->is_answer = true;
                 k->answered_at_usec = world_now_usec(k->world, CLOCK_REALTIME);
-                k->answered_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
                 k->failed_since = false;
         }
         k->n_saving++;
@@ -259,21 +253,56 @@ void keeper_clear_error(Keeper *k) {
         k->record->error_at_usec = k->record->failing_since_usec = 0;
 }
 
-static void follow_clock(uint64_t *realtime_usec, int64_t by_usec) {
-        if (*realtime_usec > 0)
-                *realtime_usec = (uint64_t) MAX((int64_t) *realtime_usec + by_usec, (int64_t) 1);
+#define PAST_MAX (8 + RECORD_TRANSITIONS_MAX)
+
+/* The times of events. */
+static size_t find_past(Keeper *k, uint64_t *ret[static PAST_MAX]) {
+        Record *m = k->record;
+        size_t n = 0;
+
+        ret[n++] = &m->last_success_at_usec;
+        ret[n++] = &m->error_at_usec;
+        ret[n++] = &m->failing_since_usec;
+        ret[n++] = &m->transport_at_usec;
+        ret[n++] = &k->answered_at_usec;
+        if (m->assignment)
+                ret[n++] = &m->assignment->assigned_at_usec;
+        if (k->pending)
+                ret[n++] = &k->pending->assigned_at_usec;
+        for (unsigned t = 0; t < m->n_transitions; t++)
+                ret[n++] = &m->transitions[t].at_usec;
+        return n;
 }
 
-void keeper_on_clock(Keeper *k) {
-        uint64_t *then = k->is_answer ? &k->answered_at_usec : &k->record->last_success_at_usec,
-                 now = world_realtime_of(k->world, k->answered_usec);
-        int64_t clock = clock_usec(k->world), by = clock - k->clock_usec;
+static void correct_wait(const Clock *clock, uint64_t ahead_usec, uint64_t *wait_usec) {
+        clock_follow(clock, wait_usec);
+        if (*wait_usec > 0)
+                *wait_usec = MAX(usec_sub(*wait_usec, ahead_usec), UINT64_C(1));
+}
 
-        k->clock_usec = clock;
-        follow_clock(&k->record->next_attempt_at_usec, by);
-        follow_clock(&k->record->not_before_usec, by);
-        follow_clock(&k->record->last_poll_at_usec, by);
-        /* The last success is compared with the time of boot, so it must be a time of the same clock. */
-        if (k->answered_usec > 0 && MAX(now, *then) - MIN(now, *then) > USEC_PER_SEC)
-                *then = now;
+/* The waits were noted together with an error or a poll. If that lies in the future, the clock was ahead then, and the
+ * waits begin anew now. */
+static void correct_waits(Record *m, Clock *clock) {
+        uint64_t error_at = m->error_at_usec, poll_at = m->last_poll_at_usec;
+        uint64_t ahead = clock_correct(clock, &error_at), poll_ahead = clock_correct(clock, &poll_at);
+
+        ahead = MAX(ahead, poll_ahead);
+        correct_wait(clock, ahead, &m->next_attempt_at_usec);
+        correct_wait(clock, ahead, &m->not_before_usec);
+        correct_wait(clock, ahead, &m->last_poll_at_usec);
+}
+
+bool keeper_on_clock(Keeper *k, Clock *clock) {
+        uint64_t *past[PAST_MAX];
+        size_t n = find_past(k, past);
+        bool has_changed = false;
+
+        correct_waits(k->record, clock);
+        for (size_t t = 0; t < n; t++) {
+                uint64_t before = *past[t];
+
+                (void) clock_correct(clock, past[t]);
+                has_changed = has_changed || *past[t] != before;
+        }
+        return has_changed;
 }

@@ -15,6 +15,7 @@
 
 #include "basic/world.h"
 #include "client/client.h"
+#include "dpsd/clock.h"
 #include "dpsd/plan.h"
 #include "dpsd/record.h"
 #include "dpsd/retry.h"
@@ -47,9 +48,7 @@ typedef struct Keeper {
         Jobs jobs;                 /* end when the pending assignment counts */
         unsigned n_saving; /* saves of the pending assignment under way; the result of the last one decides */
 
-        int64_t clock_usec;     /* CLOCK_REALTIME when CLOCK_BOOTTIME was 0, according to the present clock */
-        uint64_t answered_usec; /* CLOCK_BOOTTIME: when DPS gave an assignment last; 0: not in this run */
-        bool failed_since;      /* an attempt failed after that; clocks cannot tell, since they may be set */
+        bool failed_since; /* an attempt has failed after DPS gave an assignment */
 
         DiskState disk;
         Retry saving;
@@ -82,5 +81,5 @@ void keeper_note(Keeper *k, bool is_due);
 
 void keeper_set_error(Keeper *k, const DpsError *error);
 void keeper_clear_error(Keeper *k);
-/* The clock was set: converts the remembered waits and the time of the last success to the present clock. */
-void keeper_on_clock(Keeper *k);
+/* Corrects all times that are remembered (see clock.h). Returns whether that of an event was wrong. */
+bool keeper_on_clock(Keeper *k, Clock *clock);

@@ -245,8 +245,6 @@ static const IdentityObserver observer = {
 static void on_clock(ClockEvent event, void *userdata) {
         Manager *m = userdata;
 
-        if (event == CLOCK_SYNCHRONIZED)
-                clock_confirm(m->core.clock);
         for (size_t k = 0; k < m->n_identities; k++)
                 identity_on_clock(m->identities[k]);
 }

@@ -3,8 +3,6 @@
 
 #include <assert.h>
 
-#include "basic/times.h"
-
 /*
  * The rules are tried in the order of the table; the first that applies gives the action. A rule that will
  * apply only at a later time says when to plan again. Each action changes the facts so that its own rule no
@@ -18,8 +16,6 @@
  *
  * DPS comes before minting a new token: once a token is minted, its expiry is no longer a reason to ask DPS.
  */
-
-#define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)
 
 /* ---- what the facts mean ---- */
 
@@ -48,12 +44,12 @@ static uint64_t mint_at_realtime(const Facts *f) {
         return usec_sub(f->expires_realtime_usec, f->renew_before_usec / 4);
 }
 
-/* Whether the token is about to expire, or was made while the clock was ahead. */
+/* Whether the token is about to expire, or was made while the clock was ahead: it would be renewed only after a whole
+ * life of a token from now on. */
 static bool token_is_due(const Facts *f) {
         return f->realtime_usec >= mint_at_realtime(f) || f->renew_realtime_usec == 0 ||
                (f->clock_is_plausible &&
-                f->expires_realtime_usec >
-                        usec_add(f->realtime_usec, f->lifetime_usec + f->lifetime_usec / 8));
+                f->renew_realtime_usec > usec_add(f->realtime_usec, f->lifetime_usec));
 }
 
 /* Whether DPS is asked again when the time for it has come. A certificate has no other way. */

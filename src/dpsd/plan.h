@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "basic/times.h"
 #include "client/client.h"
 #include "config/settings.h"
 #include "dps/error.h"
@@ -248,6 +249,9 @@ typedef struct Plan {
         bool is_settled; /* assigned and completely served, or failed: --once may end */
         bool is_serving; /* what could be served at start is served, or the next step is known */
 } Plan;
+
+/* From this long before its end on, the expiry of a certificate is warned of. */
+#define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)
 
 void plan_make(const Facts *f, Plan *ret);
 

@@ -44,6 +44,10 @@ class Clock:
         """The time that the program sees, in microseconds."""
         return (time.time_ns() + self.realtime) // 1000
 
+    def booted(self):
+        """The time of the boot by the time that the program sees, in microseconds."""
+        return self.now() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self.boottime) // 1000
+
     def shift(self, seconds, told=True):
         """Sets the clock to so many seconds after the right time, or before it if negative. told: wakes the program, as the kernel does."""
         self.realtime = int(seconds * SEC)

@@ -333,6 +333,80 @@ def test_a_synchronised_clock_ends_the_wait_after_a_clock_error(gateway, emulato
     assert gateway.wait_for(State="assigned")["LastSuccessAt"] < planned
 
 
+# ---- a clock that was ahead ----
+
+AHEAD = 20 * 86400
+
+
+def assign_ahead(gateway, clock):
+    """As on a box whose clock runs ahead by less than all certificates are valid: TLS and tokens pass."""
+    clock.shift(AHEAD, told=False)
+    before = assign(gateway)
+    gateway.call("gateway", "ReportHubConnected", "t", before["Generation"])
+    assert before["AssignedAt"] / SEC > time.time() + AHEAD - MINUTE
+    assert int(floor_file(gateway).read_text()) / SEC > time.time() + AHEAD - 2 * MINUTE
+    return before
+
+
+def clock_as_checked(gateway):
+    (row,) = [row for row in gateway.dpsctl("check", "--offline", "--json=short").json["checks"] if row["Check"] == "clock"]
+    return row
+
+
+def assert_nothing_is_left_of_the_time_ahead(gateway, clock, emulator, life=30 * 86400):
+    now = clock.now()
+    after = gateway.wait_for(State="assigned", Waiting="", Healthy=True, check=lambda p: p["TokenExpiresAt"] <= clock.now() + life * SEC)
+    times = ("AssignedAt", "StateSince", "LastSuccessAt", "LastErrorAt", "FailingSince", "HubLastSeenAt")
+    assert not {key: after[key] for key in times if after[key] > clock.now()}
+    assert now < after["NextAttemptAt"] == after["RenewAt"] < after["TokenExpiresAt"]
+    history = gateway.call("gateway", "GetHistory")[0]
+    assert history and all(at <= clock.now() for at, state, detail in history)
+    token, expires = gateway.call("gateway", "GetToken", "t", 0)
+    assert expires <= clock.now() + life * SEC
+    assert len(emulator.requests("register")) == 1
+    connection = gateway.connection()
+    assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+    assert clock_as_checked(gateway)["Result"] == "ok"
+    return after
+
+
+def test_a_clock_that_was_ahead_leaves_nothing_behind_when_it_is_corrected(gateway, emulator, clock):
+    before = assign_ahead(gateway, clock)
+    clock.synchronize()
+    clock.shift(0)
+    after = assert_nothing_is_left_of_the_time_ahead(gateway, clock, emulator)
+    assert abs(before["LastSuccessAt"] - after["LastSuccessAt"] - AHEAD * SEC) < SEC  # it is as long ago as it was
+    eventually(lambda: int(floor_file(gateway).read_text()) / SEC < time.time(), what="the floor to fall")
+    eventually(lambda: gateway.remembered()["lastSuccessAt"] == after["LastSuccessAt"], what="the record to be corrected")
+
+    # Without files of the earlier boot, and before the clock is synchronised, nothing waits.
+    clock.synchronize(False)
+    reboot(gateway, clock, time.time())
+    assert gateway.wait_for(State="assigned", Waiting="")["Generation"] == after["Generation"]
+
+
+@pytest.mark.parametrize("minutes", [0, 6])
+def test_a_clock_that_was_ahead_may_be_synchronised_later_than_it_is_set(gateway, emulator, clock, minutes):
+    """As chrony does it. Up to five minutes after its start dpsd waits for the clock, and later it does not."""
+    assign_ahead(gateway, clock)
+    clock.pass_by(minutes * MINUTE)
+    gateway.reload()
+    clock.shift(minutes * MINUTE)
+    gateway.wait_for(check=lambda p: p["LastSuccessAt"] <= clock.now())
+    clock.synchronize()
+    clock.pass_by(2 * MINUTE)
+    gateway.reload()
+    assert_nothing_is_left_of_the_time_ahead(gateway, clock, emulator)
+
+
+def test_what_was_remembered_by_a_clock_that_was_ahead_is_not_of_this_boot(gateway, emulator, clock):
+    assign_ahead(gateway, clock)
+    clock.synchronize()
+    reboot(gateway, clock, time.time())
+    after = assert_nothing_is_left_of_the_time_ahead(gateway, clock, emulator)
+    assert after["LastSuccessAt"] < clock.booted()  # or `dpsctl wait --fresh` would take it for an answer since then
+
+
 # ---- the floor: the time below which the clock is wrong ----
 
 
@@ -363,6 +437,15 @@ def test_the_floor_is_remembered_over_a_restart(gateway, clock):
     assert gateway.wait_for(Waiting="clock")["State"] == "unprovisioned"
     clock.shift(7 * 86400 + MINUTE)
     gateway.wait_for(State="assigned")
+
+
+def test_a_synchronised_clock_is_right_although_it_is_behind_the_floor(gateway, clock):
+    gateway.identity()
+    floor_file(gateway).write_text(f"{int((time.time() + 7 * 86400) * SEC)}\n")
+    clock.synchronize()
+    gateway.start()
+    assert gateway.wait_for(State="assigned")["Waiting"] == ""
+    assert clock_as_checked(gateway)["Result"] == "ok"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"-5\n", b"now\n", b"9" * 30, b"4102444800000000\n", b"\xff" * 40],

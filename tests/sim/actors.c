@@ -377,8 +377,8 @@ static void slow(Sim *s, Random *r) {
 static void end_clock(Sim *s, void *userdata) {
         s->actors->ends[LASTING_CLOCK] = NULL;
         trace(s, "clock: is right, and synchronised");
-        checks_free(s, 5 * USEC_PER_SEC);
-        machine_mend_clock(s->machine, true);
+        /* Setting it is told, and that it is synchronised must be looked for. */
+        checks_free(s, machine_mend_clock(s->machine, true) ? 5 * USEC_PER_SEC : SYNCHRONIZATION_USEC);
 }
 
 static void clock_step(Sim *s, Random *r) {
@@ -394,6 +394,30 @@ static void clock_step(Sim *s, Random *r) {
         lasting(s, LASTING_CLOCK,
                 random_wait_usec(r, random_chance(r, 50) ? 2 * USEC_PER_MINUTE : 5 * USEC_PER_HOUR),
                 end_clock);
+}
+
+/* chrony sets the clock first, and says some time later that it is synchronised. */
+static void set_clock_right(Sim *s, void *userdata) {
+        Random r = random_of(s->options.seed, "clock", s->now_usec);
+        bool is_synchronized = random_chance(&r, 50);
+
+        trace(s, "clock: is right, and %s", is_synchronized ? "synchronised" : "soon synchronised");
+        checks_free(s, 5 * USEC_PER_SEC);
+        (void) machine_mend_clock(s->machine, is_synchronized);
+        s->actors->ends[LASTING_CLOCK] = NULL;
+        if (!is_synchronized)
+                lasting(s, LASTING_CLOCK, random_wait_usec(&r, 10 * USEC_PER_MINUTE), end_clock);
+}
+
+/* All passes with such a clock, TLS and tokens too, so its time is taken for confirmed. */
+static void clock_ahead(Sim *s, Random *r) {
+        uint64_t ahead = USEC_PER_HOUR + random_wait_usec(r, 60 * USEC_PER_DAY);
+
+        trace(s, "clock: is %" PRIu64 " s ahead", ahead / USEC_PER_SEC);
+        s->machine->clock.is_synchronized = false;
+        checks_free(s, 5 * USEC_PER_SEC);
+        machine_step_clock(s->machine, (int64_t) ahead);
+        lasting(s, LASTING_CLOCK, random_wait_usec(r, 2 * USEC_PER_DAY), set_clock_right);
 }
 
 /* ---- the service ---- */
@@ -590,6 +614,7 @@ static const struct {
         { "conf-retire", conf_retire, 2000 },
         { "reload", reload, 1500 },
         { "clock", clock_step, 1500 },
+        { "clock-ahead", clock_ahead, 3000 },
         { "network", network, 400 },
         { "net-fault", net_fault, 800 },
         { "disk", disk, 1200 },

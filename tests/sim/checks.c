@@ -65,6 +65,7 @@ struct Checks {
         uint64_t n_changes; /* of the runtime folder, when it was looked at last */
         bool is_disk_excused;
         uint64_t free_until_usec;
+        uint64_t unsynchronized_usec; /* the clock was not synchronised then */
         unsigned memory_steps;
 };
 
@@ -78,6 +79,7 @@ const char *const promises[] = {
         "State and Waiting go together",
         "State is not failed while there is an assignment",
         "a device with a TPM goes over HTTPS",
+        "a renewal is not later than a whole life of a token from now",
         "a job ends once",
         "a published key comes with its certificate",
         "a job ends with the attempt that was made for it",
@@ -87,6 +89,7 @@ const char *const promises[] = {
         "attempts are as far apart as the back-off says",
         "connection.json is published last",
         "every job ends",
+        "no time that is shown lies in the future",
         "no secret is in the state",
         "no secret is logged",
         "nothing is sent before NextAttemptAt",
@@ -327,6 +330,41 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                 found(s, "who is assigned has an assignment", "identity %u", k);
 }
 
+/* Promises: no time that is shown lies in the future of a synchronised clock, and a renewal comes in time. */
+static void check_times(Sim *s, unsigned k, const Identity *i) {
+        uint64_t now = machine_realtime_usec(s->machine), next;
+        const Settings *settings = i->configuration.settings;
+        const Record *m = i->keeper.record;
+        IdentityView v;
+        Facts f;
+
+        if (s->now_usec <
+            MAX(s->checks->free_until_usec, s->checks->unsynchronized_usec + SYNCHRONIZATION_USEC))
+                return;
+        identity_view(i, &v);
+        const uint64_t times[] = { v.assigned_at,   v.state_since,   v.last_success_at,
+                                   v.last_error_at, v.failing_since, v.hub_last_seen_at };
+
+        for (unsigned t = 0; t < ELEMENTSOF(times); t++)
+                if (times[t] > now)
+                        found(s, "no time that is shown lies in the future",
+                              "identity %u: number %u by %" PRIu64 " s", k, t,
+                              (times[t] - now) / USEC_PER_SEC);
+        for (unsigned t = 0; t < m->n_transitions; t++)
+                if (m->transitions[t].at_usec > now)
+                        found(s, "no time that is shown lies in the future",
+                              "identity %u: transition %u by %" PRIu64 " s", k, t,
+                              (m->transitions[t].at_usec - now) / USEC_PER_SEC);
+        identity_gather(i, &f);
+        next = v.token_expires_at > 0 && i->outputs == OUTPUTS_COMPLETE && knows_its_key(i) &&
+                               f.for_hub != CREDENTIAL_FAILED && settings
+                       ? usec_sub(v.renew_at, settings->token_lifetime_usec)
+                       : 0;
+        if (next > now)
+                found(s, "a renewal is not later than a whole life of a token from now",
+                      "identity %u: by %" PRIu64 " s", k, (next - now) / USEC_PER_SEC);
+}
+
 /* Promise: a served assignment is never lost, but by a change of the registration id. */
 static void check_kept(Sim *s, unsigned k, const Identity *i) {
         Watch *w = watch_of(s, k);
@@ -488,12 +526,15 @@ void checks_step(Sim *s) {
         if (!s->machine->manager)
                 return;
         s->checks->n_changes = disk_n_changes(s->disk);
+        if (!s->machine->clock.is_synchronized)
+                s->checks->unsynchronized_usec = s->now_usec;
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 const Identity *i = machine_identity(s->machine, k);
 
                 if (!i)
                         continue;
                 note_failure(s, k, i->keeper.record, had_memory);
+                check_times(s, k, i);
                 check_late(s, k);
                 if (has_changes)
                         check_outputs(s, k, i);

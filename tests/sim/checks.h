@@ -61,6 +61,8 @@ void checks_job_ended(Sim *s, const Identity *i, uint64_t job, bool ok, const ch
 
 void checks_job_refused(Sim *s, unsigned k);
 
+/* It may take this long until dpsd sees that the clock is synchronised. */
+#define SYNCHRONIZATION_USEC (70 * USEC_PER_SEC)
 /* For a moment it is not known when something may be sent: the clock is set, and looked at now and then. */
 void checks_free(Sim *s, uint64_t usec);
 /* The clock was set while dpsd did not run. */

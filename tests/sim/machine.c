@@ -68,12 +68,14 @@ void machine_step_clock(Machine *m, int64_t usec) {
         event_add(m->sim, m->sim->now_usec + 200, on_jump, m);
 }
 
-void machine_mend_clock(Machine *m, bool is_synchronized) {
+bool machine_mend_clock(Machine *m, bool is_synchronized) {
         uint64_t is = machine_realtime_usec(m), should_be = net_service_usec(m->sim->net);
 
         m->clock.is_synchronized = is_synchronized;
-        if (is != should_be)
-                machine_step_clock(m, (int64_t) (should_be - is));
+        if (is == should_be)
+                return false;
+        machine_step_clock(m, (int64_t) (should_be - is));
+        return true;
 }
 
 /* ---- what the core asks for ---- */

@@ -57,7 +57,7 @@ void machine_id(const Machine *m, unsigned k, char ret[static 16]);
 Identity *machine_identity(const Machine *m, unsigned k);
 uint64_t machine_realtime_usec(const Machine *m);
 void machine_step_clock(Machine *m, int64_t usec);
-/* As far as it can be: right, and synchronised. */
-void machine_mend_clock(Machine *m, bool is_synchronized);
+/* Sets it right, and returns whether that was needed. */
+bool machine_mend_clock(Machine *m, bool is_synchronized);
 /* The file of this key has changed. */
 void machine_key_changed(Machine *m, unsigned k);

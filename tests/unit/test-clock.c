@@ -23,13 +23,13 @@
 #include "dpsd/log.h"
 
 /* Replaces the C library's function. */
-static bool kernel_is_synchronized;
+static bool kernel_is_synchronized, kernel_keeps_off_rtc;
 
 int adjtimex(struct timex *t) {
         memset(t, 0, sizeof(*t));
         t->maxerror = kernel_is_synchronized ? 1500 : 16000000;
-        t->status = kernel_is_synchronized ? 0 : STA_UNSYNC;
-        return kernel_is_synchronized ? TIME_OK : TIME_ERROR;
+        t->status = kernel_is_synchronized && !kernel_keeps_off_rtc ? 0 : STA_UNSYNC;
+        return t->status & STA_UNSYNC ? TIME_ERROR : TIME_OK;
 }
 
 typedef struct Fixture {
@@ -66,7 +66,7 @@ static int setup(void **state) {
         assert_int_equal(directory_folder_new(f->directory, 0700, &f->folder), 0);
         if (text)
                 write_text(f, text);
-        kernel_is_synchronized = false;
+        kernel_is_synchronized = kernel_keeps_off_rtc = false;
         log_set_level(LOG_ERR);
         *state = f;
         return 0;
@@ -202,7 +202,7 @@ static void a_floor_of_the_day_before_is_written_again(void **state) {
         assert_in_range(read_floor(f), floor + USEC_PER_DAY, now_usec(CLOCK_REALTIME));
 }
 
-static void the_floor_never_falls(void **state) {
+static void an_answer_over_tls_does_not_lower_the_floor(void **state) {
         uint64_t floor = now_usec(CLOCK_REALTIME) + 300 * USEC_PER_DAY;
         Fixture *f = *state;
 
@@ -211,6 +211,45 @@ static void the_floor_never_falls(void **state) {
         clock_confirm(f->clock);
         assert_int_equal(read_floor(f), floor);
         assert_false(clock_is_plausible(f->clock));
+}
+
+static void the_floor_gives_way_to_a_synchronised_clock(void **state) {
+        uint64_t ahead = now_usec(CLOCK_REALTIME) + 20 * USEC_PER_DAY;
+        Fixture *f = *state;
+
+        write_floor(f, ahead);
+        start(f);
+        assert_false(clock_is_plausible(f->clock));
+        kernel_is_synchronized = true;
+        clock_jumped(f->clock);
+        assert_true(clock_is_plausible(f->clock));
+        assert_in_range(read_floor(f), now_usec(CLOCK_REALTIME) - USEC_PER_HOUR, now_usec(CLOCK_REALTIME));
+
+        /* The next run does not wait for the clock. */
+        kernel_is_synchronized = false;
+        f->clock = clock_free(f->clock);
+        start(f);
+        assert_true(clock_is_plausible(f->clock));
+}
+
+/* `dpsctl check` and the plan ask at any time, also before the next poll. */
+static void a_synchronised_clock_is_plausible_at_once(void **state) {
+        Fixture *f = *state;
+
+        write_floor(f, now_usec(CLOCK_REALTIME) + 20 * USEC_PER_DAY);
+        start(f);
+        kernel_is_synchronized = true;
+        assert_true(clock_is_plausible(f->clock));
+        assert_int_equal(clock_behind_usec(f->clock), 0);
+}
+
+/* chrony without rtcsync leaves STA_UNSYNC set. */
+static void a_kernel_that_does_not_write_the_rtc_may_be_synchronised(void **state) {
+        Fixture *f = *state;
+
+        kernel_is_synchronized = kernel_keeps_off_rtc = true;
+        start(f);
+        assert_true(clock_is_synchronized(f->clock));
 }
 
 static void a_clock_needs_no_state(void **state) {
@@ -309,9 +348,12 @@ int main(void) {
                 WITH_STATE(the_floor_is_private),
                 WITH_STATE(the_floor_is_written_once_a_day),
                 WITH_STATE(a_floor_of_the_day_before_is_written_again),
-                WITH_STATE(the_floor_never_falls),
+                WITH_STATE(an_answer_over_tls_does_not_lower_the_floor),
+                WITH_STATE(the_floor_gives_way_to_a_synchronised_clock),
+                WITH_STATE(a_synchronised_clock_is_plausible_at_once),
                 WITH_STATE(a_clock_needs_no_state),
                 WITH_STATE(the_kernel_says_whether_it_is_synchronized),
+                WITH_STATE(a_kernel_that_does_not_write_the_rtc_may_be_synchronised),
                 WITH_STATE(synchronization_is_reported_once),
                 WITH_STATE(synchronization_at_the_start_is_not_reported),
                 WITH_STATE(synchronization_is_polled),

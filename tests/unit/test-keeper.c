@@ -18,7 +18,9 @@
 
 static TimedWorld world;
 static Store *store;
+static Clock *time_of_day;
 static Keeper keeper;
+static bool has_corrected;
 static char *why;
 
 static bool is_on_disk(const char *word) {
@@ -64,7 +66,12 @@ static const KeeperHandlers handlers = { .on_counts = on_counts,
 
 /* ---- around each test ---- */
 
+static void on_clock(ClockEvent event, void *userdata) {
+        has_corrected = keeper_on_clock(&keeper, time_of_day);
+}
+
 static void open_keeper(void) {
+        assert_int_equal(clock_new(&world.world, NULL, on_clock, NULL, &time_of_day), 0);
         assert_int_equal(store_new(&world.world, disk.state, disk.notes, &store), 0);
         assert_int_equal(keeper_init(&keeper, &world.world, store, "gw", &handlers, NULL), 0);
 }
@@ -72,9 +79,11 @@ static void open_keeper(void) {
 static void close_keeper(void) {
         keeper_done(&keeper);
         store = store_free(store);
+        time_of_day = clock_free(time_of_day);
 }
 
 static int set_up(void **state) {
+        has_corrected = false;
         memset(&told, 0, sizeof(told));
         why = NULL;
         timed_world_init(&world);
@@ -551,32 +560,55 @@ static void counters_are_written_at_most_every_15_minutes(void **state) {
 
 /* ---- the clock ---- */
 
+static uint64_t now(void) {
+        return world_now_usec(&world.world, CLOCK_REALTIME);
+}
+
+static uint64_t booted(void) {
+        return now() - world_now_usec(&world.world, CLOCK_BOOTTIME);
+}
+
+/* Sets the clock by so much. */
+static void set_clock(int64_t by_usec, bool is_synchronized) {
+        world.realtime_usec += (uint64_t) by_usec;
+        world.is_unsynchronized = !is_synchronized;
+        clock_jumped(time_of_day);
+}
+
+/* Begins another run of the daemon, in another boot, at this time. */
+static void reboot_at(uint64_t realtime_usec) {
+        close_keeper();
+        world.realtime_usec = realtime_usec;
+        world.now_usec = 0;
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), 0);
+}
+
 static void waits_and_the_last_success_are_converted_when_the_clock_is_set(void **state) {
-        uint64_t success, now = world_now_usec(&world.world, CLOCK_REALTIME);
+        uint64_t success, before = now();
 
         assign("hub-1.example");
         success = keeper.record->last_success_at_usec;
-        keeper.record->next_attempt_at_usec = now + USEC_PER_HOUR;
-        keeper.record->not_before_usec = now + 2 * USEC_PER_HOUR;
-        keeper.record->last_poll_at_usec = now;
-        world.realtime_usec += USEC_PER_DAY;
-        keeper_on_clock(&keeper);
-        assert_int_equal(keeper.record->next_attempt_at_usec, now + USEC_PER_DAY + USEC_PER_HOUR);
-        assert_int_equal(keeper.record->not_before_usec, now + USEC_PER_DAY + 2 * USEC_PER_HOUR);
-        assert_int_equal(keeper.record->last_poll_at_usec, now + USEC_PER_DAY);
+        keeper.record->next_attempt_at_usec = before + USEC_PER_HOUR;
+        keeper.record->not_before_usec = before + 2 * USEC_PER_HOUR;
+        keeper.record->last_poll_at_usec = before;
+        set_clock(USEC_PER_DAY, true);
+        assert_int_equal(keeper.record->next_attempt_at_usec, before + USEC_PER_DAY + USEC_PER_HOUR);
+        assert_int_equal(keeper.record->not_before_usec, before + USEC_PER_DAY + 2 * USEC_PER_HOUR);
+        assert_int_equal(keeper.record->last_poll_at_usec, before + USEC_PER_DAY);
         assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
 static void a_success_that_is_being_saved_is_converted_too(void **state) {
-        uint64_t now = world_now_usec(&world.world, CLOCK_REALTIME);
+        uint64_t before = now();
 
         world.holds[WORK_DISK] = true;
         adopt_answer("hub-1.example", (Jobs){ 0 });
-        world.realtime_usec += USEC_PER_DAY;
-        keeper_on_clock(&keeper);
+        set_clock(USEC_PER_DAY, true);
         world.holds[WORK_DISK] = false;
         settle();
-        assert_int_equal(keeper.record->last_success_at_usec, now + USEC_PER_DAY);
+        assert_int_equal(keeper.record->last_success_at_usec, before + USEC_PER_DAY);
+        assert_int_equal(keeper.record->assignment->assigned_at_usec, before + USEC_PER_DAY);
 }
 
 static void the_last_success_is_converted_while_a_token_is_saved(void **state) {
@@ -586,29 +618,117 @@ static void the_last_success_is_converted_while_a_token_is_saved(void **state) {
         success = keeper.record->last_success_at_usec;
         world.holds[WORK_DISK] = true;
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
-        world.realtime_usec += USEC_PER_DAY;
-        keeper_on_clock(&keeper);
+        set_clock(USEC_PER_DAY, true);
         world.holds[WORK_DISK] = false;
         settle();
         assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
-static void the_success_of_an_earlier_run_keeps_its_time(void **state) {
+/* The earlier run had the same clock. */
+static void the_success_of_an_earlier_run_of_this_boot_is_converted(void **state) {
         uint64_t success;
 
         assign("hub-1.example");
         success = keeper.record->last_success_at_usec;
         restart();
-        world.realtime_usec += USEC_PER_DAY;
-        keeper_on_clock(&keeper);
+        set_clock(-(int64_t) USEC_PER_DAY, true);
+        assert_int_equal(keeper.record->last_success_at_usec, success - USEC_PER_DAY);
+}
+
+static void the_success_of_an_earlier_boot_keeps_its_time(void **state) {
+        uint64_t success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        reboot_at(success + USEC_PER_HOUR);
+        set_clock(USEC_PER_DAY, true);
+        assert_false(has_corrected);
         assert_int_equal(keeper.record->last_success_at_usec, success);
 }
 
 static void no_wait_stays_no_wait_when_the_clock_is_set(void **state) {
-        world.realtime_usec = 0;
-        keeper_on_clock(&keeper);
+        set_clock(-(int64_t) world.realtime_usec, true);
         assert_int_equal(keeper.record->next_attempt_at_usec, 0);
         assert_int_equal(keeper.record->not_before_usec, 0);
+}
+
+/* Fails an attempt while the clock is ahead. */
+static void fail_while_ahead(uint64_t by_usec) {
+        set_clock((int64_t) by_usec, false);
+        assign("hub-1.example");
+        timed_world_pass(&world, USEC_PER_HOUR);
+        note_error("refused");
+        assert_int_equal(record_add_transition(keeper.record, now(), "failed", "refused"), 0);
+        keeper.record->attempts = 1;
+        keeper.record->transport_at_usec = now();
+        keeper.record->next_attempt_at_usec = now() + USEC_PER_MINUTE;
+        keeper.record->not_before_usec = now() + 2 * USEC_PER_MINUTE;
+        keeper_save(&keeper);
+        settle();
+}
+
+static void assert_all_are_before(uint64_t usec) {
+        const Record *m = keeper.record;
+
+        assert_in_range(m->last_success_at_usec, 1, usec);
+        assert_in_range(m->error_at_usec, 1, usec);
+        assert_in_range(m->failing_since_usec, 1, usec);
+        assert_in_range(m->transport_at_usec, 1, usec);
+        assert_in_range(m->assignment->assigned_at_usec, 1, usec);
+        assert_in_range(m->transitions[m->n_transitions - 1].at_usec, 1, usec);
+}
+
+static void events_of_this_boot_follow_a_clock_that_was_ahead(void **state) {
+        uint64_t error, success;
+
+        fail_while_ahead(20 * USEC_PER_DAY);
+        error = keeper.record->error_at_usec;
+        success = keeper.record->last_success_at_usec;
+        set_clock(-20 * (int64_t) USEC_PER_DAY, true);
+        assert_true(has_corrected);
+        assert_all_are_before(now());
+        assert_int_equal(keeper.record->error_at_usec, error - 20 * USEC_PER_DAY);
+        assert_int_equal(keeper.record->last_success_at_usec, success - 20 * USEC_PER_DAY);
+        assert_int_equal(keeper.record->assignment->assigned_at_usec, success - 20 * USEC_PER_DAY);
+        assert_int_equal(keeper.record->next_attempt_at_usec, now() + USEC_PER_MINUTE);
+}
+
+static void events_of_an_earlier_boot_do_not_stay_in_the_future(void **state) {
+        uint64_t today = now();
+
+        fail_while_ahead(20 * USEC_PER_DAY);
+        world.is_unsynchronized = false;
+        reboot_at(today);
+        (void) keeper_on_clock(&keeper, time_of_day);
+        assert_all_are_before(booted());
+}
+
+static void waits_noted_while_the_clock_was_ahead_begin_anew(void **state) {
+        uint64_t today = now();
+
+        fail_while_ahead(20 * USEC_PER_HOUR);
+        world.is_unsynchronized = false;
+        reboot_at(today);
+        (void) keeper_on_clock(&keeper, time_of_day);
+        assert_int_equal(keeper.record->next_attempt_at_usec, now() + USEC_PER_MINUTE);
+        assert_int_equal(keeper.record->not_before_usec, now() + 2 * USEC_PER_MINUTE);
+}
+
+/* Perhaps they are right, and the clock is behind. */
+static void events_stay_in_the_future_of_a_clock_that_is_not_synchronised(void **state) {
+        uint64_t success, today = now();
+
+        fail_while_ahead(20 * USEC_PER_DAY);
+        success = keeper.record->last_success_at_usec;
+        reboot_at(today);
+        assert_false(keeper_on_clock(&keeper, time_of_day));
+        assert_int_equal(keeper.record->last_success_at_usec, success);
+
+        /* Nobody waits for the clock, and it is looked at all the same. */
+        world.is_unsynchronized = false;
+        timed_world_pass(&world, 2 * USEC_PER_MINUTE);
+        assert_true(has_corrected);
+        assert_all_are_before(booted());
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -646,8 +766,13 @@ int main(void) {
                 TEST(waits_and_the_last_success_are_converted_when_the_clock_is_set),
                 TEST(a_success_that_is_being_saved_is_converted_too),
                 TEST(the_last_success_is_converted_while_a_token_is_saved),
-                TEST(the_success_of_an_earlier_run_keeps_its_time),
+                TEST(the_success_of_an_earlier_run_of_this_boot_is_converted),
+                TEST(the_success_of_an_earlier_boot_keeps_its_time),
                 TEST(no_wait_stays_no_wait_when_the_clock_is_set),
+                TEST(events_of_this_boot_follow_a_clock_that_was_ahead),
+                TEST(events_of_an_earlier_boot_do_not_stay_in_the_future),
+                TEST(waits_noted_while_the_clock_was_ahead_begin_anew),
+                TEST(events_stay_in_the_future_of_a_clock_that_is_not_synchronised),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(generation_cases)];
         size_t n = ELEMENTSOF(plain);

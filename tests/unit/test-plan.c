@@ -359,6 +359,14 @@ static void rows_about_renewal(void) {
             WITH(healthy(), f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),
             ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a token made while the clock was a little ahead is replaced too, if it were renewed too late",
+            WITH(healthy(), f.expires_realtime_usec = TODAY + 33 * USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY + f.lifetime_usec + USEC_PER_SEC),
+            ACTION_LOAD_FOR_HUB, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("a token that is renewed in time stays, although the clock was set",
+            WITH(healthy(), f.expires_realtime_usec = TODAY + f.lifetime_usec + USEC_PER_DAY,
+                 f.renew_realtime_usec = TODAY + f.lifetime_usec - USEC_PER_DAY),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + 29 * USEC_PER_DAY);
         row("no token is replaced while the clock may be behind",
             WITH(healthy(), f.clock_is_plausible = false, f.expires_realtime_usec = TODAY + 50 * USEC_PER_DAY,
                  f.renew_realtime_usec = TODAY + 47 * USEC_PER_DAY),

@@ -29,6 +29,7 @@ typedef struct TimedWorld {
         World world;
         uint64_t now_usec;           /* CLOCK_BOOTTIME … */
         uint64_t realtime_usec;      /* … and CLOCK_REALTIME when that was 0 */
+        bool is_unsynchronized;      /* nothing synchronises the clock */
         bool holds_work;             /* work does not run … */
         bool holds[_WORK_QUEUE_MAX]; /* … or only work of this queue does not */
         unsigned n_run;              /* works */
@@ -52,7 +53,7 @@ static inline uint64_t timed_random(World *w) {
 }
 
 static inline bool timed_is_synchronized(const World *w) {
-        return true;
+        return !timed_world_of(w)->is_unsynchronized;
 }
 
 static inline int timed_timer_new(World *w, timer_handler_t handler, void *userdata, Timer **ret) {
