@@ -142,15 +142,16 @@ static void check_key(Checks *c, CheckSubject *s, Method method, unsigned index)
         const char *registration_id = s->settings->registration_id;
         Credential *credential;
         DpsError error = { 0 };
-        char name[512];
+        char name[512], advice[CHECK_ADVICE_MAX];
         int r;
 
         r = credential_prove(s->settings, registration_id, method, index, &credential, &error);
         if (r < 0) {
-                bool is_certificate = strstr(error.message, "Certificate=: ");
+                bool is_certificate =
+                        strstr(error.message, "Certificate=: ") && !strstr(error.message, "Key=: ");
 
                 checks_add(c, is_certificate ? "certificate" : "key", severity(r), "%s; %s", error.message,
-                           dps_error_advice(&error));
+                           check_advice(&error, advice));
                 return;
         }
         name_key(s->settings, method, index, name, sizeof(name));

@@ -131,6 +131,7 @@ static int drive_tunnel(int fd, Tunnel *t) {
 static int open_tunnel(Checks *c, const Peer *p, int fd) {
         _cleanup_(tunnel_freep) Tunnel *t = NULL;
         char *const *addresses = p->addresses;
+        char advice[CHECK_ADVICE_MAX];
         int r;
 
         r = tunnel_new(p->proxy, addresses ? addresses[0] : p->host, p->port, &t);
@@ -138,7 +139,7 @@ static int open_tunnel(Checks *c, const Peer *p, int fd) {
                 r = drive_tunnel(fd, t);
         if (r == -EPROTO)
                 checks_add(c, p->about, p->without, "%s; %s", tunnel_error(t)->message,
-                           dps_error_advice(tunnel_error(t)));
+                           check_advice(tunnel_error(t), advice));
         else if (r < 0)
                 checks_add(c, p->about, p->without, "the proxy does not answer: %s; does it serve port %u?",
                            strerror(-r), p->port);
@@ -291,7 +292,7 @@ static void tell_good_tls(Checks *c, const Peer *p, const SSL *ssl) {
 
 static void tell_bad_tls(Checks *c, const Peer *p, const SSL *ssl, int r) {
         _cleanup_(freep) char *chain = ssl ? describe_chain(ssl) : NULL;
-        char hint[CHECK_CLOCK_TEXT_MAX];
+        char hint[CHECK_CLOCK_TEXT_MAX], advice[CHECK_ADVICE_MAX];
         DpsError error = { 0 };
 
         if (ssl)
@@ -300,7 +301,7 @@ static void tell_bad_tls(Checks *c, const Peer *p, const SSL *ssl, int r) {
                 checks_add(c, p->about_tls, p->without, "%s; %s", error.message, hint);
         else if (error.id != DPS_ERROR_NONE)
                 checks_add(c, p->about_tls, p->without, "%s; %s%s%s%s", error.message,
-                           dps_error_id_advice(error.id), chain ? " (the server sent: " : "", chain ?: "",
+                           check_advice(&error, advice), chain ? " (the server sent: " : "", chain ?: "",
                            chain ? ")" : "");
         else
                 checks_add(c, p->about_tls, p->without,

@@ -206,6 +206,16 @@ const char *check_clock_hint(const CheckSubject *s, char buffer[static CHECK_CLO
         return buffer;
 }
 
+const char *check_advice(const DpsError *error, char buffer[static CHECK_ADVICE_MAX]) {
+        const char *advice = dps_error_advice(error), *from = strstr(advice, " (dpsctl check"),
+                   *to = from ? strchr(from, ')') : NULL;
+
+        if (!to)
+                return advice;
+        (void) snprintf(buffer, CHECK_ADVICE_MAX, "%.*s%s", (int) (from - advice), advice, to + 1);
+        return buffer;
+}
+
 AzureCloud azure_cloud_of(const char *host) {
         static const char *const domains[_AZURE_CLOUD_MAX][2] = {
                 [AZURE_GLOBAL] = { ".azure-devices-provisioning.net", ".azure-devices.net" },

@@ -106,6 +106,10 @@ void check_hub_login(Checks *c, CheckSubject *s);
 #define CHECK_CLOCK_TEXT_MAX 160
 const char *check_clock_hint(const CheckSubject *s, char buffer[static CHECK_CLOCK_TEXT_MAX]);
 
+/* What to do about an error, but not to check. */
+#define CHECK_ADVICE_MAX 512
+const char *check_advice(const DpsError *error, char buffer[static CHECK_ADVICE_MAX]);
+
 /* Whether a name belongs to DPS or IoT Hub in one of Azure's clouds. */
 typedef enum AzureCloud {
         AZURE_GLOBAL,

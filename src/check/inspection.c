@@ -152,14 +152,14 @@ static void login_done(Inspection *i) {
 static void try_credential(Inspection *i);
 
 static void login_failed(Inspection *i, const DpsError *error) {
-        char hint[CHECK_CLOCK_TEXT_MAX] = "";
+        char hint[CHECK_CLOCK_TEXT_MAX] = "", advice[CHECK_ADVICE_MAX];
 
         i->transport = transport_free(i->transport);
         if (error->id == DPS_ERROR_AUTH)
                 (void) check_clock_hint(i->subject, hint);
         checks_add(&i->checks, "log-in", CHECK_FAILURE, "%s (%s); %s%s%s; nothing was registered",
                    error->message, dps_error_id_to_string(error->id), hint, *hint ? "; otherwise: " : "",
-                   dps_error_advice(error));
+                   check_advice(error, advice));
         i->credential++;
         try_credential(i);
 }

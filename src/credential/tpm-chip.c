@@ -288,6 +288,8 @@ static int take_lock(TpmChip *t, DpsError *error) {
         return 0;
 }
 
+#define UNIT_HELP "dps.conf(5), TPM ATTESTATION"
+
 /* The libraries do not tell why a device cannot be opened. */
 static int check_device(const Settings *s, DpsError *error) {
         const char *path = s->tcti;
@@ -296,8 +298,10 @@ static int check_device(const Settings *s, DpsError *error) {
                 return 0;
         if (errno == EACCES)
                 return tpm_fail(error, s, -EACCES,
-                                "dpsd may not open it: its user must be in the group of that file");
-        return tpm_fail(error, s, -EAGAIN, "there is no TPM: %s", strerror(errno));
+                                "dpsd may not open it: its unit must let it (" UNIT_HELP ")");
+        return tpm_fail(error, s, -EAGAIN,
+                        "there is no TPM: %s; if there is one, the unit must show it to dpsd (" UNIT_HELP ")",
+                        strerror(errno));
 }
 
 static int connect_chip(TpmChip *t, DpsError *error) {

@@ -130,6 +130,7 @@ def test_a_wrong_key_is_refused_and_nothing_is_registered(gateway, emulator):
     result, text = one(found, "log-in")
     assert code == 1 and failures(found) == {"log-in"}
     assert result == "failed" and "(auth)" in text and "check that Key= is this enrollment's key" in text
+    assert "dpsctl check" not in str(found)
     assert not emulator.requests("register")
 
 

@@ -131,6 +131,22 @@ static void test_each_cloud_is_known_by_its_names(void **state) {
         assert_int_equal(azure_cloud_of(""), _AZURE_CLOUD_MAX);
 }
 
+static void test_no_check_advises_to_check(void **state) {
+        static const uint32_t codes[] = { 0, 401000, 401002, 403000, 404201, 400208 };
+        char buffer[CHECK_ADVICE_MAX];
+
+        for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++)
+                for (size_t k = 0; k < ELEMENTSOF(codes); k++) {
+                        const DpsError error = { .id = id, .code = codes[k] };
+                        const char *advice = check_advice(&error, buffer);
+
+                        assert_null(strstr(advice, "dpsctl check"));
+                        assert_true(strlen(advice) < CHECK_ADVICE_MAX - 1 && !strstr(advice, "  "));
+                }
+        assert_string_equal(check_advice(&(DpsError){ .id = DPS_ERROR_TIMEOUT }, buffer),
+                            "check that no firewall drops the port; if not, DPS is slow: dpsd tries again");
+}
+
 static void test_a_row_holds_no_control_characters_and_not_more_than_a_kilobyte(void **state) {
         _cleanup_(checks_done) Checks c = { 0 };
         char text[3000];
@@ -170,6 +186,7 @@ int main(void) {
                                                 tear_down),
                 cmocka_unit_test(test_an_identity_without_a_file_is_told),
                 cmocka_unit_test(test_each_cloud_is_known_by_its_names),
+                cmocka_unit_test(test_no_check_advises_to_check),
                 cmocka_unit_test(test_a_row_holds_no_control_characters_and_not_more_than_a_kilobyte),
                 cmocka_unit_test(
                         test_the_hint_names_a_clock_that_is_behind_before_one_that_is_not_synchronised),
