@@ -116,9 +116,25 @@ static int write_whole(int fd, const void *data, size_t size) {
         return 0;
 }
 
-static int fill_draft(int fd, const void *data, size_t size, mode_t mode, gid_t gid) {
-        if (gid != (gid_t) -1 && fchown(fd, (uid_t) -1, gid) < 0)
-                return -errno;
+int file_give_away(int fd, int dir_fd, gid_t gid) {
+        uid_t uid = (uid_t) -1;
+        struct stat st;
+
+        if (geteuid() == 0 && fstat(dir_fd, &st) >= 0 && st.st_uid != 0) {
+                uid = st.st_uid;
+                gid = gid == (gid_t) -1 ? st.st_gid : gid;
+        }
+        if (uid == (uid_t) -1 && gid == (gid_t) -1)
+                return 0;
+        return fchown(fd, uid, gid) < 0 ? -errno : 0;
+}
+
+static int fill_draft(int fd, int dir_fd, const void *data, size_t size, mode_t mode, gid_t gid) {
+        int r;
+
+        r = file_give_away(fd, dir_fd, gid);
+        if (r < 0)
+                return r;
         if (fchmod(fd, mode) < 0)
                 return -errno;
         return write_whole(fd, data, size);
@@ -140,7 +156,7 @@ int file_draft_write(FileDraft *d, int dir_fd, const char *name, const void *dat
         d->fd = openat(dir_fd, d->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (d->fd < 0)
                 return -errno;
-        r = fill_draft(d->fd, data, size, mode, gid);
+        r = fill_draft(d->fd, dir_fd, data, size, mode, gid);
         if (r < 0)
                 file_draft_discard(d, dir_fd);
         return r;
@@ -229,14 +245,16 @@ int directory_remove_temporaries(int fd) {
 
 int directory_make_at(int dir_fd, const char *name, mode_t mode, gid_t gid, int *ret_fd) {
         _cleanup_(closep) int fd = -1;
+        int r;
 
         if (mkdirat(dir_fd, name, mode) < 0 && errno != EEXIST)
                 return -errno;
         fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0)
                 return -errno;
-        if (gid != (gid_t) -1 && fchown(fd, (uid_t) -1, gid) < 0)
-                return -errno;
+        r = file_give_away(fd, dir_fd, gid);
+        if (r < 0)
+                return r;
         if (fchmod(fd, mode) < 0)
                 return -errno;
 

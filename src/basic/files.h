@@ -16,6 +16,10 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
 /* The same from an open file, whose owner and mode can be checked before. */
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 
+/* What root makes belongs to the owner of its directory, or that one could not use it: dpsd as a service after
+ * dpsd --once by hand. A `gid` of (gid_t) -1 leaves the group to us. */
+int file_give_away(int fd, int dir_fd, gid_t gid);
+
 /* Replaces the file `name` in the directory `dir_fd`: writes a temporary file beside it and renames that. A
  * `gid` of (gid_t) -1 does not change the group. On failure the old file is unchanged, and no temporary file
  * is left. */

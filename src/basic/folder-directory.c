@@ -38,6 +38,8 @@ static int open_lock(int dir_fd, const char *name, int access) {
         /* If the lock file cannot be created, the directory itself is locked. */
         if (fd < 0 && is_refusal(-errno))
                 fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        else if (fd >= 0)
+                (void) file_give_away(fd, dir_fd, (gid_t) -1);
         return fd < 0 ? -errno : fd;
 }
 
@@ -126,10 +128,11 @@ static int fd_to_write(Folder *f) {
         return r;
 }
 
+/* A directory that cannot be made has no files. One that is there, but cannot be opened, may have some. */
 static int fd_to_read(Folder *f) {
         int fd = fd_to_write(f);
 
-        return is_refusal(fd) ? -ENOENT : fd;
+        return is_refusal(fd) && access(f->path, F_OK) < 0 && errno == ENOENT ? -ENOENT : fd;
 }
 
 /* --- operations ----------------------------------------------------------------------------------------- */

@@ -10,8 +10,11 @@
 static DpsErrorId id_from_errno(int r) {
         if (r == -ENOMEM)
                 return DPS_ERROR_MEMORY;
-        return r == -EAGAIN || r == -ENODEV || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY
-                                                                             : DPS_ERROR_CONFIG;
+        /* A key that is not there yet, or that the system cannot give us now: nobody has to change a setting. */
+        return r == -EAGAIN || r == -ENODEV || r == -ENOENT || r == -ENOTDIR || r == -EIO || r == -EMFILE ||
+                               r == -ENFILE || r == -ESTALE || r == -ETIMEDOUT
+                       ? DPS_ERROR_KEY
+                       : DPS_ERROR_CONFIG;
 }
 
 int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {

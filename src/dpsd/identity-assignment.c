@@ -223,7 +223,7 @@ static void on_disk(int r, bool is_news, void *userdata) {
                 identity_clear_disk_error(i);
                 return;
         }
-        identity_set_disk_error(i, "its record", r);
+        identity_set_disk_error(i, store_state(i->core->store), "", "its record cannot be written", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
                                    "%s; serving from memory, and trying again. A reboot before that falls "

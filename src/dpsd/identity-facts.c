@@ -95,6 +95,9 @@ static void gather_assignment(const Identity *i, Facts *f) {
         const Assignment *a = identity_assignment(i);
 
         f->assignment = assignment_state(i);
+        f->is_unread = keeper_waits_to_read(&i->keeper);
+        f->read_at_usec = i->keeper.reading.at_usec;
+        f->read_until_usec = i->keeper.reading_until_usec;
         f->is_durable = a;
         f->is_announced = i->announcement.state != ANNOUNCEMENT_FIRST;
         f->has_announcement = i->announcement.state != ANNOUNCEMENT_NONE || i->announcement.jobs.first;

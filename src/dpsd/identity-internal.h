@@ -97,6 +97,7 @@ void identity_publish_bare(Identity *i);
 void identity_stop_signing(Identity *i, const DpsError *error);
 void identity_keep_files(Identity *i, OutputsState state);
 void identity_warn_of_expiry(Identity *i);
-void identity_set_disk_error(Identity *i, const char *what, int r);
+/* `name`: the file or directory in the folder that the disk refused. */
+void identity_set_disk_error(Identity *i, const Folder *f, const char *name, const char *what, int r);
 /* Clears a disk error once the record and the files are both written. */
 void identity_clear_disk_error(Identity *i);

@@ -7,6 +7,7 @@
 #include "basic/times.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
+#include "dpsd/refusal.h"
 
 /* The directory for programs with its group, and the files in it. */
 
@@ -19,10 +20,12 @@ static void tell_of_group(Identity *i, const char *group, const char *error) {
                         group, error);
 }
 
-void identity_set_disk_error(Identity *i, const char *what, int r) {
+void identity_set_disk_error(Identity *i, const Folder *f, const char *name, const char *what, int r) {
+        char why[REFUSAL_TEXT_MAX];
         DpsError error;
 
-        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s cannot be written: %s", what, strerror(-r));
+        dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s: %s", what,
+                      refusal_text(f->path, name, r, why));
         keeper_set_error(&i->keeper, &error);
 }
 
@@ -32,7 +35,8 @@ static void outputs_failed(Identity *i, int r) {
         i->outputs = OUTPUTS_REFUSED;
         i->published = (Published){ 0 };
         retry_failed(&i->publishing, identity_now_usec(i));
-        identity_set_disk_error(i, "the files for programs", r);
+        identity_set_disk_error(i, outputs_folder(i->core->outputs), i->name,
+                                "the files for programs cannot be written", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
                                    i->keeper.record->error.message);

@@ -166,6 +166,7 @@ void identity_set_twin(Identity *i, const char *twin) {
 }
 
 void identity_look_again(Identity *i) {
+        retry_done(&i->keeper.reading);
         retry_now(&i->configuration.resolving);
         retry_now(&i->for_dps.retry);
         retry_now(&i->for_hub.retry);
@@ -205,6 +206,82 @@ static void drop_assignment(Identity *i) {
         care_done(&i->for_dps);
 }
 
+/* ---- the record ---- */
+
+static uint64_t assigned_since(const Identity *i) {
+        const Assignment *a = identity_assignment(i);
+        uint64_t now = identity_realtime_usec(i);
+
+        return a && a->assigned_at_usec > 0 ? MIN(now, a->assigned_at_usec) : now;
+}
+
+/* The record may hold times of a clock that was ahead. */
+static void correct_times(Identity *i) {
+        Clock *clock = i->core->clock;
+        bool has_changed = keeper_on_clock(&i->keeper, clock);
+
+        (void) clock_correct(clock, &i->hub_last_seen_at_usec);
+        (void) clock_correct(clock, &i->configuration.fault_at_usec);
+        (void) clock_correct(clock, &i->state_since_usec);
+        if (i->state == IDENTITY_ASSIGNED)
+                i->state_since_usec = assigned_since(i);
+        if (i->certificate_expires_at_usec > identity_realtime_usec(i) + CERTIFICATE_WARNING_USEC)
+                i->certificate_was_warned_of = false;
+        if (i->served)
+                (void) clock_correct(clock, &i->served->assigned_at_usec);
+        if (has_changed)
+                identity_count_renewal_anew(i);
+        if (client_state(i->client) != CLIENT_IDLE)
+                identity_remember_wait(i);
+        if (has_changed || i->keeper.record->next_attempt_at_usec > 0 ||
+            i->keeper.record->not_before_usec > 0)
+                keeper_note(&i->keeper, has_changed);
+}
+
+static void tell_unread(Identity *i, bool is_news, int r) {
+        _cleanup_(freep) char *file = NULL;
+
+        if (asprintf(&file, "%s.json", i->name) < 0)
+                file = NULL;
+        identity_set_disk_error(i, store_state(i->core->store), file ?: "", "its record cannot be read", r);
+        if (is_news)
+                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
+                                   "%s; trying again, and after ten minutes asking DPS without it",
+                                   i->keeper.record->error.message);
+}
+
+void identity_load(Identity *i) {
+        bool was_unread = i->keeper.is_unread;
+        _cleanup_(freep) char *why = NULL;
+        int r;
+
+        r = keeper_load(&i->keeper, &why);
+        if (r < 0 && store_could_not_read(r)) {
+                tell_unread(i, !was_unread, r);
+                return;
+        }
+        if (was_unread)
+                identity_log(i, LOG_NOTICE, "its record can be read again");
+        if (r < 0)
+                identity_log(i, LOG_ERR,
+                             "its record cannot be used (%s): it is kept as %s.json.corrupt, and "
+                             "DPS is asked again",
+                             why ?: strerror(-r), i->name);
+        if (identity_assignment(i)) {
+                i->method = identity_assignment(i)->method;
+                (void) snprintf(i->proven, sizeof(i->proven), "%s",
+                                identity_assignment(i)->fingerprint ?: "");
+                identity_judge_assignment(i, false);
+        }
+        correct_times(i);
+}
+
+/* Which of several identities is the device depends on what they remember. */
+static void read_record(Identity *i) {
+        identity_load(i);
+        i->core->observer->device_changed(i, i->core->observer_userdata);
+}
+
 /* ---- the plan ---- */
 
 static void perform(Identity *i, const Facts *f, const Plan *p) {
@@ -212,6 +289,8 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         case ACTION_WAIT:
         case _ACTION_MAX:
                 break;
+        case ACTION_READ_RECORD:
+                return read_record(i);
         case ACTION_RESOLVE:
                 return resolve(i);
         case ACTION_DROP_ASSIGNMENT:
@@ -277,13 +356,6 @@ static bool note_reason(Identity *i, const Facts *f, const Plan *p) {
 
 static bool last_transition_is(const Record *m, const char *state) {
         return m->n_transitions > 0 && streq(m->transitions[m->n_transitions - 1].state, state);
-}
-
-static uint64_t assigned_since(const Identity *i) {
-        const Assignment *a = identity_assignment(i);
-        uint64_t now = identity_realtime_usec(i);
-
-        return a && a->assigned_at_usec > 0 ? MIN(now, a->assigned_at_usec) : now;
 }
 
 /* A new assignment adds its own line to the history before it is saved. A restart is not worth a line, and
@@ -374,29 +446,6 @@ void identity_on_network(Identity *i) {
         identity_advance(i);
 }
 
-/* The record may hold times of a clock that was ahead. */
-static void correct_times(Identity *i) {
-        Clock *clock = i->core->clock;
-        bool has_changed = keeper_on_clock(&i->keeper, clock);
-
-        (void) clock_correct(clock, &i->hub_last_seen_at_usec);
-        (void) clock_correct(clock, &i->configuration.fault_at_usec);
-        (void) clock_correct(clock, &i->state_since_usec);
-        if (i->state == IDENTITY_ASSIGNED)
-                i->state_since_usec = assigned_since(i);
-        if (i->certificate_expires_at_usec > identity_realtime_usec(i) + CERTIFICATE_WARNING_USEC)
-                i->certificate_was_warned_of = false;
-        if (i->served)
-                (void) clock_correct(clock, &i->served->assigned_at_usec);
-        if (has_changed)
-                identity_count_renewal_anew(i);
-        if (client_state(i->client) != CLIENT_IDLE)
-                identity_remember_wait(i);
-        if (has_changed || i->keeper.record->next_attempt_at_usec > 0 ||
-            i->keeper.record->not_before_usec > 0)
-                keeper_note(&i->keeper, has_changed);
-}
-
 void identity_on_clock(Identity *i) {
         correct_times(i);
         i->news |= NEWS_CLOCK;
@@ -460,28 +509,6 @@ Identity *identity_free(Identity *i) {
         free(i->name);
         free(i);
         return NULL;
-}
-
-int identity_load(Identity *i) {
-        _cleanup_(freep) char *why = NULL;
-        int r;
-
-        r = keeper_load(&i->keeper, &why);
-        if (r < 0 && store_could_not_read(r))
-                return r;
-        if (r < 0)
-                identity_log(i, LOG_ERR,
-                             "its record cannot be used (%s): it is kept as %s.json.corrupt, and "
-                             "DPS is asked again",
-                             why ?: strerror(-r), i->name);
-        if (identity_assignment(i)) {
-                i->method = identity_assignment(i)->method;
-                (void) snprintf(i->proven, sizeof(i->proven), "%s",
-                                identity_assignment(i)->fingerprint ?: "");
-                identity_judge_assignment(i, false);
-        }
-        correct_times(i);
-        return 0;
 }
 
 void identity_retire(Identity *i) {

@@ -140,9 +140,8 @@ int identity_new(Core *core, const char *name, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_FREEP(Identity, identity_free)
 
-/* Loads the record of an earlier run. Call it first. It fails only if the record may exist but cannot be read
- * now: then it must not be overwritten. */
-int identity_load(Identity *i);
+/* Loads the record of an earlier run. Call it first. A record that cannot be read now is tried again. */
+void identity_load(Identity *i);
 /* Takes the settings that NAME.conf holds now. If `fault` is set they cannot be used, and it says why. */
 void identity_configure(Identity *i, Settings *settings, const char *fault);
 /* `twin` is the name of another identity that is the same device; NULL: there is none. */

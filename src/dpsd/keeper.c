@@ -7,6 +7,8 @@
 #include "basic/times.h"
 
 #define COUNTERS_INTERVAL_USEC (15 * USEC_PER_MINUTE)
+/* A record that nobody can read any more must not keep a device offline for ever. */
+#define READING_PATIENCE_USEC (10 * USEC_PER_MINUTE)
 
 static void save(Keeper *k, store_handler_t handler);
 static void on_assignment_saved(int r, void *userdata);
@@ -83,20 +85,35 @@ static int recall(Keeper *k, bool is_known) {
         return 0;
 }
 
+static int could_not_read(Keeper *k, int r) {
+        uint64_t now = world_now_usec(k->world, CLOCK_BOOTTIME);
+
+        if (!k->is_unread)
+                k->reading_until_usec = usec_add(now, READING_PATIENCE_USEC);
+        k->is_unread = true;
+        retry_failed(&k->reading, now);
+        return r;
+}
+
+bool keeper_waits_to_read(const Keeper *k) {
+        return k->is_unread && world_now_usec(k->world, CLOCK_BOOTTIME) < k->reading_until_usec;
+}
+
 int keeper_load(Keeper *k, char **ret_why) {
         int r, loaded = load(k, ret_why);
 
-        if (loaded < 0 && store_could_not_read(loaded))
-                return loaded;
         r = recall(k, loaded > 0);
+        if (r >= 0 && store_could_not_read(loaded) && !k->record->assignment)
+                r = loaded;
         if (r < 0)
-                return r;
+                return could_not_read(k, r);
+        k->is_unread = false;
         if (k->record->assignment)
                 k->record->last_generation =
                         MAX(k->record->last_generation, k->record->assignment->generation);
         if (k->record->attempts == 0)
                 keeper_clear_error(k); /* that error concerned this machine, which is looked at again now */
-        return loaded < 0 ? loaded : 0;
+        return loaded < 0 && !store_could_not_read(loaded) ? loaded : 0;
 }
 
 /* ---- a new assignment ---- */
@@ -132,6 +149,7 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
                 a->generation++;
         k->record->last_generation = a->generation;
 
+        k->is_unread = false;
         assignment_free(k->pending);
         k->pending = a;
         jobs_join(&k->jobs, jobs);
@@ -223,6 +241,10 @@ static void save(Keeper *k, store_handler_t handler) {
 }
 
 void keeper_save(Keeper *k) {
+        if (k->is_unread) {
+                keeper_note(k, false);
+                return;
+        }
         k->counters_saved_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
         k->saving.at_usec = USEC_INFINITY; /* no further save until this one has ended */
         save(k, on_saved);
@@ -231,7 +253,10 @@ void keeper_save(Keeper *k) {
 void keeper_note(Keeper *k, bool is_due) {
         uint64_t now = world_now_usec(k->world, CLOCK_BOOTTIME);
 
-        if (is_due && (k->counters_saved_usec == 0 || now - k->counters_saved_usec >= COUNTERS_INTERVAL_USEC))
+        if (keeper_waits_to_read(k))
+                return;
+        if (is_due && !k->is_unread &&
+            (k->counters_saved_usec == 0 || now - k->counters_saved_usec >= COUNTERS_INTERVAL_USEC))
                 keeper_save(k);
         else
                 store_note(k->store, k->name, k->record, k->disk == DISK_REFUSES);

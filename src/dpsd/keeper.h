@@ -50,6 +50,11 @@ typedef struct Keeper {
 
         bool failed_since; /* an attempt has failed after DPS gave an assignment */
 
+        /* The record on disk could not be read, and is not written over before DPS has answered. */
+        bool is_unread;
+        Retry reading;
+        uint64_t reading_until_usec; /* CLOCK_BOOTTIME: afterwards we go on without it */
+
         DiskState disk;
         Retry saving;
         uint64_t counters_saved_usec; /* CLOCK_BOOTTIME; 0: not in this run */
@@ -60,8 +65,10 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
 void keeper_done(Keeper *k);
 
 /* Loads the record of an earlier run. -EBADMSG: the file was set aside, `ret_why` says why, and the record is
- * empty. Other failures: the file could not be read, and must not be overwritten. */
+ * empty. Other failures: the file could not be read, and is to be tried again. */
 int keeper_load(Keeper *k, char **ret_why);
+/* Whether the record of an earlier run is still to be read before anything else happens. */
+bool keeper_waits_to_read(const Keeper *k);
 
 /* The assignment that counts, or the pending one if there is one; NULL: none. */
 const Assignment *keeper_newest(const Keeper *k);

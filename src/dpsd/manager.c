@@ -294,9 +294,7 @@ static int add_identity(Manager *m, const char *name, Identity **ret) {
         r = identity_new(&m->core, name, &i);
         if (r < 0)
                 return r;
-        r = identity_load(i);
-        if (r < 0)
-                return r;
+        identity_load(i);
 
         for (k = m->n_identities; k > 0 && strcmp(m->identities[k - 1]->name, name) > 0; k--)
                 m->identities[k] = m->identities[k - 1];

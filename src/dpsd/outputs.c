@@ -57,6 +57,10 @@ int outputs_new(Folder *runtime, Outputs **ret) {
         return 0;
 }
 
+const Folder *outputs_folder(const Outputs *o) {
+        return o->runtime;
+}
+
 Outputs *outputs_free(Outputs *o) {
         free(o);
         return NULL;

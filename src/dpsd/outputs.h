@@ -38,6 +38,8 @@ typedef struct Outputs Outputs;
 
 /* `runtime`: the folder of $RUNTIME_DIRECTORY, borrowed. */
 int outputs_new(Folder *runtime, Outputs **ret);
+/* The directory of all identities' directories. */
+const Folder *outputs_folder(const Outputs *o);
 Outputs *outputs_free(Outputs *o);
 DEFINE_FREEP(Outputs, outputs_free)
 

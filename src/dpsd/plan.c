@@ -8,6 +8,7 @@
  * apply only at a later time says when to plan again. Each action changes the facts so that its own rule no
  * longer applies, so the planning comes to an end.
  *
+ *      what is known of it        read the record
  *      what the device is         resolve, drop the assignment of another device
  *      what that needs            the folder for programs, a look at the files in it, the credentials
  *      DPS                        give up, hasten, attempt, begin
@@ -21,11 +22,13 @@
 
 /* Whether settings are in force by which DPS may be asked. */
 static bool can_ask(const Facts *f) {
-        return f->has_settings && f->configuration != CONFIGURATION_TWIN;
+        return !f->is_unread && f->has_settings && f->configuration != CONFIGURATION_TWIN;
 }
 
 /* The error on this machine that prevents asking DPS; NONE: there is none. */
 static DpsErrorId local_error(const Facts *f) {
+        if (f->is_unread)
+                return DPS_ERROR_DISK;
         if (f->configuration == CONFIGURATION_NONE || f->configuration == CONFIGURATION_TWIN)
                 return DPS_ERROR_CONFIG;
         if (!f->has_settings)
@@ -157,6 +160,13 @@ static bool is_due(const Facts *f, Plan *p, uint64_t at_usec) {
                 return true;
         wake_at(p, at_usec);
         return false;
+}
+
+static Action read_record(const Facts *f, Plan *p) {
+        if (!f->is_unread)
+                return ACTION_WAIT;
+        wake_at(p, f->read_until_usec);
+        return is_due(f, p, f->read_at_usec) ? ACTION_READ_RECORD : ACTION_WAIT;
 }
 
 static Action resolve(const Facts *f, Plan *p) {
@@ -338,10 +348,10 @@ static Action wipe_credentials(const Facts *f, Plan *p) {
 }
 
 static Action (*const rules[])(const Facts *f, Plan *p) = {
-        resolve,     drop_assignment, prepare_folder, look_at_files,    load_for_dps,
-        drop_issued, load_for_hub,    stop_waiting,   give_up,          hasten,
-        attempt,     begin,           save,           save_pair,        mint,
-        publish,     warn_of_expiry,  announce,       wipe_credentials,
+        read_record,  resolve,     drop_assignment, prepare_folder, look_at_files,
+        load_for_dps, drop_issued, load_for_hub,    stop_waiting,   give_up,
+        hasten,       attempt,     begin,           save,           save_pair,
+        mint,         publish,     warn_of_expiry,  announce,       wipe_credentials,
 };
 
 /* ---- State and Waiting ---- */
@@ -349,6 +359,7 @@ static Action (*const rules[])(const Facts *f, Plan *p) = {
 static IdentityWaiting waiting_from_error(DpsErrorId id) {
         return id == DPS_ERROR_KEY           ? WAITING_KEY
                : id == DPS_ERROR_MEMORY      ? WAITING_RETRY
+               : id == DPS_ERROR_DISK        ? WAITING_RETRY
                : id == DPS_ERROR_UNREACHABLE ? WAITING_NETWORK
                                              : WAITING_CONFIG;
 }
@@ -449,6 +460,8 @@ static IdentityState state_of(const Facts *f, IdentityWaiting waiting) {
 
 /* When the cause is looked at again while DPS cannot be asked. */
 static uint64_t look_again_usec(const Facts *f) {
+        if (f->is_unread)
+                return f->read_at_usec;
         if (f->configuration == CONFIGURATION_UNRESOLVED && !f->has_settings)
                 return f->resolve_at_usec;
         return can_ask(f) && f->for_dps == CREDENTIAL_FAILED ? f->for_dps_at_usec : 0;
@@ -558,6 +571,7 @@ const char *identity_waiting_to_string(IdentityWaiting w) {
 const char *action_to_string(Action a) {
         static const char *const words[_ACTION_MAX] = {
                 [ACTION_WAIT] = "wait",
+                [ACTION_READ_RECORD] = "read-record",
                 [ACTION_RESOLVE] = "resolve",
                 [ACTION_DROP_ASSIGNMENT] = "drop-assignment",
                 [ACTION_PREPARE_FOLDER] = "prepare-folder",

@@ -147,6 +147,9 @@ typedef struct Facts {
         bool clock_is_plausible;
         uint64_t clock_until_usec; /* how long we wait for it */
 
+        bool is_unread; /* the record of an earlier run could not be read yet, and is waited for */
+        uint64_t read_at_usec, read_until_usec;
+
         ConfigurationState configuration;
         bool has_settings; /* good settings are in force, perhaps older than those in the file; not a twin's */
         bool is_faulty;    /* the file differs from what is in force, or cannot be used */
@@ -211,6 +214,7 @@ typedef struct Facts {
 
 typedef enum Action {
         ACTION_WAIT,
+        ACTION_READ_RECORD,        /* that could not be read before */
         ACTION_RESOLVE,            /* expand the specifiers */
         ACTION_DROP_ASSIGNMENT,    /* and its files */
         ACTION_PREPARE_FOLDER,     /* for programs */

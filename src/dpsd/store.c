@@ -342,20 +342,6 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
                 (void) folder_remove(s->notes, file);
 }
 
-int store_recall(Store *s, const char *name, Record **ret) {
-        _cleanup_(freep) char *file = NULL, *text = NULL;
-        const char *reason;
-        size_t size;
-        int r;
-
-        if (!s->notes)
-                return -ENOENT;
-        r = file_name(name, "", &file);
-        if (r >= 0)
-                r = folder_read(s->notes, file, RECORD_SIZE_MAX, &text, &size);
-        return r < 0 ? r : record_from_json(text, size, ret, &reason);
-}
-
 int store_save(Store *s, const char *name, const Record *record, bool is_refused, store_handler_t handler,
                void *userdata) {
         Save *save, *older;
@@ -520,8 +506,34 @@ static int set_aside(Store *s, const char *name, const char *reason, char **ret_
                    corrupt, reason);
 }
 
+/* Only a file that was opened, and is wrong, says something about its content. -EBADMSG is ours; a file system that
+ * finds a wrong checksum says that too. */
+static int read_record(Folder *f, const char *file, char **ret, size_t *ret_size) {
+        int r = folder_read(f, file, RECORD_SIZE_MAX, ret, ret_size);
+
+        return r == -EBADMSG ? -EIO : r;
+}
+
+static bool is_wrong_file(int r) {
+        return r == -EFBIG || r == -ENOTSUP || r == -EISDIR;
+}
+
 bool store_could_not_read(int r) {
-        return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+        return r < 0 && r != -ENOENT && r != -EBADMSG && !is_wrong_file(r);
+}
+
+int store_recall(Store *s, const char *name, Record **ret) {
+        _cleanup_(freep) char *file = NULL, *text = NULL;
+        const char *reason;
+        size_t size;
+        int r;
+
+        if (!s->notes)
+                return -ENOENT;
+        r = file_name(name, "", &file);
+        if (r >= 0)
+                r = read_record(s->notes, file, &text, &size);
+        return r < 0 ? r : record_from_json(text, size, ret, &reason);
 }
 
 int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
@@ -535,8 +547,8 @@ int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
                 return r;
 
         wait_for(s, file);
-        r = folder_read(s->state, file, RECORD_SIZE_MAX, &text, &size);
-        if (r == -ENOENT || store_could_not_read(r))
+        r = read_record(s->state, file, &text, &size);
+        if (r < 0 && !is_wrong_file(r))
                 return r;
         if (r < 0)
                 return set_aside(s, name, r == -EFBIG ? "it is too large" : strerror(-r), ret_why);

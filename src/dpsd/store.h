@@ -32,10 +32,10 @@ Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
 
 /* 0: loaded. -ENOENT: there is no record. -EBADMSG: the record was unreadable or not ours, and is now
- * NAME.json.corrupt; `ret_why` says why. */
+ * NAME.json.corrupt; `ret_why` says why. Other failures: store_could_not_read(). */
 int store_load(Store *s, const char *name, Record **ret, char **ret_why);
-/* The record could not be read because memory or file descriptors ran out, so the file itself may be
- * good. */
+/* The system refused to read the file (permission, a broken disk, no memory or file descriptors), so the content may
+ * be good. */
 bool store_could_not_read(int r);
 /* The names that have a record, sorted. */
 int store_list(Store *s, char ***ret);
@@ -48,7 +48,8 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
  * stored the record, so it is noted completely; otherwise it is noted without assignment and history.
  * store_save() does this too. */
 void store_note(Store *s, const char *name, const Record *record, bool is_refused);
-/* Reads the last note, which is at least as new as the saved record. Negative: there is no usable note. */
+/* Reads the last note, which is at least as new as the saved record. Negative: there is no usable note, or
+ * store_could_not_read(). */
 int store_recall(Store *s, const char *name, Record **ret);
 /* Saves the file of an issued certificate and its key (credential/issued.h), 0600. It is on disk before any record
  * that is saved later. If the disk refuses it, it is noted for this boot. `ret`: forget it if the handler must not be

@@ -2,6 +2,7 @@
 """A disk that is full, read-only, slow or broken, and a daemon that is killed while it writes."""
 import errno
 import json
+import os
 import shutil
 import subprocess
 
@@ -124,6 +125,44 @@ def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
     clock.pass_by(PATIENCE)
     gateway.wait_for(Healthy=True)
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
+
+
+# ---- files of somebody else ----
+
+SOMEBODY = 54321
+
+
+@needs_root
+def test_what_once_makes_by_hand_is_of_the_user_whose_directories_they_are(gateway):
+    for directory in (gateway.state, gateway.run):
+        os.chown(directory, SOMEBODY, SOMEBODY)
+    gateway.identity()
+    assert gateway.run_once("--once").code == 0
+    made = [path for directory in (gateway.state, gateway.run) for path in directory.rglob("*")]
+    assert {"gateway.json", ".lock", "connection.json", ".waits"} <= {path.name for path in made}
+    assert [str(path) for path in made if path.stat().st_uid != SOMEBODY] == []
+
+
+@needs_root
+def test_a_record_of_somebody_else_is_not_corrupt_but_waited_for(gateway, emulator, clock):
+    """The daemon is root, but without the right to read everything."""
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    record = gateway.state / "gateway.json"
+    os.chown(record, SOMEBODY, SOMEBODY)
+    gateway.wrapper = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    gateway.start()
+    properties = gateway.wait_for(State="unprovisioned", LastErrorId="disk", Waiting="retry")
+    assert f"user {SOMEBODY} owns it (mode 0600); run: chown 0:0 {record}" in properties["LastError"]
+    assert not list(gateway.state.glob("*.corrupt"))
+    os.chown(record, 0, 0)
+    clock.pass_by(PATIENCE)
+    after = gateway.wait_for(State="assigned", Healthy=True)
+    assert (after["AssignedHub"], after["Generation"]) == (before["AssignedHub"], before["Generation"])
+    gateway.wait_for_log("its record can be read again")
+    assert len(emulator.requests("register")) == 1
 
 
 # ---- a disk that becomes read-only while the daemon runs ----

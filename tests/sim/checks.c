@@ -365,11 +365,16 @@ static void check_times(Sim *s, unsigned k, const Identity *i) {
                       "identity %u: by %" PRIu64 " s", k, (next - now) / USEC_PER_SEC);
 }
 
-/* Promise: a served assignment is never lost, but by a change of the registration id. */
+/* Promise: a served assignment is never lost, but by a change of the registration id, or by a disk that does not give it
+ * back for long. */
 static void check_kept(Sim *s, unsigned k, const Identity *i) {
         Watch *w = watch_of(s, k);
         char id[16];
 
+        if (keeper_waits_to_read(&i->keeper))
+                return;
+        if (i->keeper.is_unread)
+                w->was_assigned = false;
         machine_id(s->machine, k, id);
         if (i->state == IDENTITY_ASSIGNED)
                 w->was_assigned =
@@ -533,7 +538,8 @@ void checks_step(Sim *s) {
 
                 if (!i)
                         continue;
-                note_failure(s, k, i->keeper.record, had_memory);
+                if (!keeper_waits_to_read(&i->keeper))
+                        note_failure(s, k, i->keeper.record, had_memory);
                 check_times(s, k, i);
                 check_late(s, k);
                 if (has_changes)
@@ -561,9 +567,10 @@ void checks_starting(Sim *s) {
 
                 w->is_loaded = false;
                 w->n_connections = 0;
-                /* Promise: what is durable is served at once. */
+                /* Promise: what is durable is served at once, or as soon as the disk gives it back. */
                 w->was_assigned = (w->was_assigned || record_is_served(s, k, false)) &&
-                                  s->machine->confs[k].is_there && !s->checks->is_disk_excused;
+                                  s->machine->confs[k].is_there &&
+                                  disk_fault(s->disk) != DISK_FAULT_RUNTIME_FULL;
         }
 }
 

@@ -406,6 +406,10 @@ Folder *disk_open_notes(Disk *d) {
         return &folder_new(d, WHERE_RUNTIME, "/run/dps/.waits", ".waits")->folder;
 }
 
+DiskFault disk_fault(const Disk *d) {
+        return d->fault;
+}
+
 void disk_set_fault(Disk *d, DiskFault fault) {
         d->fault = fault;
 }

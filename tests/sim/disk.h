@@ -34,6 +34,7 @@ Folder *disk_open(Disk *d, Where where, const char *path);
 Folder *disk_open_notes(Disk *d);
 
 void disk_set_fault(Disk *d, DiskFault fault);
+DiskFault disk_fault(const Disk *d);
 /* From the n-th step on (a write, a sync, a rename) nothing that open Folders do has an effect. */
 void disk_die(Disk *d, unsigned after);
 /* What was not synced comes back old or new, as the dice say; what is open is dead. */

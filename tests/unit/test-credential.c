@@ -227,6 +227,15 @@ static void the_key_derived_from_a_group_key_signs(void **state) {
         assert_signs_as(load(), &derived);
 }
 
+/* Reading /proc/self/mem from its beginning fails with EIO. */
+static void a_key_that_the_system_does_not_give_is_no_fault_of_the_configuration(void **state) {
+        set_methods(METHOD_SYMMETRIC_KEY, _METHOD_MAX);
+        add(&s->keys, "/proc/self/mem");
+        assert_null(load());
+        assert_int_equal(error.id, DPS_ERROR_KEY);
+        assert_non_null(strstr(error.message, "/proc/self/mem: Input/output error"));
+}
+
 static const struct key_case {
         const char *promise, *text;
         mode_t mode;
@@ -1019,6 +1028,7 @@ int main(void) {
                 TEST(other_keys_and_other_devices_have_other_fingerprints),
                 TEST(the_case_of_a_registration_id_does_not_change_the_fingerprint),
                 TEST(the_fingerprint_of_a_certificate_is_the_hash_of_its_leaf),
+                TEST(a_key_that_the_system_does_not_give_is_no_fault_of_the_configuration),
                 TEST(a_key_file_is_opened_once_for_all_tokens),
                 TEST(opens_are_counted_even_when_they_follow_each_other),
                 TEST(a_certificate_and_its_key_are_opened_once_each),

@@ -177,6 +177,35 @@ static void the_lock_removes_unfinished_files_of_a_power_cut(void **state) {
         assert_int_equal(count(), 2); /* x and the lock */
 }
 
+static uid_t owner_of(const char *name) {
+        _cleanup_(freep) char *file = NULL;
+        struct stat st;
+
+        assert_true(asprintf(&file, "%s/%s", path, name) > 0);
+        assert_int_equal(lstat(file, &st), 0);
+        return st.st_uid;
+}
+
+static void what_root_makes_belongs_to_the_owner_of_the_directory(void **state) {
+        FileCommit commit = { .name = "record", .text = "x" };
+        _cleanup_(folder_freep) Folder *inside = NULL;
+
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(chown(path, NOBODY, NOBODY), 0);
+        assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
+        put("file", "x");
+        folder_commit(folder, &commit, 1);
+        assert_int_equal(commit.r, 0);
+        assert_int_equal(folder_make_folder(folder, "inside", 0750, (gid_t) -1, &inside), 0);
+        assert_int_equal(folder_write(inside, "file", "x", 1, 0640, (gid_t) -1), 0);
+        assert_int_equal(owner_of(".lock"), NOBODY);
+        assert_int_equal(owner_of("file"), NOBODY);
+        assert_int_equal(owner_of("record"), NOBODY);
+        assert_int_equal(owner_of("inside"), NOBODY);
+        assert_int_equal(owner_of("inside/file"), NOBODY);
+}
+
 static void a_folder_that_cannot_be_made_is_tried_again(void **state) {
         _cleanup_(freep) char *text = NULL;
         FileCommit files[] = { { .name = "a", .text = "1" } };
@@ -226,6 +255,7 @@ int main(void) {
                 TEST(a_folder_inside_knows_its_path),
                 TEST(a_second_process_is_locked_out_and_learns_by_whom),
                 TEST(the_lock_removes_unfinished_files_of_a_power_cut),
+                TEST(what_root_makes_belongs_to_the_owner_of_the_directory),
                 TEST(a_folder_that_cannot_be_made_is_tried_again),
                 TEST(a_path_through_a_file_fails),
         };

@@ -493,6 +493,61 @@ static void a_record_that_cannot_be_read_is_set_aside(void **state) {
         assert_null(small_disk_text(disk.state, "gw.json"));
 }
 
+/* Reading /proc/self/mem from its beginning fails with EIO. */
+static void break_record(void) {
+        _cleanup_(freep) char *file = NULL;
+
+        assert_true(asprintf(&file, "%s/gw.json", disk.state->path) > 0);
+        (void) unlink(file);
+        assert_int_equal(symlink("/proc/self/mem", file), 0);
+}
+
+static void a_record_that_the_disk_does_not_give_is_waited_for_and_not_written_over(void **state) {
+        _cleanup_(freep) char *text = NULL;
+
+        assign("hub-1.example");
+        text = small_disk_text(disk.state, "gw.json");
+        break_record();
+        close_keeper();
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), -EIO);
+        assert_true(keeper_waits_to_read(&keeper));
+        keeper_save(&keeper);
+        keeper_note(&keeper, true);
+        settle();
+        assert_int_equal(disk.n_commits, 1);
+
+        small_disk_put(disk.state, "gw.json", text);
+        assert_int_equal(keeper_load(&keeper, &why), 0);
+        assert_false(keeper_waits_to_read(&keeper));
+        assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
+}
+
+static void a_record_that_the_disk_never_gives_is_replaced_by_the_answer_of_dps_alone(void **state) {
+        assign("hub-1.example");
+        break_record();
+        close_keeper();
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), -EIO);
+        timed_world_pass(&world, 11 * USEC_PER_MINUTE);
+        assert_false(keeper_waits_to_read(&keeper));
+        keeper_save(&keeper);
+        settle();
+        assert_int_equal(disk.n_commits, 1);
+        assign("hub-2.example");
+        assert_int_equal(disk.n_commits, 2);
+        assert_true(is_on_disk("hub-2.example"));
+}
+
+static void a_note_with_the_assignment_is_as_good_as_the_record(void **state) {
+        assign("hub-1.example");
+        disk.error = -EIO;
+        assign("hub-2.example");
+        break_record();
+        restart();
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+}
+
 static void a_note_outlives_a_run_that_was_killed(void **state) {
         uint64_t later = world_now_usec(&world.world, CLOCK_REALTIME) + USEC_PER_HOUR;
 
@@ -757,6 +812,9 @@ int main(void) {
                 TEST(an_answer_after_a_drop_during_a_save_counts_once),
                 TEST(an_assignment_survives_a_restart),
                 TEST(a_record_that_cannot_be_read_is_set_aside),
+                TEST(a_record_that_the_disk_does_not_give_is_waited_for_and_not_written_over),
+                TEST(a_record_that_the_disk_never_gives_is_replaced_by_the_answer_of_dps_alone),
+                TEST(a_note_with_the_assignment_is_as_good_as_the_record),
                 TEST(a_note_outlives_a_run_that_was_killed),
                 TEST(without_a_record_only_the_waits_from_dps_bind_the_next_run),
                 TEST(a_record_that_the_disk_refused_survives_a_restart),

@@ -111,6 +111,11 @@ static void rows_about_the_configuration(void) {
         row("a faulty file is reported, and older settings stay in force",
             WITH(healthy(), f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_CONFIG, NOW + 17 * USEC_PER_DAY);
+        row("a record that could not be read is waited for before DPS is asked",
+            WITH(fresh(), f.is_unread = true, f.read_at_usec = LATER, f.read_until_usec = USEC_INFINITY),
+            ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_RETRY, LATER);
+        row("… and read again", WITH(fresh(), f.is_unread = true, f.read_until_usec = USEC_INFINITY),
+            ACTION_READ_RECORD, IDENTITY_UNPROVISIONED, WAITING_RETRY, 0);
         row("specifiers are expanded first",
             WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false), ACTION_RESOLVE,
             IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);

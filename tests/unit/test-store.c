@@ -275,6 +275,15 @@ static void a_directory_in_its_place_is_set_aside(void **unused) {
         assert_false(exists("gw.json"));
 }
 
+/* Reading /proc/self/mem from its beginning fails with EIO. */
+static void a_file_that_the_disk_does_not_give_is_not_set_aside(void **unused) {
+        assert_int_equal(symlink("/proc/self/mem", in_state("gw.json")), 0);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -EIO);
+        assert_true(store_could_not_read(-EIO));
+        assert_true(exists("gw.json"));
+        assert_false(exists("gw.json.corrupt"));
+}
+
 static void the_lock_ends_with_its_holder(void **unused) {
         close_store();
         open_store();
@@ -429,6 +438,27 @@ static void a_read_only_directory_is_read_and_refuses_to_save(void **unused) {
         close_store();
         become_ourselves();
         assert_int_equal(chmod(path, 0700), 0);
+}
+
+static void a_file_of_somebody_else_is_not_set_aside(void **unused) {
+        put("gw.json", "{}");
+        close_store();
+        assert_int_equal(chmod(path, 0755), 0);
+        become_nobody();
+        open_store();
+        assert_int_equal(store_load(store, "gw", &record, &reason), geteuid() == NOBODY ? -EACCES : -EBADMSG);
+        become_ourselves();
+        if (geteuid() == 0)
+                assert_true(exists("gw.json"));
+}
+
+static void a_directory_of_somebody_else_is_not_an_empty_one(void **unused) {
+        put("gw.json", "{}");
+        close_store();
+        become_nobody();
+        open_store();
+        assert_int_equal(store_load(store, "gw", &record, &reason), geteuid() == NOBODY ? -EACCES : -EBADMSG);
+        become_ourselves();
 }
 
 static void a_directory_that_cannot_be_made_is_no_failure_until_it_can(void **unused) {
@@ -657,6 +687,9 @@ int main(void) {
                 TEST(life_goes_on_after_it),
                 TEST(a_huge_file_is_set_aside),
                 TEST(a_directory_in_its_place_is_set_aside),
+                TEST(a_file_that_the_disk_does_not_give_is_not_set_aside),
+                TEST(a_file_of_somebody_else_is_not_set_aside),
+                TEST(a_directory_of_somebody_else_is_not_an_empty_one),
                 TEST(the_lock_ends_with_its_holder),
                 TEST(the_names_of_states_are_listed_sorted),
                 TEST(what_is_noted_is_recalled_without_assignment_and_history),
