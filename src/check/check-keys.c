@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include "basic/files.h"
@@ -9,17 +8,14 @@
 #include "basic/times.h"
 #include "check/check.h"
 #include "config/leaf.h"
+#include "config/pem.h"
 #include "config/secret.h"
 
 /* Keys and certificates. Certificates are read here, so that each gets its own row; a key is loaded as for a registration,
  * and must sign. */
 
 #define CERTIFICATE_SIZE_MAX (256U * 1024)
-#define CHAIN_MAX 16U
 #define EXPIRY_WARNING_USEC (30 * USEC_PER_DAY)
-
-DEFINE_FREEP(BIO, BIO_free)
-DEFINE_FREEP(X509, X509_free)
 
 /* A systemd credential exists only for the unit: nobody else can see it, and that is not an error. */
 static CheckResult severity(int r) {
@@ -48,74 +44,47 @@ static void check_expiry(Checks *c, const char *path, const X509 *certificate) {
                            timestamp);
 }
 
-/* Nobody is there to type a pass phrase. */
-static int no_pass_phrase(char *buffer, int size, int is_writing, void *userdata) {
-        return 0;
-}
-
 /* Each certificate must be issued by the one after it: DPS is sent the file's order. */
-static void check_order(Checks *c, const char *path, X509 *leaf, BIO *bio) {
-        _cleanup_(X509_freep) X509 *below = NULL;
+static void check_order(Checks *c, const char *path, STACK_OF(X509) * chain) {
+        X509 *leaf = sk_X509_value(chain, 0);
+        int n = sk_X509_num(chain);
         char text[LEAF_TEXT_MAX];
         const char *warning;
-        unsigned n = 1;
 
-        X509_up_ref(leaf);
-        for (below = leaf; n <= CHAIN_MAX; n++) {
-                X509 *above = PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL);
-
-                if (!above)
-                        break;
-                if (X509_check_issued(above, below) != X509_V_OK) {
-                        X509_free(above);
+        for (int k = 1; k < n; k++)
+                if (X509_check_issued(sk_X509_value(chain, k), sk_X509_value(chain, k - 1)) != X509_V_OK) {
                         checks_add(c, "chain", CHECK_FAILURE,
-                                   "%s: certificate %u was not issued by certificate %u: put the device's "
+                                   "%s: certificate %d was not issued by certificate %d: put the device's "
                                    "first, and after each the one of its CA",
-                                   path, n, n + 1);
+                                   path, k, k + 1);
                         return;
                 }
-                X509_free(below);
-                below = above;
-        }
         if (n > 1)
-                checks_add(c, "chain", CHECK_OK, "%s: %u certificates, each issued by the next", path, n);
+                checks_add(c, "chain", CHECK_OK, "%s: %d certificates, each issued by the next", path, n);
         else if ((warning = leaf_issuer_warning(leaf, NULL, text)))
                 checks_add(c, "chain", CHECK_WARNING, "%s: %s", path, warning);
         else
                 checks_add(c, "chain", CHECK_OK, "%s is self-signed: for an individual enrollment", path);
 }
 
-static bool check_certificate(Checks *c, const char *reference) {
-        _cleanup_(freep) char *path = NULL, *reason = NULL;
+/* What cannot be read is told when the key is loaded, in the daemon's words. */
+static void check_certificate(Checks *c, const char *reference) {
+        _cleanup_(certificates_freep) STACK_OF(X509) *chain = NULL;
         _cleanup_(erase_and_freep) char *text = NULL; /* its key may be in the same file */
-        _cleanup_(X509_freep) X509 *certificate = NULL;
-        _cleanup_(BIO_freep) BIO *bio = NULL;
+        _cleanup_(freep) char *path = NULL, *reason = NULL;
+        const char *warning, *why;
         char words[LEAF_TEXT_MAX];
-        const char *warning;
         size_t size;
-        int r;
 
-        r = secret_path(reference, &path, &reason);
-        if (r >= 0)
-                r = file_read(path, CERTIFICATE_SIZE_MAX, &text, &size);
-        if (r < 0) {
-                checks_add(c, "certificate", severity(r), "Certificate=%s: %s", reference,
-                           reason ?: strerror(-r));
-                return false;
-        }
-        bio = BIO_new_mem_buf(text, (int) size);
-        certificate = bio ? PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL) : NULL;
-        if (!certificate) {
-                checks_add(c, "certificate", CHECK_FAILURE, "%s does not contain a certificate in PEM format",
-                           path);
-                return false;
-        }
-        check_expiry(c, path, certificate);
-        warning = leaf_key_warning(certificate, words);
+        if (secret_path(reference, &path, &reason) < 0 ||
+            file_read(path, CERTIFICATE_SIZE_MAX, &text, &size) < 0 ||
+            pem_read_certificates(text, size, PEM_CHAIN_MAX, &chain, &why) < 0)
+                return;
+        check_expiry(c, path, sk_X509_value(chain, 0));
+        warning = leaf_key_warning(sk_X509_value(chain, 0), words);
         if (warning)
                 checks_add(c, "certificate", CHECK_WARNING, "%s: %s", path, warning);
-        check_order(c, path, certificate, bio);
-        return true;
+        check_order(c, path, chain);
 }
 
 /* "Key=credential:gateway.key", as it is written. What is not a reference (a pasted key) has failed before. */
@@ -170,10 +139,11 @@ void check_keys(Checks *c, CheckSubject *s) {
                 Method method = settings->methods[m];
                 unsigned n = MAX(credential_count(settings, method), 1U);
 
-                for (unsigned k = 0; k < n; k++)
-                        if (method != METHOD_X509 || k >= strv_length(settings->certificates) ||
-                            check_certificate(c, settings->certificates[k]))
-                                check_key(c, s, method, k);
+                for (unsigned k = 0; k < n; k++) {
+                        if (method == METHOD_X509 && k < strv_length(settings->certificates))
+                                check_certificate(c, settings->certificates[k]);
+                        check_key(c, s, method, k);
+                }
         }
         ERR_clear_error();
 }

@@ -7,6 +7,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
+#include "config/file-kind.h"
 
 #define COPY_AGAIN "copy the enrollment's primary or secondary key from the portal again"
 #define TEXT_MAX 1024 /* as much as may be worth looking at; a key of 64 bytes has 88 characters */
@@ -26,12 +27,8 @@ static bool begins_with(const char *text, size_t size, const char *start) {
         return size >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
 }
 
-/* What other files begin with, or hold. NULL: nothing that we know. */
+/* What other files of text begin with, or hold. NULL: nothing that we know. */
 static const char *foreign_text(const char *text, size_t size) {
-        if (begins_with(text, size, "\xff\xfe") || begins_with(text, size, "\xfe\xff") ||
-            (size >= 4 &&
-             ((text[0] && !text[1] && text[2] && !text[3]) || (!text[0] && text[1] && !text[2] && text[3]))))
-                return "it is UTF-16 text, as PowerShell writes it: save it as plain ASCII (-Encoding ascii)";
         if (memchr(text, 0, size))
                 return "it is a binary file, not base64 text: " COPY_AGAIN;
         if (memmem(text, size, "SharedAccessKey=", strlen("SharedAccessKey=")))
@@ -101,11 +98,11 @@ int key_from_text(const char *text, size_t size, DpsKey *ret, const char **ret_w
         const char *why;
         int r;
 
-        why = foreign_text(text, size);
+        why = file_kind(text, size) ?: foreign_text(text, size);
         if (!why && size > TEXT_MAX)
                 why = "it is too long for a key: " COPY_AGAIN;
         if (!why) {
-                size_t mark = begins_with(text, size, "\xef\xbb\xbf") ? 3 : 0;
+                size_t mark = file_mark(text, size);
 
                 compact(text + mark, size - mark, &c);
                 why = compact_fault(&c);

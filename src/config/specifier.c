@@ -11,7 +11,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 
 #include "basic/files.h"
 #include "basic/text.h"
+#include "config/pem.h"
 #include "config/secret.h"
 #include "config/why.h"
 
@@ -404,24 +404,18 @@ static int resolve_credential(const SpecifierContext *c, const char *name, char 
         return why(ret_why, -ENOENT, "%s", r == -ENOENT ? "there is no such credential" : text_of_errno(r));
 }
 
-static void bio_freep(BIO **b) {
-        BIO_free(*b);
-}
-
-static void x509_freep(X509 **x) {
-        X509_free(*x);
-}
-
-/* -EBADMSG: this is not a certificate; -ENODATA: it has no common name, or not a printable one. */
-static int common_name(const char *pem, size_t size, char **ret) {
-        _cleanup_(bio_freep) BIO *bio = BIO_new_mem_buf(pem, (int) size);
-        _cleanup_(x509_freep) X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-        X509_NAME *subject = certificate ? X509_get_subject_name(certificate) : NULL;
+/* -ENODATA: it has no common name, or not a printable one. Other failures are those of pem_read_certificates(). */
+static int common_name(const char *pem, size_t size, char **ret, const char **ret_why) {
+        _cleanup_(certificates_freep) STACK_OF(X509) *chain = NULL;
         unsigned char *text = NULL;
+        X509_NAME *subject;
         int i, n, r;
 
-        if (!subject)
-                return -EBADMSG;
+        r = pem_read_certificates(pem, size, PEM_CHAIN_MAX, &chain, ret_why);
+        if (r < 0)
+                return r;
+        *ret_why = "the certificate's subject has no common name";
+        subject = X509_get_subject_name(sk_X509_value(chain, 0));
         i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
         if (i < 0)
                 return -ENODATA;
@@ -437,7 +431,7 @@ static int common_name(const char *pem, size_t size, char **ret) {
 static int resolve_certificate_name(const SpecifierContext *c, const char *argument, char **ret,
                                     char **ret_why) {
         _cleanup_(freep) char *pem = NULL;
-        const char *name = c->certificate;
+        const char *name = c->certificate, *reason;
         size_t size = 0;
         int r;
 
@@ -451,12 +445,10 @@ static int resolve_certificate_name(const SpecifierContext *c, const char *argum
         if (r < 0)
                 return why(ret_why, -ENOENT, "%s: %s", c->certificate, strerror(-r));
 
-        r = common_name(pem, size, ret);
+        r = common_name(pem, size, ret, &reason);
         if (r >= 0 || r == -ENOMEM)
                 return r;
-        return why(ret_why, -ENOENT, "%s: %s", c->certificate,
-                   r == -EBADMSG ? "there is no PEM certificate in it"
-                                 : "the certificate's subject has no common name");
+        return why(ret_why, -ENOENT, "%s: %s", c->certificate, reason);
 }
 
 static int resolve_tpm(const SpecifierContext *c, const char *argument, char **ret, char **ret_why) {

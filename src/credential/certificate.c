@@ -10,12 +10,12 @@
 #include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/pem.h"
 #include "config/secret.h"
 #include "credential/credential-error.h"
 #include "credential/hardware-key.h"
 
 #define CERTIFICATE_FILE_MAX (256U * 1024)
-#define CHAIN_MAX 16
 
 /* What is being loaded, and where errors are stored. */
 typedef struct Loading {
@@ -27,10 +27,6 @@ typedef struct Loading {
 
 static void biop(BIO **b) {
         BIO_free(*b);
-}
-
-static void x509p(X509 **x) {
-        X509_free(*x);
 }
 
 /* --- certificates --------------------------------------------------------------------------------------- */
@@ -64,88 +60,20 @@ static int read_certificate_file(const Loading *l, char **ret, size_t *ret_size)
         return 0;
 }
 
-/* -ENODATA: there are no more certificates. -EBADMSG: the certificate is damaged. */
-static int read_next_certificate(BIO *bio, X509 **ret) {
-        unsigned long e;
-        X509 *x;
-
-        ERR_clear_error();
-        x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-        if (x) {
-                *ret = x;
-                return 0;
-        }
-
-        e = ERR_peek_last_error();
-        return ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE ? -ENODATA
-                                                                                         : -EBADMSG;
-}
-
-static int read_chain(BIO *bio, STACK_OF(X509) * chain) {
-        int r;
-
-        for (;;) {
-                _cleanup_(x509p) X509 *x = NULL;
-
-                r = read_next_certificate(bio, &x);
-                if (r < 0)
-                        break;
-                if (sk_X509_num(chain) == CHAIN_MAX)
-                        return -E2BIG;
-                if (sk_X509_push(chain, x) <= 0)
-                        return -ENOMEM;
-                x = NULL;
-        }
-        if (r == -ENODATA && sk_X509_num(chain) > 0)
-                return 0;
-        return r;
-}
-
 static int parse_chain(const Loading *l, const char *text, size_t size, ClientCertificate *c) {
-        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
-        int r;
+        const char *why;
+        int r = pem_read_certificates(text, size, PEM_CHAIN_MAX, &c->chain, &why);
 
-        c->chain = sk_X509_new_null();
-        r = bio && c->chain ? read_chain(bio, c->chain) : -ENOMEM;
-        if (r == -ENODATA)
-                return certificate_error(
-                        l, r, "the file holds no PEM certificate: name the device's certificate here");
-        if (r == -E2BIG)
-                return certificate_error(l, r, "the file holds a chain of more than 16 certificates");
-        return r < 0 ? certificate_error(l, r, "a certificate in the file is damaged: copy the file again")
-                     : 0;
+        return r < 0 ? certificate_error(l, r, why) : 0;
 }
 
 /* --- private keys --------------------------------------------------------------------------------------- */
 
-/* Without this callback, OpenSSL would ask on the terminal and wait for ever. */
-static int refuse_passphrase(char *buffer, int size, int is_writing, void *userdata) {
-        bool *was_asked = userdata;
-
-        *was_asked = true;
-        return -1;
-}
-
-static const char *explain_key(bool was_asked) {
-        if (was_asked)
-                return "the key is encrypted, but nobody can type its passphrase: store it without one "
-                       "(openssl pkey -in OLD -out NEW), and: " SECRET_INSTALL " NEW FILE";
-        return "the file holds no PEM private key: name the file of the certificate's key";
-}
-
 static int parse_key(const Loading *l, const char *text, size_t size, EVP_PKEY **ret) {
-        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
-        bool was_asked = false;
-        EVP_PKEY *key;
+        const char *why;
+        int r = pem_read_key(text, size, ret, &why);
 
-        if (!bio)
-                return private_key_error(l, -ENOMEM, "");
-        key = PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &was_asked);
-        if (!key)
-                return private_key_error(l, -EBADMSG, explain_key(was_asked));
-
-        *ret = key;
-        return 0;
+        return r < 0 ? private_key_error(l, r, why) : 0;
 }
 
 static int read_private_key_file(const Loading *l, char **ret_path, char **ret, size_t *ret_size) {
@@ -216,7 +144,7 @@ static int load_files(const Loading *l, ClientCertificate *c) {
                 r = parse_chain(l, key.text, key.size, c);
         if (r < 0)
                 return r;
-        if (strstr(key.text, "-----BEGIN TSS2 PRIVATE KEY-----"))
+        if (strstr(key.text, PEM_TSS2_BEGIN))
                 return load_chip_key(l, HARDWARE_TPM_FILE, c);
         return parse_key(l, key.text, key.size, &c->key);
 }
@@ -257,12 +185,11 @@ uint64_t certificate_time_usec(const ASN1_TIME *t) {
 
 static int check_leaf(const Loading *l, const char *registration_id, ClientCertificate *c) {
         X509 *leaf = sk_X509_value(c->chain, 0);
+        const char *why = pem_pair_fault(leaf, c->key);
         int r;
 
-        if (X509_check_private_key(leaf, c->key) != 1)
-                return private_key_error(l, -EINVAL,
-                                         "not the key of the first certificate in Certificate=: "
-                                         "the device's certificate comes first, and its key goes here");
+        if (why)
+                return private_key_error(l, -EINVAL, why);
 
         r = certificate_common_name(leaf, &c->common_name);
         if (r == -ENODATA)

@@ -2,28 +2,21 @@
 #include "dpsctl/verbs.h"
 
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 
-#include "basic/files.h"
 #include "basic/text.h"
 #include "config/conf.h"
-#include "config/leaf.h"
 #include "config/secret.h"
 #include "config/settings.h"
 #include "config/specifier.h"
 #include "config/twins.h"
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
+#include "dpsctl/verify-keys.h"
 
 /* Verbs about the configuration files. They do not ask the daemon. */
 
 #define DAEMON_NAME "dpsd"
-#define CERTIFICATE_SIZE_MAX (256U * 1024)
-
-DEFINE_FREEP(BIO, BIO_free)
-DEFINE_FREEP(X509, X509_free)
 
 /* --- faults ---------------------------------------------------------------------------------------------------- */
 
@@ -61,54 +54,6 @@ static void verification_done(Verification *v) {
         twins_done(&v->twins);
 }
 
-/* A pass phrase is asked of nobody. */
-static int no_pass_phrase(char *buffer, int size, int is_writing, void *userdata) {
-        return 0;
-}
-
-/* The file that the reference names, below --root=. */
-static int read_file(const Verification *v, const char *reference, char **ret, size_t *ret_size) {
-        const char *root = *reference == '/' && v->context.root ? v->context.root : "";
-        _cleanup_(freep) char *expanded = NULL, *path = NULL, *below = NULL, *reason = NULL;
-        int r;
-
-        r = specifier_expand(reference, &v->context, &expanded, &reason);
-        if (r >= 0)
-                r = secret_path(expanded, &path, &reason);
-        if (r < 0)
-                return r;
-        if (asprintf(&below, "%s%s", root, path) < 0) {
-                below = NULL;
-                return -ENOMEM;
-        }
-        return file_read(below, CERTIFICATE_SIZE_MAX, ret, ret_size);
-}
-
-/* A file that is not here, or is a systemd credential, may be there where the daemon runs. */
-static void verify_certificate(Verification *v, const Place *place, const char *reference) {
-        _cleanup_(erase_and_freep) char *text = NULL; /* its key may be in the same file */
-        _cleanup_(X509_freep) X509 *leaf = NULL, *above = NULL;
-        _cleanup_(BIO_freep) BIO *bio = NULL;
-        char of_key[LEAF_TEXT_MAX], of_issuer[LEAF_TEXT_MAX];
-        const char *warnings[2];
-        size_t size;
-
-        if (read_file(v, reference, &text, &size) < 0)
-                return;
-        bio = BIO_new_mem_buf(text, (int) size);
-        leaf = bio ? PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL) : NULL;
-        above = leaf ? PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL) : NULL;
-        ERR_clear_error();
-        if (!leaf)
-                return;
-        warnings[0] = leaf_key_warning(leaf, of_key);
-        warnings[1] = leaf_issuer_warning(leaf, above, of_issuer);
-        for (unsigned k = 0; k < ELEMENTSOF(warnings); k++)
-                if (warnings[k])
-                        conf_report_add(v->report, CONF_WARNING, place->file, place->line, "%s: %s",
-                                        reference, warnings[k]);
-}
-
 /* One file, or one identity with its drop-ins. */
 static int verify_conf(Verification *v, const Conf *conf) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
@@ -122,8 +67,9 @@ static int verify_conf(Verification *v, const Conf *conf) {
         r = settings_from_conf(v->defaults, conf, v->report, &settings);
         if (r < 0)
                 return r;
-        STRV_FOREACH(reference, settings->certificates)
-                verify_certificate(v, &settings->certificates_place, *reference);
+        r = verify_keys(settings, &v->context, v->report);
+        if (r < 0)
+                return r;
         return twins_add(&v->twins, conf, settings, &v->context);
 }
 

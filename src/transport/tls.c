@@ -4,14 +4,19 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
+#include "basic/files.h"
 #include "basic/pause.h"
 #include "basic/text.h"
+#include "config/pem.h"
 #include "transport/tls-failure.h"
+
+#define CA_FILE_MAX (4U * 1024 * 1024)
 
 /*
  * What went wrong is noted by OpenSSL's callbacks while the handshake runs, since it cannot be found out afterwards:
@@ -301,16 +306,32 @@ static int trust_system(TlsContext *c, DpsError *error) {
         return -ENOENT;
 }
 
+static int trust_file(X509_STORE *store, const char *file, const char **ret_why) {
+        _cleanup_(certificates_freep) STACK_OF(X509) *certificates = NULL;
+        _cleanup_(freep) char *text = NULL;
+        size_t size;
+        int r;
+
+        r = file_read(file, CA_FILE_MAX, &text, &size);
+        if (r < 0)
+                *ret_why = strerror(-r);
+        else
+                r = pem_read_certificates(text, size, INT_MAX, &certificates, ret_why);
+        for (int i = 0; r >= 0 && i < sk_X509_num(certificates); i++)
+                if (X509_STORE_add_cert(store, sk_X509_value(certificates, i)) != 1)
+                        r = -ENOMEM;
+        return r;
+}
+
 static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {
         STRV_FOREACH(file, files) {
-                ERR_clear_error();
-                errno = 0;
-                if (SSL_CTX_load_verify_file(ssl, *file) == 1)
-                        continue;
+                const char *why = "out of memory";
+                int r = trust_file(SSL_CTX_get_cert_store(ssl), *file, &why);
 
-                dps_error_set(error, errno == ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                              "CaFile=%s cannot be used: %s", *file, tls_reason(ERR_peek_error()));
-                ERR_clear_error();
+                if (r >= 0)
+                        continue;
+                dps_error_set(error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
+                              "CaFile=%s cannot be used: %s", *file, why);
                 return -EINVAL;
         }
         return 0;

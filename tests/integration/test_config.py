@@ -5,12 +5,17 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from jeepney import DBusErrorResponse
 
+from certificates import Issuer, key_pem, name, pem
 from emulator import ID_SCOPE
 from gateway import NAME
 from namespace import mounted, needs_root
@@ -460,8 +465,69 @@ def test_a_file_that_is_no_key_is_told_in_the_same_words_everywhere(gateway, emu
     gateway.start()
     assert why in gateway.wait_for(State="failed", Waiting="config")["LastError"]
     assert why in gateway.dpsctl("check", "gateway", "--offline").out
+    verified = gateway.dpsctl("verify-config")
+    assert verified.code == 1 and f"{path}: " in verified.out and why in verified.out
     derived = gateway.dpsctl("derive-key", "--key", path, "gateway")
     assert derived.code == 1 and why in derived.err
+
+
+def der(thing):
+    if hasattr(thing, "public_bytes"):
+        return thing.public_bytes(serialization.Encoding.DER)
+    return thing.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def write_pair(gateway, directory, certificate, key, **provisioning):
+    """Configures an identity with these files."""
+    paths = {"Certificate": directory / "gateway.pem", "PrivateKey": directory / "gateway.key"}
+    paths["Certificate"].write_bytes(certificate)
+    paths["PrivateKey"].write_bytes(key)
+    for path in paths.values():
+        path.chmod(0o600)
+    gateway.identity(method="x509", attestation=paths, provisioning=provisioning)
+    return paths
+
+
+@pytest.mark.parametrize("spoil, which, why", [
+    (lambda c, k: (der(c), key_pem(k)), "Certificate", "it is a certificate in DER: openssl x509 -inform DER"),
+    (lambda c, k: (pem(c), der(k)), "PrivateKey", "it is a private key in DER: openssl pkey -inform DER"),
+    (lambda c, k: (pkcs12.serialize_key_and_certificates(b"gateway", k, c, None, serialization.NoEncryption()), key_pem(k)),
+     "Certificate", "it is a PKCS#12 archive: openssl pkcs12 -in OLD -nokeys"),
+    (lambda c, k: (pem(c).decode().encode("utf-16"), key_pem(k)), "Certificate", "it is UTF-16 text"),
+    (lambda c, k: (pem(c), key_pem(k).decode().encode("utf-16")), "PrivateKey", "it is UTF-16 text"),
+    (lambda c, k: (b"", key_pem(k)), "Certificate", "it is empty"),
+    (lambda c, k: (key_pem(k), key_pem(k)), "Certificate", "the file holds no PEM certificate"),
+    (lambda c, k: (pem(c), pem(c)), "PrivateKey", "the file holds no PEM private key"),
+    (lambda c, k: (pem(c)[:300] + b"\n-----END CERTIFICATE-----\n", key_pem(k)), "Certificate", "a certificate in the file is damaged: copy the file again"),
+    (lambda c, k: (pem(c), key_pem(ec.generate_private_key(ec.SECP256R1()))), "PrivateKey", "not the key of the first certificate"),
+], ids=["certificate-der", "key-der", "pkcs12", "certificate-utf16", "key-utf16", "empty", "no-certificate", "no-key", "damaged",
+        "other-key"])
+def test_a_certificate_or_key_that_is_none_is_told_in_the_same_words_everywhere(gateway, short_directory, spoil, which, why):
+    key = ec.generate_private_key(ec.SECP256R1())
+    paths = write_pair(gateway, short_directory, *spoil(Issuer("factory").sign(name("gateway"), key, []), key))
+    gateway.start()
+    words = f"{which}=: {paths[which]}: {why}"
+    assert words in gateway.wait_for(State="failed", Waiting="config")["LastError"]
+    assert words in gateway.dpsctl("check", "gateway", "--offline").out
+    verified = gateway.dpsctl("verify-config")
+    assert verified.code == 1 and words in verified.out
+
+
+def test_pem_with_a_byte_order_mark_and_trusted_certificates_are_taken(gateway, emulator, short_directory):
+    factory, key = Issuer("factory"), ec.generate_private_key(ec.SECP256R1())
+    leaf = pem(factory.sign(name("gateway"), key, []))
+    emulator.add({"individualEnrollments": [{"registrationId": "gateway", "attestation": {
+        "type": "x509", "x509": {"clientCertificates": {"primary": leaf.decode()}}}}]})
+    trusted = subprocess.run(["openssl", "x509", "-trustout", "-addtrust", "clientAuth"], input=leaf, capture_output=True,
+                             check=True).stdout
+    assert b"BEGIN TRUSTED CERTIFICATE" in trusted
+    mark, ca_file = b"\xef\xbb\xbf", short_directory / "ca.pem"
+    ca_file.write_bytes(mark + pathlib.Path(emulator.ca_file).read_bytes() + pem(factory.certificate))
+    write_pair(gateway, short_directory, mark + trusted, mark + key_pem(key), CaFile=ca_file)
+    assert gateway.dpsctl("verify-config").code == 0
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert "BEGIN CERTIFICATE" in gateway.files()["cert.pem"]
 
 
 def test_a_key_with_a_byte_order_mark_and_line_breaks_is_taken(gateway, emulator, short_directory):

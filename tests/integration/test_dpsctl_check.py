@@ -131,7 +131,7 @@ def test_check_says_when_a_certificate_expires(dpsctl, pair, validity, result, w
 
 
 @pytest.mark.parametrize("spoil, about, words", [
-    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "does not contain a certificate in PEM format"),
+    (lambda certificate, key, _: certificate.write_text("none"), "certificate", "the file holds no PEM certificate"),
     (lambda certificate, key, _: certificate.unlink(), "certificate", "No such file"),
     (lambda certificate, key, _: key.unlink(), "key", "No such file"),
     (lambda certificate, key, _: key.chmod(0o644), "key", "chmod"),

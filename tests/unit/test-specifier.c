@@ -416,7 +416,7 @@ static void a_file_without_a_certificate_has_no_value(void **state) {
         put("/etc/cert.pem", "nonsense\n");
         context.certificate = "/etc/cert.pem";
         assert_int_equal(expand("%{cert-cn}"), -ENOENT);
-        assert_reason("there is no PEM certificate in it");
+        assert_reason("/etc/cert.pem: the file holds no PEM certificate");
 }
 
 static void without_a_certificate_there_is_no_common_name(void **state) {
