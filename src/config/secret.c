@@ -91,8 +91,8 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
                 if (r != -ENOENT)
                         return r;
                 return why(ret_why, -EAGAIN,
-                           "credential:%s: there is no credential %s or dps_%s; dpsd has those of "
-                           "LoadCredential= in its unit since it started",
+                           "credential:%s: there is no credential %s or dps_%s; add it to LoadCredential= in "
+                           "dpsd's unit",
                            name, name, name);
         }
 

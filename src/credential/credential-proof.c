@@ -16,12 +16,20 @@ static void opensslp(unsigned char **p) {
         OPENSSL_free(*p);
 }
 
-static int sign_nonce(EVP_PKEY *key, const unsigned char *nonce, unsigned char **ret, size_t *ret_size) {
+/* Others, such as Ed25519, have a digest of their own, and take none. */
+static const EVP_MD *digest_for(X509 *leaf) {
+        int kind = EVP_PKEY_get_base_id(X509_get0_pubkey(leaf));
+
+        return kind == EVP_PKEY_RSA || kind == EVP_PKEY_EC ? EVP_sha256() : NULL;
+}
+
+static int sign_nonce(EVP_PKEY *key, const EVP_MD *digest, const unsigned char *nonce, unsigned char **ret,
+                      size_t *ret_size) {
         _cleanup_(EVP_MD_CTX_freep) EVP_MD_CTX *context = EVP_MD_CTX_new();
         _cleanup_(opensslp) unsigned char *signature = NULL;
         size_t size;
 
-        if (!context || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) != 1 ||
+        if (!context || EVP_DigestSignInit(context, NULL, digest, NULL, key) != 1 ||
             EVP_DigestSign(context, NULL, &size, nonce, NONCE_SIZE) != 1)
                 return -EIO;
         signature = OPENSSL_malloc(size);
@@ -42,10 +50,10 @@ static int prove_key(EVP_PKEY *key, X509 *leaf) {
 
         if (!context || RAND_bytes(nonce, sizeof(nonce)) != 1)
                 return -EIO;
-        r = sign_nonce(key, nonce, &signature, &size);
+        r = sign_nonce(key, digest_for(leaf), nonce, &signature, &size);
         if (r < 0)
                 return r;
-        if (EVP_DigestVerifyInit(context, NULL, EVP_sha256(), NULL, X509_get0_pubkey(leaf)) != 1)
+        if (EVP_DigestVerifyInit(context, NULL, digest_for(leaf), NULL, X509_get0_pubkey(leaf)) != 1)
                 return -EIO;
         return EVP_DigestVerify(context, signature, size, nonce, sizeof(nonce)) == 1 ? 0 : -EBADMSG;
 }

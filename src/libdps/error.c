@@ -136,12 +136,12 @@ static const struct {
         [DPS_ERROR_CONFIG] = {
                 "config",
                 "the configuration, or a file that it names, cannot be used",
-                "correct what the message names (dpsctl check); dpsd notices a corrected file of a key or certificate by itself, a corrected configuration after: dpsctl reload",
+                "correct what the message names (dpsctl check); then, unless it is the file of a key or certificate: dpsctl reload",
         },
         [DPS_ERROR_KEY] = {
                 "key",
                 "a key, certificate or token is not available yet",
-                "provide what the message names; dpsd notices files and devices by itself, and LoadCredential= in its unit after: systemctl restart dpsd",
+                "provide what the message names; dpsd notices it by itself, but a new LoadCredential= only after: systemctl restart dpsd",
         },
         [DPS_ERROR_ISSUANCE] = {
                 "issuance",

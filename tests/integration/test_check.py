@@ -247,6 +247,7 @@ def test_a_key_that_azure_does_not_take_is_warned_of(gateway):
     x509_identity(gateway, key=ed25519.Ed25519PrivateKey.generate())
     _, found = check(gateway, "gateway", "--offline")
     assert [text for result, text in rows(found, "certificate") if result == "warning" and "Azure takes RSA and EC keys only" in text]
+    assert one(found, "key")[0] == "ok"
 
 
 # The server

@@ -189,7 +189,7 @@ static const struct cause_case {
         { "a forbidden device may be a refused network", DPS_ERROR_AUTH, 403000,
           "IP filter, or a private endpoint" },
         { "a new systemd credential needs a restart", DPS_ERROR_KEY, 0,
-          "LoadCredential= in its unit after: systemctl restart dpsd" },
+          "but a new LoadCredential= only after: systemctl restart dpsd" },
 };
 
 static void check_cause(void **state) {
