@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -146,6 +147,34 @@ static size_t utf8_sequence(const uint8_t *p, size_t size) {
         if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
                 return 0;
         return n;
+}
+
+/* The number of letters to insert, delete or change to make one word of the other, without regard to case. */
+static unsigned distance(const char *a, const char *b) {
+        unsigned row[32], n = (unsigned) strlen(b);
+
+        if (strlen(a) >= ELEMENTSOF(row) || n >= ELEMENTSOF(row))
+                return UINT_MAX;
+        for (unsigned j = 0; j <= n; j++)
+                row[j] = j;
+
+        for (unsigned i = 1; a[i - 1]; i++) {
+                unsigned diagonal = row[0];
+
+                row[0] = i;
+                for (unsigned j = 1; j <= n; j++) {
+                        bool same = tolower((unsigned char) a[i - 1]) == tolower((unsigned char) b[j - 1]);
+                        unsigned best = MIN(MIN(row[j], row[j - 1]) + 1, diagonal + (same ? 0 : 1));
+
+                        diagonal = row[j];
+                        row[j] = best;
+                }
+        }
+        return row[n];
+}
+
+bool text_is_near(const char *written, const char *meant) {
+        return distance(written, meant) <= (strlen(meant) > 5 ? 2U : 1U);
 }
 
 bool utf8_is_valid(const void *data, size_t size) {

@@ -56,7 +56,8 @@ void check_device(Checks *c, CheckSubject *s) {
                 checks_add(c, "configuration", CHECK_FAILURE, "it cannot be read: %s", strerror(-r));
         else if (r >= 0 && !s->names)
                 checks_add(c, "configuration", CHECK_WARNING,
-                           "no identity is configured: write /etc/dps/NAME.conf, see dps.conf(5)");
+                           "no identity is configured: write %s/NAME.conf, see dps.conf(5)",
+                           s->directories[0]);
 }
 
 static int load(CheckSubject *s, ConfReport *report, char **ret_file, Settings **ret) {
@@ -82,6 +83,10 @@ static void tell_identity(Checks *c, const CheckSubject *s, bool is_of_tpm) {
         checks_add(c, "identity", CHECK_OK, "registers as \"%s\" in scope \"%s\"",
                    is_of_tpm ? "what dpsctl enrollment shows" : settings->registration_id,
                    settings->id_scope);
+        if (settings_derive_from_capitals(settings))
+                checks_add(c, "identity", CHECK_WARNING,
+                           "the registration id \"%s\" " SETTINGS_CAPITALS_WARNING,
+                           settings->registration_id);
         if (s->twin)
                 checks_add(c, "identity", CHECK_FAILURE,
                            "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": change "

@@ -87,6 +87,12 @@ const char *conf_report_first_error(const ConfReport *report) {
 
 /* --- directories and names ------------------------------------------------------------------------------ */
 
+char *conf_directory_shown(void) {
+        const char *list = getenv("CONFIGURATION_DIRECTORY");
+
+        return isempty(list) ? strdup(DPS_SYSCONF_DIR) : strndup(list, strcspn(list, ":"));
+}
+
 int conf_directories(const char *root, char ***ret) {
         static const char *const usual[] = { DPS_SYSCONF_DIR, "/run/dps.d", DPS_VENDOR_CONF_DIR, NULL };
         _cleanup_(strv_freep) char **given = NULL, **directories = NULL;

@@ -57,6 +57,8 @@ DEFINE_FREEP(Conf, conf_free)
  * /run/dps.d and /usr/lib/dps. If `root` is not NULL, they are below it. */
 int conf_directories(const char *root, char ***ret);
 
+/* The first of them, where an administrator writes files: to be shown. NULL: out of memory. */
+char *conf_directory_shown(void);
 /* The sorted names of all identities that have a file and are not masked. The report warns of files whose
  * name is not valid. If a directory exists and cannot be read, the call fails and the report says so: the
  * identities in it must not be taken for removed. */

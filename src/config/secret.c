@@ -15,13 +15,20 @@
 #include "basic/cleanup.h"
 #include "basic/files.h"
 #include "basic/text.h"
+#include "config/conf.h"
 #include "config/why.h"
 
 #define CREDENTIAL_PREFIX "credential:"
 
-static const char no_reference[] =
-        "must be credential:NAME or the absolute path of a file (the value is not "
-        "shown); to put this secret into a file: " SECRET_INSTALL " /dev/stdin /etc/dps/NAME.key";
+static int refuse_reference(char **ret_why) {
+        _cleanup_(freep) char *directory = conf_directory_shown();
+
+        return why(ret_why, -EINVAL,
+                   "must be credential:NAME or the absolute path of a file (the value is not shown); to put "
+                   "this "
+                   "secret into a file: " SECRET_INSTALL " /dev/stdin %s/NAME.key",
+                   directory ?: "/etc/dps");
+}
 
 /* --- references ----------------------------------------------------------------------------------------- */
 
@@ -54,7 +61,7 @@ int secret_check(const char *reference, char **ret_why) {
         }
 
         if (*reference != '/' || strlen(reference) >= PATH_MAX || looks_like_base64(reference))
-                return why(ret_why, -EINVAL, "%s", no_reference);
+                return refuse_reference(ret_why);
         return 0;
 }
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,44 +59,16 @@ static int choose_line(Choice *c, const Key *k, const ConfLine *line, bool is_ow
         return 0;
 }
 
-/* The number of letters to insert, delete or change to make one word of the other, without regard to case. */
-static unsigned distance(const char *a, const char *b) {
-        unsigned row[32], n = (unsigned) strlen(b);
-
-        if (strlen(a) >= ELEMENTSOF(row) || n >= ELEMENTSOF(row))
-                return UINT_MAX;
-        for (unsigned j = 0; j <= n; j++)
-                row[j] = j;
-
-        for (unsigned i = 1; a[i - 1]; i++) {
-                unsigned diagonal = row[0];
-
-                row[0] = i;
-                for (unsigned j = 1; j <= n; j++) {
-                        bool same = tolower((unsigned char) a[i - 1]) == tolower((unsigned char) b[j - 1]);
-                        unsigned best = MIN(MIN(row[j], row[j - 1]) + 1, diagonal + (same ? 0 : 1));
-
-                        diagonal = row[j];
-                        row[j] = best;
-                }
-        }
-        return row[n];
-}
-
-static bool is_near(const char *a, const char *b) {
-        return distance(a, b) <= (strlen(b) > 5 ? 2U : 1U);
-}
-
 static const Key *nearest_key(const char *name) {
         for (size_t i = 0; i < N_KEYS; i++)
-                if (is_near(name, settings_keys[i].name))
+                if (text_is_near(name, settings_keys[i].name))
                         return &settings_keys[i];
         return NULL;
 }
 
 static const char *nearest_section(const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(sections); i++)
-                if (is_near(name, sections[i]))
+                if (text_is_near(name, sections[i]))
                         return sections[i];
         return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,14 @@ bool settings_key_is_secret(const char *section, const char *key) {
         const Key *k = key_find(section, key);
 
         return !k || (k->flags & KEY_SECRET); /* a misspelt "GroupKye" may hold a secret, too */
+}
+
+/* DPS compares ids without regard to case, but derives from the id as it knows it. */
+bool settings_derive_from_capitals(const Settings *s) {
+        for (const char *p = s->registration_id; s->group_keys && *p; p++)
+                if (isupper((unsigned char) *p))
+                        return true;
+        return false;
 }
 
 void *key_field(const Key *k, const Settings *s) {

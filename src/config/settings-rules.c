@@ -7,13 +7,17 @@
 #include "basic/times.h"
 #include "config/proxy.h"
 #include "config/settings-internal.h"
+#include "config/specifier.h"
 #include "dps/request.h"
 
 #define TOKEN_LIFETIME_SHORT USEC_PER_HOUR
 
 void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *line, const char *reason) {
-        bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;");
-        const char *hint = has_comment ? " (a comment begins at the start of a line)" : "";
+        bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;"),
+             has_quotes = *line->value == '"' || *line->value == '\'';
+        const char *hint = has_comment  ? " (a comment begins at the start of a line)"
+                           : has_quotes ? " (leave the quotes away)"
+                                        : "";
         _cleanup_(freep) char *shown = NULL;
 
         if (key_may_be_shown(k, line->value))
@@ -23,7 +27,7 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
                                 shown, reason, hint);
         else
                 conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s= %s%s", k->name,
-                                reason, k->flags & KEY_SECRET ? "" : hint);
+                                reason, k->flags & KEY_SECRET && !has_quotes ? "" : hint);
 }
 
 int specifiers_add(Settings *s, const Key *k, size_t index, const char *file, unsigned line) {
@@ -70,23 +74,36 @@ int reading_store(Reading *reading) {
         return 0;
 }
 
-/* A fault about something that is missing has no line. If the file could not be read at all, only that is
- * reported. */
-static void report_missing(Reading *reading, ConfSeverity severity, const char *what) {
-        const Conf *own = reading->own;
+static const ConfLine *find_misspelt(const Conf *conf, const char *key) {
+        for (size_t i = 0; i < conf->n_lines; i++)
+                if (!key_find(NULL, conf->lines[i].key) && text_is_near(conf->lines[i].key, key))
+                        return &conf->lines[i];
+        return NULL;
+}
 
-        if (own->n_lines > 0 || !reading->report->has_errors)
-                conf_report_add(reading->report, severity, own->files ? own->files[0] : own->name, 0, "%s",
-                                what);
+/* A fault about something that is missing has no line, but there may be one where it is misspelt. If the file could not
+ * be read at all, only that is reported. */
+static void report_missing(Reading *reading, ConfSeverity severity, const char *key, const char *what) {
+        const Conf *own = reading->own;
+        const ConfLine *line = find_misspelt(own, key);
+        const char *file = own->files ? own->files[0] : own->name;
+
+        if (own->n_lines == 0 && reading->report->has_errors)
+                return;
+        if (line)
+                conf_report_add(reading->report, severity, line->file, line->line,
+                                "%s= is missing; is %s= in this line meant to be it?", key, line->key);
+        else
+                conf_report_add(reading->report, severity, file, 0, "%s", what);
 }
 
 static void check_required(Reading *reading) {
         if (reading_choice(reading, "IdScope")->n == 0)
-                report_missing(reading, CONF_ERROR,
+                report_missing(reading, CONF_ERROR, "IdScope",
                                "IdScope= in [Provisioning] is missing; the overview page of the DPS instance "
                                "shows it");
         if (!reading->settings->registration_id && reading_choice(reading, "RegistrationId")->n == 0)
-                report_missing(reading, CONF_ERROR,
+                report_missing(reading, CONF_ERROR, "RegistrationId",
                                "RegistrationId= in [Provisioning] is missing, such as gw-%{serial|mac:eth0}");
 }
 
@@ -126,6 +143,7 @@ static void check_proxy(Reading *reading) {
 /* Why a method cannot be used. */
 typedef struct MethodFault {
         const ConfLine *line; /* NULL: something is missing, so there is no line */
+        const char *key;      /* the one that is missing */
         const char *what;     /* NULL: the method can be used */
         bool is_final;        /* an error even if another method can be used */
 } MethodFault;
@@ -135,10 +153,11 @@ static MethodFault symmetric_key_fault(Reading *reading) {
                 return (MethodFault){ 0 };
         if (reading_choice(reading, "Method")->n == 0 && reading_choice(reading, "Certificate")->n > 0)
                 return (MethodFault){
+                        .key = "Key",
                         .what = "Key= in [Attestation] is missing; to use a certificate, set Method=x509"
                 };
         return (MethodFault){
-                .what = "Key= in [Attestation] is missing, such as Key=credential:gateway.key"
+                .key = "Key", .what = "Key= in [Attestation] is missing, such as Key=credential:gateway.key"
         };
 }
 
@@ -148,15 +167,17 @@ static MethodFault x509_fault(Reading *reading) {
 
         if (certificates->n == 0)
                 return (MethodFault){
+                        .key = "Certificate",
                         .what = "Certificate= in [Attestation] is missing, which Method=x509 needs"
                 };
         if (private_keys->n == 0)
                 return (MethodFault){
+                        .key = "PrivateKey",
                         .what = "PrivateKey= in [Attestation] is missing, which Method=x509 needs"
                 };
         if (certificates->n != private_keys->n)
                 return (MethodFault){
-                        choice_last_line(private_keys),
+                        choice_last_line(private_keys), NULL,
                         "there must be a line PrivateKey= for each line Certificate=, in the same order", true
                 };
 
@@ -196,7 +217,7 @@ static void check_methods(Reading *reading) {
                         conf_report_add(reading->report, severity, f->line->file, f->line->line, "%s",
                                         f->what);
                 else if (f->what)
-                        report_missing(reading, severity, f->what);
+                        report_missing(reading, severity, f->key, f->what);
         }
 }
 
@@ -210,6 +231,28 @@ static void warn_of_group_key(Reading *reading) {
                         "GroupKey= gives every device the key of its whole enrollment group, so one stolen "
                         "device exposes them all; Key= with the device's own key is safer (dpsctl "
                         "derive-key)");
+}
+
+static void warn_of_capitals(Reading *reading) {
+        const ConfLine *line = choice_last_line(reading_choice(reading, "RegistrationId"));
+        const Settings *s = reading->settings;
+
+        if (line && s->registration_id && !specifier_present(s->registration_id) &&
+            settings_derive_from_capitals(s))
+                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
+                                "RegistrationId= " SETTINGS_CAPITALS_WARNING);
+}
+
+/* The scope of every DPS instance begins like this. */
+static void warn_of_scope(Reading *reading) {
+        const ConfLine *line = choice_last_line(reading_choice(reading, "IdScope"));
+        const char *scope = reading->settings->id_scope;
+
+        if (line && scope && *scope != '%' && !startswith(scope, "0ne"))
+                conf_report_add(
+                        reading->report, CONF_WARNING, line->file, line->line,
+                        "IdScope= does not begin with 0ne, as the ID scopes of DPS do; the overview page of "
+                        "the DPS instance shows it");
 }
 
 static void check_times(Reading *reading) {
@@ -264,6 +307,8 @@ void reading_check_together(Reading *reading) {
         check_proxy(reading);
         check_issuance(reading);
         warn_of_group_key(reading);
+        warn_of_capitals(reading);
+        warn_of_scope(reading);
         check_times(reading);
 }
 

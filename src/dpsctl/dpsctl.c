@@ -28,6 +28,8 @@ static const struct {
         { "enrollment", 0, ANY, verb_enrollment, " [NAME...]" },
         { "token", 1, 1, verb_token, " NAME" },
         { "connection", 1, 1, verb_connection, " NAME" },
+        { "report-hub-failure", 2, 3, verb_report_hub_failure,
+          " NAME auth|not-found|throttled|server|network [CODE]" },
         { "reload", 0, 0, verb_reload, "" },
         { "forget", 1, 1, verb_forget, " NAME" },
         { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
@@ -55,7 +57,7 @@ static int verb_help(const Options *o) {
               "  enrollment [NAME]     what DPS has to be told to enroll this device\n"
               "  monitor               follow changes\n"
               "  history [NAME]        past changes\n"
-              "  reload, log-level [LEVEL], forget NAME\n"
+              "  reload, log-level [LEVEL], forget NAME, report-hub-failure NAME KIND [CODE]\n"
               "These work without the daemon:\n"
               "  check [NAME]          look for problems, and say what to do; --offline; with\n"
               "                        --hub-login also log in at the hub, displacing a client\n"
@@ -78,6 +80,14 @@ static int verb_version(const Options *o) {
         return EXIT_DONE;
 }
 
+static int refuse_verb(const char *verb) {
+        for (size_t k = 0; k < ELEMENTSOF(verbs); k++)
+                if (text_is_near(verb, verbs[k].name))
+                        return fail_with(EXIT_USAGE, "there is no verb '%s', did you mean %s?", verb,
+                                         verbs[k].name);
+        return fail_with(EXIT_USAGE, "there is no verb '%s'; dpsctl --help lists them", verb);
+}
+
 static int run_verb(const Options *o) {
         for (size_t k = 0; k < ELEMENTSOF(verbs); k++) {
                 if (!streq(verbs[k].name, o->verb))
@@ -86,7 +96,7 @@ static int run_verb(const Options *o) {
                         return fail_with(EXIT_USAGE, "usage: dpsctl %s%s", verbs[k].name, verbs[k].usage);
                 return verbs[k].run(o);
         }
-        return fail_with(EXIT_USAGE, "there is no verb '%s'; dpsctl --help lists them", o->verb);
+        return refuse_verb(o->verb);
 }
 
 int main(int argc, char **argv) {

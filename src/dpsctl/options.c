@@ -19,11 +19,13 @@ typedef enum OptionType {
         OPTION_DURATION, /* uint64_t, microseconds */
         OPTION_MOMENT,   /* uint64_t, seconds since 1970 */
         OPTION_ROOT,     /* const char *: a directory that exists */
-        OPTION_JSON,     /* JsonMode */
+        OPTION_JSON,     /* JsonMode; without a value: pretty */
         OPTION_VERB,     /* stands for the verb of this name */
 } OptionType;
 
-#define OF_THE_DAEMON "status show reprovision wait token connection reload forget log-level monitor history"
+#define OF_THE_DAEMON                                                                                        \
+        "status show reprovision wait token connection report-hub-failure reload forget log-level monitor "  \
+        "history"
 
 /* `verbs`: those that take the option; NULL: all. */
 static const struct Option {
@@ -67,6 +69,7 @@ static int store_json(JsonMode *ret, const char *word) {
                 [JSON_OFF] = "off", [JSON_SHORT] = "short", [JSON_PRETTY] = "pretty"
         };
 
+        word = word ?: modes[JSON_PRETTY];
         for (size_t k = 0; k < ELEMENTSOF(modes); k++)
                 if (streq(modes[k], word)) {
                         *ret = (JsonMode) k;
@@ -170,9 +173,12 @@ static void fill_getopt(struct option *ret_long, char *ret_short) {
 
         for (size_t k = 0; k < ELEMENTSOF(options); k++) {
                 bool has_value = options[k].type != OPTION_FLAG && options[k].type != OPTION_VERB;
+                int argument = options[k].type == OPTION_JSON ? optional_argument
+                               : has_value                    ? required_argument
+                                                              : no_argument;
 
                 ret_long[k] = (struct option){ .name = options[k].name,
-                                               .has_arg = has_value ? required_argument : no_argument,
+                                               .has_arg = argument,
                                                .val = OPTION_FIRST + (int) k };
                 if (options[k].letter)
                         ret_short[n++] = options[k].letter;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "dpsctl/verbs.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "basic/json.h"
 #include "basic/text.h"
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
@@ -33,60 +35,97 @@ static void learn_ids(sd_bus *bus, const Options *o) {
                 (void) identity_list_fetch(&list, bus, o);
 }
 
-static void print_names(char *const *names, const char *what) {
-        STRV_FOREACH(name, names)
-                printf("%s: %s\n", *name, what);
+/* What a reload found and did. */
+typedef struct Report {
+        char **lists[5];
+        uint32_t n_unchanged;
+} Report;
+
+static const struct {
+        const char *name;
+        const char *what; /* of each of them; NULL: these are texts for standard error */
+} lists[ELEMENTSOF(((Report *) NULL)->lists)] = {
+        { "errors", NULL },
+        { "warnings", NULL },
+        { "added", "added" },
+        { "changed", "changed" },
+        { "retired", "retired, its outputs are removed and its record is kept" },
+};
+
+static void report_done(Report *r) {
+        for (size_t k = 0; k < ELEMENTSOF(r->lists); k++)
+                strv_free(r->lists[k]);
 }
 
-static int print_report(const Options *o, sd_bus *bus, sd_bus_message *reply) {
-        _cleanup_(strv_freep) char **warnings = NULL, **added = NULL, **retired = NULL;
-        int r;
+static int read_report(sd_bus_message *reply, Report *ret) {
+        int r = 0;
 
-        r = sd_bus_message_read_strv(reply, &warnings);
-        if (r >= 0)
-                r = sd_bus_message_read_strv(reply, &added);
-        if (r >= 0)
-                r = sd_bus_message_read_strv(reply, &retired);
-        if (r < 0)
-                return bus_fail_answer("ReloadWithReport", r);
+        for (size_t k = 0; r >= 0 && k < ELEMENTSOF(ret->lists); k++)
+                r = sd_bus_message_read_strv(reply, &ret->lists[k]);
+        return r < 0 ? r : sd_bus_message_read(reply, "u", &ret->n_unchanged);
+}
 
-        learn_ids(bus, o);
-        STRV_FOREACH(warning, warnings)
-                say_error(*warning);
-        if (o->json != JSON_OFF || o->quiet)
-                return output_done(o, "reloaded", "all", "");
-        print_names(added, "added");
-        print_names(retired, "retired, its outputs are removed and its record is kept");
-        return output_done(o, "reloaded", "all", "Configuration reloaded.");
+static json_object *report_to_json(const Report *report) {
+        bool has_errors = report->lists[0] && report->lists[0][0];
+        json_object *o = json_pack("tst", "version", (uint64_t) 1, "reloaded", has_errors ? "part" : "all",
+                                   "unchanged", (uint64_t) report->n_unchanged);
+
+        for (size_t k = 0; o && k < ELEMENTSOF(lists); k++) {
+                json_object *array = json_object_new_array();
+
+                STRV_FOREACH(text, report->lists[k])
+                        json_append(&array, json_object_new_string(*text));
+                if (json_add(o, lists[k].name, array) < 0) {
+                        json_object_put(o);
+                        o = NULL;
+                }
+        }
+        return o;
+}
+
+static void print_report(const Report *report, bool quiet) {
+        for (size_t k = 0; k < ELEMENTSOF(lists); k++)
+                STRV_FOREACH(text, report->lists[k])
+                        if (!lists[k].what)
+                                say_error(*text);
+                        else if (!quiet)
+                                printf("%s: %s\n", *text, lists[k].what);
+        if (!quiet)
+                printf("Configuration reloaded: %zu added, %zu changed, %zu retired, %" PRIu32
+                       " unchanged.\n",
+                       strv_length(report->lists[2]), strv_length(report->lists[3]),
+                       strv_length(report->lists[4]), report->n_unchanged);
 }
 
 int verb_reload(const Options *o) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(strv_freep) char **faults = NULL;
+        _cleanup_(report_done) Report report = { 0 };
+        bool has_errors;
         int r;
 
         r = bus_open(o, &bus);
         if (r != 0)
                 return r;
         r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "ReloadWithReport", &error, &reply, NULL);
-        if (r >= 0)
-                return print_report(o, bus, reply);
-        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_METHOD)) { /* an older dpsd */
-                sd_bus_error_free(&error);
-                r = bus_call_guarded(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "Reload", &error, NULL, NULL);
-        }
-        if (r >= 0)
-                return output_done(o, "reloaded", "all", "Configuration reloaded.");
-        if (!sd_bus_error_has_name(&error, DPS_BUS_ERROR_CONFIG))
+        if (r < 0)
                 return bus_fail(&error, r);
+        r = read_report(reply, &report);
+        if (r < 0)
+                return bus_fail_answer("ReloadWithReport", r);
 
         learn_ids(bus, o);
-        if (strv_split(error.message, "\n", &faults) < 0)
-                return fail_memory();
-        STRV_FOREACH(fault, faults)
-                say_error(*fault);
+        has_errors = report.lists[0] && report.lists[0][0];
+        if (o->json == JSON_OFF)
+                print_report(&report, o->quiet);
+        else {
+                r = output_json(o, report_to_json(&report));
+                if (r != 0)
+                        return r;
+        }
+        if (!has_errors)
+                return EXIT_DONE;
         return fail_with(
                 EXIT_FAILED,
                 "everything without errors is applied; identities with these errors continue as before");

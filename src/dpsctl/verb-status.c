@@ -7,6 +7,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/conf.h"
 #include "dps/error.h"
 #include "dpsctl/bus.h"
 #include "dpsctl/output.h"
@@ -245,6 +246,7 @@ static int print_table(const IdentityList *l, const Options *o, uint64_t now_use
 }
 
 static int print_status(const IdentityList *l, const Options *o, uint64_t now_usec) {
+        _cleanup_(freep) char *directory = conf_directory_shown();
         int r = 0;
 
         if (o->json != JSON_OFF)
@@ -254,8 +256,9 @@ static int print_status(const IdentityList *l, const Options *o, uint64_t now_us
 
         output_begin(o);
         if (l->n == 0)
-                printf("No identity is configured. Write /etc/dps/NAME.conf, see dps.conf(5), then: dpsctl "
-                       "reload\n");
+                printf("No identity is configured. Write %s/NAME.conf, see dps.conf(5), then: dpsctl "
+                       "reload\n",
+                       directory ?: "/etc/dps");
         else if (l->n == 1)
                 print_card(&l->items[0], now_usec);
         else

@@ -11,7 +11,8 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
-/* What programs need to connect to the hub: `token` prints a SAS token, `connection` everything. */
+/* What programs need that use the hub: `token` prints a SAS token, `connection` everything to connect, and
+ * `report-hub-failure` tells dpsd that the hub refuses. */
 
 #define CONNECTION_SIZE_MAX (256U * 1024)
 
@@ -111,4 +112,68 @@ int verb_connection(const Options *o) {
                 return r;
         }
         return output_json(o, connection);
+}
+
+/* Of the connection that failed: a program that has read hub.env tells it, else it is the present one. */
+static int read_generation(sd_bus *bus, const char *path, uint64_t *ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *given = getenv("IOTHUB_GENERATION");
+        int r;
+
+        if (!isempty(given))
+                return parse_u64(given, ret) >= 0
+                               ? 0
+                               : fail_with(EXIT_USAGE,
+                                           "IOTHUB_GENERATION=%s in the environment is not a number", given);
+        r = sd_bus_get_property_trivial(bus, DPS_BUS_NAME, path, DPS_BUS_IDENTITY, "Generation", &error, 't',
+                                        ret);
+        return r < 0 ? bus_fail(&error, r) : 0;
+}
+
+static int print_consequence(const Options *o, bool registering, uint64_t next_usec) {
+        char when[TIMESTAMP_TEXT_MAX];
+
+        if (o->json != JSON_OFF)
+                return output_json(o, json_pack("tsbt", "version", (uint64_t) 1, "Name", o->arguments[0],
+                                                "Registering", registering, "NextAttemptAt", next_usec));
+        if (o->quiet)
+                return 0;
+        if (!registering)
+                printf("%s: noted; dpsd does not ask DPS for it. Read the connection again before the next "
+                       "try.\n",
+                       o->arguments[0]);
+        else if (next_usec > now_usec(CLOCK_REALTIME))
+                printf("%s: dpsd asks DPS again at %s.\n", o->arguments[0],
+                       format_timestamp(next_usec, when));
+        else
+                printf("%s: dpsd asks DPS again now.\n", o->arguments[0]);
+        return 0;
+}
+
+int verb_report_hub_failure(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(freep) char *path = NULL;
+        uint64_t generation, code = 0, next_usec;
+        int registering, r;
+
+        if (o->n_arguments == 3 && (parse_u64(o->arguments[2], &code) < 0 || code > UINT32_MAX))
+                return fail_with(EXIT_USAGE, "%s: the code must be a number, such as 401", o->arguments[2]);
+
+        r = bus_open(o, &bus);
+        if (r == 0)
+                r = bus_find_identity(bus, o->arguments[0], &path);
+        if (r == 0)
+                r = read_generation(bus, path, &generation);
+        if (r != 0)
+                return r;
+        r = bus_call_guarded(bus, path, DPS_BUS_IDENTITY, "ReportHubFailure", &error, &reply, "tsus",
+                             generation, o->arguments[1], (uint32_t) code, "");
+        if (r < 0)
+                return bus_fail(&error, r);
+        r = sd_bus_message_read(reply, "bt", &registering, &next_usec);
+        if (r < 0)
+                return bus_fail_answer("ReportHubFailure", r);
+        return print_consequence(o, registering, next_usec);
 }

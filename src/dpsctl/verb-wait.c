@@ -83,7 +83,7 @@ static void report_list(const IdentityList *l, const Options *o, int code) {
         if (n_assigned > LINES_MAX && !o->quiet)
                 printf("%zu of %zu identities assigned\n", n_assigned, l->n);
         if (l->n == 0 && code == EXIT_DONE && !o->quiet)
-                printf("There is no identity to wait for.\n");
+                printf("No identity has to be waited for: RequiredForProvisioned=no is set for all.\n");
 }
 
 /* Reports the identities that count, and ends the wait. */
@@ -104,7 +104,10 @@ static void finish(Watch *w, int code) {
 static void decide(Watch *w) {
         int code = wait_verdict(&w->list, w->options, booted_at());
 
-        if (code != WAIT_ON)
+        if (w->list.n == 0)
+                watch_end(w, fail_with(EXIT_NOT_ASSIGNED,
+                                       "no identity is configured, so none is assigned; see dps.conf(5)"));
+        else if (code != WAIT_ON)
                 finish(w, code);
 }
 

@@ -6,7 +6,7 @@
 
 #include <systemd/sd-event.h>
 
-#include "config/conf.h"
+#include "dpsd/loader.h"
 #include "dpsd/manager.h"
 
 typedef struct Bus Bus;
@@ -16,7 +16,7 @@ typedef struct BusHandlers {
         void (*on_owned)(void *userdata);
         /* An authorized caller asks to read the configuration again. Faults are in the report. -EBADMSG: at
          * least one of them is an error. */
-        int (*reload)(const ConfReport **ret_report, void *userdata);
+        int (*reload)(const LoadReport **ret_report, void *userdata);
 } BusHandlers;
 
 /* Connects asynchronously, now or when a bus appears. The manager is borrowed. */

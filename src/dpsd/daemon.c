@@ -169,15 +169,15 @@ static int reload(Daemon *d) {
                         "not all of the configuration can be read (%s), the last good one stays in force for "
                         "the rest",
                         strerror(-r));
-                return d->loader.report.has_errors ? -EBADMSG : r;
+                return d->loader.report.faults.has_errors ? -EBADMSG : r;
         }
 
         log_info("the configuration was read again: %zu %s", d->manager->n_identities,
                  d->manager->n_identities == 1 ? "identity" : "identities");
-        return d->loader.report.has_errors ? -EBADMSG : 0;
+        return d->loader.report.faults.has_errors ? -EBADMSG : 0;
 }
 
-static int on_reload_request(const ConfReport **ret_report, void *userdata) {
+static int on_reload_request(const LoadReport **ret_report, void *userdata) {
         Daemon *d = userdata;
 
         *ret_report = &d->loader.report;

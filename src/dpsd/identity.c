@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/specifier.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
 
@@ -75,6 +76,10 @@ static void take_settings(Identity *i, Resolution resolution) {
         if (resolution == RESOLUTION_SAME)
                 return;
 
+        if (specifier_present(i->configuration.written->registration_id) &&
+            settings_derive_from_capitals(i->configuration.settings))
+                identity_log(i, LOG_WARNING, "the registration id %s " SETTINGS_CAPITALS_WARNING,
+                             i->configuration.settings->registration_id);
         if (resolution != RESOLUTION_FIRST)
                 forget_failures(i, resolution == RESOLUTION_OTHER_PEER);
         identity_forget_refusal(i);

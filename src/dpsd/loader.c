@@ -32,6 +32,44 @@ static void gather_report(ConfReport *all, ConfReport *one) {
         *one = (ConfReport){ 0 };
 }
 
+static void report_done(LoadReport *r) {
+        conf_report_done(&r->faults);
+        strv_free(r->added);
+        strv_free(r->changed);
+        strv_free(r->retired);
+        *r = (LoadReport){ 0 };
+}
+
+/* Notes what the settings will change, before the manager has them. */
+static int note_change(Loader *l, const char *name, const Settings *settings, bool has_errors) {
+        const Identity *i = manager_find(l->manager, name);
+
+        if (!i)
+                return strv_append(&l->report.added, name);
+        if (has_errors)
+                return 0;
+        if (!i->configuration.written || !settings_equal(i->configuration.written, settings))
+                return strv_append(&l->report.changed, name);
+        l->report.n_unchanged++;
+        return 0;
+}
+
+/* Takes the settings and the report of one identity. */
+static int configure_with(Loader *l, const char *name, Settings *settings, ConfReport *report) {
+        int r;
+
+        r = note_change(l, name, settings, report->has_errors);
+        if (r < 0) {
+                settings_unref(settings);
+                return r;
+        }
+        log_report(report, name);
+        r = manager_configure(l->manager, name, settings,
+                              report->has_errors ? conf_report_first_error(report) : NULL);
+        gather_report(&l->report.faults, report);
+        return r;
+}
+
 static int configure(Loader *l, const Conf *defaults, const char *name) {
         _cleanup_(conf_freep) Conf *conf = NULL;
         _cleanup_(conf_report_done) ConfReport report = { 0 };
@@ -49,23 +87,18 @@ static int configure(Loader *l, const Conf *defaults, const char *name) {
                 settings_unref(settings);
                 return r;
         }
-
-        log_report(&report, name);
-        r = manager_configure(l->manager, name, settings,
-                              report.has_errors ? conf_report_first_error(&report) : NULL);
-        gather_report(&l->report, &report);
-        return r;
+        return configure_with(l, name, settings, &report);
 }
 
 static int read_daemon_settings(Loader *l, Conf **ret) {
         DaemonSettings settings;
         int r;
 
-        r = conf_load(l->directories, "dpsd", &l->report, ret);
+        r = conf_load(l->directories, "dpsd", &l->report.faults, ret);
         if (r < 0 && r != -ENOENT)
                 return r;
 
-        daemon_settings_from_conf(*ret, &l->report, &settings);
+        daemon_settings_from_conf(*ret, &l->report.faults, &settings);
         manager_set_max_attempts(l->manager, settings.max_attempts);
         return 0;
 }
@@ -74,7 +107,7 @@ static int list_names(Loader *l, char ***ret) {
         _cleanup_(strv_freep) char **names = NULL;
         int r;
 
-        r = conf_list(l->directories, &l->report, &names);
+        r = conf_list(l->directories, &l->report.faults, &names);
         if (r < 0 || !l->only) {
                 if (r >= 0)
                         *ret = TAKE_PTR(names);
@@ -89,29 +122,80 @@ static int list_names(Loader *l, char ***ret) {
         return strv_extend(ret, l->only);
 }
 
-/* Identities that are assigned and whose file has become empty stay as they are: most probably a disk was full. */
-static int keep_emptied(Loader *l, char ***names) {
-        for (size_t k = 0; k < l->manager->n_identities; k++) {
-                const Identity *i = l->manager->identities[k];
-                _cleanup_(freep) char *path = NULL;
-                int r;
+static bool is_assigned(const Loader *l, const char *name) {
+        _cleanup_(record_freep) Record *record = NULL;
+        const Identity *i = manager_find(l->manager, name);
+        _cleanup_(freep) char *reason = NULL;
 
-                if (strv_contains(*names, i->name) || !identity_assignment(i))
+        if (i)
+                return identity_assignment(i);
+        return store_load(l->manager->core.store, name, &record, &reason) >= 0 && record->assignment;
+}
+
+/* The file of an assigned identity is empty: most probably a disk was full. The identity goes on with what it has. After a
+ * start that is what was saved, and the file counts as one with an error. */
+static int keep_emptied(Loader *l, const Conf *defaults, const char *name, const char *path) {
+        static const char advice[] =
+                "the file is empty, although %s is assigned: what it had stays in use; to retire "
+                "it, delete the file or make it a link to /dev/null";
+        _cleanup_(conf_report_done) ConfReport report = { 0 };
+        _cleanup_(conf_freep) Conf *conf = NULL;
+        Settings *settings = NULL;
+        int r;
+
+        if (manager_find(l->manager, name)) {
+                conf_report_add(&report, CONF_WARNING, path, 0, advice, name);
+                log_report(&report, name);
+                gather_report(&l->report.faults, &report);
+                return 0;
+        }
+        conf_report_add(&report, CONF_ERROR, path, 0, advice, name);
+        r = conf_load_file(path, name, &report, &conf);
+        if (r >= 0)
+                r = settings_from_conf(defaults, conf, &report, &settings);
+        return r < 0 ? r : configure_with(l, name, settings, &report);
+}
+
+/* Appends to `names` what is kept of identities that are known, or were. */
+static int keep_all_emptied(Loader *l, const Conf *defaults, char ***names) {
+        _cleanup_(strv_freep) char **known = NULL;
+        int r;
+
+        r = store_list(l->manager->core.store, &known);
+        for (char *const *name = known; r >= 0 && name && *name; name++) {
+                _cleanup_(freep) char *path = NULL;
+
+                if (strv_contains(*names, *name))
                         continue;
-                r = conf_find_emptied(l->directories, i->name, &path);
-                if (r == 0)
+                r = conf_find_emptied(l->directories, *name, &path);
+                if (r <= 0 || !is_assigned(l, *name))
                         continue;
+                r = keep_emptied(l, defaults, *name, path);
                 if (r >= 0)
-                        r = strv_extend(names, (char *[]){ i->name, NULL });
-                if (r < 0)
-                        return r;
-                conf_report_add(&l->report, CONF_WARNING, path, 0,
-                                "the file is empty, although %s is assigned: it stays in use as it was; to "
-                                "retire it, "
-                                "delete the file or make it a link to /dev/null",
-                                i->name);
+                        r = strv_append(names, *name);
+        }
+        return r;
+}
+
+static int note_retired(Loader *l, char *const *names) {
+        for (size_t k = 0; k < l->manager->n_identities; k++) {
+                const char *name = l->manager->identities[k]->name;
+
+                if (!strv_contains(names, name) && strv_append(&l->report.retired, name) < 0)
+                        return -ENOMEM;
         }
         return 0;
+}
+
+/* Who is the device of another identity is known once the settings are in force. The identity itself has logged it. */
+static void report_twins(Loader *l) {
+        for (size_t k = 0; k < l->manager->n_identities; k++) {
+                const Configuration *c = &l->manager->identities[k]->configuration;
+
+                if (c->twin)
+                        conf_report_add(&l->report.faults, CONF_ERROR, NULL, 0, "%s",
+                                        configuration_fault(c)->message);
+        }
 }
 
 int loader_load(Loader *l) {
@@ -119,25 +203,25 @@ int loader_load(Loader *l) {
         _cleanup_(strv_freep) char **names = NULL;
         int r;
 
-        conf_report_done(&l->report);
+        report_done(&l->report);
         r = read_daemon_settings(l, &defaults);
         if (r < 0)
                 return r;
         r = list_names(l, &names);
-        if (r >= 0 && !l->only)
-                r = keep_emptied(l, &names);
-        log_report(&l->report, NULL);
+        log_report(&l->report.faults, NULL);
         if (r < 0)
                 return r;
 
-        STRV_FOREACH(name, names) {
+        for (char *const *name = names; r >= 0 && name && *name; name++)
                 r = configure(l, defaults, *name);
-                if (r < 0)
-                        break;
-        }
+        if (r >= 0 && !l->only)
+                r = keep_all_emptied(l, defaults, &names);
+        if (r >= 0)
+                r = note_retired(l, names);
         if (r >= 0)
                 manager_retain(l->manager, names);
         manager_look_again(l->manager);
+        report_twins(l);
         return r;
 }
 
@@ -148,5 +232,5 @@ int loader_init(Loader *l, Manager *m) {
 
 void loader_done(Loader *l) {
         strv_free(l->directories);
-        conf_report_done(&l->report);
+        report_done(&l->report);
 }

@@ -7,11 +7,18 @@
 #include "config/conf.h"
 #include "dpsd/manager.h"
 
+/* What a load has found, and what became of it. Identities with errors, which go on as before, are in no list. */
+typedef struct LoadReport {
+        ConfReport faults;
+        char **added, **changed, **retired;
+        unsigned n_unchanged;
+} LoadReport;
+
 typedef struct Loader {
         Manager *manager;
         char **directories;
         char *const *only; /* from --once NAME…: only these are loaded; borrowed; NULL: all */
-        ConfReport report; /* of the last load */
+        LoadReport report; /* of the last load */
 } Loader;
 
 /* The directories come from the environment, or are the usual ones. */

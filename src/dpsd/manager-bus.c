@@ -126,16 +126,6 @@ static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
         return sd_bus_error_set(error, DPS_BUS_ERROR_CONFIG, shown ?: text);
 }
 
-static int copy_names(const Manager *m, char ***ret) {
-        for (size_t k = 0; k < m->n_identities; k++) {
-                int r = strv_extend(ret, (char *[]){ m->identities[k]->name, NULL });
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 static int append_text(sd_bus_message *m, const char *text) {
         _cleanup_(freep) char *shown = NULL;
         size_t size = strlen(text);
@@ -145,56 +135,44 @@ static int append_text(sd_bus_message *m, const char *text) {
         return sd_bus_message_append(m, "s", shown ?: text);
 }
 
-static int append_names(sd_bus_message *m, char *const *names, char *const *others) {
+static int append_faults(sd_bus_message *m, const ConfReport *report, ConfSeverity severity) {
         int r = sd_bus_message_open_container(m, 'a', "s");
 
-        STRV_FOREACH(name, names)
-                if (r >= 0 && !strv_contains(others, *name))
-                        r = sd_bus_message_append(m, "s", *name);
+        for (size_t k = 0; r >= 0 && k < report->n_messages; k++)
+                if (report->messages[k].severity == severity)
+                        r = append_text(m, report->messages[k].text);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-/* The warnings, and the names that were added and retired. */
-static int reply_with_report(sd_bus_message *request, const Bus *b, const ConfReport *report,
-                             char *const *before) {
+static int reply_with_report(sd_bus_message *request, const LoadReport *report) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(strv_freep) char **after = NULL;
+        char *const *const lists[] = { report->added, report->changed, report->retired };
         int r;
 
-        r = copy_names(b->manager, &after);
-        if (r < 0)
-                return r;
         r = sd_bus_message_new_method_return(request, &reply);
         if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "s");
-        for (size_t k = 0; r >= 0 && k < report->n_messages; k++)
-                r = append_text(reply, report->messages[k].text);
+                r = append_faults(reply, &report->faults, CONF_ERROR);
         if (r >= 0)
-                r = sd_bus_message_close_container(reply);
+                r = append_faults(reply, &report->faults, CONF_WARNING);
+        for (size_t k = 0; r >= 0 && k < ELEMENTSOF(lists); k++)
+                r = sd_bus_message_append_strv(reply, (char **) lists[k]);
         if (r >= 0)
-                r = append_names(reply, after, before);
-        if (r >= 0)
-                r = append_names(reply, before, after);
+                r = sd_bus_message_append(reply, "u", report->n_unchanged);
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
 
 static int act_reload(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        _cleanup_(strv_freep) char **before = NULL;
-        const ConfReport *report;
+        bool with_report = sd_bus_message_is_method_call(request, NULL, "ReloadWithReport") > 0;
+        const LoadReport *report;
         Bus *b = userdata;
         int r;
 
-        r = copy_names(b->manager, &before);
-        if (r < 0)
-                return r;
         r = b->handlers.reload(&report, b->userdata);
-        if (r == -EBADMSG)
-                return refuse_configuration(report, error);
-        if (r < 0)
+        if (r == -EBADMSG && !with_report)
+                return refuse_configuration(&report->faults, error);
+        if (r < 0 && r != -EBADMSG)
                 return sd_bus_error_set_errnof(error, r, "Cannot read the configuration: %s", strerror(-r));
-        if (sd_bus_message_is_method_call(request, NULL, "ReloadWithReport") > 0)
-                return reply_with_report(request, b, report, before);
-        return sd_bus_reply_method_return(request, NULL);
+        return with_report ? reply_with_report(request, report) : sd_bus_reply_method_return(request, NULL);
 }
 
 static int method_reload(sd_bus_message *request, void *userdata, sd_bus_error *error) {
@@ -322,8 +300,9 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ReloadWithReport", SD_BUS_NO_ARGS,
-                                SD_BUS_RESULT("as", warnings, "as", added, "as", retired), method_reload,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+                                SD_BUS_RESULT("as", errors, "as", warnings, "as", added, "as", changed, "as",
+                                              retired, "u", n_unchanged),
+                                method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Forget", SD_BUS_ARGS("s", name), SD_BUS_NO_RESULT, method_forget,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Check", SD_BUS_ARGS("s", name, "as", options), SD_BUS_RESULT("s", json),

@@ -147,6 +147,15 @@ static int usage(const char *what) {
         return EXIT_USAGE;
 }
 
+static bool is_command(const char *word) {
+        static const char *const commands[] = { "enroll", "set", "remove", "script", "drop", "list" };
+
+        for (size_t k = 0; k < ELEMENTSOF(commands); k++)
+                if (streq(commands[k], word))
+                        return true;
+        return false;
+}
+
 static int do_certificate(const char *state, char *const *words, const Arguments *a) {
         ErrorText error = { 0 };
         int r;
@@ -174,6 +183,11 @@ static int dispatch(const char *verb, char *const *words, const Arguments *a) {
         }
         if (is_ctl && !*words)
                 return usage("ctl needs a command");
+        if (is_ctl && !is_command(*words)) {
+                (void) fprintf(stderr, "dps-emulator: ctl has no command '%s'; see dps-emulator --help\n",
+                               *words);
+                return EXIT_USAGE;
+        }
         /* A command for an emulator that does not exist must not create its state directory. */
         if (r >= 0 && is_ctl && access(a->state ?: default_state, F_OK) < 0) {
                 (void) fprintf(stderr, "dps-emulator: no emulator runs with the state directory %s\n",

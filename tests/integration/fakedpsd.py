@@ -54,6 +54,7 @@ class FakeDpsd:
 
     def __init__(self, address, *identities):
         self.identities = {i["Name"]: i for i in identities}
+        self.reload_errors = []
         self.refuse = {}
         self.calls = []
         self.log_level = "info"
@@ -162,7 +163,7 @@ class FakeDpsd:
     def call_ReloadWithReport(self, _):
         if "Reload" in self.refuse:
             raise self.refuse["Reload"]
-        return "asasas", ([], [], [])
+        return "asasasasasu", (self.reload_errors, [], [], [], [], len(self.identities))
 
     def call_Forget(self, _, name):
         return "", ()

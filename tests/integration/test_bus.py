@@ -340,6 +340,21 @@ def test_a_hub_that_refuses_is_a_reason_to_ask_dps(gateway, emulator, kind, code
     assert before["AssignedHub"] in line and after["AssignedHub"] in line
 
 
+def test_a_shell_script_reports_that_the_hub_refused_it(gateway, emulator):
+    before = assign(gateway, provisioning={"Splay": "0"})
+    assert gateway.dpsctl("report-hub-failure", "gateway", "weather").code == 2
+    assert gateway.dpsctl("report-hub-failure", "gateway", "auth", "four").code == 2
+    assert gateway.dpsctl("report-hub-failure", "nobody", "auth").code == 4
+    noted = gateway.dpsctl("report-hub-failure", "gateway", "throttled", "429")
+    assert noted.code == 0 and "gateway: noted" in noted.out
+    stale = gateway.dpsctl("report-hub-failure", "gateway", "auth", "401", IOTHUB_GENERATION="7")
+    assert stale.code == 0 and "gateway: noted" in stale.out
+    emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
+    told = gateway.dpsctl("report-hub-failure", "gateway", "auth", "401", "--json=short")
+    assert told.code == 0 and told.json["Registering"] is True
+    gateway.wait_for(Generation=2)
+
+
 def test_a_report_is_splayed(gateway, emulator):
     assign(gateway, provisioning={"Splay": "1h"})
     registering, next_attempt_at = report(gateway, 1, "auth", 401)

@@ -267,7 +267,69 @@ def test_reload_prints_warnings_and_what_was_added_and_retired(gateway):
     done = gateway.dpsctl("reload")
     assert done.code == 0
     assert "Hubb" in done.err and "a b.conf" in done.err
-    assert "north: added" in done.out and "gateway: retired" in done.out and "Configuration reloaded." in done.out
+    assert "north: added" in done.out and "gateway: retired" in done.out
+    assert "Configuration reloaded: 1 added, 0 changed, 1 retired, 0 unchanged." in done.out
+
+
+def test_reload_counts_what_is_changed_and_what_is_not(gateway, emulator):
+    assign(gateway)
+    conf = gateway.identity("north")
+    gateway.reload()
+    conf.write_text(conf.read_text() + "[Hub]\nRenewBefore=20%\n")
+    done = gateway.dpsctl("reload")
+    assert done.code == 0 and "north: changed" in done.out
+    assert "0 added, 1 changed, 0 retired, 1 unchanged." in done.out
+    assert "0 added, 0 changed, 0 retired, 2 unchanged." in gateway.dpsctl("reload").out
+
+
+def test_reload_prints_warnings_beside_errors(gateway):
+    conf = assign(gateway) and gateway.configuration / "gateway.conf"
+    conf.write_text(conf.read_text().replace("RegistrationId=", "RegistratonId="))
+    done = gateway.dpsctl("reload")
+    assert done.code == 1
+    assert "RegistrationId= is missing; is RegistratonId= in this line meant to be it?" in done.err
+    assert "did you mean RegistrationId=?" in done.err
+    assert gateway.properties("gateway")["State"] == "assigned"
+
+
+def test_reload_fails_on_a_newcomer_that_is_the_device_of_another(gateway):
+    assign(gateway)
+    conf = gateway.configuration / "gateway.conf"
+    (gateway.configuration / "a-newcomer.conf").write_text(conf.read_text())
+    done = gateway.dpsctl("reload")
+    assert done.code == 1 and "gateway.conf and a-newcomer.conf both have registration id" in done.err
+    assert gateway.properties("gateway")["State"] == "assigned"
+    assert gateway.properties("a-newcomer")["State"] == "failed"
+
+
+def test_a_file_that_became_empty_while_no_daemon_ran_does_not_retire_an_assigned_identity(gateway):
+    before = assign(gateway)
+    conf = gateway.configuration / "gateway.conf"
+    text = conf.read_text()
+    gateway.stop()
+    conf.write_text("")
+    gateway.start()
+    after = gateway.wait_for(State="assigned", Waiting="config", LastErrorId="config")
+    assert after["Generation"] == before["Generation"] and "the file is empty, although gateway is assigned" in after["LastError"]
+    assert (gateway.run / "gateway" / "connection.json").exists()
+    assert gateway.dpsctl("reload").code == 0
+    assert gateway.properties("gateway")["State"] == "assigned"
+    conf.write_text(text)
+    gateway.reload()
+    gateway.wait_for(State="assigned", Healthy=True)
+
+
+def test_what_is_to_be_written_is_named_where_it_is_read(gateway):
+    gateway.start()
+    assert f"Write {gateway.configuration}/NAME.conf" in gateway.dpsctl("status").out
+    gateway.identity(attestation={"Key": "pasted"})
+    assert f"{gateway.configuration}/NAME.key" in gateway.dpsctl("reload").err
+
+
+def test_an_empty_file_of_an_identity_that_was_never_assigned_is_a_mask(gateway):
+    (gateway.configuration / "gateway.conf").write_text("")
+    gateway.start()
+    assert gateway.properties()["State"] == "idle"
 
 
 # ---- specifiers ----
@@ -284,6 +346,16 @@ def test_a_specifier_without_a_value_is_tried_again_at_a_reload(gateway, emulato
     path.write_text("device-7\n")
     gateway.reload()
     assert gateway.wait_for(State="assigned", Healthy=True)["RegistrationId"] == "device-7"
+
+
+def test_capitals_from_a_specifier_are_warned_of_where_a_key_is_derived(gateway, emulator):
+    path = gateway.directory / "cn"
+    path.write_text("GW-7")
+    group = a_key()
+    gateway.identity(registration_id=f"%{{credential:name}}-%{{file:{path}}}", attestation={"Key": None, "GroupKey": gateway.write_key("group", group)})
+    (gateway.credentials / "name").write_text("Unit")
+    gateway.start()
+    gateway.wait_for_log("has capital letters, and the device's key is derived from it")
 
 
 def test_an_error_in_a_specifier_names_its_current_line(gateway):

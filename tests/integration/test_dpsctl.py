@@ -13,7 +13,7 @@ import pytest
 
 from fakedpsd import Refusal, identity
 from gateway import Gateway
-from process import DEADLINE, program
+from process import DEADLINE, eventually, program
 
 MINUTE = 60 * 1000000
 DAY = 24 * 60 * MINUTE
@@ -312,7 +312,33 @@ def test_wait_is_4_if_its_identity_is_not_configured_any_more(dpsctl, serve):
 
 def test_wait_with_nothing_to_wait_for_is_0_and_says_so(dpsctl, serve):
     serve(identity("gw", "provisioning", RequiredForProvisioned=False))
-    assert dpsctl("wait") == (0, "There is no identity to wait for.\n", "")
+    assert dpsctl("wait") == (0, "No identity has to be waited for: RequiredForProvisioned=no is set for all.\n", "")
+
+
+def test_wait_does_not_succeed_while_nothing_is_configured(dpsctl, serve):
+    serve()
+    code, out, err = dpsctl("wait")
+    assert code == 3 and not out and "no identity is configured" in err
+
+
+def test_wait_ends_once_nothing_is_configured_any_more(dpsctl, serve):
+    fake = serve(identity("gw", "provisioning"))
+    waiting = dpsctl.start("wait")
+    eventually(lambda: "GetManagedObjects" in fake.calls)
+    fake.remove("gw")
+    assert "no identity is configured" in waiting.communicate(timeout=DEADLINE)[1] and waiting.returncode == 3
+
+
+def test_a_verb_that_is_misspelt_is_guessed(dpsctl):
+    code, _, err = dpsctl("reprovison")
+    assert code == 2 and "did you mean reprovision?" in err
+    code, _, err = dpsctl("frobnicate")
+    assert code == 2 and "dpsctl --help lists them" in err
+
+
+def test_json_without_a_word_is_pretty(dpsctl):
+    bare, pretty = dpsctl("--json", "explain", "dns"), dpsctl("--json=pretty", "explain", "dns")
+    assert bare == pretty and bare[0] == 0 and bare[1].startswith("{\n")
 
 
 def test_wait_for_many_counts_them(dpsctl, serve):
@@ -393,9 +419,11 @@ def test_token_and_connection_print_nothing_else_on_standard_output(dpsctl, serv
 def test_reload_prints_a_line_for_each_error(dpsctl, serve):
     fake = serve(identity("gw"))
     assert dpsctl("reload")[0] == 0
-    fake.refuse["Reload"] = Refusal("Config", "/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse")
+    fake.reload_errors = ["/etc/dps/a.conf:3: bad", "/etc/dps/b.conf:4: worse"]
     code, _, err = dpsctl("reload")
     assert code == 1 and err.startswith("/etc/dps/a.conf:3: bad\n/etc/dps/b.conf:4: worse\n")
+    code, out, _ = dpsctl("reload", "--json=short")
+    assert code == 1 and json.loads(out)["errors"] == fake.reload_errors and json.loads(out)["reloaded"] == "part"
 
 
 def test_forget_of_an_unknown_name_says_where_records_are(dpsctl, serve):
@@ -412,7 +440,8 @@ def test_log_level_is_read_and_set(dpsctl, serve):
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    (["reload"], {"reloaded": "all"}), (["forget", "gw"], {"forgotten": "gw"}), (["log-level"], {"LogLevel": "info"})])
+    (["reload"], {"reloaded": "all", "errors": [], "warnings": [], "added": [], "changed": [], "retired": [], "unchanged": 0}),
+    (["forget", "gw"], {"forgotten": "gw"}), (["log-level"], {"LogLevel": "info"})])
 def test_verbs_for_the_daemon_as_a_whole_print_json(dpsctl, serve, arguments, expected):
     serve()
     assert json.loads(dpsctl(*arguments, "--json=short")[1]) == {"version": 1} | expected

@@ -69,8 +69,8 @@ def test_history_masks_former_hubs(redacted, serve):
 
 
 def test_reload_masks_the_ids_in_errors(redacted, serve):
-    serve().refuse["Reload"] = Refusal("Config", '/etc/dps/a.conf:2: IdScope="0ne00AABBCC!": not an ID scope\n'
-                                                 '/etc/dps/a.conf:3: RegistrationId="bad/id": not a registration ID')
+    serve().reload_errors = ['/etc/dps/a.conf:2: IdScope="0ne00AABBCC!": not an ID scope',
+                             '/etc/dps/a.conf:3: RegistrationId="bad/id": not a registration ID']
     shown = redacted("reload", code=1)
     assert 'a.conf:2: IdScope="value-1": not an ID scope' in shown
     assert 'a.conf:3: RegistrationId="value-2": not a registration ID' in shown
@@ -78,7 +78,7 @@ def test_reload_masks_the_ids_in_errors(redacted, serve):
 
 
 def test_reload_does_not_show_a_file_that_is_named_like_its_id(redacted, serve):
-    serve(identity("reg-7", RegistrationId="reg-7")).refuse["Reload"] = Refusal("Config", "/etc/dps/reg-7.conf:2: no such key")
+    serve(identity("reg-7", RegistrationId="reg-7")).reload_errors = ["/etc/dps/reg-7.conf:2: no such key"]
     shown = redacted("reload", code=1)
     assert "/etc/dps/id-1.conf:2" in shown
     assert_no_private_value(shown)

@@ -682,12 +682,18 @@ def test_sessions_are_dropped(emulator, key, device):
     (["script", "gw-1", "refuse"], "refuse is possible after connect: and subscribe: only"),
     (["script", "gw-1", "normal", "429,retry=1"], "retry: must be"),
     (["remove", "gw-7"], "gw-7: no such enrollment"),
-    (["nonsense"], "nonsense: no such command"),
+    (["nonsense"], "ctl has no command 'nonsense'"),
 ])
 def test_faulty_commands_change_nothing_and_say_why(emulator, key, arguments, error):
     with pytest.raises(AssertionError, match=re.escape(error)):
         emulator.ctl(*arguments)
     assert Device(emulator, "gw-1", key).provision().body["status"] == "assigned"
+
+
+def test_a_command_that_ctl_does_not_have_is_a_usage_error(tmp_path):
+    done = subprocess.run([program("dps-emulator"), "ctl", f"--state={tmp_path}/absent", "frob"], text=True, capture_output=True,
+                          timeout=DEADLINE, check=False)
+    assert done.returncode == 2 and "ctl has no command 'frob'" in done.stderr
 
 
 def test_ctl_without_an_emulator_fails_and_creates_nothing(tmp_path):

@@ -326,8 +326,15 @@ static const struct message_case {
           AFTER("[provisioning]\nMqttPort=1\n"), "did you mean [Provisioning]?" },
         { "no IdScope= is an error", CONF_ERROR, "[Provisioning]\nRegistrationId=a\n[Attestation]\nKey=/k\n",
           "IdScope= in [Provisioning] is missing" },
-        { "no RegistrationId= is an error", CONF_ERROR, "[Provisioning]\nIdScope=a\n[Attestation]\nKey=/k\n",
+        { "no RegistrationId= is an error", CONF_ERROR,
+          "[Provisioning]\nIdScope=0neA\n[Attestation]\nKey=/k\n",
           "RegistrationId= in [Provisioning] is missing" },
+        { "quotes around a value are named", CONF_ERROR, AFTER("[Provisioning]\nEndpoint=\"host\"\n"),
+          "(leave the quotes away)" },
+        { "quotes around a secret are named", CONF_ERROR, AFTER("Key='/etc/dps/key'\n"),
+          "(leave the quotes away)" },
+        { "an ID scope without 0ne is warned of", CONF_WARNING, AFTER("[Provisioning]\nIdScope=A0ne\n"),
+          ":7: IdScope= does not begin with 0ne" },
         { "an ID scope has no slash", CONF_ERROR, AFTER("[Provisioning]\nIdScope=a/b\n"),
           ":7: IdScope=\"a/b\": not an ID scope" },
         { "a registration ID has no space", CONF_ERROR, AFTER("[Provisioning]\nRegistrationId=a b\n"),
@@ -580,6 +587,26 @@ static void check_secret(void **state) {
         assert_true(report.n_messages > 0);
         assert_nowhere("AAEC");
         tear_down(NULL);
+}
+
+static void the_error_of_a_missing_key_names_the_line_where_it_is_misspelt(void **state) {
+        read_text(NULL, "[Provisioning]\nIdScope=0neA\nRegistratonId=a\n[Attestation]\nkey=/k\n");
+        assert_message(CONF_WARNING, ":3: there is no RegistratonId= in [Provisioning], did you mean");
+        assert_message(CONF_ERROR,
+                       ":3: RegistrationId= is missing; is RegistratonId= in this line meant to be it?");
+        assert_message(CONF_ERROR, ":5: Key= is missing; is key= in this line meant to be it?");
+}
+
+static void capitals_are_warned_of_where_a_key_is_derived(void **state) {
+        read_text(NULL, "[Provisioning]\nIdScope=0neA\nRegistrationId=gW\n[Attestation]\nGroupKey=/k\n");
+        assert_message(CONF_WARNING, ":3: RegistrationId= has capital letters");
+        assert_true(settings_derive_from_capitals(settings));
+}
+
+static void capitals_are_warned_of_only_where_a_key_is_derived(void **state) {
+        read_text(NULL, "[Provisioning]\nIdScope=0neA\nRegistrationId=gW\n[Attestation]\nKey=/k\n");
+        assert_int_equal(report.n_messages, 0);
+        assert_false(settings_derive_from_capitals(settings));
 }
 
 static void cat_config_hides_what_may_be_a_secret(void **state) {
@@ -903,6 +930,9 @@ int main(void) {
                 PLAIN(faults_in_dpsd_conf_are_reported_without_identities),
                 PLAIN(the_section_Daemon_belongs_in_dpsd_conf),
                 PLAIN(cat_config_hides_what_may_be_a_secret),
+                PLAIN(the_error_of_a_missing_key_names_the_line_where_it_is_misspelt),
+                PLAIN(capitals_are_warned_of_where_a_key_is_derived),
+                PLAIN(capitals_are_warned_of_only_where_a_key_is_derived),
                 PLAIN(a_list_of_too_many_lines_is_an_error),
                 PLAIN(a_list_of_too_many_words_is_an_error),
                 PLAIN(only_the_first_20_unknown_keys_are_reported),
