@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""dps-recipes(7): every recipe works as it is written, commands and all; only paths, ports and names of hosts are the test's."""
+"""dps-recipes(7): every recipe works as it is written, commands and all; only paths, ports and names of hosts are the test's.
+Those that need systemd are in tests/boot/recipe-*.sh."""
 import re
 import subprocess
 
 import pytest
 
+from certificates import Pki
+from https_peer import HttpsPeer, message
 from process import BUILD, DEADLINE, REPOSITORY, clean_environment
 from proxies import PASSWORD, Microsocks, Tinyproxy, mirrors
 from tpm import EK, Tpm, enroll, modules
 
 PAGE = (REPOSITORY / "man/dps-recipes.7").read_text(encoding="utf-8")
 RECIPES = REPOSITORY / "data/examples/recipes"
-CONFS = sorted(path.name for path in RECIPES.iterdir())
+FILES = sorted(path.name for path in RECIPES.iterdir())
 
 
 def text_of(block):
-    return block.replace("\\(aq", "'").replace("\\e", "\\")
+    return re.sub(r"^\\&", "", block, flags=re.M).replace("\\(aq", "'").replace("\\e", "\\")
 
 
 def sections():
@@ -34,17 +37,22 @@ def commands_for(conf):
 
 def recipe(name):
     """The file without the line about its licence."""
-    return (RECIPES / name).read_text(encoding="utf-8").split("\n", 1)[1]
+    return re.sub(r"^# SPDX.*\n", "", (RECIPES / name).read_text(encoding="utf-8"), count=1, flags=re.M)
 
 
-@pytest.mark.parametrize("name", CONFS)
+@pytest.mark.parametrize("name", FILES)
 def test_the_page_shows_the_installed_file(name):
     assert any(recipe(name) in blocks for blocks in sections())
 
 
-def test_every_conf_of_the_page_is_installed():
-    shown = {block for blocks in sections() for block in blocks if block.startswith("[")}
-    assert shown == {recipe(name) for name in CONFS}
+def test_every_file_of_the_page_is_installed():
+    shown = {block for blocks in sections() for block in blocks if block.startswith(("[", "#!"))}
+    assert shown == {recipe(name) for name in FILES}
+
+
+def test_commands_name_files_that_are_installed():
+    names = re.findall(r"examples/recipes/(\S+)", PAGE)
+    assert names and all(list(RECIPES.glob(name)) for name in names)
 
 
 class Kitchen:
@@ -80,12 +88,13 @@ class Kitchen:
 
     def serve(self, conf):
         emulator = self.gateway.emulator
-        self.gateway.write_conf("gateway", self.place(conf))
+        if conf:
+            self.gateway.write_conf("gateway", self.place(conf))
         drop_in = self.gateway.configuration / "gateway.conf.d" / "50-test.conf"
         drop_in.parent.mkdir()
         drop_in.write_text("\n".join(["[Provisioning]", "Endpoint=localhost", f"MqttPort={emulator.port}", f"HttpsPort={emulator.https_port}",
                                       f"CaFile={emulator.ca_file}", *self.more]) + "\n")
-        done = self.gateway.execute("dpsctl", "verify-config", self.gateway.configuration / "gateway.conf")
+        done = self.gateway.execute("dpsctl", "verify-config", *([self.gateway.configuration / "gateway.conf"] if conf else []), **self.variables)
         assert done.code == 0, done
         self.gateway.start(**self.variables)
         self.gateway.wait_for(State="assigned", timeout=3 * DEADLINE)
@@ -195,3 +204,97 @@ def test_a_certificate_that_dps_issues(kitchen):
     cook_with_key(kitchen, "issued.conf", issuance={"lifetime": 86400})
     connection = kitchen.gateway.connection()
     assert connection["auth"] == "x509" and connection["certificateKind"] == "issued"
+
+
+# For images and for programs
+
+
+def test_one_image_for_a_fleet(kitchen):
+    gateway = kitchen.gateway
+    image = kitchen.directory / "usr-lib-dps"
+    image.mkdir()
+    (image / "dpsd.conf").write_text(recipe("fleet-dpsd.conf"))
+    (image / "gateway.conf").write_text(kitchen.place(recipe("fleet-gateway.conf")))
+    kitchen.variables |= {"CONFIGURATION_DIRECTORY": f"{gateway.configuration}:{image}", "PATH": f"{BUILD}/src/dpsctl:/usr/bin:/bin"}
+    (kitchen.directory / "group.key").write_text(gateway.emulator.enroll_group("fleet") + "\n")
+    kitchen.prepare(recipe("fleet-gateway.conf"))
+    properties = kitchen.serve(None)
+    assert properties["RegistrationId"].startswith("gw-") and properties["AssignedHub"]
+
+
+@pytest.fixture
+def hub(gateway, tmp_path):
+    """A hub that takes messages over HTTPS, beside an assigned gateway."""
+    pki = Pki(tmp_path / "pki")
+    hub = HttpsPeer(pki)
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    # The emulator's hubs are names that nobody can resolve; this one is.
+    for name in ("connection.json", "hub.env"):
+        path = gateway.run / "gateway" / name
+        text = re.sub(r"(\"hub\": *\"|IOTHUB_HOSTNAME=\"?)hub-[12].example", rf"\1localhost:{hub.port}", path.read_text())
+        (tmp_path / name).write_text(text.replace(str(gateway.emulator.ca_file), str(pki.ca_file)))
+    yield hub
+    hub.close()
+
+
+def run_program(gateway, directory, name, *arguments, text=""):
+    path = directory / name
+    path.write_text((RECIPES / name).read_text(encoding="utf-8").replace("/run/dps/gateway/", f"{directory}/"), encoding="utf-8")
+    command = ["/usr/bin/python3", "-B", path] if name.endswith(".py") else ["sh", path]
+    return subprocess.run([*map(str, command), *map(str, arguments)], input=text, capture_output=True, text=True, timeout=4 * DEADLINE,
+                          check=False, env=clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus_address))
+
+
+def expect_message(gateway, request, body):
+    assert (request.method, request.target) == ("POST", "/devices/gateway/messages/events?api-version=2020-03-13")
+    assert request.headers["authorization"] == gateway.connection()["password"] and request.body == body
+
+
+def test_a_shell_script_sends_and_reports(gateway, hub, tmp_path):
+    hub.answers = [message(204, b"")]
+    (tmp_path / "data").write_bytes(b"21.5")
+    done = run_program(gateway, tmp_path, "telemetry", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    expect_message(gateway, hub.requests[0], b"21.5")
+    gateway.wait_for(check=lambda p: p["HubLastSeenAt"] > 0)
+
+
+@pytest.mark.parametrize("status, asks_dps", [(401, "true"), (404, "true"), (429, "false"), (503, "false")])
+def test_a_shell_script_reports_a_refusal(gateway, hub, tmp_path, status, asks_dps):
+    hub.answers = [message(status, b"")]
+    (tmp_path / "data").write_bytes(b"21.5")
+    done = run_program(gateway, tmp_path, "telemetry", tmp_path / "data")
+    assert done.returncode == 1 and done.stdout.split()[:2] == ["bt", asks_dps], done
+
+
+def test_a_program_in_python_sends_each_line_and_one_again_that_the_hub_did_not_take(gateway, hub, tmp_path):
+    hub.answers = [message(503, b""), message(204, b""), message(204, b"")]
+    done = run_program(gateway, tmp_path, "telemetry.py", text="one\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    assert [request.body for request in hub.requests] == [b"one\n", b"one\n", b"two\n"]
+    expect_message(gateway, hub.requests[2], b"two\n")
+
+
+def test_a_program_in_c(gateway, tmp_path):
+    gateway.identity()
+    gateway.start()
+    properties = gateway.wait_for(State="assigned")
+    [commands] = [block for blocks in sections() for block in blocks if "dps-client.c" in block]
+    commands = re.sub(r"^\$ ", "", commands, flags=re.M).replace("/usr/share/doc/dps/", f"{REPOSITORY}/data/")
+    done = subprocess.run(["sh", "-euc", commands], cwd=tmp_path, capture_output=True, text=True, timeout=4 * DEADLINE, check=False,
+                          env=clean_environment(tmp_path, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus_address))
+    assert done.stdout.split()[:2] == [properties["AssignedHub"], "gateway"], done.stderr
+
+
+def test_the_enrollment_is_printed_as_shown(kitchen):
+    cook_with_key(kitchen, "symmetric-key.conf")
+    [shown] = [block for blocks in sections() for block in blocks if block.startswith("$ dpsctl enrollment")]
+    assert kitchen.gateway.dpsctl("enrollment", "gateway").out == shown.split("\n", 1)[1]
+
+
+def test_the_settings_that_replace_those_of_others_exist():
+    known = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", (REPOSITORY / "man/dps.conf.5").read_text(encoding="utf-8")))
+    moving = PAGE[PAGE.index(".Sh FROM AZIOT"):]
+    assert set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", moving)) - {"HostName", "DeviceId", "SharedAccessSignature"} <= known

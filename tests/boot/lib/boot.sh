@@ -5,6 +5,7 @@ set -eu
 
 KEY=$(printf '%s' 'thirty-two bytes make a fine key' | base64)
 EMULATOR=/var/lib/emulator
+emulator_options=
 
 fail() {
 	echo "FAIL: $*" >&2
@@ -45,7 +46,8 @@ start_emulator() {
 	JSON
 	rm -f /run/emulator.ready
 	mkfifo /run/emulator.ready
-	dps-emulator --state="$EMULATOR" --enrollments="$EMULATOR.json" --port=8883 >/run/emulator.ready 2>/run/emulator.log &
+	# shellcheck disable=SC2086 # they are several
+	dps-emulator --state="$EMULATOR" --enrollments="$EMULATOR.json" --port=8883 $emulator_options >/run/emulator.ready 2>/run/emulator.log &
 	emulator_pid=$!
 	# The emulator writes one line when it is ready.
 	read -r _ </run/emulator.ready || { cat /run/emulator.log >&2; fail 'the emulator does not start'; }
@@ -85,4 +87,34 @@ provision() {
 	configure gateway gw-1
 	systemctl start dpsd
 	dpsctl wait --timeout=30 gateway
+}
+
+# recipe SECTION: runs the commands of this section of dps-recipes(7).
+recipe() {
+	awk -v section="$1" '
+		/^\.Sh / { inside = substr($0, 5) == section }
+		/^\.Ed/ { literal = shown = 0 }
+		literal && shown == 0 { shown = /^# / ? 1 : -1 }
+		inside && literal && shown == 1 { sub(/^# /, ""); gsub(/\\e/, "\\"); gsub(/\\\(aq/, "'\''"); print; found = 1 }
+		/^\.Bd -literal/ { literal = 1 }
+		END { exit !found }' /usr/share/man/man7/dps-recipes.7 >/run/recipe || fail "dps-recipes(7): no commands in $1"
+	sh -eux /run/recipe
+}
+
+# For identities of recipes, which have no endpoint: that of the emulator.
+use_emulator() {
+	mkdir -p /etc/dps/dpsd.conf.d
+	printf '[Provisioning]\nEndpoint=127.0.0.1\nCaFile=/etc/dps/ca.pem\n' >/etc/dps/dpsd.conf.d/50-test.conf
+}
+
+# A program that notes its hub each time it is started or reloaded.
+install_app() {
+	cat >/usr/local/bin/app <<-'APP'
+		#!/bin/sh
+		note() { . /run/dps/gateway/hub.env && echo "$1 $IOTHUB_HOSTNAME" >>/tmp/app.hubs; }
+		trap 'note reloaded' HUP
+		note started
+		while :; do sleep 0.05; done
+	APP
+	chmod 0755 /usr/local/bin/app
 }

@@ -1,0 +1,25 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# dps-recipes(7): Mosquitto's bridge logs in at the hub, and what programs publish at the local broker goes to the device's topic.
+# shellcheck source=tests/boot/lib/boot.sh
+. /usr/lib/boot-test/boot.sh
+
+echo '127.0.0.1 hub-1.example hub-2.example' >>/etc/hosts
+emulator_options='--host=hub-1.example --host=hub-2.example --host=127.0.0.1'
+start_emulator
+configure gateway gw-1
+install -m 0644 "$EMULATOR/ca.pem" /etc/ssl/dps-ca.pem # Mosquitto cannot enter /etc/dps
+sed -i 's,^CaFile=.*,CaFile=/etc/ssl/dps-ca.pem,' /etc/dps/gateway.conf
+systemctl start dpsd
+dpsctl wait --timeout=30 gateway
+
+printf 'log_type all\nlistener 1883 127.0.0.1\nallow_anonymous true\n' >/etc/mosquitto/conf.d/test.conf
+recipe 'A BRIDGE FROM MOSQUITTO'
+is_connected() { grep -q '"event":"hub-connect".*"status":0' "$EMULATOR/requests.jsonl"; }
+until_true is_connected
+
+# CONNECT as "t", and PUBLISH "hello" to "telemetry", in MQTT 3.1.1 by hand.
+exec 3<>/dev/tcp/127.0.0.1/1883
+printf '\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01t\x30\x10\0\x09telemetryhello' >&3
+until_true grep -q "Sending PUBLISH to .*devices/gw-1/messages/events/" /var/log/mosquitto/mosquitto.log
+[ "$(stat -c '%U %a' /etc/mosquitto/conf.d/hub.conf)" = 'mosquitto 600' ]
