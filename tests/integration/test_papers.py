@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from process import BUILD, REPOSITORY, program
 
 
@@ -29,3 +31,68 @@ def test_the_readme_shows_this_version():
 def test_licence_readme_and_news_are_installed():
     installed = set(json.loads(run("meson", "introspect", "--installed", BUILD)).values())
     assert {f"/usr/share/doc/dps/{name}" for name in ("LICENSE", "NEWS", "README.md")} <= installed
+
+
+TROUBLESHOOTING = text_of("man/dps-troubleshooting.7")
+PAGES = {name: text_of(f"man/{name}") for name in ("dps-troubleshooting.7", "dps-recipes.7")}
+
+
+def items(page, macro):
+    """The texts of the items of a page's lists, and what stands below each."""
+    return re.findall(rf"^\.It {macro} (.*)\n((?:(?!\.It |\.El).*\n)*)", page, re.M)
+
+
+def messages():
+    """All strings of the sources, each as a whole."""
+    for path in (REPOSITORY / "src").glob("*/*.c"):
+        for literals in re.findall(r'(?:"(?:[^"\\\n]|\\.)*"(?:\s+|\s*[A-Z_]+\s*(?="))*)+', path.read_text(encoding="utf-8")):
+            yield "".join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', literals))
+
+
+def test_every_error_id_has_an_entry():
+    ids = {row["Id"] for row in json.loads(run(program("dpsctl"), "explain", "--json=short"))["errors"]}
+    shown = [word for word, _ in items(TROUBLESHOOTING, "Sy")]
+    assert sorted(shown) == sorted(ids)
+
+
+def test_each_code_of_dps_stands_with_its_id():
+    found = 0
+    for word, text in items(TROUBLESHOOTING, "Sy"):
+        for code in re.findall(r"\b4\d{5}\b", text):
+            [row] = json.loads(run(program("dpsctl"), "explain", code, "--json=short"))["errors"]
+            assert (code, row["Id"]) == (code, word)
+            found += 1
+    assert found > 5
+
+
+def test_every_message_that_is_quoted_exists():
+    known = "\n".join(messages())
+    for quoted, _ in items(TROUBLESHOOTING, "Qq"):
+        for part in re.split(r"\.\.\.|^waits for ", quoted):
+            assert part.strip() in known, quoted
+
+
+def commands(page):
+    """Those of dpsctl, without what follows a pipe."""
+    text = page.replace("\\e\n", " ").replace("\\(aq", "'")
+    for line in re.findall(r"^(?:\.Q[lq] |[#$] |\t*)?.*\bdpsctl .*$", text, re.M):
+        for command in re.findall(r"\bdpsctl((?: +[^ |;&)\\]+)*)", line):
+            yield command.split()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_dpsctl_exists(page):
+    options = set(re.findall(r"--[a-z-]+", run(program("dpsctl"), "--help") + text_of("man/dpsctl.1").replace(" Fl -", " --").replace("Fl -", "--")))
+    verbs = set(re.findall(r"^\.It Cm ([a-z-]+)", text_of("man/dpsctl.1"), re.M))
+    literal = [words for words in commands(page_of(page)) if words]
+    assert literal
+    for words in literal:
+        verb = next((word for word in words if not word.startswith("-")), None)
+        assert verb is None or verb in verbs, words
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= options, words
+
+
+def page_of(name):
+    """What is typed: the literal blocks, and what is marked so in the text."""
+    blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed\n", PAGES[name], re.M | re.S)
+    return "\n".join([*blocks, *re.findall(r"^\.Ql (dpsctl .*)$", PAGES[name], re.M)])
