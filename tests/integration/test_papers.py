@@ -28,6 +28,22 @@ def test_the_readme_shows_this_version():
     assert re.findall(r"dpsd (\d+\.\d+\.\d+) is ready", text_of("README.md")) == [VERSION]
 
 
+def test_the_readme_names_the_packages_of_the_build():
+    [needed] = re.findall(r"packages_to_build=\((.*?)\)", text_of("tests/common.sh"), re.S)
+    [line] = re.findall(r"apt-get install ((?:.*\\\n)*.*)", text_of("README.md"))
+    assert sorted(line.replace("\\\n", " ").split()) == sorted([*needed.split(), "mosquitto"])
+
+
+def test_the_readme_shows_the_unit_of_the_recipe():
+    unit = text_of("data/examples/recipes/app.service").split("\n", 1)[1]
+    assert f"```ini\n{unit}```" in text_of("README.md")
+
+
+def test_the_readme_names_every_manual_page():
+    names = {f"{path.stem}({path.suffix[1:]})" for path in (REPOSITORY / "man").glob("*.[1-8]")}
+    assert names <= set(re.findall(r"`([\w.-]+\(\d\))`", text_of("README.md")))
+
+
 def test_licence_readme_and_news_are_installed():
     installed = set(json.loads(run("meson", "introspect", "--installed", BUILD)).values())
     assert {f"/usr/share/doc/dps/{name}" for name in ("LICENSE", "NEWS", "README.md")} <= installed
