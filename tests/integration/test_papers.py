@@ -28,6 +28,14 @@ def test_the_readme_shows_this_version():
     assert re.findall(r"dpsd (\d+\.\d+\.\d+) is ready", text_of("README.md")) == [VERSION]
 
 
+def test_the_readme_shows_hub_env_as_it_is(gateway):
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    keys = re.compile(r"^(IOTHUB_\w+)=", re.M)
+    assert keys.findall(text_of("README.md")) == keys.findall((gateway.run / "gateway/hub.env").read_text())
+
+
 def test_the_readme_names_the_packages_of_the_build():
     [needed] = re.findall(r"packages_to_build=\((.*?)\)", text_of("tests/common.sh"), re.S)
     [line] = re.findall(r"apt-get install ((?:.*\\\n)*.*)", text_of("README.md"))
