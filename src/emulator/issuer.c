@@ -39,7 +39,7 @@ static inline void BIO_freep(BIO **b) {
 
 /* --- the policy ----------------------------------------------------------------------------------------- */
 
-static const char *const policy_members[] = { "lifetime", "chain", "hub", NULL };
+static const char *const policy_members[] = { "lifetime", "chain", "hub", "failure", NULL };
 static const char *const variant_words[] = {
         [ISSUED_WHOLE] = "whole",
         [ISSUED_WITHOUT_ROOT] = "without-root",
@@ -57,6 +57,7 @@ static const char *const hub_words[] = { "both", "issued", "onboarding", NULL };
 int issuance_policy_read(const Reader *enrollment, IssuancePolicy *ret) {
         IssuancePolicy p = { .is_set = true, .lifetime_sec = LIFETIME_SEC_DEFAULT };
         unsigned variant = ISSUED_WHOLE, hub = HUB_ACCEPTS_BOTH;
+        uint64_t failure_code = 0;
         Reader r;
         int k;
 
@@ -65,12 +66,14 @@ int issuance_policy_read(const Reader *enrollment, IssuancePolicy *ret) {
                 return k;
         if ((k = reader_allow(&r, policy_members)) < 0 ||
             (k = reader_number(&r, "lifetime", LIFETIME_SEC_MAX, &p.lifetime_sec)) < 0 ||
+            (k = reader_number(&r, "failure", INT32_MAX, &failure_code)) < 0 ||
             (k = reader_word(&r, "chain", variant_words, &variant)) < 0 ||
             (k = reader_word(&r, "hub", hub_words, &hub)) < 0)
                 return k;
 
         p.variant = variant;
         p.hub = hub;
+        p.failure_code = (uint32_t) failure_code;
         *ret = p;
         return 0;
 }

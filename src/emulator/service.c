@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "emulator/service.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -271,7 +272,8 @@ static int answer_challenge(Service *s, const Caller *caller, const Enrollment *
                              : r;
 }
 
-/* A version that does not know the member ignores it, as any other. A PEM text is refused even without a policy. */
+/* A version that does not know the member ignores it, as any other. A PEM text is refused even without a policy. 0 with a
+ * code: the operation fails with it. */
 static int issue(Service *s, const Caller *caller, const Enrollment *e, const void *body, size_t size,
                  uint64_t now_usec, char ***ret, uint32_t *ret_code, const char **ret_why) {
         const char *id = e->is_group ? caller->registration_id : e->id, *csr;
@@ -291,7 +293,8 @@ static int issue(Service *s, const Caller *caller, const Enrollment *e, const vo
         r = issuer_issue(s->issuer, &e->issuance, csr, id, now_usec, &chain, ret_code, ret_why);
         if (r < 0)
                 return r;
-        *ret = e->issuance.is_set ? TAKE_PTR(chain) : NULL;
+        *ret_code = e->issuance.failure_code;
+        *ret = e->issuance.is_set && *ret_code == 0 ? TAKE_PTR(chain) : NULL;
         return 0;
 }
 
@@ -322,6 +325,7 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
         if (b->conflict && device && device->operations[0].id && !is_done(&device->operations[0], now_usec))
                 return answer_error(&s->random, 409, 409203, "Precondition failed.", now_usec, ret);
 
+        code = 0;
         r = issue(s, caller, e, body, size, now_usec, &chain, &code, &why);
         if (r == -EBADMSG)
                 return answer_error(&s->random, 400, code, why, now_usec, ret);
@@ -332,6 +336,8 @@ int service_register(Service *s, const Caller *caller, const void *body, size_t 
                 return r;
         device->was_issued = device->was_issued || chain;
         device->operations[0].issued_chain = TAKE_PTR(chain);
+        if (code > 0)
+                device->operations[0].error_code = code;
         if (b->assign_at_once)
                 return answer_operation(s, caller, device, &device->operations[0], UINT64_MAX, ret);
         return answer_state(s, caller, device, &device->operations[0], 202,
@@ -539,10 +545,25 @@ int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *scrip
         return 0;
 }
 
+/* Nothing, white space, or any JSON. */
+static bool is_poll_body_good(const char *body, size_t size) {
+        _cleanup_(json_freep) json_object *o = NULL;
+        ErrorText ignored;
+
+        while (size > 0 && isspace((unsigned char) *body)) {
+                body++;
+                size--;
+        }
+        return size == 0 || json_read(body, size, &o, &ignored) >= 0;
+}
+
 int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
                    const void *body, size_t size, uint64_t now_usec, Answer *ret) {
         if (script && script->act == SCRIPT_ACT_STATUS)
                 return service_scripted(s, caller, script, request, now_usec, ret);
+        if (request->kind == REQUEST_POLL && !is_poll_body_good(body, size))
+                return answer_error(&s->random, 400, 400012, "Deserialization error: the body is not JSON.",
+                                    now_usec, ret);
         if (request->kind == REQUEST_POLL)
                 return service_poll(s, caller, request->operation_id, now_usec, ret);
         if (request->kind == REQUEST_LOOKUP)

@@ -70,8 +70,7 @@ int service_lookup(Service *s, const Caller *caller, const void *body, size_t si
  * answer. The answer's `word` may belong to the script. */
 int service_scripted(Service *s, const Caller *caller, const ScriptAnswer *script, const Request *request,
                      uint64_t now_usec, Answer *ret);
-/* Answers any request by the one of these four that fits. `script` may be NULL. The body is of a register or
- * a lookup. */
+/* Answers any request by the one of these four that fits. `script` may be NULL. */
 int service_answer(Service *s, const Caller *caller, const Request *request, const ScriptAnswer *script,
                    const void *body, size_t size, uint64_t now_usec, Answer *ret);
 /* The answer that an operator has dictated for this step of the device, or that the behaviour says at random; NULL: neither

@@ -231,6 +231,11 @@ def test_body_of_a_poll_does_not_matter(device, body):
     assert device.poll(operation_id, body).status == 200
 
 
+def test_body_of_a_poll_that_is_no_json_is_a_bad_request(device):
+    answer = device.poll(device.register().body["operationId"], "{")
+    assert (answer.status, answer.body["errorCode"]) == (400, 400012)
+
+
 def test_rid_is_echoed_byte_for_byte(device):
     device.publish("$dps/registrations/PUT/iotdps-register/?$rid=aB-%20x", "")
     assert device.answer().topic.startswith("$dps/registrations/res/202/?$rid=aB-%20x&")

@@ -202,6 +202,17 @@ def test_a_request_that_dps_refuses_is_an_ordinary_failure(gateway, emulator):
     assert properties["LastErrorStep"] == "register" and properties["Attempts"] == 1
 
 
+def test_an_issuance_that_fails_takes_nothing_away(gateway, emulator):
+    start(gateway, emulator)
+    before = gateway.files()
+    emulator.set("gateway", **{"issuance.failure": 403000})
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 1
+    properties = gateway.wait_for(check=lambda p: p["LastErrorCode"] == 403000)
+    assert (properties["State"], properties["CertificateKind"], properties["LastErrorStep"]) == ("assigned", "issued", "poll")
+    assert gateway.files() == before
+    log_in(gateway, emulator)
+
+
 def test_without_the_request_the_error_is_over(gateway, emulator):
     start(gateway, emulator, policy={})
     path = gateway.configuration / "gateway.conf"
@@ -488,6 +499,12 @@ def test_a_version_that_knows_no_requests_ignores_one(emulator):
 def test_without_a_policy_there_is_an_assignment_without_a_chain(emulator):
     answer = registered(emulator, make_csr())[1]
     assert answer.body["status"] == "assigned" and chain_of(answer) is None
+
+
+def test_an_issuance_can_fail_with_any_code(emulator):
+    device, failed = registered(emulator, make_csr(), issuance={"failure": 403000})
+    assert (failed.body["status"], failed.body["registrationState"]["errorCode"]) == ("failed", 403000)
+    assert device.poll(device.register().body["operationId"]).body["status"] == "assigned"
 
 
 @pytest.mark.parametrize("body, code", [
