@@ -4,12 +4,13 @@
 A new method is a row in METHODS."""
 import pytest
 
+import hardware
 import tpm as tools
 from mqtt import Refused, Session
 from process import BUILD
-from tpm import Tpm
 
 DEVICE = "sn-7"
+TOKEN_KEY, TPM_KEY = "pkcs11:token=gw;object=dps", "handle:0x81000002"
 TRANSPORTS = {"mqtt": None, "https": "src/transport/https.so"}
 
 
@@ -27,6 +28,12 @@ def shows_certificate(emulator, connection):
     return 0
 
 
+def names_key(emulator, connection):
+    """Programs open the key by its URI; what a login with it takes is theirs."""
+    assert connection["auth"] == "x509" and connection["keyUri"] in (TOKEN_KEY, TPM_KEY) and "keyFile" not in connection
+    return 0
+
+
 def key_alone(gateway, emulator, request):
     return {"Key": gateway.write_key("gateway.key", emulator.enroll(DEVICE))}
 
@@ -39,17 +46,56 @@ def certificate(emulator):
     return dict(zip(("Certificate", "PrivateKey"), emulator.certificate(DEVICE)))
 
 
-def certificate_alone(gateway, emulator, request):
-    lines = certificate(emulator)
+def enroll_certificate(emulator, lines):
     emulator.add({"individualEnrollments": [{"registrationId": DEVICE, "attestation": {
         "type": "x509", "x509": {"clientCertificates": {"primary": lines["Certificate"].read_text()}}}}]})
     return lines
 
 
-def certificate_of_group(gateway, emulator, request):
+def enroll_group(emulator, lines):
     emulator.add({"enrollmentGroups": [{"enrollmentGroupId": "factory", "attestation": {
         "type": "x509", "x509": {"signingCertificates": {"primary": "device-ca"}}}}]})
-    return certificate(emulator)
+    return lines
+
+
+def certificate_alone(gateway, emulator, request):
+    return enroll_certificate(emulator, certificate(emulator))
+
+
+def certificate_of_group(gateway, emulator, request):
+    return enroll_group(emulator, certificate(emulator))
+
+
+def certify(gateway, emulator, public_der, private_key):
+    return {"Certificate": hardware.certify(emulator, DEVICE, public_der, gateway.directory / "device.pem"), "PrivateKey": private_key}
+
+
+def in_token(gateway, emulator):
+    token = hardware.Token(gateway.directory / "token")
+    gateway.surroundings["SOFTHSM2_CONF"] = str(token.conf)
+    return certify(gateway, emulator, token.make_key("dps"), TOKEN_KEY) | {
+        "Pin": hardware.secret(gateway.directory / "pin", hardware.PIN), "Pkcs11Module": token.module}
+
+
+def in_tpm(gateway, emulator, request):
+    chip = request.getfixturevalue("chip")
+    return certify(gateway, emulator, chip.make_key(TPM_KEY.removeprefix("handle:")), TPM_KEY) | {"Tcti": chip.tcti}
+
+
+def in_token_alone(gateway, emulator, request):
+    return enroll_certificate(emulator, in_token(gateway, emulator))
+
+
+def in_token_of_group(gateway, emulator, request):
+    return enroll_group(emulator, in_token(gateway, emulator))
+
+
+def in_tpm_alone(gateway, emulator, request):
+    return enroll_certificate(emulator, in_tpm(gateway, emulator, request))
+
+
+def in_tpm_of_group(gateway, emulator, request):
+    return enroll_group(emulator, in_tpm(gateway, emulator, request))
 
 
 def chip(gateway, emulator, request):
@@ -65,13 +111,17 @@ METHODS = {  # name: (Method=, what enrolls it and returns lines of [Attestation
     "key-of-group": ("symmetric-key", key_of_group, signs, None),
     "certificate": ("x509", certificate_alone, shows_certificate, None),
     "certificate-of-group": ("x509", certificate_of_group, shows_certificate, None),
+    "certificate-with-key-in-token": ("x509", in_token_alone, names_key, None),
+    "certificate-of-group-with-key-in-token": ("x509", in_token_of_group, names_key, None),
+    "certificate-with-key-in-tpm": ("x509", in_tpm_alone, names_key, None),
+    "certificate-of-group-with-key-in-tpm": ("x509", in_tpm_of_group, names_key, None),
     "tpm": ("tpm", chip, signs, "src/credential/tpm.so"),
 }
 
 
 @pytest.fixture(name="chip")
 def software_tpm(tmp_path):
-    chip = Tpm(tmp_path).start()
+    chip = hardware.Chip(tmp_path).start()
     yield chip
     chip.close()
 
