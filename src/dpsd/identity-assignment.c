@@ -122,7 +122,7 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
         } else if (a->hub_auth == HUB_AUTH_SAS)
                 set_expiry(i, a);
         identity_take_issued(i, reply, a, before);
-        dps_hub_health_on_assigned(&i->hub, moved, identity_now_usec(i));
+        dps_hub_health_on_assigned(&i->hub, identity_now_usec(i));
         take_proof(i, credential);
         i->asked = REASON_NONE;
         i->certificate_was_warned_of = false;

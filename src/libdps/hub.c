@@ -9,14 +9,15 @@
 #include "basic/times.h"
 
 /*
- * A registration that the hub's failures caused is fruitless if DPS answers with the same hub. It stays so
- * when a program connects afterwards: some hubs accept the connection and refuse the device later.
+ * Each registration that a hub's failures caused makes the next wait longer, whatever came of it. DPS may answer with the
+ * same hub. It may name another one each time, where the device is refused too. A program that connects afterwards proves
+ * nothing: some hubs accept the connection and refuse the device later.
  */
 
 #define FAILURES_MAX 10                         /* in a row … */
 #define FAILING_MAX_USEC (15 * USEC_PER_MINUTE) /* … or for this long: then the device registers again */
-#define FRUITLESS_FIRST_USEC USEC_PER_MINUTE    /* Microsoft asks for at least a minute between attempts */
-#define FRUITLESS_MAX_USEC USEC_PER_DAY
+#define WAIT_FIRST_USEC USEC_PER_MINUTE         /* Microsoft asks for at least a minute between attempts */
+#define WAIT_MAX_USEC USEC_PER_DAY
 
 static const char *const words[_DPS_HUB_FAILURE_MAX] = {
         [DPS_HUB_FAILURE_AUTH] = "auth",           [DPS_HUB_FAILURE_NOT_FOUND] = "not-found",
@@ -38,12 +39,12 @@ const char *dps_hub_failure_to_string(DpsHubFailure kind) {
         return words[kind];
 }
 
-static uint64_t fruitless_wait_usec(uint32_t fruitless) {
-        uint64_t usec = FRUITLESS_FIRST_USEC;
+static uint64_t wait_usec(uint32_t n_registrations) {
+        uint64_t usec = WAIT_FIRST_USEC;
 
-        for (; fruitless > 0 && usec < FRUITLESS_MAX_USEC; fruitless--)
+        for (; n_registrations > 0 && usec < WAIT_MAX_USEC; n_registrations--)
                 usec *= 2;
-        return MIN(usec, FRUITLESS_MAX_USEC);
+        return MIN(usec, WAIT_MAX_USEC);
 }
 
 static void count(uint32_t *n) {
@@ -76,14 +77,14 @@ bool dps_hub_health_on_failure(DpsHubHealth *h, DpsHubFailure kind, uint64_t now
                 h->failing_since_usec = now_usec;
                 /* Some programs never report a connection: a day without failures means the same. */
                 if (now_usec >= usec_add(h->not_before_usec, USEC_PER_DAY))
-                        h->fruitless = 0;
+                        h->n_registrations = 0;
         }
         count(&h->failures);
 
         if (!wants_registration(h, kind, now_usec) || now_usec < h->not_before_usec)
                 return false;
 
-        h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
+        h->not_before_usec = usec_add(now_usec, wait_usec(h->n_registrations));
         h->is_asked_about = true;
         return true;
 }
@@ -92,17 +93,12 @@ void dps_hub_health_on_connected(DpsHubHealth *h) {
         h->failures = 0;
 }
 
-void dps_hub_health_on_assigned(DpsHubHealth *h, bool moved, uint64_t now_usec) {
-        if (moved) {
-                *h = (DpsHubHealth){ 0 };
-                return;
-        }
-
+void dps_hub_health_on_assigned(DpsHubHealth *h, uint64_t now_usec) {
         h->failures = 0;
         if (!h->is_asked_about)
                 return;
 
         h->is_asked_about = false;
-        count(&h->fruitless);
-        h->not_before_usec = usec_add(now_usec, fruitless_wait_usec(h->fruitless));
+        count(&h->n_registrations);
+        h->not_before_usec = usec_add(now_usec, wait_usec(h->n_registrations));
 }

@@ -404,6 +404,17 @@ def test_the_same_hub_again_is_no_loop(gateway, emulator):
     assert len(emulator.requests("register")) == 2
 
 
+def test_a_hub_that_moves_with_each_answer_is_no_loop(gateway, emulator):
+    before = assign(gateway, provisioning={"Splay": "0"})
+    emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
+    assert report(gateway, 1, "auth", 401)[0]
+    assert gateway.wait_for(Generation=2)["AssignedHub"] != before["AssignedHub"]
+    emulator.set("gateway", iotHubs=before["AssignedHub"])
+    for _ in range(5):
+        assert not report(gateway, 2, "auth", 401)[0]
+    assert len(emulator.requests("register")) == 2
+
+
 def test_a_hub_that_lets_in_and_then_refuses_is_no_loop(gateway, emulator):
     before = assign(gateway, provisioning={"Splay": "0"})
     assert report(gateway, 1, "auth", 401)[0]

@@ -16,8 +16,7 @@ typedef enum Event {
         END,
         FAILURE,   /* of `kind`, `times` times (0: once) at one time; `registers` applies to the last one */
         CONNECTED, /* a program reported it */
-        SAME_HUB,  /* DPS assigned it */
-        OTHER_HUB,
+        ASSIGNED,  /* DPS assigned a hub, the same or another */
 } Event;
 
 #define AT(sec, what)                                                                                        \
@@ -69,55 +68,49 @@ static const struct hub_case {
         { "failures of many programs cause one registration",
           { { 5, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             { 6, FAILURE, DPS_HUB_FAILURE_AUTH, 20, false } } },
-        { "while the same hub refuses, each wait is twice as long",
+        { "while hubs refuse, each wait is twice as long",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(10, SAME_HUB),
+            AT(10, ASSIGNED),
             { 129, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 130, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(140, SAME_HUB),
+            AT(140, ASSIGNED),
             { 379, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 380, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(390, SAME_HUB),
+            AT(390, ASSIGNED),
             { 869, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 870, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
-        { "another hub begins without a wait",
-          { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(10, SAME_HUB),
-            { 130, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(140, OTHER_HUB),
-            { 141, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
         { "a connected program does not shorten the wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(10, SAME_HUB),
+            AT(10, ASSIGNED),
             AT(20, CONNECTED),
             { 129, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 130, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
             AT(140, CONNECTED),
-            AT(150, SAME_HUB),
+            AT(150, ASSIGNED),
             { 389, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 390, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
         { "a registration for another reason lengthens no wait",
-          { AT(0, SAME_HUB), AT(10, SAME_HUB), { 20, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
+          { AT(0, ASSIGNED), AT(10, ASSIGNED), { 20, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
         { "a registration for another reason between failures lengthens no wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_NETWORK, 2, false },
-            AT(10, SAME_HUB),
+            AT(10, ASSIGNED),
             { 20, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
         { "renewals without failures lengthen no wait",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(10, SAME_HUB),
-            AT(20, SAME_HUB),
-            AT(30, SAME_HUB),
+            AT(10, ASSIGNED),
+            AT(20, ASSIGNED),
+            AT(30, ASSIGNED),
             { 130, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
         { "a new assignment begins a new row",
           { { 5, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
-            AT(6, SAME_HUB),
+            AT(6, ASSIGNED),
             { 7, FAILURE, DPS_HUB_FAILURE_NETWORK, 9, false },
             { 906, FAILURE, DPS_HUB_FAILURE_SERVER, 0, true } } },
         { "after a day without failures the waits begin anew",
           { { 0, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(10, SAME_HUB), /* the wait ends at 130 */
+            AT(10, ASSIGNED), /* the wait ends at 130 */
             { 86530, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true },
-            AT(86540, SAME_HUB), /* this wait is as short as the first */
+            AT(86540, ASSIGNED), /* this wait is as short as the first */
             { 86659, FAILURE, DPS_HUB_FAILURE_AUTH, 0, false },
             { 86660, FAILURE, DPS_HUB_FAILURE_AUTH, 0, true } } },
 };
@@ -138,9 +131,8 @@ static void check(void **state) {
                 case CONNECTED:
                         dps_hub_health_on_connected(&h);
                         break;
-                case SAME_HUB:
-                case OTHER_HUB:
-                        dps_hub_health_on_assigned(&h, c->rows[i].event == OTHER_HUB, now_usec);
+                case ASSIGNED:
+                        dps_hub_health_on_assigned(&h, now_usec);
                         break;
                 case END:
                         break;
@@ -158,18 +150,18 @@ static void test_a_hub_that_always_refuses_causes_one_registration_a_day(void **
         for (uint64_t sec = 0; sec < 100 * 86400; sec++)
                 if (dps_hub_health_on_failure(&h, DPS_HUB_FAILURE_AUTH, sec * USEC_PER_SEC)) {
                         n++;
-                        dps_hub_health_on_assigned(&h, false, (sec + 1) * USEC_PER_SEC);
+                        dps_hub_health_on_assigned(&h, (sec + 1) * USEC_PER_SEC);
                 }
         assert_in_range(n, 100, 112);
 }
 
 static void test_times_do_not_overflow(void **state) {
-        DpsHubHealth h = { .failures = UINT32_MAX, .fruitless = UINT32_MAX };
+        DpsHubHealth h = { .failures = UINT32_MAX, .n_registrations = UINT32_MAX };
 
         assert_true(dps_hub_health_on_failure(&h, DPS_HUB_FAILURE_AUTH, UINT64_MAX - 1));
-        dps_hub_health_on_assigned(&h, false, UINT64_MAX - 1);
+        dps_hub_health_on_assigned(&h, UINT64_MAX - 1);
         assert_int_equal(h.not_before_usec, UINT64_MAX);
-        assert_int_equal(h.fruitless, UINT32_MAX);
+        assert_int_equal(h.n_registrations, UINT32_MAX);
         assert_false(dps_hub_health_on_failure(&h, DPS_HUB_FAILURE_AUTH, UINT64_MAX - 1));
 }
 
