@@ -244,7 +244,8 @@ def run_program(gateway, directory, name, *arguments, text=""):
     path.write_text((RECIPES / name).read_text(encoding="utf-8").replace("/run/dps/gateway/", f"{directory}/"), encoding="utf-8")
     command = ["/usr/bin/python3", "-B", path] if name.endswith(".py") else ["sh", path]
     return subprocess.run([*map(str, command), *map(str, arguments)], input=text, capture_output=True, text=True, timeout=4 * DEADLINE,
-                          check=False, env=clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus_address))
+                          check=False, env=clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus_address,
+                                                       PATH=f"{BUILD}/src/dpsctl:/usr/bin:/bin"))
 
 
 def expect_message(gateway, request, body):
@@ -261,12 +262,13 @@ def test_a_shell_script_sends_and_reports(gateway, hub, tmp_path):
     gateway.wait_for(check=lambda p: p["HubLastSeenAt"] > 0)
 
 
-@pytest.mark.parametrize("status, asks_dps", [(401, "true"), (404, "true"), (429, "false"), (503, "false")])
-def test_a_shell_script_reports_a_refusal(gateway, hub, tmp_path, status, asks_dps):
+@pytest.mark.parametrize("status, answer", [(401, "dpsd asks DPS again"), (404, "dpsd asks DPS again"),
+                                            (429, "dpsd does not ask DPS"), (503, "dpsd does not ask DPS")])
+def test_a_shell_script_reports_a_refusal(gateway, hub, tmp_path, status, answer):
     hub.answers = [message(status, b"")]
     (tmp_path / "data").write_bytes(b"21.5")
     done = run_program(gateway, tmp_path, "telemetry", tmp_path / "data")
-    assert done.returncode == 1 and done.stdout.split()[:2] == ["bt", asks_dps], done
+    assert done.returncode == 1 and answer in done.stdout, done
 
 
 def test_a_program_in_python_sends_each_line_and_one_again_that_the_hub_did_not_take(gateway, hub, tmp_path):
