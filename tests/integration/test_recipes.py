@@ -86,7 +86,7 @@ class Kitchen:
                                   timeout=4 * DEADLINE, check=False, env=clean_environment(self.directory, HOME=self.directory, **self.variables))
             assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
 
-    def serve(self, conf):
+    def configure(self, conf):
         emulator = self.gateway.emulator
         if conf:
             self.gateway.write_conf("gateway", self.place(conf))
@@ -94,6 +94,9 @@ class Kitchen:
         drop_in.parent.mkdir()
         drop_in.write_text("\n".join(["[Provisioning]", "Endpoint=localhost", f"MqttPort={emulator.port}", f"HttpsPort={emulator.https_port}",
                                       f"CaFile={emulator.ca_file}", *self.more]) + "\n")
+
+    def serve(self, conf):
+        self.configure(conf)
         done = self.gateway.execute("dpsctl", "verify-config", *([self.gateway.configuration / "gateway.conf"] if conf else []), **self.variables)
         assert done.code == 0, done
         self.gateway.start(**self.variables)
@@ -220,6 +223,19 @@ def test_one_image_for_a_fleet(kitchen):
     kitchen.prepare(recipe("fleet-gateway.conf"))
     properties = kitchen.serve(None)
     assert properties["RegistrationId"].startswith("gw-") and properties["AssignedHub"]
+
+
+@pytest.mark.parametrize("mode, code", [(0o400, 0), (0o444, 3)])
+def test_a_daemon_in_a_container_takes_a_secret_of_the_mode_shown_and_no_other(kitchen, mode, code):
+    gateway = kitchen.gateway
+    secrets = kitchen.directory / "secrets"
+    secrets.mkdir()
+    (secrets / "gateway.key").write_text(gateway.emulator.enroll("gw-1") + "\n")
+    (secrets / "gateway.key").chmod(mode)
+    kitchen.configure(recipe("container.conf").replace("/run/secrets/", f"{secrets}/"))
+    done = gateway.run_once("--once")
+    assert done.code == code, done
+    assert (gateway.run / "gateway/connection.json").exists() == (code == 0)
 
 
 @pytest.fixture
