@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "basic/text.h"
+#include "config/secret.h"
 #include "config/why.h"
 
 static const char *const names[_PKCS11_ATTRIBUTE_MAX] = {
@@ -68,8 +69,8 @@ static int set_attribute(Pkcs11Uri *uri, Span name, Span value, char **ret_why) 
 static int refuse_query(const char *query, char **ret_why) {
         if (strstr(query, "pin-"))
                 return why(ret_why, -EINVAL,
-                           "must not hold the PIN, because programs get this URI: put the PIN into a file "
-                           "with mode 0600 and name that file with Pin=");
+                           "must not hold the PIN, because programs get this URI: put it into a file "
+                           "(" SECRET_INSTALL " /dev/stdin FILE), and name that file with Pin=");
         return why(ret_why, -EINVAL, "must not have a part after '?': name the module with Pkcs11Module=");
 }
 
