@@ -148,6 +148,7 @@ class Rig:
         for name, mode in (("etc", 0o755), ("state", 0o700), ("run", 0o755), ("credentials", 0o700)):
             (self.directory / name).mkdir(mode)
         self.configured = []
+        self.surroundings = {}  # more of the daemon's environment
         self.dpsd = None
 
     def close(self):
@@ -175,10 +176,19 @@ class Rig:
             (self.directory / f"etc/{name}.conf").write_text(
                 f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey=credential:{name}.key\n")
 
+    def configure_certificate(self, name, lines):
+        """Configures one device, which has a certificate of the emulator's CA, and removes all state."""
+        self.configure(0)
+        self.configured = [name]
+        (self.directory / f"etc/{name}.conf").write_text("\n".join((
+            "[Provisioning]", f"RegistrationId={name}", "[Attestation]", "Method=x509", *(f"{key}={value}" for key, value in lines.items()),
+            "")))
+
     def environment(self):
         return {"CONFIGURATION_DIRECTORY": self.directory / "etc", "STATE_DIRECTORY": self.directory / "state",
                 "RUNTIME_DIRECTORY": self.directory / "run", "CREDENTIALS_DIRECTORY": self.directory / "credentials",
-                "NOTIFY_SOCKET": self.notified.path, "DPS_MODULE_DIRECTORY": HTTPS.parent, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+                "NOTIFY_SOCKET": self.notified.path, "DPS_MODULE_DIRECTORY": HTTPS.parent,
+                "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address} | self.surroundings
 
     def spawn_dpsd(self):
         self.notified.forget()

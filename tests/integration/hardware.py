@@ -7,12 +7,14 @@ import subprocess
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certificates import DAY, name, pem
 from process import DEADLINE, clean_environment
 from tpm import Tpm
 
 PIN = "271828"
+CURVES = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1()}
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 
 
@@ -54,16 +56,14 @@ class Token:
         self.environment = {"SOFTHSM2_CONF": self.conf}
         run(directory, "softhsm2-util", "--init-token", "--free", "--label=gw", "--so-pin=31415926", f"--pin={PIN}", **self.environment)
 
-    def tool(self, *arguments):
-        return run(self.directory, "pkcs11-tool", f"--module={self.module}", "--token-label=gw", "--login", f"--pin={PIN}", *arguments,
-                   **self.environment)
-
-    def make_key(self, label, kind="EC:prime256v1", number="01"):
-        """Makes a key pair; returns its public half (DER)."""
-        self.tool("--keypairgen", f"--key-type={kind}", f"--label={label}", f"--id={number}")
-        return run(self.directory, "openssl", "pkey", "-engine", "pkcs11", "-inform", "engine", "-pubin", "-in",
-                   f"pkcs11:token=gw;object={label};id=%{number};type=public", "-pubout", "-outform", "DER",
-                   PKCS11_MODULE_PATH=self.module, **self.environment)
+    def make_key(self, label, kind="secp256r1", number="01"):
+        """Makes a key, which is imported; returns its public half (DER)."""
+        key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(CURVES[kind])
+        path = secret(self.directory / f"{label}-{number}.pem", key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode())
+        run(self.directory, "softhsm2-util", f"--import={path}", "--token=gw", f"--label={label}", f"--id={number}", f"--pin={PIN}",
+            **self.environment)
+        return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 class Chip(Tpm):
