@@ -203,6 +203,15 @@ def test_a_token_that_does_not_sign_in_the_handshake_costs_its_identity_only(gat
     gateway.stop()
 
 
+def test_a_token_that_is_pulled_out_in_the_handshake_is_told(gateway, tmp_path, group, token, transport):
+    with_token(gateway, tmp_path, group, token, transport=transport, **use_fake(gateway, tmp_path, token))
+    gateway.surroundings["TOKEN_IS_PULLED_OUT"] = "1"
+    gateway.start()
+    properties = gateway.wait_for("gw", LastErrorId="key")
+    assert properties["LastErrorStep"] == "tls"
+    assert "PrivateKey=: pkcs11:token=gw;object=dps: the token has been removed: plug it in" in properties["LastError"]
+
+
 def test_a_token_that_signs_late_holds_nobody_up(gateway, tmp_path, group, token, transport):
     with_token(gateway, tmp_path, group, token, transport=transport, **use_fake(gateway, tmp_path, token, "sign"))
     gateway.start()

@@ -4,7 +4,7 @@
  * A PKCS#11 module that passes all calls on to $TOKEN_MODULE, counts logins in the file $TOKEN_LOGINS (a byte
  * each), and does not return from C_Initialize ($TOKEN_HANGS_IN=initialize) or from the second C_Sign (…=sign;
  * the first one proves at load that the key is the right one) until there is a file $TOKEN_GOES_ON. While it
- * hangs, there is a file $TOKEN_HANGS.
+ * hangs, there is a file $TOKEN_HANGS. With $TOKEN_IS_PULLED_OUT the second C_Sign fails.
  */
 
 #include <dlfcn.h>
@@ -49,6 +49,8 @@ static CkUlong sign(CkUlong session, const CkByte *data, CkUlong size, CkByte *r
 
         if (++n > 1)
                 hang_if("sign");
+        if (n > 1 && getenv("TOKEN_IS_PULLED_OUT"))
+                return CKR_DEVICE_REMOVED;
         return real->sign(session, data, size, ret, ret_size);
 }
 
