@@ -28,8 +28,14 @@ CredentialQuery *credential_query_free(CredentialQuery *q) {
 
 /* --- loading -------------------------------------------------------------------------------------------- */
 
-/* Longer than device.h lets a thread wait, so that its error is reported where there is one. */
-#define CHIP_DEADLINE_USEC (20 * USEC_PER_SEC)
+/* Longer than device.h lets a thread wait, so that its error is reported where there is one. For TPM attestation a chip may
+ * have to make two RSA keys. */
+#define SIGNING_CHIP_DEADLINE_USEC (20 * USEC_PER_SEC)
+#define ATTESTING_CHIP_DEADLINE_USEC (60 * USEC_PER_SEC)
+
+static uint64_t chip_deadline_usec(const Settings *s) {
+        return s->private_keys ? SIGNING_CHIP_DEADLINE_USEC : ATTESTING_CHIP_DEADLINE_USEC;
+}
 
 /* First the files are read on WORK_KEYS. If a chip is needed, the same task goes to WORK_CHIPS, so that a chip
  * that hangs takes no thread from keys in files. */
@@ -76,7 +82,7 @@ static void on_chip_deadline(void *userdata) {
         (void) credential_error(&error, -EAGAIN, &s->certificates_place, n > 0 ? "PrivateKey" : "Tcti",
                                 "%s: it has not answered within %u s%s%s",
                                 n > 0 ? s->private_keys[q->wish.index < n ? q->wish.index : 0] : s->tcti,
-                                (unsigned) (CHIP_DEADLINE_USEC / USEC_PER_SEC),
+                                (unsigned) (chip_deadline_usec(s) / USEC_PER_SEC),
                                 s->pkcs11_module ? "; its module is " : "", s->pkcs11_module ?: "");
         (void) credential_query_free(&q->query);
         handler(NULL, &error, handler_userdata);
@@ -93,7 +99,9 @@ static int wait_for_chip(LoadQuery *q) {
         if (r < 0)
                 return r;
         q->may_wait = true;
-        timer_set(q->query.timer, usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), CHIP_DEADLINE_USEC), 0);
+        timer_set(q->query.timer,
+                  usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), chip_deadline_usec(q->wish.settings)),
+                  0);
         return work_begin(q->world, &chip_class, q, &q->query.work);
 }
 
