@@ -16,7 +16,7 @@
  * work allocates nothing gets no heap of its own.
  */
 
-/* Results come after requests to us, but before the next steps of registrations, of which there may be
+/* Results come after timers, but before requests to us and the next steps of registrations, of which there may be
  * hundreds. */
 #define TELLING_PRIORITY (SD_EVENT_PRIORITY_IMPORTANT / 2)
 

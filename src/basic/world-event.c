@@ -73,6 +73,8 @@ static int event_timer_new(World *world, timer_handler_t handler, void *userdata
         *t = (EventTimer){ .timer = { .world = world }, .handler = handler, .userdata = userdata };
         r = sd_event_add_time(w->event, &t->source, CLOCK_BOOTTIME, USEC_INFINITY, 0, event_timer_on_time, t);
         if (r >= 0)
+                r = sd_event_source_set_priority(t->source, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r >= 0)
                 r = sd_event_source_set_enabled(t->source, SD_EVENT_OFF);
         if (r < 0) {
                 event_timer_free(&t->timer);

@@ -11,10 +11,13 @@
  * How a check decides on one request:
  *
  *      credentials of the sender ──> uid 0 or our own uid: granted
+ *           ├──> the process is in the identity's group, and wants to use it: granted
  *           └──> wait for a free place ──> polkit ──> its answer
- *                    └──> polkit is missing: the group decides
+ *                    └──> polkit is missing: denied
  *
- * A check holds a reference to the request, and the slot of the one D-Bus call whose answer it waits for.
+ * The bus is asked once for all requests of a sender that wait. All limits are by user, since a user may have many
+ * connections. A check holds a copy of the request with nothing but the arguments, whose size is limited, and it ends with
+ * the connection of its sender.
  */
 
 /* Long enough for a person to find and type a password. */
@@ -28,33 +31,53 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
         [ACCESS_MANAGE] = "io.dpsd.dps1.manage",
 };
 
-typedef enum Stage {
-        STAGE_AT_BUS,  /* the bus is asked who the sender is */
-        STAGE_WAITING, /* too many checks are at polkit already */
-        STAGE_AT_POLKIT,
-} Stage;
+/* What a user has. */
+typedef struct Account {
+        struct Account *next;
+        uint32_t uid;
+        unsigned n_senders, n_checks, n_at_polkit;
+        size_t size; /* of the arguments */
+} Account;
 
-typedef struct Check {
+typedef struct CheckList {
+        struct Check *first, *last;
+} CheckList;
+
+/* A connection with requests that are not decided yet. */
+typedef struct Sender {
+        struct Sender *next;
         Access *access;
-        struct Check *previous, *next;
-        Stage stage;
-        sd_bus_message *request;
-        sd_bus_message *credentials; /* of the sender, from the bus */
-        sd_bus_slot *slot;           /* of the D-Bus call in flight */
-        AccessRight right;
-        char *identity, *group; /* NULL: none */
-        access_handler_t handler;
-
+        char *name;
+        CheckList waiting, at_polkit; /* in order of arrival */
+        unsigned n_checks;
+        sd_bus_slot *slot;           /* of the question to the bus */
+        sd_bus_message *credentials; /* its answer */
+        Account *account;            /* NULL: the answer has not come yet */
         bool has_uid;
         uint32_t uid;
         const uint32_t *gids; /* points into `credentials`; NULL if the bus did not send the groups */
         size_t n_gids;
+} Sender;
+
+typedef struct Check {
+        struct Check *previous, *next;
+        CheckList *list;
+        Sender *sender;
+        sd_bus_message *request; /* our copy */
+        size_t size;
+        bool is_charged;   /* to the account */
+        sd_bus_slot *slot; /* of the call to polkit */
+        AccessRight right;
+        char *identity, *group; /* NULL: none */
+        access_handler_t handler;
 } Check;
 
 struct Access {
         const Groups *groups;
         void *userdata;
-        Check *first, *last; /* in order of arrival */
+        Sender *senders; /* the one whose turn it is comes first */
+        Account *accounts;
+        sd_bus_slot *gone; /* tells of connections that end; NULL: nobody waits for polkit */
         unsigned n_at_polkit;
 };
 
@@ -109,38 +132,58 @@ bool access_polkit_is_missing(const char *error_name, const char *error_sender) 
         return false;
 }
 
-static void check_link(Check *c, Access *a) {
-        c->access = a;
-        c->previous = a->last;
-        if (a->last)
-                a->last->next = c;
-        else
-                a->first = c;
-        a->last = c;
-}
+/* ---- who waits ---- */
 
-static void check_unlink(Check *c) {
-        Access *a = c->access;
+static void check_leave(Check *c) {
+        CheckList *l = c->list;
 
+        if (!l)
+                return;
         if (c->previous)
                 c->previous->next = c->next;
         else
-                a->first = c->next;
+                l->first = c->next;
         if (c->next)
                 c->next->previous = c->previous;
         else
-                a->last = c->previous;
-        if (c->stage == STAGE_AT_POLKIT)
-                a->n_at_polkit--;
+                l->last = c->previous;
+        if (l == &c->sender->at_polkit) {
+                c->sender->account->n_at_polkit--;
+                c->sender->access->n_at_polkit--;
+        }
+        c->list = NULL;
+}
+
+static void check_join(Check *c, CheckList *l) {
+        check_leave(c);
+        c->list = l;
+        c->previous = l->last;
+        c->next = NULL;
+        if (l->last)
+                l->last->next = c;
+        else
+                l->first = c;
+        l->last = c;
+        if (l == &c->sender->at_polkit) {
+                c->sender->account->n_at_polkit++;
+                c->sender->access->n_at_polkit++;
+        }
 }
 
 static Check *check_free(Check *c) {
+        Sender *s;
+
         if (!c)
                 return NULL;
 
-        check_unlink(c);
+        s = c->sender;
+        check_leave(c);
+        s->n_checks--;
+        if (c->is_charged) {
+                s->account->n_checks--;
+                s->account->size -= c->size;
+        }
         sd_bus_slot_unref(c->slot);
-        sd_bus_message_unref(c->credentials);
         sd_bus_message_unref(c->request);
         free(c->identity);
         free(c->group);
@@ -148,6 +191,64 @@ static Check *check_free(Check *c) {
         return NULL;
 }
 DEFINE_FREEP(Check, check_free)
+
+static Account *find_account(Access *a, uint32_t uid) {
+        Account *account;
+
+        for (account = a->accounts; account; account = account->next)
+                if (account->uid == uid)
+                        return account;
+        account = calloc(1, sizeof(*account));
+        if (account) {
+                account->uid = uid;
+                account->next = a->accounts;
+                a->accounts = account;
+        }
+        return account;
+}
+
+static void account_release(Access *a, Account *account) {
+        Account **place = &a->accounts;
+
+        if (!account || --account->n_senders > 0)
+                return;
+        while (*place != account)
+                place = &(*place)->next;
+        *place = account->next;
+        free(account);
+}
+
+static void sender_free(Sender *s) {
+        Access *a = s->access;
+        Sender **place = &a->senders;
+
+        while (s->waiting.first)
+                check_free(s->waiting.first);
+        while (s->at_polkit.first)
+                check_free(s->at_polkit.first);
+        while (*place != s)
+                place = &(*place)->next;
+        *place = s->next;
+        account_release(a, s->account);
+        sd_bus_slot_unref(s->slot);
+        sd_bus_message_unref(s->credentials);
+        free(s->name);
+        free(s);
+        if (!a->senders)
+                a->gone = sd_bus_slot_unref(a->gone);
+}
+
+static void sender_free_if_done(Sender *s) {
+        if (s->n_checks == 0)
+                sender_free(s);
+}
+
+static Sender *find_sender(const Access *a, const char *name) {
+        for (Sender *s = a->senders; s; s = s->next)
+                if (streq(s->name, name))
+                        return s;
+        return NULL;
+}
 
 int access_new(const Groups *groups, void *userdata, Access **ret) {
         Access *a;
@@ -166,11 +267,13 @@ Access *access_free(Access *a) {
         if (!a)
                 return NULL;
 
-        while (a->first)
-                check_free(a->first);
+        while (a->senders)
+                sender_free(a->senders);
         free(a);
         return NULL;
 }
+
+/* ---- how a check ends ---- */
 
 static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *error) {
         const char *action = right_actions[c->right];
@@ -197,7 +300,7 @@ static void check_end(Check *check, AccessVerdict verdict) {
         int r;
 
         if (verdict == ACCESS_GRANTED)
-                r = c->handler(c->request, c->access->userdata, &error);
+                r = c->handler(c->request, c->sender->access->userdata, &error);
         else
                 r = check_refuse(c, verdict, &error);
         if (r < 0)
@@ -216,6 +319,14 @@ static void check_fail(Check *check, const char *name, const char *format, ...) 
         va_end(ap);
 }
 
+static AccessVerdict by_group(const Check *c) {
+        const Sender *s = c->sender;
+
+        return access_by_group_name(c->right, s->access->groups, c->group, s->gids, s->n_gids);
+}
+
+/* ---- polkit ---- */
+
 static bool is_interactive(const Check *c) {
         return sd_bus_message_get_allow_interactive_authorization(c->request) > 0;
 }
@@ -225,7 +336,7 @@ static void check_read_polkit(Check *c, sd_bus_message *reply) {
         int authorized, challenge;
 
         if (refusal && access_polkit_is_missing(refusal->name, sd_bus_message_get_sender(reply))) {
-                check_end(c, access_by_group_name(c->right, c->access->groups, c->group, c->gids, c->n_gids));
+                check_end(c, by_group(c));
                 return;
         }
         if (refusal) {
@@ -247,9 +358,11 @@ static void ask_those_who_wait(Access *a);
 
 static int check_on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         Check *c = userdata;
-        Access *a = c->access;
+        Sender *s = c->sender;
+        Access *a = s->access;
 
         check_read_polkit(c, reply);
+        sender_free_if_done(s);
         ask_those_who_wait(a);
         return 0;
 }
@@ -292,136 +405,285 @@ static int check_ask_polkit(Check *c) {
         if (r < 0)
                 return r;
 
-        c->slot = sd_bus_slot_unref(c->slot);
         r = sd_bus_call_async(sd_bus_message_get_bus(c->request), &c->slot, m, check_on_polkit, c,
                               is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : 0);
         if (r < 0)
                 return r;
 
-        c->stage = STAGE_AT_POLKIT;
-        c->access->n_at_polkit++;
+        check_join(c, &c->sender->at_polkit);
         return 0;
 }
 
-/* Counts the checks of this sender; if `stage` is set, only those in that stage. */
-static unsigned count_of_sender(const Access *a, const char *sender, const Stage *stage) {
-        unsigned n = 0;
+/* Sends one check of this sender to polkit. False: it has none, or its user has as many there as a user may have. */
+static bool ask_for(Sender *s) {
+        Check *c = s->waiting.first;
 
-        for (const Check *c = a->first; c; c = c->next)
-                if ((!stage || c->stage == *stage) && streq(sd_bus_message_get_sender(c->request), sender))
-                        n++;
-        return n;
+        if (!c || !s->account || s->account->n_at_polkit >= ACCESS_AT_POLKIT_PER_USER_MAX)
+                return false;
+        if (check_ask_polkit(c) < 0)
+                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
+        return true;
 }
 
-/* Checks go to polkit in order of arrival, but a sender that has reached its limit does not block the
- * others. */
+static void move_to_the_end(Access *a, Sender *s) {
+        Sender **end = &a->senders;
+
+        while (*end != s)
+                end = &(*end)->next;
+        *end = s->next;
+        while (*end)
+                end = &(*end)->next;
+        s->next = NULL;
+        *end = s;
+}
+
+/* The senders take turns. */
 static void ask_those_who_wait(Access *a) {
-        static const Stage at_polkit = STAGE_AT_POLKIT;
-        const char *full_sender = NULL; /* the last one found to be at its limit */
-        Check *next;
+        Sender *next;
+        bool any;
 
-        for (Check *c = a->first; c && a->n_at_polkit < ACCESS_AT_POLKIT_MAX; c = next) {
-                const char *sender = sd_bus_message_get_sender(c->request);
-
-                next = c->next;
-                if (c->stage != STAGE_WAITING || (full_sender && streq(full_sender, sender)))
-                        continue;
-                if (count_of_sender(a, sender, &at_polkit) >= ACCESS_AT_POLKIT_PER_SENDER_MAX)
-                        full_sender = sender;
-                else if (check_ask_polkit(c) < 0)
-                        check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
-        }
+        do {
+                any = false;
+                for (Sender *s = a->senders; s && a->n_at_polkit < ACCESS_AT_POLKIT_MAX && !any; s = next) {
+                        next = s->next;
+                        any = ask_for(s);
+                        if (!any)
+                                continue;
+                        move_to_the_end(a, s);
+                        sender_free_if_done(s);
+                }
+        } while (any);
 }
 
-static int check_read_gids(Check *c) {
+/* What belongs to a connection ends with it. */
+static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *name, *before, *now;
+        Access *a = userdata;
+        Sender *s;
+
+        if (sd_bus_message_read(m, "sss", &name, &before, &now) < 0 || *now)
+                return 0;
+        s = find_sender(a, name);
+        if (s) {
+                sender_free(s);
+                ask_those_who_wait(a);
+        }
+        return 0;
+}
+
+/* ---- who asks ---- */
+
+static int sender_read_gids(Sender *s) {
         const void *gids;
         size_t size;
         int r;
 
-        r = sd_bus_message_enter_container(c->credentials, 'v', "au");
+        r = sd_bus_message_enter_container(s->credentials, 'v', "au");
         if (r < 0)
                 return r;
-        r = sd_bus_message_read_array(c->credentials, 'u', &gids, &size);
+        r = sd_bus_message_read_array(s->credentials, 'u', &gids, &size);
         if (r < 0)
                 return r;
 
-        c->gids = gids;
-        c->n_gids = size / sizeof(uint32_t);
-        return sd_bus_message_exit_container(c->credentials);
+        s->gids = gids;
+        s->n_gids = size / sizeof(uint32_t);
+        return sd_bus_message_exit_container(s->credentials);
 }
 
-static int check_read_credential(Check *c) {
+static int sender_read_credential(Sender *s) {
         const char *key;
         int r;
 
-        r = sd_bus_message_read(c->credentials, "s", &key);
+        r = sd_bus_message_read(s->credentials, "s", &key);
         if (r < 0)
                 return r;
 
         if (streq(key, "UnixGroupIDs"))
-                return check_read_gids(c);
+                return sender_read_gids(s);
         if (!streq(key, "UnixUserID"))
-                return sd_bus_message_skip(c->credentials, "v");
+                return sd_bus_message_skip(s->credentials, "v");
 
-        r = sd_bus_message_read(c->credentials, "v", "u", &c->uid);
+        r = sd_bus_message_read(s->credentials, "v", "u", &s->uid);
         if (r < 0)
                 return r;
-        c->has_uid = true;
+        s->has_uid = true;
         return 0;
 }
 
 /* The answer is an a{sv}; we read the user and the groups. -ENODATA: the bus did not say who the sender
  * is. */
-static int check_read_credentials(Check *c) {
+static int sender_read_credentials(Sender *s) {
         int r;
 
-        r = sd_bus_message_enter_container(c->credentials, 'a', "{sv}");
+        r = sd_bus_message_enter_container(s->credentials, 'a', "{sv}");
         if (r < 0)
                 return r;
 
-        while ((r = sd_bus_message_enter_container(c->credentials, 'e', "sv")) > 0) {
-                r = check_read_credential(c);
+        while ((r = sd_bus_message_enter_container(s->credentials, 'e', "sv")) > 0) {
+                r = sender_read_credential(s);
                 if (r < 0)
                         return r;
-                r = sd_bus_message_exit_container(c->credentials);
+                r = sd_bus_message_exit_container(s->credentials);
                 if (r < 0)
                         return r;
         }
         if (r < 0)
                 return r;
-        return c->has_uid ? 0 : -ENODATA;
+        return s->has_uid ? 0 : -ENODATA;
 }
 
-static int check_on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        Check *c = userdata;
+/* Charges the check to the user of its sender, and decides it if we can. */
+static void check_decide(Check *c) {
+        Sender *s = c->sender;
+        Account *account = s->account;
         AccessVerdict verdict;
 
-        c->credentials = sd_bus_message_ref(reply);
-        if (sd_bus_message_is_method_error(reply, NULL) || check_read_credentials(c) < 0) {
-                check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say who is asking");
-                return 0;
-        }
-
-        verdict = access_by_uid(c->uid, geteuid());
-        if (verdict != ACCESS_UNDECIDED) {
+        c->is_charged = true;
+        account->n_checks++;
+        account->size += c->size;
+        verdict = access_by_uid(s->uid, geteuid());
+        if (verdict == ACCESS_UNDECIDED && by_group(c) == ACCESS_GRANTED)
+                verdict = ACCESS_GRANTED;
+        if (verdict != ACCESS_UNDECIDED)
                 check_end(c, verdict);
-                return 0;
+        else if (account->n_checks > ACCESS_PENDING_PER_USER_MAX || account->size > ACCESS_SIZE_PER_USER_MAX)
+                check_fail(c, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                           "Too many of your requests are waiting for permission");
+}
+
+static void watch_senders(Access *a, sd_bus *bus) {
+        if (!a->gone)
+                (void) sd_bus_add_match_async(bus, &a->gone,
+                                              "type='signal',sender='" BUS_DRIVER "',interface='" BUS_DRIVER
+                                              "',member='NameOwnerChanged',arg2=''",
+                                              on_gone, NULL, a);
+}
+
+static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Sender *s = userdata;
+        Access *a = s->access;
+        bool is_known;
+        Check *next;
+
+        s->credentials = sd_bus_message_ref(reply);
+        is_known = !sd_bus_message_is_method_error(reply, NULL) && sender_read_credentials(s) >= 0;
+        if (is_known)
+                s->account = find_account(a, s->uid);
+        if (s->account)
+                s->account->n_senders++;
+        for (Check *c = s->waiting.first; c; c = next) {
+                next = c->next;
+                if (s->account)
+                        check_decide(c);
+                else
+                        check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say who is asking");
         }
-        c->stage = STAGE_WAITING;
-        ask_those_who_wait(c->access);
+        if (s->n_checks > 0)
+                watch_senders(a, sd_bus_message_get_bus(reply));
+        sender_free_if_done(s);
+        ask_those_who_wait(a);
         return 0;
 }
 
-static int check_new(Access *a, sd_bus_message *request, const char *identity, const char *group,
-                     Check **ret) {
-        _cleanup_(check_freep) Check *c = NULL;
+static int sender_new(Access *a, sd_bus_message *request, Sender **ret) {
+        const char *name = sd_bus_message_get_sender(request);
+        Sender *s = calloc(1, sizeof(*s));
+        int r = -ENOMEM;
 
-        c = calloc(1, sizeof(*c));
+        if (!s)
+                return r;
+        *s = (Sender){ .access = a, .name = strdup(name), .next = a->senders };
+        a->senders = s;
+        if (s->name)
+                r = sd_bus_call_method_async(sd_bus_message_get_bus(request), &s->slot, BUS_DRIVER,
+                                             "/org/freedesktop/DBus", BUS_DRIVER, "GetConnectionCredentials",
+                                             on_credentials, s, "s", name);
+        if (r < 0) {
+                sender_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+/* ---- requests ---- */
+
+/* Adds up the texts of the arguments, which are all that can be large. Our methods have numbers, texts, and arrays and
+ * variants of texts. */
+static int measure(sd_bus_message *m, size_t *size) {
+        const char *contents;
+        uint64_t value;
+        char type;
+        int r;
+
+        while ((r = sd_bus_message_peek_type(m, &type, &contents)) > 0) {
+                if (contents && !streq(contents, "s"))
+                        return -EBADMSG;
+                if (contents) {
+                        r = sd_bus_message_enter_container(m, type, contents);
+                        if (r >= 0)
+                                r = measure(m, size);
+                        if (r >= 0)
+                                r = sd_bus_message_exit_container(m);
+                } else if (type == 's') {
+                        const char *text;
+
+                        r = sd_bus_message_read_basic(m, type, &text);
+                        *size += r >= 0 ? strlen(text) + 8 : 0;
+                } else
+                        r = sd_bus_message_read_basic(m, type, &value);
+                if (r < 0)
+                        return r;
+                if (*size > ACCESS_ARGUMENTS_MAX)
+                        return -E2BIG;
+        }
+        return r;
+}
+
+/* A message may have much else: header fields that nobody knows, and file descriptors. */
+static int copy_arguments(sd_bus_message *request, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        uint64_t cookie;
+        int r;
+
+        r = sd_bus_message_get_cookie(request, &cookie);
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(
+                        sd_bus_message_get_bus(request), &m, NULL, sd_bus_message_get_path(request),
+                        sd_bus_message_get_interface(request), sd_bus_message_get_member(request));
+        if (r >= 0)
+                r = sd_bus_message_rewind(request, true);
+        if (r >= 0)
+                r = sd_bus_message_copy(m, request, true);
+        if (r >= 0)
+                r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(request));
+        if (r >= 0)
+                r = sd_bus_message_set_expect_reply(m, sd_bus_message_get_expect_reply(request));
+        if (r >= 0)
+                r = sd_bus_message_set_allow_interactive_authorization(
+                        m, sd_bus_message_get_allow_interactive_authorization(request));
+        if (r >= 0)
+                r = sd_bus_message_sensitive(m);
+        if (r >= 0)
+                r = sd_bus_message_seal(m, cookie, 0);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+static int check_new(Sender *s, sd_bus_message *request, const char *identity, const char *group,
+                     Check **ret) {
+        _cleanup_(check_freep) Check *c = calloc(1, sizeof(*c));
+        int r;
+
         if (!c)
                 return -ENOMEM;
-
-        check_link(c, a);
-        c->request = sd_bus_message_ref(request);
+        c->sender = s;
+        s->n_checks++;
+        r = copy_arguments(request, &c->request);
+        if (r < 0)
+                return r;
         if (identity) {
                 c->identity = strdup(identity);
                 c->group = strdup(group ?: "");
@@ -435,28 +697,40 @@ static int check_new(Access *a, sd_bus_message *request, const char *identity, c
 
 int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
                    const char *group, access_handler_t handler, sd_bus_error *error) {
-        const char *sender = sd_bus_message_get_sender(request);
-        _cleanup_(check_freep) Check *c = NULL;
+        const char *name = sd_bus_message_get_sender(request);
+        size_t size = 0;
+        Sender *s;
+        Check *c;
         int r;
 
-        if (!sender)
+        if (!name)
                 return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "This request has no sender");
-        if (count_of_sender(a, sender, NULL) >= ACCESS_PENDING_PER_SENDER_MAX)
+        r = sd_bus_message_rewind(request, true);
+        if (r >= 0)
+                r = measure(request, &size);
+        if (r < 0)
+                return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
+                                        "The arguments are too large, or of another type than they must be");
+        s = find_sender(a, name);
+        if (s && s->n_checks >= ACCESS_PENDING_PER_USER_MAX)
                 return sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
                                         "Too many of your requests are waiting for permission");
-
-        r = check_new(a, request, identity, group, &c);
+        r = s ? 0 : sender_new(a, request, &s);
         if (r < 0)
                 return r;
+        r = check_new(s, request, identity, group, &c);
+        if (r < 0) {
+                sender_free_if_done(s);
+                return r;
+        }
         c->right = right;
         c->handler = handler;
-
-        r = sd_bus_call_method_async(sd_bus_message_get_bus(request), &c->slot, BUS_DRIVER,
-                                     "/org/freedesktop/DBus", BUS_DRIVER, "GetConnectionCredentials",
-                                     check_on_credentials, c, "s", sender);
-        if (r < 0)
-                return r;
-
-        c = NULL; /* the pending call owns it now */
+        c->size = size;
+        check_join(c, &s->waiting);
+        if (s->account) {
+                check_decide(c);
+                sender_free_if_done(s);
+                ask_those_who_wait(a);
+        }
         return 1;
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Decides who may do what over D-Bus. uid 0 and our own uid may do everything. For everyone else we ask
- * polkit. If there is no polkit, members of the identity's group may use the identity, and nobody may manage
- * it. The bus and polkit are both asked asynchronously, so that neither of them, nor a person in front of a
+ * Decides who may do what over D-Bus. uid 0 and our own uid may do everything, and a process that is in the
+ * identity's group may use the identity. For everything else we ask polkit; if there is none, it is refused. polkit does
+ * not know the groups of a process (SupplementaryGroups= in a unit), only those of its user. The bus and polkit are both asked asynchronously, so that neither of them, nor a person in front of a
  * password dialogue, blocks the event loop. If anything fails, the request is refused.
  */
 
@@ -24,16 +24,18 @@ typedef enum AccessRight {
 } AccessRight;
 
 /* A program may send a request for each of its identities at once. Further requests get LimitsExceeded. */
-#define ACCESS_PENDING_PER_SENDER_MAX 1024
-/* At most this many checks of one sender are at polkit at a time; the others wait. A system bus allows each
+#define ACCESS_PENDING_PER_USER_MAX 1024
+#define ACCESS_SIZE_PER_USER_MAX (256U * 1024) /* bytes of arguments */
+#define ACCESS_ARGUMENTS_MAX (8U * 1024)       /* bytes, of one request */
+/* At most this many checks of one user are at polkit at a time; the others wait. A system bus allows each
  * connection, ours included, only 128 pending replies. */
-#define ACCESS_AT_POLKIT_PER_SENDER_MAX 16
+#define ACCESS_AT_POLKIT_PER_USER_MAX 16
 #define ACCESS_AT_POLKIT_MAX 100
 
 typedef struct Access Access;
 
 /* Does what was asked, and answers: by a reply or, like any sd-bus handler, by a negative errno or `error`.
- * Only the request is kept until this is called, so the handler must look everything else up again. */
+ * Only a copy of the request with its arguments is kept until this is called, so the handler must look everything else up again. */
 typedef int (*access_handler_t)(sd_bus_message *request, void *userdata, sd_bus_error *error);
 
 /* `userdata` is passed to the handlers. `groups` is borrowed; a group that has not been looked up yet counts

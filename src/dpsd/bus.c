@@ -174,12 +174,20 @@ static int add_objects(Bus *b) {
         return log_bus_add(b);
 }
 
-/* Anybody may send a signal to us alone. We want none but those of the bus, and those of sd-bus. */
-static int drop_signals_of_strangers(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+/* Whether a method only asks for something, which is for nothing if nobody wants the answer. */
+static bool only_asks(const char *member) {
+        return startswith(member, "Get") || streq(member, "Introspect") || streq(member, "ListIdentities");
+}
+
+/* Anybody may send a signal to us alone; we want none but those of the bus, and those of sd-bus. And anybody may ask much
+ * faster than it can be answered, if no answer is wanted. */
+static int drop_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m) ?: "";
 
-        return sd_bus_message_is_signal(m, NULL, NULL) > 0 && !streq(sender, BUS_DRIVER) &&
-               !streq(sender, LOCAL);
+        if (sd_bus_message_is_signal(m, NULL, NULL) > 0)
+                return !streq(sender, BUS_DRIVER) && !streq(sender, LOCAL);
+        return sd_bus_message_is_method_call(m, NULL, NULL) > 0 && sd_bus_message_get_expect_reply(m) == 0 &&
+               only_asks(sd_bus_message_get_member(m));
 }
 
 /* The local signals by which sd-bus reports the state of the connection. */
@@ -187,7 +195,7 @@ static int add_local_matches(Bus *b) {
         static const char path[] = "/org/freedesktop/DBus/Local";
         int r;
 
-        r = sd_bus_add_filter(b->connection, NULL, drop_signals_of_strangers, b);
+        r = sd_bus_add_filter(b->connection, NULL, drop_message, b);
         if (r < 0)
                 return r;
         r = sd_bus_match_signal(b->connection, NULL, LOCAL, path, LOCAL, "Connected", on_connected, b);
@@ -210,6 +218,9 @@ static int set_up_connection(Bus *b) {
         r = sd_bus_set_bus_client(b->connection, true);
         if (r < 0)
                 return r;
+        r = sd_bus_negotiate_fds(b->connection, false);
+        if (r < 0)
+                return r;
         r = sd_bus_set_watch_bind(b->connection, true);
         if (r < 0)
                 return r;
@@ -228,8 +239,8 @@ static int set_up_connection(Bus *b) {
         r = add_local_matches(b);
         if (r < 0)
                 return r;
-        /* Callers wait for our answers, while hundreds of TLS handshakes may be queued in the event loop. */
-        r = sd_bus_attach_event(b->connection, b->event, SD_EVENT_PRIORITY_IMPORTANT);
+        /* Below what keeps us alive, and beside the network: each has its turn, and one message is handled in a turn. */
+        r = sd_bus_attach_event(b->connection, b->event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return r;
         return sd_bus_start(b->connection);

@@ -227,10 +227,17 @@ static int add_signals(Daemon *d) {
                 return -errno;
 
         for (size_t k = 0; k < ELEMENTSOF(signals); k++) {
-                int r = sd_event_add_signal(d->event, NULL, signals[k].signal, signals[k].handler, d);
+                sd_event_source *source;
+                int r;
 
+                r = sd_event_add_signal(d->event, &source, signals[k].signal, signals[k].handler, d);
+                if (r >= 0)
+                        r = sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT);
+                if (r >= 0)
+                        r = sd_event_source_set_floating(source, true);
                 if (r < 0)
                         return r;
+                sd_event_source_unref(source);
         }
         return 0;
 }

@@ -167,8 +167,9 @@ static int notify_start_watchdog(Notify *n, sd_event *event) {
                 return r;
 
         n->watchdog_usec = usec / 2;
-        return sd_event_add_time_relative(event, &n->watchdog, CLOCK_MONOTONIC, n->watchdog_usec, usec / 8,
-                                          notify_on_watchdog, n);
+        r = sd_event_add_time_relative(event, &n->watchdog, CLOCK_MONOTONIC, n->watchdog_usec, usec / 8,
+                                       notify_on_watchdog, n);
+        return r < 0 ? r : sd_event_source_set_priority(n->watchdog, SD_EVENT_PRIORITY_IMPORTANT);
 }
 
 static int notify_start(Notify *n, sd_event *event) {

@@ -37,12 +37,16 @@ static const struct caller {
 } callers[] = {
         { .uid = 0, .may_use = true, .may_manage = true },
         { .uid = 12345, .gid = 12345, .polkit = POLKIT_YES, .may_use = true, .may_manage = true },
-        { .uid = 12345, .gid = 0, .polkit = POLKIT_NO },
-        { .uid = 12345, .gid = 0, .polkit = POLKIT_CHALLENGE },
-        { .uid = 12345, .gid = 0, .polkit = POLKIT_NONSENSE },
+        { .uid = 12345, .gid = 12345, .polkit = POLKIT_NO },
+        { .uid = 12345, .gid = 12345, .polkit = POLKIT_CHALLENGE },
+        { .uid = 12345, .gid = 12345, .polkit = POLKIT_NONSENSE },
         { .uid = 12345, .gid = 0, .polkit = POLKIT_MISSING, .may_use = true },
         { .uid = 12345, .gid = 12345, .polkit = POLKIT_MISSING },
         { .is_unknown = true },
+        { .uid = 12345,
+          .gid = 0,
+          .polkit = POLKIT_NO,
+          .may_use = true }, /* polkit is not asked about members */
 };
 
 static Daemon *dpsd;

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
 """What a local user can do over the bus who has no right to anything."""
+import grp
+import pwd
 import re
 
 import pytest
+from jeepney import HeaderFields, MessageType
 
 from fakedpsd import IDENTITY, MANAGER, ROOT, identity, path_of, variants
-from gateway import NAME
+from gateway import NAME, can_change_user
+from polkit import Polkit
 from process import DEADLINE, eventually
 from stranger import BUS, Stranger
+
+SOMEBODY, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
+AT_POLKIT_MAX = 16
 
 
 @pytest.fixture
@@ -15,6 +22,29 @@ def stranger(bus):
     made = Stranger(bus.address)
     yield made
     made.close()
+
+
+@pytest.fixture
+def polkit(bus):
+    if not can_change_user():
+        pytest.skip("only root can be somebody else")
+    made = Polkit(bus.address)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connect(bus):
+    """connect(user): a connection of that user."""
+    made = []
+
+    def start(user):
+        made.append(Stranger(bus.address, user))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
 
 
 # ---- signals from somebody else ----
@@ -89,3 +119,125 @@ def test_the_daemon_does_not_believe_a_stranger_that_the_name_is_its_own(gateway
     gateway.wait_until_ready()
     gateway.wait_for(State="assigned")
     assert gateway.log.count(f"the name {NAME} is ours") == 1
+
+
+# ---- calls without end ----
+
+
+def test_calls_whose_answers_nobody_wants_do_not_stop_the_daemon(lone_gateway, stranger):
+    """100 identities: their list takes long to make."""
+    for k in range(100):
+        lone_gateway.write_conf(f"device-{k:03}", "[Provisioning]\nIdScope=0ne00AABBCC\n[Attestation]\nKey=/nowhere\n")
+    lone_gateway.start(WATCHDOG_USEC=200_000)
+    end = stranger.flood(ROOT, NAME, OBJECTS, "GetManagedObjects")
+    lone_gateway.notify.wait_for("WATCHDOG=1", lone_gateway.notify.lines.count("WATCHDOG=1") + 10)
+    assert len(lone_gateway.dpsctl("status", "--json=short").json["identities"]) == 100
+    lone_gateway.stop()  # while the flood goes on
+    end()
+
+
+# ---- what waits for polkit ----
+
+
+def assign(gateway):
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    return gateway.path("gateway")
+
+
+def answer_to(connection, serial):
+    """The answer to the call with this number: the name of its error, or None."""
+    while True:
+        message = connection.receive()
+        if message.header.fields.get(HeaderFields.reply_serial) == serial:
+            return message.header.fields.get(HeaderFields.error_name)
+
+
+def test_a_user_with_many_connections_leaves_places_at_polkit_to_others(gateway, polkit, connect, stranger):
+    path = assign(gateway)
+    crowd = [connect(SOMEBODY) for _ in range(7)]
+    for _ in range(100):
+        for one in crowd:
+            one.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
+    other = connect(ANOTHER)
+    serial = other.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: polkit.n_asked_for(other.name) == 1)
+    polkit.answer(other.name, True)
+    assert answer_to(other, serial) is None
+    names = [one.name for one in crowd]
+    assert polkit.n_asked_for(*names) == AT_POLKIT_MAX
+
+    for one in crowd:
+        one.wait_until_handled(stranger.owner_of(NAME))
+    first = [name for name, _ in polkit.asked if name in names]
+    for name in first:
+        polkit.answer(name, False)
+    polkit.wait_for(lambda asked: polkit.n_asked_for(*names) == 2 * AT_POLKIT_MAX)
+    then = [name for name, _ in polkit.asked if name in names][AT_POLKIT_MAX:]
+    assert set(then) == set(names)  # the connections take turns
+
+
+def test_a_user_has_only_so_many_requests_over_all_connections(gateway, polkit, connect):
+    path = assign(gateway)
+    crowd = [connect(SOMEBODY) for _ in range(4)]
+    for _ in range(400):
+        for one in crowd:
+            one.send(path, NAME, IDENTITY, "GetConnection")
+    errors = []
+    for one in crowd:
+        # The bus keeps the order: what was refused at once is here before this answer.
+        last = one.send("/", NAME, "org.freedesktop.DBus.Peer", "Ping")
+        while (message := one.receive()).header.fields.get(HeaderFields.reply_serial) != last:
+            if message.header.message_type is MessageType.error:
+                errors.append(message.header.fields[HeaderFields.error_name])
+    assert errors == [f"{BUS}.Error.LimitsExceeded"] * (4 * 400 - 1024)
+
+
+def test_what_a_connection_has_asked_for_ends_with_it(gateway, polkit, connect):
+    path = assign(gateway)
+    gone, stays = connect(SOMEBODY), connect(SOMEBODY)
+    for _ in range(100):
+        gone.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
+    serial = stays.send(path, NAME, IDENTITY, "GetConnection")
+    gone.close()
+    polkit.wait_for(lambda asked: polkit.n_asked_for(stays.name) == 1)
+    polkit.answer(gone.name, False)
+    polkit.answer(stays.name, True)
+    assert answer_to(stays, serial) is None
+    stays.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: polkit.n_asked_for(stays.name) == 2)
+    assert polkit.n_asked_for(gone.name) == AT_POLKIT_MAX
+
+
+def test_arguments_that_are_too_large_are_refused_before_anybody_is_asked(gateway, polkit, connect):
+    assign(gateway)
+    one = connect(SOMEBODY)
+    for method, signature, body in (("Forget", "s", ("x" * 2**20,)), ("Check", "sas", ("gateway", ["x" * 2**20])),
+                                    ("Reprovision", "s", ("x" * 10000,))):
+        serial = one.send(ROOT, NAME, MANAGER, method, signature, *body)
+        assert answer_to(one, serial) in (f"{BUS}.Error.InvalidArgs", f"{NAME}.Error.NoSuchIdentity")
+    assert polkit.asked == []
+
+
+def test_file_descriptors_do_not_reach_the_daemon(gateway, bus):
+    path = assign(gateway)
+    one = Stranger(bus.address, enable_fds=True)
+    with open("/dev/null", "rb") as file:
+        serial = one.send(path, NAME, IDENTITY, "GetToken", "h", file.fileno())
+    assert answer_to(one, serial) == f"{BUS}.Error.NotSupported"
+    one.close()
+    assert gateway.wait_for(State="assigned")["Healthy"]
+
+
+def test_the_groups_of_the_process_count_also_where_there_is_a_polkit(gateway, polkit):
+    """As with SupplementaryGroups= in a unit: the user is in no group."""
+    group = next(g for g in grp.getgrall() if g.gr_gid not in (0, 65534))
+    gateway.identity(access={"Group": group.gr_name})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    result = gateway.call_as(SOMEBODY, [group.gr_gid], gateway.path("gateway"), f"{IDENTITY}.GetToken", "uint64:0")
+    assert result.code == 0 and "SharedAccessSignature" in result.out, result.err
+    assert polkit.asked == []
