@@ -47,8 +47,8 @@ struct Client {
         uint64_t prepare_until_usec; /* 0: no connection is being prepared */
         Transport *transport;
         TransportClass *class; /* of the transport of this attempt, or of the last one; NULL: none yet */
-        TransportChoice way;   /* its word */
-        unsigned n_blocked;    /* attempts in a row that could not connect */
+        TransportChoice way;   /* that Transport=auto took last on this network; TRANSPORT_AUTO: none yet */
+        unsigned n_blocked;    /* attempts of that way in a row that could not connect */
         bool https_is_missing;
         char fingerprint[65];
 

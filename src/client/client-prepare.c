@@ -69,19 +69,21 @@ void client_prepare_failed(Client *c, const DpsError *error) {
 static TransportChoice choose_way(const Client *c) {
         return way_choose(&(WayFacts){ .wish = c->settings->transport,
                                        .worked = c->handlers.way_that_worked(c->userdata),
+                                       .last = c->way,
+                                       .failures = c->n_blocked,
                                        .wants_challenge = c->method == METHOD_TPM,
                                        .mqtt_is_barred = c->proxy && c->proxy->kind == PROXY_HTTPS,
-                                       .https_is_missing = c->https_is_missing,
-                                       .failures = c->n_blocked });
+                                       .https_is_missing = c->https_is_missing });
 }
 
 /* Where Transport=auto comes to a way that is not installed, the other one has to do. */
-static int take_way(Client *c, DpsError *error) {
-        TransportChoice way = choose_way(c), last = c->way;
+static int take_way(Client *c, TransportChoice *ret, DpsError *error) {
+        bool is_auto = c->settings->transport == TRANSPORT_AUTO;
+        TransportChoice way = choose_way(c);
         int r;
 
         r = c->transports->get(c->transports, way, &c->class, error);
-        if (r == -EOPNOTSUPP && c->settings->transport == TRANSPORT_AUTO && !c->https_is_missing) {
+        if (r == -EOPNOTSUPP && is_auto && !c->https_is_missing) {
                 c->https_is_missing = true;
                 c->handlers.on_way(TRANSPORT_MQTT, error, c->userdata);
                 way = TRANSPORT_MQTT;
@@ -89,10 +91,13 @@ static int take_way(Client *c, DpsError *error) {
         }
         if (r < 0)
                 return r;
-        c->way = way;
+        *ret = way;
         /* Else it is what is remembered, or the configuration, that has changed. */
-        if (c->n_blocked >= WAY_FAILURES_MAX && last != TRANSPORT_AUTO && last != way)
+        if (c->n_blocked >= WAY_FAILURES_MAX && is_auto && c->way != way)
                 c->handlers.on_way(way, NULL, c->userdata);
+        if (c->way != way)
+                c->n_blocked = 0;
+        c->way = is_auto ? way : TRANSPORT_AUTO;
         return 0;
 }
 
@@ -112,16 +117,18 @@ static void connect_with(Client *c, const char *token) {
                 .key = certificate ? certificate->key : NULL,
                 .is_slow = certificate && certificate->is_slow,
         };
+        TransportChoice way;
         DpsError error;
         int r;
 
         client_stop_preparing(c);
         (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
-        r = take_way(c, &error);
-        target.port = c->way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
-        if (r >= 0)
+        r = take_way(c, &way, &error);
+        if (r >= 0) {
+                target.port = way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
                 r = transport_connect(c->class, &target, &client_transport_handlers, c, &c->transport,
                                       &error);
+        }
         forget_route(c);
         if (r < 0)
                 client_prepare_failed(c, &error);

@@ -139,11 +139,16 @@ static void attempt_failed(Client *c, const DpsError *error) {
         c->handlers.on_failed(error, client_take_jobs(c), c->userdata);
 }
 
+static void forget_way(Client *c) {
+        c->way = TRANSPORT_AUTO;
+        c->n_blocked = 0;
+}
+
 static void assigned(Client *c, const DpsReply *reply) {
         _cleanup_(credential_unrefp) Credential *credential = credential_ref(c->credential);
         Jobs jobs = client_take_jobs(c);
 
-        c->n_blocked = 0; /* the owner remembers which way worked */
+        forget_way(c); /* the owner remembers which one worked */
         slot_succeeded(&c->slot);
         end_registration(c);
         c->handlers.on_assigned(reply, credential, jobs, c->userdata);
@@ -155,7 +160,10 @@ static void assigned(Client *c, const DpsReply *reply) {
 static void on_ready(void *userdata) {
         Client *c = userdata;
 
-        client_tell(c, "is logged in at %s", c->settings->endpoint);
+        if (c->class->abilities & TRANSPORT_LOG_IN) {
+                c->n_blocked = 0; /* whatever comes of the requests, this way is open */
+                client_tell(c, "is logged in at %s", c->settings->endpoint);
+        }
         client_act(c, dps_registration_on_ready(c->registration, client_moment(c)), NULL);
 }
 
@@ -193,7 +201,7 @@ static void on_reply(const DpsReply *reply, void *userdata) {
         DpsReply told = *reply; /* borrows its strings */
 
         client_tell(c, "DPS answers %u to request %" PRIu64, (unsigned) reply->status, reply->request_id);
-        c->n_blocked = way_failures_after_answer(c->n_blocked);
+        c->n_blocked = 0;
         c->handlers.on_answer(c->userdata);
         if (step_down(c, reply))
                 return;
@@ -219,7 +227,7 @@ static void on_closed(const DpsError *error, void *userdata) {
         DpsError explained = explain_refusal(c, error);
 
         c->transport = transport_free(c->transport);
-        c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : way_failures_after_answer(c->n_blocked);
+        c->n_blocked = way_is_blocked(error) ? c->n_blocked + 1 : 0;
         client_act(c, dps_registration_on_lost(c->registration, &explained, client_moment(c)), NULL);
 }
 
@@ -515,7 +523,7 @@ void client_attempt(Client *c, Credential *credential) {
 
 void client_hasten(Client *c, uint64_t spread_usec) {
         if (spread_usec > 0)
-                c->n_blocked = 0; /* the network may be another one */
+                forget_way(c); /* the network may be another one */
         if (client_state(c) == CLIENT_BETWEEN)
                 client_act(c, dps_registration_hasten(c->registration, spread_usec, client_moment(c)), NULL);
 }

@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "client/way.h"
 
-static TransportChoice first(const WayFacts *f) {
-        return f->worked == TRANSPORT_HTTPS ? TRANSPORT_HTTPS : TRANSPORT_MQTT;
-}
-
 TransportChoice way_choose(const WayFacts *f) {
-        bool is_other = f->failures / WAY_FAILURES_MAX % 2 != 0;
-
         if (f->wish != TRANSPORT_AUTO)
                 return f->wish;
         if (f->https_is_missing)
                 return TRANSPORT_MQTT;
         if (f->wants_challenge || f->mqtt_is_barred)
                 return TRANSPORT_HTTPS;
-        if (!is_other)
-                return first(f);
-        return first(f) == TRANSPORT_MQTT ? TRANSPORT_HTTPS : TRANSPORT_MQTT;
-}
-
-unsigned way_failures_after_answer(unsigned failures) {
-        return failures / WAY_FAILURES_MAX % 2 * WAY_FAILURES_MAX;
+        if (f->last == TRANSPORT_AUTO)
+                return f->worked == TRANSPORT_HTTPS ? TRANSPORT_HTTPS : TRANSPORT_MQTT;
+        if (f->failures < WAY_FAILURES_MAX)
+                return f->last;
+        return f->last == TRANSPORT_MQTT ? TRANSPORT_HTTPS : TRANSPORT_MQTT;
 }
 
 bool way_is_blocked(const DpsError *error) {

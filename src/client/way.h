@@ -4,7 +4,8 @@
 /*
  * Which transport an attempt uses. Pure. With Transport=auto MQTT comes first. After two attempts in a row that could not
  * connect, the other way is tried, and after two more the first one again. An answer of DPS, a refusal included, changes
- * nothing: it shows that the way is open.
+ * nothing: it shows that the way is open. Nor does it matter then that what is remembered of an earlier registration
+ * becomes too old.
  */
 
 #include <stdbool.h>
@@ -17,15 +18,15 @@
 typedef struct WayFacts {
         TransportChoice wish;   /* Transport= */
         TransportChoice worked; /* on this network, not long ago; TRANSPORT_AUTO: nothing is known */
-        bool wants_challenge;   /* TPM attestation, which MQTT is not known to carry */
-        bool mqtt_is_barred;    /* by a proxy that is reached by TLS */
-        bool https_is_missing;  /* the module is not installed */
-        unsigned failures; /* attempts in a row that could not connect, since the first way was last open */
+        TransportChoice
+                last; /* the way of the attempt before, on this network; TRANSPORT_AUTO: there was none */
+        unsigned failures;     /* attempts of that way in a row that could not connect */
+        bool wants_challenge;  /* TPM attestation, which MQTT is not known to carry */
+        bool mqtt_is_barred;   /* by a proxy that is reached by TLS */
+        bool https_is_missing; /* the module is not installed */
 } WayFacts;
 
 /* TRANSPORT_MQTT or TRANSPORT_HTTPS. */
 TransportChoice way_choose(const WayFacts *f);
-/* `failures` from here on, when the present way has brought an answer: the next attempt takes it again. */
-unsigned way_failures_after_answer(unsigned failures);
 /* Whether the attempt ended before there was a connection to DPS that could carry a request. */
 bool way_is_blocked(const DpsError *error);

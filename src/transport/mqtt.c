@@ -929,6 +929,7 @@ int mqtt_transport_open(sd_event *event, World *world, TransportClass **ret) {
                 return -ENOMEM;
 
         *c = (MqttClass){ .class = { .name = "mqtt",
+                                     .abilities = TRANSPORT_LOG_IN,
                                      .connect = mqtt_connect,
                                      .send = mqtt_send,
                                      .free = mqtt_free,

@@ -40,13 +40,14 @@ typedef struct TransportTarget {
 /* Called from the event loop, never from within a call of the transport; on_closed is the last call. In any of
  * them transport_free() is allowed. */
 typedef struct TransportHandlers {
-        void (*on_ready)(void *userdata); /* logged in: requests can be sent */
+        void (*on_ready)(void *userdata); /* requests can be sent */
         void (*on_reply)(const DpsReply *reply, void *userdata);
         void (*on_closed)(const DpsError *error, void *userdata); /* the connection failed */
 } TransportHandlers;
 
 typedef enum TransportAbility {
         TRANSPORT_TPM_CHALLENGE = 1 << 0, /* can carry the challenge of TPM attestation */
+        TRANSPORT_LOG_IN = 1 << 1,        /* before on_ready, DPS has answered */
 } TransportAbility;
 
 /* The ways to DPS that a program has. The first member of a larger object. */

@@ -270,6 +270,8 @@ static int set_up(void **state) {
         n_keys = 1;
         n_answers = 0;
         tpm_is_busy = false;
+        ways.last = TRANSPORT_AUTO;
+        ways.https_is_missing = false;
         credential_set_class(METHOD_SYMMETRIC_KEY, &key_class);
         credential_set_class(METHOD_TPM, &tpm_class);
         settings = make_settings();
@@ -715,6 +717,100 @@ static void test_a_challenge_to_another_key_is_a_refusal_that_names_the_method(v
         assert_non_null(strstr(client_error(one.client)->message, "Method=symmetric-key"));
 }
 
+/* ---- Transport=auto ---- */
+
+static void end_connection(DpsErrorId id, DpsStep step) {
+        DpsError error;
+
+        dps_error_set(&error, id, step, "the connection cannot be made");
+        assert_non_null(connection);
+        connection->handlers.on_closed(&error, connection->userdata);
+}
+
+static void attempt_again(Owner *o) {
+        timed_world_pass(&world, client_next_usec(o->client) - world_now_usec(&world.world, CLOCK_BOOTTIME));
+        client_attempt(o->client, NULL);
+        timed_world_pass(&world, 1);
+}
+
+static void test_auto_changes_the_way_after_two_failures_to_connect(void **state) {
+        static const TransportChoice expected[] = { TRANSPORT_MQTT,  TRANSPORT_MQTT, TRANSPORT_HTTPS,
+                                                    TRANSPORT_HTTPS, TRANSPORT_MQTT, TRANSPORT_MQTT,
+                                                    TRANSPORT_HTTPS };
+
+        begin(&one);
+        for (size_t n = 0; n < ELEMENTSOF(expected); n++) {
+                assert_int_equal(ways.last, expected[n]);
+                end_connection(DPS_ERROR_REFUSED, DPS_STEP_CONNECT);
+                attempt_again(&one);
+        }
+        assert_int_equal(one.n_ways, 3); /* each change is told once */
+}
+
+static void test_the_way_that_brought_an_answer_is_taken_again(void **state) {
+        for (unsigned n_blocked = 0; n_blocked < 8; n_blocked++) {
+                begin(&one);
+                for (unsigned n = 0; n < n_blocked; n++) {
+                        end_connection(DPS_ERROR_TIMEOUT, DPS_STEP_CONNECT);
+                        attempt_again(&one);
+                }
+                for (unsigned n = 0; n < 3; n++) {
+                        TransportChoice way = ways.last;
+
+                        log_in();
+                        answer(&(DpsReply){ .status = 503 });
+                        attempt_again(&one);
+                        assert_int_equal(ways.last, way);
+                }
+                log_in();
+                answer_assigned();
+        }
+}
+
+/* Found by the simulation: what was remembered of HTTPS became too old, and the attempts after a refusal over MQTT went over
+ * HTTPS. */
+static void test_a_refusal_is_no_reason_to_change_the_way_when_what_is_remembered_is_too_old(void **state) {
+        one.worked = TRANSPORT_HTTPS;
+        begin(&one);
+        for (unsigned n = 0; n < 2; n++) {
+                assert_int_equal(ways.last, TRANSPORT_HTTPS);
+                end_connection(DPS_ERROR_UNREACHABLE, DPS_STEP_CONNECT);
+                attempt_again(&one);
+        }
+        assert_int_equal(ways.last, TRANSPORT_MQTT);
+        end_connection(DPS_ERROR_AUTH, DPS_STEP_LOGIN);
+
+        one.worked = TRANSPORT_AUTO;
+        attempt_again(&one);
+        assert_int_equal(ways.last, TRANSPORT_MQTT);
+}
+
+/* Found by the simulation: between two failures to connect, DPS took the log-in and was silent. */
+static void test_only_failures_to_connect_that_follow_each_other_count(void **state) {
+        transport.class.abilities = TRANSPORT_LOG_IN;
+        begin(&one);
+        end_connection(DPS_ERROR_LOST, DPS_STEP_TLS);
+        attempt_again(&one);
+        log_in();
+        timed_world_pass(&world, (DPS_REPLY_DEADLINE_SEC + 1) * USEC_PER_SEC);
+        assert_int_equal(one.error, DPS_ERROR_TIMEOUT);
+        attempt_again(&one);
+        end_connection(DPS_ERROR_LOST, DPS_STEP_TLS);
+        attempt_again(&one);
+        assert_int_equal(ways.last, TRANSPORT_MQTT);
+}
+
+static void test_on_another_network_mqtt_comes_first_again(void **state) {
+        begin(&one);
+        for (unsigned n = 0; n < 2; n++) {
+                end_connection(DPS_ERROR_UNREACHABLE, DPS_STEP_CONNECT);
+                if (n == 1)
+                        client_hasten(one.client, USEC_PER_SEC);
+                attempt_again(&one);
+        }
+        assert_int_equal(ways.last, TRANSPORT_MQTT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -744,6 +840,11 @@ int main(void) {
                 TEST(test_a_registration_can_be_cancelled_while_the_tpm_answers),
                 TEST(test_an_assignment_without_a_challenge_does_not_count_with_a_tpm),
                 TEST(test_a_challenge_to_another_key_is_a_refusal_that_names_the_method),
+                TEST(test_auto_changes_the_way_after_two_failures_to_connect),
+                TEST(test_the_way_that_brought_an_answer_is_taken_again),
+                TEST(test_a_refusal_is_no_reason_to_change_the_way_when_what_is_remembered_is_too_old),
+                TEST(test_only_failures_to_connect_that_follow_each_other_count),
+                TEST(test_on_another_network_mqtt_comes_first_again),
         };
 
         return cmocka_run_group_tests_name("client", tests, NULL, NULL);
