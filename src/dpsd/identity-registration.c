@@ -5,6 +5,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "client/way.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/identity-request.h"
@@ -163,11 +164,22 @@ static bool is_way_fresh(const Identity *i) {
                now - m->transport_at_usec <= WAY_KEPT_USEC;
 }
 
+/* Attempts before a restart could not connect, and over which way is forgotten: both are as good. Else a machine that a
+ * watchdog restarts as long as it has no hub might never come to the other way. */
+static bool begins_in_the_middle(const Identity *i) {
+        const Record *m = i->keeper.record;
+
+        return isempty(client_transport(i->client)) && m->attempts >= WAY_FAILURES_MAX &&
+               way_is_blocked(&m->error);
+}
+
 static TransportChoice way_that_worked(void *userdata) {
         const Identity *i = userdata;
         const Record *m = i->keeper.record;
         _cleanup_(freep) char *gateway = NULL;
 
+        if (begins_in_the_middle(i))
+                return world_random(i->core->world) % 2 ? TRANSPORT_HTTPS : TRANSPORT_AUTO;
         if (!is_way_fresh(i) || !streq(m->transport, transport_choice_to_string(TRANSPORT_HTTPS)))
                 return TRANSPORT_AUTO;
         return find_gateway(i, &gateway) >= 0 && streq(gateway, m->network) ? TRANSPORT_HTTPS
