@@ -43,6 +43,7 @@ typedef enum Lasting {
         LASTING_SLOW,
         LASTING_CLOCK,
         LASTING_CHIP,
+        LASTING_WAYS,
         _LASTING_MAX,
 } Lasting;
 
@@ -236,25 +237,8 @@ static void conf_elsewhere(Sim *s, Random *r) {
         machine_reload(s->machine);
 }
 
-/* Decommissioned, and then put up again as a new one. */
 static void forget(Sim *s, Random *r) {
-        Machine *m = s->machine;
-        unsigned k = anybody(s, r);
-        char name[16];
-        int ret;
-
-        if (!machine_identity(m, k))
-                return;
-        machine_name(k, name);
-        m->confs[k].is_there = false;
-        machine_reload(m);
-        core_enter();
-        ret = manager_forget(m->manager, name);
-        core_leave();
-        trace(s, "operator: %u: is forgotten: %d", k, ret);
-        checks_forgotten(s, k);
-        m->confs[k].is_there = true;
-        machine_reload(m);
+        machine_begin_anew(s->machine, anybody(s, r));
 }
 
 static void conf_break(Sim *s, Random *r) {
@@ -285,6 +269,15 @@ static void conf_other(Sim *s, Random *r) {
                 break;
         }
         trace(s, "operator: %u: other settings", k);
+        machine_reload(s->machine);
+}
+
+static void conf_way(Sim *s, Random *r) {
+        unsigned k = anybody(s, r);
+
+        s->machine->confs[k].transport =
+                random_chance(r, 60) ? TRANSPORT_AUTO : (TransportChoice) random_below(r, _TRANSPORT_MAX);
+        trace(s, "operator: %u: Transport=%s", k, transport_choice_to_string(s->machine->confs[k].transport));
         machine_reload(s->machine);
 }
 
@@ -324,7 +317,7 @@ static void end_network(Sim *s, void *userdata) {
 }
 
 static void net_fault(Sim *s, Random *r) {
-        NetFault fault = 1 + (NetFault) random_below(r, _NET_FAULT_MAX - 1);
+        NetFault fault = 1 + (NetFault) random_below(r, NET_FAULT_SLOW);
 
         trace(s, "network: fault %d", (int) fault);
         net_set_fault(s->net, fault);
@@ -333,13 +326,36 @@ static void net_fault(Sim *s, Random *r) {
 }
 
 static void network(Sim *s, Random *r) {
-        if (!s->machine->manager || !s->machine->network_is_watched)
-                return;
-        trace(s, "network: something appears");
-        checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
-        core_enter();
-        manager_on_network(s->machine->manager);
-        core_leave();
+        machine_network_changed(s->machine);
+}
+
+static void block(Sim *s, NetFault mqtt, NetFault https) {
+        trace(s, "network %u: over MQTT fault %d, over HTTPS fault %d", s->machine->network, (int) mqtt,
+              (int) https);
+        net_block(s->net, TRANSPORT_MQTT, mqtt);
+        net_block(s->net, TRANSPORT_HTTPS, https);
+}
+
+static void end_ways(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_WAYS] = NULL;
+        block(s, NET_FAULT_NONE, NET_FAULT_NONE);
+}
+
+/* A firewall closes one way or both, perhaps because the machine has been carried into another network. */
+static void ways(Sim *s, Random *r) {
+        static const NetFault faults[] = { NET_FAULT_UNREACHABLE, NET_FAULT_REFUSED, NET_FAULT_SILENT,
+                                           NET_FAULT_LOSSY, NET_FAULT_INTERCEPTED };
+        uint64_t which = random_below(r, 8);
+        NetFault fault[2];
+
+        for (unsigned k = 0; k < 2; k++)
+                fault[k] = faults[random_below(r, ELEMENTSOF(faults))];
+        if (random_chance(r, 40))
+                s->machine->network = (unsigned) random_below(r, NETWORKS_MAX);
+        block(s, which < 5 ? fault[0] : NET_FAULT_NONE, which > 3 && which < 7 ? fault[1] : NET_FAULT_NONE);
+        lasting(s, LASTING_WAYS, random_wait_usec(r, random_chance(r, 50) ? USEC_PER_HOUR : 5 * USEC_PER_DAY),
+                end_ways);
+        machine_network_changed(s->machine);
 }
 
 static void end_disk(Sim *s, void *userdata) {
@@ -630,6 +646,8 @@ static const struct {
         { "memory", memory, 800 },
         { "chip", chip, 1200 },
         { "window", window, 2000 },
+        { "ways", ways, 1500 },
+        { "conf-way", conf_way, 3000 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -741,6 +759,7 @@ void actors_end(Sim *s) {
         checks_excuse_disk(s, false);
         m->slowness = (Slowness){ 0 };
         m->is_group_there = true;
+        m->network = 0;
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 SimConf *c = &m->confs[k];
 
@@ -748,6 +767,7 @@ void actors_end(Sim *s) {
                         checks_device_changed(s, k);
                 c->is_there = true;
                 c->is_broken = c->is_lost = false;
+                c->transport = TRANSPORT_AUTO;
                 keys_put(s->keys, k, KEY_FILE_GOOD);
                 machine_key_changed(m, k);
         }

@@ -10,6 +10,7 @@
 #include "basic/json.h"
 #include "basic/text.h"
 #include "chip.h"
+#include "client/way.h"
 #include "disk.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
@@ -25,6 +26,8 @@
 #define LATE_USEC (3 * USEC_PER_MINUTE)
 /* Times are kept as CLOCK_REALTIME in whole microseconds, and reckoned back. */
 #define ROUNDING_USEC 10
+/* How long it is remembered that HTTPS worked. */
+#define WAY_KEPT_USEC (7 * USEC_PER_DAY)
 
 typedef struct AskedJob {
         uint64_t id, asked_usec;
@@ -42,7 +45,8 @@ typedef struct Watch {
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
         uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
-        uint64_t n_registers;
+        uint64_t n_registers, n_first;          /* since it began anew, until it was assigned */
+        bool is_new;
         uint64_t pair_hash; /* of the key and the certificate that were checked last */
 
         uint32_t attempts, finals; /* as it was last */
@@ -57,6 +61,11 @@ typedef struct Watch {
         uint64_t assigned_answer_usec; /* when dpsd got one last */
         AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
+
+        unsigned n_blocked; /* connections over MQTT in a row, to which the way was closed */
+        bool is_https_open; /* and MQTT was not open since */
+        uint64_t https_worked_at[NETWORKS_MAX]; /* 0: never */
+        char way[8];                            /* of the last connection */
 } Watch;
 
 struct Checks {
@@ -65,6 +74,7 @@ struct Checks {
         uint64_t n_changes; /* of the runtime folder, when it was looked at last */
         bool is_disk_excused;
         uint64_t free_until_usec;
+        uint64_t clock_set_usec;      /* when that happened last */
         uint64_t unsynchronized_usec; /* the clock was not synchronised then */
         unsigned memory_steps;
 };
@@ -73,11 +83,13 @@ struct Checks {
 const char *const promises[] = {
         "GetConnection gives a credential",
         "GetConnection gives the assignment of now",
+        "HTTPS is taken where MQTT is blocked, or HTTPS has worked lately",
         "NextAttemptAt is 0 in flight",
         "NextAttemptAt is not in the past",
         "NextAttemptAt says when the next attempt comes",
         "State and Waiting go together",
         "State is not failed while there is an assignment",
+        "Transport= is obeyed",
         "a device with a TPM goes over HTTPS",
         "a renewal is not later than a whole life of a token from now",
         "a job ends once",
@@ -100,6 +112,7 @@ const char *const promises[] = {
         "there are at most 200 registers in an hour",
         "there are at most 5 polls in 10 s",
         "there is one registration of an identity at a time",
+        "to find the way that is open takes no registers",
         "what a job brought is durable",
         "what a job brought is published",
         "what is published is of one generation",
@@ -108,6 +121,7 @@ const char *const promises[] = {
         "when all faults end, everybody is assigned",
         "when all faults end, everybody is healthy",
         "when nothing is due, nothing wakes",
+        "while one way is open, everybody is assigned",
         "who is assigned has an assignment",
         NULL,
 };
@@ -184,19 +198,63 @@ static void check_promised(Sim *s, unsigned k) {
                       (w->promised_usec - s->now_usec) / USEC_PER_SEC);
 }
 
+/* ---- the way ---- */
+
+static bool has_worked(const Sim *s, const Watch *w) {
+        uint64_t at = w->https_worked_at[s->machine->network];
+
+        return at > 0 && (s->now_usec - at <= WAY_KEPT_USEC || s->checks->clock_set_usec >= at);
+}
+
+/* Promises: MQTT comes first. HTTPS comes after two connections in a row that MQTT was closed to, so never after an answer
+ * about credentials; or where it has worked in the last seven days. It is kept while it is open. A TPM always needs it. */
+static void check_way(Sim *s, unsigned k, TransportChoice wish, const char *way) {
+        const Watch *w = watch_of(s, k);
+
+        if (wish != TRANSPORT_AUTO && !streq(way, transport_choice_to_string(wish)))
+                found(s, "Transport= is obeyed", "identity %u goes over %s", k, way);
+        if (wish == TRANSPORT_AUTO && !chip_is_of(k) && streq(way, "https") &&
+            w->n_blocked < WAY_FAILURES_MAX && !w->is_https_open && !has_worked(s, w))
+                found(s, "HTTPS is taken where MQTT is blocked, or HTTPS has worked lately",
+                      "identity %u goes over it after %u connections that were blocked", k, w->n_blocked);
+}
+
+void checks_blocked(Sim *s, const char *id, const char *way) {
+        if (streq(way, "mqtt"))
+                watch_of(s, number_of_id(id))->n_blocked++;
+}
+
+void checks_open(Sim *s, const char *id, const char *way) {
+        Watch *w = watch_of(s, number_of_id(id));
+
+        w->is_https_open = streq(way, "https");
+        if (!w->is_https_open)
+                w->n_blocked = 0;
+}
+
+/* In dpsd, what is only confirmed keeps its time; but it may have forgotten it meanwhile. */
+static void note_way(Sim *s, Watch *w) {
+        if (streq(w->way, "https"))
+                w->https_worked_at[s->machine->network] = s->now_usec;
+}
+
 /* Promise: there are never two registrations of an identity at once. */
 void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host, const char *way) {
         unsigned k = number_of_id(id);
         Watch *w = watch_of(s, k);
+        /* A broken file does not count. */
+        TransportChoice wish = machine_identity(s->machine, k)->configuration.settings->transport;
 
         (void) snprintf(w->peer, sizeof(w->peer), "%s of %s at %s", id, id_scope, host);
+        (void) snprintf(w->way, sizeof(w->way), "%s", way);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
                       "identity %u has %u connections", k, w->n_connections);
         /* Promise: MQTT is not known to carry the challenge of a TPM, and is not asked to. */
-        if (chip_is_of(k) && !streq(way, "https"))
+        if (chip_is_of(k) && !streq(way, "https") && wish != TRANSPORT_MQTT)
                 found(s, "a device with a TPM goes over HTTPS", "identity %u goes over %s", k, way);
+        check_way(s, k, wish, way);
         check_told(s, k, "connects");
         check_backoff(s, k);
         check_promised(s, k);
@@ -221,6 +279,7 @@ static void check_registers(Sim *s, unsigned k, Watch *w, uint64_t at_usec) {
                 found(s, "there are at most 200 registers in an hour", "identity %u: %u in %" PRIu64 " s", k,
                       REGISTERS_MAX + 1, (at_usec - oldest) / USEC_PER_SEC);
         w->registers_usec[w->n_registers++ % REGISTERS_MAX] = at_usec;
+        w->n_first += w->is_new;
 }
 
 /* Promise: DPS sees at most 5 polls of a device in any 10 s, over reconnects and restarts. */
@@ -256,8 +315,11 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 w->told_is_noted = !s->checks->is_disk_excused;
                 w->was_told_now = true;
         }
-        if (dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED)
+        if (dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED) {
                 w->assigned_answer_usec = s->now_usec;
+                note_way(s, w);
+                w->is_new = false;
+        }
 }
 
 static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
@@ -579,6 +641,13 @@ static void forget_jobs(Watch *w) {
                 w->jobs[j].is_open = false;
 }
 
+/* A new run knows that the last attempt could not connect, but not over which way, nor how many of them. Without what was not
+ * noted, it may even take an earlier failure for the last one. */
+static void forget_way(Watch *w, bool is_noted) {
+        if (w->n_blocked > 0 || !is_noted)
+                w->n_blocked = MAX(w->n_blocked, WAY_FAILURES_MAX);
+}
+
 /* What could not be noted binds the next run no more. */
 static void end_run(Sim *s) {
         bool is_noted = !s->checks->is_disk_excused && memory_n_failed() == 0;
@@ -591,6 +660,7 @@ static void end_run(Sim *s) {
                         w->told_until_usec = 0;
                 if (!is_noted || !w->failure_is_noted)
                         w->earliest_usec = 0;
+                forget_way(w, is_noted && w->failure_is_noted);
                 forget_jobs(w);
         }
 }
@@ -610,6 +680,8 @@ void checks_power_failed(Sim *s) {
 
                 w->told_until_usec = 0;
                 w->n_polls = 0;
+                forget_way(w, false);
+                s->checks->clock_set_usec = s->now_usec;
                 w->was_assigned = record_is_served(s, k, false);
         }
         checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
@@ -624,6 +696,7 @@ void checks_removed(Sim *s, const Identity *i) {
 
         w->was_assigned = w->is_loaded = false;
         w->promised_usec = 0;
+        forget_way(w, !s->checks->is_disk_excused && w->failure_is_noted);
         if (s->checks->is_disk_excused)
                 w->told_until_usec = w->earliest_usec = 0;
 }
@@ -634,6 +707,8 @@ void checks_forgotten(Sim *s, unsigned k) {
         w->told_until_usec = w->earliest_usec = 0;
         w->n_polls = 0;
         w->was_assigned = false;
+        w->n_first = 0;
+        w->is_new = true;
 }
 
 /* Promises: no secret is logged; planning comes to an end. */
@@ -742,6 +817,27 @@ void checks_settled(Sim *s) {
                 found(s, "every job ends", "%u are left over", checks_n_jobs(s));
 }
 
+/* Promise: whoever may choose the way finds the one that is open, soon and with one register. A TPM needs HTTPS; it registers,
+ * and again with its answer to the challenge. A restart may come in the middle. */
+void checks_one_way(Sim *s, TransportChoice open, bool has_restarted) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                const Identity *i = machine_identity(s->machine, k);
+                const Watch *w = watch_of(s, k);
+
+                if (chip_is_of(k) && open == TRANSPORT_MQTT)
+                        continue;
+                if (!i || i->state != IDENTITY_ASSIGNED)
+                        found(s, "while one way is open, everybody is assigned", "identity %u is %s", k,
+                              i ? identity_state_to_string(i->state) : "not there");
+                else if (!streq(w->way, transport_choice_to_string(open)))
+                        found(s, "the simulation itself works", "identity %u was assigned over %s", k,
+                              w->way);
+                else if (w->n_first > (chip_is_of(k) ? 2U : 1U) * (1U + has_restarted))
+                        found(s, "to find the way that is open takes no registers", "identity %u: %" PRIu64,
+                              k, w->n_first);
+        }
+}
+
 uint64_t checks_idle_until(Sim *s) {
         uint64_t until = USEC_INFINITY, due, before;
 
@@ -776,6 +872,7 @@ Checks *checks_done(Checks *c) {
 
 void checks_free(Sim *s, uint64_t usec) {
         s->checks->free_until_usec = MAX(s->checks->free_until_usec, s->now_usec + usec);
+        s->checks->clock_set_usec = s->now_usec;
         checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
 }
 

@@ -35,6 +35,9 @@ void checks_device_changed(Sim *s, unsigned k);
 /* ---- the network ---- */
 void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host, const char *way);
 void checks_disconnected(Sim *s, const char *id);
+/* This way was closed to a connection, or open. */
+void checks_blocked(Sim *s, const char *id, const char *way);
+void checks_open(Sim *s, const char *id, const char *way);
 void checks_sent(Sim *s, const char *id, const DpsRequest *request);
 void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec);
 void checks_reply(Sim *s, const char *id, const DpsReply *reply);
@@ -75,6 +78,8 @@ void checks_id_changed(Sim *s, unsigned k);
 /* ---- the end ---- */
 /* All that was disturbed is mended, and enough time has passed. */
 void checks_settled(Sim *s);
+/* One way was open for long enough, and all had to begin anew. */
+void checks_one_way(Sim *s, TransportChoice open, bool has_restarted);
 /* When the first token is to be renewed: nothing else is due while all are assigned. */
 uint64_t checks_idle_until(Sim *s);
 /* The runtime folder cannot be written, or the state not be read: what was known may be forgotten over a restart. */

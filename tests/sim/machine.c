@@ -78,6 +78,16 @@ bool machine_mend_clock(Machine *m, bool is_synchronized) {
         return true;
 }
 
+void machine_network_changed(Machine *m) {
+        if (!m->manager || !m->network_is_watched)
+                return;
+        trace(m->sim, "network: something appears");
+        checks_happened(m->sim, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
+        core_enter();
+        manager_on_network(m->manager);
+        core_leave();
+}
+
 /* ---- what the core asks for ---- */
 
 static void on_files(Sim *s, void *userdata) {
@@ -125,7 +135,9 @@ static FileWatch *unwatch_files(FileWatch *watch) {
 }
 
 static int find_gateway(void *userdata, char **ret) {
-        *ret = strdup("10.0.0.1");
+        static const char *const gateways[NETWORKS_MAX] = { "10.0.0.1", "fe80::1", "" };
+
+        *ret = strdup(gateways[((Machine *) userdata)->network]);
         return *ret ? 0 : -ENOMEM;
 }
 
@@ -205,6 +217,7 @@ static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16],
                 { "Provisioning", "RegistrationId", id },
                 { "Provisioning", "Endpoint", c->is_elsewhere ? "dps-b.example" : "dps-a.example" },
                 { "Provisioning", "Splay", c->splay ? "2min" : "0" },
+                { "Provisioning", "Transport", transport_choice_to_string(c->transport) },
                 { "Attestation", "Method",
                   c->is_broken    ? "crystal-ball"
                   : chip_is_of(k) ? "tpm"
@@ -283,6 +296,24 @@ void machine_reload(Machine *m) {
                 trace(m->sim, "dpsd: reload failed: %s", strerror(-r));
         checks_reloaded(m->sim, r >= 0);
         checks_step(m->sim);
+}
+
+void machine_begin_anew(Machine *m, unsigned k) {
+        char name[16];
+        int r;
+
+        if (!machine_identity(m, k))
+                return;
+        machine_name(k, name);
+        m->confs[k].is_there = false;
+        machine_reload(m);
+        core_enter();
+        r = manager_forget(m->manager, name);
+        core_leave();
+        trace(m->sim, "operator: %u: is forgotten: %d", k, r);
+        checks_forgotten(m->sim, k);
+        m->confs[k].is_there = true;
+        machine_reload(m);
 }
 
 /* ---- runs ---- */

@@ -17,7 +17,11 @@ typedef struct SimConf {
         unsigned lifetime; /* one of some */
         unsigned renew;
         unsigned splay;
+        TransportChoice transport;
 } SimConf;
+
+/* Among which the machine is moved, each with a default gateway of its own. It is at home in the first. */
+#define NETWORKS_MAX 3
 
 typedef struct Machine {
         Sim *sim;
@@ -27,6 +31,7 @@ typedef struct Machine {
         bool is_group_there;
         unsigned max_attempts; /* of dpsd.conf */
         bool network_is_watched;
+        unsigned network;
 
         /* One run of dpsd; `manager` NULL: it does not run. */
         unsigned n_runs;
@@ -50,6 +55,8 @@ void machine_stop(Machine *m);
 void machine_kill(Machine *m, unsigned steps);
 void machine_cut_power(Machine *m, unsigned steps);
 void machine_reload(Machine *m);
+/* Identity k is decommissioned, and then put up again as a new one. */
+void machine_begin_anew(Machine *m, unsigned k);
 
 void machine_name(unsigned k, char ret[static 16]);
 void machine_id(const Machine *m, unsigned k, char ret[static 16]);
@@ -59,5 +66,7 @@ uint64_t machine_realtime_usec(const Machine *m);
 void machine_step_clock(Machine *m, int64_t usec);
 /* Sets it right, and returns whether that was needed. */
 bool machine_mend_clock(Machine *m, bool is_synchronized);
+/* An address or a route has appeared. */
+void machine_network_changed(Machine *m);
 /* The file of this key has changed. */
 void machine_key_changed(Machine *m, unsigned k);

@@ -13,9 +13,10 @@ typedef enum NetFault {
         NET_FAULT_DNS,
         NET_FAULT_UNREACHABLE,
         NET_FAULT_REFUSED,
-        NET_FAULT_SILENT, /* nothing comes back, at whatever step */
-        NET_FAULT_LOSSY,  /* connections break at any step */
-        NET_FAULT_SLOW,   /* seconds for each message */
+        NET_FAULT_SILENT,      /* nothing comes back, at whatever step */
+        NET_FAULT_LOSSY,       /* connections break at any step */
+        NET_FAULT_SLOW,        /* seconds for each message */
+        NET_FAULT_INTERCEPTED, /* somebody else answers, with another certificate */
         _NET_FAULT_MAX,
 } NetFault;
 
@@ -25,7 +26,10 @@ Net *net_free(Net *n);
 /* For one run of the daemon. */
 TransportClass *net_open(Net *n, TransportChoice way);
 
+/* Of the whole network, whichever way is taken. */
 void net_set_fault(Net *n, NetFault fault);
+/* What a firewall does with one way. */
+void net_block(Net *n, TransportChoice way, NetFault fault);
 
 /* ---- the service's side ---- */
 

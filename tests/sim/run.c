@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "actors.h"
+#include "basic/text.h"
 #include "checks.h"
 #include "disk.h"
 #include "keys.h"
@@ -13,6 +14,8 @@
 
 /* The longest wait is a day and a fifth, and then there may be an hour of failures that are not forgotten. */
 #define SETTLE_USEC (3 * USEC_PER_DAY)
+/* The longest back-off, and the attempt behind it. */
+#define ATTEMPT_EVERY_USEC (12 * USEC_PER_MINUTE)
 
 static void run_until(Sim *s, uint64_t until_usec) {
         while (!s->finding.promise && events_step(s, until_usec))
@@ -33,6 +36,47 @@ static void run_idle(Sim *s) {
                               (unsigned) (s->n_wakeups - n_wakeups));
         }
         run_until(s, end);
+}
+
+/* A watchdog restarts the machine as long as it has no hub, so that in each run there is time for one attempt or two. */
+static void run_with_restarts(Sim *s, TransportChoice open) {
+        for (unsigned n = 0; n < 40 && !s->finding.promise; n++) {
+                machine_cut_power(s->machine, 0);
+                machine_start_later(s->machine, 15 * USEC_PER_SEC);
+                run_until(s, s->now_usec + 10 * USEC_PER_MINUTE);
+        }
+        if (!s->finding.promise)
+                checks_one_way(s, open, true);
+}
+
+/* Only one way is open, after a while in which none was, or not even one. Two attempts over each way come before the one that
+ * gets through, and the last of their waits is the longest that there is. */
+static void run_one_way(Sim *s, unsigned round) {
+        static const NetFault faults[] = { NET_FAULT_UNREACHABLE, NET_FAULT_REFUSED, NET_FAULT_SILENT,
+                                           NET_FAULT_INTERCEPTED };
+        Random r = random_of(s->options.seed, "one way", round);
+        TransportChoice open = random_chance(&r, 60) ? TRANSPORT_HTTPS : TRANSPORT_MQTT,
+                        closed = open == TRANSPORT_HTTPS ? TRANSPORT_MQTT : TRANSPORT_HTTPS;
+        NetFault fault = faults[random_below(&r, ELEMENTSOF(faults))];
+        bool was_closed = random_chance(&r, 60), has_restarts = was_closed && random_chance(&r, 40);
+
+        trace(s, "only %s is open", transport_choice_to_string(open));
+        s->machine->network = (unsigned) random_below(&r, NETWORKS_MAX);
+        net_block(s->net, closed, fault);
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                machine_begin_anew(s->machine, k);
+        if (was_closed) {
+                net_block(s->net, open, fault);
+                run_until(s, s->now_usec + random_wait_usec(&r, 2 * USEC_PER_HOUR));
+                net_block(s->net, open, NET_FAULT_NONE);
+                if (has_restarts)
+                        run_with_restarts(s, open);
+                run_until(s, s->now_usec + 3 * ATTEMPT_EVERY_USEC);
+        } else
+                run_until(s, s->now_usec + ATTEMPT_EVERY_USEC);
+        if (!s->finding.promise)
+                checks_one_way(s, open, has_restarts);
+        net_block(s->net, closed, NET_FAULT_NONE);
 }
 
 static void set_up(Sim *s, const SimOptions *options) {
@@ -72,6 +116,8 @@ static void run_all(Sim *s) {
                 run_idle(s);
                 checks_settled(s);
         }
+        for (unsigned round = 0; round < 2 && !s->finding.promise; round++)
+                run_one_way(s, round);
 }
 
 void sim_run(const SimOptions *options, Outcome *ret) {
