@@ -38,7 +38,8 @@ typedef enum Privacy {
 
 /*
  * The properties of io.dpsd.dps1.Identity, in the order in which dpsctl shows them. A row has the name, the D-Bus type,
- * the C member, whether PropertiesChanged is sent for it (EMITS_CHANGE) or it never changes (CONST), and its privacy.
+ * the C member, whether PropertiesChanged is sent for it (EMITS_CHANGE), or not (UNTOLD), or it never changes (CONST), and
+ * its privacy.
  * Times are microseconds of CLOCK_REALTIME, 0 where there is none.
  */
 /* clang-format off */
@@ -67,8 +68,13 @@ typedef enum Privacy {
         X("CertificateExpiresAt",   t, certificate_expires_at,   EMITS_CHANGE, NONE)             \
         X("RenewAt",                t, renew_at,                 EMITS_CHANGE, NONE)             \
         X("NextAttemptAt",          t, next_attempt_at,          EMITS_CHANGE, NONE)             \
+        X("AttemptSince",           t, attempt_since,            EMITS_CHANGE, NONE)             \
+        X("AttemptStep",            s, attempt_step,             UNTOLD,       NONE)             \
         X("LastSuccessAt",          t, last_success_at,          EMITS_CHANGE, NONE)             \
         X("HubLastSeenAt",          t, hub_last_seen_at,         EMITS_CHANGE, NONE)             \
+        X("HubLastFailureAt",       t, hub_last_failure_at,      EMITS_CHANGE, NONE)             \
+        X("HubLastFailure",         s, hub_last_failure,         EMITS_CHANGE, TEXT)             \
+        X("HubFailures",            u, hub_failures,             EMITS_CHANGE, NONE)             \
         X("Attempts",               u, attempts,                 EMITS_CHANGE, NONE)             \
         X("FailingSince",           t, failing_since,            EMITS_CHANGE, NONE)             \
         X("LastErrorAt",            t, last_error_at,            EMITS_CHANGE, NONE)             \

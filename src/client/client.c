@@ -580,6 +580,16 @@ uint64_t client_next_usec(const Client *c) {
         abort();
 }
 
+const char *client_step(const Client *c) {
+        ClientState state = client_state(c);
+
+        if (state == CLIENT_QUEUED)
+                return "queued";
+        return state == CLIENT_IN_FLIGHT
+                       ? dps_registration_state_to_string(dps_registration_state(c->registration))
+                       : "";
+}
+
 uint64_t client_told_usec(const Client *c) {
         return c->registration ? dps_registration_told_usec(c->registration) : 0;
 }

@@ -98,6 +98,8 @@ const char *client_api_version(const Client *c);
 /* The key of the CSR of the last registration, for its handler on_assigned(); NULL: DPS was not asked for a certificate. */
 EVP_PKEY *client_issuance_key(const Client *c);
 
+/* What the attempt is at: "queued" for a slot, or a state of the registration (dps/registration.h); "": there is none. */
+const char *client_step(const Client *c);
 /* The last error of this registration; its id is NONE if there was none. */
 const DpsError *client_error(const Client *c);
 /* What is to be remembered of this registration, or of the last one. */

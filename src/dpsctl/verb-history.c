@@ -31,12 +31,16 @@ static void history_done(History *h) {
         free(h->items);
 }
 
+static bool is_failure(const char *state) {
+        return streq(state, "failed") || streq(state, "attempt-failed");
+}
+
 static int history_add(History *h, const Options *o, uint64_t at_usec, const char *name, const char *state,
                        const char *detail) {
         Transition *grown, *t;
 
         /* The detail of a failure is an error. Every other detail is a hub, which may be a former one. */
-        if (o->redact && !streq(state, "failed") && !redact_value(PRIVACY_HUB, detail))
+        if (o->redact && !is_failure(state) && !redact_value(PRIVACY_HUB, detail))
                 return fail_memory();
         grown = reallocarray(h->items, h->n + 1, sizeof(Transition));
         if (!grown)
@@ -82,7 +86,7 @@ static int print_json(const History *h, const Options *o) {
 }
 
 static Style style_of(const char *state) {
-        if (streq(state, "failed"))
+        if (is_failure(state))
                 return STYLE_BAD;
         return streq(state, "assigned") || streq(state, "renewed") ? STYLE_GOOD : STYLE_BUSY;
 }

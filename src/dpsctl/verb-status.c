@@ -135,15 +135,35 @@ static void print_error(const Identity *i, uint64_t now_usec) {
                 print_line("What to do", advice);
 }
 
+static void print_hub_failure(const Identity *i, uint64_t now_usec) {
+        char when[WHEN_TEXT_MAX], line[WHEN_TEXT_MAX + 64];
+
+        if (i->hub_last_failure_at == 0)
+                return;
+        printf("%s", style_begin(STYLE_BAD));
+        print_line("Hub refused", i->hub_last_failure);
+        printf("%s", style_end(STYLE_BAD));
+        (void) format_when(i->hub_last_failure_at, now_usec, when);
+        if (i->hub_failures > 1)
+                (void) snprintf(line, sizeof(line), "%" PRIu32 " times in a row, the last %s",
+                                i->hub_failures, when);
+        else
+                (void) snprintf(line, sizeof(line), "%s", when);
+        print_line("", line);
+}
+
 static void print_card(const Identity *i, uint64_t now_usec) {
         char next[NEXT_TEXT_MAX], line[NEXT_TEXT_MAX + TIMESTAMP_TEXT_MAX + 8], timestamp[TIMESTAMP_TEXT_MAX];
         uint64_t next_at = identity_next_at(i);
 
         print_title(i, now_usec);
         print_who(i);
-        print_moment("Assigned", "", i->assigned_at, now_usec);
+        /* The title tells since when it is assigned at all. */
+        print_moment(i->assigned_at > i->state_since + USEC_PER_SEC ? "Moved" : "Assigned", "",
+                     i->assigned_at, now_usec);
         print_moment("DPS seen", "", i->last_success_at, now_usec);
         print_moment("Hub seen", "", i->hub_last_seen_at, now_usec);
+        print_hub_failure(i, now_usec);
         print_moment("Token", expires(i->token_expires_at, now_usec), i->token_expires_at, now_usec);
         if (!isempty(i->certificate_kind))
                 print_line("Shows the hub", streq(i->certificate_kind, "issued")

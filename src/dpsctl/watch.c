@@ -127,7 +127,10 @@ static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error
 
         r = sd_bus_message_read(m, "s", &interface);
         if (r >= 0 && streq(interface, DPS_BUS_IDENTITY)) {
-                r = identity_read(i, m);
+                r = property_set_text(property_find("AttemptStep"), i,
+                                      ""); /* it may be another one, and is not told */
+                if (r >= 0)
+                        r = identity_read(i, m);
                 if (r >= 0 && w->handlers->on_changed)
                         w->handlers->on_changed(w, &before, i);
         }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "basic/text.h"
+#include "basic/times.h"
 
 const char *format_when(uint64_t at_usec, uint64_t now_usec, char buffer[static WHEN_TEXT_MAX]) {
         uint64_t apart_usec = at_usec > now_usec ? at_usec - now_usec : now_usec - at_usec;
@@ -34,7 +35,38 @@ const char *format_moment(uint64_t at_usec, uint64_t now_usec, char buffer[stati
 }
 
 uint64_t identity_next_at(const Identity *i) {
+        if (i->attempt_since > 0)
+                return i->attempt_since; /* before all that is planned */
         return i->next_attempt_at > 0 ? i->next_attempt_at : i->renew_at;
+}
+
+/* "asking DPS now, since 2 s: waits for the answer to register". */
+static void describe_present_attempt(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
+        static const struct {
+                const char *step, *what;
+        } steps[] = {
+                { "connecting", ": connects" },
+                { "registering", ": waits for the answer to register" },
+                { "pausing", ": waits as long as DPS said, and then polls" },
+                { "polling", ": waits for the answer to a poll" },
+                { "answering", ": the TPM takes the key that DPS sent" },
+        };
+        uint64_t since_usec = usec_sub(now_usec, i->attempt_since);
+        char duration[DURATION_TEXT_MAX];
+        const char *what = "";
+
+        if (streq(i->attempt_step, "queued")) {
+                (void) snprintf(buffer, size, "is about to ask DPS, behind other identities (MaxAttempts=)");
+                return;
+        }
+        for (size_t k = 0; k < ELEMENTSOF(steps); k++)
+                if (streq(i->attempt_step, steps[k].step))
+                        what = steps[k].what;
+        if (since_usec < USEC_PER_SEC)
+                (void) snprintf(buffer, size, "asking DPS now%s", what);
+        else
+                (void) snprintf(buffer, size, "asking DPS now, since %s%s",
+                                format_duration(since_usec / USEC_PER_SEC * USEC_PER_SEC, duration), what);
 }
 
 /* "asks DPS again in 4 min", or now. */
@@ -102,6 +134,10 @@ const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[stat
         };
         char attempt[NEXT_TEXT_MAX / 2];
 
+        if (i->attempt_since > 0) {
+                describe_present_attempt(i, now_usec, buffer, NEXT_TEXT_MAX);
+                return buffer;
+        }
         describe_attempt(i, now_usec, attempt, sizeof(attempt));
         for (size_t k = 0; k < ELEMENTSOF(waits); k++)
                 if (streq(i->waiting, waits[k].waiting)) {

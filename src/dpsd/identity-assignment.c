@@ -123,6 +123,8 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
                 set_expiry(i, a);
         identity_take_issued(i, reply, a, before);
         dps_hub_health_on_assigned(&i->hub, identity_now_usec(i));
+        if (moved)
+                identity_forget_hub_failure(i);
         take_proof(i, credential);
         i->asked = REASON_NONE;
         i->certificate_was_warned_of = false;

@@ -349,6 +349,19 @@ static int method_guarded(sd_bus_message *request, void *userdata, sd_bus_error 
         return -EBADR;
 }
 
+/* A row for each of the same failures in a row would leave no room for others. */
+static int append_transition(sd_bus_message *reply, const Transition *t) {
+        char duration[DURATION_TEXT_MAX], text[2 * DPS_MESSAGE_MAX];
+
+        if (t->more == 0)
+                return sd_bus_message_append(reply, "(tss)", t->at_usec, text_or_nothing(t->state),
+                                             text_or_nothing(t->detail));
+        (void) snprintf(text, sizeof(text), "%s (%" PRIu32 " times in %s)", t->detail, t->more + 1,
+                        format_duration(usec_sub(t->last_usec, t->at_usec), duration));
+        return sd_bus_message_append(reply, "(tss)", t->at_usec, text_or_nothing(t->state),
+                                     text_or_nothing(text));
+}
+
 static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const Record *s = ((BusIdentity *) userdata)->identity->keeper.record;
@@ -361,10 +374,7 @@ static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_er
         if (r < 0)
                 return r;
         for (unsigned k = 0; k < s->n_transitions; k++) {
-                const Transition *t = &s->transitions[k];
-
-                r = sd_bus_message_append(reply, "(tss)", t->at_usec, text_or_nothing(t->state),
-                                          text_or_nothing(t->detail));
+                r = append_transition(reply, &s->transitions[k]);
                 if (r < 0)
                         return r;
         }
@@ -373,6 +383,9 @@ static int method_get_history(sd_bus_message *request, void *userdata, sd_bus_er
                 return r;
         return sd_bus_send(NULL, reply, NULL);
 }
+
+/* They change too often for a signal. */
+#define SD_BUS_VTABLE_PROPERTY_UNTOLD 0
 
 #define PROPERTY(name, type, member, emits, privacy)                                                         \
         SD_BUS_PROPERTY(name, #type, NULL, offsetof(BusIdentity, view.member),                               \

@@ -129,13 +129,27 @@ static bool sent_nothing(const DpsError *error) {
                error->id == DPS_ERROR_KEY || error->id == DPS_ERROR_MEMORY;
 }
 
+/* The same failure in a row is one line of the history. */
+static void note_failure(Identity *i, const DpsError *error) {
+        const DpsError *before = &i->keeper.record->error;
+        const char *state = error->final && !identity_assignment(i) ? "failed" : "attempt-failed";
+        Transition *last = record_last_failure(i->keeper.record);
+        uint64_t now = identity_realtime_usec(i);
+
+        if (last && before->id == error->id && before->code == error->code && streq(last->state, state)) {
+                last->more++;
+                last->last_usec = now;
+        } else
+                (void) record_add_transition(i->keeper.record, now, state, error->message);
+}
+
 static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         uint32_t attempts;
         Identity *i = userdata;
-
         for (const Job *job = jobs.first; job && sent_nothing(error); job = job->next)
                 ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
         identity_remember_wait(i);
+        note_failure(i, error);
         keeper_set_error(&i->keeper, error);
         identity_advance(i);
         log_failure(i, error);

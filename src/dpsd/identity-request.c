@@ -240,11 +240,14 @@ int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure 
         if (generation != a->generation)
                 return -ESTALE;
 
+        identity_forget_hub_failure(i);
+        i->hub_failed_at_usec = world_now_usec(i->core->world, CLOCK_REALTIME);
+        if (asprintf(&i->hub_failure, "%s, %" PRIu32 "%s%s", dps_hub_failure_to_string(kind), code,
+                     isempty(detail) ? "" : ": ", detail ?: "") < 0)
+                i->hub_failure = NULL;
         is_time = dps_hub_health_on_failure(&i->hub, kind, now);
-        identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG,
-                     "%s: a program was refused there (%s, %" PRIu32 "%s%s)%s", a->hub,
-                     dps_hub_failure_to_string(kind), code, isempty(detail) ? "" : ": ", detail ?: "",
-                     is_time ? "; asking DPS" : "");
+        identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG, "%s: a program was refused there (%s)%s", a->hub,
+                     i->hub_failure ?: dps_hub_failure_to_string(kind), is_time ? "; asking DPS" : "");
         if (is_time && client_state(i->client) == CLIENT_IDLE)
                 i->asked = REASON_HUB;
         identity_advance(i);
@@ -263,6 +266,7 @@ int identity_report_hub_connected(Identity *i, uint64_t generation) {
                 return -ESTALE;
 
         dps_hub_health_on_connected(&i->hub);
+        identity_forget_hub_failure(i);
         i->hub_last_seen_at_usec = world_now_usec(i->core->world, CLOCK_REALTIME);
         identity_advance(i);
         return 0;

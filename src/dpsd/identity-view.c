@@ -86,6 +86,11 @@ void identity_view(const Identity *i, IdentityView *ret) {
                 .last_success_at = i->keeper.record->last_success_at_usec,
                 .failing_since = i->keeper.record->failing_since_usec,
                 .hub_last_seen_at = i->hub_last_seen_at_usec,
+                .hub_last_failure_at = i->hub_failed_at_usec,
+                .hub_last_failure = text_or_nothing(i->hub_failure),
+                .hub_failures = i->hub.failures,
+                .attempt_since = i->attempt_since_usec,
+                .attempt_step = client_step(i->client),
                 .attempts = i->keeper.record->attempts,
         };
         view_who(i, ret);

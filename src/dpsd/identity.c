@@ -50,6 +50,12 @@ void identity_fail_locally(Identity *i, const DpsError *error) {
         identity_end_jobs(i, client_take_jobs(i->client), false, error->message);
 }
 
+void identity_forget_hub_failure(Identity *i) {
+        free(i->hub_failure);
+        i->hub_failure = NULL;
+        i->hub_failed_at_usec = 0;
+}
+
 void identity_clear_error(Identity *i) {
         keeper_clear_error(&i->keeper);
         i->logged_error = DPS_ERROR_NONE;
@@ -208,6 +214,7 @@ static void drop_assignment(Identity *i) {
         i->method = _METHOD_MAX;
         i->certificate_expires_at_usec = 0;
         i->hub = (DpsHubHealth){ 0 };
+        identity_forget_hub_failure(i);
         care_done(&i->for_dps);
 }
 
@@ -226,6 +233,8 @@ static void correct_times(Identity *i) {
         bool has_changed = keeper_on_clock(&i->keeper, clock);
 
         (void) clock_correct(clock, &i->hub_last_seen_at_usec);
+        (void) clock_correct(clock, &i->hub_failed_at_usec);
+        (void) clock_correct(clock, &i->attempt_since_usec);
         (void) clock_correct(clock, &i->configuration.fault_at_usec);
         (void) clock_correct(clock, &i->state_since_usec);
         if (i->state == IDENTITY_ASSIGNED)
@@ -363,18 +372,27 @@ static bool last_transition_is(const Record *m, const char *state) {
         return m->n_transitions > 0 && streq(m->transitions[m->n_transitions - 1].state, state);
 }
 
-/* A new assignment adds its own line to the history before it is saved. A restart is not worth a line, and
- * neither is the first look at the credential. */
+static void show_attempt(Identity *i) {
+        bool is_asking = !isempty(client_step(i->client));
+
+        if (is_asking != (i->attempt_since_usec > 0))
+                i->attempt_since_usec = is_asking ? identity_realtime_usec(i) : 0;
+}
+
+/* A new assignment and a failed attempt add their own line to the history before. A restart is not worth a line, and
+ * neither is the first look at the credential, or the next attempt after one that failed. */
 static void show_state(Identity *i) {
         IdentityState state = i->plan.state;
         Record *m = i->keeper.record;
+        bool is_retry = state == IDENTITY_PROVISIONING && record_last_failure(m);
         const char *detail = NULL;
 
         if (state == i->state && i->state_since_usec > 0)
                 return;
         i->state = state;
         i->state_since_usec = state == IDENTITY_ASSIGNED ? assigned_since(i) : identity_realtime_usec(i);
-        if (state != IDENTITY_ASSIGNED && !last_transition_is(m, identity_state_to_string(state)) &&
+        if (state != IDENTITY_ASSIGNED && !is_retry &&
+            !last_transition_is(m, identity_state_to_string(state)) &&
             (i->for_dps.method != _METHOD_MAX || state != IDENTITY_UNPROVISIONED ||
              i->for_dps.state == CREDENTIAL_FAILED)) {
                 if (state == IDENTITY_FAILED)
@@ -437,6 +455,7 @@ void identity_advance(Identity *i) {
         }
 
         show_state(i);
+        show_attempt(i);
         arm(i);
         i->core->observer->changed(i, i->core->observer_userdata);
 }
@@ -511,6 +530,7 @@ Identity *identity_free(Identity *i) {
         announcement_done(&i->announcement);
         timer_free(i->wakeup);
         configuration_done(&i->configuration);
+        free(i->hub_failure);
         free(i->name);
         free(i);
         return NULL;

@@ -107,7 +107,8 @@ struct Identity {
         uint64_t begin_not_before_usec;
 
         DpsHubHealth hub;
-        uint64_t hub_last_seen_at_usec;
+        uint64_t hub_last_seen_at_usec, hub_failed_at_usec; /* CLOCK_REALTIME */
+        char *hub_failure; /* the last one that was reported; NULL: none since programs were let in */
         RateLimit requests;
         uint64_t events_usec[EVENTS_PER_HOUR_MAX]; /* CLOCK_BOOTTIME: the last ones acted on, in a ring */
         unsigned n_events;
@@ -124,9 +125,10 @@ struct Identity {
                 ADVANCE_NEVER, /* the identity is about to be freed */
         } advance;
         Timer *wakeup;
-        IdentityState state;       /* as it is shown */
-        uint64_t state_since_usec; /* CLOCK_REALTIME */
-        DpsErrorId logged_error;   /* the same one is not logged again */
+        IdentityState state;         /* as it is shown */
+        uint64_t state_since_usec;   /* CLOCK_REALTIME */
+        uint64_t attempt_since_usec; /* CLOCK_REALTIME; 0: none is in flight */
+        DpsErrorId logged_error;     /* the same one is not logged again */
 
         /* Used by the manager: */
         struct Identity *next_changed;
@@ -159,6 +161,8 @@ void identity_stop(Identity *i);
 void identity_on_network(Identity *i);
 void identity_on_clock(Identity *i);
 void identity_on_group(Identity *i, const char *group);
+/* Programs are let in by the hub, or there is another hub. */
+void identity_forget_hub_failure(Identity *i);
 
 /* Has the credential for the hub loaded. The handler may be called before this returns. -ENOMEM. */
 int identity_with_credential(Identity *i, identity_credential_handler_t handler, void *userdata);

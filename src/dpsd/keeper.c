@@ -278,7 +278,7 @@ void keeper_clear_error(Keeper *k) {
         k->record->error_at_usec = k->record->failing_since_usec = 0;
 }
 
-#define PAST_MAX (8 + RECORD_TRANSITIONS_MAX)
+#define PAST_MAX (8 + 2 * RECORD_TRANSITIONS_MAX)
 
 /* The times of events. */
 static size_t find_past(Keeper *k, uint64_t *ret[static PAST_MAX]) {
@@ -294,8 +294,10 @@ static size_t find_past(Keeper *k, uint64_t *ret[static PAST_MAX]) {
                 ret[n++] = &m->assignment->assigned_at_usec;
         if (k->pending)
                 ret[n++] = &k->pending->assigned_at_usec;
-        for (unsigned t = 0; t < m->n_transitions; t++)
+        for (unsigned t = 0; t < m->n_transitions; t++) {
                 ret[n++] = &m->transitions[t].at_usec;
+                ret[n++] = &m->transitions[t].last_usec;
+        }
         return n;
 }
 

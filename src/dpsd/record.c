@@ -152,6 +152,12 @@ int record_add_transition(Record *record, uint64_t at_usec, const char *state, c
         return 0;
 }
 
+Transition *record_last_failure(Record *record) {
+        Transition *t = record->n_transitions > 0 ? &record->transitions[record->n_transitions - 1] : NULL;
+
+        return t && (streq(t->state, "failed") || streq(t->state, "attempt-failed")) ? t : NULL;
+}
+
 /* --- allowed values ------------------------------------------------------------------------------------- */
 
 /* A host name or an address. */
@@ -262,6 +268,8 @@ static const Member transition_members[] = {
         MEMBER("at", MEMBER_U64, Transition, at_usec, NULL),
         MEMBER("state", MEMBER_TEXT, Transition, state, text_is_valid),
         MEMBER("detail", MEMBER_TEXT, Transition, detail, text_is_valid),
+        MEMBER("more", MEMBER_U32, Transition, more, NULL),
+        MEMBER("lastAt", MEMBER_U64, Transition, last_usec, NULL),
 };
 
 _Static_assert(sizeof(unsigned) == sizeof(uint32_t), "MEMBER_U32 holds Assignment.credential");
@@ -485,6 +493,10 @@ static int read_transition(Reader *reader, json_object *object, Record *record) 
         r = read_members(reader, object, transition_members, ELEMENTSOF(transition_members), &t);
         if (r >= 0 && t.state)
                 r = record_add_transition(record, t.at_usec, t.state, t.detail);
+        if (r >= 0 && record->n_transitions > 0) {
+                record->transitions[record->n_transitions - 1].more = t.more;
+                record->transitions[record->n_transitions - 1].last_usec = t.last_usec;
+        }
         transition_done(&t);
         return r;
 }

@@ -48,8 +48,10 @@ typedef struct Assignment {
 
 typedef struct Transition {
         uint64_t at_usec;
-        char *state;  /* the state that was entered, or "renewed", "hub-changed" … */
-        char *detail; /* one line, for people */
+        char *state;   /* the state that was entered, or "renewed", "hub-changed", "attempt-failed" … */
+        char *detail;  /* one line, for people */
+        uint32_t more; /* so often the same happened again in a row … */
+        uint64_t last_usec; /* … the last time then */
 } Transition;
 
 typedef struct Record {
@@ -87,6 +89,9 @@ DEFINE_FREEP(Record, record_free)
 
 /* If there are too many transitions, the oldest is removed. `detail` may be NULL. */
 int record_add_transition(Record *record, uint64_t at_usec, const char *state, const char *detail);
+
+/* The last transition, if it is a failed attempt; NULL otherwise. */
+Transition *record_last_failure(Record *record);
 
 int record_to_json(const Record *record, char **ret);
 /* Reads records of older and newer versions. Unknown members are ignored, missing ones stay empty, and every

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """dpsctl with the real daemon: each verb once."""
 import json
+import re
 import subprocess
 import time
 
 import pytest
 
-from process import DEADLINE, clean_environment, program
+from process import DEADLINE, clean_environment, eventually, program
 
 SEC = 1_000_000
 
@@ -176,6 +177,61 @@ def test_history_has_each_change_of_state(gateway, emulator):
     shown = gateway.dpsctl("history", "gateway").out
     places = [shown.index(word) for word in ("provisioning", "failed", "disabled", "assigned")]
     assert places == sorted(places)
+
+
+def test_history_has_failures_and_the_same_one_once(gateway, emulator):
+    fail(gateway, emulator, "gateway")
+    gateway.start()
+    gateway.wait_for(State="failed")
+    for attempts in (2, 3):
+        gateway.dpsctl("reprovision", "gateway", "--wait")
+        gateway.wait_for(State="failed", Attempts=attempts)
+    rows = gateway.dpsctl("history", "--json=short").json["transitions"]
+    assert [row["State"] for row in rows] == ["provisioning", "failed"]
+    assert "disabled (3 times in " in rows[1]["Detail"]
+    gateway.restart()
+    (row,) = [row for row in gateway.dpsctl("history", "--json=short").json["transitions"] if row["State"] == "failed"]
+    assert "disabled (3 times in " in row["Detail"]
+
+
+def test_history_has_failures_of_a_renewal_too(gateway, emulator):
+    assign(gateway)
+    emulator.script("gateway", "register:401,body=")
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    rows = gateway.dpsctl("history", "--json=short").json["transitions"]
+    assert [row["State"] for row in rows][-3:] == ["assigned", "attempt-failed", "renewed"]
+
+
+def test_status_shows_what_an_attempt_waits_for(gateway, emulator):
+    assign(gateway)
+    emulator.script("gateway", "register:silent")
+    gateway.dpsctl("reprovision", "gateway")
+    emulator.wait_for_requests(2, "register")
+    shown = eventually(lambda: (out := gateway.dpsctl("status").out) and "since" in out.splitlines()[-1] and out)
+    assert re.search(r"next: asking DPS now, since \d+ s: waits for the answer to register$", shown.rstrip())
+    properties = gateway.properties("gateway")
+    assert properties["NextAttemptAt"] == 0 < properties["AttemptSince"] and properties["AttemptStep"] == "registering"
+
+
+def test_status_shows_that_the_hub_refused_a_program(gateway):
+    generation = assign(gateway, provisioning={"Splay": "1h"})["Generation"]
+    for _ in range(2):
+        gateway.call("gateway", "ReportHubFailure", "tsus", generation, "auth", 401, "Unauthorized\x1b[31m")
+    shown = gateway.dpsctl("status").out
+    assert re.search(r"Hub refused: auth, 401: Unauthorized\S+\n +2 times in a row, the last ", shown) and "\x1b[31m" not in shown
+    gateway.call("gateway", "ReportHubConnected", "t", generation)
+    assert "refused" not in gateway.dpsctl("status").out
+    assert gateway.properties("gateway")["HubLastFailure"] == ""
+
+
+def test_status_tells_a_move_from_the_first_assignment(gateway, emulator):
+    before = assign(gateway)
+    emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
+    eventually(lambda: re.search(" for [2-9] s", gateway.dpsctl("status").out))
+    gateway.dpsctl("reprovision", "gateway", "--wait")
+    shown = gateway.dpsctl("status").out
+    assert "Moved:" in shown and "Assigned:" not in shown
 
 
 def test_history_lasts_over_a_restart(gateway):

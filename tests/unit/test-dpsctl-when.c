@@ -82,6 +82,38 @@ static const struct next_case {
           "waits for its key to appear" },
 };
 
+static void an_attempt_in_flight_says_what_it_waits_for(void **state) {
+        static const struct {
+                const char *step;
+                uint64_t since_usec;
+                const char *text;
+        } cases[] = {
+                { "connecting", NOW, "asking DPS now: connects" },
+                { "registering", NOW - 2 * USEC_PER_SEC - 1,
+                  "asking DPS now, since 2 s: waits for the answer to register" },
+                { "polling", NOW - USEC_PER_MINUTE,
+                  "asking DPS now, since 1 min: waits for the answer to a poll" },
+                { "pausing", NOW - USEC_PER_SEC,
+                  "asking DPS now, since 1 s: waits as long as DPS said, and then polls" },
+                { "", NOW - USEC_PER_SEC, "asking DPS now, since 1 s" },
+                { "of a newer dpsd", NOW, "asking DPS now" },
+                { "queued", NOW, "is about to ask DPS, behind other identities (MaxAttempts=)" },
+        };
+        char buffer[NEXT_TEXT_MAX];
+
+        for (size_t k = 0; k < ELEMENTSOF(cases); k++) {
+                Identity i = { .name = (char *) "gw",
+                               .state = (char *) "assigned",
+                               .waiting = (char *) "",
+                               .renew_at = IN(26 * USEC_PER_DAY),
+                               .attempt_since = cases[k].since_usec,
+                               .attempt_step = (char *) cases[k].step };
+
+                assert_string_equal(identity_next(&i, NOW, buffer), cases[k].text);
+                assert_int_equal(identity_next_at(&i), cases[k].since_usec);
+        }
+}
+
 static void check_next(void **state) {
         const struct next_case *c = *state;
         char buffer[NEXT_TEXT_MAX];
@@ -99,13 +131,14 @@ static void check_next(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(next_cases) + 2] = {
+        struct CMUnitTest tests[ELEMENTSOF(next_cases) + 3] = {
                 cmocka_unit_test(times_are_relative_to_now),
                 cmocka_unit_test(moments_are_absolute_and_relative),
+                cmocka_unit_test(an_attempt_in_flight_says_what_it_waits_for),
         };
 
         for (size_t k = 0; k < ELEMENTSOF(next_cases); k++)
-                tests[k + 2] = (struct CMUnitTest){ .name = next_cases[k].promise,
+                tests[k + 3] = (struct CMUnitTest){ .name = next_cases[k].promise,
                                                     .test_func = check_next,
                                                     .initial_state = (void *) &next_cases[k] };
         return cmocka_run_group_tests_name("dpsctl-when", tests, NULL, NULL);
