@@ -212,6 +212,15 @@ def test_a_certificate_that_dps_issues(kitchen):
 # For images and for programs
 
 
+def test_an_image_of_a_fleet_has_no_errors(gateway, tmp_path):
+    image = tmp_path / "image/usr/lib/dps"
+    image.mkdir(parents=True)
+    for name in ("dpsd.conf", "gateway.conf"):
+        (image / name).write_text(recipe(f"fleet-{name}"))
+    done = gateway.dpsctl("verify-config", f"--root={tmp_path}/image", CONFIGURATION_DIRECTORY="")
+    assert (done.code, done.out) == (0, "The configuration has no errors.\n"), done
+
+
 def test_one_image_for_a_fleet(kitchen):
     gateway = kitchen.gateway
     image = kitchen.directory / "usr-lib-dps"
