@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from process import BUILD, REPOSITORY, program
+from process import BUILD, DEADLINE, REPOSITORY, clean_environment, program
 
 
 def run(*command):
@@ -26,6 +26,20 @@ def test_news_begins_with_this_version():
 
 def test_the_readme_shows_this_version():
     assert re.findall(r"dpsd (\d+\.\d+\.\d+) is ready", text_of("README.md")) == [VERSION]
+
+
+def test_the_readme_prepares_all_that_check_needs(tmp_path):
+    [block] = re.findall(r"```sh\n(.*?)```", text_of("README.md"), re.S)
+    lines = [line for line in block.splitlines() if not line.startswith(("dbus-run-session", "dps-emulator"))]
+    (tmp_path / "build").symlink_to(BUILD)
+    (tmp_path / "key").write_text("a2V5IG9mIGEgdGVzdCwgMTYgYnl0ZXM=\n")
+    (tmp_path / "key").chmod(0o600)
+    conf = f"[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gateway\n[Attestation]\nKey={tmp_path}/key\n"
+    script = "\n".join([*lines, f"printf '%s' '{conf}' >try/etc/gateway.conf", "dpsctl check --offline gateway"])
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=2 * DEADLINE, check=False,
+                          env=clean_environment(tmp_path, DPS_DAEMON=program("dpsd"),
+                                                  DBUS_SESSION_BUS_ADDRESS=f"unix:path={tmp_path}/none"))
+    assert "has no errors" in done.stdout and "signs" in done.stdout, done
 
 
 def test_the_readme_shows_hub_env_as_it_is(gateway):
