@@ -4,6 +4,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "check/check.h"
+#include "config/twins.h"
 
 /* This device: its clock, and its configuration. */
 
@@ -88,16 +89,30 @@ static void tell_identity(Checks *c, const CheckSubject *s, bool is_of_tpm) {
                            "the registration id \"%s\" " SETTINGS_CAPITALS_WARNING,
                            settings->registration_id);
         if (s->twin)
-                checks_add(c, "identity", CHECK_FAILURE,
-                           "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": change "
-                           "one",
-                           s->twin, s->name, settings->registration_id, settings->id_scope);
+                checks_add(c, "identity", CHECK_FAILURE, TWINS_FORMAT, s->twin, s->name,
+                           settings->registration_id, settings->id_scope);
+}
+
+/* The daemon does not know what the file says now, so the files are compared, and the records of who is assigned. */
+static int find_twin(CheckSubject *s) {
+        _cleanup_(twins_done) Twins twins = { 0 };
+        const char *keeper;
+        int r;
+
+        r = twins_find(s->directories, &twins);
+        if (r < 0)
+                return r;
+        keeper = twins_keeper_of(&twins, s->name);
+        free(s->twin);
+        s->twin = keeper ? strdup(keeper) : NULL;
+        return keeper && !s->twin ? -ENOMEM : 0;
 }
 
 void check_configuration(Checks *c, CheckSubject *s) {
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         _cleanup_(freep) char *file = NULL, *reason = NULL;
+        bool is_of_tpm, is_news;
         int r;
 
         r = load(s, &report, &file, &settings);
@@ -110,16 +125,20 @@ void check_configuration(Checks *c, CheckSubject *s) {
                 checks_add(c, "configuration", CHECK_FAILURE, "%s.conf: %s", s->name, strerror(-r));
         if (r < 0)
                 return;
-        if (s->is_unread)
+        /* Only the credential asks the TPM. The rest can be checked with any id. */
+        r = settings_expand(settings, &(SpecifierContext){ .tpm = "tpm" }, &s->settings, &reason);
+        is_of_tpm = specifier_uses_tpm(settings->registration_id);
+        is_news =
+                s->is_unread || (r >= 0 && s->known && !is_of_tpm && !settings_equal(s->known, s->settings));
+        if (is_news)
                 checks_add(c, "configuration", CHECK_WARNING, "dpsd has not read %s yet: dpsctl reload",
                            file);
         else if (report.n_messages == 0)
                 checks_add(c, "configuration", CHECK_OK, "%s has no errors", file);
-
-        /* Only the credential asks the TPM. The rest can be checked with any id. */
-        r = settings_expand(settings, &(SpecifierContext){ .tpm = "tpm" }, &s->settings, &reason);
+        if (r >= 0 && is_news)
+                r = find_twin(s);
         if (r < 0)
                 checks_add(c, "identity", CHECK_FAILURE, "%s", reason ?: strerror(-r));
         else
-                tell_identity(c, s, specifier_uses_tpm(settings->registration_id));
+                tell_identity(c, s, is_of_tpm);
 }

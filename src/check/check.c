@@ -50,6 +50,7 @@ CheckSubject *check_subject_unref(CheckSubject *s) {
         strv_free(s->directories);
         strv_free(s->names);
         free(s->twin);
+        settings_unref(s->known);
         free(s->name);
         free(s);
         return NULL;

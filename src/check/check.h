@@ -59,8 +59,9 @@ typedef struct CheckSubject {
         unsigned n_references;
         char *name;         /* "": this device */
         char **directories; /* of the configuration */
-        char *twin;         /* another identity that is the same device; NULL: none */
+        char *twin;         /* another identity that keeps the same device; NULL: none */
         bool is_unread;     /* the daemon has not read the file yet */
+        Settings *known;    /* that the daemon uses; NULL: none, or it was not asked */
         bool is_synchronized;
         uint64_t behind_usec; /* of the clock, as far as known */
 

@@ -10,6 +10,7 @@
 #include "basic/world.h"
 #include "check/check.h"
 #include "client/window.h"
+#include "config/twins.h"
 #include "transport/transport.h"
 
 typedef struct Inspection Inspection;
@@ -41,6 +42,11 @@ typedef struct CheckClass {
         CheckSubject *(*subject_unref)(CheckSubject *s);
         /* What Check() of the Manager answers: {"version":1,"checks":[…],…}. -ENOMEM. */
         int (*to_json)(const Checks *c, const CheckSubject *s, char **ret);
+
+        /* The installed identities, among which twins are looked for. */
+        int (*twins_find)(char *const *directories, Twins *ret);
+        const char *(*twins_keeper_of)(const Twins *t, const char *name); /* NULL: itself */
+        void (*twins_done)(Twins *t);
 
         /* Takes the subject, also on failure. -ENOMEM. */
         int (*inspection_new)(const InspectionParts *parts, CheckSubject *subject, const InspectionWish *wish,

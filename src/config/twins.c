@@ -2,10 +2,16 @@
 #include "config/twins.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
+#include "basic/files.h"
+#include "basic/json.h"
 #include "basic/text.h"
+#include "build-config.h"
+
+#define RECORD_SIZE_MAX (512U * 1024)
 
 static void twin_done(Twin *twin) {
         free(twin->name);
@@ -40,6 +46,33 @@ static int resolve(const char *text, const SpecifierContext *context, char **ret
                 return r;
         *ret = strdup(text);
         return *ret ? 1 : -ENOMEM;
+}
+
+/* The daemon's record, which only root and the daemon can read. */
+static int read_record(const char *root, const char *name, json_object **ret) {
+        const char *directory = root ? NULL : getenv("STATE_DIRECTORY"), *why;
+        _cleanup_(freep) char *path = NULL, *text = NULL;
+        size_t size;
+        int r;
+
+        if (asprintf(&path, "%s%s/%s.json", root ?: "", directory ?: DPS_STATE_DIR, name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        r = file_read(path, RECORD_SIZE_MAX, &text, &size);
+        return r < 0 ? r : json_read_object(text, size, RECORD_SIZE_MAX, ret, &why);
+}
+
+static bool holds_assignment(const char *root, const Twin *twin) {
+        _cleanup_(json_freep) json_object *record = NULL;
+        const char *scope, *id;
+
+        if (read_record(root, twin->name, &record) < 0)
+                return false;
+        scope = json_string(json_member(record, "idScope"));
+        id = json_string(json_member(record, "registrationId"));
+        return !isempty(json_string(json_member(record, "assignedHub"))) &&
+               streq_ptr(scope, twin->id_scope) && id && strcasecmp(id, twin->registration_id) == 0;
 }
 
 static int twin_init(Twin *twin, const Conf *conf, const Settings *s, const SpecifierContext *context) {
@@ -80,6 +113,7 @@ int twins_add(Twins *t, const Conf *conf, const Settings *settings, const Specif
                 twin_done(&grown[t->n]);
                 return r == -ENOENT ? 0 : r;
         }
+        grown[t->n].holds_assignment = holds_assignment(t->root, &grown[t->n]);
         t->n++;
         return 0;
 }
@@ -89,17 +123,32 @@ int twins_add_installed(Twins *t, char *const *directories, const Conf *defaults
                 _cleanup_(conf_report_done) ConfReport report = { 0 };
                 _cleanup_(settings_unrefp) Settings *settings = NULL;
                 _cleanup_(conf_freep) Conf *conf = NULL;
+                size_t n = t->n;
                 int r;
 
                 r = conf_load(directories, *name, &report, &conf);
                 if (r >= 0)
                         r = settings_from_conf(defaults, conf, &report, &settings);
                 if (r >= 0 && !report.has_errors)
-                        r = twins_add(t, conf, settings, &(SpecifierContext){ 0 });
+                        r = twins_add(t, conf, settings, &(SpecifierContext){ .root = t->root });
+                if (t->n > n)
+                        t->all[n].is_installed = true;
                 if (r == -ENOMEM)
                         return r;
         }
         return 0;
+}
+
+int twins_find(char *const *directories, Twins *ret) {
+        _cleanup_(conf_report_done) ConfReport ignored = { 0 };
+        _cleanup_(strv_freep) char **names = NULL;
+        _cleanup_(conf_freep) Conf *defaults = NULL;
+        int r;
+
+        r = conf_load(directories, "dpsd", &ignored, &defaults);
+        if (r >= 0 || r == -ENOENT)
+                r = conf_list(directories, &ignored, &names);
+        return r < 0 ? r : twins_add_installed(ret, directories, defaults, names);
 }
 
 static bool are_twins(const Twin *a, const Twin *b) {
@@ -113,11 +162,23 @@ const Twin *twins_named(const Twins *t, const char *name) {
         return NULL;
 }
 
-const Twin *twins_first(const Twins *t, const Twin *twin) {
-        const Twin *first = twin;
+static bool precedes(const Twin *a, const Twin *b) {
+        return a->holds_assignment != b->holds_assignment ? a->holds_assignment
+                                                          : strcmp(a->name, b->name) < 0;
+}
+
+const Twin *twins_keeper(const Twins *t, const Twin *twin) {
+        const Twin *keeper = twin;
 
         for (size_t k = 0; k < t->n; k++)
-                if (are_twins(twin, &t->all[k]) && strcmp(t->all[k].name, first->name) < 0)
-                        first = &t->all[k];
-        return first == twin ? NULL : first;
+                if (are_twins(twin, &t->all[k]) && !streq(t->all[k].name, twin->name) &&
+                    precedes(&t->all[k], keeper))
+                        keeper = &t->all[k];
+        return keeper == twin ? NULL : keeper;
+}
+
+const char *twins_keeper_of(const Twins *t, const char *name) {
+        const Twin *twin = twins_named(t, name), *keeper = twin ? twins_keeper(t, twin) : NULL;
+
+        return keeper ? keeper->name : NULL;
 }

@@ -99,14 +99,26 @@ static int verify_file(Verification *v, const char *path) {
         return verify_conf(v, conf);
 }
 
-static int verify_files(Verification *v, char *const *paths) {
-        STRV_FOREACH(path, paths) {
-                int r = verify_file(v, *path);
+static bool is_verified(const Verification *v, const char *name) {
+        return twins_named(&v->twins, name);
+}
 
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+/* The files, and whether they are the same device as what is installed. */
+static int verify_files(Verification *v, char *const *directories, char *const *paths) {
+        _cleanup_(conf_report_done) ConfReport ignored = { 0 };
+        _cleanup_(strv_freep) char **names = NULL;
+        int r = 0;
+
+        for (char *const *path = paths; r >= 0 && *path; path++)
+                r = verify_file(v, *path);
+        if (r < 0)
+                return r;
+        r = conf_list(directories, &ignored, &names);
+        STRV_FOREACH(name, names)
+                if (r >= 0 && !is_verified(v, *name))
+                        r = twins_add_installed(&v->twins, directories, v->defaults,
+                                                (char *[]){ *name, NULL });
+        return r == -ENOMEM ? r : 0;
 }
 
 static int verify_installed(Verification *v, char *const *directories) {
@@ -145,22 +157,26 @@ static int learn_twins(const Twins *twins) {
         return 0;
 }
 
+/* Among the files that are verified it is an error. Whether they will be installed beside those that are, nobody knows. */
 static void report_twins(Verification *v) {
         for (size_t k = 0; k < v->twins.n; k++) {
-                const Twin *twin = &v->twins.all[k], *first = twins_first(&v->twins, twin);
+                const Twin *twin = &v->twins.all[k], *keeper = twins_keeper(&v->twins, twin);
 
-                if (first)
-                        conf_report_add(v->report, CONF_ERROR, twin->file, twin->line,
-                                        "%s (%s) has the same registration id and ID scope: DPS would take "
-                                        "both for one device; change one",
-                                        first->name, first->file);
+                if (!keeper || (keeper->is_installed && twin->is_installed))
+                        continue;
+                conf_report_add(v->report,
+                                keeper->is_installed || twin->is_installed ? CONF_WARNING : CONF_ERROR,
+                                twin->file, twin->line, TWINS_FORMAT "; %s (%s) %s", keeper->name, twin->name,
+                                twin->registration_id, twin->id_scope, keeper->name, keeper->file,
+                                keeper->holds_assignment ? "holds the assignment" : "is the first by name");
         }
 }
 
 static int verify(const Options *o, ConfReport *report) {
         _cleanup_(strv_freep) char **directories = NULL;
         _cleanup_(conf_freep) Conf *defaults = NULL;
-        _cleanup_(verification_done) Verification v = { .context.root = o->root, .report = report };
+        _cleanup_(verification_done)
+                Verification v = { .context.root = o->root, .report = report, .twins.root = o->root };
         /* Faults of dpsd.conf do not count if only other files are to be verified. */
         ConfReport ignored = { 0 };
         int r;
@@ -177,7 +193,7 @@ static int verify(const Options *o, ConfReport *report) {
         if (o->n_arguments == 0)
                 r = verify_installed(&v, directories);
         else
-                r = verify_files(&v, o->arguments);
+                r = verify_files(&v, directories, o->arguments);
         if (r < 0)
                 return r;
         report_twins(&v);

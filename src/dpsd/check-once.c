@@ -44,7 +44,8 @@ typedef struct Run {
 static void run_done(Run *u) {
         if (u->inspection)
                 u->class->inspection_free(u->inspection);
-        twins_done(&u->twins);
+        if (u->class)
+                u->class->twins_done(&u->twins);
         strv_free(u->directories);
         strv_free(u->names);
         clock_free(u->clock);
@@ -130,7 +131,7 @@ static void find_hub(const char *name, CheckHub *ret) {
 }
 
 static int make_subject(Run *u, const char *name, CheckSubject **ret) {
-        const Twin *twin = twins_named(&u->twins, name), *first = twin ? twins_first(&u->twins, twin) : NULL;
+        const char *keeper = u->class->twins_keeper_of(&u->twins, name);
         CheckSubject *s;
         int r;
 
@@ -141,8 +142,8 @@ static int make_subject(Run *u, const char *name, CheckSubject **ret) {
         s->behind_usec = clock_behind_usec(u->clock);
         if (!isempty(name))
                 find_hub(name, &s->hub);
-        s->twin = first ? strdup(first->name) : NULL;
-        r = first && !s->twin ? -ENOMEM : strv_extend(&s->directories, u->directories);
+        s->twin = keeper ? strdup(keeper) : NULL;
+        r = keeper && !s->twin ? -ENOMEM : strv_extend(&s->directories, u->directories);
         if (r >= 0)
                 *ret = s;
         else
@@ -182,21 +183,12 @@ static int inspect(Run *u, const char *name) {
         return r < 0 ? r : u->r;
 }
 
-static int find_twins(Run *u) {
-        _cleanup_(conf_report_done) ConfReport report = { 0 };
-        _cleanup_(conf_freep) Conf *defaults = NULL;
-        int r;
-
-        r = conf_load(u->directories, DAEMON_NAME, &report, &defaults);
-        return r < 0 && r != -ENOENT ? r : twins_add_installed(&u->twins, u->directories, defaults, u->names);
-}
-
 static int inspect_all(Run *u, char *const *names) {
         int r;
 
         r = inspect(u, "");
         if (r >= 0)
-                r = find_twins(u);
+                r = u->class->twins_find(u->directories, &u->twins);
         if (r < 0)
                 return r;
         STRV_FOREACH(name, names && names[0] ? names : u->names) {

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "basic/text.h"
+#include "config/twins.h"
 #include "dps/backoff.h"
 
 void configuration_done(Configuration *c) {
@@ -174,10 +175,8 @@ bool configuration_set_twin(Configuration *c, const char *twin, uint64_t realtim
         if (c->twin) {
                 DpsError error;
 
-                dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                              "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": "
-                              "change one",
-                              twin, c->settings->name, c->settings->registration_id, c->settings->id_scope);
+                dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, TWINS_FORMAT, twin,
+                              c->settings->name, c->settings->registration_id, c->settings->id_scope);
                 (void) set_fault(c, error.id, error.message, realtime_usec);
         }
         return true;

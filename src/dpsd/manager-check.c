@@ -143,6 +143,8 @@ static int tell_subject(const Manager *m, const Identity *i, CheckSubject *s) {
         s->is_synchronized = clock_is_synchronized(m->core.clock);
         s->behind_usec = clock_behind_usec(m->core.clock);
         s->is_unread = !i;
+        if (i && i->configuration.settings)
+                s->known = settings_ref(i->configuration.settings);
         if (i && i->configuration.twin) {
                 s->twin = strdup(i->configuration.twin);
                 if (!s->twin)

@@ -87,6 +87,38 @@ def test_verify_config_finds_twins_among_the_files(dpsctl):
     assert dpsctl("verify-config", str(b))[0] == 0
 
 
+def remember(dpsctl, name, registration_id, **more):
+    """Writes the record of an identity that is assigned."""
+    state = dpsctl.directory / "state"
+    state.mkdir(exist_ok=True)
+    dpsctl.environment["STATE_DIRECTORY"] = str(state)
+    record = {"version": 1, "idScope": "0ne00AABBCC", "registrationId": registration_id, "assignedHub": "hub.example"} | more
+    (state / f"{name}.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("verb", [["verify-config"], ["check", "--offline"]])
+def test_of_twins_the_one_that_holds_the_assignment_keeps_the_device(dpsctl, verb):
+    a, b = write_twins(dpsctl)
+    remember(dpsctl, "a", "gw-1", assignedHub="")
+    remember(dpsctl, "b", "gw-1")
+    code, out, _ = dpsctl(*verb)
+    assert code == 1 and 'b.conf and a.conf both have registration id "gw-1" and ID scope "0ne00AABBCC": change one' in out
+    assert verb[0] == "check" or f"error: {a}:3: b.conf" in out and f"; b ({b}) holds the assignment\n" in out
+    remember(dpsctl, "b", "gw-0")  # of the device that it was
+    assert "a.conf and b.conf both have" in dpsctl(*verb)[1]
+
+
+def test_verify_config_warns_of_a_twin_that_is_installed(dpsctl):
+    gateway = dpsctl.etc / "gateway.conf"
+    gateway.write_text(GOOD)
+    for name, words in (("spare", "gateway.conf and spare.conf both"), ("again", "again.conf and gateway.conf both")):
+        other = dpsctl.directory / f"{name}.conf"
+        other.write_text(GOOD)
+        code, out, _ = dpsctl("verify-config", str(other))
+        assert code == 0 and out.startswith("warning: ") and words in out and out.count("\n") == 1
+    assert dpsctl("verify-config", str(gateway))[1] == "The configuration has no errors.\n"
+
+
 @pytest.mark.parametrize(("first", "second", "are_twins"), [
     ("%{file:%s/id}", "gw-1", True), ("x-%{mac:nope0}", "x-%{mac:nope0}", True), ("x-%{mac:nope0}", "y-%{mac:nope0}", False),
     ("%{cert-cn}", "%{cert-cn}", False),

@@ -100,6 +100,33 @@ def test_a_twin_that_appears_does_not_disturb_the_planned_registration(gateway, 
     assert abs(after - planned) < 1_000_000  # it is reckoned anew each time
 
 
+def test_a_new_twin_is_told_in_the_same_words_everywhere(gateway, emulator):
+    key = emulator.enroll("b")
+    gateway.identity("b", key=key)
+    gateway.start()
+    gateway.wait_for("b", State="assigned")
+    gateway.identity("a", registration_id="b", key=key)
+    words = 'b.conf and a.conf both have registration id "b" and ID scope "0ne00AABBCC": change one'
+    for _ in range(2):  # before dpsd has read it, and after
+        assert words in gateway.dpsctl("verify-config").out
+        assert words in gateway.dpsctl("check", "a", "--offline").out
+        assert "both have" not in gateway.dpsctl("check", "b", "--offline").out
+        gateway.reload()
+    assert gateway.wait_for("a", State="failed", Waiting="config")["LastError"] == words
+
+
+def test_check_tells_that_a_file_was_changed_since_it_was_read(gateway, emulator):
+    for name in ("b", "c"):
+        gateway.identity(name)
+    gateway.start()
+    for name in ("b", "c"):
+        gateway.wait_for(name, State="assigned")
+    assert "dpsctl reload" not in gateway.dpsctl("check", "c", "--offline").out
+    gateway.identity("c", registration_id="b", key=emulator.enroll("b"))
+    found = gateway.dpsctl("check", "c", "--offline").out
+    assert "c.conf yet: dpsctl reload" in found and "b.conf and c.conf both have" in found
+
+
 # ---- requests ----
 
 
