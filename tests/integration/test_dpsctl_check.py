@@ -213,7 +213,7 @@ def test_check_finds_a_ca_file_that_does_not_exist(dpsctl):
 
 def test_nothing_configured_is_a_warning_that_says_where(dpsctl):
     code, out, _ = dpsctl("check", "--offline")
-    assert code == 0 and "write /etc/dps/NAME.conf" in out
+    assert code == 0 and f"write {dpsctl.etc}/NAME.conf" in out
 
 
 def test_a_name_that_is_not_configured_is_4(dpsctl):
