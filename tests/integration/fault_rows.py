@@ -358,6 +358,7 @@ def status_rows():
     yield status_row("register", 404, "enrollment-unknown", True, error_body(404201), "404201", 404201)
     yield fails("poll-404", "operation-lost", "poll", {"poll": answer(404, error_body(404000))}, code=404000, tracking_id=TRACKING_ID)
     yield fails("poll-404-without-body", "operation-lost", "poll", {"poll": answer(404)}, code=404)
+    yield fails("poll-404-failed", "operation-lost", "poll", {"poll": answer(404, failed(400207))}, code=400207)
 
 
 # Invalid bodies
