@@ -2,7 +2,8 @@
 #include "basic/pause.h"
 
 #include <openssl/async.h>
-#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
 
 static bool is_given_up;
 
@@ -34,23 +35,17 @@ void pause_give_up(bool on) {
         is_given_up = on;
 }
 
-/* A number that no other part of the process uses for its errors. */
-static int error_library(void) {
-        static int library;
-
-        if (library == 0)
-                library = ERR_get_next_error_library();
-        return library;
-}
+/* OpenSSL calls us for a signature, and its caller asks afterwards, in the same thread. */
+static __thread char error[PAUSE_ERROR_MAX];
 
 void pause_set_error(const char *text) {
-        ERR_raise_data(error_library(), 1, "%s", text);
+        (void) snprintf(error, sizeof(error), "%s", text);
 }
 
-const char *pause_error(void) {
-        const char *text = "";
-        int flags = 0;
-        unsigned long error = ERR_peek_error_all(NULL, NULL, NULL, &text, &flags);
-
-        return error && ERR_GET_LIB(error) == error_library() && (flags & ERR_TXT_STRING) ? text : NULL;
+bool pause_take_error(char ret[static PAUSE_ERROR_MAX]) {
+        if (!error[0])
+                return false;
+        memcpy(ret, error, sizeof(error));
+        error[0] = 0;
+        return true;
 }

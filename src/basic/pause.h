@@ -28,7 +28,9 @@ void pause_wake(PauseWaker waker);
  * the job, which uses it. */
 void pause_give_up(bool on);
 
-/* Leaves a text in OpenSSL's queue of errors that says why the signature failed. */
+#define PAUSE_ERROR_MAX 256
+
+/* Why the signature failed: OpenSSL has no place for a text of ours. To be taken after its call has failed. False: no
+ * signature has failed in this thread since the text was taken last. */
 void pause_set_error(const char *text);
-/* The text if `error` is the oldest one in the queue and was set by the above, else NULL. */
-const char *pause_error(void);
+bool pause_take_error(char ret[static PAUSE_ERROR_MAX]);

@@ -113,7 +113,8 @@ int key_from_text(const char *text, size_t size, DpsKey *ret, const char **ret_w
         }
 
         if (!memchr(c.text, '=', c.size) && c.size % 4 >= 2)
-                (void) strcat(c.text, c.size % 4 == 2 ? "==" : "=");
+                while (c.size % 4 != 0)
+                        c.text[c.size++] = '=';
         r = dps_key_from_base64(c.text, ret);
         if (r == -EBADMSG)
                 *ret_why = "not base64, or not all of it: " COPY_AGAIN;

@@ -243,7 +243,7 @@ static int encode(const char *text, char **ret) {
                 if (isalnum((unsigned char) *text) || strchr("-._~", *text))
                         *p++ = *text;
                 else
-                        p += sprintf(p, "%%%02X", (unsigned char) *text);
+                        p += snprintf(p, 4, "%%%02X", (unsigned char) *text);
         *p = 0;
         *ret = encoded;
         return 0;

@@ -3,6 +3,7 @@
 #include <openssl/err.h>
 #include <openssl/rand.h>
 
+#include "basic/pause.h"
 #include "credential/credential-error.h"
 #include "credential/credential-internal.h"
 
@@ -58,6 +59,24 @@ static int prove_key(EVP_PKEY *key, X509 *leaf) {
         return EVP_DigestVerify(context, signature, size, nonce, sizeof(nonce)) == 1 ? 0 : -EBADMSG;
 }
 
+static int prove_certificate(const Credential *c, DpsError *error) {
+        const ClientCertificate *certificate = c->certificate;
+        char chip_error[PAUSE_ERROR_MAX];
+        int r;
+
+        r = prove_key(certificate->key, sk_X509_value(certificate->chain, 0));
+        ERR_clear_error();
+        if (r >= 0)
+                return 0;
+        if (pause_take_error(chip_error)) {
+                dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s", chip_error);
+                return r;
+        }
+        return credential_error(error, r, &c->settings->certificates_place, "PrivateKey", "%s",
+                                r == -EBADMSG ? "its signature does not fit the certificate"
+                                              : "it cannot sign");
+}
+
 /* The token is for no resource that a service has, and has expired long ago. */
 static int prove_token(const Credential *c, DpsError *error) {
         _cleanup_(erase_and_freep) char *token = NULL;
@@ -83,12 +102,9 @@ int credential_prove(Settings *s, const char *registration_id, Method method, un
                 return r;
         /* The key of a TPM comes from DPS. */
         if (c->certificate) {
-                r = prove_key(c->certificate->key, sk_X509_value(c->certificate->chain, 0));
-                ERR_clear_error();
+                r = prove_certificate(c, error);
                 if (r < 0)
-                        return credential_error(error, r, &s->certificates_place, "PrivateKey", "%s",
-                                                r == -EBADMSG ? "its signature does not fit the certificate"
-                                                              : "it cannot sign");
+                        return r;
         } else if (class->sign && method != METHOD_TPM) {
                 r = prove_token(c, error);
                 if (r < 0)

@@ -46,7 +46,7 @@ struct TlsConnection {
         size_t n_received; /* bytes; of a place's connection, also by those before it */
         size_t n_begun;    /* n_received when it began */
         TlsFailure failure;
-        char *key_error; /* why our key did not sign */
+        char key_error[PAUSE_ERROR_MAX]; /* why our key did not sign */
 };
 
 #define HANDSHAKE_SIZE_MAX (256U * 1024) /* bytes, by whoever it may be */
@@ -63,7 +63,6 @@ TlsConnection *tls_connection_unref(TlsConnection *c) {
 
         X509_free(c->failure.certificate);
         X509_free(c->failure.leaf);
-        free(c->key_error);
         tls_context_unref(c->context);
         free(c);
         return NULL;
@@ -179,10 +178,7 @@ static void on_info(const SSL *ssl, int where, int result) {
         if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL)
                 c->failure.alert = result & 0xff;
         if (where & SSL_CB_EXIT && result <= 0 && !c->failure.error) {
-                const char *key_error = pause_error();
-
-                if (key_error && !c->key_error)
-                        c->key_error = strdup(key_error);
+                (void) pause_take_error(c->key_error);
                 c->failure.error = handshake_error();
         }
 }
@@ -508,7 +504,7 @@ void tls_connection_release(SSL *ssl) {
 }
 
 void tls_connection_why(const TlsConnection *c, DpsError *ret) {
-        if (c->key_error)
+        if (c->key_error[0])
                 return dps_error_set(ret, DPS_ERROR_KEY, DPS_STEP_TLS, "%s", c->key_error);
         if (c->failure.is_flooded && c->is_proven)
                 return dps_error_set(ret, DPS_ERROR_PROTOCOL, DPS_STEP_NONE,

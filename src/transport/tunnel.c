@@ -248,7 +248,8 @@ static void list_schemes(const char *head, char ret[static SCHEMES_MAX]) {
                 line += strspn(line, " \t");
                 size = strcspn(line, " \t\r\n,");
                 if (size > 0 && n + size + 3 < SCHEMES_MAX)
-                        n += (size_t) sprintf(ret + n, "%s%.*s", n > 0 ? ", " : "", (int) size, line);
+                        n += (size_t) snprintf(ret + n, SCHEMES_MAX - n, "%s%.*s", n > 0 ? ", " : "",
+                                               (int) size, line);
         }
 }
 

@@ -243,7 +243,8 @@ def test_a_reload_while_a_token_hangs_in_the_handshake_drops_the_attempt(gateway
 
 
 def rows(gateway, about):
-    return [(row["Result"], row["Text"]) for row in gateway.dpsctl("check", "--json=short", "gw").json["checks"] if row["Check"] == about]
+    checks = gateway.dpsctl("check", "--json=short", "gw", **gateway.surroundings).json["checks"]
+    return [(row["Result"], row["Text"]) for row in checks if row["Check"] == about]
 
 
 def test_check_tells_that_a_key_in_a_token_signs(gateway, tmp_path, group, token, transport):
@@ -261,6 +262,14 @@ def test_check_tells_that_a_pin_is_wrong(gateway, tmp_path, group, token):
     gateway.wait_for("gw", LastErrorId="config")
     [(result, text)] = rows(gateway, "key")
     assert result == "failed" and "Pin=: token 'gw'" in text and "refused this PIN already" in text
+
+
+def test_check_tells_that_a_token_was_pulled_out_before_it_signs(gateway, tmp_path, group, token):
+    """Without the daemon, check itself is who has the key loaded first."""
+    with_token(gateway, tmp_path, group, token, **use_fake(gateway, tmp_path, token))
+    gateway.surroundings["TOKEN_IS_PULLED_OUT"] = "1"
+    [(result, text)] = rows(gateway, "key")
+    assert result == "failed" and "PrivateKey=: pkcs11:token=gw;object=dps: the token has been removed: plug it in" in text
 
 
 def test_check_tells_that_a_module_does_not_return(gateway, tmp_path, group, token):
