@@ -71,7 +71,7 @@ def test_history_masks_former_hubs(redacted, serve):
 def test_reload_masks_the_ids_in_errors(redacted, serve):
     serve().reload_errors = ['/etc/dps/a.conf:2: IdScope="0ne00AABBCC!": not an ID scope',
                              '/etc/dps/a.conf:3: RegistrationId="bad/id": not a registration ID']
-    shown = redacted("reload", code=1)
+    shown = redacted("reload", code=1).replace('\\"', '"')  # as JSON has it
     assert 'a.conf:2: IdScope="value-1": not an ID scope' in shown
     assert 'a.conf:3: RegistrationId="value-2": not a registration ID' in shown
     assert_no_private_value(shown)
