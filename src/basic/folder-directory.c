@@ -34,7 +34,7 @@ static bool is_refusal(int r) {
 static int open_lock(int dir_fd, const char *name, int access) {
         int fd;
 
-        fd = openat(dir_fd, name, access | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        fd = openat(dir_fd, name, access | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
         /* If the lock file cannot be created, the directory itself is locked. */
         if (fd < 0 && is_refusal(-errno))
                 fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -55,7 +55,8 @@ static pid_t read_pid(int fd) {
 
 /* The pid is only for people; the lock does not need it. */
 static void write_pid(int dir_fd, const char *name) {
-        _cleanup_(closep) int fd = openat(dir_fd, name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+        _cleanup_(closep) int fd =
+                openat(dir_fd, name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
         if (fd >= 0)
                 (void) dprintf(fd, "%d\n", (int) getpid());

@@ -133,6 +133,7 @@ static void set_limits(void) {
                 files.rlim_cur = files.rlim_max;
                 (void) setrlimit(RLIMIT_NOFILE, &files);
         }
+        (void) signal(SIGXFSZ, SIG_IGN); /* where files have a limit (LimitFSIZE=), the write fails */
         (void) umask(0077);
         tpm_environment_prepare();
 }

@@ -394,7 +394,7 @@ int record_to_json(const Record *record, char **ret) {
 /* --- reading -------------------------------------------------------------------------------------------- */
 
 typedef struct Reader {
-        bool is_newer;      /* values that we do not understand are treated as missing */
+        bool is_lenient;    /* values that we do not understand are treated as missing */
         const char *reason; /* the first reason to reject the file; a literal */
 } Reader;
 
@@ -442,7 +442,7 @@ static int read_members(Reader *reader, json_object *object, const Member *membe
                 r = read_value(o, &members[i], (char *) thing + members[i].offset);
                 if (r == -ENOMEM)
                         return r;
-                if (r < 0 && !reader->is_newer)
+                if (r < 0 && !reader->is_lenient)
                         reader->reason = reader->reason ?: members[i].reason;
         }
         return 0;
@@ -507,7 +507,7 @@ static int read_transitions(Reader *reader, json_object *list, Record *record) {
         if (!list)
                 return 0;
         if (!json_object_is_type(list, json_type_array)) {
-                if (!reader->is_newer)
+                if (!reader->is_lenient)
                         reader->reason = reader->reason ?: "its transitions are not a list";
                 return 0;
         }
@@ -559,6 +559,8 @@ static int read_all(Reader *reader, json_object *object, Record *record) {
         r = read_assignment(reader, object, record);
         if (r < 0)
                 return r;
+        if (record->assignment) /* counters and history are not worth it */
+                reader->is_lenient = true;
         r = read_members(reader, object, record_members, ELEMENTSOF(record_members), record);
         if (r < 0)
                 return r;
@@ -584,7 +586,7 @@ int record_from_json(const char *text, size_t size, Record **ret, const char **r
         record = record_new();
         if (!record)
                 return -ENOMEM;
-        reader.is_newer = version > RECORD_VERSION;
+        reader.is_lenient = version > RECORD_VERSION;
         r = read_all(&reader, object, record);
         if (r < 0)
                 return r;

@@ -221,6 +221,23 @@ static bool directories_have_hashes(const char *paths) {
         return found;
 }
 
+static int trust_file(X509_STORE *store, const char *file, const char **ret_why) {
+        _cleanup_(certificates_freep) STACK_OF(X509) *certificates = NULL;
+        _cleanup_(freep) char *text = NULL;
+        size_t size;
+        int r;
+
+        r = file_read(file, CA_FILE_MAX, &text, &size);
+        if (r < 0)
+                *ret_why = strerror(-r);
+        else
+                r = pem_read_certificates(text, size, INT_MAX, &certificates, ret_why);
+        for (int i = 0; r >= 0 && i < sk_X509_num(certificates); i++)
+                if (X509_STORE_add_cert(store, sk_X509_value(certificates, i)) != 1)
+                        r = -ENOMEM;
+        return r;
+}
+
 /* What the environment names is all that is looked at. Returns false if nothing was added. */
 static bool read_bundle(TlsContext *c) {
         const char *named = secure_getenv(X509_get_default_cert_file_env());
@@ -229,10 +246,11 @@ static bool read_bundle(TlsContext *c) {
                 "/etc/ssl/certs/ca-certificates.crt",
                 "/etc/pki/tls/certs/ca-bundle.crt",
         };
+        const char *why;
         bool is_read = false;
 
         for (size_t i = 0; i < (named ? 1 : ELEMENTSOF(bundles)) && c->may_read_bundle && !is_read; i++)
-                is_read = access(bundles[i], R_OK) == 0 && SSL_CTX_load_verify_file(c->ssl, bundles[i]) == 1;
+                is_read = trust_file(SSL_CTX_get_cert_store(c->ssl), bundles[i], &why) >= 0;
         c->may_read_bundle = false;
         ERR_clear_error();
         return is_read;
@@ -300,23 +318,6 @@ static int trust_system(TlsContext *c, DpsError *error) {
                       "ca-certificates or set CaFile=",
                       directory);
         return -ENOENT;
-}
-
-static int trust_file(X509_STORE *store, const char *file, const char **ret_why) {
-        _cleanup_(certificates_freep) STACK_OF(X509) *certificates = NULL;
-        _cleanup_(freep) char *text = NULL;
-        size_t size;
-        int r;
-
-        r = file_read(file, CA_FILE_MAX, &text, &size);
-        if (r < 0)
-                *ret_why = strerror(-r);
-        else
-                r = pem_read_certificates(text, size, INT_MAX, &certificates, ret_why);
-        for (int i = 0; r >= 0 && i < sk_X509_num(certificates); i++)
-                if (X509_STORE_add_cert(store, sk_X509_value(certificates, i)) != 1)
-                        r = -ENOMEM;
-        return r;
 }
 
 static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {

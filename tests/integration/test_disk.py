@@ -127,6 +127,14 @@ def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
 
 
+def test_a_limit_of_file_sizes_is_an_error_of_the_disk(gateway):
+    """LimitFSIZE= in the unit. The kernel would end the daemon by SIGXFSZ."""
+    gateway.wrapper = ["prlimit", "--fsize=64"]
+    gateway.identity()
+    gateway.start()
+    assert "File too large" in gateway.wait_for(State="assigned", LastErrorId="disk")["LastError"]
+
+
 # ---- files of somebody else ----
 
 SOMEBODY = 54321

@@ -206,6 +206,14 @@ static void what_root_makes_belongs_to_the_owner_of_the_directory(void **state) 
         assert_int_equal(owner_of("inside/file"), NOBODY);
 }
 
+static void a_fifo_in_the_place_of_the_lock_holds_up_nothing(void **state) {
+        _cleanup_(freep) char *lock = NULL;
+
+        assert_true(asprintf(&lock, "%s/.lock", path) > 0);
+        assert_int_equal(mkfifo(lock, 0600), 0);
+        assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
+}
+
 static void a_folder_that_cannot_be_made_is_tried_again(void **state) {
         _cleanup_(freep) char *text = NULL;
         FileCommit files[] = { { .name = "a", .text = "1" } };
@@ -256,6 +264,7 @@ int main(void) {
                 TEST(a_second_process_is_locked_out_and_learns_by_whom),
                 TEST(the_lock_removes_unfinished_files_of_a_power_cut),
                 TEST(what_root_makes_belongs_to_the_owner_of_the_directory),
+                TEST(a_fifo_in_the_place_of_the_lock_holds_up_nothing),
                 TEST(a_folder_that_cannot_be_made_is_tried_again),
                 TEST(a_path_through_a_file_fails),
         };

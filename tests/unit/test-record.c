@@ -320,6 +320,25 @@ static void a_value_that_only_a_newer_version_understands_is_left_out(void **sta
         assert_int_equal(record->attempts, 3);
 }
 
+static void a_wrong_counter_or_history_does_not_cost_the_assignment(void **state) {
+        assert_int_equal(read_text("{\"version\":1," WHO WHERE HUB
+                                   ",\"attempts\":\"x\",\"finals\":2147483648,\"polls\":7,\"transport\":[],"
+                                   "\"transitions\":[{\"state\":1},7,{\"state\":\"assigned\",\"at\":{}}]}"),
+                         0);
+        assert_string_equal(record->assignment->device_id, "gw-1");
+        assert_int_equal(record->attempts, 0);
+        assert_int_equal(record->finals, 0);
+        assert_int_equal(record->polls, 7);
+        assert_null(record->transport);
+        assert_int_equal(record->n_transitions, 1);
+}
+
+static void a_history_that_is_no_list_is_left_out(void **state) {
+        assert_int_equal(read_text("{\"version\":1," WHO WHERE HUB ",\"transitions\":{}}"), 0);
+        assert_non_null(record->assignment);
+        assert_int_equal(record->n_transitions, 0);
+}
+
 static void a_record_too_long_to_be_read_again_is_not_written(void **state) {
         _cleanup_(record_freep) Record *full = full_record();
         _cleanup_(freep) char *text = NULL;
@@ -410,6 +429,8 @@ int main(void) {
                 TEST(a_copy_of_an_assignment_is_the_same_and_its_own),
                 TEST(a_newer_version_is_read),
                 TEST(a_value_that_only_a_newer_version_understands_is_left_out),
+                TEST(a_wrong_counter_or_history_does_not_cost_the_assignment),
+                TEST(a_history_that_is_no_list_is_left_out),
                 TEST(a_record_too_long_to_be_read_again_is_not_written),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(hostile_cases)];

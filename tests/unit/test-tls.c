@@ -531,6 +531,24 @@ static void check_system_store(void **state) {
         scene_end(&s);
 }
 
+static void a_bundle_that_is_a_fifo_holds_up_nothing(void **state) {
+        char directory[] = "/tmp/test-tls-XXXXXX", fifo[64];
+        TlsContext *context = NULL;
+        DpsError error = { 0 };
+
+        assert_non_null(mkdtemp(directory));
+        (void) snprintf(fifo, sizeof(fifo), "%s/fifo", directory);
+        assert_int_equal(mkfifo(fifo, 0600), 0);
+        assert_int_equal(setenv("SSL_CERT_DIR", directory, 1), 0);
+        assert_int_equal(setenv("SSL_CERT_FILE", fifo, 1), 0);
+        assert_int_equal(tls_context_new("dps.example", NULL, NULL, NULL, &context, &error), -ENOENT);
+        assert_int_equal(error.id, DPS_ERROR_CONFIG);
+        unsetenv("SSL_CERT_DIR");
+        unsetenv("SSL_CERT_FILE");
+        assert_int_equal(unlink(fifo), 0);
+        assert_int_equal(rmdir(directory), 0);
+}
+
 static void checks_the_name_by_the_bundle(void **state) {
         char directory[] = "/tmp/store-XXXXXX";
         CertifiedKey foreign = authority_new("Foreign Root", NULL);
@@ -578,6 +596,7 @@ int main(void) {
                 { "a CA file that cannot be used is named", names_unusable_ca_file },
                 { "a key of another certificate is refused", refuses_foreign_key },
                 { "a name is checked as well when the bundle is needed", checks_the_name_by_the_bundle },
+                { "a bundle that is a FIFO holds up nothing", a_bundle_that_is_a_fifo_holds_up_nothing },
         };
         struct CMUnitTest tests[ELEMENTSOF(others) + ELEMENTSOF(trust_cases) + ELEMENTSOF(store_cases)] = {
                 0
