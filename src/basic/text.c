@@ -188,6 +188,19 @@ bool utf8_is_valid(const void *data, size_t size) {
         return true;
 }
 
+/* What terminals obey, and what makes text look like another one: the C1 controls, the marks, embeddings, overrides and
+ * isolates of bidirectional text, and the two separators of lines. */
+static bool is_plain(const uint8_t *p, size_t n) {
+        if (n <= 1)
+                return n == 1 && *p >= 0x20 && *p != 0x7f;
+        if (n == 2)
+                return !(p[0] == 0xc2 && p[1] < 0xa0) && !(p[0] == 0xd8 && p[1] == 0x9c);
+        if (n > 3 || p[0] != 0xe2)
+                return true;
+        return !(p[1] == 0x80 && ((p[2] >= 0xa8 && p[2] <= 0xae) || p[2] == 0x8e || p[2] == 0x8f)) &&
+               !(p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret) {
         const uint8_t *p = data;
         size_t used = 0;
@@ -196,8 +209,7 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
                 bool plain;
 
                 n = utf8_sequence(p + i, size - i);
-                /* The C1 controls, which terminals obey, have two bytes in UTF-8. */
-                plain = n > 0 && p[i] >= 0x20 && p[i] != 0x7f && !(p[i] == 0xc2 && p[i + 1] < 0xa0);
+                plain = is_plain(p + i, n);
                 if (!plain)
                         n = 1;
                 if (used + n > max)

@@ -54,8 +54,8 @@ bool text_is_near(const char *written, const char *meant);
 
 /* Strict (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. NUL bytes count as valid. */
 bool utf8_is_valid(const void *data, size_t size);
-/* A copy for a log line or a terminal: control characters and invalid bytes become '?', and it is cut after
- * `max` bytes. */
+/* A copy for a log line or a terminal: control characters, also those of bidirectional text, and invalid bytes become
+ * '?', and it is cut after `max` bytes. */
 char *text_for_people(const void *data, size_t size, size_t max);
 /* Writes the same to `ret`, which has room for MIN(size, max) + 1 bytes and may be `data`. */
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret);

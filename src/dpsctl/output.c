@@ -149,7 +149,7 @@ int output_json(const Options *o, json_object *object) {
 
         if (object && (!o->redact || redact_json(object) >= 0))
                 text = json_render(object, flags);
-        r = text ? puts(text) : fail_memory();
+        r = text ? print_text(text) : fail_memory();
         json_object_put(object);
-        return text && r >= 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;
+        return r == 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;
 }

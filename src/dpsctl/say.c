@@ -44,6 +44,21 @@ int fail_memory(void) {
         return fail_with(EXIT_FAILED, "out of memory");
 }
 
+int print_text(const char *text) {
+        _cleanup_(freep) char *line = NULL;
+
+        if (look.columns == 0)
+                return puts(text) < 0 ? EXIT_FAILED : EXIT_DONE;
+        for (size_t n; *text; text += n + (text[n] == '\n')) {
+                n = strcspn(text, "\n");
+                free(line);
+                line = text_for_people(text, n, n);
+                if (!line || puts(line) < 0)
+                        return EXIT_FAILED;
+        }
+        return EXIT_DONE;
+}
+
 static unsigned terminal_columns(void) {
         const char *given = getenv("COLUMNS");
         struct winsize size;

@@ -12,6 +12,9 @@ void say_error(const char *text);
 /* The same with "dpsctl: " before it. Returns `code`: `return fail_with(EXIT_FAILED, "…")`. */
 int fail_with(Exit code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int fail_memory(void);
+/* Lines of text that came from elsewhere, on standard output: as they are, unless that is a terminal. Gives the exit
+ * code. */
+int print_text(const char *text);
 
 typedef enum Style {
         STYLE_PLAIN,

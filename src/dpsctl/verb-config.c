@@ -259,13 +259,15 @@ static void print_lines(const Conf *c, bool redact, FILE *f) {
 
         for (size_t k = 0; k < c->n_lines; k++) {
                 const ConfLine *line = &c->lines[k];
+                const char *value = value_shown(line, redact) ?: "";
+                _cleanup_(freep) char *shown = text_for_people(value, strlen(value), strlen(value));
 
                 if (!section || !streq(section, line->section))
                         fprintf(f, "\n%s[%s]%s\n", style_begin(STYLE_BOLD), line->section,
                                 style_end(STYLE_BOLD));
                 if (!section || !streq(section, line->section) || file != line->file)
                         fprintf(f, "%s# %s%s\n", style_begin(STYLE_DIM), line->file, style_end(STYLE_DIM));
-                fprintf(f, "%s=%s\n", line->key, value_shown(line, redact) ?: "");
+                fprintf(f, "%s=%s\n", line->key, (style_columns() > 0 ? shown : NULL) ?: value);
                 section = line->section;
                 file = line->file;
         }
@@ -385,7 +387,7 @@ int verb_expand(const Options *o) {
         if (r < 0)
                 return fail_with(EXIT_FAILED, "%s", reason ?: strerror(-r));
         if (o->json == JSON_OFF)
-                return puts(text) < 0 ? EXIT_FAILED : 0;
+                return print_text(text);
 
         return output_json(o, json_document("expanded", json_object_new_string(text)));
 }

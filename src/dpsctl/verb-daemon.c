@@ -166,7 +166,7 @@ static int print_log_level(const Options *o, sd_bus *bus) {
                 return bus_fail_answer("Get", r);
         if (o->json != JSON_OFF)
                 return output_pair(o, "LogLevel", level);
-        return puts(level) < 0 ? EXIT_FAILED : 0;
+        return print_text(level);
 }
 
 int verb_log_level(const Options *o) {

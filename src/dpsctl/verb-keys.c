@@ -77,7 +77,7 @@ static int read_key(const Options *o, DpsKey *ret) {
 
 static int output_secret(const Options *o, const char *member, const char *text, uint64_t expiry_sec) {
         if (o->json == JSON_OFF)
-                return puts(text) < 0 ? EXIT_FAILED : 0;
+                return print_text(text);
         return output_json(o, json_pack("tsT", "version", (uint64_t) 1, member, text, "ExpiresAt",
                                         expiry_sec * USEC_PER_SEC));
 }

@@ -52,7 +52,7 @@ int verb_token(const Options *o) {
         if (r < 0)
                 return bus_fail_answer("GetToken", r);
         if (o->json == JSON_OFF)
-                return puts(token) < 0 ? EXIT_FAILED : 0;
+                return print_text(token);
 
         return output_json(o, json_pack("tsst", "version", (uint64_t) 1, "Name", o->arguments[0], "Token",
                                         token, "ExpiresAt", expires_at_usec));

@@ -153,3 +153,33 @@ def test_ctrl_c_at_the_key_prompt_resets_the_terminal(dpsctl):
     assert terminal.process.wait(DEADLINE) != 0
     assert terminal.echoes()
     assert DERIVED not in terminal.end()[1]
+
+
+# ---- text that comes from elsewhere ----
+
+
+EVIL = "\033[2Jevil\u202egnp.exe\u2066\x9b1m"
+SHOWN = "?[2Jevil???gnp.exe?????1m"  # a mark for each byte
+
+
+@pytest.mark.parametrize("verb", [["token", "gw"], ["log-level"], ["connection", "gw"], ["status", "gw"], ["--json=short"], ["monitor"]])
+def test_what_comes_from_elsewhere_cannot_control_the_terminal(dpsctl, serve, verb):
+    fake = serve(identity("gw", LastError=EVIL, LastErrorId="service", AssignedHub=EVIL))
+    fake.log_level = EVIL
+    fake.call_GetToken = lambda path, lifetime_sec: ("st", (EVIL, 1700000000000000))
+    terminal = Terminal(dpsctl, *verb, PAGER="cat", NO_COLOR="1")
+    terminal.wait_for("gnp.exe")
+    terminal.wait_for("1m")
+    shown = terminal.text()
+    terminal.process.kill()
+    terminal.process.wait()
+    assert SHOWN.removeprefix("?") in shown  # JSON writes the first character as \\u001b
+    assert not set(shown) & set("\033\u202e\u2066\x9b"), shown
+
+
+def test_configuration_cannot_control_the_terminal(dpsctl):
+    (dpsctl.etc / "gw.conf").write_text(f"[Provisioning]\nIdScope={EVIL}\n", encoding="utf-8")
+    terminal = Terminal(dpsctl, "cat-config", "gw", PAGER="cat", NO_COLOR="1")
+    terminal.wait_for("1m")
+    terminal.process.wait()
+    assert f"IdScope={SHOWN}" in terminal.text()

@@ -119,6 +119,11 @@ static void a_message_is_one_line(void **state) {
         assert_string_equal(fixture_read(*state), "<6>a?b??[2Jc????\n");
 }
 
+static void text_that_runs_backwards_is_not_logged(void **state) {
+        log_info("a\u202eexe.gnp\u2066\u200f\u2028\u061c");
+        assert_string_equal(fixture_read(*state), "<6>a???exe.gnp???????????\n");
+}
+
 static void utf8_is_kept(void **state) {
         log_info("Zürich, 北");
         assert_string_equal(fixture_read(*state), "<6>Zürich, 北\n");
@@ -286,6 +291,7 @@ int main(void) {
                 ON_PIPE(on_a_pipe_the_level_precedes_the_message),
                 ON_PIPE(the_identity_precedes_the_message),
                 ON_PIPE(a_message_is_one_line),
+                ON_PIPE(text_that_runs_backwards_is_not_logged),
                 ON_PIPE(utf8_is_kept),
                 ON_PIPE(an_endless_message_is_one_line_that_a_pipe_takes_whole),
                 ON_PIPE(a_message_below_the_level_is_not_logged),
