@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,11 +130,12 @@ bool settings_key_is_secret(const char *section, const char *key) {
 }
 
 /* DPS compares ids without regard to case, but derives from the id as it knows it. */
+bool registration_id_has_capitals(const char *id) {
+        return id[strcspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")];
+}
+
 bool settings_derive_from_capitals(const Settings *s) {
-        for (const char *p = s->registration_id; s->group_keys && *p; p++)
-                if (isupper((unsigned char) *p))
-                        return true;
-        return false;
+        return s->group_keys && registration_id_has_capitals(s->registration_id);
 }
 
 void *key_field(const Key *k, const Settings *s) {
@@ -305,6 +305,9 @@ static int store_text(char **field, const char *value) {
 static int check_value(const Key *k, const char *value, char **ret_why) {
         int r;
 
+        /* Whatever the specifiers give. */
+        if ((k->flags & KEY_EXPANDED) && (*value == '"' || *value == '\'') && specifier_present(value))
+                return why(ret_why, -EINVAL, "must not be in quotes");
         if (k->check && k->type != FIELD_WORDS &&
             (!(k->flags & KEY_EXPANDED) || (k->flags & KEY_CHECKED) || !specifier_present(value))) {
                 r = k->check(value, ret_why);

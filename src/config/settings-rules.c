@@ -74,10 +74,16 @@ int reading_store(Reading *reading) {
         return 0;
 }
 
-static const ConfLine *find_misspelt(const Conf *conf, const char *key) {
-        for (size_t i = 0; i < conf->n_lines; i++)
-                if (!key_find(NULL, conf->lines[i].key) && text_is_near(conf->lines[i].key, key))
-                        return &conf->lines[i];
+static const ConfLine *find_misspelt(const Conf *conf, const Key *wanted) {
+        for (size_t i = 0; i < conf->n_lines; i++) {
+                const ConfLine *line = &conf->lines[i];
+                bool is_section_near = text_is_near(line->section, wanted->section);
+
+                if (streq(line->key, wanted->name)
+                            ? is_section_near && !streq(line->section, wanted->section)
+                            : !key_find(NULL, line->key) && text_is_near(line->key, wanted->name))
+                        return line;
+        }
         return NULL;
 }
 
@@ -85,12 +91,17 @@ static const ConfLine *find_misspelt(const Conf *conf, const char *key) {
  * be read at all, only that is reported. */
 static void report_missing(Reading *reading, ConfSeverity severity, const char *key, const char *what) {
         const Conf *own = reading->own;
-        const ConfLine *line = find_misspelt(own, key);
+        const Key *wanted = key_find(NULL, key);
+        const ConfLine *line = find_misspelt(own, wanted);
         const char *file = own->files ? own->files[0] : own->name;
 
         if (own->n_lines == 0 && reading->report->has_errors)
                 return;
-        if (line)
+        if (line && streq(line->key, key))
+                conf_report_add(reading->report, severity, line->file, line->line,
+                                "%s= is missing in [%s]; is [%s], where this line is, meant to be it?", key,
+                                wanted->section, line->section);
+        else if (line)
                 conf_report_add(reading->report, severity, line->file, line->line,
                                 "%s= is missing; is %s= in this line meant to be it?", key, line->key);
         else

@@ -117,10 +117,10 @@ DEFINE_FREEP(Settings, settings_unref)
 int settings_expand(const Settings *s, const SpecifierContext *context, Settings **ret, char **ret_why);
 /* Whether the device's key is derived from a group key and from a registration id with capital letters. */
 bool settings_derive_from_capitals(const Settings *s);
+bool registration_id_has_capitals(const char *id);
 #define SETTINGS_CAPITALS_WARNING                                                                            \
         "has capital letters, and the device's key is derived from it: DPS refuses the key if it knows the " \
-        "id in "                                                                                             \
-        "lower case; lower case is safe"
+        "id in lower case; lower case is safe"
 /* Whether two settings are the same, so that a reload does not disturb the identity. */
 bool settings_equal(const Settings *a, const Settings *b);
 

@@ -54,6 +54,16 @@ static void verification_done(Verification *v) {
         twins_done(&v->twins);
 }
 
+/* An id that is written without specifiers was looked at before. */
+static void warn_of_capitals(Verification *v, const Settings *s) {
+        const Twin *twin = twins_named(&v->twins, s->name);
+
+        if (twin && s->group_keys && specifier_present(s->registration_id) &&
+            !strchr(twin->registration_id, '%') && registration_id_has_capitals(twin->registration_id))
+                conf_report_add(v->report, CONF_WARNING, twin->file, twin->line,
+                                "RegistrationId=: \"%s\" " SETTINGS_CAPITALS_WARNING, twin->registration_id);
+}
+
 /* One file, or one identity with its drop-ins. */
 static int verify_conf(Verification *v, const Conf *conf) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
@@ -70,7 +80,10 @@ static int verify_conf(Verification *v, const Conf *conf) {
         r = verify_keys(settings, &v->context, v->report);
         if (r < 0)
                 return r;
-        return twins_add(&v->twins, conf, settings, &v->context);
+        r = twins_add(&v->twins, conf, settings, &v->context);
+        if (r >= 0)
+                warn_of_capitals(v, settings);
+        return r;
 }
 
 static char *name_of_file(const char *path) {

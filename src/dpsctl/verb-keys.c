@@ -9,6 +9,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "config/key-text.h"
+#include "config/settings.h"
 #include "dps/key.h"
 #include "dps/reply.h"
 #include "dps/request.h"
@@ -105,6 +106,8 @@ int verb_derive_key(const Options *o) {
                 r = dps_key_to_base64(&device, &text);
         if (r < 0)
                 return fail_with(EXIT_FAILED, "the key cannot be derived: %s", strerror(-r));
+        if (registration_id_has_capitals(o->arguments[0]) && !o->quiet)
+                say_error("dpsctl: the registration id " SETTINGS_CAPITALS_WARNING);
         return output_secret(o, "Key", text, 0);
 }
 

@@ -84,7 +84,7 @@ static void take_settings(Identity *i, Resolution resolution) {
 
         if (specifier_present(i->configuration.written->registration_id) &&
             settings_derive_from_capitals(i->configuration.settings))
-                identity_log(i, LOG_WARNING, "the registration id %s " SETTINGS_CAPITALS_WARNING,
+                identity_log(i, LOG_WARNING, "the registration id \"%s\" " SETTINGS_CAPITALS_WARNING,
                              i->configuration.settings->registration_id);
         if (resolution != RESOLUTION_FIRST)
                 forget_failures(i, resolution == RESOLUTION_OTHER_PEER);

@@ -468,6 +468,12 @@ def test_a_derived_key_is_the_hmac_of_the_registration_id(dpsctl):
     assert dpsctl("derive-key", "gw-1", f"--key={key}")[1] == expected + "\n"
 
 
+def test_derive_key_warns_of_capitals(dpsctl):
+    code, out, err = dpsctl("derive-key", "GW-1", stdin=KEY + "\n")
+    assert code == 0 and out.endswith("=\n") and "the registration id has capital letters" in err
+    assert dpsctl("derive-key", "-q", "GW-1", stdin=KEY + "\n")[1:] == (out, "")
+
+
 def test_a_key_that_is_not_valid_is_not_shown(dpsctl):
     code, out, err = dpsctl("derive-key", "gw-1", stdin="not-a-key")
     assert code == 1 and not out and "not-a-key" not in err

@@ -72,6 +72,33 @@ def test_verify_config_reads_certificates_below_its_root(dpsctl):
     assert "is not in the file" in dpsctl("verify-config", f"--root={dpsctl.directory}/image", str(path))[1]
 
 
+def test_capitals_that_a_specifier_gives_are_warned_of_where_a_key_is_derived(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    (dpsctl.directory / "id").write_text("Box-7\n")
+    derived = GOOD.replace("gw-1", f"%{{file:{dpsctl.directory}/id}}").replace("\nKey=", "\nGroupKey=")
+    path.write_text(derived)
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 0 and f'{path}:3: RegistrationId=: "Box-7" has capital letters' in out
+    assert "Box-7" not in dpsctl("verify-config", "--redact", str(path))[1]
+    path.write_text(derived.replace("GroupKey=", "Key="))
+    assert "capital" not in dpsctl("verify-config", str(path))[1]
+
+
+def test_quotes_around_a_specifier_are_told(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    path.write_text(GOOD.replace("gw-1", '"gw-%{machine-id}"').replace("/etc/dps/gw.key", '"/etc/dps/%{machine-id}.key"'))
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 1 and out.count("(leave the quotes away)") == 2 and f"error: {path}:3: RegistrationId=" in out
+
+
+def test_a_misspelt_section_is_told_where_its_key_is_missing(dpsctl):
+    path = dpsctl.etc / "gw.conf"
+    path.write_text(GOOD.replace("[Attestation]", "[Atestation]"))
+    code, out, _ = dpsctl("verify-config", str(path))
+    assert code == 1
+    assert f"error: {path}:5: Key= is missing in [Attestation]; is [Atestation], where this line is, meant to be it?" in out
+
+
 def write_twins(dpsctl, first="gw-1", second="GW-1"):
     paths = [dpsctl.etc / f"{name}.conf" for name in ("a", "b")]
     for path, registration_id in zip(paths, (first, second)):
