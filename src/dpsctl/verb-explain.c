@@ -6,16 +6,18 @@
 
 #include "basic/text.h"
 #include "dps/error.h"
+#include "dpsctl/explanation.h"
 #include "dpsctl/output.h"
 #include "dpsctl/table.h"
 
 /* Explains an error id such as "throttled", or an error code of DPS such as 401002. */
 
-#define CODE_MIN 100
-#define CODE_MAX 999999
+static json_object *to_json(DpsErrorId id, uint64_t code, const char *meaning, const char *advice) {
+        const Explanation *e = explanation_of(id);
 
-static json_object *to_json(const char *id, uint64_t code, const char *meaning, const char *advice) {
-        return json_pack("sTss", "Id", id, "Code", code, "Meaning", meaning, "Advice", advice);
+        return json_pack("sTssssss", "Id", dps_error_id_to_string(id), "Code", code, "Meaning", meaning,
+                         "Advice", advice, "Cause", e->cause, "Apart", e->apart, "ByItself", e->dpsd,
+                         "Commands", e->commands);
 }
 
 static int explain_all(const Options *o) {
@@ -28,8 +30,7 @@ static int explain_all(const Options *o) {
         for (DpsErrorId id = DPS_ERROR_NONE + 1; id < _DPS_ERROR_MAX; id++) {
                 table_add(&t, STYLE_BOLD, dps_error_id_to_string(id));
                 table_add(&t, STYLE_PLAIN, dps_error_id_meaning(id));
-                json_append(&rows, to_json(dps_error_id_to_string(id), 0, dps_error_id_meaning(id),
-                                           dps_error_id_advice(id)));
+                json_append(&rows, to_json(id, 0, dps_error_id_meaning(id), dps_error_id_advice(id)));
         }
         if (o->json != JSON_OFF)
                 r = output_json(o, json_document("errors", TAKE_PTR(rows)));
@@ -46,8 +47,18 @@ static int explain_all(const Options *o) {
         return r;
 }
 
-static int explain_one(const Options *o, const char *id, uint64_t code, bool is_final, const char *meaning,
+/* The commands stand one a line. */
+static void print_commands(const char *commands) {
+        printf("\nCommands:\n");
+        for (size_t n; *commands; commands += n + (commands[n] == '\n')) {
+                n = strcspn(commands, "\n");
+                printf("     %.*s\n", (int) n, commands);
+        }
+}
+
+static int explain_one(const Options *o, DpsErrorId id, uint64_t code, bool is_final, const char *meaning,
                        const char *advice) {
+        const Explanation *e = explanation_of(id);
         json_object *rows;
 
         if (o->json != JSON_OFF) {
@@ -56,11 +67,14 @@ static int explain_one(const Options *o, const char *id, uint64_t code, bool is_
                 return output_json(o, json_document("errors", rows));
         }
 
-        printf("%s%s%s", style_begin(STYLE_BOLD), id, style_end(STYLE_BOLD));
+        printf("%s%s%s", style_begin(STYLE_BOLD), dps_error_id_to_string(id), style_end(STYLE_BOLD));
         if (code > 0)
                 printf(" (%" PRIu64 "%s)", code,
                        is_final ? ", final: dpsd asks again more and more rarely" : "");
-        printf("\n     Meaning: %s\n  What to do: %s\n", meaning, advice);
+        printf("\n        Meaning: %s\n     What to do: %s\n", meaning, advice);
+        printf("          Cause: %s\nTell them apart: %s\n     dpsd itself: %s\n", e->cause, e->apart,
+               e->dpsd);
+        print_commands(e->commands);
         return 0;
 }
 
@@ -73,13 +87,14 @@ int verb_explain(const Options *o) {
         if (!word)
                 return explain_all(o);
         if (dps_error_id_from_string(word, &id) >= 0 && id != DPS_ERROR_NONE)
-                return explain_one(o, word, 0, false, dps_error_id_meaning(id), dps_error_id_advice(id));
-        if (parse_u64(word, &code) < 0 || code < CODE_MIN || code > CODE_MAX)
+                return explain_one(o, id, 0, false, dps_error_id_meaning(id), dps_error_id_advice(id));
+        if (parse_u64(word, &code) < 0 || !code_is_defined(code))
                 return fail_with(
                         EXIT_USAGE,
-                        "'%s' is neither an error id nor a code of DPS; dpsctl explain lists the ids", word);
+                        "'%s' is neither an error id nor a code that DPS or HTTP defines; dpsctl explain "
+                        "lists the ids, and the first three digits of a code are a status of HTTP",
+                        word);
 
         row = dps_code_lookup((uint32_t) code);
-        return explain_one(o, dps_error_id_to_string(row.id), code, row.verdict == DPS_VERDICT_FINAL,
-                           row.meaning, row.advice);
+        return explain_one(o, row.id, code, row.verdict == DPS_VERDICT_FINAL, row.meaning, row.advice);
 }

@@ -517,7 +517,22 @@ def test_expand_says_why_it_fails(dpsctl):
     ("throttled", {"Id": "throttled"}), ("401002", {"Id": "auth", "Code": 401002})])
 def test_explain_prints_json(dpsctl, word, members):
     errors = json.loads(dpsctl("explain", word, "--json=short")[1])["errors"]
-    assert len(errors) == 1 and members.items() <= errors[0].items() and errors[0].keys() - members == {"Meaning", "Advice"}
+    assert len(errors) == 1 and members.items() <= errors[0].items() and errors[0].keys() - members == {
+        "Meaning", "Advice", "Cause", "Apart", "ByItself", "Commands"}
+
+
+def test_explain_says_all_that_a_manual_page_would(dpsctl):
+    for row in json.loads(dpsctl("explain", "--json=short")[1])["errors"]:
+        assert all(row[key] for key in ("Meaning", "Advice", "Cause", "Apart", "ByItself", "Commands")), row
+        shown = dpsctl("explain", row["Id"])[1]
+        assert all(row[key] in shown for key in ("Meaning", "Advice", "Cause", "Apart", "ByItself"))
+        assert shown.splitlines()[-len(row["Commands"].splitlines()):] == [f"     {line}" for line in row["Commands"].splitlines()]
+
+
+@pytest.mark.parametrize("code", ["123456", "999", "400999", "100", "418", "0", "-1", "4012020"])
+def test_explain_refuses_a_code_that_nobody_defined(dpsctl, code):
+    result, out, err = dpsctl("explain", "--", code)
+    assert result == 2 and not out and code in err
 
 
 def test_explain_knows_ids_and_codes(dpsctl):
