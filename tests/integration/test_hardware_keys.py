@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """X.509 with keys in a PKCS#11 token or a TPM."""
+import contextlib
+
 import pytest
 
 import tpm
 from hardware import PIN, Chip, Token, certify, secret
 from process import BUILD, DEADLINE, eventually
+from proxies import Microsocks, Tinyproxy
 
 FAKE = BUILD / "tests/integration/test-token.so"
 
@@ -41,10 +44,11 @@ def group(emulator):
     return emulator
 
 
-def configure(gateway, tmp_path, group, public_der, private_key, name="gw", validity=(-1, 30), transport="mqtt", **attestation):
+def configure(gateway, tmp_path, group, public_der, private_key, name="gw", validity=(-1, 30), transport="mqtt", proxy=None,
+              **attestation):
     certificate = certify(group, name, public_der, tmp_path / f"{name}.pem", *validity)
     gateway.identity(name, method="x509", attestation={"Certificate": certificate, "PrivateKey": private_key} | attestation,
-                     provisioning={"Transport": transport, "HttpsPort": group.https_port})
+                     provisioning={"Transport": transport, "HttpsPort": group.https_port, "Proxy": proxy})
 
 
 def with_token(gateway, tmp_path, group, token, private_key="pkcs11:token=gw;object=dps", kind="secp256r1", pin=PIN, **more):
@@ -86,6 +90,15 @@ def test_a_key_of_a_tpm_with_an_auth_value_provisions(gateway, tmp_path, group, 
               Pin=secret(tmp_path / "pin", "hunter2\n"))
     gateway.start()
     gateway.wait_for("gw", State="assigned")
+
+
+@pytest.mark.parametrize("proxy", (Tinyproxy, Microsocks))
+def test_a_key_in_a_token_provisions_through_a_proxy(gateway, tmp_path, group, token, transport, proxy):
+    with contextlib.closing(proxy()) as proxy:
+        with_token(gateway, tmp_path, group, token, transport=transport, proxy=proxy.url)
+        gateway.start()
+        gateway.wait_for("gw", State="assigned")
+        assert proxy.log
 
 
 def assert_fails(gateway, error, *words, requests=0):
