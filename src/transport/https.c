@@ -112,6 +112,7 @@ typedef struct Https {
         bool is_greeted;      /* a connection was made for it, and TLS has begun */
         bool is_secured;      /* it was sent */
         bool is_too_long;
+        uint64_t n_received; /* bytes, when libcurl told of its progress last */
 } Https;
 
 /* ---- life ---- */
@@ -267,7 +268,11 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
         case CURLE_GOT_NOTHING:
         case CURLE_RECV_ERROR:
         case CURLE_SEND_ERROR:
-                return tell(t, DPS_ERROR_LOST, step, "closed the connection instead of answering", ret);
+                return tell(t, DPS_ERROR_LOST, step,
+                            info(t, CURLINFO_RESPONSE_CODE) > 0
+                                    ? "sent an answer that is broken, or breaks off"
+                                    : "closed the connection instead of answering",
+                            ret);
         case CURLE_PARTIAL_FILE:
                 return tell(t, DPS_ERROR_LOST, step, "closed the connection in the middle of the answer",
                             ret);
@@ -279,6 +284,9 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
 
 static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
         *ret = (DpsError){ 0 };
+        /* Before 8.6, libcurl says so of a header that is longer than it takes. */
+        if (code == CURLE_OUT_OF_MEMORY && t->n_received > CURL_MAX_HTTP_HEADER / 2)
+                code = CURLE_FILESIZE_EXCEEDED;
         if (code == CURLE_OUT_OF_MEMORY || (code == CURLE_WRITE_ERROR && !t->is_too_long))
                 return tell(t, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "cannot be asked: out of memory", ret);
         if (code == CURLE_OPERATION_TIMEDOUT)
@@ -487,8 +495,9 @@ static int on_progress(void *userdata, curl_off_t down_total, curl_off_t down, c
                        curl_off_t up) {
         Https *t = userdata;
 
+        t->n_received = received_from_sockets(t);
         if (t->proxy && !t->route.is_through)
-                t->is_too_long = received_from_sockets(t) > PROXY_SIZE_MAX;
+                t->is_too_long = t->n_received > PROXY_SIZE_MAX;
         return t->is_too_long;
 }
 
