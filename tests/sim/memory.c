@@ -168,6 +168,10 @@ void memory_run_out(uint64_t after, unsigned n) {
         state.n_failed = 0;
 }
 
+bool memory_may_run_out(void) {
+        return state.n > 0;
+}
+
 unsigned memory_n_failed(void) {
         return state.n_failed;
 }

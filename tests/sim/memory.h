@@ -27,3 +27,4 @@ void core_resume(unsigned depth);
 void memory_run_out(uint64_t after, unsigned n);
 /* How many have failed since memory_run_out(). */
 unsigned memory_n_failed(void);
+bool memory_may_run_out(void);
