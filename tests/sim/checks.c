@@ -63,8 +63,9 @@ typedef struct Watch {
         AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
 
-        unsigned n_blocked; /* connections over MQTT in a row, to which the way was closed */
-        bool is_https_open; /* and MQTT was not open since */
+        unsigned n_blocked;    /* connections over MQTT in a row, to which the way was closed */
+        bool was_blocked_last; /* as dpsd remembers it */
+        bool is_https_open;    /* and MQTT was not open since */
         uint64_t https_worked_at[NETWORKS_MAX]; /* 0: never */
         char way[8];                            /* of the last connection */
 } Watch;
@@ -340,6 +341,7 @@ static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
                 w->earliest_usec = 0;
         w->attempts = r->attempts;
         w->finals = r->finals;
+        w->was_blocked_last = way_is_blocked(&r->error);
         w->was_told_now = false;
 }
 
@@ -668,10 +670,10 @@ static void forget_jobs(Watch *w) {
                 w->jobs[j].is_open = false;
 }
 
-/* A new run knows that the last attempt could not connect, but not over which way, nor how many of them. Without what was not
- * noted, it may even take an earlier failure for the last one. */
+/* A new run knows that the last failure was one to connect, but not over which way, nor how many of them there were. Without
+ * what was not noted, it may even take an earlier failure for the last one. */
 static void forget_way(Watch *w, bool is_noted) {
-        if (w->n_blocked > 0 || !is_noted)
+        if (w->was_blocked_last || !is_noted)
                 w->n_blocked = MAX(w->n_blocked, WAY_FAILURES_MAX);
 }
 
