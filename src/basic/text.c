@@ -224,6 +224,24 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
         ret[used] = 0;
 }
 
+#define KEY_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+#define KEY_SIZE_MIN 40
+#define KEY_REMARK "(a key?)"
+
+void text_hide_keys(char *text) {
+        for (char *p = text; *p;) {
+                size_t n = strspn(p, KEY_LETTERS);
+
+                if (n >= KEY_SIZE_MIN && p[n] == '=') {
+                        n += strspn(p + n, "=");
+                        memcpy(p, KEY_REMARK, strlen(KEY_REMARK));
+                        memmove(p + strlen(KEY_REMARK), p + n, strlen(p + n) + 1);
+                        n = strlen(KEY_REMARK);
+                }
+                p += MAX(n, 1U);
+        }
+}
+
 char *text_for_people(const void *data, size_t size, size_t max) {
         char *copy = malloc(MIN(size, max) + 1);
 

@@ -46,7 +46,8 @@ static char *message_text(const char *file, unsigned line, const char *format, v
                 return NULL;
         }
 
-        return text_for_people(whole, (size_t) n, MESSAGE_SIZE_MAX);
+        text_hide_keys(whole);
+        return text_for_people(whole, strlen(whole), MESSAGE_SIZE_MAX);
 }
 
 void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,

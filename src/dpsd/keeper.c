@@ -268,6 +268,7 @@ void keeper_set_error(Keeper *k, const DpsError *error) {
         uint64_t now = world_now_usec(k->world, CLOCK_REALTIME);
 
         k->record->error = *error;
+        text_hide_keys(k->record->error.message);
         k->record->error_at_usec = now;
         k->record->failing_since_usec = k->record->failing_since_usec ?: now;
         k->failed_since = true;

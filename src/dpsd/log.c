@@ -170,6 +170,7 @@ void log_messagev(int level, const LogFields *fields, const char *format, va_lis
         if (vsnprintf(message + n, sizeof(message) - (size_t) n, format, ap) < 0)
                 return;
 
+        text_hide_keys(message);
         /* Text from the network may hold line breaks; the message must stay one line. */
         text_make_presentable(message, strlen(message), MESSAGE_MAX, message);
         if (!log_state.is_journal || write_to_journal(level, fields, message) < 0)

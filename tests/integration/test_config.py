@@ -788,3 +788,27 @@ def test_command_line_of_dpsd(gateway, arguments, code, said):
     done = gateway.run_once(*arguments)
     assert done.code == code
     assert said in (done.err if code else done.out)
+
+
+# ---- a key in the wrong place ----
+
+
+SETTINGS = ["Provisioning.IdScope", "Provisioning.RegistrationId", "Provisioning.Endpoint", "Provisioning.CaFile",
+            "Provisioning.Transport", "Provisioning.MqttPort", "Provisioning.Splay", "Provisioning.Address", "Provisioning.Proxy",
+            "Provisioning.PayloadFile", "Attestation.Method", "Attestation.Key", "Attestation.Certificate",
+            "Attestation.PrivateKey", "Hub.TokenLifetime", "Hub.RenewBefore", "Issuance.Request", "Access.Group"]
+
+
+@pytest.mark.parametrize("value", ["{}", "credential:{}", "HostName=x;DeviceId=y;SharedAccessKey={}", "/{}"])
+def test_a_key_in_a_wrong_setting_is_never_shown(lone_gateway, value):
+    keys = {}
+    for k, setting in enumerate(SETTINGS):
+        keys[f"device-{k}"] = base64.b64encode(os.urandom(64 if k % 2 else 32)).decode()
+        section, name_of = setting.split(".")
+        lone_gateway.write_conf(f"device-{k}", "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=device\n"
+                                f"[{section}]\n{name_of}={value.format(keys[f'device-{k}'])}\n")
+    lone_gateway.start()
+    shown = lone_gateway.dpsctl("status", "--json=short").out + lone_gateway.dpsctl("verify-config").err
+    shown += lone_gateway.dpsctl("reload").err + lone_gateway.whole_log()
+    shown = shown.replace("\\/", "/")
+    assert [SETTINGS[int(one[7:])] for one, key in keys.items() if key.rstrip("=") in shown] == []
