@@ -390,7 +390,8 @@ char *key_quote(const Key *k, const char *value) {
         bool is_private = k->flags & KEY_PRIVATE;
         char *shown;
 
-        if (asprintf(&shown, is_private ? "\"%.*s\"" : "%.*s", SHOWN_SIZE_MAX, value) < 0)
+        if (asprintf(&shown, is_private ? "\"%.*s%s\"" : "%.*s%s", SHOWN_SIZE_MAX, value,
+                     strlen(value) > SHOWN_SIZE_MAX ? "..." : "") < 0)
                 return NULL;
         for (char *p = shown + 1; is_private && p[0] && p[1]; p++)
                 if (*p == '"')

@@ -343,7 +343,7 @@ static const struct message_case {
           AFTER("[Provisioning]\nRegistrationId=\"a\" b\"\n"),
           ":7: RegistrationId=\"'a' b'\": not a registration ID" },
         { "a private value that is cut is still in quotes", CONF_ERROR,
-          AFTER("[Provisioning]\nRegistrationId=" TEXT_129 "\n"), "y\": not a registration ID" },
+          AFTER("[Provisioning]\nRegistrationId=" TEXT_129 "\n"), "y...\": not a registration ID" },
         { "a registration ID does not end with a dot", CONF_ERROR,
           AFTER("[Provisioning]\nRegistrationId=a.\n"), "not a registration ID" },
         { "an unknown specifier is an error at once", CONF_ERROR,
