@@ -147,6 +147,7 @@ static int keep_emptied(Loader *l, const Conf *defaults, const char *name, const
                 conf_report_add(&report, CONF_WARNING, path, 0, advice, name);
                 log_report(&report, name);
                 gather_report(&l->report.faults, &report);
+                l->report.n_unchanged++;
                 return 0;
         }
         conf_report_add(&report, CONF_ERROR, path, 0, advice, name);

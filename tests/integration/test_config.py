@@ -312,7 +312,8 @@ def test_a_file_that_became_empty_while_no_daemon_ran_does_not_retire_an_assigne
     after = gateway.wait_for(State="assigned", Waiting="config", LastErrorId="config")
     assert after["Generation"] == before["Generation"] and "the file is empty, although gateway is assigned" in after["LastError"]
     assert (gateway.run / "gateway" / "connection.json").exists()
-    assert gateway.dpsctl("reload").code == 0
+    reloaded = gateway.dpsctl("reload")
+    assert reloaded.code == 0 and "0 retired, 1 unchanged" in reloaded.out
     assert gateway.properties("gateway")["State"] == "assigned"
     conf.write_text(text)
     gateway.reload()
