@@ -344,7 +344,7 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
 
 int store_save(Store *s, const char *name, const Record *record, bool is_refused, store_handler_t handler,
                void *userdata) {
-        Save *save, *older;
+        Save *save = NULL, *older;
         int r;
 
         store_note(s, name, record, is_refused);
