@@ -43,6 +43,59 @@ static bool is_white(const char *p, const char *end) {
         return p == end;
 }
 
+static int parse(const char *text, size_t size, int depth, int flags, json_object **ret,
+                 enum json_tokener_error *ret_error, size_t *ret_end) {
+        _cleanup_(tokener_freep) json_tokener *tokener = json_tokener_new_ex(depth);
+        _cleanup_(json_freep) json_object *o = NULL;
+
+        if (!tokener)
+                return -ENOMEM;
+        json_tokener_set_flags(tokener, flags);
+
+        errno = 0;
+        o = json_tokener_parse_ex(tokener, text, (int) size);
+        *ret_error = json_tokener_get_error(tokener);
+        *ret_end = json_tokener_get_parse_end(tokener);
+        /* Only a zero byte tells the parser that a bare number is complete. */
+        if (*ret_error == json_tokener_continue) {
+                o = json_tokener_parse_ex(tokener, "", 1);
+                if (json_tokener_get_error(tokener) == json_tokener_success)
+                        *ret_error = json_tokener_success;
+        }
+        if (errno == ENOMEM) /* the tokener's own error would be another one, or success */
+                return -ENOMEM;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+int json_parse(const char *text, size_t size, int depth, json_object **ret,
+               enum json_tokener_error *ret_error, size_t *ret_end) {
+        _cleanup_(erase_and_freep) char *masked = NULL;
+        int r;
+
+        for (size_t i = 0; i < size; i++) {
+                if (isascii((unsigned char) text[i]))
+                        continue;
+                if (!masked) {
+                        masked = malloc(size + 1);
+                        if (!masked)
+                                return -ENOMEM;
+                        memcpy(masked, text, size);
+                        masked[size] = 0;
+                }
+                masked[i] = '?';
+        }
+        if (!masked)
+                return parse(text, size, depth, JSON_TOKENER_STRICT, ret, ret_error, ret_end);
+
+        /* If it is strict, json-c 0.18 refuses all letters beyond ASCII. So it is shown others in their places first. */
+        r = parse(masked, size, depth, JSON_TOKENER_STRICT, ret, ret_error, ret_end);
+        if (r < 0 || *ret_error != json_tokener_success)
+                return r;
+        json_object_put(*ret);
+        return parse(text, size, depth, 0, ret, ret_error, ret_end);
+}
+
 static int fail(const char *reason, const char **ret_why) {
         *ret_why = reason;
         return -EBADMSG;
@@ -50,8 +103,10 @@ static int fail(const char *reason, const char **ret_why) {
 
 int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret,
                      const char **ret_why) {
-        _cleanup_(tokener_freep) json_tokener *tokener = NULL;
         _cleanup_(json_freep) json_object *o = NULL;
+        enum json_tokener_error error;
+        size_t end;
+        int r;
 
         if (size == 0)
                 return fail("it is empty", ret_why);
@@ -61,18 +116,11 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
         if (!utf8_is_valid(text, size))
                 return fail("it is not UTF-8", ret_why);
 
-        tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
-        if (!tokener)
-                return -ENOMEM;
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-
-        errno = 0;
-        o = json_tokener_parse_ex(tokener, text, (int) size);
-        if (errno == ENOMEM) /* the tokener's own error would be another one, or success */
-                return -ENOMEM;
+        r = json_parse(text, size, JSON_DEPTH_MAX, &o, &error, &end);
+        if (r < 0)
+                return r;
         /* A zero byte ends parsing with success, so the text after it must be checked. */
-        if (json_tokener_get_error(tokener) != json_tokener_success ||
-            !is_white(text + json_tokener_get_parse_end(tokener), text + size))
+        if (error != json_tokener_success || !is_white(text + end, text + size))
                 return fail("it is not JSON", ret_why);
         if (!json_object_is_type(o, json_type_object))
                 return fail("it is not a JSON object", ret_why);

@@ -14,6 +14,11 @@ static inline void json_freep(json_object **o) {
         json_object_put(*o);
 }
 
+/* Parses a text in UTF-8 as strictly as json-c can. `ret_error` is json_tokener_continue if the text ends too early, and
+ * `ret_end` is where parsing ended. A `ret` of NULL is also the value null. -ENOMEM. */
+int json_parse(const char *text, size_t size, int depth, json_object **ret,
+               enum json_tokener_error *ret_error, size_t *ret_end);
+
 /* Reads a text that is one JSON object. -EBADMSG: it is not, and `ret_why` says why: "it is not JSON".
  * -ENOMEM. */
 int json_read_object(const char *text, size_t size, size_t size_max, json_object **ret, const char **ret_why);

@@ -79,31 +79,23 @@ int api_version_check(const char *value, char **ret_why) {
                    DPS_API_VERSION_DEFAULT);
 }
 
-static void json_tokener_freep(struct json_tokener **t) {
-        if (*t)
-                json_tokener_free(*t);
-}
-
 int payload_check(const char *value, char **ret_why) {
-        _cleanup_(json_tokener_freep) struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
         _cleanup_(json_freep) json_object *object = NULL;
-        size_t size = strlen(value);
+        size_t size = strlen(value), end;
         enum json_tokener_error e;
+        int r;
 
-        if (!tokener)
-                return -ENOMEM;
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-        errno = 0;
-        object = json_tokener_parse_ex(tokener, value, (int) size);
-        if (errno == ENOMEM)
-                return -ENOMEM;
-        e = json_tokener_get_error(tokener);
+        if (!utf8_is_valid(value, size))
+                return why(ret_why, -EINVAL, "is not JSON: it is not UTF-8");
+        r = json_parse(value, size, JSON_DEPTH_MAX, &object, &e, &end);
+        if (r < 0)
+                return r;
         if (e == json_tokener_continue)
                 return why(ret_why, -EINVAL, "is not JSON: the text ends too early");
         if (e != json_tokener_success)
                 return why(ret_why, -EINVAL, "is not JSON: %s at character %zu", json_tokener_error_desc(e),
-                           json_tokener_get_parse_end(tokener) + 1);
-        if (json_tokener_get_parse_end(tokener) != size)
+                           end + 1);
+        if (end != size)
                 return why(ret_why, -EINVAL, "is not JSON: there is more text after its end");
         if (!json_object_is_type(object, json_type_object))
                 return why(ret_why, -EINVAL, "must be a JSON object, such as {\"site\":\"north\"}");

@@ -14,11 +14,6 @@
 #define DEPTH_MAX 32
 #define DOCUMENT_SIZE_MAX (16U * 1024 * 1024)
 
-static inline void json_tokener_freep(json_tokener **t) {
-        if (*t)
-                json_tokener_free(*t);
-}
-
 int error_set(ErrorText *error, const char *format, ...) {
         va_list args;
 
@@ -29,37 +24,29 @@ int error_set(ErrorText *error, const char *format, ...) {
 }
 
 /* `size`: how much was read before the error. */
-static int syntax_error(const char *text, size_t size, json_tokener *tokener, ErrorText *error) {
+static int syntax_error(const char *text, size_t size, enum json_tokener_error e, ErrorText *error) {
         size_t line = 1;
 
         for (size_t i = 0; i < size; i++)
                 line += text[i] == '\n';
         return error_set(error, "line %zu: not JSON: %s", line,
-                         json_tokener_get_error(tokener) == json_tokener_continue
-                                 ? "the text ends too early"
-                                 : json_tokener_error_desc(json_tokener_get_error(tokener)));
+                         e == json_tokener_continue ? "the text ends too early" : json_tokener_error_desc(e));
 }
 
 int json_read(const char *text, size_t size, json_object **ret, ErrorText *error) {
-        _cleanup_(json_tokener_freep) json_tokener *tokener = NULL;
         _cleanup_(json_freep) json_object *json = NULL;
+        enum json_tokener_error e;
         size_t end;
+        int r;
 
         if (size > INT_MAX || !utf8_is_valid(text, size))
                 return error_set(error, "the text is not UTF-8, or too large");
 
-        tokener = json_tokener_new_ex(DEPTH_MAX);
-        if (!tokener)
-                return -ENOMEM;
-
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-        json = json_tokener_parse_ex(tokener, text, (int) size);
-        end = json_tokener_get_parse_end(tokener);
-        /* Only the terminating zero byte tells the parser that a bare number is complete. */
-        if (json_tokener_get_error(tokener) == json_tokener_continue)
-                json = json_tokener_parse_ex(tokener, "", 1);
-        if (json_tokener_get_error(tokener) != json_tokener_success || end != size)
-                return syntax_error(text, MIN(end, size), tokener, error);
+        r = json_parse(text, size, DEPTH_MAX, &json, &e, &end);
+        if (r < 0)
+                return r;
+        if (e != json_tokener_success || end != size)
+                return syntax_error(text, MIN(end, size), e, error);
         if (!json_numbers_are_valid(json))
                 return error_set(error, "not JSON: a number in it is not valid");
 

@@ -20,6 +20,7 @@ static const struct read_case {
 } read_cases[] = {
         { "an object is read", "{\"a\":1}", 0, NULL },
         { "white space may surround it", " \r\n{}\t\n", 0, NULL },
+        { "letters beyond ASCII are read", "{\"a\":\"\xc3\xa9\"}", 0, NULL },
         { "an empty text is not an object", "", 0, "it is empty" },
         { "a text that is too long is refused",
           "                                                                {}", 0, "it is too long" },

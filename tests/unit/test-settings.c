@@ -522,6 +522,8 @@ static const struct accepted_case {
         { "a payload may have specifiers", AFTER("[Provisioning]\nPayload={\"serial\":\"%{serial}\"}\n") },
         { "a payload may have a doubled percent sign",
           AFTER("[Provisioning]\nPayload={\"load\":\"5%%\"}\n") },
+        { "a payload may have letters beyond ASCII",
+          AFTER("[Provisioning]\nPayload={\"site\":\"Z\xc3\xbcrich\"}\n") },
         { "a payload may continue in the next line", AFTER("[Provisioning]\nPayload={\"a\": \\\n  1}\n") },
         { "a splay may be 0", AFTER("[Provisioning]\nSplay=0\n") },
         { "RenewBefore= may be a duration", AFTER("[Hub]\nRenewBefore=3d\n") },
