@@ -243,7 +243,8 @@ static const struct key_case {
         const char *words;
 } key_cases[] = {
         { "a missing key is an error of id key", NULL, 0, DPS_ERROR_KEY, "No such file" },
-        { "a key that others can read is refused", KEY_1, 0644, DPS_ERROR_CONFIG, "run chmod 0600" },
+        /* 0640 where there is a user dpsd */
+        { "a key that others can read is refused", KEY_1, 0644, DPS_ERROR_CONFIG, "chmod 06" },
         { "a key that is not base64 is refused", "not base64!", 0600, DPS_ERROR_CONFIG, "not base64" },
         { "a short key is refused", "c2hvcnQ=", 0600, DPS_ERROR_CONFIG, "16 to 64 bytes" },
         { "an empty file is refused", "", 0600, DPS_ERROR_CONFIG, "gw.key" },
