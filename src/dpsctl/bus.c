@@ -96,6 +96,8 @@ int bus_open(const Options *o, sd_bus **ret) {
         }
 
         r = sd_bus_open_system(ret);
+        if (r == -ENOMEM)
+                return fail_memory();
         if (r == -EACCES || r == -EPERM)
                 return fail_with(EXIT_NOT_PERMITTED, "the system bus refuses the connection: %s",
                                  strerror(-r));
