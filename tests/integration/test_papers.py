@@ -82,7 +82,7 @@ def items(page, macro):
 
 def messages():
     """All strings of the sources, each as a whole."""
-    for path in (REPOSITORY / "src").glob("*/*.c"):
+    for path in (REPOSITORY / "src").glob("*/*.[ch]"):
         for literals in re.findall(r'(?:"(?:[^"\\\n]|\\.)*"(?:\s+|\s*[A-Z_]+\s*(?="))*)+', path.read_text(encoding="utf-8")):
             yield "".join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', literals))
 
