@@ -58,8 +58,10 @@ static const char *problem_of(const Identity *i) {
                 return "";
         if (!i->configured)
                 return ", but its configuration has errors";
-        return streq(i->last_error_id, "disk") || streq(i->last_error_id, "key") ? ", but with an error"
-                                                                                 : ", but its renewal fails";
+        return streq(i->last_error_id, "disk") || streq(i->last_error_id, "key") ||
+                               streq(i->last_error_id, "issuance")
+                       ? ", but with an error"
+                       : ", but its renewal fails";
 }
 
 static void print_title(const Identity *i, uint64_t now_usec) {

@@ -247,7 +247,7 @@ void identity_judge_assignment(Identity *i, bool is_logged) {
                 dps_error_set(&i->issuance_error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE,
                               "the hub takes certificates only (%s), and there is none%s%s",
                               a->connection_profile,
-                              a->issuance_fault ? ": " : "; set Request=yes in [Issuance]",
+                              a->issuance_fault ? ": " : ": Request= in [Issuance] is off",
                               a->issuance_fault ?: "");
         else if (a && a->issuance_fault)
                 dps_error_set(&i->issuance_error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE, "%s; %s",

@@ -146,7 +146,7 @@ static const struct {
         [DPS_ERROR_ISSUANCE] = {
                 "issuance",
                 "DPS issued no certificate that can be used",
-                "link a credential policy to the enrollment, then: dpsctl reprovision; or set Request=no in [Issuance], then: dpsctl reload",
+                "for a certificate from DPS, set Request=yes in [Issuance] and link a credential policy to the enrollment; for none, Request=no; then: dpsctl reload; dpsctl reprovision",
         },
         [DPS_ERROR_DISK] = {
                 "disk",
