@@ -50,12 +50,11 @@ typedef struct Sender {
         char *name;
         CheckList waiting, at_polkit; /* in order of arrival */
         unsigned n_checks;
-        sd_bus_slot *slot;           /* of the question to the bus */
-        sd_bus_message *credentials; /* its answer */
-        Account *account;            /* NULL: the answer has not come yet */
+        sd_bus_slot *slot; /* of the question to the bus */
+        Account *account;  /* NULL: the answer has not come yet */
         bool has_uid;
         uint32_t uid;
-        const uint32_t *gids; /* points into `credentials`; NULL if the bus did not send the groups */
+        uint32_t *gids; /* NULL if the bus did not send the groups */
         size_t n_gids;
 } Sender;
 
@@ -231,7 +230,7 @@ static void sender_free(Sender *s) {
         *place = s->next;
         account_release(a, s->account);
         sd_bus_slot_unref(s->slot);
-        sd_bus_message_unref(s->credentials);
+        free(s->gids);
         free(s->name);
         free(s);
         if (!a->senders)
@@ -473,37 +472,41 @@ static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
 /* ---- who asks ---- */
 
-static int sender_read_gids(Sender *s) {
+static int sender_read_gids(Sender *s, sd_bus_message *m) {
         const void *gids;
         size_t size;
         int r;
 
-        r = sd_bus_message_enter_container(s->credentials, 'v', "au");
+        r = sd_bus_message_enter_container(m, 'v', "au");
         if (r < 0)
                 return r;
-        r = sd_bus_message_read_array(s->credentials, 'u', &gids, &size);
+        r = sd_bus_message_read_array(m, 'u', &gids, &size);
         if (r < 0)
                 return r;
 
-        s->gids = gids;
+        free(s->gids);
+        s->gids = malloc(MAX(size, (size_t) 1));
+        if (!s->gids)
+                return -ENOMEM;
+        memcpy(s->gids, gids, size);
         s->n_gids = size / sizeof(uint32_t);
-        return sd_bus_message_exit_container(s->credentials);
+        return sd_bus_message_exit_container(m);
 }
 
-static int sender_read_credential(Sender *s) {
+static int sender_read_credential(Sender *s, sd_bus_message *m) {
         const char *key;
         int r;
 
-        r = sd_bus_message_read(s->credentials, "s", &key);
+        r = sd_bus_message_read(m, "s", &key);
         if (r < 0)
                 return r;
 
         if (streq(key, "UnixGroupIDs"))
-                return sender_read_gids(s);
+                return sender_read_gids(s, m);
         if (!streq(key, "UnixUserID"))
-                return sd_bus_message_skip(s->credentials, "v");
+                return sd_bus_message_skip(m, "v");
 
-        r = sd_bus_message_read(s->credentials, "v", "u", &s->uid);
+        r = sd_bus_message_read(m, "v", "u", &s->uid);
         if (r < 0)
                 return r;
         s->has_uid = true;
@@ -512,18 +515,18 @@ static int sender_read_credential(Sender *s) {
 
 /* The answer is an a{sv}; we read the user and the groups. -ENODATA: the bus did not say who the sender
  * is. */
-static int sender_read_credentials(Sender *s) {
+static int sender_read_credentials(Sender *s, sd_bus_message *m) {
         int r;
 
-        r = sd_bus_message_enter_container(s->credentials, 'a', "{sv}");
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
         if (r < 0)
                 return r;
 
-        while ((r = sd_bus_message_enter_container(s->credentials, 'e', "sv")) > 0) {
-                r = sender_read_credential(s);
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = sender_read_credential(s, m);
                 if (r < 0)
                         return r;
-                r = sd_bus_message_exit_container(s->credentials);
+                r = sd_bus_message_exit_container(m);
                 if (r < 0)
                         return r;
         }
@@ -565,8 +568,8 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
         bool is_known;
         Check *next;
 
-        s->credentials = sd_bus_message_ref(reply);
-        is_known = !sd_bus_message_is_method_error(reply, NULL) && sender_read_credentials(s) >= 0;
+        /* The answer itself is not kept: it may have brought a descriptor of the sender's process. */
+        is_known = !sd_bus_message_is_method_error(reply, NULL) && sender_read_credentials(s, reply) >= 0;
         if (is_known)
                 s->account = find_account(a, s->uid);
         if (s->account)
