@@ -17,16 +17,14 @@ static DpsErrorId id_from_errno(int r) {
                        : DPS_ERROR_CONFIG;
 }
 
-int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
+int credential_verror(DpsError *error, int r, const Place *place, const char *key, const char *format,
+                      va_list ap) {
         _cleanup_(freep) char *what = NULL;
-        va_list ap;
 
-        va_start(ap, format);
         if (vasprintf(&what, format, ap) < 0) {
                 what = NULL;
                 r = -ENOMEM;
         }
-        va_end(ap);
         if (r == -ENOMEM)
                 dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "out of memory");
         else if (place->file)
@@ -34,5 +32,14 @@ int credential_error(DpsError *error, int r, const Place *place, const char *key
                               place->line, key, what);
         else
                 dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "%s=: %s", key, what);
+        return r;
+}
+
+int credential_error(DpsError *error, int r, const Place *place, const char *key, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        r = credential_verror(error, r, place, key, format, ap);
+        va_end(ap);
         return r;
 }

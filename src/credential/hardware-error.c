@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "basic/text.h"
 #include "credential/credential-error.h"
@@ -11,14 +9,10 @@ int hardware_key_error(const HardwareKey *k, DpsError *error, int r, const char 
                        ...) {
         static const Place nowhere;
         const Place *place = streq(key, "PrivateKey") ? &k->settings->certificates_place : &nowhere;
-        _cleanup_(freep) char *what = NULL;
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&what, format, ap) < 0) {
-                what = NULL;
-                r = -ENOMEM;
-        }
+        r = credential_verror(error, r, place, key, format, ap);
         va_end(ap);
-        return credential_error(error, r, place, key, "%s", what ?: "");
+        return r;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <tss2/tss2_rc.h>
 
 #include "credential/credential-error.h"
@@ -66,18 +65,16 @@ bool tpm_rc_is_refusal(TSS2_RC rc) {
 
 int tpm_fail(DpsError *error, const Settings *s, int r, const char *format, ...) {
         static const Place nowhere;
-        _cleanup_(freep) char *what = NULL;
+        DpsError plain; /* "Tcti=: what" */
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&what, format, ap) < 0) {
-                what = NULL;
-                r = -ENOMEM;
-        }
+        r = credential_verror(&plain, r, &nowhere, "Tcti", format, ap);
         va_end(ap);
-        r = credential_error(error, r, &nowhere, "Tcti", "%s", what ?: ""); /* chooses the id */
-        if (r != -ENOMEM)
-                dps_error_set(error, error->id, error->step, "Tcti=%s: %s", s->tcti, what);
+        if (r == -ENOMEM)
+                *error = plain;
+        else
+                dps_error_set(error, plain.id, plain.step, "Tcti=%s%s", s->tcti, strchr(plain.message, ':'));
         return r;
 }
 
