@@ -8,6 +8,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "client/way.h"
+#include "config/file-kind.h"
 #include "dps/sas.h"
 
 /* What a connection needs: its credential, the payload, a request for a certificate, the way and a token. Each step begins
@@ -15,7 +16,6 @@
 
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
 #define PAYLOAD_SIZE_MAX (96U * 1024)
-#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
 
 /* What the worker makes before a connection that asks for a certificate. */
@@ -209,14 +209,15 @@ static void sign_and_connect(Client *c) {
 
 static void payload_run(void *task) {
         PayloadTask *t = task;
-        size_t size;
+        size_t size, mark;
 
         t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
         if (t->r >= 0 && strlen(t->text) != size)
                 t->r = -EBADMSG;
         /* JSON has no byte order mark (RFC 8259), but editors write one. */
-        if (t->r >= 0 && size >= strlen(BYTE_ORDER_MARK) && startswith(t->text, BYTE_ORDER_MARK))
-                memmove(t->text, t->text + strlen(BYTE_ORDER_MARK), size - strlen(BYTE_ORDER_MARK) + 1);
+        mark = t->r >= 0 ? file_mark(t->text, size) : 0;
+        if (mark > 0)
+                memmove(t->text, t->text + mark, size - mark + 1);
 }
 
 static void payload_free(void *task) {

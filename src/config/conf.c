@@ -10,6 +10,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "build-config.h"
+#include "config/file-kind.h"
 
 /*
  * The syntax is that of systemd.syntax(7). A message never repeats the text of a faulty line, which may be a
@@ -23,8 +24,6 @@
 #define NAME_SIZE_MAX 64
 #define MESSAGE_SIZE_MAX 1024
 #define DAEMON_NAME "dpsd"
-
-#define UTF8_BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 /* --- the report ----------------------------------------------------------------------------------------- */
 
@@ -150,7 +149,7 @@ typedef enum FileKind {
 } FileKind;
 
 /* If stat() is not permitted, the file counts as regular: reading it fails, and the report tells why. */
-static FileKind file_kind(const char *path) {
+static FileKind kind_of(const char *path) {
         struct stat st;
 
         if (stat(path, &st) < 0) {
@@ -264,7 +263,7 @@ static int choose_file(char *const *directories, const Entry *entries, size_t n,
                 if (r < 0)
                         return r;
 
-                kind = file_kind(path);
+                kind = kind_of(path);
                 if (kind == FILE_FOREIGN && report)
                         conf_report_add(report, CONF_WARNING, path, 0,
                                         "neither a regular file nor a link to one, skipping");
@@ -548,8 +547,7 @@ static int read_text(Reader *reader, char *text, size_t size) {
                 return 0;
         }
 
-        if (startswith(p, UTF8_BYTE_ORDER_MARK))
-                p += strlen(UTF8_BYTE_ORDER_MARK);
+        p += file_mark(p, (size_t) (end - p));
         for (unsigned number = 1; p < end && reader->n_faulty < FAULTY_LINES_MAX; number++) {
                 char *newline = memchr(p, '\n', (size_t) (end - p));
                 size_t length = (size_t) ((newline ?: end) - p);
@@ -698,7 +696,7 @@ int conf_find_emptied(char *const *directories, const char *name, char **ret) {
                 r = join(*directory, file, &path);
                 if (r < 0)
                         return r;
-                kind = file_kind(path);
+                kind = kind_of(path);
                 if (kind == FILE_REGULAR)
                         return 0; /* the first file counts, or is masked on purpose */
                 if (kind == FILE_MASKED && !found) {

@@ -122,6 +122,5 @@ const char *pem_pair_fault(X509 *leaf, EVP_PKEY *key) {
         ERR_clear_error();
         return is_pair ? NULL
                        : "not the key of the first certificate in Certificate=: the device's certificate "
-                         "comes "
-                         "first, and its key goes here";
+                         "comes first, and its key goes here";
 }
