@@ -49,7 +49,8 @@ int parse_u64(const char *text, uint64_t *ret);
 /* yes/no, true/false, on/off, 1/0, as in systemd. Returns 1, 0, or -EINVAL. */
 int parse_boolean(const char *text);
 
-/* Whether one was probably meant where the other was written: one letter differs, or two in a long word, without regard to case. */
+/* Whether one was probably meant where the other was written: one letter differs, or two in a long word. Case does not
+ * matter. */
 bool text_is_near(const char *written, const char *meant);
 
 /* Strict (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. NUL bytes count as valid. */

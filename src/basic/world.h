@@ -110,8 +110,8 @@ static inline Timer *timer_free(Timer *t) {
 DEFINE_FREEP(Timer, timer_free)
 
 /* Runs the functions of the class on `task`. The world owns the task from here on; if this fails, the caller
- * keeps it (-ENOMEM; -EAGAIN: WORK_CHECKS, and there can be no thread). `ret` is valid until done() is called or the work is forgotten. It may be NULL if the caller
- * never forgets the work. */
+ * keeps it (-ENOMEM; -EAGAIN: WORK_CHECKS, and there can be no thread). `ret` is valid until done() is called
+ * or the work is forgotten. It may be NULL if the caller never forgets the work. */
 static inline int work_begin(World *w, const WorkClass *class, void *task, Work **ret) {
         return w->operations->work_begin(w, class, task, ret);
 }

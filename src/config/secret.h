@@ -15,11 +15,11 @@
 /*
  * Reads what `reference` names. The caller wipes and frees it (erase_and_free(), or explicit_bzero() over
  * `ret_size`). On failure `ret_why` is a text for people, with the file's owner and mode and the command that
- * corrects them, or what to do where a container mounts it. It never shows what is in the file, nor a reference that is not valid: to paste the key
- * itself is the commonest mistake. -EINVAL: this is not a reference; -ENOENT, -EACCES …: of the file;
- * -EAGAIN: there is no such credential yet; -EPERM: others could read or change the file: others may read it,
- * its group may write to it, or its group is neither root nor ours. For root, who is not the daemon but looks
- * what the daemon will find, ours is the daemon's group.
+ * corrects them, or what to do where a container mounts it. It never shows what is in the file, nor a
+ * reference that is not valid: to paste the key itself is the commonest mistake. -EINVAL: this is not a
+ * reference; -ENOENT, -EACCES …: of the file; -EAGAIN: there is no such credential yet; -EPERM: others could
+ * read or change the file: others may read it, its group may write to it, or its group is neither root nor ours.
+ * For root, who is not the daemon but looks what the daemon will find, ours is the daemon's group.
  */
 int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_why);
 /* The path of the file, to watch it for changes, or to read it if it is not secret, as a certificate. -EINVAL

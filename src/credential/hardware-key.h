@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A private key that stays in a PKCS#11 token or a TPM: a module, since few devices have one. The key is opened anew for each signature and closed
- * afterwards: no PIN stays in memory, no session and no place in the TPM stay taken, and there is nothing to
- * free that might block.
+ * A private key that stays in a PKCS#11 token or a TPM: a module, since few devices have one. The key is opened
+ * anew for each signature and closed afterwards: no PIN stays in memory, no session and no place in the TPM stay
+ * taken, and there is nothing to free that might block.
  *
  *      device.c         one call at a time for each token or TPM, and none after one that does not return
  *      pin.c            Pin=, and which PINs were refused

@@ -4,8 +4,9 @@
 /*
  * Decides who may do what over D-Bus. uid 0 and our own uid may do everything, and a process that is in the
  * identity's group may use the identity. For everything else we ask polkit; if there is none, it is refused. polkit does
- * not know the groups of a process (SupplementaryGroups= in a unit), only those of its user. The bus and polkit are both asked asynchronously, so that neither of them, nor a person in front of a
- * password dialogue, blocks the event loop. If anything fails, the request is refused.
+ * not know the groups of a process (SupplementaryGroups= in a unit), only those of its user. The bus and polkit are both
+ * asked asynchronously, so that neither of them, nor a person in front of a password dialogue, blocks the event loop. If
+ * anything fails, the request is refused.
  */
 
 #include <stdbool.h>
