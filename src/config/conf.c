@@ -75,7 +75,14 @@ void conf_report_done(ConfReport *report) {
         for (size_t i = 0; i < report->n_messages; i++)
                 free(report->messages[i].text);
         free(report->messages);
+        strv_free(report->out_of_reach);
         *report = (ConfReport){ 0 };
+}
+
+static bool is_link(const char *path) {
+        struct stat st;
+
+        return lstat(path, &st) >= 0 && S_ISLNK(st.st_mode);
 }
 
 const char *conf_report_first_error(const ConfReport *report) {
@@ -83,6 +90,16 @@ const char *conf_report_first_error(const ConfReport *report) {
                 if (report->messages[i].severity == CONF_ERROR)
                         return report->messages[i].text;
         return "";
+}
+
+/* Something is there, but the system does not let us read it: an error that may pass by itself. */
+static void report_out_of_reach(ConfReport *report, const char *path, const char *what, int r) {
+        conf_report_add(report, CONF_ERROR, path, 0, "cannot be %s: %s", what,
+                        r == -ENOENT && is_link(path)
+                                ? "it is a link to a file that is not there (is its volume not mounted?)"
+                                : strerror(-r));
+        if (strv_append(&report->out_of_reach, path) < 0)
+                report->is_incomplete = true;
 }
 
 /* --- directories and names ------------------------------------------------------------------------------ */
@@ -148,15 +165,13 @@ typedef enum FileKind {
         FILE_FOREIGN, /* it is something else: as FILE_NONE, with a warning */
 } FileKind;
 
-/* If stat() is not permitted, the file counts as regular: reading it fails, and the report tells why. */
+/* Only a name that is really gone is FILE_NONE. If stat() is refused, or a link leads nowhere, the file counts as
+ * regular: reading it fails, and the report tells why. */
 static FileKind kind_of(const char *path) {
         struct stat st;
 
-        if (stat(path, &st) < 0) {
-                if (errno != ENOENT && errno != ENOTDIR)
-                        return FILE_REGULAR;
-                return lstat(path, &st) < 0 ? FILE_NONE : FILE_FOREIGN;
-        }
+        if (stat(path, &st) < 0)
+                return (errno == ENOENT || errno == ENOTDIR) && !is_link(path) ? FILE_NONE : FILE_REGULAR;
 
         if (S_ISREG(st.st_mode))
                 return st.st_size > 0 ? FILE_REGULAR : FILE_MASKED;
@@ -230,19 +245,21 @@ static int listing_scan(Listing *l, DIR *d, unsigned rank) {
         }
 }
 
-/* A directory that does not exist counts as empty. One that cannot be read is an error. */
+/* A directory that does not exist counts as empty. One that is there and cannot be listed is an error: returns 1. */
 static int listing_read(Listing *l, const char *directory, unsigned rank, ConfReport *report) {
         DIR *d = opendir(directory);
+        struct stat st;
         int r;
 
         r = d ? listing_scan(l, d, rank) : -errno;
         if (d)
                 closedir(d);
-        if (r == -ENOENT || r == -ENOTDIR)
+        if (r >= 0 || r == -ENOMEM)
+                return r;
+        if ((r == -ENOENT || r == -ENOTDIR) && lstat(directory, &st) < 0)
                 return 0;
-        if (r < 0)
-                conf_report_add(report, CONF_ERROR, directory, 0, "cannot be listed: %s", strerror(-r));
-        return r;
+        report_out_of_reach(report, directory, "listed", r);
+        return 1;
 }
 
 static void listing_sort(Listing *l) {
@@ -356,6 +373,7 @@ int conf_list(char *const *directories, ConfReport *report, char ***ret) {
                 r = listing_read(&l, *d, rank++, report);
                 if (r < 0)
                         return r;
+                report->is_partial = report->is_partial || r > 0;
         }
         listing_sort(&l);
 
@@ -578,13 +596,13 @@ Conf *conf_free(Conf *c) {
         return NULL;
 }
 
-static int conf_new(const char *name, Conf **ret) {
+int conf_new(const char *name, const char *file, Conf **ret) {
         _cleanup_(conf_freep) Conf *c = calloc(1, sizeof(Conf));
 
         if (!c)
                 return -ENOMEM;
         c->name = strdup(name);
-        if (!c->name)
+        if (!c->name || (file && strv_append(&c->files, file) < 0))
                 return -ENOMEM;
 
         *ret = TAKE_PTR(c);
@@ -610,7 +628,7 @@ static int conf_read(Conf *c, const char *path, ConfReport *report) {
                 conf_report_add(report, CONF_ERROR, path, 0,
                                 "larger than 1 MB: this is not a configuration file");
         else if (r < 0)
-                conf_report_add(report, CONF_ERROR, path, 0, "cannot be read: %s", strerror(-r));
+                report_out_of_reach(report, path, "read", r);
         if (r < 0)
                 return r;
 
@@ -634,7 +652,7 @@ static int conf_read_drop_ins(Conf *c, char *const *directories, ConfReport *rep
                 if (r < 0)
                         return r;
                 r = listing_read(&l, path, rank++, report);
-                if (r == -ENOMEM)
+                if (r < 0)
                         return r;
         }
         listing_sort(&l);
@@ -681,7 +699,7 @@ static bool is_empty_file(const char *path) {
         return stat(path, &st) >= 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
-int conf_find_emptied(char *const *directories, const char *name, char **ret) {
+int conf_find_unusable(char *const *directories, const char *name, char **ret, const char **ret_what) {
         _cleanup_(freep) char *file = NULL, *found = NULL;
 
         if (asprintf(&file, "%s.conf", name) < 0) {
@@ -697,13 +715,12 @@ int conf_find_emptied(char *const *directories, const char *name, char **ret) {
                 if (r < 0)
                         return r;
                 kind = kind_of(path);
-                if (kind == FILE_REGULAR)
+                if (kind == FILE_REGULAR || (kind == FILE_MASKED && !found && !is_empty_file(path)))
                         return 0; /* the first file counts, or is masked on purpose */
-                if (kind == FILE_MASKED && !found) {
-                        if (!is_empty_file(path))
-                                return 0;
-                        found = TAKE_PTR(path);
-                }
+                if (kind == FILE_NONE || found)
+                        continue;
+                *ret_what = kind == FILE_MASKED ? "the file is empty" : "this is not a file";
+                found = TAKE_PTR(path);
         }
         if (!found)
                 return 0;
@@ -718,7 +735,7 @@ int conf_load(char *const *directories, const char *name, ConfReport *report, Co
         FileKind kind;
         int r;
 
-        r = conf_new(name, &c);
+        r = conf_new(name, NULL, &c);
         if (r < 0)
                 return r;
         /* For the files of identities, conf_list() has given the warnings. */
@@ -749,7 +766,7 @@ int conf_load_file(const char *path, const char *name, ConfReport *report, Conf 
         _cleanup_(conf_freep) Conf *c = NULL;
         int r;
 
-        r = conf_new(name, &c);
+        r = conf_new(name, NULL, &c);
         if (r < 0)
                 return r;
         r = conf_read(c, path, report);

@@ -27,7 +27,9 @@ typedef struct ConfReport {
         ConfMessage *messages;
         size_t n_messages;
         bool has_errors;
-        bool is_incomplete; /* a text is missing because memory ran out; counts as an error */
+        bool is_incomplete;  /* a text is missing because memory ran out; counts as an error */
+        bool is_partial;     /* a directory of the search path could not be listed */
+        char **out_of_reach; /* what the system did not let us read, for now: to be looked at again */
 } ConfReport;
 
 /* `line` 0: it is about the file as a whole; `file` NULL: it is about no file. */
@@ -52,6 +54,8 @@ typedef struct Conf {
 
 Conf *conf_free(Conf *c);
 DEFINE_FREEP(Conf, conf_free)
+/* Without lines. `file` is where an error of the whole is; NULL: nowhere yet. */
+int conf_new(const char *name, const char *file, Conf **ret);
 
 /* The directories to search, of which the first takes precedence: $CONFIGURATION_DIRECTORY, or else /etc/dps,
  * /run/dps.d and /usr/lib/dps. If `root` is not NULL, they are below it. */
@@ -60,16 +64,18 @@ int conf_directories(const char *root, char ***ret);
 /* The first of them, where an administrator writes files: to be shown. NULL: out of memory. */
 char *conf_directory_shown(void);
 /* The sorted names of all identities that have a file and are not masked. The report warns of files whose
- * name is not valid. If a directory exists and cannot be read, the call fails and the report says so: the
- * identities in it must not be taken for removed. */
+ * name is not valid. If a directory exists and cannot be listed, the report says so, and is partial: the identities in it
+ * must not be taken for removed. */
 int conf_list(char *const *directories, ConfReport *report, char ***ret);
 
-/* The path of an empty NAME.conf that masks no file of a later directory: it is more often what a full disk left than
- * a mask. 0: there is none such, or it is a link to /dev/null. */
-int conf_find_emptied(char *const *directories, const char *name, char **ret);
+/* The path of a NAME.conf that is neither read nor gone, where no other one counts, and what is wrong with it: it is empty,
+ * but masks no file of a later directory (which is more often what a full disk left than a mask), or it is no file. 0:
+ * there is none such, or it is a link to /dev/null. */
+int conf_find_unusable(char *const *directories, const char *name, char **ret, const char **ret_what);
 
 /* Reads NAME.conf and its drop-ins. -ENOENT: there is no NAME.conf, or it is masked. A file that cannot be
- * read or is not text is an error in the report, and the other files are read. */
+ * read (a link may lead to a volume that is not mounted yet) or is not text is an error in the report, and the other files
+ * are read. */
 int conf_load(char *const *directories, const char *name, ConfReport *report, Conf **ret);
 /* Reads this one file only, as the identity `name`: verify-config checks files that are not installed yet. A
  * file that cannot be read is an error in the report, and the call fails with its errno. */

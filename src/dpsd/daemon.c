@@ -188,6 +188,10 @@ static void on_network(void *userdata) {
         manager_on_network(((Daemon *) userdata)->manager);
 }
 
+static void on_conf_within_reach(void *userdata) {
+        (void) reload(userdata);
+}
+
 static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         (void) reload(userdata);
         return 0;
@@ -289,7 +293,7 @@ static int make_manager(Daemon *d) {
         r = manager_new(&parts, &manager_handlers, d, &d->manager);
         if (r < 0)
                 return r;
-        return loader_init(&d->loader, d->manager);
+        return loader_init(&d->loader, d->manager, on_conf_within_reach, d);
 }
 
 int daemon_new(Daemon **ret) {
@@ -366,7 +370,7 @@ static int load(Daemon *d) {
                 log_error("cannot start: %s", strerror(-r));
                 return EXIT_FAILED;
         }
-        if (!d->loader.only)
+        if (!d->loader.only && !d->loader.report.faults.is_partial)
                 manager_remove_leftovers(d->manager);
         manager_touch(d->manager);
         return EXIT_DONE;

@@ -2,6 +2,7 @@
 #include "dpsd/loader.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "basic/text.h"
 #include "dpsd/identity-view.h"
@@ -19,6 +20,7 @@ static void gather_report(ConfReport *all, ConfReport *one) {
         ConfMessage *messages;
 
         all->has_errors = all->has_errors || one->has_errors;
+        (void) strv_extend(&all->out_of_reach, one->out_of_reach);
         if (one->n_messages == 0) /* resizing to 0 would free the array */
                 return;
         messages = reallocarray(all->messages, all->n_messages + one->n_messages, sizeof(*messages));
@@ -29,7 +31,8 @@ static void gather_report(ConfReport *all, ConfReport *one) {
         all->messages = messages;
         all->n_messages += one->n_messages;
         free(one->messages);
-        *one = (ConfReport){ 0 };
+        one->messages = NULL;
+        one->n_messages = 0;
 }
 
 static void report_done(LoadReport *r) {
@@ -56,20 +59,21 @@ static int note_change(Loader *l, const char *name, const Settings *settings, bo
 
 /* Takes the settings and the report of one identity. */
 static int configure_with(Loader *l, const char *name, Settings *settings, ConfReport *report) {
+        const char *fault = report->has_errors ? conf_report_first_error(report) : l->fault_of_all;
         int r;
 
-        r = note_change(l, name, settings, report->has_errors);
+        r = note_change(l, name, settings, fault);
         if (r < 0) {
                 settings_unref(settings);
                 return r;
         }
         log_report(report, name);
-        r = manager_configure(l->manager, name, settings,
-                              report->has_errors ? conf_report_first_error(report) : NULL);
+        r = manager_configure(l->manager, name, settings, fault);
         gather_report(&l->report.faults, report);
-        return r;
+        return r < 0 ? r : 1;
 }
 
+/* 0: there is no such file, or it is masked. */
 static int configure(Loader *l, const Conf *defaults, const char *name) {
         _cleanup_(conf_freep) Conf *conf = NULL;
         _cleanup_(conf_report_done) ConfReport report = { 0 };
@@ -78,7 +82,7 @@ static int configure(Loader *l, const Conf *defaults, const char *name) {
 
         r = conf_load(l->directories, name, &report, &conf);
         if (r == -ENOENT)
-                return 0; /* masked, or removed just now */
+                return 0;
         if (r >= 0)
                 r = settings_from_conf(defaults, conf, &report, &settings);
         if (r >= 0 && report.is_incomplete)
@@ -97,6 +101,11 @@ static int read_daemon_settings(Loader *l, Conf **ret) {
         r = conf_load(l->directories, "dpsd", &l->report.faults, ret);
         if (r < 0 && r != -ENOENT)
                 return r;
+        /* With only a part of the defaults, an identity would become another one. */
+        if (l->report.faults.has_errors)
+                l->fault_of_all = strdup(conf_report_first_error(&l->report.faults));
+        if (l->report.faults.has_errors && !l->fault_of_all)
+                return -ENOMEM;
 
         daemon_settings_from_conf(*ret, &l->report.faults, &settings);
         manager_set_max_attempts(l->manager, settings.max_attempts);
@@ -132,49 +141,61 @@ static bool is_assigned(const Loader *l, const char *name) {
         return store_load(l->manager->core.store, name, &record, &reason) >= 0 && record->assignment;
 }
 
-/* The file of an assigned identity is empty: most probably a disk was full. The identity goes on with what it has. After a
- * start that is what was saved, and the file counts as one with an error. */
-static int keep_emptied(Loader *l, const Conf *defaults, const char *name, const char *path) {
-        static const char advice[] =
-                "the file is empty, although %s is assigned: what it had stays in use; to retire "
-                "it, delete the file or make it a link to /dev/null";
+/* The file of an assigned identity is empty, most probably because a disk was full, or something else has its name. The
+ * identity goes on with what it has. After a start that is what was saved, and the file counts as one with an error. */
+static int keep_unusable(Loader *l, const Conf *defaults, const char *name, const char *path,
+                         const char *what) {
+        static const char advice[] = "%s, although %s is assigned: what it had stays in use; to retire it, "
+                                     "delete it or make it a link to /dev/null";
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(conf_freep) Conf *conf = NULL;
         Settings *settings = NULL;
         int r;
 
         if (manager_find(l->manager, name)) {
-                conf_report_add(&report, CONF_WARNING, path, 0, advice, name);
+                conf_report_add(&report, CONF_WARNING, path, 0, advice, what, name);
                 log_report(&report, name);
                 gather_report(&l->report.faults, &report);
                 l->report.n_unchanged++;
-                return 0;
+                return 1;
         }
-        conf_report_add(&report, CONF_ERROR, path, 0, advice, name);
-        r = conf_load_file(path, name, &report, &conf);
+        conf_report_add(&report, CONF_ERROR, path, 0, advice, what, name);
+        r = conf_new(name, path, &conf);
         if (r >= 0)
                 r = settings_from_conf(defaults, conf, &report, &settings);
         return r < 0 ? r : configure_with(l, name, settings, &report);
 }
 
-/* Appends to `names` what is kept of identities that are known, or were. */
-static int keep_all_emptied(Loader *l, const Conf *defaults, char ***names) {
-        _cleanup_(strv_freep) char **known = NULL;
+/* Where a directory cannot be listed, the file may be there all the same. */
+static int keep_one(Loader *l, const Conf *defaults, const char *name, char ***names) {
+        bool is_partial = l->report.faults.is_partial;
+        _cleanup_(freep) char *path = NULL;
+        const char *what;
         int r;
 
-        r = store_list(l->manager->core.store, &known);
-        for (char *const *name = known; r >= 0 && name && *name; name++) {
-                _cleanup_(freep) char *path = NULL;
+        if (strv_contains(*names, name) ||
+            (!is_assigned(l, name) && !(is_partial && manager_find(l->manager, name))))
+                return 0;
+        r = conf_find_unusable(l->directories, name, &path, &what);
+        if (r > 0)
+                r = keep_unusable(l, defaults, name, path, what);
+        else if (r == 0 && is_partial)
+                r = configure(l, defaults, name);
+        return r > 0 ? strv_append(names, name) : r;
+}
 
-                if (strv_contains(*names, *name))
-                        continue;
-                r = conf_find_emptied(l->directories, *name, &path);
-                if (r <= 0 || !is_assigned(l, *name))
-                        continue;
-                r = keep_emptied(l, defaults, *name, path);
-                if (r >= 0)
-                        r = strv_append(names, *name);
-        }
+/* Appends to `names` what is kept of identities that are known, or were, and were not listed. */
+static int keep_all(Loader *l, const Conf *defaults, char ***names) {
+        _cleanup_(strv_freep) char **known = NULL;
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < l->manager->n_identities; k++)
+                r = keep_one(l, defaults, l->manager->identities[k]->name, names);
+        if (r >= 0)
+                r = store_list(l->manager->core.store, &known);
+        for (char *const *name = known; r >= 0 && name && *name; name++)
+                if (!manager_find(l->manager, *name))
+                        r = keep_one(l, defaults, *name, names);
         return r;
 }
 
@@ -199,12 +220,36 @@ static void report_twins(Loader *l) {
         }
 }
 
+/* A mount makes no event that we could watch for. */
+static void look_again_later(Loader *l) {
+        if (!l->report.faults.out_of_reach) {
+                retry_done(&l->looking);
+                return;
+        }
+        retry_failed(&l->looking, world_now_usec(l->manager->core.world, CLOCK_BOOTTIME));
+        timer_set(l->again, l->looking.at_usec, USEC_PER_SEC);
+}
+
+static void on_again(void *userdata) {
+        Loader *l = userdata;
+
+        STRV_FOREACH(path, l->report.faults.out_of_reach)
+                if (access(*path, R_OK) >= 0) {
+                        l->on_within_reach(l->userdata);
+                        return;
+                }
+        look_again_later(l);
+}
+
 int loader_load(Loader *l) {
         _cleanup_(conf_freep) Conf *defaults = NULL;
         _cleanup_(strv_freep) char **names = NULL;
         int r;
 
         report_done(&l->report);
+        free(l->fault_of_all);
+        l->fault_of_all = NULL;
+        timer_set(l->again, USEC_INFINITY, 0);
         r = read_daemon_settings(l, &defaults);
         if (r < 0)
                 return r;
@@ -216,22 +261,28 @@ int loader_load(Loader *l) {
         for (char *const *name = names; r >= 0 && name && *name; name++)
                 r = configure(l, defaults, *name);
         if (r >= 0 && !l->only)
-                r = keep_all_emptied(l, defaults, &names);
+                r = keep_all(l, defaults, &names);
         if (r >= 0)
                 r = note_retired(l, names);
         if (r >= 0)
                 manager_retain(l->manager, names);
         manager_look_again(l->manager);
         report_twins(l);
+        look_again_later(l);
         return r;
 }
 
-int loader_init(Loader *l, Manager *m) {
-        *l = (Loader){ .manager = m };
-        return conf_directories(NULL, &l->directories);
+int loader_init(Loader *l, Manager *m, void (*on_within_reach)(void *userdata), void *userdata) {
+        int r;
+
+        *l = (Loader){ .manager = m, .on_within_reach = on_within_reach, .userdata = userdata };
+        r = timer_new(m->core.world, on_again, l, &l->again);
+        return r < 0 ? r : conf_directories(NULL, &l->directories);
 }
 
 void loader_done(Loader *l) {
+        timer_free(l->again);
+        free(l->fault_of_all);
         strv_free(l->directories);
         report_done(&l->report);
 }

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from jeepney import DBusErrorResponse
 
 from certificates import Issuer, key_pem, name, pem
+from clock import Clock
 from emulator import ID_SCOPE
 from gateway import NAME
 from namespace import mounted, needs_root
@@ -243,6 +244,67 @@ def test_a_file_that_became_empty_does_not_retire_an_assigned_identity(gateway):
     (gateway.configuration / "gateway.conf").unlink()
     gateway.reload()
     assert gateway.properties()["State"] == "idle"
+
+
+@pytest.fixture
+def clock(tmp_path):
+    clock = Clock(tmp_path)
+    yield clock
+    clock.close()
+
+
+def mislay(gateway, what):
+    """Makes the conf absent as a volume that is not mounted, or a broken disk, does; returns the function that brings it back."""
+    moved = gateway.configuration if what == "directory" else gateway.configuration / "gateway.conf"
+    kept = gateway.directory / "elsewhere"
+    moved.rename(kept)
+    if what == "link":
+        moved.symlink_to(gateway.directory / "volume" / "gateway.conf")
+    elif what == "directory":
+        moved.symlink_to(moved)  # cannot be listed, even by root
+    elif what == "fifo":
+        os.mkfifo(moved)
+
+    def bring_back():
+        moved.unlink()
+        kept.rename(moved)
+    return bring_back
+
+
+@pytest.mark.parametrize("what", ["link", "directory", "fifo"])
+def test_a_conf_out_of_reach_does_not_retire_its_identity(gateway, clock, what):
+    clock.rule(gateway)
+    before = assign(gateway)
+    files = gateway.files()
+    bring_back = mislay(gateway, what)
+    reloaded = gateway.dpsctl("reload")
+    assert reloaded.code == (0 if what == "fifo" else 1), reloaded
+    assert {"link": "it is a link to a file that is not there", "directory": "etc: cannot be listed: Too many levels",
+            "fifo": "this is not a file, although gateway is assigned"}[what] in reloaded.err
+    assert " 0 retired" in reloaded.out and gateway.files() == files
+    assert gateway.properties("gateway")["State"] == "assigned"
+    gateway.restart()
+    after = gateway.wait_for(State="assigned", Waiting="config")
+    assert after["Generation"] == before["Generation"] and gateway.files() == files
+    bring_back()
+    if what == "fifo":
+        gateway.reload()
+    else:
+        clock.pass_by(11)  # it is looked for by itself
+    gateway.wait_for(State="assigned", Healthy=True)
+    assert gateway.files() == files
+
+
+def test_a_dpsd_conf_out_of_reach_leaves_every_identity_as_it_is(gateway):
+    gateway.write_conf("dpsd", "[Hub]\nTokenLifetime=2h\n")
+    before = assign(gateway)
+    (gateway.configuration / "dpsd.conf").unlink()
+    (gateway.configuration / "dpsd.conf").symlink_to(gateway.directory / "volume" / "dpsd.conf")
+    reloaded = gateway.dpsctl("reload")
+    assert reloaded.code == 1 and "dpsd.conf: cannot be read" in reloaded.err
+    assert "1 changed" not in reloaded.out
+    after = gateway.properties("gateway")
+    assert after["TokenExpiresAt"] == before["TokenExpiresAt"] and "dpsd.conf" in after["LastError"]
 
 
 def test_an_empty_file_in_an_earlier_directory_is_a_mask(gateway):

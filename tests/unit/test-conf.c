@@ -339,13 +339,56 @@ static void a_file_that_is_not_regular_is_skipped_with_a_warning(void **state) {
 
         assert_int_equal(mkfifo(fifo, 0600), 0);
         assert_int_equal(mkdir(directory, 0755), 0);
-        link_to(t->etc, "c.conf", "nowhere");
         put(t->lib, "b.conf", "[A]\nK=lib\n");
         assert_names(t, "b");
         assert_message(t, CONF_WARNING, "a.conf: neither a regular file");
         assert_message(t, CONF_WARNING, "b.conf: neither a regular file");
-        assert_message(t, CONF_WARNING, "c.conf: neither a regular file");
         assert_false(t->report.has_errors);
+}
+
+/* A volume may not be mounted yet. What an earlier directory replaced must not come into force meanwhile. */
+static void a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(void **state) {
+        Tree *t = *state;
+
+        link_to(t->etc, "gw.conf", "nowhere/gw.conf");
+        put(t->lib, "gw.conf", "[A]\nK=lib\n");
+        assert_names(t, "gw");
+        load(t, "gw");
+        assert_lines(t, "");
+        assert_message(t, CONF_ERROR, "gw.conf: cannot be read: it is a link to a file that is not there");
+        assert_int_equal(strv_length(t->report.out_of_reach), 1);
+}
+
+static void drop_ins_out_of_reach_are_an_error(void **state) {
+        Tree *t = *state;
+
+        put(t->etc, "gw.conf", "[A]\nK=1\n");
+        put(t->etc, "gw.conf.d/10.conf", "[A]\nK=2\n");
+        link_to(t->etc, "gw.conf.d/20.conf", "nowhere");
+        link_to(t->run, "gw.conf.d", "nowhere");
+        put(t->lib, "gw.conf.d", "a file\n");
+        load(t, "gw");
+        assert_lines(t, "A.K=1|A.K=2");
+        assert_message(t, CONF_ERROR, "20.conf: cannot be read: it is a link");
+        assert_message(t, CONF_ERROR, "run/gw.conf.d: cannot be listed: it is a link");
+        assert_message(t, CONF_ERROR, "lib/gw.conf.d: cannot be listed: Not a directory");
+}
+
+static void the_other_directories_are_listed_beside_one_that_cannot_be(void **state) {
+        _cleanup_(strv_freep) char **names = NULL;
+        Tree *t = *state;
+
+        put(t->lib, "gw.conf", "[A]\nK=lib\n");
+        assert_int_equal(rmdir(t->etc), 0);
+        assert_int_equal(symlink(t->etc, t->etc), 0);
+        assert_int_equal(conf_list(t->directories, &t->report, &names), 0);
+        assert_message(t, CONF_ERROR, "etc: cannot be listed: Too many levels");
+        assert_true(t->report.is_partial);
+
+        /* It may hold a file of this name, which would count before the one that can be read. */
+        load(t, "gw");
+        assert_lines(t, "");
+        assert_message(t, CONF_ERROR, "etc/gw.conf: cannot be read: Too many levels");
 }
 
 static void drop_ins_are_read_in_order_of_their_names(void **state) {
@@ -567,6 +610,9 @@ int main(void) {
                 WITH_TREE(a_masked_identity_ignores_its_drop_ins),
                 WITH_TREE(a_link_to_a_file_counts_as_a_file),
                 WITH_TREE(a_file_that_is_not_regular_is_skipped_with_a_warning),
+                WITH_TREE(a_link_that_leads_nowhere_is_a_file_that_cannot_be_read),
+                WITH_TREE(drop_ins_out_of_reach_are_an_error),
+                WITH_TREE(the_other_directories_are_listed_beside_one_that_cannot_be),
                 WITH_TREE(drop_ins_are_read_in_order_of_their_names),
                 WITH_TREE(an_earlier_directory_replaces_the_drop_in),
                 WITH_TREE(a_drop_in_can_be_masked),
