@@ -32,7 +32,7 @@ def commands_for(conf):
     of_sections = list(sections())
     mine = next(blocks for blocks in of_sections if conf in blocks)
     first = [block for block in of_sections[1] if block.startswith("# install -d")]
-    return [re.sub(r"^# ", "", block, flags=re.M) for block in first + mine if block.startswith("# ")]
+    return [re.sub(r"^# ", "", block, flags=re.M) for block in first + mine if block.startswith("# ") and "systemctl" not in block]
 
 
 def recipe(name):

@@ -30,9 +30,9 @@ PACKAGECONFIG[emulator] = "-Demulator=true -Demulator-https=enabled,-Demulator=f
 EXTRA_OEMESON = "-Dbuild-id=${EXTENDPKGV} -Dtests=${@'true' if d.getVar('PTEST_ENABLED') == '1' else 'false'}"
 DEPENDS += "${@'cmocka' if d.getVar('PTEST_ENABLED') == '1' else ''}"
 
-# The same users as in data/dps.sysusers: with a read-only root they must be in the image.
+# The same users and groups as in data/dps.sysusers: with a read-only root they must be in the image.
 USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system dps"
+GROUPADD_PARAM:${PN} = "--system dps; --system tss"
 USERADD_PARAM:${PN} = "--system --user-group --no-create-home --home-dir ${localstatedir}/lib/dps --shell /sbin/nologin --groups dps dpsd"
 
 SYSTEMD_SERVICE:${PN} = "dpsd.service"
@@ -64,8 +64,11 @@ PACKAGE_BEFORE_PN = "libdps ${PN}-https ${PN}-tpm ${PN}-hardware-key ${PN}-polki
 
 FILES:libdps = "${libdir}/libdps.so.*"
 FILES:${PN}-https = "${libdir}/dps/modules/https.so"
-FILES:${PN}-tpm = "${libdir}/dps/modules/tpm.so"
-FILES:${PN}-hardware-key = "${libdir}/dps/modules/hardware-key.so"
+FILES:${PN}-tpm = "${libdir}/dps/modules/tpm.so ${systemd_system_unitdir}/dpsd.service.d/50-dps-tpm.conf"
+FILES:${PN}-hardware-key = " \
+    ${libdir}/dps/modules/hardware-key.so \
+    ${systemd_system_unitdir}/dpsd.service.d/50-dps-hardware-key.conf \
+"
 FILES:${PN}-polkit = "${datadir}/polkit-1"
 FILES:${PN}-emulator = "${bindir}/dps-emulator ${libdir}/dps/dps-emulator-plugin.so"
 FILES:${PN} = " \
