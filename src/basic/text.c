@@ -181,7 +181,7 @@ bool utf8_is_valid(const void *data, size_t size) {
         const uint8_t *p = data;
 
         for (size_t i = 0, n; i < size; i += n) {
-                n = utf8_sequence(p + i, size - i);
+                n = p[i] < 0x80 ? 1 : utf8_sequence(p + i, size - i);
                 if (n == 0)
                         return false;
         }

@@ -47,8 +47,8 @@ typedef struct Watch {
         uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
         uint64_t n_registers, n_first;          /* since it began anew, until it was assigned */
         bool is_new;
-        uint64_t published_hash; /* of the files that were right last */
-        uint64_t pair_hash;      /* of the key and the certificate that were checked last */
+        /* The files that were right last: which change of the folder was the last one, and for which assignment. */
+        uint64_t right_change, right_hash;
 
         uint32_t attempts, finals; /* as it was last */
         uint64_t earliest_usec;    /* of the next attempt; 0: any time … */
@@ -522,27 +522,13 @@ void checks_published(Sim *s, const char *folder, const char *name) {
 }
 
 /* Promise: what programs find is a key and the certificate of that key. */
-static uint64_t hash_of(const char *text, uint64_t hash) {
-        size_t size = strlen(text ?: "");
-        uint64_t word;
-
-        for (; size > 0; text += MIN(size, sizeof(word)), size -= MIN(size, sizeof(word))) {
-                word = 0;
-                memcpy(&word, text, MIN(size, sizeof(word)));
-                hash = (hash ^ word) * 1099511628211U;
-                hash ^= hash >> 29;
-        }
-        return hash;
-}
-
-static bool is_whole_pair(const Sim *s, const char *folder, Watch *w) {
+static bool is_whole_pair(const Sim *s, const char *folder) {
         const char *certificate = disk_text(s->disk, WHERE_RUNTIME, folder, "cert.pem", false),
                    *key = disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
-        uint64_t hash = hash_of(key, hash_of(certificate, 14695981039346656037U));
         unsigned depth = core_pause();
-        bool is_whole = hash == w->pair_hash; /* to read PEM takes long */
+        bool is_whole = false;
 
-        if (certificate && key && !is_whole) {
+        if (certificate && key) {
                 BIO *a = BIO_new_mem_buf(certificate, -1), *b = BIO_new_mem_buf(key, -1);
                 X509 *x = PEM_read_bio_X509(a, NULL, NULL, NULL);
                 EVP_PKEY *k = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
@@ -554,34 +540,33 @@ static bool is_whole_pair(const Sim *s, const char *folder, Watch *w) {
                 BIO_free(b);
         }
         core_resume(depth);
-        w->pair_hash = is_whole ? hash : 0;
         return is_whole;
 }
 
-/* To parse them takes longer than all other checks. */
-static uint64_t hash_published(const Sim *s, const char *folder, const Assignment *a) {
-        uint64_t hash = hash_of(a->hub, a->generation + 14695981039346656037U);
-
-        hash = hash_of(disk_text(s->disk, WHERE_RUNTIME, folder, "connection.json", false), hash);
-        hash = hash_of(disk_text(s->disk, WHERE_RUNTIME, folder, "hub.env", false), hash);
-        return hash_of(disk_text(s->disk, WHERE_RUNTIME, folder, "token", false), hash);
+static uint64_t hash_of(const char *text, uint64_t hash) {
+        for (const char *p = text ?: ""; *p; p++)
+                hash = (hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
+        return hash;
 }
 
-/* Promise: what is published is of one generation, that of the assignment. */
+/* Promise: what is published is of one generation, that of the assignment. What was right stays right until a file changes, or
+ * the assignment. */
 static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         _cleanup_(published_done) PublishedFiles p = { 0 };
         const Assignment *a = identity_assignment(i);
         Watch *w = watch_of(s, k);
-        uint64_t hash;
+        uint64_t change, hash;
 
         if (i->outputs != OUTPUTS_COMPLETE || i->folder != FOLDER_READY || !a)
                 return;
-        if (a->issued && !is_whole_pair(s, i->name, w))
-                found(s, "a published key comes with its certificate", "identity %u", k);
-        hash = hash_published(s, i->name, a);
-        if (hash == w->published_hash)
+        change = disk_n_changes_of(s->disk, WHERE_RUNTIME, i->name);
+        hash = hash_of(a->issued, hash_of(a->hub, a->generation + UINT64_C(0xcbf29ce484222325)));
+        if (change == w->right_change && hash == w->right_hash)
                 return;
-        if (!read_published(s, i->name, &p))
+        w->right_change = 0;
+        if (a->issued && !is_whole_pair(s, i->name))
+                found(s, "a published key comes with its certificate", "identity %u", k);
+        else if (!read_published(s, i->name, &p))
                 found(s, "what is published is of one generation", "identity %u: there is no connection.json",
                       k);
         else if (p.generation != a->generation || p.env_generation != a->generation ||
@@ -589,8 +574,10 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
                 found(s, "what is published is of one generation",
                       "identity %u: %" PRIu64 ", published are %" PRIu64 " and %" PRIu64, k, a->generation,
                       p.generation, p.env_generation);
-        else
-                w->published_hash = hash;
+        else {
+                w->right_change = change;
+                w->right_hash = hash;
+        }
 }
 
 /* ---- after each step ---- */

@@ -16,8 +16,9 @@ typedef struct File {
         Where where;
         char *folder, *name; /* "" for files at the top */
         bool is_folder;
-        char *text;    /* NULL: it is not there now … */
-        char *durable; /* … and after a power cut at worst */
+        char *text;         /* NULL: it is not there now … */
+        char *durable;      /* … and after a power cut at worst */
+        uint64_t n_changes; /* of a folder: of the disk, when a file in it changed last */
         mode_t mode;
         gid_t gid;
 } File;
@@ -110,8 +111,16 @@ static int write_fault(const SimFolder *f) {
         return 0;
 }
 
-static void changed(SimFolder *f, const char *name) {
+static void count_change(SimFolder *f) {
+        File *folder = find(f->disk, f->where, "", f->inside);
+
         f->disk->n_changes++;
+        if (folder)
+                folder->n_changes = f->disk->n_changes;
+}
+
+static void changed(SimFolder *f, const char *name) {
+        count_change(f);
         if (f->where == WHERE_RUNTIME)
                 checks_published(f->disk->sim, f->inside, name);
 }
@@ -176,7 +185,7 @@ static void sim_commit(Folder *folder, FileCommit *files, size_t n) {
                 }
                 checks_written(f->disk->sim, true, f->inside, files[k].name, files[k].text);
                 set_text(&make(f->disk, f->where, f->inside, files[k].name)->text, files[k].text);
-                f->disk->n_changes++;
+                count_change(f);
         }
         for (size_t k = 0; r >= 0 && k < n; k++) {
                 File *file = find(f->disk, f->where, f->inside, files[k].name);
@@ -218,7 +227,7 @@ static int sim_rename(Folder *folder, const char *from, const char *to) {
                 return -EIO;
         set_text(&make(f->disk, f->where, f->inside, to)->text, file->text);
         set_text(&file->text, NULL);
-        f->disk->n_changes++;
+        count_change(f);
         return 0;
 }
 
@@ -422,9 +431,11 @@ void disk_die(Disk *d, unsigned after) {
 void disk_cut_power(Disk *d) {
         d->life++;
         d->is_dying = false;
+        d->n_changes++;
         for (File *f = d->files; f; f = f->next) {
                 if (f->where == WHERE_RUNTIME) {
                         f->is_folder = false;
+                        f->n_changes = d->n_changes;
                         set_text(&f->text, NULL);
                 } else if (!streq_ptr(f->text, f->durable)) {
                         if (random_chance(&d->dice, 50))
@@ -433,7 +444,6 @@ void disk_cut_power(Disk *d) {
                                 set_text(&f->durable, f->text);
                 }
         }
-        d->n_changes++;
 }
 
 const char *disk_text(const Disk *d, Where where, const char *folder, const char *name, bool is_durable) {
@@ -446,4 +456,10 @@ const char *disk_text(const Disk *d, Where where, const char *folder, const char
 
 uint64_t disk_n_changes(const Disk *d) {
         return d->n_changes;
+}
+
+uint64_t disk_n_changes_of(const Disk *d, Where where, const char *folder) {
+        const File *f = find(d, where, "", folder);
+
+        return f ? f->n_changes : 0;
 }

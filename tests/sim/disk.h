@@ -43,5 +43,7 @@ void disk_cut_power(Disk *d);
 /* For the checks: the text of a file as readers see it, or as a power cut would leave it at worst (`is_durable`); NULL: it is
  * not there. Borrowed. */
 const char *disk_text(const Disk *d, Where where, const char *folder, const char *name, bool is_durable);
-/* Counts every change of the runtime folder. */
+/* Counts every change. */
 uint64_t disk_n_changes(const Disk *d);
+/* What it was when a file in this folder changed last. */
+uint64_t disk_n_changes_of(const Disk *d, Where where, const char *folder);

@@ -8,9 +8,10 @@
  *      events.c      the events that are to come, in order
  *      world.c       time, timers and work, as the core sees them (basic/world.h)
  *      disk.c        its files (basic/folder.h): what was not synced is gone after a power cut
- *      network.c     the way to the service (transport/transport.h), and the emulator's service behind it
+ *      net.c         the way to the service (transport/transport.h), and the emulator's service behind it
  *      keys.c        real key files
  *      chip.c        TPMs
+ *      crypto.c      what OpenSSL would compute again and again
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
  *      actors.c      everybody who does something at random

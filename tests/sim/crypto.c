@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What OpenSSL would compute again and again. Of the time of the simulation, more than a third went into curves, and into
+ * looking up how a key is to be read. So the emulator's CA has keys that sign a hundred times faster than those of P-384, and
+ * a certificate or a key that was read before is not parsed again. The rest is as it is: what was not read before is read by
+ * OpenSSL, and what nobody can read is refused by it.
+ */
+
+#include <openssl/pem.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/text.h"
+
+#define KNOWN_MAX 64
+
+#pragma GCC visibility push(default)
+EVP_PKEY *__real_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
+EVP_PKEY *__wrap_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
+X509 *__real_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
+X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
+EVP_PKEY *__real_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
+EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
+X509 *__real_d2i_X509(X509 **x, const unsigned char **data, long size);
+X509 *__wrap_d2i_X509(X509 **x, const unsigned char **data, long size);
+#pragma GCC visibility pop
+
+EVP_PKEY *__wrap_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...) {
+        if (!streq(type, "EC"))
+                abort();
+        return __real_EVP_PKEY_Q_keygen(library, properties, type, "P-256");
+}
+
+/* ---- what was read before ---- */
+
+typedef struct Known {
+        char *data;
+        size_t size;
+        X509 *certificate;
+        EVP_PKEY *key;
+} Known;
+
+static Known known[KNOWN_MAX];
+static unsigned n_known;
+
+static Known *find(const char *data, size_t size) {
+        for (unsigned k = 0; k < MIN(n_known, KNOWN_MAX); k++)
+                if (known[k].size == size && memcmp(known[k].data, data, size) == 0)
+                        return &known[k];
+        return NULL;
+}
+
+/* In place of the oldest one. */
+static void remember(const char *data, size_t size, X509 *certificate, EVP_PKEY *key) {
+        Known *k = &known[n_known++ % KNOWN_MAX];
+
+        OPENSSL_free(k->data);
+        X509_free(k->certificate);
+        EVP_PKEY_free(k->key);
+        *k = (Known){ OPENSSL_memdup(data, size), size, certificate, key };
+        if (certificate)
+                X509_up_ref(certificate);
+        if (key)
+                EVP_PKEY_up_ref(key);
+}
+
+/* The next of these blocks that a BIO in memory would give. NULL: there is none. */
+static const char *find_block(BIO *bio, const char *begin, const char *end, size_t *ret_skipped,
+                              size_t *ret_size) {
+        char *data;
+        long n = BIO_get_mem_data(bio, &data);
+        const char *first = n > 0 ? memmem(data, (size_t) n, begin, strlen(begin)) : NULL,
+                   *last = first ? memmem(first, (size_t) (data + n - first), end, strlen(end)) : NULL;
+
+        if (!last)
+                return NULL;
+        *ret_skipped = (size_t) (first - data);
+        *ret_size = (size_t) (last - first) + strlen(end);
+        return first;
+}
+
+static bool skip(BIO *bio, size_t size) {
+        char bytes[4096];
+
+        return size <= sizeof(bytes) && BIO_read(bio, bytes, (int) size) == (int) size;
+}
+
+X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
+        size_t skipped, size;
+        const char *block = find_block(bio, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
+                                       &skipped, &size);
+        const Known *k = block ? find(block, size) : NULL;
+        X509 *x;
+
+        if (k && skip(bio, skipped + size)) {
+                X509_up_ref(k->certificate);
+                return k->certificate;
+        }
+        x = __real_PEM_read_bio_X509(bio, ret, callback, userdata);
+        if (x && block)
+                remember(block, size, x, NULL);
+        return x;
+}
+
+/* Nobody reads on behind a key. */
+EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **ret, pem_password_cb *callback,
+                                         void *userdata) {
+        size_t skipped, size;
+        const char *block = find_block(bio, "-----BEGIN PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n",
+                                       &skipped, &size);
+        const Known *k = block ? find(block, size) : NULL;
+        EVP_PKEY *key;
+
+        if (k) {
+                EVP_PKEY_up_ref(k->key);
+                return k->key;
+        }
+        key = __real_PEM_read_bio_PrivateKey(bio, ret, callback, userdata);
+        if (key && block)
+                remember(block, size, NULL, key);
+        return key;
+}
+
+X509 *__wrap_d2i_X509(X509 **ret, const unsigned char **data, long size) {
+        const char *begin = (const char *) *data;
+        const Known *k = size > 0 ? find(begin, (size_t) size) : NULL;
+        X509 *x;
+
+        if (k) {
+                *data += size;
+                X509_up_ref(k->certificate);
+                return k->certificate;
+        }
+        x = __real_d2i_X509(ret, data, size);
+        if (x && (const char *) *data == begin + size)
+                remember(begin, (size_t) size, x, NULL);
+        return x;
+}
