@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -133,15 +134,25 @@ static void set_limits(void) {
                 files.rlim_cur = files.rlim_max;
                 (void) setrlimit(RLIMIT_NOFILE, &files);
         }
-        (void) signal(SIGXFSZ, SIG_IGN); /* where files have a limit (LimitFSIZE=), the write fails */
         (void) umask(0077);
         tpm_environment_prepare();
+}
+
+/* Before anything else: whoever started us may signal at once. */
+static void prepare_signals(void) {
+        sigset_t set;
+
+        (void) signal(SIGXFSZ, SIG_IGN); /* where files have a limit (LimitFSIZE=), the write fails */
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGHUP); /* stays pending until the loop reads it, and is a reload then */
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 static int run(int argc, char *argv[]) {
         _cleanup_(daemon_freep) Daemon *d = NULL;
         int r;
 
+        prepare_signals();
         log_init();
         r = parse_arguments(argc, argv);
         if (r <= 0)

@@ -11,9 +11,9 @@
 
 /*
  * One flat object, with its members named as in the contract. The file may have been changed by anybody who
- * can write there, or written by another version. A value that is not allowed makes the whole file unusable.
- * In a file of a newer version such a value is only left out, because that version may know more words than
- * we do.
+ * can write there, or written by another version. What is valid is used: a value that is not allowed is left out, and makes
+ * the file unusable only where it costs the assignment. In a file of a newer version not even that does, because that
+ * version may know more words than we do.
  */
 
 #define TEXT_MAX 256
@@ -506,11 +506,8 @@ static int read_transitions(Reader *reader, json_object *list, Record *record) {
 
         if (!list)
                 return 0;
-        if (!json_object_is_type(list, json_type_array)) {
-                if (!reader->is_lenient)
-                        reader->reason = reader->reason ?: "its transitions are not a list";
+        if (!json_object_is_type(list, json_type_array))
                 return 0;
-        }
 
         n = json_object_array_length(list);
         for (size_t i = 0; i < n; i++) {
@@ -559,8 +556,9 @@ static int read_all(Reader *reader, json_object *object, Record *record) {
         r = read_assignment(reader, object, record);
         if (r < 0)
                 return r;
-        if (record->assignment) /* counters and history are not worth it */
-                reader->is_lenient = true;
+        if (record->assignment) /* nothing else is worth it */
+                reader->reason = NULL;
+        reader->is_lenient = true;
         r = read_members(reader, object, record_members, ELEMENTSOF(record_members), record);
         if (r < 0)
                 return r;

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +110,11 @@ int open64(const char *path, int flags, ...) {
 
 int openat(int dir_fd, const char *path, int flags, ...) __attribute__((alias("openat64")));
 int open(const char *path, int flags, ...) __attribute__((alias("open64")));
+
+int epoll_create1(int flags) {
+        call_begins("epoll_create1", "");
+        return (int) syscall(SYS_epoll_create1, flags);
+}
 
 int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size, struct group **ret) {
         int (*next)(const char *, struct group *, char *, size_t, struct group **);

@@ -2,6 +2,7 @@
 """Calls of the system that do not return: nothing but what needs their result waits for them."""
 import grp
 import os
+import signal
 import time
 
 import pytest
@@ -43,6 +44,16 @@ def provision_cached(gateway):
     gateway.start()
     gateway.wait_for("cached", State="assigned")
     gateway.stop()
+
+
+def test_a_hangup_before_the_loop_is_a_reload(gateway, calls):
+    calls.hold("epoll_create1")
+    gateway.start(wait=False)
+    calls.wait_for("epoll_create1")
+    gateway.process.send_signal(signal.SIGHUP)
+    calls.release()
+    gateway.wait_until_ready()
+    gateway.wait_for_log("the configuration was read again")
 
 
 def test_a_group_database_that_does_not_answer_holds_up_only_its_identity(gateway, emulator, calls):

@@ -371,7 +371,7 @@ static void a_note_of_somebody_else_is_of_no_use(void **unused) {
         save("gw", 1);
         (void) snprintf(note, sizeof(note), "%s/run/.waits/gw.json", base);
         fd = open(note, O_WRONLY | O_TRUNC | O_CLOEXEC);
-        assert_int_equal(write(fd, "{\"version\":1,\"polls\":-1}", 24), 24);
+        assert_int_equal(write(fd, "{\"version\":0,\"polls\":-1}", 24), 24);
         assert_true(store_recall(store, "gw", &record) < 0);
 }
 
