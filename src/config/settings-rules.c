@@ -287,14 +287,13 @@ static void check_times(Reading *reading) {
                 return;
         }
 
-        /* The shortest interval: dpsd renews when some fraction of RenewBefore= is left. */
-        interval_usec = s->token_lifetime_usec - before_usec;
+        /* The shortest interval: dpsd renews when some fraction of RenewBefore= is left, and at most once a minute. */
+        interval_usec = MAX(s->token_lifetime_usec - before_usec, USEC_PER_MINUTE);
         if (decisive->is_own &&
             (s->token_lifetime_usec < TOKEN_LIFETIME_SHORT || interval_usec < TOKEN_LIFETIME_SHORT / 2))
                 conf_report_add(
                         reading->report, CONF_WARNING, line->file, line->line, "%s=%.80s: up to %llu %s",
-                        line->key, line->value,
-                        (unsigned long long) (USEC_PER_DAY / MAX(interval_usec, USEC_PER_SEC)),
+                        line->key, line->value, (unsigned long long) (USEC_PER_DAY / interval_usec),
                         s->renew == RENEW_PROVISION
                                 ? "registrations of this device a day, and the whole fleet shares one quota"
                                 : "new tokens a day");

@@ -18,14 +18,16 @@
  *      a new token ────> identity_mint() ──┘
  */
 
-/* The expiry is a whole number of seconds, since a token holds it like that. */
+/* The expiry is a whole number of seconds, since a token holds it like that. Each new token is a write to the disk, so
+ * there is an interval between them, however early RenewBefore= wants the next. */
 static void set_expiry(const Identity *i, Assignment *a) {
         const Settings *s = configuration_key_settings(&i->configuration);
+        uint64_t now = identity_realtime_usec(i);
 
-        a->token_expires_at_usec =
-                (identity_realtime_usec(i) + s->token_lifetime_usec) / USEC_PER_SEC * USEC_PER_SEC;
-        a->renew_at_usec = dps_renew_at_usec(a->token_expires_at_usec, identity_renew_before_usec(s),
-                                             dps_stable_random(a->registration_id, "renew"));
+        a->token_expires_at_usec = (now + s->token_lifetime_usec) / USEC_PER_SEC * USEC_PER_SEC;
+        a->renew_at_usec = MAX(dps_renew_at_usec(a->token_expires_at_usec, identity_renew_before_usec(s),
+                                                 dps_stable_random(a->registration_id, "renew")),
+                               now + MIN(RENEW_AT_MIN_USEC, s->token_lifetime_usec / 2));
 }
 
 static int set_fingerprint(Assignment *a, const char *fingerprint) {

@@ -91,6 +91,16 @@ static void gather_credentials(const Identity *i, Facts *f) {
         f->for_hub_error = for_hub->state == CREDENTIAL_FAILED ? for_hub->error.id : DPS_ERROR_NONE;
 }
 
+/* 0: the answer is of a clock that was ahead. */
+static uint64_t renewal_not_before_usec(const Identity *i) {
+        const World *w = i->core->world;
+        uint64_t answered = i->keeper.record->last_success_at_usec;
+
+        return answered <= world_now_usec(w, CLOCK_REALTIME)
+                       ? usec_add(world_boottime_of(w, answered), RENEWAL_INTERVAL_MIN_USEC)
+                       : 0;
+}
+
 static void gather_assignment(const Identity *i, Facts *f) {
         const Assignment *a = identity_assignment(i);
 
@@ -119,6 +129,7 @@ static void gather_assignment(const Identity *i, Facts *f) {
         f->is_issued = a->issued;
         f->issued_expires_realtime_usec = a->issued_expires_at_usec;
         f->was_refused_certificate = a->issuance_fault;
+        f->renewal_not_before_usec = renewal_not_before_usec(i);
         f->expires_realtime_usec = a->token_expires_at_usec;
         f->renew_realtime_usec = a->renew_at_usec;
         if (i->outputs == OUTPUTS_STALE || i->outputs == OUTPUTS_REFUSED)

@@ -23,9 +23,6 @@
 /* A renewal that brought no certificate is asked for again at half of what is left, but not sooner. */
 #define RENEW_AGAIN_MIN_USEC USEC_PER_HOUR
 
-/* A certificate that lives for seconds must not become a flood of registrations. */
-#define RENEW_MIN_USEC (20 * USEC_PER_SEC)
-
 /* A certificate that is to be renewed at once, since the clock is wrong or the CA's is, would be renewed for ever. */
 #define FRUITLESS_USEC USEC_PER_MINUTE
 #define FRUITLESS_DOUBLINGS 10U
@@ -46,7 +43,7 @@ static uint64_t renew_at(const Settings *s, const Assignment *a, uint64_t from_u
         before += dps_fraction_usec(MIN(life / RENEW_SPREAD, (life - before) / 4),
                                     dps_stable_random(a->registration_id, "issuance"));
         at = usec_sub(until_usec, before);
-        return MAX(at, from_usec + RENEW_MIN_USEC);
+        return MAX(at, from_usec + RENEW_AT_MIN_USEC);
 }
 
 void identity_count_renewal_anew(Identity *i) {
@@ -224,7 +221,7 @@ void identity_drop_issued(Identity *i) {
         else if (identity_realtime_usec(i) >= a->issued_expires_at_usec) {
                 identity_log(i, LOG_ERR, "its issued certificate has expired; asking DPS for a new one");
                 i->certificate_not_before_usec =
-                        MAX(i->certificate_not_before_usec, identity_now_usec(i) + RENEW_MIN_USEC);
+                        MAX(i->certificate_not_before_usec, identity_now_usec(i) + RENEW_AT_MIN_USEC);
         } else
                 identity_log(i, LOG_ERR, "%s; asking DPS for a new one", i->for_hub.error.message);
         set_text(&a->issued, NULL);

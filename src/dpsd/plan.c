@@ -60,8 +60,15 @@ static bool is_renewed(const Facts *f) {
         return f->is_durable && (f->is_issued || (f->has_token && f->renew == RENEW_PROVISION));
 }
 
+/* When DPS is asked again, unless that would be too soon after it has answered, whatever lifetimes the configuration and
+ * DPS set. */
+static uint64_t renewal_realtime(const Facts *f) {
+        return MAX(f->renew_realtime_usec,
+                   usec_add(f->realtime_usec, usec_sub(f->renewal_not_before_usec, f->now_usec)));
+}
+
 static bool renewal_is_due(const Facts *f) {
-        return is_renewed(f) && f->renew_realtime_usec > 0 && f->realtime_usec >= f->renew_realtime_usec;
+        return is_renewed(f) && f->renew_realtime_usec > 0 && f->realtime_usec >= renewal_realtime(f);
 }
 
 /* A refusal is remembered, so that DPS is not asked again and again. */
@@ -289,7 +296,7 @@ static Action mint(const Facts *f, Plan *p) {
          * it. */
         if ((token_can_be_minted(f) || (can_serve(f) && f->is_issued)) && is_renewed(f) &&
             f->client == CLIENT_IDLE && !renewal_is_due(f) && local_error(f) == DPS_ERROR_NONE && can_ask(f))
-                wake_at_realtime(f, p, f->renew_realtime_usec);
+                wake_at_realtime(f, p, renewal_realtime(f));
         return ACTION_WAIT;
 }
 
@@ -504,7 +511,7 @@ static uint64_t next_attempt_realtime(const Facts *f, IdentityReason reason) {
         if (next > 0 && next < USEC_INFINITY)
                 return usec_add(f->realtime_usec, usec_sub(next, f->now_usec));
         if (f->client == CLIENT_IDLE && reason == REASON_NONE && local_error(f) == DPS_ERROR_NONE && is_shown)
-                return MAX(f->renew_realtime_usec, clock_until_realtime(f));
+                return MAX(renewal_realtime(f), clock_until_realtime(f));
         return 0;
 }
 

@@ -185,6 +185,7 @@ typedef struct Facts {
         uint64_t expires_realtime_usec, renew_realtime_usec,
                 lifetime_usec;                      /* of the token; 0: there is none */
         uint64_t renew_before_usec;                 /* before the token's expiry */
+        uint64_t renewal_not_before_usec;           /* DPS has answered just before */
         uint64_t certificate_expires_realtime_usec; /* 0: unknown, or no certificate */
         bool certificate_was_warned_of;
 
@@ -253,6 +254,11 @@ typedef struct Plan {
         bool is_settled; /* assigned and completely served, or failed: --once may end */
         bool is_serving; /* what could be served at start is served, or the next step is known */
 } Plan;
+
+/* DPS is not asked for a renewal sooner than this after it has answered. */
+#define RENEWAL_INTERVAL_MIN_USEC USEC_PER_MINUTE
+/* Nor is RenewAt sooner, which is determined a moment before the answer counts. */
+#define RENEW_AT_MIN_USEC (RENEWAL_INTERVAL_MIN_USEC + USEC_PER_SEC)
 
 /* From this long before its end on, the expiry of a certificate is warned of. */
 #define CERTIFICATE_WARNING_USEC (30 * USEC_PER_DAY)

@@ -15,6 +15,7 @@ import tempfile
 import pytest
 
 from certificates import Pki
+from clock import Clock
 from emulator import Emulator
 from fakedpsd import FakeDpsd
 from gateway import Gateway
@@ -171,6 +172,14 @@ def make_gateway(tmp_path, bus, emulator):
 def gateway(make_gateway):
     """A gateway without any identity; see Gateway."""
     return make_gateway()
+
+
+@pytest.fixture
+def clock(tmp_path, gateway):
+    """The clock that the gateway sees."""
+    clock = Clock(tmp_path)
+    yield clock.rule(gateway)
+    clock.close()
 
 
 @pytest.fixture

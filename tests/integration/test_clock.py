@@ -7,20 +7,12 @@ import time
 import pytest
 from jeepney import DBusErrorResponse
 
-from clock import YEAR, Clock
+from clock import YEAR
 from process import DEADLINE, eventually
 
 SEC = 1_000_000
 MINUTE = 60
 EPOCH = 100  # seconds since 1970, as on a box whose clock has no battery
-
-
-@pytest.fixture
-def clock(tmp_path, gateway):
-    """The clock that the gateway sees."""
-    clock = Clock(tmp_path)
-    yield clock.rule(gateway)
-    clock.close()
 
 
 def assign(gateway, **options):

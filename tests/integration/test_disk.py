@@ -8,18 +8,10 @@ import subprocess
 
 import pytest
 
-from clock import Clock
 from namespace import inside, mounted, needs_root, seen_by
 from process import DEADLINE, WORLD, eventually
 
 PATIENCE = 15  # seconds after which a failed write is tried again
-
-
-@pytest.fixture
-def clock(tmp_path, gateway):
-    clock = Clock(tmp_path)
-    yield clock.rule(gateway)
-    clock.close()
 
 
 def fail(gateway, fault):

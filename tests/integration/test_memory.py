@@ -9,7 +9,6 @@ import subprocess
 
 import pytest
 
-from clock import Clock
 from memory import Memory
 from process import BUILD, SLOWER, UNDER, Lines
 from proxies import PASSWORD, USER, Microsocks
@@ -20,13 +19,6 @@ pytestmark = [pytest.mark.skipif(bool(UNDER), reason="the program that dpsd runs
 STEP = 1 if os.environ.get("DPS_MEMORY_SWEEP") else 11
 PATIENCE = 60  # seconds after which the daemon has tried again at the latest
 TOLD = ("memory", "allocate")
-
-
-@pytest.fixture
-def clock(tmp_path, gateway):
-    clock = Clock(tmp_path)
-    yield clock.rule(gateway)
-    clock.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A token is renewed before it expires, whatever DPS says, and the assignment stays all the time."""
 import datetime
+import math
 import re
 import threading
 import time
@@ -9,12 +10,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from process import DEADLINE, eventually
+from process import DEADLINE
 
 SEC = 1_000_000
-# The token is renewed 2 to 16 seconds after it was made, after a time that is the same each time for one device.
-SHORT = {"TokenLifetime": "30s", "RenewBefore": "28s"}
-LIFETIME = 30 + DEADLINE
+# The token is renewed 60 to 120 seconds after it was made, after a time that is the same each time for one device. If DPS has
+# not answered by then, it is made anew without DPS after 150 seconds.
+SHORT = {"TokenLifetime": "3min", "RenewBefore": "2min"}
+MADE_WITHOUT_DPS = 30  # seconds before it expires
 
 
 def expiry(token):
@@ -24,23 +26,25 @@ def expiry(token):
 class Sampler(threading.Thread):
     """Reads the token again and again, as programs do; collects the tokens that were expired or missing."""
 
-    def __init__(self, gateway, name="gateway"):
+    def __init__(self, gateway, clock):
         super().__init__(daemon=True)
-        self.path = gateway.run / name / "token"
-        self.over = threading.Event()
+        self.path, self.clock = gateway.run / "gateway" / "token", clock
+        self.over, self.lock = threading.Event(), threading.Lock()
         self.tokens, self.bad = [], []
+        self.sample()
         self.start()
 
     def run(self):
-        while not self.over.wait(0.05):
+        while not self.over.wait(0.02):
             self.sample()
 
     def sample(self):
-        token = self.path.read_text()
-        if expiry(token) <= time.time():
-            self.bad.append((time.time(), token))
-        if not self.tokens or self.tokens[-1] != token:
-            self.tokens.append(token)
+        with self.lock:
+            token = self.path.read_text()
+            if expiry(token) * SEC <= self.clock.now():
+                self.bad.append((self.clock.now(), token))
+            if not self.tokens or self.tokens[-1] != token:
+                self.tokens.append(token)
 
     def stop(self):
         self.over.set()
@@ -55,13 +59,32 @@ def start(gateway, **hub):
     return gateway.wait_for(State="assigned")
 
 
-def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator):
+def pass_to(gateway, clock, usec):
+    """Lets the time pass until then; the daemon is woken by a call."""
+    clock.pass_by(max(0, math.ceil((usec - clock.now()) / SEC)))
+    gateway.properties("gateway")
+
+
+def miss_the_renewal(gateway, clock, before):
+    """DPS gives no assignment when the renewal is due, and not until a new token is needed."""
+    pass_to(gateway, clock, before["RenewAt"])
+    gateway.wait_for(check=lambda p: p["LastErrorId"] != "")
+    pass_to(gateway, clock, before["TokenExpiresAt"] - MADE_WITHOUT_DPS * SEC)
+    return gateway.wait_for(Generation=2)
+
+
+def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator, clock):
     before = start(gateway)
-    sampler = Sampler(gateway)
-    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    assert before["NextAttemptAt"] == before["RenewAt"]
+    sampler = Sampler(gateway, clock)
+    pass_to(gateway, clock, before["RenewAt"] - 10 * SEC)
+    assert gateway.properties("gateway")["RenewAt"] == before["RenewAt"]
+    assert len(emulator.requests("register")) == 1
+    pass_to(gateway, clock, before["RenewAt"])
+    after = gateway.wait_for(Generation=2)
     tokens = sampler.stop()
 
-    assert after["LastSuccessAt"] < before["TokenExpiresAt"] < after["TokenExpiresAt"]
+    assert before["RenewAt"] <= after["LastSuccessAt"] < before["TokenExpiresAt"] < after["TokenExpiresAt"]
     assert len(tokens) == 2 and expiry(tokens[1]) * SEC == after["TokenExpiresAt"] and not sampler.bad
     assert len(emulator.requests("register")) == 2
     # The assignment was there all the time.
@@ -69,18 +92,11 @@ def test_a_token_is_renewed_by_dps_before_it_expires(gateway, emulator):
     assert [t["state"] for t in gateway.remembered()["transitions"]] == ["provisioning", "assigned", "renewed"]
 
 
-def test_a_renewal_happens_when_it_was_planned(gateway, emulator):
-    before = start(gateway)
-    assert before["NextAttemptAt"] == before["RenewAt"]
-    gateway.wait_for(Generation=2, timeout=LIFETIME)
-    assert emulator.requests("connect")[1]["time"] >= before["RenewAt"]
-
-
-def test_a_token_is_made_in_time_while_dps_is_down(gateway, emulator):
+def test_a_token_is_made_in_time_while_dps_is_down(gateway, emulator, clock):
     before = start(gateway)
     emulator.stop()
-    sampler = Sampler(gateway)
-    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    sampler = Sampler(gateway, clock)
+    after = miss_the_renewal(gateway, clock, before)
     tokens = sampler.stop()
     assert not sampler.bad and len(tokens) == 2
     assert before["TokenExpiresAt"] < after["TokenExpiresAt"]
@@ -88,63 +104,82 @@ def test_a_token_is_made_in_time_while_dps_is_down(gateway, emulator):
     assert after["LastSuccessAt"] == before["LastSuccessAt"]
 
 
-def test_the_hub_accepts_a_token_that_was_made_without_dps(gateway, emulator):
-    start(gateway)
+def test_the_hub_accepts_a_token_that_was_made_without_dps(gateway, emulator, clock):
+    before = start(gateway)
     emulator.script("gateway", *["register:503"] * 10)
-    gateway.wait_for(Generation=2, LastErrorId="service", timeout=LIFETIME)
+    miss_the_renewal(gateway, clock, before)
     connection = gateway.connection()
     assert connection["generation"] == 2
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
 
 
-def test_renew_token_does_not_ask_dps(gateway, emulator):
+def test_renew_token_does_not_ask_dps(gateway, emulator, clock):
     before = start(gateway, Renew="token")
     assert before["NextAttemptAt"] == 0
     asked = len(emulator.requests())
-    sampler = Sampler(gateway)
-    after = gateway.wait_for(Generation=2, timeout=LIFETIME)
+    sampler = Sampler(gateway, clock)
+    pass_to(gateway, clock, before["RenewAt"])
+    after = gateway.wait_for(Generation=2)
     sampler.stop()
     assert before["TokenExpiresAt"] < after["TokenExpiresAt"] and after["Healthy"] and not sampler.bad
     assert len(emulator.requests()) == asked
 
 
-def test_the_token_is_never_expired_during_many_renewals(gateway, emulator):
-    start(gateway, Renew="token", RenewBefore="29s")
-    sampler = Sampler(gateway)
-    gateway.wait_for(timeout=2 * LIFETIME, check=lambda p: p["Generation"] >= 4)
+def test_the_token_is_never_expired_during_many_renewals(gateway, clock):
+    now = start(gateway, Renew="token", RenewBefore="179s")
+    sampler = Sampler(gateway, clock)
+    for generation in range(2, 6):
+        pass_to(gateway, clock, now["RenewAt"])
+        now = gateway.wait_for(Generation=generation)
+        sampler.sample()
     tokens = sampler.stop()
-    assert len(tokens) >= 3 and not sampler.bad
+    assert len(tokens) == 5 and not sampler.bad
     assert sorted(tokens, key=expiry) == tokens
 
 
-def test_a_failing_renewal_continues_after_a_changed_configuration(gateway, emulator):
-    start(gateway)
+@pytest.mark.parametrize("hub, interval", [
+    ({"TokenLifetime": "30s", "RenewBefore": "99%"}, 14),
+    ({"TokenLifetime": "30s", "RenewBefore": "29999ms", "Renew": "token"}, 14),
+    ({"TokenLifetime": "1h", "RenewBefore": "3599s"}, 60)])
+def test_however_early_a_renewal_is_wanted_there_is_time_between_two(gateway, emulator, clock, hub, interval):
+    now = start(gateway, **hub)
+    for _ in range(3):
+        due = max(now["RenewAt"], now["NextAttemptAt"])
+        assert now["RenewAt"] >= now["LastSuccessAt"] + interval * SEC and due > clock.now()
+        pass_to(gateway, clock, due + SEC)
+        now = gateway.wait_for(check=lambda p: max(p["RenewAt"], p["NextAttemptAt"]) > clock.now())
+    assert len(emulator.requests("register")) <= 1 + clock.boottime / 1e9 / 60 + 1
+
+
+def test_a_failing_renewal_continues_after_a_changed_configuration(gateway, emulator, clock):
+    before = start(gateway)
     emulator.script("gateway", *["register:503"] * 100)
-    after = gateway.wait_for(Generation=2, LastErrorId="service", timeout=LIFETIME)
+    after = miss_the_renewal(gateway, clock, before)
     asked = len(emulator.requests("register"))
     gateway.identity(key=(gateway.credentials / "gateway.key").read_text().strip(), hub=SHORT, provisioning={"Splay": "1s"})
     gateway.reload()
-    assert emulator.wait_for_requests(asked + 1, "register")[asked]["time"] < after["RenewAt"]
+    emulator.wait_for_requests(asked + 1, "register")
+    assert clock.now() < after["RenewAt"]
 
 
-def test_a_refused_renewal_is_not_tried_more_often_before_the_token_expires(gateway, emulator):
-    start(gateway)
+def test_a_refused_renewal_is_not_tried_more_often_before_the_token_expires(gateway, emulator, clock):
+    before = start(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
-    gateway.wait_for(Generation=2, timeout=LIFETIME)
-    properties = gateway.properties("gateway")
-    assert properties["State"] == "assigned" and properties["LastErrorId"] == "enrollment-disabled"
-    assert len(emulator.requests("register")) == 2
+    pass_to(gateway, clock, before["RenewAt"])
+    properties = gateway.wait_for(LastErrorId="enrollment-disabled")
+    assert properties["State"] == "assigned"
     assert properties["NextAttemptAt"] - properties["LastErrorAt"] > 47 * SEC  # after a minute, as after any first refusal
+    assert len(emulator.requests("register")) == 2
 
 
-def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gateway, emulator):
+def test_a_token_that_expired_while_the_daemon_was_down_is_replaced_at_start(gateway, emulator, clock):
     before = start(gateway)
     gateway.stop()
     emulator.stop()
-    eventually(lambda: time.time() * SEC > before["TokenExpiresAt"], LIFETIME, "the expiry")
+    clock.pass_by(math.ceil((before["TokenExpiresAt"] - clock.now()) / SEC) + 1)
     gateway.start()
     connection = gateway.connection()
-    assert expiry(connection["password"]) > time.time() and connection["generation"] == 2
+    assert expiry(connection["password"]) * SEC > clock.now() and connection["generation"] == 2
     assert gateway.wait_for(State="assigned")["Generation"] == 2
 
 

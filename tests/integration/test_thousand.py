@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from clock import Clock
 from conftest import Emulator
 from process import DEADLINE, eventually
 
@@ -40,13 +39,6 @@ def fleet(gateway, emulator):
         reference = gateway.write_key(f"{name}.key", emulator.keys[name])
         gateway.write_conf(name, f"[Provisioning]\nRegistrationId={name}\n[Attestation]\nKey={reference}\n")
     return gateway
-
-
-@pytest.fixture
-def clock(tmp_path, gateway):
-    clock = Clock(tmp_path)
-    yield clock.rule(gateway)
-    clock.close()
 
 
 def n_in_flight(requests, registration_ids):

@@ -437,6 +437,24 @@ static void rows_about_requests_and_events(void) {
 }
 
 static void rows_about_clock_and_disk(void) {
+        row("a renewal whose time has come begins", WITH(healthy(), f.renew_realtime_usec = TODAY),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("however early a renewal is wanted, DPS is not asked again within a minute",
+            WITH(healthy(), f.renew_realtime_usec = TODAY - USEC_PER_HOUR,
+                 f.renewal_not_before_usec = NOW + USEC_PER_MINUTE),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
+        row("… nor for a certificate that is issued for seconds",
+            WITH(healthy(), f.is_issued = f.wants_certificate = true, f.has_token = false,
+                 f.issued_expires_realtime_usec = TODAY + USEC_PER_HOUR, f.renew_realtime_usec = TODAY,
+                 f.renewal_not_before_usec = NOW + USEC_PER_MINUTE),
+            ACTION_WAIT, IDENTITY_ASSIGNED, WAITING_NOTHING, NOW + USEC_PER_MINUTE);
+        row("… but a token that expires meanwhile is made anew",
+            WITH(healthy(), f.renew_realtime_usec = TODAY - USEC_PER_HOUR, f.expires_realtime_usec = TODAY,
+                 f.for_hub = CREDENTIAL_LOADED, f.renewal_not_before_usec = NOW + USEC_PER_MINUTE),
+            ACTION_MINT, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("… and somebody who asks is not told to wait",
+            WITH(healthy(), f.has_jobs = true, f.renewal_not_before_usec = NOW + USEC_PER_MINUTE),
+            ACTION_BEGIN, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("if the clock is behind, DPS is asked only when it is right",
             WITH(fresh(), f.clock = CLOCK_WAITED_FOR, f.clock_until_usec = LATER), ACTION_WAIT,
             IDENTITY_UNPROVISIONED, WAITING_CLOCK, LATER);
@@ -502,6 +520,9 @@ static void the_next_contact_is_the_renewal(void **state) {
         assert_true(p.next_attempt_realtime_usec == TODAY + 17 * USEC_PER_DAY);
         p = plan_of(WITH(healthy(), f.renew = RENEW_TOKEN));
         assert_true(p.next_attempt_realtime_usec == 0);
+        p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY,
+                         f.renewal_not_before_usec = NOW + USEC_PER_MINUTE));
+        assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_MINUTE);
 }
 
 static void the_next_renewal_is_not_shown_while_one_is_saved(void **state) {

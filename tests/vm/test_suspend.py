@@ -9,7 +9,7 @@ import pytest
 
 from machine import SEC, suspend, suspend_until
 
-SHORT = {"TokenLifetime": "40s", "RenewBefore": "15s"}  # the token is renewed after 25 to 33 seconds
+SHORT = {"TokenLifetime": "2min", "RenewBefore": "50s"}  # the token is renewed after 70 to 95 seconds
 
 
 def assign(gateway, **environment):
