@@ -223,6 +223,14 @@ uint64_t clock_correct(Clock *c, uint64_t *past_usec) {
         return ahead;
 }
 
+int64_t clock_step_usec(const Clock *c) {
+        return c->step_usec;
+}
+
+void clock_set_step_usec(Clock *c, int64_t usec) {
+        c->step_usec = usec;
+}
+
 /* --- the clock ------------------------------------------------------------------------------------------ */
 
 int clock_new(World *w, Folder *state, clock_handler_t handler, void *userdata, Clock **ret) {

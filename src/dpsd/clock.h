@@ -49,6 +49,11 @@ void clock_follow(const Clock *c, uint64_t *planned_usec);
  * clock was noted before the boot, by a clock that was ahead; how far ahead it was is returned, or 0. */
 uint64_t clock_correct(Clock *c, uint64_t *past_usec);
 
+/* How far the clock was set just now; 0 outside of the handler. Times that were out of reach then can follow later: first the sum
+ * of what they have missed is set, and afterwards what it was before. */
+int64_t clock_step_usec(const Clock *c);
+void clock_set_step_usec(Clock *c, int64_t usec);
+
 /* The clock was set, as ClockJump noticed. Calls the handler with CLOCK_JUMPED. */
 void clock_jumped(Clock *c);
 /* The kernel sends no event for synchronisation, so it is polled: every few seconds while somebody waits for it, and every

@@ -150,6 +150,7 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
         k->record->last_generation = a->generation;
 
         k->is_unread = false;
+        k->missed_step_usec = 0;
         assignment_free(k->pending);
         k->pending = a;
         jobs_join(&k->jobs, jobs);
@@ -321,10 +322,15 @@ static void correct_waits(Record *m, Clock *clock) {
 }
 
 bool keeper_on_clock(Keeper *k, Clock *clock) {
+        int64_t step = clock_step_usec(clock);
         uint64_t *past[PAST_MAX];
         size_t n = find_past(k, past);
         bool has_changed = false;
 
+        if (k->is_unread)
+                k->missed_step_usec += step;
+        else if (k->missed_step_usec != 0) /* it has been read just now */
+                clock_set_step_usec(clock, k->missed_step_usec);
         correct_waits(k->record, clock);
         for (size_t t = 0; t < n; t++) {
                 uint64_t before = *past[t];
@@ -332,5 +338,8 @@ bool keeper_on_clock(Keeper *k, Clock *clock) {
                 (void) clock_correct(clock, past[t]);
                 has_changed = has_changed || *past[t] != before;
         }
+        if (!k->is_unread)
+                k->missed_step_usec = 0;
+        clock_set_step_usec(clock, step);
         return has_changed;
 }

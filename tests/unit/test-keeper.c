@@ -701,6 +701,39 @@ static void the_success_of_an_earlier_boot_keeps_its_time(void **state) {
         assert_int_equal(keeper.record->last_success_at_usec, success);
 }
 
+/* At the start, and while the clock is set twice, the disk refuses; then it gives the record. */
+static void a_record_that_is_read_late_follows_the_steps_that_it_missed(void **state) {
+        _cleanup_(freep) char *text = NULL;
+        uint64_t before = now(), success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        keeper.record->next_attempt_at_usec = before + USEC_PER_HOUR;
+        keeper.record->not_before_usec = before + 2 * USEC_PER_HOUR;
+        keeper_save(&keeper);
+        settle();
+        text = small_disk_text(disk.state, "gw.json");
+        break_record();
+        close_keeper();
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), -EIO);
+        set_clock(-3 * (int64_t) USEC_PER_DAY, false);
+        set_clock(-(int64_t) USEC_PER_HOUR, false);
+
+        small_disk_put(disk.state, "gw.json", text);
+        assert_int_equal(keeper_load(&keeper, &why), 0);
+        assert_true(keeper_on_clock(&keeper, time_of_day));
+        before -= 3 * USEC_PER_DAY + USEC_PER_HOUR;
+        assert_int_equal(keeper.record->next_attempt_at_usec, before + USEC_PER_HOUR);
+        assert_int_equal(keeper.record->not_before_usec, before + 2 * USEC_PER_HOUR);
+        assert_int_equal(keeper.record->last_success_at_usec, success - 3 * USEC_PER_DAY - USEC_PER_HOUR);
+
+        /* It has followed, and does so once. */
+        assert_false(keeper_on_clock(&keeper, time_of_day));
+        set_clock(USEC_PER_DAY, false);
+        assert_int_equal(keeper.record->not_before_usec, before + USEC_PER_DAY + 2 * USEC_PER_HOUR);
+}
+
 static void no_wait_stays_no_wait_when_the_clock_is_set(void **state) {
         set_clock(-(int64_t) world.realtime_usec, true);
         assert_int_equal(keeper.record->next_attempt_at_usec, 0);
@@ -826,6 +859,7 @@ int main(void) {
                 TEST(the_last_success_is_converted_while_a_token_is_saved),
                 TEST(the_success_of_an_earlier_run_of_this_boot_is_converted),
                 TEST(the_success_of_an_earlier_boot_keeps_its_time),
+                TEST(a_record_that_is_read_late_follows_the_steps_that_it_missed),
                 TEST(no_wait_stays_no_wait_when_the_clock_is_set),
                 TEST(events_of_this_boot_follow_a_clock_that_was_ahead),
                 TEST(events_of_an_earlier_boot_do_not_stay_in_the_future),
