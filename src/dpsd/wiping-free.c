@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include <dlfcn.h>
+#include <malloc.h>
+#include <stdatomic.h>
+
+#include "basic/cleanup.h"
+
+/*
+ * free() and realloc() of the whole process, also of the libraries: whatever is freed is wiped. We wipe our own secrets
+ * ourselves, but OpenSSL's decoder, libmosquitto and json-c leave copies of keys and tokens in what they free. This file is
+ * in the program alone, not in what the tests link, and not in a build with a sanitizer, which has its own free().
+ */
+
+#pragma GCC visibility push(default) /* the libraries must find them */
+
+/* The constructors of libraries free before any of ours is called. */
+static void next_free(void *p) {
+        static _Atomic(void *) known;
+
+        if (!known)
+                known = dlsym(RTLD_NEXT, "free");
+        ((void (*)(void *)) known)(p);
+}
+
+void free(void *p) {
+        if (!p)
+                return;
+        explicit_bzero(p, malloc_usable_size(p));
+        next_free(p);
+}
+
+/* The next realloc() would move a block and not wipe where it was, so we never call it. */
+void *realloc(void *p, size_t size) {
+        size_t had = p ? malloc_usable_size(p) : 0;
+        void *moved;
+
+        if (p && size == 0) {
+                free(p);
+                return NULL;
+        }
+        if (p && size <= had && size >= had / 2) {
+                explicit_bzero((char *) p + size, had - size);
+                return p;
+        }
+        moved = malloc(size);
+        if (moved && p) {
+                memcpy(moved, p, MIN(size, had));
+                free(p);
+        }
+        return moved;
+}
