@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#define SD_JOURNAL_SUPPRESS_LOCATION /* the location would always be this file */
-
 #include "dpsd/log.h"
 
 #include <assert.h>
@@ -11,26 +9,28 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#include <systemd/sd-journal.h>
+#include <sys/un.h>
 
 #include "basic/text.h"
+#include "basic/times.h"
 
 /* With its prefix and colours, a line stays below PIPE_BUF, so that a pipe accepts all of it or nothing. */
 #define MESSAGE_MAX 3800
 
-/* How long we wait for a slow reader of stderr. If that was not enough, we do not wait again until it has
- * read something. */
-#define STDERR_PATIENCE_MSEC 100
+/* How long we wait for a slow reader in a second, for all messages together. */
+#define PATIENCE_USEC (100 * USEC_PER_MSEC)
 
 static struct {
         int level;
         bool is_journal;  /* stderr is connected to the journal */
         bool is_terminal; /* stderr is a terminal */
         bool has_colors;
-        bool is_stuck; /* the last line could not be written */
-} log_state = { .level = LOG_INFO };
+        int journal;                         /* its socket, -1: not connected */
+        uint64_t second_usec, patience_usec; /* when a second began, and how long we still wait in it */
+        unsigned n_lost; /* messages that nobody took, since the last one that somebody took */
+} log_state = { .level = LOG_INFO, .journal = -1 };
 
 static const struct {
         const char *word, *color;
@@ -67,7 +67,7 @@ void log_init(void) {
         log_state.is_terminal = isatty(STDERR_FILENO) > 0;
         log_state.has_colors =
                 log_state.is_terminal && isempty(getenv("NO_COLOR")) && !streq_ptr(terminal, "dumb");
-        log_state.is_stuck = false;
+        log_state.n_lost = 0;
 }
 
 void log_set_level(int level) {
@@ -97,17 +97,23 @@ const char *log_target(void) {
         return log_state.is_journal ? "journal" : "console";
 }
 
-/* A reader that stops reading must not stop us, so a line that cannot be written in time is lost. */
-static bool stderr_takes_a_line(void) {
-        struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+/* A reader that stops reading must not stop us, so a message that cannot be written in time is lost. */
+static bool is_writable(int fd) {
+        struct pollfd p = { .fd = fd, .events = POLLOUT };
+        uint64_t begin = now_usec(CLOCK_MONOTONIC), waited;
         int r;
 
-        r = poll(&p, 1, log_state.is_stuck ? 0 : STDERR_PATIENCE_MSEC);
-        log_state.is_stuck = r == 0;
+        if (begin - log_state.second_usec >= USEC_PER_SEC) {
+                log_state.second_usec = begin;
+                log_state.patience_usec = PATIENCE_USEC;
+        }
+        r = poll(&p, 1, (int) (log_state.patience_usec / USEC_PER_MSEC));
+        waited = now_usec(CLOCK_MONOTONIC) - begin;
+        log_state.patience_usec -= MIN(log_state.patience_usec, waited);
         return r > 0;
 }
 
-static void write_to_stderr(int level, const char *text) {
+static int write_to_stderr(int level, const char *text) {
         bool colored = log_state.has_colors && *levels[level].color;
         char line[PIPE_BUF];
         int n;
@@ -119,40 +125,78 @@ static void write_to_stderr(int level, const char *text) {
                 n = snprintf(line, sizeof(line), "<%i>%s\n", level, text);
         assert(n > 0 && (size_t) n < sizeof(line));
 
-        /* A single write, so that lines of several processes do not mix. If it fails, there is nobody to
-         * tell. */
-        if (stderr_takes_a_line() && write(STDERR_FILENO, line, (size_t) n) < 0)
-                return;
+        /* A single write, so that lines of several processes do not mix. */
+        if (!is_writable(STDERR_FILENO))
+                return -EAGAIN;
+        return write(STDERR_FILENO, line, (size_t) n) < 0 ? -errno : 0;
 }
 
-static const char *const journal_fields[] = { "MESSAGE",      "PRIORITY",       "SYSLOG_IDENTIFIER",
-                                              "MESSAGE_ID",   "DPS_IDENTITY",   "DPS_HUB",
-                                              "DPS_ERROR_ID", "DPS_ERROR_CODE", "DPS_TRACKING_ID" };
+static int connect_to_journal(void) {
+        static const struct sockaddr_un address = { AF_UNIX, "/run/systemd/journal/socket" };
 
+        if (log_state.journal < 0)
+                log_state.journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        return connect(log_state.journal, (const struct sockaddr *) &address, sizeof(address)) < 0 ? -errno
+                                                                                                   : 0;
+}
+
+/* A datagram of lines (systemd.io/JOURNAL_NATIVE_PROTOCOL). sd_journal_sendv() makes the same, but blocks until the journal
+ * reads. */
 static int write_to_journal(int level, const LogFields *fields, const char *text) {
         static const LogFields none;
         const LogFields *f = fields ?: &none;
-        char priority[] = { (char) ('0' + level), 0 }, error_code[11];
-        const char *const values[ELEMENTSOF(journal_fields)] = {
-                text,           priority, "dpsd",      f->message_id,
-                f->identity,    f->hub,   f->error_id, f->error_code > 0 ? error_code : NULL,
-                f->tracking_id,
+        char priority[] = { (char) ('0' + level), 0 }, error_code[11], entry[MESSAGE_MAX + 2048];
+        const struct {
+                const char *name, *value;
+        } lines[] = {
+                { "MESSAGE", text },
+                { "PRIORITY", priority },
+                { "SYSLOG_IDENTIFIER", "dpsd" },
+                { "MESSAGE_ID", f->message_id },
+                { "DPS_IDENTITY", f->identity },
+                { "DPS_HUB", f->hub },
+                { "DPS_ERROR_ID", f->error_id },
+                { "DPS_ERROR_CODE", f->error_code > 0 ? error_code : NULL },
+                { "DPS_TRACKING_ID", f->tracking_id },
         };
-        struct iovec entry[ELEMENTSOF(values)];
-        int n_fields = 0, r;
+        size_t size = 0;
 
         (void) snprintf(error_code, sizeof(error_code), "%" PRIu32, f->error_code);
-        for (size_t k = 0; k < ELEMENTSOF(values); k++) {
-                char *field = NULL;
-                int n = values[k] ? asprintf(&field, "%s=%s", journal_fields[k], values[k]) : -1;
+        for (size_t k = 0; k < ELEMENTSOF(lines); k++) {
+                const char *value = lines[k].value;
+                int n = !value ? 0
+                               : snprintf(entry + size, sizeof(entry) - size, "%s=%.*s\n", lines[k].name,
+                                          (int) strcspn(value, "\n"), value);
 
-                if (n >= 0) /* if there is no memory for a field, it is left out */
-                        entry[n_fields++] = (struct iovec){ field, (size_t) n };
+                if (n > 0 &&
+                    (size_t) n < sizeof(entry) - size) /* a field for which there is no room is left out */
+                        size += (size_t) n;
         }
-        r = sd_journal_sendv(entry, n_fields);
-        while (n_fields > 0)
-                free(entry[--n_fields].iov_base);
-        return r;
+
+        for (int tries = 0; tries < 2; tries++) {
+                if (log_state.journal >= 0 && is_writable(log_state.journal) &&
+                    send(log_state.journal, entry, size, MSG_NOSIGNAL) >= 0)
+                        return 0;
+                /* It is not connected yet, or the journal is another one. */
+                if (connect_to_journal() < 0)
+                        break;
+        }
+        return -EAGAIN;
+}
+
+static int deliver(int level, const LogFields *fields, const char *text) {
+        return log_state.is_journal && write_to_journal(level, fields, text) >= 0
+                       ? 0
+                       : write_to_stderr(level, text);
+}
+
+static void tell_losses(void) {
+        char text[128];
+
+        (void) snprintf(text, sizeof(text), "%u messages before this one were lost: %s did not read",
+                        log_state.n_lost, log_state.is_journal ? "the journal" : "the reader of stderr");
+        if (deliver(LOG_WARNING, NULL, text) >= 0)
+                log_state.n_lost = 0;
 }
 
 void log_messagev(int level, const LogFields *fields, const char *format, va_list ap) {
@@ -173,8 +217,10 @@ void log_messagev(int level, const LogFields *fields, const char *format, va_lis
         text_hide_keys(message);
         /* Text from the network may hold line breaks; the message must stay one line. */
         text_make_presentable(message, strlen(message), MESSAGE_MAX, message);
-        if (!log_state.is_journal || write_to_journal(level, fields, message) < 0)
-                write_to_stderr(level, message);
+        if (log_state.n_lost > 0)
+                tell_losses();
+        if (deliver(level, fields, message) < 0)
+                log_state.n_lost++;
         errno = saved_errno;
 }
 

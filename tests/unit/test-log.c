@@ -24,7 +24,7 @@
 /* stderr is a pipe or a terminal that the test reads; cmocka's own stderr is restored at the end. */
 typedef struct Fixture {
         int saved, reader;
-        char text[8192];
+        char text[32768];
 } Fixture;
 
 static Fixture *fixture_new(int reader, int writer) {
@@ -167,12 +167,17 @@ static void a_reader_that_has_gone_does_not_kill_us(void **state) {
 static void a_reader_that_does_not_read_does_not_stop_us(void **state) {
         Fixture *f = *state;
 
-        assert_true(fcntl(f->reader, F_SETPIPE_SZ, 4096) >= 4096);
+        assert_true(fcntl(f->reader, F_SETPIPE_SZ, 16384) >= 16384);
         for (unsigned i = 0; i < 2000; i++)
                 log_info("a line, and another, and another");
         assert_true(startswith(fixture_read(f), "<6>a line"));
         log_info("read again");
-        assert_string_equal(fixture_read(f), "<6>read again\n");
+        assert_true(startswith(fixture_read(f), "<4>"));
+        assert_non_null(strstr(
+                f->text,
+                " messages before this one were lost: the reader of stderr did not read\n<6>read again\n"));
+        log_info("and again");
+        assert_string_equal(fixture_read(f), "<6>and again\n");
 }
 
 static void on_a_terminal_no_level_precedes_the_message(void **state) {
@@ -209,22 +214,26 @@ static void a_malformed_journal_stream_is_ignored(void **state) {
         }
 }
 
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+
+static int bind_journal(void) {
+        static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET };
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        assert_true(fd >= 0);
+        assert_int_equal(bind(fd, (const struct sockaddr *) &address, sizeof(address)), 0);
+        return fd;
+}
+
 /* Makes a namespace with its own /run, in which the test is the journal. */
 static int journal_socket(void) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket" };
-        int fd;
-
         if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
                 return -errno;
         if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
             mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0 || mkdir("/run/systemd", 0755) < 0 ||
             mkdir("/run/systemd/journal", 0755) < 0)
                 return -errno;
-
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        assert_true(fd >= 0);
-        assert_int_equal(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
-        return fd;
+        return bind_journal();
 }
 
 static bool has_line(const char *text, const char *line) {
@@ -264,6 +273,62 @@ static void the_journal_gets_fields(void **state) {
         assert_true(has_line(text, "DPS_ERROR_CODE=401002"));
         assert_null(strstr(text, "DPS_TRACKING_ID"));
         assert_string_equal(fixture_read(*state), "");
+}
+
+/* Neither directly nor by stderr, which is connected to it. sd_journal_sendv() would wait here for ever. */
+static void a_journal_that_does_not_read_does_not_stop_us(void **state) {
+        char text[8192] = "";
+
+        if (journal_fd < 0)
+                return;
+
+        set_journal_stream(0);
+        for (unsigned i = 0; i < 4000; i++)
+                log_message(LOG_INFO, &(LogFields){ .identity = "gateway" },
+                            "a line, and another, and another");
+        while (recv(journal_fd, text, sizeof(text), 0) > 0)
+                assert_true(startswith(text, "MESSAGE=gateway: a line"));
+        log_info("read again");
+        memset(text, 0, sizeof(text));
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
+        assert_non_null(
+                strstr(text, " messages before this one were lost: the journal did not read\nPRIORITY=4\n"));
+        memset(text, 0, sizeof(text));
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
+        assert_true(has_line(text, "MESSAGE=read again"));
+}
+
+/* The socket of a journal that was started anew. */
+static void another_journal_gets_what_follows(void **state) {
+        char text[8192] = "";
+
+        if (journal_fd < 0)
+                return;
+
+        set_journal_stream(0);
+        log_info("to the first");
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
+        close(journal_fd);
+        assert_int_equal(unlink(JOURNAL_SOCKET), 0);
+        log_info("to none");
+        assert_string_equal(fixture_read(*state), "<6>to none\n");
+        journal_fd = bind_journal();
+        log_info("to the second");
+        memset(text, 0, sizeof(text));
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
+        assert_true(has_line(text, "MESSAGE=to the second"));
+}
+
+static void what_a_field_brings_makes_no_other_field(void **state) {
+        char text[8192] = "";
+
+        if (journal_fd < 0)
+                return;
+
+        set_journal_stream(0);
+        log_message(LOG_INFO, &(LogFields){ .tracking_id = "a\nPRIORITY=0" }, "text");
+        assert_true(recv(journal_fd, text, sizeof(text) - 1, 0) > 0);
+        assert_true(has_line(text, "DPS_TRACKING_ID=a") && !has_line(text, "PRIORITY=0"));
 }
 
 static void levels_have_the_words_of_systemctl(void **state) {
@@ -306,6 +371,9 @@ int main(void) {
                 cmocka_unit_test(levels_have_the_words_of_systemctl),
                 cmocka_unit_test(other_words_are_not_levels),
                 { journal_test, the_journal_gets_fields, setup, teardown, NULL },
+                ON_PIPE(a_journal_that_does_not_read_does_not_stop_us),
+                ON_PIPE(another_journal_gets_what_follows),
+                ON_PIPE(what_a_field_brings_makes_no_other_field),
         };
 
         /* cmocka 1.1.5 reports a skip() as "not ok", so the name of the test says that it was skipped. */
