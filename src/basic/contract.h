@@ -25,6 +25,10 @@
 #define DPS_BUS_ERROR_KEY_UNAVAILABLE "io.dpsd.dps1.Error.KeyUnavailable"
 #define DPS_BUS_ERROR_CONFIG "io.dpsd.dps1.Error.Config"
 
+/* In the runtime directory: an entry NAME is a flag that the connection of this identity has changed. dpsd raises it,
+ * dps-consumers takes it down. No identity has this name. */
+#define CONSUMERS_FLAGS ".changed"
+
 /* How private a property is, which is what `dpsctl --redact` goes by. */
 typedef enum Privacy {
         PRIVACY_NONE, /* shown as it is */

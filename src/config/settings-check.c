@@ -167,3 +167,23 @@ int group_check(const char *value, char **ret_why) {
                 return 0;
         return why(ret_why, -EINVAL, "not a valid name of a group");
 }
+
+/* As systemd has it, but for kinds of units that are nothing to restart, and for templates without an instance. */
+int unit_check(const char *word, char **ret_why) {
+        static const char *const kinds[] = { ".service", ".socket", ".target", ".timer", ".path" };
+        const char *at = strchr(word, '@'), *dot = strrchr(word, '.');
+        bool is_known = false;
+
+        for (size_t i = 0; dot && i < ELEMENTSOF(kinds); i++)
+                is_known |= streq(dot, kinds[i]);
+        if (!is_known)
+                return why(
+                        ret_why, -EINVAL,
+                        "'%.64s' must be the whole name of a service, socket, target, timer or path, such as "
+                        "telegraf.service",
+                        word);
+        if (strlen(word) > 255 || dot == word || at == word || (at && at + 1 == dot) || word[0] == '-' ||
+            !consists_of(word, ":_.\\-@"))
+                return why(ret_why, -EINVAL, "'%.64s' is not a valid name of a unit", word);
+        return 0;
+}

@@ -27,6 +27,7 @@ int certificate_check(const char *value, char **ret_why);
 int private_key_check(const char *value, char **ret_why);
 int tcti_check(const char *value, char **ret_why);
 int group_check(const char *value, char **ret_why);
+int unit_check(const char *word, char **ret_why); /* one of RestartUnits= or ReloadUnits= */
 
 typedef enum FieldType {
         FIELD_TEXT,  /* char * */
@@ -66,7 +67,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 39
+#define N_KEYS 41
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */

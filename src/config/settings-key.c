@@ -103,6 +103,8 @@ static const Key keys[] = {
         { "Hub",          "TokenLifetime",          AT(token_lifetime_usec),      FIELD_LIFETIME,     NULL,                  0 },
         { "Hub",          "RenewBefore",            AT(renew_before_usec),        FIELD_RENEW_BEFORE, NULL,                  0 },
         { "Hub",          "Renew",                  AT(renew),                    FIELD_RENEW,        NULL,                  0 },
+        { "Hub",          "RestartUnits",           AT(restart_units),            FIELD_WORDS,        unit_check,            KEY_LIST },
+        { "Hub",          "ReloadUnits",            AT(reload_units),             FIELD_WORDS,        unit_check,            KEY_LIST },
         { "Issuance",     "Request",                AT(issuance_requested),       FIELD_BOOL,         NULL,                  0 },
         { "Issuance",     "Key",                    0,                            FIELD_ISSUANCE_KEY, NULL,                  KEY_SECRET },
         { "Issuance",     "KeyType",                AT(issuance_key_type),        FIELD_KEY_TYPE,     NULL,                  0 },

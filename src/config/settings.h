@@ -87,6 +87,7 @@ typedef struct Settings {
         unsigned renew_before_percent; /* 0: renew_before_usec is used */
         uint64_t renew_before_usec;
         Renew renew;
+        char **restart_units, **reload_units; /* NULL: none; no specifiers */
 
         /* [Issuance] */
         bool issuance_requested; /* DPS is asked for a certificate */
@@ -104,8 +105,8 @@ typedef struct Settings {
 } Settings;
 
 /* `defaults` is dpsd.conf, or NULL. What the identity assigns replaces its defaults, also those of lists.
- * Fails only with -ENOMEM: if there are errors in the report, `ret` is set and must not be used. To ask for
- * what this version cannot do is an error, too. */
+ * Fails only with -ENOMEM: if there are errors in the report, `ret` is set and must not be used, but for the units in
+ * [Hub]. To ask for what this version cannot do is an error, too. */
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
 /* In any thread. */
 Settings *settings_ref(Settings *s);

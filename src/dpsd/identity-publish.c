@@ -120,8 +120,14 @@ static void publish_with(Identity *i, const Credential *credential, const char *
                                 .proxy = proxy,
                                 .certificate = credential ? credential_certificate(credential) : NULL },
                 &connection);
-        published(i, outputs_publish(i->core->outputs, i->name, &connection),
-                  credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
+        r = outputs_publish(i->core->outputs, i->name, &connection);
+        i->units_are_due |=
+                r > 0 && credential && settings && (settings->restart_units || settings->reload_units);
+        if (r >= 0 && i->units_are_due)
+                r = outputs_flag(i->core->outputs, i->name);
+        if (r >= 0)
+                i->units_are_due = false;
+        published(i, r, credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
 }
 
 static void on_signed(char *token, const DpsError *error, void *userdata) {

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "basic/contract.h"
 #include "basic/files.h"
 #include "basic/json.h"
 #include "basic/text.h"
@@ -320,7 +321,9 @@ static bool is_current(Folder *f, const char *name, const char *text, gid_t gid)
                streq(old, text);
 }
 
+/* 1: connection.json, and so what programs are to use, has changed. */
 static int write_contents(Folder *f, const Contents *c) {
+        bool is_changed = false;
         FileFacts facts;
         int r;
 
@@ -335,8 +338,9 @@ static int write_contents(Folder *f, const Contents *c) {
                 r = folder_write(f, file_names[i], text, strlen(text), OUTPUT_MODE, facts.gid);
                 if (r < 0)
                         return r;
+                is_changed = i == OUTPUT_CONNECTION;
         }
-        return 0;
+        return is_changed;
 }
 
 /* Removes all files without contents. A failure does not keep the others from being removed; the first one is
@@ -368,7 +372,7 @@ int outputs_prepare(Outputs *o, const char *name, gid_t gid) {
 int outputs_publish(Outputs *o, const char *name, const Connection *connection) {
         _cleanup_(contents_done) Contents contents = { 0 };
         _cleanup_(folder_freep) Folder *f = NULL;
-        int r;
+        int r, k;
 
         r = folder_open_folder(o->runtime, name, &f);
         if (r < 0)
@@ -379,7 +383,19 @@ int outputs_publish(Outputs *o, const char *name, const Connection *connection) 
         r = write_contents(f, &contents);
         if (r < 0)
                 return r;
-        return remove_others(f, &contents);
+        k = remove_others(f, &contents);
+        return k < 0 ? k : r;
+}
+
+int outputs_flag(Outputs *o, const char *name) {
+        _cleanup_(folder_freep) Folder *flags = NULL, *flag = NULL;
+        int r;
+
+        r = folder_make_folder(o->runtime, CONSUMERS_FLAGS, 0700, (gid_t) -1, &flags);
+        if (r < 0)
+                return r;
+        r = folder_make_folder(flags, name, 0700, (gid_t) -1, &flag);
+        return r == -ENOENT ? 0 : r; /* it has been seen already */
 }
 
 int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size) {

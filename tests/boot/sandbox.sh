@@ -31,10 +31,11 @@ score() { # UNIT MOST
 }
 score dpsd.service 17
 score dps-wait-provisioned.service 2
+score dps-consumers.service 10
 rm -r /usr/lib/systemd/system/dpsd.service.d
 systemctl daemon-reload
 score dpsd.service 15
-for unit in dpsd dps-wait-provisioned; do
+for unit in dpsd dps-wait-provisioned dps-consumers; do
 	case $(property MemoryMax $unit) in infinity | '') fail "$unit has no limit of memory" ;; esac
 	[ "$(property TasksMax $unit)" -le 64 ] || fail "$unit may have $(property TasksMax $unit) threads"
 done

@@ -5,7 +5,7 @@
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
-systemd-analyze verify --man=no dpsd.service dps-wait-provisioned.service dps-provisioned.target \
+systemd-analyze verify --man=no dpsd.service dps-consumers.path dps-consumers.service dps-wait-provisioned.service dps-provisioned.target \
 	dps-provisioned@gateway.path dps-provisioned@gateway.target >/run/verify 2>&1 || true
 ! grep -i dps /run/verify || fail 'see above'
 id dpsd | grep -q '(dps)'

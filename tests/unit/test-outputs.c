@@ -10,6 +10,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "basic/contract.h"
 #include "basic/files.h"
 #include "basic/folder-directory.h"
 #include "basic/json.h"
@@ -103,7 +104,7 @@ static struct stat stat_of(const char *file) {
 }
 
 static void publish(const Connection *c) {
-        assert_int_equal(outputs_publish(outputs, "gw", c), 0);
+        assert_true(outputs_publish(outputs, "gw", c) >= 0);
 }
 
 /* --- what happens in the directory, in order ------------------------------------------------------------ */
@@ -163,6 +164,27 @@ static void a_new_token_leaves_the_environment_alone(void **state) {
         renewed.token = TOKEN "1";
         publish(&renewed);
         assert_seen("+token +connection.json ");
+}
+
+static void it_is_known_whether_the_connection_has_changed(void **state) {
+        Connection renewed = sas;
+
+        renewed.token = TOKEN "1";
+        assert_int_equal(outputs_publish(outputs, "gw", &sas), 1);
+        assert_int_equal(outputs_publish(outputs, "gw", &sas), 0);
+        assert_int_equal(outputs_publish(outputs, "gw", &renewed), 1);
+}
+
+/* Whoever takes the flag down may be as fast as he likes. */
+static void a_flag_is_raised_once_and_again_after_it_was_taken_down(void **state) {
+        char flag[256];
+
+        (void) snprintf(flag, sizeof(flag), "%s/../" CONSUMERS_FLAGS "/gw", path);
+        for (unsigned k = 0; k < 2; k++) {
+                assert_int_equal(outputs_flag(outputs, "gw"), 0);
+                assert_int_equal(outputs_flag(outputs, "gw"), 0);
+                assert_int_equal(rmdir(flag), 0);
+        }
 }
 
 static void files_that_no_longer_apply_are_removed_last(void **state) {
@@ -566,6 +588,8 @@ int main(void) {
                 TEST(certificate_and_key_come_in_the_order_of_the_contract),
                 TEST(an_unchanged_file_is_not_written),
                 TEST(a_new_token_leaves_the_environment_alone),
+                TEST(it_is_known_whether_the_connection_has_changed),
+                TEST(a_flag_is_raised_once_and_again_after_it_was_taken_down),
                 TEST(files_that_no_longer_apply_are_removed_last),
                 TEST(files_are_removed_in_the_opposite_order),
                 TEST(a_mode_that_somebody_changed_is_restored),

@@ -133,19 +133,19 @@ static void a_version_that_is_set_does_not_step(void **state) {
 }
 
 static void every_key_is_read(void **state) {
-        read_text(
-                NULL,
-                "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
-                "com\n"
-                "Address=10.0.0.5, gw.example\nAddress=fd00::1\n"
-                "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
-                "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
-                "Proxy=http://joe@proxy:3128\nProxyPassword=credential:proxy\nNoProxy=.internal, "
-                "10.0.0.1\nNoProxy=other\n"
-                "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
-                "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
-                "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
-                "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\n[Access]\nGroup=adm\nShareKey=yes\n");
+        read_text(NULL,
+                  "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
+                  "com\n"
+                  "Address=10.0.0.5, gw.example\nAddress=fd00::1\n"
+                  "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
+                  "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
+                  "Proxy=http://joe@proxy:3128\nProxyPassword=credential:proxy\nNoProxy=.internal, "
+                  "10.0.0.1\nNoProxy=other\n"
+                  "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
+                  "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
+                  "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
+                  "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\nRestartUnits=a.service b@c.timer\n"
+                  "RestartUnits=d.socket\nReloadUnits=e.target\n[Access]\nGroup=adm\nShareKey=yes\n");
         assert_int_equal(report.n_messages, 0);
         assert_string_equal(settings->id_scope, "0ne1");
         assert_string_equal(settings->registration_id, "gw-%{serial|mac:eth0}");
@@ -175,6 +175,8 @@ static void every_key_is_read(void **state) {
         assert_int_equal(settings->renew_before_percent, 0);
         assert_int_equal(settings->renew_before_usec, USEC_PER_HOUR);
         assert_int_equal(settings->renew, RENEW_TOKEN);
+        assert_texts(settings->restart_units, "a.service|b@c.timer|d.socket");
+        assert_texts(settings->reload_units, "e.target");
         assert_string_equal(settings->group, "adm");
         assert_true(settings->share_key);
 }
@@ -400,6 +402,16 @@ static const struct message_case {
           ":7: Address=a 10.0.0.5:8883: '10.0.0.5:8883' is neither a host name nor a numeric address" },
         { "an exception makes sense", CONF_ERROR, AFTER("[Provisioning]\nNoProxy=.a 10.0.0.0/33\n"),
           ":7: NoProxy=.a 10.0.0.0/33: '10.0.0.0/33' must be a name" },
+        { "a unit has its whole name", CONF_ERROR, AFTER("[Hub]\nRestartUnits=a.service telegraf\n"),
+          ":7: RestartUnits=a.service telegraf: 'telegraf' must be the whole name of a service" },
+        { "a mount is not restarted", CONF_ERROR, AFTER("[Hub]\nRestartUnits=var.mount\n"),
+          "'var.mount' must be" },
+        { "a template is no unit", CONF_ERROR, AFTER("[Hub]\nReloadUnits=a@.service\n"),
+          ":7: ReloadUnits=a@.service: 'a@.service' is not a valid name of a unit" },
+        { "a unit is not an option", CONF_ERROR, AFTER("[Hub]\nReloadUnits=-a.service\n"),
+          "'-a.service' is not a valid name" },
+        { "a unit is not a path", CONF_ERROR, AFTER("[Hub]\nReloadUnits=/etc/a.service\n"),
+          "'/etc/a.service' is not a valid name" },
         { "a password of a proxy is a reference", CONF_ERROR,
           AFTER("[Provisioning]\nProxy=http://joe:pw@p:3128\n"), ":7: Proxy= must not hold a password" },
         { "a password needs a user", CONF_ERROR,
@@ -695,6 +707,8 @@ static const char *const changes[] = {
         "[Hub]\nRenewBefore=11%",
         "[Hub]\nRenewBefore=2h",
         "[Hub]\nRenew=token",
+        "[Hub]\nRestartUnits=a.service",
+        "[Hub]\nReloadUnits=a.service",
         "[Access]\nGroup=other",
         "[Access]\nShareKey=yes",
 };

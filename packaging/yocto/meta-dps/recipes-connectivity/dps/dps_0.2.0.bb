@@ -74,6 +74,7 @@ FILES:${PN}-emulator = "${bindir}/dps-emulator ${libdir}/dps/dps-emulator-plugin
 FILES:${PN} = " \
     ${bindir}/dpsctl \
     ${sbindir}/dpsd \
+    ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
     ${sysconfdir}/dps \
     ${systemd_system_unitdir} \
