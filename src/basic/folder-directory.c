@@ -377,6 +377,52 @@ int directory_folder_lock(Folder *f, const char *name, pid_t *ret_pid) {
         return is_refusal(r) ? 0 : r;
 }
 
+/* The mutex must be held. */
+static bool is_replaced(const DirectoryFolder *d) {
+        struct stat ours, there;
+
+        return fstat(d->fd, &ours) >= 0 &&
+               (stat(d->path, &there) < 0 ? errno == ENOENT
+                                          : ours.st_dev != there.st_dev || ours.st_ino != there.st_ino);
+}
+
+/* The mutex must be held. Other threads may be using the descriptor, so it keeps its number. */
+static int open_other(DirectoryFolder *d, pid_t *ret_pid) {
+        DirectoryFolder other = {
+                .path = d->path, .mode = d->mode, .fd = -1, .lock_fd = -1, .lock_name = d->lock_name
+        };
+        int r;
+
+        r = open_and_lock(&other, ret_pid);
+        if (r < 0)
+                return r;
+        r = dup3(other.fd, d->fd, O_CLOEXEC) < 0 ? -errno : 1;
+        closep(&other.fd);
+        if (r > 0) {
+                int lock_fd = d->lock_fd;
+
+                d->lock_fd = other.lock_fd;
+                other.lock_fd = lock_fd;
+        }
+        closep(&other.lock_fd);
+        return r;
+}
+
+int directory_folder_renew(Folder *f, pid_t *ret_pid) {
+        DirectoryFolder *d = (DirectoryFolder *) f;
+        int r = 0;
+
+        *ret_pid = 0;
+        (void) pthread_mutex_lock(&d->mutex);
+        if (d->fd < 0) {
+                r = open_and_lock(d, ret_pid);
+                r = r < 0 ? r : 1;
+        } else if (is_replaced(d))
+                r = open_other(d, ret_pid);
+        (void) pthread_mutex_unlock(&d->mutex);
+        return r;
+}
+
 bool directory_folder_is_open(Folder *f) {
         DirectoryFolder *d = (DirectoryFolder *) f;
         bool is_open;

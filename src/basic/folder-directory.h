@@ -21,5 +21,11 @@ int directory_folder_new(const char *path, mode_t mode, Folder **ret);
  * opened. */
 int directory_folder_lock(Folder *f, const char *name, pid_t *ret_pid);
 
+/* Whether another directory is at the path now, since ours was removed, or something was mounted over it: then that one is
+ * opened (if it is missing, made) and locked, and everything goes there. 1: it is another one, or could not be opened
+ * before; 0: nothing has changed. Negative: we stay where we are; -EBUSY: another process has locked it. May be called from
+ * another thread. */
+int directory_folder_renew(Folder *f, pid_t *ret_pid);
+
 /* Whether the folder is open. */
 bool directory_folder_is_open(Folder *f);

@@ -137,6 +137,11 @@ static void clock_write_floor(Clock *c) {
                 free(f);
 }
 
+void clock_write_again(Clock *c) {
+        c->written_usec = 0;
+        clock_write_floor(c);
+}
+
 /* --- synchronisation ------------------------------------------------------------------------------------ */
 
 static void clock_arm_poll(Clock *c) {

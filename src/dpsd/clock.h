@@ -39,6 +39,8 @@ uint64_t clock_behind_usec(const Clock *c);
 /* The time was confirmed, by the kernel's synchronisation or by an answer over verified TLS. Raises the
  * floor; only synchronisation also lowers it. A rising floor is written to disk at most once a day. */
 void clock_confirm(Clock *c);
+/* The folder of the state is another one now. */
+void clock_write_again(Clock *c);
 
 /* The handler calls these for each time (CLOCK_REALTIME; 0: none) that was noted, so that it is right by the present
  * clock. Outside of the handler they only look for times in the future.

@@ -21,6 +21,7 @@
 #include "dpsd/manager.h"
 #include "dpsd/network.h"
 #include "dpsd/notify.h"
+#include "dpsd/places.h"
 #include "transport/transports.h"
 
 #define READY_PATIENCE_USEC (3 * USEC_PER_SEC)
@@ -47,6 +48,7 @@ struct Daemon {
 
         Notify *notify;
         Network *network;
+        Places *places;
         ClockJump *clock_jump;
         Bus *bus; /* NULL: with --once, or when we are stopping */
 
@@ -161,6 +163,7 @@ static int reload(Daemon *d) {
         int r;
 
         notify_reloading(d->notify);
+        places_look(d->places);
         r = loader_load(&d->loader);
         if (d->readiness == READINESS_TOLD)
                 notify_ready(d->notify);
@@ -191,6 +194,24 @@ static void on_network(void *userdata) {
 static void on_conf_within_reach(void *userdata) {
         (void) reload(userdata);
 }
+
+static void on_mount(void *userdata) {
+        loader_look(&((Daemon *) userdata)->loader);
+}
+
+static void on_other_state(void *userdata) {
+        manager_save_all(((Daemon *) userdata)->manager);
+}
+
+static void on_other_runtime(void *userdata) {
+        manager_publish_all(((Daemon *) userdata)->manager);
+}
+
+static const PlacesHandlers places_handlers = {
+        .on_state = on_other_state,
+        .on_runtime = on_other_runtime,
+        .on_mount = on_mount,
+};
 
 static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         (void) reload(userdata);
@@ -262,6 +283,20 @@ static int open_state(Daemon *d) {
         return r;
 }
 
+/* Without this folder, a daemon that was killed merely asks DPS a little too soon. */
+static int open_notes(Daemon *d, const char *runtime) {
+        _cleanup_(folder_freep) Folder *made = NULL;
+        _cleanup_(freep) char *path = NULL;
+
+        if (asprintf(&path, "%s/" NOTES_NAME, runtime) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        if (folder_make_folder(d->runtime, NOTES_NAME, 0700, (gid_t) -1, &made) >= 0)
+                (void) directory_folder_new(path, 0700, &d->notes);
+        return 0;
+}
+
 static int open_runtime(Daemon *d) {
         const char *path = directory("RUNTIME_DIRECTORY", RUNTIME_DIRECTORY_DEFAULT);
         int r;
@@ -273,9 +308,7 @@ static int open_runtime(Daemon *d) {
                 log_error("%s cannot be used for the files of programs: %s", path, strerror(-r));
                 return r;
         }
-        /* Without this folder, a daemon that was killed merely asks DPS a little too soon. */
-        (void) folder_make_folder(d->runtime, NOTES_NAME, 0700, (gid_t) -1, &d->notes);
-        return 0;
+        return open_notes(d, path);
 }
 
 static int make_manager(Daemon *d) {
@@ -332,6 +365,9 @@ int daemon_new(Daemon **ret) {
         r = clock_jump_new(d->event, d->manager->core.clock, &d->clock_jump);
         if (r < 0)
                 return r;
+        r = places_new(d->event, d->world, d->state, d->runtime, d->notes, &places_handlers, d, &d->places);
+        if (r < 0)
+                return r;
 
         *ret = TAKE_PTR(d);
         return 0;
@@ -348,6 +384,7 @@ Daemon *daemon_free(Daemon *d) {
         manager_free(d->manager);
         sd_event_source_disable_unref(d->patience);
         clock_jump_free(d->clock_jump);
+        places_free(d->places);
         network_free(d->network);
         notify_free(d->notify);
         transports_free(d->transports);

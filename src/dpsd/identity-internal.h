@@ -90,6 +90,8 @@ void identity_prepare_folder(Identity *i);
 void identity_outputs_are_stale(Identity *i);
 /* Whether files that were published are not there any more. Reads them. */
 bool identity_lacks_files(const Identity *i);
+/* In identity.c. Notices when they are removed. */
+void identity_watch_outputs(Identity *i);
 /* The published files were looked at after they became stale, and tell the plan what to do with them. */
 void identity_look_at_files(Identity *i);
 void identity_publish(Identity *i, const Facts *f);

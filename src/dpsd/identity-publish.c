@@ -66,6 +66,11 @@ void identity_prepare_folder(Identity *i) {
         i->folder = r < 0 ? FOLDER_REFUSED : FOLDER_READY;
         if (r >= 0)
                 return;
+        if (r == -ENOENT &&
+            i->publishing.n == 0) { /* the runtime directory was removed, which is about to be noticed */
+                retry_failed(&i->publishing, identity_now_usec(i));
+                return;
+        }
         if (identity_assignment(i)) {
                 outputs_failed(i, r);
                 return;
@@ -98,6 +103,7 @@ static void published(Identity *i, int r, OutputsState state) {
         else {
                 i->outputs = state;
                 retry_done(&i->publishing);
+                identity_watch_outputs(i);
                 identity_clear_disk_error(i);
         }
 }
@@ -205,6 +211,7 @@ void identity_keep_files(Identity *i, OutputsState state) {
         CredentialCare *c = identity_care_for_hub(i);
 
         i->outputs = state;
+        identity_watch_outputs(i);
         if (c->credential)
                 identity_note_certificate(i, c->credential);
 }

@@ -187,6 +187,44 @@ void identity_look_again(Identity *i) {
         identity_advance(i);
 }
 
+void identity_on_other_runtime(Identity *i) {
+        i->folder = FOLDER_UNPREPARED;
+        identity_outputs_are_stale(i);
+        identity_advance(i);
+}
+
+/* What we have goes there. Where we have nothing, the directory may: it may be on a partition that was mounted late. */
+void identity_on_other_state(Identity *i) {
+        if (keeper_newest(&i->keeper))
+                keeper_save(&i->keeper);
+        else
+                keeper_read_again(&i->keeper);
+        identity_advance(i);
+}
+
+static void on_outputs_touched(void *userdata) {
+        Identity *i = userdata;
+
+        if (!identity_lacks_files(i))
+                return;
+        identity_log(i, LOG_NOTICE, "somebody has removed its files for programs: they are written again");
+        identity_on_other_runtime(i);
+}
+
+void identity_watch_outputs(Identity *i) {
+        const CoreOperations *o = i->core->operations;
+        char *path = NULL;
+
+        if (i->outputs_watch)
+                return;
+        if (asprintf(&path, "%s/%s/.", outputs_folder(i->core->outputs)->path, i->name) < 0)
+                return;
+        /* If the directory cannot be watched, a reload looks at it. */
+        (void) o->watch_files((char *[]){ path, NULL }, on_outputs_touched, i, i->core->operations_userdata,
+                              &i->outputs_watch);
+        free(path);
+}
+
 /* Ends the jobs whose registration was answered, and that wait for the assignment to be saved and
  * published. */
 static void end_saved_jobs(Identity *i, const char *why) {
@@ -274,7 +312,7 @@ void identity_load(Identity *i) {
                 tell_unread(i, !was_unread, r);
                 return;
         }
-        if (was_unread)
+        if (was_unread && identity_assignment(i))
                 identity_log(i, LOG_NOTICE, "its record can be read again");
         if (r < 0)
                 identity_log(i, LOG_ERR,
@@ -524,6 +562,8 @@ Identity *identity_free(Identity *i) {
         credential_query_free(i->naming);
         if (i->files)
                 i->core->operations->unwatch_files(i->files);
+        if (i->outputs_watch)
+                i->core->operations->unwatch_files(i->outputs_watch);
         assignment_free(i->served);
         identity_forget_pair(i);
         jobs_done(&i->announcement.jobs);

@@ -70,8 +70,9 @@ struct Identity {
         char *name;
 
         Configuration configuration;
-        FileWatch *files; /* watches the key and certificate files */
-        Method method;    /* the method by which DPS is asked; _METHOD_MAX: not chosen yet */
+        FileWatch *files;         /* watches the key and certificate files */
+        FileWatch *outputs_watch; /* watches the directory for programs; NULL: nothing was published yet */
+        Method method;            /* the method by which DPS is asked; _METHOD_MAX: not chosen yet */
 
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
@@ -151,6 +152,9 @@ void identity_configure(Identity *i, Settings *settings, const char *fault);
 void identity_set_twin(Identity *i, const char *twin);
 /* Somebody asked to look again: everything that failed on this machine is tried again at once. */
 void identity_look_again(Identity *i);
+/* The directory of the records, or of the files for programs, is another one now. */
+void identity_on_other_state(Identity *i);
+void identity_on_other_runtime(Identity *i);
 /* Makes the plan and carries out its actions. */
 void identity_advance(Identity *i);
 /* The configuration file is gone: the outputs are removed, the record stays. */

@@ -95,6 +95,12 @@ static int could_not_read(Keeper *k, int r) {
         return r;
 }
 
+void keeper_read_again(Keeper *k) {
+        retry_done(&k->reading);
+        k->reading_until_usec = usec_add(world_now_usec(k->world, CLOCK_BOOTTIME), READING_PATIENCE_USEC);
+        k->is_unread = true;
+}
+
 bool keeper_waits_to_read(const Keeper *k) {
         return k->is_unread && world_now_usec(k->world, CLOCK_BOOTTIME) < k->reading_until_usec;
 }

@@ -68,6 +68,8 @@ void keeper_done(Keeper *k);
 /* Loads the record of an earlier run. -EBADMSG: the file was set aside, `ret_why` says why, and the record is
  * empty. Other failures: the file could not be read, and is to be tried again. */
 int keeper_load(Keeper *k, char **ret_why);
+/* There is no assignment, but the folder is another one now, which may hold one. */
+void keeper_read_again(Keeper *k);
 /* Whether the record of an earlier run is still to be read before anything else happens. */
 bool keeper_waits_to_read(const Keeper *k);
 

@@ -230,15 +230,17 @@ static void look_again_later(Loader *l) {
         timer_set(l->again, l->looking.at_usec, USEC_PER_SEC);
 }
 
-static void on_again(void *userdata) {
-        Loader *l = userdata;
-
+void loader_look(Loader *l) {
         STRV_FOREACH(path, l->report.faults.out_of_reach)
                 if (access(*path, R_OK) >= 0) {
                         l->on_within_reach(l->userdata);
                         return;
                 }
         look_again_later(l);
+}
+
+static void on_again(void *userdata) {
+        loader_look(userdata);
 }
 
 int loader_load(Loader *l) {

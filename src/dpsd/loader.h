@@ -32,6 +32,8 @@ typedef struct Loader {
  * last load could not read can be read again: load again then. */
 int loader_init(Loader *l, Manager *m, void (*on_within_reach)(void *userdata), void *userdata);
 void loader_done(Loader *l);
+/* Looks at once whether what was out of reach can be read now. */
+void loader_look(Loader *l);
 /* Reads all files. Faults are in the report. -ENOENT: a name of `only` has no .conf file. Any other failure
  * ended the reading: no identity is retired, and those that were not read yet stay as they were. The others have
  * what was read. */

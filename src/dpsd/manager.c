@@ -346,6 +346,17 @@ void manager_look_again(Manager *m) {
         manager_touch(m);
 }
 
+void manager_save_all(Manager *m) {
+        for (size_t k = 0; k < m->n_identities; k++)
+                identity_on_other_state(m->identities[k]);
+        clock_write_again(m->core.clock);
+}
+
+void manager_publish_all(Manager *m) {
+        for (size_t k = 0; k < m->n_identities; k++)
+                identity_on_other_runtime(m->identities[k]);
+}
+
 /* Identities with a record are known by it. The others are known only by their directory, which is kept if it
  * may belong to somebody else. */
 void manager_remove_leftovers(Manager *m) {

@@ -87,6 +87,9 @@ int manager_configure(Manager *m, const char *name, Settings *settings, const ch
 void manager_retain(Manager *m, char *const *names);
 /* All identities act on what has changed, and retry what failed on this machine. */
 void manager_look_again(Manager *m);
+/* The folder of the state, or the runtime folder, is another directory now: what was in it is written again. */
+void manager_save_all(Manager *m);
+void manager_publish_all(Manager *m);
 /* Removes the outputs of identities whose configuration was removed while no daemon ran. */
 void manager_remove_leftovers(Manager *m);
 void manager_set_max_attempts(Manager *m, unsigned max);

@@ -406,6 +406,13 @@ int outputs_read_connection(const Outputs *o, const char *name, char **ret, size
         return r < 0 ? r : folder_read(f, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, ret, ret_size);
 }
 
+/* Whether somebody has removed it. */
+static bool lacks(Folder *f, bool is_expected, OutputFile file) {
+        FileFacts facts;
+
+        return is_expected && folder_look(f, file_names[file], &facts) == -ENOENT;
+}
+
 int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
                       uint64_t *ret_expires_at_usec) {
         _cleanup_(erase_and_freep) char *text = NULL;
@@ -414,7 +421,6 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         uint64_t generation, expires_at = 0;
         json_object *expiry;
         const char *reason;
-        FileFacts token;
         size_t size;
         int r;
 
@@ -432,10 +438,11 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         expiry = json_member(connection, "expiresAt");
         if (expiry && json_u64(expiry, INT64_MAX, &expires_at) < 0)
                 return -EBADMSG;
+        if (lacks(f, true, OUTPUT_ENVIRONMENT) || lacks(f, expiry, OUTPUT_TOKEN) ||
+            lacks(f, json_member(connection, "certificateFile"), OUTPUT_CERTIFICATE))
+                return -ENOENT;
         if (json_member(connection, "certificateFile"))
                 expires_at = USEC_INFINITY;
-        else if (expiry && folder_look(f, file_names[OUTPUT_TOKEN], &token) == -ENOENT)
-                return -ENOENT; /* somebody has removed it */
 
         *ret_generation = generation;
         *ret_expires_at_usec = expires_at;

@@ -385,3 +385,64 @@ def test_a_removed_run_directory_is_made_again(gateway, emulator):
     assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
     eventually(lambda: sorted(gateway.files()) == sorted(files), DEADLINE, "all files")
     assert gateway.wait_for(State="assigned")["AssignedHub"] == gateway.connection()["hub"]
+
+
+# ---- what others do to our directories ----
+
+
+def test_files_that_somebody_removes_are_written_again(gateway):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    files = gateway.files()
+    for name in ("hub.env", "connection.json"):
+        (gateway.run / "gateway" / name).unlink()
+        eventually(lambda: gateway.files() == files, DEADLINE, f"all files, after {name} was removed")
+    shutil.rmtree(gateway.run / "gateway")
+    eventually(lambda: gateway.files() == files, DEADLINE, "all files, after the directory was removed")
+    gateway.wait_for_log("somebody has removed its files for programs")
+    assert gateway.properties("gateway") == before
+
+
+def test_a_directory_that_is_replaced_is_noticed_and_written_anew(gateway, emulator):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    files, record = gateway.files(), gateway.remembered()
+    shutil.rmtree(gateway.run)
+    gateway.run.mkdir(0o755)
+    gateway.state.rename(gateway.directory / "elsewhere")
+    gateway.state.mkdir(0o700)
+    eventually(lambda: gateway.files() == files, DEADLINE, "all files in the new directory")
+    eventually(lambda: (gateway.state / "gateway.json").exists() and gateway.remembered() == record, DEADLINE, "the record")
+    gateway.wait_for_log(f"{gateway.state} is another directory now")
+    gateway.wait_for_log(f"{gateway.run} is another directory now")
+    assert gateway.run_once("--once").code == 1, "the new state directory is not locked"
+    assert gateway.properties("gateway") == before
+    move(gateway, emulator, "other.azure-devices.net")
+    gateway.wait_for(AssignedHub="other.azure-devices.net", Healthy=True)
+    assert gateway.connection()["hub"] == gateway.remembered()["assignedHub"] == "other.azure-devices.net"
+    gateway.restart()
+    assert gateway.wait_for(State="assigned")["AssignedHub"] == "other.azure-devices.net"
+
+
+@needs_root
+def test_a_state_that_is_mounted_late_is_found(gateway, emulator):
+    """The daemon has asked DPS in vain before; what it would have learned is on the partition."""
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    gateway.state.rename(gateway.directory / "partition")
+    gateway.state.mkdir(0o700)
+    shutil.rmtree(gateway.run / "gateway")
+    shutil.rmtree(gateway.run / ".waits")
+    emulator.set("gateway", provisioningStatus="disabled")
+    gateway.wrapper = mounted("true")
+    gateway.start()
+    gateway.wait_for(State="failed")
+    inside(gateway, "mount", "--bind", gateway.directory / "partition", gateway.state)
+    after = gateway.wait_for(State="assigned")
+    assert (after["AssignedHub"], after["Generation"]) == (before["AssignedHub"], before["Generation"])
+    assert gateway.connection()["hub"] == before["AssignedHub"]
+    gateway.wait_for_log(f"{gateway.state} is another directory now")

@@ -139,6 +139,8 @@ static struct {
 
 static inline int core_watch_files(char *const *paths, void (*handler)(void *), void *handler_userdata,
                                    void *userdata, FileWatch **ret) {
+        if (endswith(paths[0], "/.")) /* a directory for programs */
+                return 0;
         core_told.on_files = handler;
         core_told.files_userdata = handler_userdata;
         return 0;

@@ -206,6 +206,35 @@ static void what_root_makes_belongs_to_the_owner_of_the_directory(void **state) 
         assert_int_equal(owner_of("inside/file"), NOBODY);
 }
 
+static void a_directory_that_is_replaced_is_followed(void **state) {
+        _cleanup_(folder_freep) Folder *second = NULL;
+        _cleanup_(freep) char *text = NULL;
+        char aside[96];
+        pid_t by;
+
+        assert_int_equal(directory_folder_lock(folder, ".lock", &pid), 0);
+        assert_int_equal(folder_write(folder, "x", "old", 3, 0600, (gid_t) -1), 0);
+        assert_int_equal(directory_folder_renew(folder, &pid), 0);
+
+        (void) snprintf(aside, sizeof(aside), "%s.aside", path);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(directory_folder_new(path, 0700, &second), 0);
+        assert_int_equal(directory_folder_lock(second, ".lock", &pid), 0);
+        assert_int_equal(directory_folder_renew(folder, &by), -EBUSY);
+        assert_int_equal(by, getpid());
+        assert_int_equal(folder_read(folder, "x", 9, &text, NULL), 0); /* still the old one */
+
+        second = folder_free(second);
+        assert_int_equal(directory_folder_renew(folder, &pid), 1);
+        text = erase_and_free(text);
+        assert_int_equal(folder_read(folder, "x", 9, &text, NULL), -ENOENT);
+        assert_int_equal(folder_write(folder, "x", "new", 3, 0600, (gid_t) -1), 0);
+        assert_int_equal(count(), 2);
+        assert_int_equal(directory_folder_new(path, 0700, &second), 0);
+        assert_int_equal(directory_folder_lock(second, ".lock", &pid), -EBUSY); /* it is locked now */
+        remove_tree(aside);
+}
+
 static void a_fifo_in_the_place_of_the_lock_holds_up_nothing(void **state) {
         _cleanup_(freep) char *lock = NULL;
 
@@ -264,6 +293,7 @@ int main(void) {
                 TEST(a_second_process_is_locked_out_and_learns_by_whom),
                 TEST(the_lock_removes_unfinished_files_of_a_power_cut),
                 TEST(what_root_makes_belongs_to_the_owner_of_the_directory),
+                TEST(a_directory_that_is_replaced_is_followed),
                 TEST(a_fifo_in_the_place_of_the_lock_holds_up_nothing),
                 TEST(a_folder_that_cannot_be_made_is_tried_again),
                 TEST(a_path_through_a_file_fails),
