@@ -61,7 +61,8 @@ static void clock_read_floor(Clock *c) {
                 return;
 
         r = folder_read(c->state, FLOOR_FILE, FLOOR_TEXT_MAX, &text, &size);
-        if (r == -ENOENT)
+        /* It is not synced, so a power cut may leave an empty one. */
+        if (r == -ENOENT || (r >= 0 && size == 0))
                 return;
         if (r < 0) {
                 log_warning("Clock: %s in the state directory cannot be read: %s; continuing without it",

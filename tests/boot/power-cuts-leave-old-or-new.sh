@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Fifteen power cuts while the hub changes, each at another moment. After each one either the old or the new assignment is
+# power-cuts-leave-old-or-new [CUTS]: power cuts while the hub changes, each at another moment. After each one either the old or the new assignment is
 # there, and DPS is not asked for it.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
-CUTS=15
+CUTS=${1:-15}
 
 hub_of() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" "$2"; }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# dps-recipes(7): Mosquitto's bridge logs in at the hub, and what programs publish at the local broker goes to the device's topic.
+# dps-recipes(7): Mosquitto's bridge logs in at the hub, what programs publish at the local broker goes to the device's topic, and
+# the bridge follows to another hub.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -23,6 +24,21 @@ exec 3<>/dev/tcp/127.0.0.1/1883
 printf '\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01t\x30\x10\0\x09telemetryhello' >&3
 until_true grep -q "Sending PUBLISH to .*devices/gw-1/messages/events/" /var/log/mosquitto/mosquitto.log
 [ "$(stat -c '%U %a' /etc/mosquitto/conf.d/hub.conf)" = 'mosquitto 600' ]
+
+# With the path unit of the recipe before, it follows to another hub.
+for unit in path service; do
+	sed 's/app\.service/mosquitto.service/' /usr/share/doc/dps/examples/recipes/app-changed.$unit >/etc/systemd/system/app-changed.$unit
+done
+systemctl daemon-reload
+systemctl enable --now app-changed.path
+n_before=$(grep -c '"event":"hub-connect"' "$EMULATOR/requests.jsonl")
+other=hub-1.example
+! grep -q 'address hub-1' /etc/mosquitto/conf.d/hub.conf || other=hub-2.example
+emulator_ctl set gw-1 iotHubs=$other
+dpsctl reprovision --wait gateway
+is_bridged() { grep -q "^address $other:" /etc/mosquitto/conf.d/hub.conf && [ "$(grep -c '"event":"hub-connect"' "$EMULATOR/requests.jsonl")" -gt "$n_before" ]; }
+until_true is_bridged
+systemctl disable --now app-changed.path
 
 # The same with a certificate, whose key Mosquitto reads itself.
 cd /etc/dps

@@ -32,7 +32,8 @@ until_true() {
 
 property() { systemctl show -P "$1" "${2:-dpsd.service}"; }
 status_says() { property StatusText | grep -q -e "$1"; }
-is_property() { [ "$(property "$1")" = "$2" ]; }
+# is_property PROPERTY VALUE [UNIT]
+is_property() { [ "$(property "$1" "${3:-dpsd.service}")" = "$2" ]; }
 
 start_emulator() {
 	mkdir -p "$EMULATOR"

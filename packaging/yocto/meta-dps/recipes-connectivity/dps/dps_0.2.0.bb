@@ -38,8 +38,9 @@ USERADD_PARAM:${PN} = "--system --user-group --no-create-home --home-dir ${local
 SYSTEMD_SERVICE:${PN} = "dpsd.service"
 
 do_install:append() {
-    # The same directory as in data/dps.tmpfiles.
+    # The same directories as in data/dps.tmpfiles.
     install -d -m 0750 -o root -g dpsd ${D}${sysconfdir}/dps
+    install -d -m 0700 -o dpsd -g dpsd ${D}${localstatedir}/lib/dps
 
     # rpm wants all packages to agree about a directory, and this is how polkit has it in scarthgap.
     if ${@bb.utils.contains('PACKAGECONFIG', 'polkit', 'true', 'false', d)} && \
@@ -77,6 +78,7 @@ FILES:${PN} = " \
     ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
     ${sysconfdir}/dps \
+    ${localstatedir}/lib/dps \
     ${systemd_system_unitdir} \
     ${nonarch_libdir}/systemd \
     ${nonarch_libdir}/sysusers.d \
