@@ -33,6 +33,7 @@ static const struct {
         { "reload", 0, 0, verb_reload, "" },
         { "forget", 1, 1, verb_forget, " NAME" },
         { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
+        { "metrics", 0, 0, verb_metrics, "" },
         { "monitor", 0, 0, verb_monitor, "" },
         { "history", 0, ANY, verb_history, " [NAME...]" },
         { "check", 0, ANY, verb_check, " [NAME...]" },
@@ -55,7 +56,7 @@ static int verb_help(const Options *o) {
               "  token NAME            a SAS token for the hub; --lifetime=1h\n"
               "  connection NAME       everything a program needs to connect, as JSON\n"
               "  enrollment [NAME]     what DPS has to be told to enroll this device\n"
-              "  monitor               follow changes\n"
+              "  monitor, metrics      follow changes; for Prometheus: --follow=FILE stays current\n"
               "  history [NAME]        past changes\n"
               "  reload, log-level [LEVEL], forget NAME, report-hub-failure NAME KIND [CODE]\n"
               "These work without the daemon:\n"

@@ -24,8 +24,8 @@ typedef enum OptionType {
 } OptionType;
 
 #define OF_THE_DAEMON                                                                                        \
-        "status show reprovision wait token connection report-hub-failure reload forget log-level monitor "  \
-        "history"
+        "status show reprovision wait token connection report-hub-failure reload forget log-level metrics "  \
+        "monitor history"
 
 /* `verbs`: those that take the option; NULL: all. */
 static const struct Option {
@@ -52,6 +52,7 @@ static const struct Option {
         { "lifetime", 0, OPTION_DURATION, offsetof(Options, lifetime_usec), "token sas" },
         { "offline", 0, OPTION_FLAG, offsetof(Options, offline), "check" },
         { "hub-login", 0, OPTION_FLAG, offsetof(Options, hub_login), "check" },
+        { "follow", 0, OPTION_TEXT, offsetof(Options, follow), "metrics" },
         { "root", 0, OPTION_ROOT, offsetof(Options, root), "verify-config cat-config expand" },
         { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
         { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },

@@ -29,6 +29,7 @@ typedef struct Options {
         bool any, fresh;         /* wait */
         uint64_t lifetime_usec;  /* token, sas; 0: the default */
         bool offline, hub_login; /* check */
+        const char *follow;      /* metrics: a file; NULL: print them once */
         const char *root;        /* verify-config, cat-config, expand; NULL: / */
         const char *key;         /* derive-key, sas: a file, or "-" */
         const char *id_scope, *registration_id, *hub, *device_id; /* sas */

@@ -18,6 +18,7 @@ int verb_report_hub_failure(const Options *o);
 int verb_reload(const Options *o);
 int verb_forget(const Options *o);
 int verb_log_level(const Options *o);
+int verb_metrics(const Options *o);
 int verb_monitor(const Options *o);
 int verb_history(const Options *o);
 int verb_check(const Options *o);
