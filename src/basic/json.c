@@ -37,10 +37,29 @@ bool json_numbers_are_valid(json_object *o) {
         return json_c_visit(o, 0, check_number, NULL) >= 0;
 }
 
-static bool is_white(const char *p, const char *end) {
+static const char *skip_white(const char *p, const char *end) {
         while (p < end && strchr(" \t\r\n", *p) && *p)
                 p++;
-        return p == end;
+        return p;
+}
+
+static bool is_white(const char *p, const char *end) {
+        return skip_white(p, end) == end;
+}
+
+/* Before 0.17, json-c takes control characters in strings, which others that read them from us would not. */
+static bool has_control_in_string(const char *text, size_t size) {
+        bool is_in_string = false;
+
+        for (size_t i = 0; i < size; i++) {
+                if (is_in_string && text[i] == '\\')
+                        i++;
+                else if (text[i] == '"')
+                        is_in_string = !is_in_string;
+                else if (is_in_string && (unsigned char) text[i] < ' ')
+                        return true;
+        }
+        return false;
 }
 
 static int parse(const char *text, size_t size, int depth, int flags, json_object **ret,
@@ -120,7 +139,8 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
         if (r < 0)
                 return r;
         /* A zero byte ends parsing with success, so the text after it must be checked. */
-        if (error != json_tokener_success || !is_white(text + end, text + size))
+        if (error != json_tokener_success || !is_white(text + end, text + size) ||
+            has_control_in_string(text, size))
                 return fail("it is not JSON", ret_why);
         if (!json_object_is_type(o, json_type_object))
                 return fail("it is not a JSON object", ret_why);
@@ -128,6 +148,64 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
                 return fail("a number in it is not valid", ret_why);
 
         *ret = TAKE_PTR(o);
+        return 0;
+}
+
+/* Moves *p behind the value that begins there. The text was parsed before. -EBADMSG, -ENOMEM. */
+static int next_value(const char **p, const char *end, json_object **ret) {
+        enum json_tokener_error error;
+        size_t n;
+        int r;
+
+        r = parse(*p, (size_t) (end - *p), JSON_DEPTH_MAX, 0, ret, &error, &n);
+        if (r < 0)
+                return r;
+        *p += n;
+        return error == json_tokener_success ? 0 : -EBADMSG;
+}
+
+int json_find_text(Span text, const char *name, Span *ret) {
+        const char *p = text.start, *end = p + text.size;
+
+        *ret = (Span){ 0 };
+        for (;;) {
+                _cleanup_(json_freep) json_object *key = NULL, *value = NULL;
+                const char *begin;
+                int r;
+
+                p = skip_white(p, end); /* to the { or a comma */
+                if (p == end || *p == '}')
+                        return 0;
+                p = skip_white(p + 1, end);
+                if (p < end && *p == '}')
+                        return 0;
+                r = next_value(&p, end, &key);
+                if (r < 0)
+                        return r == -ENOMEM ? r : 0;
+                p = skip_white(p, end); /* to the colon */
+                begin = p = skip_white(p + 1, end);
+                r = next_value(&p, end, &value);
+                if (r < 0)
+                        return r == -ENOMEM ? r : 0;
+                if (streq_ptr(json_string(key), name))
+                        *ret = span_strip((Span){ begin, (size_t) (p - begin) });
+        }
+}
+
+int json_keep_text(json_object *object, Span text, const char *name) {
+        json_object *member = json_member(object, name);
+        Span found = { 0 };
+        char *copy;
+
+        int r = member ? json_find_text(text, name, &found) : 0;
+
+        if (r < 0 || found.size == 0)
+                return r;
+        copy = span_dup(found);
+        if (!copy)
+                return -ENOMEM;
+        json_object_set_serializer(member, json_object_userdata_to_json_string, copy,
+                                   json_object_free_userdata);
         return 0;
 }
 

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "basic/text.h"
+
 #define JSON_DEPTH_MAX 16
 
 static inline void json_freep(json_object **o) {
@@ -35,8 +37,14 @@ const char *json_string(json_object *o);
 int json_u64(json_object *o, uint64_t max, uint64_t *ret);
 /* As json_object_to_json_string_ext(), but NULL if memory runs out, where json-c would leave parts out. */
 const char *json_render(json_object *o, int flags);
-/* The object as text in one line. */
+/* The object as text in one line; what json_keep_text() kept is as it came. */
 int json_to_text(json_object *o, char **ret);
+/* Where the value of a member stands in `text`, which was read by json_read_object() before. Of several the last counts, as
+ * for json-c. `ret` is empty if there is none. */
+int json_find_text(Span text, const char *name, Span *ret);
+/* Has a member of `object` written as it stands in `text`, from which the object was read: json-c changes numbers that it
+ * cannot hold, and others write text in other ways. -ENOMEM. */
+int json_keep_text(json_object *object, Span text, const char *name);
 
 /* Add a member to an object. `name` must be a literal, because it is not copied. -ENOMEM. */
 int json_add(json_object *object, const char *name, json_object *value); /* owns `value`; NULL is -ENOMEM */

@@ -14,7 +14,7 @@
 /* What programs need that use the hub: `token` prints a SAS token, `connection` everything to connect, and
  * `report-hub-failure` tells dpsd that the hub refuses. */
 
-#define CONNECTION_SIZE_MAX (256U * 1024)
+#define CONNECTION_SIZE_MAX (1024U * 1024)
 
 /* Calls a method of the identity that needs a right. */
 static int call_identity(const Options *o, const char *member, sd_bus **bus, sd_bus_message **ret_reply,
@@ -106,6 +106,13 @@ int verb_connection(const Options *o) {
         if (r < 0)
                 return fail_with(EXIT_FAILED, "the answer to GetConnection is not valid: %s", reason);
 
+        /* A program gets what DPS said as it came; what a terminal shows is written anew. */
+        if (!o->redact && !isatty(STDOUT_FILENO) &&
+            (json_keep_text(connection, (Span){ text, strlen(text) }, "payload") < 0 ||
+             json_keep_text(connection, (Span){ text, strlen(text) }, "registrationState") < 0)) {
+                json_object_put(connection);
+                return fail_memory();
+        }
         r = o->redact ? redact_connection(connection) : 0;
         if (r != 0) {
                 json_object_put(connection);

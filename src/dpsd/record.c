@@ -581,6 +581,11 @@ int record_from_json(const char *text, size_t size, Record **ret, const char **r
                 return -EBADMSG;
         }
 
+        r = json_keep_text(object, (Span){ text, size }, "payload");
+        if (r >= 0)
+                r = json_keep_text(object, (Span){ text, size }, "registrationState");
+        if (r < 0)
+                return r;
         record = record_new();
         if (!record)
                 return -ENOMEM;

@@ -113,8 +113,15 @@ int request_read_payload(Request *request, const void *body, size_t size) {
         r = json_read_object(body, size, size, &o, &ignored);
         if (r < 0)
                 return r == -EBADMSG ? 0 : r;
+        r = json_keep_text(o, (Span){ body, size }, "payload");
+        if (r < 0)
+                return r;
         payload = json_member(o, "payload");
-        return payload ? json_to_text(payload, &request->payload) : 0;
+        r = payload ? json_to_text(payload, &request->payload) : 0;
+        for (char *p = request->payload; p && *p; p++) /* the journal has one line for each request */
+                if (*p == '\n' || *p == '\r')
+                        *p = ' ';
+        return r;
 }
 
 void request_done(Request *request) {

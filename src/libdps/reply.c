@@ -244,7 +244,7 @@ bool dps_connection_profile_is_v5(const char *profile) {
 
 /* ---- body ---- */
 
-static int read_state(DpsReply *reply, json_object *state) {
+static int read_state(DpsReply *reply, json_object *state, Span text) {
         int r;
 
         if (!state)
@@ -276,7 +276,9 @@ static int read_state(DpsReply *reply, json_object *state) {
         r = read_issued_chain(reply, json_member(state, "issuedCertificateChain"));
         if (r < 0)
                 return r;
-        r = get_json(json_member(state, "payload"), &reply->payload);
+        r = json_keep_text(state, text, "payload");
+        if (r >= 0)
+                r = get_json(json_member(state, "payload"), &reply->payload);
         if (r < 0)
                 return r;
         r = take_hub_key(state, reply);
@@ -350,6 +352,7 @@ static const char *find_missing(const DpsReply *reply) {
 
 int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         _cleanup_(json_freep) json_object *o = NULL;
+        Span state;
         int r;
 
         r = json_read_object(body, size, DPS_REPLY_SIZE_MAX, &o, &reply->malformed);
@@ -373,7 +376,9 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size) {
         r = read_challenge(reply, o);
         if (r < 0)
                 return r;
-        r = read_state(reply, json_member(o, "registrationState"));
+        r = json_find_text((Span){ body, size }, "registrationState", &state);
+        if (r >= 0)
+                r = read_state(reply, json_member(o, "registrationState"), state);
         if (r < 0)
                 return r;
 

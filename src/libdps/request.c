@@ -62,13 +62,18 @@ int dps_request_path(const DpsRequest *request, const char *path, const char *ap
         return r < 0 ? -ENOMEM : 0;
 }
 
+/* It is sent as it is written. */
 static int add_payload(json_object *body, const char *payload) {
-        json_object *object = NULL;
+        _cleanup_(json_freep) json_object *object = NULL;
+        _cleanup_(freep) char *text = NULL;
         const char *why;
         int r;
 
         r = json_read_object(payload, strlen(payload), PAYLOAD_SIZE_MAX, &object, &why);
-        return r < 0 ? r : json_add(body, "payload", object);
+        if (r < 0)
+                return r;
+        text = span_dup(span_strip((Span){ payload, strlen(payload) }));
+        return text ? json_add_text(body, "payload", text) : -ENOMEM;
 }
 
 static int add_tpm(json_object *body, const char *endorsement_key, const char *storage_root_key) {

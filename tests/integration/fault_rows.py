@@ -369,6 +369,7 @@ BODIES = {
     "ending-with-nul": b'{"operationId":"4.d0","status":"assigned","registrationState":{"assignedHub":"evil.example","deviceId":"evil"}}\0',
     "cut-by-nul": b'{"operationId":"4.d0","status":"assigned","registrationState":{"assignedHub":"evil.example","deviceId":"evil"}}\0garbage',
     "with-nul-inside": b'{"operationId":"4.d0\0","status":"assigning"}',
+    "with-raw-controls": b'{"operationId":"4.d0","status":"assigning","x":"' + b"\x01" * 120000 + b'"}',
     "no-utf-8": b'{"operationId":"4.d0","status":"assigning","x":"\xff\xfe"}',
     "overlong-utf-8": b'{"operationId":"4.d0","status":"assigning","x":"\xc0\xaf"}',
     "overlong-utf-8-of-three": b'{"operationId":"4.d0","status":"assigning","x":"\xe0\x80\xaf"}',

@@ -177,6 +177,24 @@ def test_a_right_answer_of_any_form_is_taken(gateway, peer, pki, answer):
     assert gateway.wait_for(State="assigned")["Attempts"] == 0
 
 
+def test_payloads_are_handed_through_byte_for_byte(gateway, peer, pki, tmp_path):
+    """Numbers beyond 64 bits, -0, escapes and white space: a JSON library would change them."""
+    sent = b'{ "n":98765432109876543210, "z" : -0,\n "s":"\\u0041\\/" }'
+    given = '{ "n" : [98765432109876543210,-0,1.50], "s":"\\u0041\\/\\u0001" }'
+    (tmp_path / "payload").write_bytes(sent + b"\n")
+    state = json.dumps(ASSIGNED["registrationState"])[:-1] + f', "payload": {given}}}'
+    peer.answers = [message(200, f'{{"operationId":"{OPERATION}","status":"assigned","registrationState":{state}}}'.encode())]
+    use_peer(gateway, peer, pki, PayloadFile=tmp_path / "payload")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    assert peer.requests[0].body.endswith(b'"payload":' + sent + b"}")
+    read = gateway.call("gateway", "GetConnection")[0], gateway.dpsctl("connection", "gateway").out
+    gateway.restart()
+    gateway.wait_for(State="assigned")
+    for text in (*read, gateway.files()["connection.json"], (gateway.state / "gateway.json").read_text()):
+        assert text.count(given) == 2, text
+
+
 def test_a_date_is_counted_from_the_servers_clock(gateway, peer, pki):
     """The server's clock is years ahead; it wants two hours."""
     peer.answers = [message(429, {"errorCode": 429001, "message": "slow down"}, "Retry-After: Fri, 01 Jan 2100 02:00:00 GMT",

@@ -39,6 +39,8 @@ static const struct read_case {
           "a number in it is not valid" },
         { "a number does not begin with a needless 0", "{\"a\":-01.5}", 0, "a number in it is not valid" },
         { "NaN is not a number", "{\"a\":NaN}", 0, "a number in it is not valid" },
+        { "a control character in a string is not JSON", "{\"a\":\"\t\"}", 0, "it is not JSON" },
+        { "an escaped one is", "{\"a\\\"\":\"\\t\\u0001\"\n}", 0, NULL },
         { "nesting is limited to 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
 };
 
@@ -59,6 +61,35 @@ static json_object *read_object(const char *text) {
 
         assert_int_equal(json_read_object(text, strlen(text), SIZE_MAX_HERE, &o, &reason), 0);
         return o;
+}
+
+/* json-c cannot hold such numbers, and writes other white space and escapes. */
+static void a_member_can_be_kept_as_it_is_written(void **state) {
+        static const struct {
+                const char *text, *kept;
+        } cases[] = {
+                { "{\"a\":98765432109876543210}", "98765432109876543210" },
+                { " {\n\"b\":{\"a\":1},\"a\" : -0\t,\"c\":2}", "-0" },
+                { "{\"a\":[ {\"a\":\"},\\\"\"} ]}", "[ {\"a\":\"},\\\"\"} ]" },
+                { "{\"a\":1, \"a\":\"\\u0041\xc3\xa9\"}", "\"\\u0041\xc3\xa9\"" },
+                { "{\"a\":true}", "true" },
+                { "{\"b\":1}", NULL },
+                { "{\"a\":null}", NULL },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(json_freep) json_object *o = read_object(cases[i].text);
+                _cleanup_(freep) char *kept = NULL;
+                Span text = { cases[i].text, strlen(cases[i].text) }, found;
+
+                assert_int_equal(json_find_text(text, "a", &found), 0);
+                assert_true(found.size == strlen(cases[i].kept ?: "") || !cases[i].kept);
+                assert_int_equal(json_keep_text(o, text, "a"), 0);
+                if (!cases[i].kept)
+                        continue;
+                assert_int_equal(json_to_text(json_member(o, "a"), &kept), 0);
+                assert_string_equal(kept, cases[i].kept);
+        }
 }
 
 /* These replace json-c's functions, and can fail as if there were no memory. */
@@ -146,6 +177,7 @@ static void an_object_that_is_built_can_be_read_again(void **state) {
 int main(void) {
         struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 3] = {
                 cmocka_unit_test(a_string_with_a_zero_byte_is_refused),
+                cmocka_unit_test(a_member_can_be_kept_as_it_is_written),
                 cmocka_unit_test(an_object_that_is_built_can_be_read_again),
                 cmocka_unit_test(running_out_of_memory_is_not_an_error_in_the_text),
         };

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "basic/text.h"
+#include "dps/reply.h"
 #include "dpsd/record.h"
 
 #define WHO "\"idScope\":\"0ne00AABBCC\",\"registrationId\":\"gw-1\","
@@ -53,8 +54,8 @@ static Record *full_record(void) {
         set(&a->hub, "hub.azure-devices.net");
         set(&a->device_id, "gw-1");
         set(&a->substatus, "initialAssignment");
-        set(&a->payload, "{\"site\":\"n/o \\\"rth\\\"\"}");
-        set(&a->registration_state, "{\"etag\":\"abc\"}");
+        set(&a->payload, "{\"site\" : \"n\\/o \\\"rth\\\"\", \"n\":[98765432109876543210,-0]}");
+        set(&a->registration_state, "{\"etag\" : \"abc\", \"payload\":-0}");
         a->generation = 7;
         a->assigned_at_usec = 1700000000000001;
         a->token_expires_at_usec = 1700000000000002;
@@ -381,6 +382,28 @@ static void a_record_too_long_to_be_read_again_is_not_written(void **state) {
         assert_null(text);
 }
 
+/* What DPS said is kept as it came, so it cannot outgrow the limit of an answer. */
+static void the_largest_answer_is_written_and_read_again(void **state) {
+        _cleanup_(record_freep) Record *full = full_record();
+        size_t n = (DPS_REPLY_SIZE_MAX - 64) / 6;
+        char *payload = malloc(6 * n + 3), *p = payload;
+        _cleanup_(freep) char *text = NULL;
+
+        assert_non_null(payload);
+        *p++ = '"';
+        for (size_t i = 0; i < n; i++)
+                p = stpcpy(p, "\\u0001");
+        (void) stpcpy(p, "\"");
+        free(full->assignment->payload);
+        full->assignment->payload = payload;
+        free(full->assignment->registration_state);
+        assert_true(asprintf(&full->assignment->registration_state, "{\"payload\":%s}", payload) > 0);
+        assert_int_equal(record_to_json(full, &text), 0);
+        assert_int_equal(read_text(text), 0);
+        assert_string_equal(record->assignment->payload, payload);
+        assert_string_equal(record->assignment->registration_state, full->assignment->registration_state);
+}
+
 static const struct hostile_case {
         const char *promise, *text, *reason;
 } hostile_cases[] = {
@@ -456,6 +479,7 @@ int main(void) {
                 TEST(a_wrong_member_does_not_cost_the_assignment),
                 TEST(a_wrong_counter_or_history_does_not_cost_the_waits),
                 TEST(a_history_that_is_no_list_is_left_out),
+                TEST(the_largest_answer_is_written_and_read_again),
                 TEST(a_record_too_long_to_be_read_again_is_not_written),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(hostile_cases)];

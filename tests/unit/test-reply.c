@@ -377,6 +377,8 @@ static const struct payload_case {
         { "an object is passed on", "{\"a\":[1,null]}", "{\"a\":[1,null]}" },
         { "an array is passed on", "[1,2]", "[1,2]" },
         { "a string is passed on as JSON", "\"a/b\"", "\"a/b\"" },
+        { "a payload is passed on as it came", "{ \"n\" : [98765432109876543210,-0], \"s\":\"\\u0041\\/\" }",
+          "{ \"n\" : [98765432109876543210,-0], \"s\":\"\\u0041\\/\" }" },
         { "null is not a payload", "null", NULL },
 };
 
@@ -389,6 +391,8 @@ static void check_payload(void **state) {
                         c->json);
         parse(200, body, &reply);
         assert_true(streq_ptr(reply.payload, c->payload));
+        if (c->payload)
+                assert_non_null(strstr(reply.registration_state, c->payload));
 }
 
 static void test_text_for_people_is_made_safe(void **state) {

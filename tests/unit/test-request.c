@@ -75,6 +75,8 @@ static const struct body_case {
         { "a payload is sent", "{\"model\":\"edge-gw-2\",\"fw\":\"1.4.0\"}",
           "{\"registrationId\":\"gw-1\",\"payload\":{\"model\":\"edge-gw-2\",\"fw\":\"1.4.0\"}}" },
         { "an empty object is a payload", " {} \n", "{\"registrationId\":\"gw-1\",\"payload\":{}}" },
+        { "a payload is sent as it is written", " {\"n\": 98765432109876543210, \"m\":-0 }\n",
+          "{\"registrationId\":\"gw-1\",\"payload\":{\"n\": 98765432109876543210, \"m\":-0 }}" },
         { "members of a payload may be null", "{\"a\":null}",
           "{\"registrationId\":\"gw-1\",\"payload\":{\"a\":null}}" },
         { "an array is not a payload", "[1]", NULL },
