@@ -30,6 +30,8 @@
 
 /* Two clocks are never read at the same moment. */
 #define STEP_MIN_USEC (10 * USEC_PER_MSEC)
+/* In the course of days, synchronisation makes a clock slower or faster by as much as that. */
+#define LATE_STEP_MIN_USEC USEC_PER_SEC
 
 struct Clock {
         World *world;
@@ -229,12 +231,16 @@ uint64_t clock_correct(Clock *c, uint64_t *past_usec) {
         return ahead;
 }
 
-int64_t clock_step_usec(const Clock *c) {
-        return c->step_usec;
+int64_t clock_begin_late(Clock *c, uint64_t realtime_usec, uint64_t boottime_usec) {
+        int64_t before = c->step_usec, step = c->boot_usec - (int64_t) (realtime_usec - boottime_usec);
+
+        if (step >= (int64_t) LATE_STEP_MIN_USEC || -step >= (int64_t) LATE_STEP_MIN_USEC)
+                c->step_usec = step;
+        return before;
 }
 
-void clock_set_step_usec(Clock *c, int64_t usec) {
-        c->step_usec = usec;
+void clock_end_late(Clock *c, int64_t before) {
+        c->step_usec = before;
 }
 
 /* --- the clock ------------------------------------------------------------------------------------------ */

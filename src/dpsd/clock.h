@@ -51,10 +51,10 @@ void clock_follow(const Clock *c, uint64_t *planned_usec);
  * clock was noted before the boot, by a clock that was ahead; how far ahead it was is returned, or 0. */
 uint64_t clock_correct(Clock *c, uint64_t *past_usec);
 
-/* How far the clock was set just now; 0 outside of the handler. Times that were out of reach then can follow later: first the sum
- * of what they have missed is set, and afterwards what it was before. */
-int64_t clock_step_usec(const Clock *c);
-void clock_set_step_usec(Clock *c, int64_t usec);
+/* Times of this boot that were out of reach when the clock was set follow later: between these two calls, as if it had been set
+ * just now. They were noted when the clocks were at these times. Returns what clock_end_late() is to be given. */
+int64_t clock_begin_late(Clock *c, uint64_t realtime_usec, uint64_t boottime_usec);
+void clock_end_late(Clock *c, int64_t before);
 
 /* The clock was set, as ClockJump noticed. Calls the handler with CLOCK_JUMPED. */
 void clock_jumped(Clock *c);

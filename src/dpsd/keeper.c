@@ -79,6 +79,8 @@ static int recall(Keeper *k, bool is_known) {
                 m->not_before_usec = note->not_before_usec;
                 m->last_poll_at_usec = note->last_poll_at_usec;
                 m->polls = note->polls;
+                m->noted_at_usec = note->noted_at_usec;
+                m->noted_uptime_usec = note->noted_uptime_usec;
                 return 0;
         }
         take_record(k, TAKE_PTR(note));
@@ -156,7 +158,6 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
         k->record->last_generation = a->generation;
 
         k->is_unread = false;
-        k->missed_step_usec = 0;
         assignment_free(k->pending);
         k->pending = a;
         jobs_join(&k->jobs, jobs);
@@ -327,16 +328,11 @@ static void correct_waits(Record *m, Clock *clock) {
         correct_wait(clock, ahead, &m->last_poll_at_usec);
 }
 
-bool keeper_on_clock(Keeper *k, Clock *clock) {
-        int64_t step = clock_step_usec(clock);
+static bool correct_all(Keeper *k, Clock *clock) {
         uint64_t *past[PAST_MAX];
         size_t n = find_past(k, past);
         bool has_changed = false;
 
-        if (k->is_unread)
-                k->missed_step_usec += step;
-        else if (k->missed_step_usec != 0) /* it has been read just now */
-                clock_set_step_usec(clock, k->missed_step_usec);
         correct_waits(k->record, clock);
         for (size_t t = 0; t < n; t++) {
                 uint64_t before = *past[t];
@@ -344,8 +340,20 @@ bool keeper_on_clock(Keeper *k, Clock *clock) {
                 (void) clock_correct(clock, past[t]);
                 has_changed = has_changed || *past[t] != before;
         }
-        if (!k->is_unread)
-                k->missed_step_usec = 0;
-        clock_set_step_usec(clock, step);
+        return has_changed;
+}
+
+/* What was read may have been noted before the clock was set: while nobody ran, or while the disk refused to give it. */
+bool keeper_on_clock(Keeper *k, Clock *clock) {
+        Record *m = k->record;
+        bool has_changed;
+        int64_t before;
+
+        if (m->noted_uptime_usec == 0)
+                return correct_all(k, clock);
+        before = clock_begin_late(clock, m->noted_at_usec, m->noted_uptime_usec);
+        m->noted_at_usec = m->noted_uptime_usec = 0;
+        has_changed = correct_all(k, clock);
+        clock_end_late(clock, before);
         return has_changed;
 }

@@ -54,7 +54,6 @@ typedef struct Keeper {
         bool is_unread;
         Retry reading;
         uint64_t reading_until_usec; /* CLOCK_BOOTTIME: afterwards we go on without it */
-        int64_t missed_step_usec;    /* how far the clock was set while it could not be read */
 
         DiskState disk;
         Retry saving;

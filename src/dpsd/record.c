@@ -262,6 +262,8 @@ static const Member record_members[] = {
         MEMBER("transport", MEMBER_TEXT, Record, transport, text_is_valid),
         MEMBER("network", MEMBER_TEXT, Record, network, text_is_valid),
         MEMBER("transportAt", MEMBER_U64, Record, transport_at_usec, NULL),
+        MEMBER("notedAt", MEMBER_U64, Record, noted_at_usec, NULL),
+        MEMBER("notedUptime", MEMBER_U64, Record, noted_uptime_usec, NULL),
 };
 
 static const Member transition_members[] = {

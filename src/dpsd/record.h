@@ -70,6 +70,8 @@ typedef struct Record {
         uint64_t transport_at_usec; /* CLOCK_REALTIME */
         Transition *transitions;    /* oldest first */
         unsigned n_transitions;
+        /* Of a note: when it was written, by CLOCK_REALTIME and CLOCK_BOOTTIME. 0: by the clock of now. */
+        uint64_t noted_at_usec, noted_uptime_usec;
 } Record;
 
 /* What is really shown to the hub. A hub of MQTT 5 takes no tokens, so it is shown none. */

@@ -330,6 +330,8 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
         _cleanup_(freep) char *file = NULL, *text = NULL;
         Record note = *record;
 
+        note.noted_at_usec = world_now_usec(s->world, CLOCK_REALTIME);
+        note.noted_uptime_usec = world_now_usec(s->world, CLOCK_BOOTTIME);
         if (!is_refused) {
                 note.assignment = NULL;
                 note.n_transitions = 0;

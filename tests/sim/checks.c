@@ -67,7 +67,9 @@ typedef struct Watch {
         bool was_blocked_last; /* as dpsd remembers it */
         bool is_https_open;    /* and MQTT was not open since */
         uint64_t https_worked_at[NETWORKS_MAX]; /* 0: never */
-        char way[8];                            /* of the last connection */
+        char way[8];                            /* of the last connection … */
+        unsigned network;                       /* … and where that was */
+        unsigned n_https_blocked;               /* as n_blocked */
 } Watch;
 
 struct Checks {
@@ -208,6 +210,12 @@ static bool has_worked(const Sim *s, const Watch *w) {
         return at > 0 && (s->now_usec - at <= WAY_KEPT_USEC || s->checks->clock_set_usec >= at);
 }
 
+/* A registration that is carried into another network keeps its way, until that was closed twice. */
+static bool brings_https(const Sim *s, const Watch *w) {
+        return streq(w->way, "https") && w->network != s->machine->network &&
+               w->n_https_blocked < WAY_FAILURES_MAX;
+}
+
 /* Promises: MQTT comes first. HTTPS comes after two connections in a row that MQTT was closed to, so never after an answer
  * about credentials; or where it has worked in the last seven days. It is kept while it is open. A TPM always needs it. */
 static void check_way(Sim *s, unsigned k, TransportChoice wish, const char *way) {
@@ -216,22 +224,22 @@ static void check_way(Sim *s, unsigned k, TransportChoice wish, const char *way)
         if (wish != TRANSPORT_AUTO && !streq(way, transport_choice_to_string(wish)))
                 found(s, "Transport= is obeyed", "identity %u goes over %s", k, way);
         if (wish == TRANSPORT_AUTO && !chip_is_of(k) && streq(way, "https") &&
-            w->n_blocked < WAY_FAILURES_MAX && !w->is_https_open && !has_worked(s, w))
+            w->n_blocked < WAY_FAILURES_MAX && !w->is_https_open && !has_worked(s, w) && !brings_https(s, w))
                 found(s, "HTTPS is taken where MQTT is blocked, or HTTPS has worked lately",
                       "identity %u goes over it after %u connections that were blocked", k, w->n_blocked);
 }
 
 void checks_blocked(Sim *s, const char *id, const char *way) {
-        if (streq(way, "mqtt"))
-                watch_of(s, number_of_id(id))->n_blocked++;
+        Watch *w = watch_of(s, number_of_id(id));
+
+        (*(streq(way, "mqtt") ? &w->n_blocked : &w->n_https_blocked))++;
 }
 
 void checks_open(Sim *s, const char *id, const char *way) {
         Watch *w = watch_of(s, number_of_id(id));
 
         w->is_https_open = streq(way, "https");
-        if (!w->is_https_open)
-                w->n_blocked = 0;
+        *(w->is_https_open ? &w->n_https_blocked : &w->n_blocked) = 0;
 }
 
 /* In dpsd, what is only confirmed keeps its time; but it may have forgotten it meanwhile. */
@@ -248,7 +256,6 @@ void checks_connect(Sim *s, const char *id, const char *id_scope, const char *ho
         TransportChoice wish = machine_identity(s->machine, k)->configuration.settings->transport;
 
         (void) snprintf(w->peer, sizeof(w->peer), "%s of %s at %s", id, id_scope, host);
-        (void) snprintf(w->way, sizeof(w->way), "%s", way);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
@@ -257,6 +264,8 @@ void checks_connect(Sim *s, const char *id, const char *id_scope, const char *ho
         if (chip_is_of(k) && !streq(way, "https") && wish != TRANSPORT_MQTT)
                 found(s, "a device with a TPM goes over HTTPS", "identity %u goes over %s", k, way);
         check_way(s, k, wish, way);
+        (void) snprintf(w->way, sizeof(w->way), "%s", way);
+        w->network = s->machine->network;
         check_told(s, k, "connects");
         check_backoff(s, k);
         check_promised(s, k);
@@ -892,10 +901,8 @@ void checks_free(Sim *s, uint64_t usec) {
         checks_happened(s, IDENTITIES_MAX, HAPPENED_ON_MACHINE);
 }
 
-/* What is noted is CLOCK_REALTIME, and while dpsd does not run, nobody notes how the clock is set. */
+/* What DPS told binds all the same: a note tells by which clock it was written. */
 void checks_clock_set_unseen(Sim *s) {
-        for (unsigned k = 0; k < s->options.n_identities; k++)
-                watch_of(s, k)->told_until_usec = 0;
         checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
 }
 

@@ -633,6 +633,7 @@ static void set_clock(int64_t by_usec, bool is_synchronized) {
 /* Begins another run of the daemon, in another boot, at this time. */
 static void reboot_at(uint64_t realtime_usec) {
         close_keeper();
+        (void) folder_remove(disk.notes, "gw.json"); /* it is in memory */
         world.realtime_usec = realtime_usec;
         world.now_usec = 0;
         open_keeper();
@@ -732,6 +733,25 @@ static void a_record_that_is_read_late_follows_the_steps_that_it_missed(void **s
         assert_false(keeper_on_clock(&keeper, time_of_day));
         set_clock(USEC_PER_DAY, false);
         assert_int_equal(keeper.record->not_before_usec, before + USEC_PER_DAY + 2 * USEC_PER_HOUR);
+}
+
+static void waits_follow_a_clock_that_is_set_while_nobody_runs(void **state) {
+        uint64_t before = now(), success;
+
+        assign("hub-1.example");
+        success = keeper.record->last_success_at_usec;
+        keeper.record->not_before_usec = before + 2 * USEC_PER_HOUR;
+        keeper.record->last_poll_at_usec = before;
+        keeper.record->polls = 5;
+        keeper_note(&keeper, false);
+        close_keeper();
+        world.realtime_usec += USEC_PER_DAY;
+        open_keeper();
+        assert_int_equal(keeper_load(&keeper, &why), 0);
+        assert_true(keeper_on_clock(&keeper, time_of_day));
+        assert_int_equal(keeper.record->not_before_usec, before + USEC_PER_DAY + 2 * USEC_PER_HOUR);
+        assert_int_equal(keeper.record->last_poll_at_usec, before + USEC_PER_DAY);
+        assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
 static void no_wait_stays_no_wait_when_the_clock_is_set(void **state) {
@@ -860,6 +880,7 @@ int main(void) {
                 TEST(the_success_of_an_earlier_run_of_this_boot_is_converted),
                 TEST(the_success_of_an_earlier_boot_keeps_its_time),
                 TEST(a_record_that_is_read_late_follows_the_steps_that_it_missed),
+                TEST(waits_follow_a_clock_that_is_set_while_nobody_runs),
                 TEST(no_wait_stays_no_wait_when_the_clock_is_set),
                 TEST(events_of_this_boot_follow_a_clock_that_was_ahead),
                 TEST(events_of_an_earlier_boot_do_not_stay_in_the_future),
