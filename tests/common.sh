@@ -8,8 +8,8 @@ umask 022
 packages_to_build=(dpkg-dev gcc libc6-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libmosquitto-dev libssl-dev libsystemd-dev
 	libtss2-dev meson mosquitto-dev ninja-build pkgconf)
 packages_to_run=(dbus-daemon mosquitto)
-packages_to_test=(bash-completion clang clang-format curl dbus e2fsprogs fish git iproute2 libcmocka-dev libengine-pkcs11-openssl libpam-systemd
-	libtss2-tcti-swtpm0 mandoc microsocks nftables nghttp2-proxy openssh-client opensc p11-kit-modules perl-base polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney
+packages_to_test=(bash-completion clang clang-format crun curl dbus e2fsprogs fish git iproute2 libcmocka-dev libengine-pkcs11-openssl libpam-systemd
+	libtss2-tcti-swtpm0 mandoc microsocks nftables nghttp2-proxy openssh-client opensc p11-kit-modules perl-base podman polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney
 	python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist reuse shellcheck softhsm2 squid swtpm systemd systemd-sysv tinyproxy
 	tpm2-openssl tpm2-tools util-linux xxd zsh)
 packages_to_analyze=(clang-tidy cppcheck)

@@ -1,23 +1,49 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# dps-recipes(7): what has mounted the directory of the identity, and has the number of its group, sees each new hub, also
-# after the daemon was restarted.
+# dps-recipes(7), in Podman: a container that has mounted the directory of the identity, and has the number of its group, sees
+# each new hub, also after the daemon was restarted. The daemon in a container of its own takes its key from a secret.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
+SECTION='A CONTAINER'
+
 provision
-mkdir -p /srv/container/gateway
-# Like a container: a mount namespace of its own, and a user that is known by numbers only.
-cat >/run/in-container <<'PROGRAM'
-mount --bind -o ro /run/dps/gateway /srv/container/gateway
-exec setpriv --reuid 54321 --regid 54321 --groups "$(getent group dps | cut -d: -f3)" --bounding-set -all --no-new-privs \
-	sh -c 'while :; do grep ^IOTHUB_HOSTNAME= /srv/container/gateway/hub.env >>/tmp/seen; sleep 0.05; done'
-PROGRAM
-: >/tmp/seen
-chmod 0666 /tmp/seen
-unshare --mount --propagation private sh -eu /run/in-container &
-until_true grep -q 'hub-[12].example' /tmp/seen
+# The image has some of this machine's programs and their libraries, and no users: they are known by numbers only.
+for program in /bin/sh /bin/cat /bin/sleep /usr/bin/id /usr/sbin/dpsd; do
+	echo $program
+	ldd $program | sed -nE 's,.*=> (/[^ ]+) .*,\1,p; s,^\t(/lib[^ ]*) .*,\1,p'
+done | sort -u | {
+	mkdir -p /srv/image/etc/dps /srv/image/tmp
+	xargs cp -L --parents -t /srv/image
+}
+cp /etc/dps/ca.pem /srv/image/etc/dps
+mkdir -p /etc/containers
+# An overlay on an overlay is not possible, and there are no controllers for control groups here.
+printf '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' >/etc/containers/storage.conf
+printf '[containers]\ncgroups = "disabled"\nnetns = "host"\n[engine]\nruntime = "crun"\n' >/etc/containers/containers.conf
+tar -C /srv/image -c . | podman --log-level=error import --quiet - gateway-app
+
+# The commands that a user runs, with the image and something to do for the container.
+commands_of "$SECTION" '\$ ' >/run/commands
+sed -n '1,/IMAGE/p' /run/commands | sed 's/ IMAGE/ --user 54321:54321 gateway-app "$@"/' >/run/run-app
+sed '1,/IMAGE/d; s/ IMAGE / gateway-app /' /run/commands >/run/run-dpsd
+grep -q 'podman run' /run/run-app && grep -q 'podman secret create' /run/run-dpsd
+
+sh -eu /run/run-app sh -c 'id -G; while :; do cat /run/dps/gateway/hub.env; sleep 0.1; done' >/run/seen &
+sees() { grep -q "$1" /run/seen; }
+until_true sees 'hub-[12].example'
+grep -qw "$(getent group dps | cut -d: -f3)" /run/seen
 systemctl restart dpsd
 emulator_ctl set gw-1 iotHubs=hub-9.example
 dpsctl reprovision gateway --wait
-until_true grep -q 'hub-9.example' /tmp/seen
+until_true sees hub-9.example
+podman stop --all --time 0
+! grep -q SharedAccessSignature /run/seen || fail 'hub.env has a token'
+
+systemctl stop dpsd
+rm -r /run/dps/gateway
+mkdir /root/box && cd /root/box
+echo "$KEY" >gateway.key
+sed 's,^RegistrationId=.*,&\nEndpoint=127.0.0.1\nCaFile=/etc/dps/ca.pem,' /usr/share/doc/dps/examples/recipes/container.conf >gateway.conf
+sh -eux /run/run-dpsd
+grep -q hub-9.example /run/dps/gateway/connection.json

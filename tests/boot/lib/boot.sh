@@ -90,15 +90,20 @@ provision() {
 	dpsctl wait --timeout=30 gateway
 }
 
-# recipe SECTION: runs the commands of this section of dps-recipes(7).
-recipe() {
-	awk -v section="$1" '
+# commands_of SECTION PROMPT: prints the commands of this section of dps-recipes(7) that come after this prompt.
+commands_of() {
+	awk -v section="$1" -v prompt="^$2" '
 		/^\.Sh / { inside = substr($0, 5) == section }
 		/^\.Ed/ { literal = shown = 0 }
-		literal && shown == 0 { shown = /^# / ? 1 : -1 }
-		inside && literal && shown == 1 { sub(/^# /, ""); gsub(/\\e/, "\\"); gsub(/\\\(aq/, "'\''"); print; found = 1 }
+		literal && shown == 0 { shown = $0 ~ prompt ? 1 : -1 }
+		inside && literal && shown == 1 { sub(prompt, ""); gsub(/\\e/, "\\"); gsub(/\\\(aq/, "'\''"); print; found = 1 }
 		/^\.Bd -literal/ { literal = 1 }
-		END { exit !found }' /usr/share/man/man7/dps-recipes.7 >/run/recipe || fail "dps-recipes(7): no commands in $1"
+		END { exit !found }' /usr/share/man/man7/dps-recipes.7 || fail "dps-recipes(7): no commands in $1"
+}
+
+# recipe SECTION: runs the commands of root.
+recipe() {
+	commands_of "$1" '# ' >/run/recipe
 	sh -eux /run/recipe
 }
 
