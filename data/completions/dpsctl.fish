@@ -81,6 +81,7 @@ complete -c dpsctl -n __dpsctl_has_no_verb -a expand -d 'expand specifiers'
 complete -c dpsctl -n __dpsctl_has_no_verb -a explain -d 'what an error means'
 complete -c dpsctl -n __dpsctl_has_no_verb -a derive-key -d 'make a key'
 complete -c dpsctl -n __dpsctl_has_no_verb -a sas -d 'make a token'
+complete -c dpsctl -n __dpsctl_has_no_verb -a import-key -d 'encrypt a key for this machine'
 
 complete -c dpsctl -n "__dpsctl_verb_is $with_name; and test (count (__dpsctl_words)) = 1" -a '(__dpsctl_names)'
 complete -c dpsctl -n '__dpsctl_verb_is report-hub-failure; and test (count (__dpsctl_words)) = 2' -a 'auth not-found throttled server network'
@@ -99,6 +100,7 @@ complete -c dpsctl -n '__dpsctl_verb_is metrics' -l follow -rF -d 'keep a file c
 complete -c dpsctl -n '__dpsctl_verb_is check' -l offline -d 'without a network'
 complete -c dpsctl -n '__dpsctl_verb_is check' -l hub-login -d 'also log in at the hub'
 complete -c dpsctl -n '__dpsctl_verb_is cat-config verify-config expand' -l root -xa '(__fish_complete_directories)' -d 'the root of an image'
+complete -c dpsctl -n '__dpsctl_verb_is import-key' -l force -d 'replace the key of this name'
 complete -c dpsctl -n '__dpsctl_verb_is derive-key sas' -l key -rF -d 'a file'
 for option in id-scope registration-id hub device-id expiry
     complete -c dpsctl -n '__dpsctl_verb_is sas' -l $option -x

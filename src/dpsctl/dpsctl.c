@@ -2,8 +2,10 @@
 
 /* dpsctl: the table of verbs, and the way from the command line to one of them. */
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "basic/text.h"
 #include "build-config.h"
@@ -12,6 +14,7 @@
 
 static int verb_help(const Options *o);
 static int verb_version(const Options *o);
+static int verb_import_key(const Options *o);
 
 #define ANY UINT_MAX
 
@@ -43,6 +46,7 @@ static const struct {
         { "explain", 0, 1, verb_explain, " [ID]" },
         { "derive-key", 1, 1, verb_derive_key, " REGISTRATION_ID" },
         { "sas", 0, 0, verb_sas, "" },
+        { "import-key", 1, 2, verb_import_key, " NAME [FILE|-]" },
         { "help", 0, ANY, verb_help, "" },
         { "version", 0, 0, verb_version, "" },
 };
@@ -64,7 +68,7 @@ static int verb_help(const Options *o) {
               "                        --hub-login also log in at the hub, displacing a client\n"
               "  cat-config [NAME], verify-config [--root=DIR] [FILE], expand STRING\n"
               "  explain [ID]          what an error means: throttled, 401002\n"
-              "  derive-key ID, sas    make a key or token; --key=FILE, else standard input\n"
+              "  derive-key ID, sas    make a key or token; import-key NAME [FILE] encrypts one\n"
               "Options:\n"
               "  --json=pretty|short   output for programs    --redact       mask ids and hub\n"
               "  -H [USER@]HOST        that host, over ssh    -q, --quiet    less output\n"
@@ -74,6 +78,14 @@ static int verb_help(const Options *o) {
               "5 not permitted, 6 dpsd is not running, 7 timed out, 8 rate limited. man dpsctl\n",
               stdout);
         return EXIT_DONE;
+}
+
+static char **all_arguments; /* of main() */
+
+/* Programs of their own read the same command line. */
+static int verb_import_key(const Options *o) {
+        execv(LIBEXEC_DIR "/dpsctl-import-key", all_arguments);
+        return fail_with(EXIT_FAILED, LIBEXEC_DIR "/dpsctl-import-key cannot be run: %s", strerror(errno));
 }
 
 static int verb_version(const Options *o) {
@@ -104,6 +116,7 @@ int main(int argc, char **argv) {
         Options options;
         int code;
 
+        all_arguments = argv;
         style_init();
         code = options_parse(argc, argv, &options);
         if (code != 0)

@@ -54,6 +54,7 @@ static const struct Option {
         { "hub-login", 0, OPTION_FLAG, offsetof(Options, hub_login), "check" },
         { "follow", 0, OPTION_TEXT, offsetof(Options, follow), "metrics" },
         { "root", 0, OPTION_ROOT, offsetof(Options, root), "verify-config cat-config expand" },
+        { "force", 0, OPTION_FLAG, offsetof(Options, force), "import-key" },
         { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
         { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },
         { "registration-id", 0, OPTION_TEXT, offsetof(Options, registration_id), "sas" },

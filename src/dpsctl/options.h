@@ -31,6 +31,7 @@ typedef struct Options {
         bool offline, hub_login; /* check */
         const char *follow;      /* metrics: a file; NULL: print them once */
         const char *root;        /* verify-config, cat-config, expand; NULL: / */
+        bool force;              /* import-key */
         const char *key;         /* derive-key, sas: a file, or "-" */
         const char *id_scope, *registration_id, *hub, *device_id; /* sas */
         uint64_t expiry_sec;                                      /* sas; 0: lifetime_usec counts */

@@ -19,7 +19,6 @@
 /* Derives keys and makes SAS tokens without the daemon. The key comes from a file or from standard input: an argument could
  * be seen by everybody on this device, and would stay in the history of the shell. */
 
-#define KEY_TEXT_MAX 2048 /* what is longer is no key */
 #define LIFETIME_DEFAULT_USEC USEC_PER_HOUR
 
 static int read_text(int fd, char text[static KEY_TEXT_MAX], size_t *ret_size) {
@@ -48,6 +47,14 @@ static int read_terminal(char text[static KEY_TEXT_MAX], size_t *ret_size) {
         return 0;
 }
 
+static const char *source_shown(const char *source) {
+        return streq(source, "-") ? "standard input" : source;
+}
+
+int key_refused(const char *source, const char *why) {
+        return fail_with(EXIT_FAILED, "the key from %s is not valid: %s", source_shown(source), why);
+}
+
 static int read_source(const char *source, char text[static KEY_TEXT_MAX], size_t *ret_size) {
         _cleanup_(closep) int fd = -1;
 
@@ -58,21 +65,30 @@ static int read_source(const char *source, char text[static KEY_TEXT_MAX], size_
         return fd < 0 ? -errno : read_text(fd, text, ret_size);
 }
 
+int read_key_text(const char *source, char text[static KEY_TEXT_MAX + 1], size_t *ret_size) {
+        int r;
+
+        r = read_source(source, text, ret_size);
+        if (r < 0)
+                return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", source_shown(source),
+                                 strerror(-r));
+        text[*ret_size] = '\0';
+        return 0;
+}
+
 static int read_key(const Options *o, DpsKey *ret) {
-        const char *source = o->key ?: "-", *shown = streq(source, "-") ? "standard input" : source;
-        char text[KEY_TEXT_MAX];
-        const char *why = NULL;
+        const char *source = o->key ?: "-", *why = NULL;
+        char text[KEY_TEXT_MAX + 1];
         size_t size;
         int r;
 
-        r = read_source(source, text, &size);
-        if (r < 0)
-                return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", shown, strerror(-r));
-
+        r = read_key_text(source, text, &size);
+        if (r != 0)
+                return r;
         r = key_from_text(text, size, ret, &why);
         explicit_bzero(text, sizeof(text));
         if (r < 0)
-                return fail_with(EXIT_FAILED, "the key from %s is not valid: %s", shown, why ?: strerror(-r));
+                return key_refused(source, why ?: strerror(-r));
         return 0;
 }
 

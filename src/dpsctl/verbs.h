@@ -29,6 +29,12 @@ int verb_explain(const Options *o);
 int verb_derive_key(const Options *o);
 int verb_sas(const Options *o);
 
+#define KEY_TEXT_MAX 16384 /* what is longer is no key */
+/* Reads what should be a key from a file, or from standard input if `source` is "-". A zero byte follows the text, which the
+ * caller wipes. 0, or an exit code after it has said what went wrong. */
+int read_key_text(const char *source, char text[static KEY_TEXT_MAX + 1], size_t *ret_size);
+int key_refused(const char *source, const char *why);
+
 #define WAIT_ON (-1)
 /* The exit code of `wait` in the present state, or WAIT_ON. `booted_at_usec`: CLOCK_REALTIME, for --fresh. */
 int wait_verdict(const IdentityList *l, const Options *o, uint64_t booted_at_usec);

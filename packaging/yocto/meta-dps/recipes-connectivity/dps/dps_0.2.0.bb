@@ -40,6 +40,7 @@ SYSTEMD_SERVICE:${PN} = "dpsd.service"
 do_install:append() {
     # The same directories as in data/dps.tmpfiles.
     install -d -m 0750 -o root -g dpsd ${D}${sysconfdir}/dps
+    install -d -m 0700 ${D}${sysconfdir}/dps/credentials
     install -d -m 0700 -o dpsd -g dpsd ${D}${localstatedir}/lib/dps
 
     # rpm wants all packages to agree about a directory, and this is how polkit has it in scarthgap.
@@ -75,6 +76,7 @@ FILES:${PN}-emulator = "${bindir}/dps-emulator ${libdir}/dps/dps-emulator-plugin
 FILES:${PN} = " \
     ${bindir}/dpsctl \
     ${sbindir}/dpsd \
+    ${libexecdir}/dps \
     ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
     ${sysconfdir}/dps \
