@@ -16,7 +16,8 @@ sed -i 's,^Key=.*,Key=credential:gateway.key,' /etc/dps/gateway.conf
 sed -i 's,^Key=.*,Key=credential:from-initrd,' /etc/dps/other.conf
 
 # An initrd leaves credentials in /run/credstore, which systemd looks through for what the system was not given otherwise.
-mkdir -p -m 0700 /run/credstore /etc/systemd/system/dpsd.service.d
+install -d -m 0700 /run/credstore
+mkdir -p /etc/systemd/system/dpsd.service.d
 echo "$KEY" >/run/credstore/from-initrd
 chmod 0600 /run/credstore/from-initrd
 printf '[Service]\nLoadCredential=from-initrd\n' >/etc/systemd/system/dpsd.service.d/initrd.conf

@@ -124,3 +124,26 @@ install_app() {
 	APP
 	chmod 0755 /usr/local/bin/app
 }
+
+# Gives the daemon a clock of its own, at each boot anew. Nobody may set that of this machine.
+fake_clock() {
+	mkdir -p /run/clock /etc/systemd/system/dpsd.service.d
+	head -c 4096 /dev/zero >/run/clock/now
+	[ -e /run/clock/now.jump ] || mkfifo -m 0666 /run/clock/now.jump
+	printf '[Service]\nEnvironment=LD_PRELOAD=/usr/lib/boot-test/test-world.so DPS_TEST_CLOCK=/run/clock/now\n' \
+		>/etc/systemd/system/dpsd.service.d/clock.conf
+	systemctl daemon-reload
+	set_clock "$@"
+}
+
+# set_clock SECONDS [SYNCHRONISED]: after the right time, or before it if negative.
+set_clock() {
+	python3 - "$1" "${2:-0}" <<-'PROGRAM'
+		import mmap, os, sys
+		with open("/run/clock/now", "r+b") as file, mmap.mmap(file.fileno(), 4096) as memory:
+		    words = memoryview(memory).cast("q")
+		    words[0], words[2] = int(sys.argv[1]) * 10**9, int(sys.argv[2])
+		    words.release()
+		os.write(os.open("/run/clock/now.jump", os.O_RDWR), b"j")
+	PROGRAM
+}
