@@ -4,12 +4,14 @@
 #include <openssl/x509v3.h>
 
 #include "basic/files.h"
+#include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "check/check.h"
 #include "config/leaf.h"
 #include "config/pem.h"
 #include "config/secret.h"
+#include "credential/hardware-key.h"
 
 /* Keys and certificates. Certificates are read here, so that each gets its own row; a key is loaded as for a registration,
  * and must sign. */
@@ -132,6 +134,30 @@ static void check_key(Checks *c, CheckSubject *s, Method method, unsigned index)
                 credential_unref(credential);
 }
 
+/* Where the keys of issued certificates are made. */
+static void check_issuance(Checks *c, Settings *s) {
+        _cleanup_(freep) char *why = NULL;
+        char advice[CHECK_ADVICE_MAX];
+        const void *class;
+        DpsError error;
+        int r;
+
+        if (!s->issuance_requested || !settings_issue_in_hardware(s))
+                return;
+        r = module_load(module_directory(), "hardware-key", "hardware-key", &class, &why);
+        if (r < 0) {
+                checks_add(c, "issuance", CHECK_FAILURE, "[Issuance] Key=: %s", why ?: strerror(-r));
+                return;
+        }
+        r = ((const HardwareKeyModule *) class)->look(s, &error);
+        if (r < 0)
+                checks_add(c, "issuance", severity(r), "%s; %s", error.message, check_advice(&error, advice));
+        else
+                checks_add(c, "issuance", CHECK_OK, "[Issuance] Key=%s: %s", s->issuance_key,
+                           streq(s->issuance_key, "tpm") ? "the TPM answers"
+                                                         : "the token takes the PIN, and new keys");
+}
+
 void check_keys(Checks *c, CheckSubject *s) {
         const Settings *settings = s->settings;
 
@@ -145,5 +171,6 @@ void check_keys(Checks *c, CheckSubject *s) {
                         check_key(c, s, method, k);
                 }
         }
+        check_issuance(c, s->settings);
         ERR_clear_error();
 }

@@ -12,7 +12,6 @@
 
 #include "client/client.h"
 #include "client/route.h"
-#include "credential/issued.h"
 
 struct Client {
         World *world;

@@ -17,12 +17,14 @@
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
 #define PAYLOAD_SIZE_MAX (96U * 1024)
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
+#define CHIP_DEADLINE_USEC (60 * USEC_PER_SEC)
 
 /* What the worker makes before a connection that asks for a certificate. */
 typedef struct IssuanceTask {
-        KeyType type;
-        char *registration_id;
+        Settings *settings;
+        IssuancePlace place;
         IssuanceRequest request;
+        DpsError error;
         int r;
         Client *client;
 } IssuanceTask;
@@ -288,21 +290,22 @@ static int find_route(Client *c, DpsError *error) {
 static void issuance_run(void *task) {
         IssuanceTask *t = task;
 
-        t->r = issuance_request_new(t->type, t->registration_id, &t->request);
+        t->r = issuance_request_new(t->settings, &t->place, &t->request, &t->error);
 }
 
 static void issuance_free(void *task) {
         IssuanceTask *t = task;
 
         issuance_request_done(&t->request);
-        free(t->registration_id);
+        issuance_place_done(&t->place);
+        settings_unref(t->settings);
         free(t);
 }
 
 static void issuance_done(void *task) {
         IssuanceTask *t = task;
         Client *c = t->client;
-        DpsError error;
+        DpsError error = t->error;
         int r = t->r;
 
         c->making = NULL;
@@ -311,31 +314,40 @@ static void issuance_done(void *task) {
                 t->request = (IssuanceRequest){ 0 };
         }
         issuance_free(t);
-        if (r >= 0) {
+        if (r >= 0)
                 client_prepare(c);
-                return;
-        }
-        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_KEY, DPS_STEP_REGISTER,
-                      "the key for a certificate cannot be made: %s", strerror(-r));
-        client_prepare_failed(c, &error);
+        else
+                client_prepare_failed(c, &error);
 }
 
+/* A chip may need a minute for an RSA key. */
 static int make_issuance_request(Client *c) {
-        static const WorkClass class = {
-                .queue = WORK_KEYS, .run = issuance_run, .done = issuance_done, .free = issuance_free
-        };
+        static const WorkClass in_file = { .queue = WORK_KEYS,
+                                           .run = issuance_run,
+                                           .done = issuance_done,
+                                           .free = issuance_free },
+                               in_chip = { .queue = WORK_CHIPS,
+                                           .run = issuance_run,
+                                           .done = issuance_done,
+                                           .free = issuance_free };
+        bool is_chip = settings_issue_in_hardware(c->settings);
         IssuanceTask *t = calloc(1, sizeof(*t));
-        int r = -ENOMEM;
+        Folder *state, *notes;
+        int r;
 
         client_forget_issuance(c);
-        if (t) {
-                t->client = c;
-                t->type = c->settings->issuance_key_type;
-                t->registration_id = strdup(c->settings->registration_id);
-                r = t->registration_id ? work_begin(c->world, &class, t, &c->making) : -ENOMEM;
-        }
-        if (r < 0 && t)
+        if (!t)
+                return -ENOMEM;
+        t->client = c;
+        t->settings = settings_ref(c->settings);
+        c->handlers.folders(&state, &notes, c->userdata);
+        r = issuance_place_new(c->world, state, notes, &t->place);
+        if (r >= 0)
+                r = work_begin(c->world, is_chip ? &in_chip : &in_file, t, &c->making);
+        if (r < 0)
                 issuance_free(t);
+        else if (is_chip)
+                c->prepare_until_usec = client_now(c) + CHIP_DEADLINE_USEC;
         return r;
 }
 
@@ -399,13 +411,15 @@ void client_prepare(Client *c) {
 }
 
 void client_prepare_timed_out(Client *c) {
+        bool is_chip = c->making && settings_issue_in_hardware(c->settings);
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s did not arrive within %u s",
                       c->reading   ? c->settings->payload_file
                       : c->routing ? "the file that ProxyPassword= names"
+                      : is_chip    ? "a new key from the token or TPM that Key= in [Issuance] names"
                       : c->making  ? "a new key for a certificate"
                                    : "the key",
-                      (unsigned) (PREPARE_DEADLINE_USEC / USEC_PER_SEC));
+                      (unsigned) ((is_chip ? CHIP_DEADLINE_USEC : PREPARE_DEADLINE_USEC) / USEC_PER_SEC));
         client_prepare_failed(c, &error);
 }

@@ -616,8 +616,8 @@ const char *client_api_version(const Client *c) {
         return c->settings ? c->settings->api_version : NULL;
 }
 
-EVP_PKEY *client_issuance_key(const Client *c) {
-        return c->issuance.key;
+const IssuanceRequest *client_issuance(const Client *c) {
+        return c->issuance.key ? &c->issuance : NULL;
 }
 
 const char *client_fingerprint(const Client *c) {

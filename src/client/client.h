@@ -16,6 +16,7 @@
 #include "client/window.h"
 #include "config/settings.h"
 #include "credential/credential.h"
+#include "credential/issued.h"
 #include "dps/registration.h"
 #include "transport/transport.h"
 
@@ -56,6 +57,8 @@ typedef struct ClientHandlers {
         void (*on_way)(TransportChoice way, const DpsError *missing, void *userdata);
         /* Whether the time of day is right enough to tell a wrong key from a wrong clock. */
         bool (*is_clock_right)(void *userdata);
+        /* Where it is noted which keys were made in tokens: see issuance_place_new(). */
+        void (*folders)(Folder **ret_state, Folder **ret_notes, void *userdata);
 } ClientHandlers;
 
 /* All arguments are borrowed, and must outlive the client. */
@@ -95,8 +98,8 @@ uint64_t client_told_usec(const Client *c);
 void client_set_api_version(Client *c, const char *version);
 /* The version that the registration asks with. NULL: that of its settings, after its end. */
 const char *client_api_version(const Client *c);
-/* The key of the CSR of the last registration, for its handler on_assigned(); NULL: DPS was not asked for a certificate. */
-EVP_PKEY *client_issuance_key(const Client *c);
+/* What the last registration asked with, for its handler on_assigned(); NULL: DPS was not asked for a certificate. */
+const IssuanceRequest *client_issuance(const Client *c);
 
 /* What the attempt is at: "queued" for a slot, or a state of the registration (dps/registration.h); "": there is none. */
 const char *client_step(const Client *c);

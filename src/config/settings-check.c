@@ -152,6 +152,15 @@ int private_key_check(const char *value, char **ret_why) {
         return reference_check(value, ret_why);
 }
 
+int issuance_key_check(const char *value, char **ret_why) {
+        if (streq(value, "file") || streq(value, "tpm"))
+                return 0;
+        if (startswith(value, "pkcs11:"))
+                return pkcs11_uri_parse(value, NULL, ret_why);
+        return why(ret_why, -EINVAL,
+                   "must be file, tpm, or a URI such as pkcs11:token=gw;object=hub (the value is not shown)");
+}
+
 /* The part before the first colon is loaded as a library of that name, so it must not be a path. */
 int tcti_check(const char *value, char **ret_why) {
         size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-");

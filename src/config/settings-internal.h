@@ -25,6 +25,7 @@ int address_check(const char *word, char **ret_why); /* one of Address= */
 int reference_check(const char *value, char **ret_why);
 int certificate_check(const char *value, char **ret_why);
 int private_key_check(const char *value, char **ret_why);
+int issuance_key_check(const char *value, char **ret_why);
 int tcti_check(const char *value, char **ret_why);
 int group_check(const char *value, char **ret_why);
 int unit_check(const char *word, char **ret_why); /* one of RestartUnits= or ReloadUnits= */
@@ -41,7 +42,6 @@ typedef enum FieldType {
         FIELD_TRANSPORT,
         FIELD_RENEW,
         FIELD_RENEW_BEFORE, /* percent, or µs */
-        FIELD_ISSUANCE_KEY, /* nothing is stored: there is one kind */
         FIELD_KEY_TYPE,
         FIELD_RENEW_AT, /* percent, or µs */
         FIELD_METHODS,  /* methods[] and n_methods */

@@ -106,7 +106,7 @@ static const Key keys[] = {
         { "Hub",          "RestartUnits",           AT(restart_units),            FIELD_WORDS,        unit_check,            KEY_LIST },
         { "Hub",          "ReloadUnits",            AT(reload_units),             FIELD_WORDS,        unit_check,            KEY_LIST },
         { "Issuance",     "Request",                AT(issuance_requested),       FIELD_BOOL,         NULL,                  0 },
-        { "Issuance",     "Key",                    0,                            FIELD_ISSUANCE_KEY, NULL,                  KEY_SECRET },
+        { "Issuance",     "Key",                    AT(issuance_key),             FIELD_TEXT,         issuance_key_check,    KEY_SECRET },
         { "Issuance",     "KeyType",                AT(issuance_key_type),        FIELD_KEY_TYPE,     NULL,                  0 },
         { "Issuance",     "RenewAt",                AT(issuance_renew_before_usec), FIELD_RENEW_AT,   NULL,                  0 },
         { "Access",       "Group",                  AT(group),                    FIELD_TEXT,         group_check,           0 },
@@ -284,16 +284,6 @@ static int store_renew_at(Settings *s, const char *value, char **ret_why) {
                               ret_why);
 }
 
-static int check_issuance_key(const char *value, char **ret_why) {
-        if (streq(value, "file"))
-                return 0;
-        if (startswith(value, "pkcs11:") || streq(value, "tpm"))
-                return why(ret_why, -EINVAL,
-                           "asks for a key in hardware: this version of dpsd makes the keys of issued "
-                           "certificates in files only, so set Key=file");
-        return why(ret_why, -EINVAL, "must be file (the value is not shown)");
-}
-
 static int store_text(char **field, const char *value) {
         char *copy = strdup(value);
 
@@ -366,8 +356,6 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
                 return 0;
         case FIELD_RENEW_BEFORE:
                 return store_renew_before(s, value, ret_why);
-        case FIELD_ISSUANCE_KEY:
-                return check_issuance_key(value, ret_why);
         case FIELD_KEY_TYPE:
                 r = word_from_list(value, key_type_names, _KEY_TYPE_MAX);
                 if (r < 0)

@@ -302,6 +302,7 @@ static void check_times(Reading *reading) {
 /* A version that does not know the request would ignore it. */
 static void check_issuance(Reading *reading) {
         const ConfLine *version = choice_last_line(reading_choice(reading, "ApiVersion"));
+        const ConfLine *type = choice_last_line(reading_choice_in(reading, "Issuance", "KeyType"));
         const Settings *s = reading->settings;
 
         if (version && s->issuance_requested && strcmp(s->api_version, DPS_API_VERSION_ISSUANCE_OLDER) < 0)
@@ -309,6 +310,10 @@ static void check_issuance(Reading *reading) {
                                 "ApiVersion=%.40s: this version issues no certificates, which Request= in "
                                 "[Issuance] asks for: remove the line, or set %s",
                                 version->value, DPS_API_VERSION_ISSUANCE_OLDER);
+        if (type && s->issuance_key_type == KEY_TYPE_RSA_2048 && streq_ptr(s->issuance_key, "tpm"))
+                conf_report_add(reading->report, CONF_ERROR, type->file, type->line,
+                                "KeyType=rsa-2048: RSA keys of a TPM cannot make the signatures of TLS 1.3: "
+                                "for Key=tpm, set KeyType=ec-p256");
 }
 
 void reading_check_together(Reading *reading) {

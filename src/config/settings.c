@@ -31,6 +31,7 @@ Settings *settings_unref(Settings *s) {
         }
         free(s->keys_place.file);
         free(s->certificates_place.file);
+        free(s->issuance_place.file);
         for (size_t i = 0; i < s->n_specifiers; i++)
                 free(s->specifiers[i].place.file);
         free(s->specifiers);
@@ -71,16 +72,18 @@ static int settings_new(const char *name, Settings **ret) {
 static int set_places(Reading *reading) {
         const struct {
                 Place *place;
-                const char *key, *other_key;
+                const char *section, *key, *other_key;
         } places[] = {
-                { &reading->settings->keys_place, "Key", "GroupKey" },
-                { &reading->settings->certificates_place, "Certificate", "PrivateKey" },
+                { &reading->settings->keys_place, "Attestation", "Key", "GroupKey" },
+                { &reading->settings->certificates_place, "Attestation", "Certificate", "PrivateKey" },
+                { &reading->settings->issuance_place, "Issuance", "Key", "KeyType" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(places); i++) {
                 const ConfLine *line =
-                        choice_last_line(reading_choice(reading, places[i].key))
-                                ?: choice_last_line(reading_choice(reading, places[i].other_key));
+                        choice_last_line(reading_choice_in(reading, places[i].section, places[i].key))
+                                ?: choice_last_line(reading_choice_in(reading, places[i].section,
+                                                                      places[i].other_key));
                 int r = line ? place_set(places[i].place, line->file, line->line) : 0;
 
                 if (r < 0)
@@ -326,7 +329,7 @@ static int copy_plain(const Settings *s, Settings **ret) {
         c->n_more_references = 0;
         memcpy((char *) c + sizeof(c->n_more_references), (const char *) s + sizeof(s->n_more_references),
                sizeof(*s) - sizeof(s->n_more_references));
-        c->keys_place = c->certificates_place = (Place){ 0 };
+        c->keys_place = c->certificates_place = c->issuance_place = (Place){ 0 };
         c->specifiers = NULL;
         c->n_specifiers = 0;
         for (size_t i = 0; i < N_KEYS; i++) {
@@ -340,6 +343,8 @@ static int copy_plain(const Settings *s, Settings **ret) {
         r = c->name ? copy_place(&s->keys_place, &c->keys_place) : -ENOMEM;
         if (r >= 0)
                 r = copy_place(&s->certificates_place, &c->certificates_place);
+        if (r >= 0)
+                r = copy_place(&s->issuance_place, &c->issuance_place);
         if (r < 0)
                 return r;
 

@@ -92,6 +92,8 @@ typedef struct Settings {
         /* [Issuance] */
         bool issuance_requested; /* DPS is asked for a certificate */
         bool api_version_steps;  /* ApiVersion= is not set: an older version that issues will do */
+        char *issuance_key;      /* where the key is made: a URI (pkcs11:), "tpm" or "file"; NULL: file */
+        Place issuance_place;    /* of the last line that set it */
         KeyType issuance_key_type;
         unsigned issuance_renew_percent; /* of a certificate's life; 0: issuance_renew_before_usec is used */
         uint64_t issuance_renew_before_usec;
@@ -112,6 +114,10 @@ int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report
 Settings *settings_ref(Settings *s);
 Settings *settings_unref(Settings *s);
 DEFINE_FREEP(Settings, settings_unref)
+/* Whether the key of an issued certificate is made in a token or a TPM. */
+static inline bool settings_issue_in_hardware(const Settings *s) {
+        return s->issuance_key && s->issuance_key[0] != 'f';
+}
 /* A copy with all specifiers expanded and their values checked. Fails as specifier_expand() does; `ret_why`
  * also names file, line and key. If the context has no certificate, %{cert-cn} is of the first
  * Certificate=. */

@@ -79,9 +79,13 @@ int credential_choose(const CredentialWish *wish, World *w, bool may_wait, Crede
                 return credential_new(&issued_class,
                                       &(CredentialSource){ .settings = wish->settings,
                                                            .registration_id = wish->registration_id,
-                                                           .folder = wish->issued_folder,
+                                                           .folder = may_wait ? NULL : wish->issued_folder,
                                                            .fallback = wish->issued_fallback,
-                                                           .file = wish->issued_file },
+                                                           .file = wish->issued_file,
+                                                           .text = *wish->issued_text,
+                                                           .ret_text = wish->issued_text,
+                                                           .world = w,
+                                                           .may_wait = may_wait },
                                       ret, error);
         if (wish->exact)
                 return try_method(wish, wish->kept, &place, ret, error);

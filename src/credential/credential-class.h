@@ -14,7 +14,9 @@ typedef struct CredentialSource {
         Folder *folder, *fallback; /* of an issued certificate, with its file */
         const char *file;
         const char *text; /* in place of the file; a secret */
-        World *world;     /* for keys that sign on the worker; NULL: their signatures block */
+        char **ret_text; /* what load() has read, if it returns -EINPROGRESS: to be its `text` the next time */
+        EVP_PKEY *key;   /* of the text, if it is in memory already; NULL: it is not */
+        World *world;    /* for keys that sign on the worker; NULL: their signatures block */
         /* Whether load() may wait for a chip. If not, it returns -EINPROGRESS where it would have to, and sets no
          * error. */
         bool may_wait;

@@ -33,8 +33,9 @@ CredentialQuery *credential_query_free(CredentialQuery *q) {
 #define SIGNING_CHIP_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define ATTESTING_CHIP_DEADLINE_USEC (60 * USEC_PER_SEC)
 
-static uint64_t chip_deadline_usec(const Settings *s) {
-        return s->private_keys ? SIGNING_CHIP_DEADLINE_USEC : ATTESTING_CHIP_DEADLINE_USEC;
+static uint64_t chip_deadline_usec(const CredentialWish *wish) {
+        return wish->issued_file || wish->settings->private_keys ? SIGNING_CHIP_DEADLINE_USEC
+                                                                 : ATTESTING_CHIP_DEADLINE_USEC;
 }
 
 /* First the files are read on WORK_KEYS. If a chip is needed, the same task goes to WORK_CHIPS, so that a chip
@@ -45,7 +46,7 @@ typedef struct LoadQuery {
         int r;
         bool may_wait;
         CredentialWish wish;
-        char *registration_id, *issued_file;
+        char *registration_id, *issued_file, *issued_text;
         credential_handler_t handler;
         Credential *credential;
 } LoadQuery;
@@ -59,6 +60,7 @@ static void load_query_free(void *task) {
         settings_unref(q->wish.settings);
         free(q->registration_id);
         free(q->issued_file);
+        erase_and_free(q->issued_text);
         free(q);
 }
 
@@ -79,10 +81,15 @@ static void on_chip_deadline(void *userdata) {
         void *handler_userdata = q->query.userdata;
         DpsError error;
 
-        (void) credential_error(&error, -EAGAIN, &s->certificates_place, n > 0 ? "PrivateKey" : "Tcti",
+        (void) credential_error(&error, -EAGAIN, q->issued_file ? &s->issuance_place : &s->certificates_place,
+                                q->issued_file ? "[Issuance] Key"
+                                : n > 0        ? "PrivateKey"
+                                               : "Tcti",
                                 "%s: it has not answered within %u s%s%s",
-                                n > 0 ? s->private_keys[q->wish.index < n ? q->wish.index : 0] : s->tcti,
-                                (unsigned) (chip_deadline_usec(s) / USEC_PER_SEC),
+                                q->issued_file ? "the key of the issued certificate"
+                                : n > 0        ? s->private_keys[q->wish.index < n ? q->wish.index : 0]
+                                               : s->tcti,
+                                (unsigned) (chip_deadline_usec(&q->wish) / USEC_PER_SEC),
                                 s->pkcs11_module ? "; its module is " : "", s->pkcs11_module ?: "");
         (void) credential_query_free(&q->query);
         handler(NULL, &error, handler_userdata);
@@ -100,8 +107,7 @@ static int wait_for_chip(LoadQuery *q) {
                 return r;
         q->may_wait = true;
         timer_set(q->query.timer,
-                  usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), chip_deadline_usec(q->wish.settings)),
-                  0);
+                  usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), chip_deadline_usec(&q->wish)), 0);
         return work_begin(q->world, &chip_class, q, &q->query.work);
 }
 
@@ -146,6 +152,7 @@ int credential_load(World *w, const CredentialWish *wish, credential_handler_t h
         settings_ref(wish->settings);
         q->wish.registration_id = q->registration_id;
         q->wish.issued_file = q->issued_file;
+        q->wish.issued_text = &q->issued_text;
         r = q->registration_id && (q->issued_file || !wish->issued_file)
                     ? work_begin(w, wish->issued_file ? &load_issued_class : &load_class, q, &q->query.work)
                     : -ENOMEM;

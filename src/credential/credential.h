@@ -41,7 +41,8 @@ typedef struct CredentialWish {
         Folder *issued_folder,
                 *issued_fallback; /* the second is looked at if the first has no such file; may be NULL */
         const char *issued_file;
-        bool exact; /* use the kept method even if it is not in Method=, and no other method */
+        char **issued_text; /* for credential_load() itself: what was read of the file; the text is a secret */
+        bool exact;         /* use the kept method even if it is not in Method=, and no other method */
 } CredentialWish;
 
 /* Exactly one of `credential` and `error` is set. The handler owns the reference. It is called from the loop,

@@ -14,6 +14,9 @@
 #include "basic/pause.h"
 #include "basic/text.h"
 #include "credential/credential-error.h"
+#include "credential/token-notes.h"
+
+#define TPM_TEXT_NAME "the key in the TPM"
 
 /*
  * OpenSSL gets an ordinary key with the public half of the certificate, whose methods call us for signatures.
@@ -24,21 +27,11 @@
  */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-static HardwareKey *key_ref(HardwareKey *k) {
-        __atomic_add_fetch(&k->n_references, 1, __ATOMIC_RELAXED);
-        return k;
-}
+DEFINE_FREEP(HardwareKey, hardware_key_unref)
 
-static HardwareKey *key_unref(HardwareKey *k) {
-        if (!k || __atomic_sub_fetch(&k->n_references, 1, __ATOMIC_ACQ_REL) > 0)
-                return NULL;
-
-        settings_unref(k->settings);
-        free(k->reference);
-        free(k);
-        return NULL;
+static void keyp(EVP_PKEY **k) {
+        EVP_PKEY_free(*k);
 }
-DEFINE_FREEP(HardwareKey, key_unref)
 
 /* --- signing -------------------------------------------------------------------------------------------- */
 
@@ -74,7 +67,7 @@ static void task_free(void *task) {
         SignTask *t = task;
 
         if (t)
-                key_unref(t->key);
+                hardware_key_unref(t->key);
         free(t);
 }
 
@@ -100,7 +93,7 @@ static int sign_in_pause(HardwareKey *k, Signature *s, DpsError *error) {
         Work *work = NULL;
 
         if (t)
-                *t = (SignTask){ .key = key_ref(k), .signature = *s, .pause = &pause };
+                *t = (SignTask){ .key = hardware_key_ref(k), .signature = *s, .pause = &pause };
         if (!t || work_begin(k->world, &class, t, &work) < 0) {
                 task_free(t);
                 return hardware_key_error(k, error, -ENOMEM, "PrivateKey", "%s", "");
@@ -139,7 +132,7 @@ static EC_KEY_METHOD *ec_method;
 static RSA_METHOD *rsa_method;
 
 static void on_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long argl, void *argp) {
-        key_unref(data);
+        hardware_key_unref(data);
 }
 
 /* Nobody copies these keys, and a copy would have to have a reference. */
@@ -194,7 +187,7 @@ static EVP_PKEY *wrap_ec(HardwareKey *k, EVP_PKEY *public_key) {
 
         if (ec && key && ec_method && EC_KEY_set_method(ec, ec_method) == 1 &&
             EC_KEY_set_ex_data(ec, ec_index, k) == 1) {
-                key_ref(k);
+                hardware_key_ref(k);
                 if (EVP_PKEY_assign_EC_KEY(key, ec) == 1)
                         return key;
         }
@@ -210,7 +203,7 @@ static EVP_PKEY *wrap_rsa(HardwareKey *k, EVP_PKEY *public_key) {
 
         if (rsa && key && rsa_method && RSA_set_method(rsa, rsa_method) == 1 &&
             RSA_set_ex_data(rsa, rsa_index, k) == 1) {
-                key_ref(k);
+                hardware_key_ref(k);
                 if (EVP_PKEY_assign_RSA(key, rsa) == 1)
                         return key;
         }
@@ -278,49 +271,115 @@ static int prove(const HardwareKey *k, EVP_PKEY *public_key, DpsError *error) {
         if (k->type == EVP_PKEY_EC ? is_signed_ec(public_key, &s) : is_signed_rsa(public_key, &s))
                 return 0;
         return hardware_key_error(k, error, -EINVAL, "PrivateKey",
-                                  "%s: not the key of the first certificate in Certificate=: the device's "
-                                  "certificate comes first, and its key goes here",
+                                  k->is_issued
+                                          ? "%s: its signature does not fit the certificate or the "
+                                            "public key: another key has taken its place"
+                                          : "%s: not the key of the first certificate in Certificate=: "
+                                            "the device's certificate comes first, and its key goes here",
                                   k->reference);
 }
 
-static int key_new(const CredentialSource *source, HardwareKind kind, const char *reference, int type,
-                   HardwareKey **ret) {
-        HardwareKey *k = malloc(sizeof(*k));
-
-        if (!k)
-                return -ENOMEM;
-        *k = (HardwareKey){ .n_references = 1,
-                            .world = source->world,
-                            .settings = settings_ref(source->settings),
-                            .kind = kind,
-                            .reference = strdup(reference),
-                            .type = type };
-        if (!k->reference) {
-                key_unref(k);
-                return -ENOMEM;
-        }
-        *ret = k;
-        return 0;
+static int no_memory(DpsError *error) {
+        return credential_error(error, -ENOMEM, &(Place){ 0 }, "PrivateKey", "%s", "");
 }
 
 static int load(const CredentialSource *source, HardwareKind kind, const char *reference, X509 *leaf,
                 EVP_PKEY **ret, DpsError *error) {
-        _cleanup_(key_unrefp) HardwareKey *k = NULL;
+        _cleanup_(hardware_key_unrefp) HardwareKey *k = NULL;
         EVP_PKEY *public_key = X509_get0_pubkey(leaf);
+        bool is_text = kind == HARDWARE_TPM_TEXT;
         int type = public_key ? EVP_PKEY_get_base_id(public_key) : 0, r;
 
-        if (key_new(source, kind, reference, type, &k) < 0)
-                return credential_error(error, -ENOMEM, &source->settings->certificates_place, "PrivateKey",
-                                        "%s", "");
+        k = hardware_key_new((HardwareKey){ .world = source->world,
+                                            .settings = source->settings,
+                                            .kind = kind,
+                                            .is_issued = source->text,
+                                            .reference = (char *) (is_text ? TPM_TEXT_NAME : reference),
+                                            .text = (char *) (is_text ? reference : NULL),
+                                            .type = type });
+        if (!k)
+                return no_memory(error);
         if (type != EVP_PKEY_EC && type != EVP_PKEY_RSA)
                 return hardware_key_error(k, error, -EINVAL, "PrivateKey",
                                           "%s: a key in hardware must be EC (P-256 is best) or RSA, and that "
                                           "of the certificate is neither",
-                                          reference);
+                                          k->reference);
         r = prove(k, public_key, error);
         return r < 0 ? r : wrap(k, public_key, ret, error);
 }
 
-static const HardwareKeyModule module = { .load = load };
+/* --- keys of issued certificates ------------------------------------------------------------------------ */
+
+static int make_in_token(HardwareKey *k, const IssuancePlace *place, EVP_PKEY **ret_public, char **ret_text,
+                         DpsError *error) {
+        int r;
+
+        r = token_notes_remove_old(k->settings, place, error);
+        if (r >= 0)
+                r = token_note_write(k, place, error);
+        if (r >= 0)
+                r = pkcs11_make(k, k->settings->issuance_key_type, ret_public, error);
+        if (r >= 0 && asprintf(ret_text, "%s\n", k->reference) < 0) {
+                *ret_text = NULL;
+                r = no_memory(error);
+        }
+        return r;
+}
+
+static int make(Settings *s, const IssuancePlace *place, EVP_PKEY **ret, char **ret_text, DpsError *error) {
+        bool is_tpm = streq(s->issuance_key, "tpm");
+        HardwareKey wanted = { .world = place->world,
+                               .settings = s,
+                               .kind = is_tpm ? HARDWARE_TPM_TEXT : HARDWARE_PKCS11,
+                               .is_issued = true,
+                               .reference = (char *) TPM_TEXT_NAME,
+                               .text = (char *) "" };
+        _cleanup_(hardware_key_unrefp) HardwareKey *k = NULL;
+        _cleanup_(keyp) EVP_PKEY *public_key = NULL;
+        _cleanup_(freep) char *uri = NULL, *text = NULL;
+        int r;
+
+        r = is_tpm ? 0 : token_uri_choose(s, &uri, error);
+        if (r < 0)
+                return r;
+        if (uri)
+                wanted.reference = uri;
+        k = hardware_key_new(wanted);
+        if (!k)
+                return no_memory(error);
+        r = is_tpm ? tpm_provider_make(k, s->issuance_key_type, &public_key, &text, error)
+                   : make_in_token(k, place, &public_key, &text, error);
+        if (r < 0)
+                return r;
+        if (is_tpm) {
+                free(k->text);
+                k->text = strdup(text);
+                if (!k->text)
+                        return no_memory(error);
+        }
+        k->type = EVP_PKEY_get_base_id(public_key);
+        r = prove(k, public_key, error);
+        if (r >= 0)
+                r = wrap(k, public_key, ret, error);
+        if (r >= 0)
+                *ret_text = TAKE_PTR(text);
+        return r;
+}
+
+static int look(Settings *s, DpsError *error) {
+        HardwareKey k = { .settings = s, .is_issued = true, .reference = s->issuance_key };
+
+        return streq(s->issuance_key, "tpm") ? tpm_provider_look(&k, error) : pkcs11_look(&k, error);
+}
+
+static void remove_old(Settings *s, const IssuancePlace *place) {
+        DpsError ignored;
+
+        (void) token_notes_remove_old(s, place, &ignored);
+}
+
+static const HardwareKeyModule module = {
+        .load = load, .make = make, .look = look, .remove_old = remove_old
+};
 
 MODULE_DEFINE("hardware-key", "hardware-key", &module);

@@ -11,14 +11,18 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "basic/module.h"
+#include "basic/pause.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "config/pem.h"
 #include "credential/certificate.h"
 #include "credential/credential-internal.h"
+#include "credential/hardware-key.h"
 #include "dps/key.h"
 #include "dps/reply.h"
 
-#define FINGERPRINT_DIGITS 16 /* of a file's name */
+#define NAME_DIGITS 16 /* of a file */
 
 static void biop(BIO **b) {
         BIO_free(*b);
@@ -26,10 +30,6 @@ static void biop(BIO **b) {
 
 static void requestp(X509_REQ **r) {
         X509_REQ_free(*r);
-}
-
-static void keyp(EVP_PKEY **k) {
-        EVP_PKEY_free(*k);
 }
 
 static void opensslp(unsigned char **p) {
@@ -70,30 +70,123 @@ static int request_to_text(X509_REQ *request, char **ret) {
         return n > 0 ? dps_base64_encode(der, (size_t) n, ret) : -ENOMEM;
 }
 
-int issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret) {
+static int make_csr(EVP_PKEY *key, const char *registration_id, char **ret) {
         _cleanup_(requestp) X509_REQ *request = X509_REQ_new();
-        _cleanup_(keyp) EVP_PKEY *key = make_key(type);
-        char *csr;
+
+        if (!request || X509_REQ_set_version(request, X509_REQ_VERSION_1) != 1 ||
+            !set_subject(request, registration_id) || X509_REQ_set_pubkey(request, key) != 1 ||
+            X509_REQ_sign(request, key, EVP_sha256()) == 0)
+                return -ENOMEM;
+        return request_to_text(request, ret);
+}
+
+static int load_hardware(const HardwareKeyModule **ret, DpsError *error) {
+        _cleanup_(freep) char *why = NULL;
+        const void *class;
+        int r = module_load(module_directory(), "hardware-key", "hardware-key", &class, &why);
+
+        if (r < 0) {
+                dps_error_set(error, why ? DPS_ERROR_CONFIG : DPS_ERROR_MEMORY, DPS_STEP_CONFIG,
+                              "[Issuance] Key=: %s", why ?: "out of memory");
+                return r;
+        }
+        *ret = class;
+        return 0;
+}
+
+static int make_request(Settings *s, const IssuancePlace *place, IssuanceRequest *ret, DpsError *error) {
+        const HardwareKeyModule *hardware;
+        char why[PAUSE_ERROR_MAX];
         int r;
 
-        if (!request || !key || X509_REQ_set_version(request, X509_REQ_VERSION_1) != 1 ||
-            !set_subject(request, registration_id) || X509_REQ_set_pubkey(request, key) != 1 ||
-            X509_REQ_sign(request, key, EVP_sha256()) == 0) {
-                ERR_clear_error();
-                return -ENOMEM;
+        if (settings_issue_in_hardware(s)) {
+                r = load_hardware(&hardware, error);
+                if (r >= 0)
+                        r = hardware->make(s, place, &ret->key, &ret->key_text, error);
+                if (r < 0)
+                        return r;
+        } else {
+                ret->key = make_key(s->issuance_key_type);
+                if (!ret->key)
+                        return -ENOMEM;
         }
-        r = request_to_text(request, &csr);
-        if (r < 0)
-                return r;
+        r = make_csr(ret->key, s->registration_id, &ret->csr);
+        if (r < 0 && pause_take_error(why)) {
+                dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s", why);
+                return -EIO;
+        }
+        return r;
+}
 
-        *ret = (IssuanceRequest){ TAKE_PTR(key), csr };
-        return 0;
+int issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret, DpsError *error) {
+        IssuanceRequest request = { 0 };
+        int r;
+
+        dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        r = make_request(s, place, &request, error);
+        ERR_clear_error();
+        if (r < 0)
+                issuance_request_done(&request);
+        else
+                *ret = request;
+        return r;
 }
 
 void issuance_request_done(IssuanceRequest *r) {
         EVP_PKEY_free(r->key);
+        erase_and_free(r->key_text);
         free(r->csr);
         *r = (IssuanceRequest){ 0 };
+}
+
+/* --- keys of certificates that are not used any more ---------------------------------------------------- */
+
+int issuance_place_new(World *w, const Folder *state, const Folder *notes, IssuancePlace *ret) {
+        *ret = (IssuancePlace){ .world = w,
+                                .state = state ? strdup(state->path) : NULL,
+                                .notes = notes ? strdup(notes->path) : NULL };
+        return (ret->state || !state) && (ret->notes || !notes) ? 0 : -ENOMEM;
+}
+
+void issuance_place_done(IssuancePlace *p) {
+        free(p->state);
+        free(p->notes);
+}
+
+typedef struct Removal {
+        Settings *settings;
+        IssuancePlace place;
+} Removal;
+
+static void removal_run(void *task) {
+        Removal *t = task;
+        const HardwareKeyModule *hardware;
+        DpsError ignored;
+
+        if (load_hardware(&hardware, &ignored) >= 0)
+                hardware->remove_old(t->settings, &t->place);
+        ERR_clear_error();
+}
+
+static void removal_free(void *task) {
+        Removal *t = task;
+
+        settings_unref(t->settings);
+        issuance_place_done(&t->place);
+        free(t);
+}
+
+void issuance_remove_old_keys(World *w, Settings *s, const Folder *state, const Folder *notes) {
+        static const WorkClass class = {
+                .queue = WORK_CHIPS, .run = removal_run, .done = removal_free, .free = removal_free
+        };
+        Removal *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return;
+        t->settings = settings_ref(s);
+        if (issuance_place_new(w, state, notes, &t->place) < 0 || work_begin(w, &class, t, NULL) < 0)
+                removal_free(t);
 }
 
 /* --- the chain ------------------------------------------------------------------------------------------ */
@@ -231,7 +324,7 @@ static int set_fingerprint(const X509 *leaf, char ret[static FINGERPRINT_SIZE]) 
 }
 
 /* BIO_s_secmem() wipes what it held. */
-static int pair_to_text(STACK_OF(X509) * chain, EVP_PKEY *key, char **ret) {
+static int pair_to_text(STACK_OF(X509) * chain, const IssuanceRequest *request, char **ret) {
         _cleanup_(biop) BIO *bio = BIO_new(BIO_s_secmem());
         char *data;
         long n;
@@ -241,15 +334,16 @@ static int pair_to_text(STACK_OF(X509) * chain, EVP_PKEY *key, char **ret) {
         for (int i = 0; i < sk_X509_num(chain); i++)
                 if (PEM_write_bio_X509(bio, sk_X509_value(chain, i)) != 1)
                         return -ENOMEM;
-        if (PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1)
+        if (request->key_text ? BIO_puts(bio, request->key_text) <= 0
+                              : PEM_write_bio_PrivateKey(bio, request->key, NULL, NULL, 0, NULL, NULL) != 1)
                 return -ENOMEM;
         n = BIO_get_mem_data(bio, &data);
         *ret = n > 0 ? strndup(data, (size_t) n) : NULL;
         return *ret ? 0 : -ENOMEM;
 }
 
-static int make_pair(char *const *chain, EVP_PKEY *key, const char *registration_id, uint64_t realtime_usec,
-                     IssuedPair *ret, DpsError *error) {
+static int make_pair(char *const *chain, const IssuanceRequest *request, const char *registration_id,
+                     uint64_t realtime_usec, IssuedPair *ret, DpsError *error) {
         _cleanup_(certificatesp) STACK_OF(X509) *given = sk_X509_new_null(), *ordered = sk_X509_new_null();
         const X509 *leaf;
         int r;
@@ -258,7 +352,7 @@ static int make_pair(char *const *chain, EVP_PKEY *key, const char *registration
                 return -ENOMEM;
         r = read_chain(chain, given, error);
         if (r >= 0)
-                r = order(given, key, ordered, error);
+                r = order(given, request->key, ordered, error);
         if (r < 0)
                 return r;
         leaf = sk_X509_value(ordered, 0);
@@ -271,45 +365,56 @@ static int make_pair(char *const *chain, EVP_PKEY *key, const char *registration
                 return r;
         ret->not_before_usec = certificate_time_usec(X509_get0_notBefore(leaf));
         ret->not_after_usec = certificate_time_usec(X509_get0_notAfter(leaf));
-        return pair_to_text(ordered, key, &ret->text);
+        return pair_to_text(ordered, request, &ret->text);
 }
 
-int issued_pair_new(char *const *chain, EVP_PKEY *key, const char *registration_id, uint64_t realtime_usec,
-                    IssuedPair *ret, DpsError *error) {
+int issued_pair_new(char *const *chain, const IssuanceRequest *request, const char *registration_id,
+                    uint64_t realtime_usec, IssuedPair *ret, DpsError *error) {
         IssuedPair p = { 0 };
         int r;
 
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_REGISTER, "out of memory");
-        r = make_pair(chain, key, registration_id, realtime_usec, &p, error);
+        r = make_pair(chain, request, registration_id, realtime_usec, &p, error);
         ERR_clear_error();
         if (r < 0)
                 return r;
+        EVP_PKEY_up_ref(request->key);
+        p.key = request->key;
+        p.is_in_hardware = request->key_text;
         *ret = p;
         return 0;
 }
 
 void issued_pair_done(IssuedPair *p) {
         erase_and_free(p->text);
+        EVP_PKEY_free(p->key);
         *p = (IssuedPair){ 0 };
 }
 
 /* --- its file ------------------------------------------------------------------------------------------- */
 
 int issued_file_name(const char *identity, const char *fingerprint, char **ret) {
-        return asprintf(ret, "%s.%.*s" ISSUED_SUFFIX, identity, FINGERPRINT_DIGITS, fingerprint) < 0 ? -ENOMEM
-                                                                                                     : 0;
+        return asprintf(ret, "%s.%.*s" ISSUED_SUFFIX, identity, NAME_DIGITS, fingerprint) < 0 ? -ENOMEM : 0;
 }
 
 bool issued_file_is_any(const char *file) {
         return endswith(file, ISSUED_SUFFIX);
 }
 
-bool issued_file_is_of(const char *file, const char *identity) {
+static bool is_of(const char *file, const char *identity, const char *suffix) {
         size_t n = strlen(identity);
 
         return strncmp(file, identity, n) == 0 && file[n] == '.' &&
-               strspn(file + n + 1, "0123456789abcdef") == FINGERPRINT_DIGITS &&
-               streq(file + n + 1 + FINGERPRINT_DIGITS, ISSUED_SUFFIX);
+               strspn(file + n + 1, "0123456789abcdef") == NAME_DIGITS &&
+               streq(file + n + 1 + NAME_DIGITS, suffix);
+}
+
+bool issued_file_is_of(const char *file, const char *identity) {
+        return is_of(file, identity, ISSUED_SUFFIX);
+}
+
+bool token_note_is_of(const char *file, const char *identity) {
+        return is_of(file, identity, TOKEN_NOTE_SUFFIX);
 }
 
 /* --- the credential ------------------------------------------------------------------------------------- */
@@ -323,16 +428,16 @@ static unsigned count(const Settings *s) {
         return 1;
 }
 
-/* The id is `key` only if the pair is lost: a disk that refuses to read says nothing of what it holds. */
+/* The id is `issuance` only if the pair is lost: a disk that refuses to read says nothing of what it holds. */
 static int damaged(DpsError *error, const CredentialSource *source, int r, const char *what) {
         bool is_lost = r == -ENOENT || r == -EBADMSG || r == -ENODATA;
 
         dps_error_set(error,
-                      is_lost        ? DPS_ERROR_KEY
+                      is_lost        ? DPS_ERROR_ISSUANCE
                       : r == -ENOMEM ? DPS_ERROR_MEMORY
                                      : DPS_ERROR_DISK,
                       DPS_STEP_CONFIG, "the issued certificate in %s/%s cannot be used: %s",
-                      source->folder->path, source->file, what);
+                      source->folder ? source->folder->path : "memory", source->file ?: "", what);
         return r;
 }
 
@@ -341,45 +446,74 @@ static int refuse_passphrase(char *buffer, int size, int is_writing, void *userd
         return -1;
 }
 
-static int parse(const char *text, size_t size, ClientCertificate *c) {
-        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size),
-                            *key = BIO_new_mem_buf(text, (int) size);
+static int parse_chain(const char *text, size_t size, ClientCertificate *c) {
+        _cleanup_(biop) BIO *bio = BIO_new_mem_buf(text, (int) size);
         X509 *x;
 
         c->chain = sk_X509_new_null();
-        if (!bio || !key || !c->chain)
+        if (!bio || !c->chain)
                 return -ENOMEM;
         while ((x = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
                 if (sk_X509_num(c->chain) == DPS_ISSUED_CHAIN_MAX || push(c->chain, x) < 0)
                         return -ENOMEM;
         ERR_clear_error();
-        c->key = PEM_read_bio_PrivateKey(key, NULL, refuse_passphrase, NULL);
-        if (!c->key || sk_X509_num(c->chain) == 0 ||
-            X509_check_private_key(sk_X509_value(c->chain, 0), c->key) != 1)
-                return -EBADMSG;
-        return 0;
+        return sk_X509_num(c->chain) > 0 ? 0 : -EBADMSG;
 }
 
 /* The key begins where the chain ends. */
 static int set_texts(const char *text, ClientCertificate *c) {
         static const char end[] = "-----END CERTIFICATE-----\n";
         const char *key = NULL;
+        bool is_uri;
 
         for (const char *p = text; (p = strstr(p, end)); key = p)
                 p += strlen(end);
         if (!key)
                 return -EBADMSG;
+        is_uri = startswith(key, "pkcs11:");
         c->pem = strndup(text, (size_t) (key - text));
-        c->key_pem = strdup(key);
-        return c->pem && c->key_pem ? 0 : -ENOMEM;
+        *(is_uri ? &c->key_reference : &c->key_pem) = is_uri ? strndup(key, strcspn(key, "\n")) : strdup(key);
+        return c->pem && (c->key_pem || c->key_reference) ? 0 : -ENOMEM;
 }
 
-static int take_text(Credential *c, const CredentialSource *source, const char *text, size_t size) {
+/* The key of a pair that is in memory is there, too. */
+static int take_key(const CredentialSource *source, ClientCertificate *c, DpsError *error) {
+        bool is_uri = c->key_reference;
+        const HardwareKeyModule *hardware;
+        int r;
+
+        c->is_slow = is_uri || strstr(c->key_pem, PEM_TSS2_BEGIN);
+        if (source->key) {
+                EVP_PKEY_up_ref(source->key);
+                c->key = source->key;
+        } else if (!c->is_slow) {
+                _cleanup_(biop) BIO *bio = BIO_new_mem_buf(c->key_pem, -1);
+
+                c->key = bio ? PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, NULL) : NULL;
+        } else if (!source->may_wait)
+                return -EINPROGRESS;
+        else {
+                r = load_hardware(&hardware, error);
+                if (r >= 0)
+                        r = hardware->load(source, is_uri ? HARDWARE_PKCS11 : HARDWARE_TPM_TEXT,
+                                           is_uri ? c->key_reference : c->key_pem, sk_X509_value(c->chain, 0),
+                                           &c->key, error);
+                /* The token is there and knows no such key, or it is another TPM. */
+                if (r == -ENOENT)
+                        error->id = DPS_ERROR_ISSUANCE;
+                return r < 0 ? -EREMOTEIO : 0;
+        }
+        return c->key && X509_check_private_key(sk_X509_value(c->chain, 0), c->key) == 1 ? 0 : -EBADMSG;
+}
+
+/* -EREMOTEIO: `error` is set. */
+static int take_text(Credential *c, const CredentialSource *source, const char *text, size_t size,
+                     DpsError *error) {
         ClientCertificate *certificate = &((IssuedCredential *) c)->certificate;
         const X509 *leaf;
         int r;
 
-        r = parse(text, size, certificate);
+        r = parse_chain(text, size, certificate);
         if (r >= 0)
                 r = set_texts(text, certificate);
         if (r < 0)
@@ -390,6 +524,9 @@ static int take_text(Credential *c, const CredentialSource *source, const char *
                 return r;
         if (strcasecmp(certificate->common_name, source->registration_id) != 0)
                 return -EBADMSG;
+        r = take_key(source, certificate, error);
+        if (r < 0)
+                return r;
         certificate->not_before_usec = certificate_time_usec(X509_get0_notBefore(leaf));
         certificate->not_after_usec = c->expires_at_usec = certificate_time_usec(X509_get0_notAfter(leaf));
         c->certificate = certificate;
@@ -401,27 +538,34 @@ int issued_credential_new(const IssuedPair *p, Settings *s, const char *registra
 
         return credential_new(
                 &issued_class,
-                &(CredentialSource){ .settings = s, .registration_id = registration_id, .text = p->text },
+                &(CredentialSource){
+                        .settings = s, .registration_id = registration_id, .text = p->text, .key = p->key },
                 ret, &ignored);
 }
 
 static int load(Credential *c, const CredentialSource *source, DpsError *error) {
-        char *text;
-        size_t size;
+        _cleanup_(erase_and_freep) char *read = NULL;
+        const char *text = source->text;
+        size_t size = text ? strlen(text) : 0;
         int r;
 
-        if (source->text)
-                return take_text(c, source, source->text, strlen(source->text));
-        r = folder_read(source->folder, source->file, ISSUED_SIZE_MAX, &text, &size);
-        if (r < 0 && source->fallback)
-                r = folder_read(source->fallback, source->file, ISSUED_SIZE_MAX, &text, &size) >= 0 ? 0 : r;
-        if (r < 0)
-                return damaged(error, source, r, strerror(-r));
-        r = take_text(c, source, text, size);
-        explicit_bzero(text, size);
-        free(text);
+        if (!text) {
+                r = folder_read(source->folder, source->file, ISSUED_SIZE_MAX, &read, &size);
+                if (r < 0 && source->fallback)
+                        r = folder_read(source->fallback, source->file, ISSUED_SIZE_MAX, &read, &size) >= 0
+                                    ? 0
+                                    : r;
+                if (r < 0)
+                        return damaged(error, source, r, strerror(-r));
+                text = read;
+        }
+        r = take_text(c, source, text, size, error);
         ERR_clear_error();
-        return r < 0 ? damaged(error, source, r, r == -ENOMEM ? "out of memory" : "it is damaged") : 0;
+        if (r == -EINPROGRESS)
+                *source->ret_text = TAKE_PTR(read);
+        return r >= 0 || r == -EINPROGRESS || r == -EREMOTEIO
+                       ? r
+                       : damaged(error, source, r, r == -ENOMEM ? "out of memory" : "it is damaged");
 }
 
 static void done(Credential *c) {

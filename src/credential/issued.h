@@ -15,19 +15,35 @@
 
 /* What DPS is asked with. */
 typedef struct IssuanceRequest {
-        EVP_PKEY *key; /* a secret */
-        char *csr;     /* PKCS#10 in DER, base64 */
+        EVP_PKEY *key; /* a secret, unless it is in hardware */
+        char *key_text; /* of a key in hardware: what the pair's file holds in its place, see hardware-key.h; else NULL */
+        char *csr; /* PKCS#10 in DER, base64 */
 } IssuanceRequest;
 
-/* Makes a new key and its request. Blocks; an RSA key may take a second. -ENOMEM: OpenSSL has no
- * other reason to fail. */
-int issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret);
+/* Where it is noted which keys were made in tokens: the directory of the records, and the one that has its files while
+ * its disk refuses (NULL: none). Not folders, which may be gone before a chip answers. */
+typedef struct IssuancePlace {
+        World *world; /* for signatures of the key */
+        char *state, *notes;
+} IssuancePlace;
+
+int issuance_place_new(World *w, const Folder *state, const Folder *notes, IssuancePlace *ret);
+void issuance_place_done(IssuancePlace *p);
+
+/* Makes a new key, where the settings want it, and its request. Blocks; a chip may take a minute. On failure `error` is
+ * set. */
+int issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret, DpsError *error);
 void issuance_request_done(IssuanceRequest *r);
+/* Removes from their tokens the keys that were made for this identity (the name of the settings) and that no file of a
+ * pair names any more, on the worker. Those that cannot be removed now are removed the next time. */
+void issuance_remove_old_keys(World *w, Settings *s, const Folder *state, const Folder *notes);
 
 /* A key and the chain that was issued for it. */
 typedef struct IssuedPair {
-        char *text;           /* of the file: the chain from the leaf up, and then the key; a secret */
-        char fingerprint[65]; /* of the leaf */
+        char *text; /* of the file: the chain from the leaf up, and then the key; a secret */
+        EVP_PKEY *key;
+        bool is_in_hardware;
+        char fingerprint[65];                     /* of the leaf */
         uint64_t not_before_usec, not_after_usec; /* CLOCK_REALTIME */
 } IssuedPair;
 
@@ -37,8 +53,8 @@ typedef struct IssuedPair {
  * `realtime_usec` is 0. -ENOMEM, or -EBADMSG: it cannot be used;
  * `error` says why.
  */
-int issued_pair_new(char *const *chain, EVP_PKEY *key, const char *registration_id, uint64_t realtime_usec,
-                    IssuedPair *ret, DpsError *error);
+int issued_pair_new(char *const *chain, const IssuanceRequest *request, const char *registration_id,
+                    uint64_t realtime_usec, IssuedPair *ret, DpsError *error);
 void issued_pair_done(IssuedPair *p);
 /* The credential of a pair that is in memory. The settings are those of the credential. */
 int issued_credential_new(const IssuedPair *p, Settings *s, const char *registration_id, Credential **ret);
@@ -51,4 +67,8 @@ bool issued_file_is_any(const char *file);
 /* Whether the file is one of this identity's. */
 bool issued_file_is_of(const char *file, const char *identity);
 #define ISSUED_SUFFIX ".issued"
+/* A note of a key in a token, NAME.NUMBER.token with the random number of the key in 16 hexadecimal digits. It holds the
+ * key's URI, is on disk before the key is made, and goes after it. */
+bool token_note_is_of(const char *file, const char *identity);
+#define TOKEN_NOTE_SUFFIX ".token"
 #define ISSUED_SIZE_MAX (256U * 1024)

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/decoder.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/provider.h>
 #include <openssl/store.h>
 #include <openssl/ui.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "basic/text.h"
+#include "config/pem.h"
 #include "config/secret.h"
 #include "credential/device.h"
 #include "credential/hardware-key.h"
@@ -34,6 +38,7 @@ typedef struct Use {
         Pin pin;
         char *text; /* of a key file */
         size_t text_size;
+        bool is_text_ours;
         DpsError *error;
 } Use;
 
@@ -44,9 +49,10 @@ static void use_done(Use *u) {
         if (u->software)
                 (void) OSSL_PROVIDER_unload(u->software);
         OSSL_LIB_CTX_free(u->library);
-        if (u->text)
+        if (u->is_text_ours) {
                 explicit_bzero(u->text, u->text_size);
-        free(u->text);
+                free(u->text);
+        }
         pin_done(&u->pin);
 }
 
@@ -75,6 +81,7 @@ static void last_reason(char *ret, size_t size) {
 
 static int tpm_error(const Use *u, const char *call) {
         char reason[200];
+        bool is_foreign;
 
         last_reason(reason, sizeof(reason));
         if (strcasestr(reason, "authorization") || strcasestr(reason, "auth fail")) {
@@ -88,8 +95,12 @@ static int tpm_error(const Use *u, const char *call) {
                                                   : "the key has an auth value: put it into a file and "
                                                     "name that file with Pin=");
         }
-        return hardware_key_error(u->key, u->error, -ENODEV, "PrivateKey", "%s: the TPM %s: %s",
-                                  u->key->reference, call, reason[0] ? reason : "no reason is given");
+        /* It was cleared, it is another one, or somebody has removed the storage root key. */
+        is_foreign = u->key->kind == HARDWARE_TPM_TEXT &&
+                     (strcasestr(reason, "integrity") || strcasestr(reason, "parent"));
+        return hardware_key_error(u->key, u->error, is_foreign ? -ENOENT : -ENODEV, "PrivateKey",
+                                  "%s: the TPM %s: %s", u->key->reference, call,
+                                  reason[0] ? reason : "no reason is given");
 }
 
 /* --- the provider --------------------------------------------------------------------------------------- */
@@ -188,7 +199,7 @@ static EVP_PKEY *load_uri(Use *u, const char *uri) {
 static int load_key(Use *u) {
         _cleanup_(freep) char *uri = NULL;
 
-        if (u->key->kind == HARDWARE_TPM_FILE) {
+        if (u->key->kind != HARDWARE_TPM_HANDLE) {
                 u->pkey = load_file(u);
         } else {
                 if (asprintf(&uri, "%s%s", u->key->reference, u->pin.text ? "?pass" : "") < 0) {
@@ -228,18 +239,22 @@ static int sign(Use *u, Signature *s) {
         return 0;
 }
 
-static int use_tpm(Use *u, Signature *s) {
-        int r;
+static int open_tpm(Use *u, Device **ret) {
+        int r = device_acquire("tpm2", ret); /* one for all TPMs, because of the environment */
 
-        if (u->pin.text && pin_was_refused(&u->pin, u->key->reference))
-                return hardware_key_error(u->key, u->error, -EINVAL, "Pin",
-                                          "%s: the TPM has refused this PIN already; it is not tried again "
-                                          "until its file is written anew",
-                                          u->key->reference);
+        if (r == -ETIMEDOUT)
+                return hardware_key_error(u->key, u->error, -ENODEV, "Tcti",
+                                          "%s: the TPM does not return from an earlier call",
+                                          u->key->settings->tcti);
+        if (r < 0)
+                return use_error(u, r, "");
         ERR_clear_error();
-        r = load_provider(u);
-        if (r >= 0)
-                r = load_key(u);
+        return load_provider(u);
+}
+
+static int load_and_sign(Use *u, Signature *s) {
+        int r = load_key(u);
+
         return r < 0 ? r : sign(u, s);
 }
 
@@ -247,24 +262,131 @@ int tpm_provider_sign(const HardwareKey *k, Signature *s, DpsError *error) {
         _cleanup_(freep) char *reason = NULL;
         _cleanup_(device_releasep) Device *device = NULL;
         _cleanup_(use_done) Use u = { .key = k, .error = error };
-        int r;
+        int r = 0;
 
         if (s->scheme != SIGNATURE_ECDSA)
                 return use_error(&u, -EINVAL,
                                  "RSA keys of a TPM cannot make the signatures of TLS 1.3: use an EC key "
                                  "(P-256)");
-        r = pin_read(k->settings, &u.pin, &reason);
+        /* Keys that we make have no auth value. */
+        if (k->kind != HARDWARE_TPM_TEXT)
+                r = pin_read(k->settings, &u.pin, &reason);
         if (r < 0)
                 return hardware_key_error(k, error, r, "Pin", "%s", reason ?: strerror(-r));
         if (k->kind == HARDWARE_TPM_FILE) {
                 r = secret_read(k->reference, &u.text, &u.text_size, &reason);
                 if (r < 0)
                         return hardware_key_error(k, error, r, "PrivateKey", "%s", reason ?: strerror(-r));
+                u.is_text_ours = true;
+        } else if (k->kind == HARDWARE_TPM_TEXT) {
+                u.text = k->text;
+                u.text_size = strlen(k->text);
         }
-        r = device_acquire("tpm2", &device); /* one for all TPMs, because of the environment */
-        if (r == -ETIMEDOUT)
-                return hardware_key_error(k, error, -ENODEV, "Tcti",
-                                          "%s: the TPM does not return from an earlier call",
-                                          k->settings->tcti);
-        return r < 0 ? use_error(&u, r, "") : use_tpm(&u, s);
+        if (u.pin.text && pin_was_refused(&u.pin, k->reference))
+                return hardware_key_error(k, error, -EINVAL, "Pin",
+                                          "%s: the TPM has refused this PIN already; it is not tried again "
+                                          "until its file is written anew",
+                                          k->reference);
+        r = open_tpm(&u, &device);
+        return r < 0 ? r : load_and_sign(&u, s);
+}
+
+/* --- to make a key -------------------------------------------------------------------------------------- */
+
+static EVP_PKEY *generate(const Use *u, const char *curve, uint32_t parent) {
+        EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(u->library, "EC", "provider=tpm2");
+        EVP_PKEY *key = NULL;
+        OSSL_PARAM params[3];
+        size_t n = 0;
+
+        params[n++] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *) curve, 0);
+        if (parent)
+                params[n++] = OSSL_PARAM_construct_uint32("parent", &parent);
+        params[n] = OSSL_PARAM_construct_end();
+        if (!c || EVP_PKEY_keygen_init(c) != 1 || EVP_PKEY_CTX_set_params(c, params) != 1 ||
+            EVP_PKEY_keygen(c, &key) != 1)
+                key = NULL;
+        EVP_PKEY_CTX_free(c);
+        return key;
+}
+
+/* The parent is the storage root key at its handle. Where there is none, the provider makes one that does not stay, each
+ * time that the key is used; this needs a TPM whose owner has no auth value. */
+static int generate_below_root(Use *u, const char *curve) {
+        char first[200], second[200];
+
+        u->pkey = generate(u, curve, u->key->settings->srk_handle);
+        if (u->pkey)
+                return 0;
+        last_reason(first, sizeof(first));
+        u->pkey = generate(u, curve, 0);
+        if (u->pkey)
+                return 0;
+        last_reason(second, sizeof(second));
+        if (strcasestr(second, "auth"))
+                return hardware_key_error(u->key, u->error, -ENODEV, "PrivateKey",
+                                          "tpm: there is no storage root key at 0x%08x (SrkHandle=), and the "
+                                          "owner's auth value keeps dpsd from making one: make it with "
+                                          "tpm2_createprimary and tpm2_evictcontrol",
+                                          u->key->settings->srk_handle);
+        return hardware_key_error(u->key, u->error, -ENODEV, "PrivateKey",
+                                  "tpm: the TPM does not make a key on the curve %s: %s%s%s; if it does not "
+                                  "know this curve, set KeyType=ec-p256",
+                                  curve, second[0] ? second : "no reason is given", first[0] ? "; " : "",
+                                  first);
+}
+
+static int take_texts(const Use *u, EVP_PKEY **ret_public, char **ret_text) {
+        BIO *bio = BIO_new(BIO_s_mem());
+        unsigned char *der = NULL;
+        const unsigned char *p;
+        int size = i2d_PUBKEY(u->pkey, &der);
+        char *data, *text = NULL;
+        EVP_PKEY *key = NULL;
+        long n;
+
+        p = der;
+        if (size > 0)
+                key = d2i_PUBKEY(NULL, &p, size);
+        if (bio && PEM_write_bio_PrivateKey_ex(bio, u->pkey, NULL, NULL, 0, NULL, NULL, u->library,
+                                               PROPERTIES) == 1) {
+                n = BIO_get_mem_data(bio, &data);
+                text = n > 0 ? strndup(data, (size_t) n) : NULL;
+        }
+        OPENSSL_free(der);
+        BIO_free(bio);
+        if (key && text && startswith(text, PEM_TSS2_BEGIN)) {
+                *ret_public = key;
+                *ret_text = text;
+                return 0;
+        }
+        EVP_PKEY_free(key);
+        free(text);
+        return tpm_error(u, "made a key that cannot be written down");
+}
+
+int tpm_provider_look(const HardwareKey *k, DpsError *error) {
+        _cleanup_(device_releasep) Device *device = NULL;
+        _cleanup_(use_done) Use u = { .key = k, .error = error };
+
+        return open_tpm(&u, &device);
+}
+
+int tpm_provider_make(const HardwareKey *k, KeyType type, EVP_PKEY **ret_public, char **ret_text,
+                      DpsError *error) {
+        static const char *const curves[_KEY_TYPE_MAX] = {
+                [KEY_TYPE_EC_P256] = "P-256", [KEY_TYPE_EC_P384] = "P-384"
+        };
+        _cleanup_(device_releasep) Device *device = NULL;
+        _cleanup_(use_done) Use u = { .key = k, .error = error };
+        int r;
+
+        if (!curves[type])
+                return use_error(
+                        &u, -EINVAL,
+                        "RSA keys of a TPM cannot make the signatures of TLS 1.3: set KeyType=ec-p256");
+        r = open_tpm(&u, &device);
+        if (r >= 0)
+                r = generate_below_root(&u, curves[type]);
+        return r < 0 ? r : take_texts(&u, ret_public, ret_text);
 }

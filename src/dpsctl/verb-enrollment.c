@@ -111,6 +111,7 @@ static int print_card(const char *name, json_object *o) {
                 { "method", "method" },
                 { "endorsement key", "endorsementKey" },
                 { "storage root key", "storageRootKey" },
+                { "key for the hub", "issuanceKey" },
         };
         _cleanup_(freep) char *command = azure_command(o);
 
@@ -124,6 +125,9 @@ static int print_card(const char *name, json_object *o) {
         if (json_member(o, "certificates"))
                 printf("  or, for all devices of one CA:\n  " COMMAND "\n", "-group", "ENROLLMENT_GROUP",
                        " --certificate-path ", "CA.pem");
+        if (*member(o, "issuanceKey"))
+                puts("  and link a credential policy to the enrollment: DPS issues the certificate for the "
+                     "hub.\n  Its key is made here, and the CSR goes with each registration.");
         return 0;
 }
 

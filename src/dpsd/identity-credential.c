@@ -147,6 +147,7 @@ static void on_loaded_for_hub(Credential *credential, const DpsError *error, voi
 
         identity_care_ended(i, &i->for_hub, credential, error);
         tell_failure(i, &i->for_hub);
+        identity_judge_assignment(i, true);
         identity_advance(i);
 }
 

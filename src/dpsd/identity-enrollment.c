@@ -102,6 +102,8 @@ static int to_text(const Settings *s, const Credential *c, char **ret) {
             (r = json_add_string(o, "endorsementKey", tpm ? tpm->endorsement_key : NULL)) < 0 ||
             (r = json_add_string(o, "storageRootKey", tpm ? tpm->storage_root_key : NULL)) < 0 ||
             (r = json_add_string(o, "keyOf", is_group ? "group" : NULL)) < 0 ||
+            (s->issuance_requested &&
+             (r = json_add_string(o, "issuanceKey", s->issuance_key ?: "file")) < 0) ||
             (r = add_certificates(o, s, c)) < 0)
                 return r;
         return json_to_text(o, ret);

@@ -103,7 +103,8 @@ void identity_remove_old_pairs(Identity *i) {
         const Assignment *a = identity_assignment(i);
 
         if (!i->pair_text && i->keeper.disk == DISK_TAKES)
-                store_remove_issued(i->core->store, i->name, a ? a->issued : NULL);
+                store_remove_issued(i->core->store, i->name, a ? a->issued : NULL,
+                                    configuration_key_settings(&i->configuration));
 }
 
 /* ---- the answer ---- */
@@ -173,21 +174,21 @@ static uint64_t date_of_check(const Identity *i) {
 }
 
 void identity_take_issued(Identity *i, const DpsReply *reply, Assignment *a, const Assignment *before) {
-        EVP_PKEY *key = client_issuance_key(i->client);
+        const IssuanceRequest *request = client_issuance(i->client);
         IssuedPair pair = { 0 };
         DpsError error;
         int r;
 
         if (!i->configuration.settings->issuance_requested)
                 return;
-        if (!key) /* the configuration asks for it since the register was sent */
+        if (!request) /* the configuration asks for it since the register was sent */
                 return keep_old_certificate(i, a, before);
         if (!reply->issued_chain) {
                 dps_error_set(&error, DPS_ERROR_ISSUANCE, DPS_STEP_REGISTER,
                               "DPS issued no certificate: its enrollment has no credential policy");
                 r = -ENODATA;
         } else
-                r = issued_pair_new(reply->issued_chain, key, a->registration_id, date_of_check(i), &pair,
+                r = issued_pair_new(reply->issued_chain, request, a->registration_id, date_of_check(i), &pair,
                                     &error);
         if (r >= 0)
                 r = take_pair(i, &pair, a);
@@ -252,9 +253,12 @@ void identity_judge_assignment(Identity *i, bool is_logged) {
                               a->issued                      ? "the old one serves until it expires"
                               : a->hub_auth == HUB_AUTH_X509 ? "the hub is shown the certificate for DPS"
                                                              : "the hub is shown tokens");
+        else if (a && a->issued && i->for_hub.state == CREDENTIAL_FAILED &&
+                 i->for_hub.error.id != DPS_ERROR_ISSUANCE) /* one that is lost is dropped */
+                i->issuance_error = i->for_hub.error;
         if (is_logged && i->issuance_error.id != DPS_ERROR_NONE && !streq(before, i->issuance_error.message))
                 identity_log_error(i, LOG_WARNING, NULL, &i->issuance_error, "%s; %s",
-                                   i->issuance_error.message, dps_error_id_advice(DPS_ERROR_ISSUANCE));
+                                   i->issuance_error.message, dps_error_id_advice(i->issuance_error.id));
 }
 
 void identity_forget_refusal(Identity *i) {

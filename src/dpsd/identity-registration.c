@@ -283,6 +283,13 @@ static bool is_clock_right(void *userdata) {
         return clock_is_synchronized(i->core->clock) || clock_is_plausible(i->core->clock);
 }
 
+static void find_folders(Folder **ret_state, Folder **ret_notes, void *userdata) {
+        const Identity *i = userdata;
+
+        *ret_state = store_state(i->core->store);
+        *ret_notes = store_notes(i->core->store);
+}
+
 const ClientHandlers identity_client_handlers = {
         .on_assigned = on_assigned,
         .on_failed = on_failed,
@@ -293,4 +300,5 @@ const ClientHandlers identity_client_handlers = {
         .way_that_worked = way_that_worked,
         .on_way = on_way,
         .is_clock_right = is_clock_right,
+        .folders = find_folders,
 };

@@ -123,8 +123,9 @@ static int ask_for_hub(ManagerCheck *c, Identity *i) {
         int r;
 
         c->identity = i;
-        r = a->hub_auth == HUB_AUTH_X509 ? identity_with_credential(i, on_hub_credential, c)
-                                         : identity_token(i, HUB_TOKEN_LIFETIME_SEC, on_hub_token, c);
+        r = assignment_hub_auth(a) == HUB_AUTH_X509
+                    ? identity_with_credential(i, on_hub_credential, c)
+                    : identity_token(i, HUB_TOKEN_LIFETIME_SEC, on_hub_token, c);
         if (r >= 0)
                 return 1;
         c->identity = NULL;

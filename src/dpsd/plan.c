@@ -222,7 +222,7 @@ static Action stop_waiting(const Facts *f, Plan *p) {
 }
 
 static Action drop_issued(const Facts *f, Plan *p) {
-        bool is_lost = f->for_hub_error == DPS_ERROR_KEY;
+        bool is_lost = f->for_hub_error == DPS_ERROR_ISSUANCE;
         bool has_expired = f->clock_is_plausible && f->realtime_usec >= f->issued_expires_realtime_usec;
 
         if (!f->is_issued || !can_serve(f))
@@ -445,6 +445,9 @@ static IdentityWaiting waiting_of(const Facts *f, IdentityReason reason) {
                 return waiting_between_attempts(f);
         if (f->is_faulty && f->client != CLIENT_IN_FLIGHT)
                 return waiting_from_error(f->configuration_error);
+        /* The key of the issued certificate: its chip is not there, for example. */
+        if (f->is_issued && f->for_hub_error != DPS_ERROR_NONE && f->for_hub_error != DPS_ERROR_ISSUANCE)
+                return waiting_from_error(f->for_hub_error);
         return WAITING_NOTHING;
 }
 

@@ -374,6 +374,9 @@ typedef struct IssuedSave {
         Folder *state, *notes;
         char *file, *text; /* `text` NULL: removes the files of `name` but `file` */
         char *name;
+        Settings *settings; /* NULL: no key in a token is to be removed */
+        World *world;
+        bool has_tokens;
         int r;
         store_handler_t handler;
         void *userdata;
@@ -385,7 +388,22 @@ static void issued_free(void *task) {
         free(s->file);
         erase_and_free(s->text);
         free(s->name);
+        settings_unref(s->settings);
         free(s);
+}
+
+static bool is_token_note(const char *file) {
+        return endswith(file, TOKEN_NOTE_SUFFIX);
+}
+
+static bool has_token_notes(const IssuedSave *s) {
+        _cleanup_(strv_freep) char **names = NULL;
+        bool found = false;
+
+        if (folder_list(s->state, is_token_note, &names) >= 0)
+                STRV_FOREACH(name, names)
+                        found = found || token_note_is_of(*name, s->name);
+        return found;
 }
 
 static void remove_others(Folder *f, const IssuedSave *s) {
@@ -405,6 +423,7 @@ static void issued_run(void *task) {
         if (!s->text) {
                 remove_others(s->state, s);
                 remove_others(s->notes, s);
+                s->has_tokens = s->settings && has_token_notes(s);
                 return;
         }
         folder_commit(s->state, &commit, 1);
@@ -418,6 +437,8 @@ static void issued_done(void *task) {
 
         if (s->handler)
                 s->handler(s->r, s->userdata);
+        if (s->has_tokens)
+                issuance_remove_old_keys(s->world, s->settings, s->state, s->notes);
         issued_free(s);
 }
 
@@ -444,13 +465,17 @@ int store_save_issued(Store *s, const char *file, const char *text, store_handle
         return r;
 }
 
-void store_remove_issued(Store *s, const char *name, const char *fingerprint) {
+void store_remove_issued(Store *s, const char *name, const char *fingerprint, Settings *settings) {
         IssuedSave *save = calloc(1, sizeof(*save));
         int r = 0;
 
         if (!save)
                 return;
-        *save = (IssuedSave){ .state = s->state, .notes = s->notes, .name = strdup(name) };
+        *save = (IssuedSave){ .state = s->state,
+                              .notes = s->notes,
+                              .name = strdup(name),
+                              .settings = settings ? settings_ref(settings) : NULL,
+                              .world = s->world };
         if (fingerprint)
                 r = issued_file_name(name, fingerprint, &save->file);
         /* A file that stays costs only its space. */

@@ -56,8 +56,9 @@ int store_recall(Store *s, const char *name, Record **ret);
  * called any more; the file is saved all the same. */
 int store_save_issued(Store *s, const char *file, const char *text, store_handler_t handler, void *userdata,
                       Work **ret);
-/* Removes the files of the identity's issued certificates but that of this fingerprint (NULL: all of them). */
-void store_remove_issued(Store *s, const char *name, const char *fingerprint);
+/* Removes the files of the identity's issued certificates but that of this fingerprint (NULL: all of them), and then the
+ * keys that were made for them in tokens. `settings` are the identity's; NULL: such keys stay for now. */
+void store_remove_issued(Store *s, const char *name, const char *fingerprint, Settings *settings);
 /* Where they are; the second one, which may be NULL, holds what the disk refused. */
 Folder *store_state(const Store *s);
 Folder *store_notes(const Store *s);

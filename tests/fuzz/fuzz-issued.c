@@ -10,6 +10,7 @@
 /* Input: the certificates of an issued chain in base64, a line each. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(freep) char *text = fuzz_text(data, size);
+        static Settings settings = { .registration_id = (char *) "gw-1" };
         static IssuanceRequest request;
         _cleanup_(strv_freep) char **chain = NULL;
         IssuedPair pair = { 0 };
@@ -17,11 +18,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         int r;
 
         if (!request.key)
-                PROMISE(issuance_request_new(KEY_TYPE_EC_P256, "gw-1", &request) == 0);
+                PROMISE(issuance_request_new(&settings, NULL, &request, &error) == 0);
         PROMISE(strv_split(text, "\n", &chain) == 0);
 
         /* Nobody can make a certificate for a key that was made a moment ago. */
-        r = issued_pair_new(chain, request.key, "gw-1", NOW, &pair, &error);
+        r = issued_pair_new(chain, &request, "gw-1", NOW, &pair, &error);
         PROMISE(r == -EBADMSG && !pair.text);
         PROMISE(error.id == DPS_ERROR_ISSUANCE && is_one_line(error.message));
         return 0;

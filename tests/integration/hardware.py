@@ -3,6 +3,7 @@
 import datetime
 import glob
 import os
+import re
 import subprocess
 
 from cryptography import x509
@@ -64,6 +65,21 @@ class Token:
         run(self.directory, "softhsm2-util", f"--import={path}", "--token=gw", f"--label={label}", f"--id={number}", f"--pin={PIN}",
             **self.environment)
         return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+    def tool(self, *arguments):
+        return run(self.directory, "pkcs11-tool", "--module", self.module, "--token-label", "gw", "--login", "--pin", PIN, *arguments,
+                   **self.environment).decode()
+
+    def keys(self):
+        """The labels and ids of the private keys in it."""
+        found = {"Private": [], "Public": []}
+        for text in re.split(r"^(?=Private|Public)", self.tool("--list-objects"), flags=re.M)[1:]:
+            found[text.split()[0]].append(re.search(r"label: +(.*)\n +ID: +(.*)", text).groups())
+        return sorted(found["Private"])
+
+    def publics(self):
+        return self.tool("--list-objects").count("Public Key Object")
 
 
 class Chip(Tpm):

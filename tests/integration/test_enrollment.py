@@ -41,6 +41,13 @@ def test_a_certificate_is_shown_with_both_thumbprints(gateway, emulator):
     assert row["certificates"][0]["sha1"] in card and "enrollment-group create" in card
 
 
+def test_a_certificate_from_dps_needs_a_policy(gateway):
+    gateway.identity(key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==", issuance={"Request": "yes", "Key": "tpm"})
+    gateway.start()
+    assert enrollment(gateway)["issuanceKey"] == "tpm"
+    assert "link a credential policy to the enrollment" in gateway.dpsctl("enrollment").out
+
+
 def test_a_key_that_is_missing_is_named(gateway):
     gateway.identity(key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
     (gateway.credentials / "gateway.key").unlink()

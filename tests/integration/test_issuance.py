@@ -348,7 +348,7 @@ def test_a_daemon_that_is_killed_while_it_renews_has_a_whole_pair(gateway, emula
     gateway.start(wait=False)
     try:
         gateway.wait_until_ready()
-        gateway.begin("dpsctl", "reprovision", "gateway", "--timeout=5").communicate(timeout=DEADLINE)
+        gateway.begin("dpsctl", "reprovision", "gateway", "--wait", "--timeout=5").communicate(timeout=DEADLINE)
         gateway.wait_for(check=lambda p: p["Generation"] >= 2, timeout=5)
         eventually(lambda: len(pairs(gateway)) == 1, DEADLINE, "the old pair to be removed")
     except (AssertionError, OSError):

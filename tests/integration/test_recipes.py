@@ -209,6 +209,20 @@ def test_a_certificate_that_dps_issues(kitchen):
     assert connection["auth"] == "x509" and connection["certificateKind"] == "issued"
 
 
+def test_a_certificate_that_dps_issues_for_a_key_in_a_token(kitchen):
+    kitchen.prepare(recipe("issued-pkcs11.conf"))
+    cook_with_key(kitchen, "issued-pkcs11.conf", issuance={"lifetime": 86400})
+    connection = kitchen.gateway.connection()
+    assert connection["certificateKind"] == "issued" and connection["keyUri"].startswith("pkcs11:token=gateway;object=hub-")
+
+
+def test_a_certificate_that_dps_issues_for_a_key_in_a_tpm(kitchen):
+    kitchen.start_tpm()
+    cook_with_key(kitchen, "issued-tpm.conf", issuance={"lifetime": 86400})
+    assert kitchen.gateway.connection()["certificateKind"] == "issued"
+    assert "TSS2" in kitchen.gateway.files()["key.pem"]
+
+
 # For images and for programs
 
 

@@ -2,13 +2,17 @@
 
 /*
  * A PKCS#11 module that passes all calls on to $TOKEN_MODULE, counts logins in the file $TOKEN_LOGINS (a byte
- * each), and does not return from C_Initialize ($TOKEN_HANGS_IN=initialize) or from the second C_Sign (…=sign;
- * the first one proves at load that the key is the right one) until there is a file $TOKEN_GOES_ON. While it
- * hangs, there is a file $TOKEN_HANGS. With $TOKEN_IS_PULLED_OUT the second C_Sign fails.
+ * each), and does not return from C_Initialize ($TOKEN_HANGS_IN=initialize), from C_GenerateKeyPair (…=generate) or
+ * from the second C_Sign (…=sign; the first one proves at load that the key is the right one) until there is a file
+ * $TOKEN_GOES_ON. While it hangs, there is a file $TOKEN_HANGS. With $TOKEN_IS_PULLED_OUT the second C_Sign fails.
+ * C_GenerateKeyPair fails with the code in the file $TOKEN_REFUSES, and kills the program before or after it has made
+ * the key ($TOKEN_KILLS).
  */
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,6 +58,40 @@ static CkUlong sign(CkUlong session, const CkByte *data, CkUlong size, CkByte *r
         return real->sign(session, data, size, ret, ret_size);
 }
 
+static void kill_if(const char *when) {
+        const char *wanted = getenv("TOKEN_KILLS");
+
+        if (wanted && strcmp(wanted, when) == 0)
+                (void) raise(SIGKILL);
+}
+
+static CkUlong refusal(void) {
+        const char *path = getenv("TOKEN_REFUSES");
+        FILE *f = path ? fopen(path, "re") : NULL;
+        CkUlong code = 0;
+
+        if (!f)
+                return CKR_OK;
+        if (fscanf(f, "%lx", &code) != 1)
+                code = CKR_DEVICE_ERROR;
+        (void) fclose(f);
+        return code;
+}
+
+static CkUlong generate_key_pair(CkUlong session, const CkMechanism *mechanism, CkAttribute *public_key,
+                                 CkUlong n_public, CkAttribute *private_key, CkUlong n_private,
+                                 CkUlong *ret_public, CkUlong *ret_private) {
+        CkUlong code = refusal();
+
+        hang_if("generate");
+        kill_if("before");
+        if (code == CKR_OK)
+                code = real->generate_key_pair(session, mechanism, public_key, n_public, private_key,
+                                               n_private, ret_public, ret_private);
+        kill_if("after");
+        return code;
+}
+
 CkUlong C_GetFunctionList(CkFunctions **ret);
 __attribute__((visibility("default"))) CkUlong C_GetFunctionList(CkFunctions **ret) {
         void *library = dlopen(getenv("TOKEN_MODULE"), RTLD_NOW | RTLD_LOCAL);
@@ -67,6 +105,7 @@ __attribute__((visibility("default"))) CkUlong C_GetFunctionList(CkFunctions **r
         functions.initialize = initialize;
         functions.login = login;
         functions.sign = sign;
+        functions.generate_key_pair = generate_key_pair;
         *ret = &functions;
         return CKR_OK;
 }

@@ -92,26 +92,29 @@ bool keys_are_in(const Keys *keys, const char *text) {
 #define REQUESTS_MAX 16
 
 #pragma GCC visibility push(default)
-int __real_issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret);
-int __wrap_issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret);
+int __real_issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret,
+                                DpsError *error);
+int __wrap_issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret,
+                                DpsError *error);
 #pragma GCC visibility pop
 
-int __wrap_issuance_request_new(KeyType type, const char *registration_id, IssuanceRequest *ret) {
+int __wrap_issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret,
+                                DpsError *error) {
         static struct {
                 IssuanceRequest requests[REQUESTS_MAX];
                 unsigned n;
         } devices[2]; /* both registration ids of ISSUED_IDENTITY */
-        unsigned k = startswith(registration_id, "alt") ? 1 : 0;
+        unsigned k = startswith(s->registration_id, "alt") ? 1 : 0;
         IssuanceRequest *known = &devices[k].requests[devices[k].n++ % REQUESTS_MAX];
         unsigned depth;
 
-        if (memory_may_run_out() || type != KEY_TYPE_EC_P256)
-                return __real_issuance_request_new(type, registration_id, ret);
+        if (memory_may_run_out() || s->issuance_key_type != KEY_TYPE_EC_P256)
+                return __real_issuance_request_new(s, place, ret, error);
         depth = core_pause();
-        if (!known->key && __real_issuance_request_new(type, registration_id, known) < 0)
+        if (!known->key && __real_issuance_request_new(s, place, known, error) < 0)
                 abort();
         EVP_PKEY_up_ref(known->key);
-        *ret = (IssuanceRequest){ known->key, strdup(known->csr) };
+        *ret = (IssuanceRequest){ .key = known->key, .csr = strdup(known->csr) };
         core_resume(depth);
         return 0;
 }

@@ -209,6 +209,10 @@ static bool is_clock_right(void *userdata) {
         return true;
 }
 
+static void folders(Folder **ret_state, Folder **ret_notes, void *userdata) {
+        *ret_state = *ret_notes = NULL;
+}
+
 static TransportChoice way_that_worked(void *userdata) {
         return ((Owner *) userdata)->worked;
 }
@@ -227,7 +231,8 @@ static const ClientHandlers handlers = { .on_assigned = on_assigned,
                                          .on_poll = on_nothing,
                                          .is_clock_right = is_clock_right,
                                          .way_that_worked = way_that_worked,
-                                         .on_way = on_way };
+                                         .on_way = on_way,
+                                         .folders = folders };
 
 static void owner_init(Owner *o) {
         *o = (Owner){ 0 };

@@ -5,6 +5,7 @@
 #include <stdint.h>
 /* cmocka wants the above first. */
 #include <cmocka.h>
+#include <errno.h>
 
 #include "basic/module.h"
 #include "credential/hardware-key.h"
@@ -72,6 +73,19 @@ static void an_empty_pin_is_refused(void **state) {
                           "the file must hold the PIN and nothing else");
 }
 
+static void without_a_note_no_key_is_made(void **state) {
+        const HardwareKeyModule *module = dps_module.class;
+        IssuancePlace place = { .state = path_of("no-such-directory") };
+        EVP_PKEY *ignored;
+        char *text;
+
+        s->issuance_key = strdup("pkcs11:object=hub");
+        s->pkcs11_module = strdup("libc.so.6");
+        assert_int_equal(module->make(s, &place, &ignored, &text, &error), -ENOENT);
+        assert_error(DPS_ERROR_DISK, "no key is made in the token, because");
+        issuance_place_done(&place);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -82,6 +96,7 @@ int main(void) {
                 TEST(an_rsa_key_of_a_tpm_is_refused),
                 TEST(a_pin_that_others_can_read_is_refused),
                 TEST(an_empty_pin_is_refused),
+                TEST(without_a_note_no_key_is_made),
         };
 
         return cmocka_run_group_tests(tests, set_up_keys, tear_down_keys);

@@ -623,11 +623,14 @@ static void rows_about_issued_certificates(void) {
             WITH(issued(), f.issued_expires_realtime_usec = TODAY, f.clock_is_plausible = false), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a certificate that is lost is dropped",
-            WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_KEY),
+            WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_ISSUANCE),
             ACTION_DROP_ISSUED, IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("a disk that does not read loses no certificate",
             WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_DISK), ACTION_WAIT,
-            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+            IDENTITY_ASSIGNED, WAITING_RETRY, 0);
+        row("a token that is not there loses no certificate, and is waited for",
+            WITH(issued(), f.for_hub = CREDENTIAL_FAILED, f.for_hub_error = DPS_ERROR_KEY), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_KEY, 0);
         row("a certificate that is not wanted any more is dropped",
             WITH(issued(), f.wants_certificate = false), ACTION_DROP_ISSUED, IDENTITY_ASSIGNED,
             WAITING_NOTHING, 0);
