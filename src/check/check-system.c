@@ -108,6 +108,15 @@ static int find_twin(CheckSubject *s) {
         return keeper && !s->twin ? -ENOMEM : 0;
 }
 
+static void check_payload(Checks *c, const char *path) {
+        _cleanup_(freep) char *text = NULL, *reason = NULL;
+        int r = path ? payload_read(path, &text, &reason) : 0;
+
+        if (r < 0)
+                checks_add(c, "configuration", CHECK_FAILURE, "PayloadFile=%s %s", path,
+                           reason ?: strerror(-r));
+}
+
 void check_configuration(Checks *c, CheckSubject *s) {
         _cleanup_(conf_report_done) ConfReport report = { 0 };
         _cleanup_(settings_unrefp) Settings *settings = NULL;
@@ -139,6 +148,8 @@ void check_configuration(Checks *c, CheckSubject *s) {
                 r = find_twin(s);
         if (r < 0)
                 checks_add(c, "identity", CHECK_FAILURE, "%s", reason ?: strerror(-r));
-        else
+        else {
                 tell_identity(c, s, is_of_tpm);
+                check_payload(c, s->settings->payload_file);
+        }
 }

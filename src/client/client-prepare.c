@@ -15,7 +15,6 @@
  * the next one when it ends, since most of them run on the worker. */
 
 #define TOKEN_LIFETIME_SEC (60 * 60) /* it serves one short connection */
-#define PAYLOAD_SIZE_MAX (96U * 1024)
 #define PREPARE_DEADLINE_USEC (30 * USEC_PER_SEC)
 #define CHIP_DEADLINE_USEC (60 * USEC_PER_SEC)
 
@@ -32,7 +31,7 @@ typedef struct IssuanceTask {
 /* What the worker loads before a connection. */
 typedef struct PayloadTask {
         char *path;
-        char *text;
+        char *text, *why;
         int r;
         Client *client;
 } PayloadTask;
@@ -211,15 +210,8 @@ static void sign_and_connect(Client *c) {
 
 static void payload_run(void *task) {
         PayloadTask *t = task;
-        size_t size, mark;
 
-        t->r = file_read(t->path, PAYLOAD_SIZE_MAX, &t->text, &size);
-        if (t->r >= 0 && strlen(t->text) != size)
-                t->r = -EBADMSG;
-        /* JSON has no byte order mark (RFC 8259), but editors write one. */
-        mark = t->r >= 0 ? file_mark(t->text, size) : 0;
-        if (mark > 0)
-                memmove(t->text, t->text + mark, size - mark + 1);
+        t->r = payload_read(t->path, &t->text, &t->why);
 }
 
 static void payload_free(void *task) {
@@ -227,6 +219,7 @@ static void payload_free(void *task) {
 
         free(t->path);
         free(t->text);
+        free(t->why);
         free(t);
 }
 
@@ -237,17 +230,16 @@ static void payload_done(void *task) {
         int r = t->r;
 
         c->reading = NULL;
-        c->payload = r >= 0 ? TAKE_PTR(t->text) : NULL;
+        if (r >= 0)
+                c->payload = TAKE_PTR(t->text);
+        else
+                dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
+                              "PayloadFile=%s %s", t->path, t->why ?: strerror(-r));
         payload_free(t);
-        if (r >= 0) {
+        if (r >= 0)
                 client_prepare(c);
-                return;
-        }
-        dps_error_set(&error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_REGISTER,
-                      "PayloadFile=%s cannot be read: %s", c->settings->payload_file,
-                      r == -EBADMSG ? "it contains a zero byte, as UTF-16 text does: save it as UTF-8"
-                                    : strerror(-r));
-        client_prepare_failed(c, &error);
+        else
+                client_prepare_failed(c, &error);
 }
 
 static int read_payload(Client *c) {

@@ -5,14 +5,18 @@
 #include <limits.h>
 #include <string.h>
 
+#include "basic/files.h"
 #include "basic/json.h"
 #include "basic/text.h"
+#include "config/file-kind.h"
 #include "config/pkcs11-uri.h"
 #include "config/proxy.h"
 #include "config/secret.h"
 #include "config/settings-internal.h"
 #include "config/why.h"
 #include "dps/request.h"
+
+#define PAYLOAD_SIZE_MAX (96U * 1024) /* DPS limits messages to it */
 
 static bool consists_of(const char *text, const char *extra) {
         for (const char *p = text; *p; p++)
@@ -102,6 +106,30 @@ int payload_check(const char *value, char **ret_why) {
         if (!json_numbers_are_valid(object))
                 return why(ret_why, -EINVAL, "is not JSON: a number in it is not valid");
         return 0;
+}
+
+int payload_read(const char *path, char **ret, char **ret_why) {
+        _cleanup_(freep) char *text = NULL;
+        size_t size, mark;
+        int r;
+
+        r = file_read(path, PAYLOAD_SIZE_MAX, &text, &size);
+        if (r < 0)
+                return why(ret_why, r, "cannot be read: %s",
+                           r == -EFBIG     ? "it is larger than 96 kB, and DPS takes no more"
+                           : r == -ENOTSUP ? "it is not a regular file"
+                                           : strerror(-r));
+        if (strlen(text) != size)
+                return why(ret_why, -EBADMSG, "contains a zero byte, as UTF-16 text does: save it as UTF-8");
+        /* JSON has no byte order mark (RFC 8259), but editors write one. */
+        mark = file_mark(text, size);
+        memmove(text, text + mark, size - mark + 1);
+        for (size -= mark; size > 0 && isspace((unsigned char) text[size - 1]);)
+                text[--size] = 0;
+        r = payload_check(text, ret_why);
+        if (r >= 0)
+                *ret = TAKE_PTR(text);
+        return r;
 }
 
 int path_check(const char *value, char **ret_why) {

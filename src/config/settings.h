@@ -141,6 +141,9 @@ const char *method_to_string(Method m);
 int method_from_string(const char *word, Method *ret);
 const char *transport_choice_to_string(TransportChoice t);
 
+/* Reads PayloadFile=. On failure, `ret_why` says why, after the path. */
+int payload_read(const char *path, char **ret, char **ret_why);
+
 /* Whether a value of PrivateKey= names a key in hardware, not a file. */
 bool private_key_is_uri(const char *value);
 

@@ -13,6 +13,7 @@
 #include "config/secret.h"
 
 #define FILE_SIZE_MAX (256U * 1024)
+#define CA_FILE_SIZE_MAX (4U * 1024 * 1024)
 
 typedef struct Verification {
         const Settings *settings;
@@ -157,14 +158,60 @@ static int verify_method(const Verification *v, Method method) {
         return r;
 }
 
-int verify_keys(const Settings *s, const SpecifierContext *context, ConfReport *report) {
-        const Verification v = { .settings = s, .context = context, .report = report };
+/* A file that is no secret, which an image or a draft should have with it. `ret` is its path here; NULL: it is not known. */
+static int find_plain(const Verification *v, const char *path, char **ret) {
+        _cleanup_(freep) char *expanded = NULL, *reason = NULL;
+        int r;
 
-        for (unsigned k = 0; k < s->n_methods; k++) {
-                int r = verify_method(&v, s->methods[k]);
-
-                if (r < 0)
-                        return r;
+        *ret = NULL;
+        r = specifier_expand(path, v->context, &expanded, &reason);
+        if (r < 0)
+                return r == -ENOMEM ? r : 0;
+        if (asprintf(ret, "%s%s", v->context->root ?: "", expanded) < 0) {
+                *ret = NULL;
+                return -ENOMEM;
         }
         return 0;
+}
+
+static int verify_payload(const Verification *v) {
+        _cleanup_(freep) char *path = NULL, *text = NULL, *reason = NULL;
+        int r;
+
+        r = find_plain(v, v->settings->payload_file, &path);
+        if (r < 0 || !path)
+                return r;
+        r = payload_read(path, &text, &reason);
+        if (r < 0 && r != -ENOMEM)
+                conf_report_add(v->report, CONF_ERROR, v->settings->name, 0, "PayloadFile=%s %s", path,
+                                reason ?: strerror(-r));
+        return r == -ENOMEM ? r : 0;
+}
+
+static int verify_ca_file(const Verification *v, const char *file) {
+        _cleanup_(freep) char *path = NULL, *text = NULL;
+        int r;
+
+        r = find_plain(v, file, &path);
+        if (r < 0 || !path)
+                return r;
+        r = file_read(path, CA_FILE_SIZE_MAX, &text, NULL);
+        if (r < 0 && r != -ENOMEM)
+                conf_report_add(v->report, CONF_ERROR, v->settings->name, 0, "CaFile=%s cannot be read: %s",
+                                path,
+                                r == -EFBIG     ? "it is larger than 4 MB"
+                                : r == -ENOTSUP ? "it is not a regular file"
+                                                : strerror(-r));
+        return r == -ENOMEM ? r : 0;
+}
+
+int verify_keys(const Settings *s, const SpecifierContext *context, ConfReport *report) {
+        const Verification v = { .settings = s, .context = context, .report = report };
+        int r = s->payload_file ? verify_payload(&v) : 0;
+
+        for (char *const *file = s->ca_files; r >= 0 && file && *file; file++)
+                r = verify_ca_file(&v, *file);
+        for (unsigned k = 0; r >= 0 && k < s->n_methods; k++)
+                r = verify_method(&v, s->methods[k]);
+        return r;
 }

@@ -561,17 +561,28 @@ def test_a_pasted_key_is_never_shown(gateway, key_name, first):
 # ---- files that a configuration names ----
 
 
-@pytest.mark.parametrize("content", [None, "not JSON", "[1, 2]", "{}\0"])
-def test_an_invalid_payload_file_is_an_error_until_it_is_corrected(gateway, emulator, short_directory, content):
+@pytest.mark.parametrize("content, why", [
+    (None, "cannot be read: No such file"), ("not JSON", "is not JSON"), ("[1, 2]", "must be a JSON object"), ("{}\0", "zero byte"),
+    ("huge", "larger than 96 kB"), ("fifo", "is not a regular file")])
+def test_an_invalid_payload_file_is_an_error_until_it_is_corrected(gateway, emulator, short_directory, content, why):
     path = short_directory / "payload.json"
-    if content is not None:
+    if content == "fifo":
+        os.mkfifo(path)
+    elif content is not None:
         path.write_text(content)
+    if content == "huge":
+        os.truncate(path, 8 << 30)
     gateway.identity(provisioning={"PayloadFile": path})
     gateway.start()
     properties = gateway.wait_for(State="failed", Waiting="config")
-    assert properties["LastErrorId"] == "config" and str(path) in properties["LastError"]
+    assert properties["LastErrorId"] == "config"
+    for said in (properties["LastError"], gateway.dpsctl("check", "gateway", "--offline").out, gateway.dpsctl("verify-config").out,
+                 gateway.dpsctl("verify-config", gateway.configuration / "gateway.conf").out):
+        assert str(path) in said and why in said
     assert not emulator.requests("register")
+    path.unlink(missing_ok=True)
     path.write_text('{"site": "here"}')
+    assert gateway.dpsctl("verify-config").code == 0
     gateway.wait_for(State="assigned")
     assert emulator.requests("register")[0]["payload"] == {"site": "here"}
 
@@ -672,6 +683,25 @@ def test_a_key_with_a_byte_order_mark_and_line_breaks_is_taken(gateway, emulator
     gateway.identity(attestation={"Key": path})
     gateway.start()
     gateway.wait_for(State="assigned")
+
+
+@pytest.mark.parametrize("what", ["missing", "fifo", "huge", "drop-ins"])
+def test_verify_config_opens_what_the_daemon_opens(gateway, short_directory, what):
+    conf = gateway.identity()
+    assert gateway.dpsctl("verify-config").code == 0
+    path = short_directory / "ca.pem"
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "huge":
+        path.touch()
+        os.truncate(path, 8 << 30)
+    if what == "drop-ins":
+        conf.with_name("gateway.conf.d").touch()
+    else:
+        conf.write_text(conf.read_text() + f"[Provisioning]\nCaFile={path}\n")
+    done = gateway.dpsctl("verify-config")
+    assert done.code == 1 and {"missing": "No such file", "fifo": "not a regular file", "huge": "larger than 4 MB",
+                               "drop-ins": "gateway.conf.d: cannot be listed: Not a directory"}[what] in done.out
 
 
 def test_a_missing_ca_file_is_an_error_until_it_appears(gateway, emulator, short_directory):
