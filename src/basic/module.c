@@ -128,7 +128,8 @@ int module_load(const char *directory, const char *name, const char *kind, const
          * All symbols at once: a missing one is an error now, and not a crash at its first call. Never
          * closed.
          */
-        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+        handle = dlopen(path,
+                        RTLD_NOW | RTLD_NODELETE | (streq(kind, MODULE_SHARED) ? RTLD_GLOBAL : RTLD_LOCAL));
         module = handle ? dlsym(handle, "dps_module") : NULL;
         if (!module)
                 return fail(-ELIBACC, ret_why, "module %s cannot be loaded: %s", name, dlerror());
@@ -142,4 +143,15 @@ int module_load(const char *directory, const char *name, const char *kind, const
 
         *ret_class = module->class;
         return 0;
+}
+
+int module_load_with_shared(const char *directory, const char *shared, const char *name, const char *kind,
+                            const void **ret_class, char **ret_why) {
+        const void *none;
+        int r;
+
+        r = module_load(directory, shared, MODULE_SHARED, &none, ret_why);
+        if (r < 0)
+                return r;
+        return module_load(directory, name, kind, ret_class, ret_why);
 }

@@ -2,11 +2,11 @@
 #pragma once
 
 /*
- * Modules: parts of dpsd that are loaded on demand, because they need libraries that most devices do without.
+ * Modules: parts of dpsd that are loaded on demand, because they need libraries that dpsd can run for days without.
  * The module NAME is NAME.so in the directory of modules, and comes in the package dps-NAME.
  *
- * A module has no copy of our code: it takes functions from libdps, and those that src/module.sym lists from
- * the program that loads it. Nothing promises that these stay as they are, so program and module must be of
+ * A module has no copy of our code: it takes functions from libdps, those that src/module.sym lists from the
+ * program that loads it, and what several modules need from a module that is shared. Nothing promises that these stay as they are, so program and module must be of
  * one build. Each carries a stamp that tells which. It is read from the file first: a module of another build
  * may need functions that this program does not have, and must not run.
  */
@@ -14,6 +14,8 @@
 #include "build-config.h"
 
 #define MODULE_MAGIC "dps module 1"
+#define MODULE_SHARED                                                                                        \
+        "shared" /* the kind of a module that other modules take functions from; its class is NULL */
 
 /* The layout never changes: it is read from modules of all builds. */
 typedef struct ModuleStamp {
@@ -32,7 +34,7 @@ typedef struct Module {
         const void *class; /* a struct of functions; its type belongs to the kind */
 } Module;
 
-/* Stands once in each module, and is the only symbol that it exports. */
+/* Stands once in each module, and is the only symbol that it exports, unless it is shared. */
 #define MODULE_DEFINE(_name, _kind, _class)                                                                  \
         extern const Module dps_module;                                                                      \
         __attribute__((visibility("default"))) const Module dps_module = {                                   \
@@ -57,3 +59,6 @@ const char *module_directory(void);
  */
 int module_load(const char *directory, const char *name, const char *kind, const void **ret_class,
                 char **ret_why);
+/* The same for a module that takes functions from the module `shared`, which is loaded first. */
+int module_load_with_shared(const char *directory, const char *shared, const char *name, const char *kind,
+                            const void **ret_class, char **ret_why);

@@ -84,7 +84,7 @@ static int take_way(Client *c, TransportChoice *ret, DpsError *error) {
         int r;
 
         r = c->transports->get(c->transports, way, &c->class, error);
-        if (r == -EOPNOTSUPP && is_auto && !c->https_is_missing) {
+        if (r == -EOPNOTSUPP && is_auto && way == TRANSPORT_HTTPS) {
                 c->https_is_missing = true;
                 c->handlers.on_way(TRANSPORT_MQTT, error, c->userdata);
                 way = TRANSPORT_MQTT;

@@ -19,6 +19,7 @@
 #include "config/twins.h"
 #include "dpsd/clock.h"
 #include "dpsd/log.h"
+#include "transport/transport-module.h"
 #include "transport/transports.h"
 
 #define DAEMON_NAME "dpsd"
@@ -207,8 +208,8 @@ static int load_module(Run *u) {
         _cleanup_(freep) char *reason = NULL;
         int r;
 
-        r = module_load(module_directory(), CHECK_MODULE, CHECK_MODULE_KIND, (const void **) &u->class,
-                        &reason);
+        r = module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, CHECK_MODULE,
+                                    CHECK_MODULE_KIND, (const void **) &u->class, &reason);
         if (r < 0)
                 log_error("%s", reason ?: strerror(-r));
         return r;

@@ -7,6 +7,7 @@
 #include "check/inspection.h"
 #include "dpsd/identity-request.h"
 #include "dpsd/manager.h"
+#include "transport/transport-module.h"
 
 /* The checks under way, and what an identity tells them. */
 
@@ -189,7 +190,8 @@ typedef struct LoadTask {
 static void load_run(void *task) {
         LoadTask *t = task;
 
-        t->r = module_load(module_directory(), CHECK_MODULE, CHECK_MODULE_KIND, &t->class, &t->reason);
+        t->r = module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, CHECK_MODULE,
+                                       CHECK_MODULE_KIND, &t->class, &t->reason);
 }
 
 static void load_free(void *task) {

@@ -10,12 +10,14 @@
 #include <sys/socket.h>
 
 #include "basic/cleanup.h"
+#include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/request.h"
 #include "transport/failure.h"
 #include "transport/resolver.h"
 #include "transport/tls-cache.h"
+#include "transport/transport-module.h"
 #include "transport/tunnel.h"
 
 /*
@@ -941,3 +943,7 @@ int mqtt_transport_open(sd_event *event, World *world, TransportClass **ret) {
         *ret = &c->class;
         return 0;
 }
+
+static const TransportModule mqtt_module = { .open = mqtt_transport_open };
+
+MODULE_DEFINE("mqtt", "transport", &mqtt_module);

@@ -5,7 +5,6 @@
 
 #include "basic/module.h"
 #include "basic/text.h"
-#include "transport/mqtt.h"
 #include "transport/transport-module.h"
 
 typedef struct RealTransports {
@@ -20,7 +19,8 @@ static int open_module(RealTransports *t, const char *name, TransportClass **ret
         const void *module;
         int r;
 
-        r = module_load(module_directory(), name, "transport", &module, &why);
+        r = module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, name, "transport", &module,
+                                    &why);
         if (r < 0) {
                 dps_error_set(error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
                               "Transport=%s cannot be used: %s", name, why ?: strerror(-r));
@@ -37,8 +37,7 @@ static int get(Transports *transports, TransportChoice way, TransportClass **ret
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory to use %s",
                       transport_choice_to_string(way));
         if (!*class)
-                r = way == TRANSPORT_MQTT ? mqtt_transport_open(t->event, t->world, class)
-                                          : open_module(t, transport_choice_to_string(way), class, error);
+                r = open_module(t, transport_choice_to_string(way), class, error);
         *ret = *class;
         return r;
 }

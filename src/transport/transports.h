@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The ways to DPS by name, so that whoever uses one need not know which there are. HTTPS is a module. */
+/* The ways to DPS by name, so that whoever uses one need not know which there are. Each is a module. */
 
 #include <systemd/sd-event.h>
 

@@ -18,7 +18,7 @@ from certificates import Pki
 from clock import Clock
 from emulator import Emulator
 from fakedpsd import FakeDpsd
-from gateway import Gateway
+from gateway import OWN_MODULES, Gateway
 from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
 from proxies import mirrors
@@ -79,7 +79,7 @@ class Dpsctl:
         self.directory = directory
         self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc,
                                              STATE_DIRECTORY=directory / "state", RUNTIME_DIRECTORY=directory / "run",
-                                             DPS_DAEMON=program("dpsd"), DPS_MODULE_DIRECTORY=BUILD / "src" / "check")
+                                             DPS_DAEMON=program("dpsd"), DPS_MODULE_DIRECTORY=OWN_MODULES)
 
     def start(self, *arguments):
         return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,

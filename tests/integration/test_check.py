@@ -571,7 +571,7 @@ def test_the_daemon_stops_in_the_middle_of_a_check(lone_gateway, make_peer):
 
 
 def test_a_module_that_is_missing_is_named(gateway):
-    gateway.start(DPS_MODULE_DIRECTORY=gateway.directory)
+    gateway.start(DPS_MODULE_DIRECTORY=modules(gateway.directory / "modules", BUILD, ["transport/transport.so"]))
     result = gateway.dpsctl("check")
     assert result.code == 1 and "check" in result.err and "Traceback" not in result.err
 

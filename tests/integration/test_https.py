@@ -8,6 +8,7 @@ import time
 import pytest
 
 from certificates import Pki
+from gateway import OWN_MODULES
 from https_peer import ASSIGNED, ASSIGNING, OPERATION, HttpsPeer, chunked, message
 from process import BUILD, DEADLINE
 from proxies import HostileProxy, Http2Front, free_port
@@ -88,7 +89,7 @@ def test_a_wrong_key_is_refused(gateway, emulator):
 
 
 def test_without_the_module_it_is_said_what_to_install(gateway, emulator):
-    gateway.surroundings["DPS_MODULE_DIRECTORY"] = gateway.directory / "none"
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = OWN_MODULES
     use_https(gateway, emulator.https_port)
     gateway.start()
     properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
@@ -528,7 +529,7 @@ def test_a_refusal_is_no_reason_to_change_the_way(gateway, emulator):
 
 
 def test_auto_without_the_module_stays_with_mqtt_and_says_so_once(gateway, emulator):
-    gateway.surroundings["DPS_MODULE_DIRECTORY"] = gateway.directory / "none"
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = OWN_MODULES
     port = free_port()
     use_auto(gateway, emulator, MqttPort=port)
     gateway.start()

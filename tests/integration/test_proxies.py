@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from certificates import Issuer, Pki, key_pem, pem
+from gateway import OWN_MODULES
 from process import BUILD, DEADLINE
 from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy, available, free_port, relays, says,
                      says_for_ever)
@@ -395,7 +396,7 @@ def test_a_proxy_that_answers_nonsense_over_https(gateway, proxy, scheme, answer
 
 
 def test_without_the_module_auto_cannot_go_through_a_proxy_behind_tls(gateway, emulator):
-    gateway.surroundings["DPS_MODULE_DIRECTORY"] = gateway.directory / "none"
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = OWN_MODULES
     use(gateway, f"https://127.0.0.1:{free_port()}", Transport="auto")
     properties = failure(gateway)
     assert "reached by TLS" in properties["LastError"], properties["LastError"]

@@ -12,7 +12,8 @@ from process import DEADLINE, clean_environment, eventually
 from proxies import Relay
 
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
-MODULES = ("check/check.so", "credential/hardware-key.so", "credential/tpm.so", "transport/https.so")
+MODULES = ("check/check.so", "credential/hardware-key.so", "credential/tpm.so", "transport/https.so", "transport/mqtt.so",
+           "transport/transport.so")
 
 
 def hold(port):
@@ -154,10 +155,10 @@ def enroll(emulator, registration_id, endorsement_key, **more):
         "attestation": {"type": "tpm", "tpm": {"endorsementKey": endorsement_key}}} | more]})
 
 
-def modules(directory, build):
+def modules(directory, build, names=MODULES):
     """A directory with the modules that were built; those of the build are not beside each other."""
     directory.mkdir(mode=0o755, exist_ok=True)
-    for name in (name for name in MODULES if (build / "src" / name).exists()):
+    for name in (name for name in names if (build / "src" / name).exists()):
         path = directory / name.split("/")[-1]
         path.write_bytes((build / "src" / name).read_bytes())
         os.chmod(path, 0o755)

@@ -79,6 +79,8 @@ FILES:${PN} = " \
     ${libexecdir}/dps \
     ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
+    ${libdir}/dps/modules/mqtt.so \
+    ${libdir}/dps/modules/transport.so \
     ${sysconfdir}/dps \
     ${localstatedir}/lib/dps \
     ${systemd_system_unitdir} \
