@@ -262,19 +262,24 @@ int directory_make_at(int dir_fd, const char *name, mode_t mode, gid_t gid, int 
         return 0;
 }
 
+/* The umask has no say in what is made. */
+static int make(const char *path, mode_t mode) {
+        if (mkdir(path, mode) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        return chmod(path, mode) < 0 ? -errno : 0;
+}
+
 int directory_make_path(const char *path, mode_t mode) {
         _cleanup_(freep) char *copy = strdup(path);
+        int r = 0;
 
         if (!copy)
                 return -ENOMEM;
 
-        for (char *slash = copy; (slash = strchr(slash + 1, '/'));) {
+        for (char *slash = copy; r >= 0 && (slash = strchr(slash + 1, '/'));) {
                 *slash = 0;
-                if (mkdir(copy, 0755) < 0 && errno != EEXIST)
-                        return -errno;
+                r = make(copy, 0755);
                 *slash = '/';
         }
-        if (mkdir(copy, mode) < 0 && errno != EEXIST)
-                return -errno;
-        return 0;
+        return r < 0 ? r : make(copy, mode);
 }

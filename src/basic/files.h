@@ -49,5 +49,5 @@ int directory_remove_temporaries(int fd);
 /* Makes a directory if it does not exist, and opens it. Sets mode and group in both cases, regardless of the
  * umask. A `gid` of (gid_t) -1 does not change the group. A symbolic link is refused. */
 int directory_make_at(int dir_fd, const char *name, mode_t mode, gid_t gid, int *ret_fd);
-/* As mkdir -p. */
+/* As mkdir -p, but regardless of the umask: missing parents get 0755. */
 int directory_make_path(const char *path, mode_t mode);

@@ -8,9 +8,11 @@
 #include <limits.h>
 #include <pwd.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include "basic/cleanup.h"
 #include "basic/files.h"
@@ -229,6 +231,63 @@ static const char *exposure(const struct stat *st) {
         return NULL;
 }
 
+/* An entry of an ACL as the kernel hands it out, in little endian: after 4 bytes of version, tag (2), permissions (2), id (4). */
+#define ACL_VERSION_SIZE 4U
+#define ACL_ENTRY_SIZE 8U
+#define ACL_ENTRIES_MAX 64U
+enum { ACL_NAMED_USER = 2, ACL_NAMED_GROUP = 8 };
+
+/* Whether an ACL lets in somebody whom the mode does not show. The bits of the group are a mask for all of them. */
+static bool acl_lets_others_in(int fd, const struct stat *st) {
+        uint8_t acl[ACL_VERSION_SIZE + ACL_ENTRIES_MAX * ACL_ENTRY_SIZE];
+        ssize_t n = fgetxattr(fd, "system.posix_acl_access", acl, sizeof(acl));
+        const struct passwd *user = geteuid() == 0 ? getpwnam(DAEMON_GROUP) : NULL;
+        uid_t own_uid = user ? user->pw_uid : geteuid();
+
+        if (n < 0 || !(st->st_mode & S_IRWXG))
+                return n < 0 && errno == ERANGE;
+        for (const uint8_t *e = acl + ACL_VERSION_SIZE; e + ACL_ENTRY_SIZE <= acl + n; e += ACL_ENTRY_SIZE) {
+                uint32_t id = e[4] | (uint32_t) e[5] << 8 | (uint32_t) e[6] << 16 | (uint32_t) e[7] << 24;
+
+                if (e[2] && id != 0 &&
+                    ((e[0] == ACL_NAMED_USER && id != own_uid) ||
+                     (e[0] == ACL_NAMED_GROUP && id != own_gid())))
+                        return true;
+        }
+        return false;
+}
+
+/* Who can write in the directory can put another file there; unless its sticky bit is set, even in the place of ours. */
+static bool everybody_can_replace(const char *path, char directory[static PATH_MAX]) {
+        const char *slash = strrchr(path, '/');
+        struct stat st;
+
+        (void) snprintf(directory, PATH_MAX, "%.*s/", slash ? (int) (slash - path) : 0, path);
+        return stat(directory, &st) >= 0 && (st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX);
+}
+
+static int check_others(const char *path, int fd, const struct stat *st, char **ret_why) {
+        _cleanup_(freep) char *quoted = NULL;
+        char directory[PATH_MAX];
+        const char *what = exposure(st);
+        bool has_acl;
+
+        if (what)
+                return explain_file(path, st, what, -EPERM, ret_why);
+        has_acl = acl_lets_others_in(fd, st);
+        if (!has_acl && !everybody_can_replace(path, directory))
+                return 0;
+        quoted = shell_quote(has_acl ? path : directory);
+        if (!quoted)
+                return -ENOMEM;
+        if (has_acl)
+                return why(ret_why, -EPERM, "%s: an ACL gives others access to it: run setfacl -b %s", path,
+                           quoted);
+        return why(ret_why, -EPERM,
+                   "%s: everybody can replace it, as everybody can write in its directory: run chmod o-w %s",
+                   path, quoted);
+}
+
 static int explain_errno(const char *path, int r, char **ret_why) {
         struct stat st;
 
@@ -240,7 +299,6 @@ static int explain_errno(const char *path, int r, char **ret_why) {
 int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_why) {
         _cleanup_(freep) char *path = NULL;
         _cleanup_(closep) int fd = -1;
-        const char *what;
         struct stat st;
         int r;
 
@@ -254,10 +312,9 @@ int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_
 
         if (!S_ISREG(st.st_mode))
                 return why(ret_why, -ENOTSUP, "%s: not a regular file", path);
-        what = exposure(&st);
-        if (what)
-                return explain_file(path, &st, what, -EPERM, ret_why);
-
+        r = check_others(path, fd, &st, ret_why);
+        if (r < 0)
+                return r;
         r = file_read_fd(fd, SECRET_SIZE_MAX, ret, ret_size);
         return r < 0 ? explain_errno(path, r, ret_why) : 0;
 }

@@ -9,7 +9,7 @@
 
 #define SECRET_SIZE_MAX (64U * 1024)
 
-/* The one recipe for a file that dpsd and root can read, and nobody else. */
+/* The one recipe for a file that only dpsd and root can read. */
 #define SECRET_INSTALL "install -m 0640 -o root -g dpsd"
 
 /*
@@ -18,7 +18,8 @@
  * corrects them, or what to do where a container mounts it. It never shows what is in the file, nor a
  * reference that is not valid: to paste the key itself is the commonest mistake. -EINVAL: this is not a
  * reference; -ENOENT, -EACCES …: of the file; -EAGAIN: there is no such credential yet; -EPERM: others could
- * read or change the file: others may read it, its group may write to it, or its group is neither root nor ours.
+ * read or change the file: others may read it, its group may write to it, its group is neither root nor ours, an ACL lets
+ * another user or group in, or everybody may write in its directory. Its owner can read it too, whoever that is.
  * For root, who is not the daemon but looks what the daemon will find, ours is the daemon's group.
  */
 int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_why);

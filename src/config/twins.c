@@ -55,7 +55,9 @@ static int read_record(const char *root, const char *name, json_object **ret) {
         size_t size;
         int r;
 
-        if (asprintf(&path, "%s%s/%s.json", root ?: "", directory ?: DPS_STATE_DIR, name) < 0) {
+        directory = directory ?: DPS_STATE_DIR;
+        if (asprintf(&path, "%s%.*s/%s.json", root ?: "", (int) strcspn(directory, ":"), directory, name) <
+            0) {
                 path = NULL;
                 return -ENOMEM;
         }

@@ -148,11 +148,24 @@ static void prepare_signals(void) {
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* systemd lists several directories with colons between them; the first one is ours. */
+static void prepare_directories(void) {
+        static const char *const variables[] = { "STATE_DIRECTORY", "RUNTIME_DIRECTORY" };
+
+        for (size_t k = 0; k < ELEMENTSOF(variables); k++) {
+                char *list = getenv(variables[k]);
+
+                if (list)
+                        list[strcspn(list, ":")] = 0;
+        }
+}
+
 static int run(int argc, char *argv[]) {
         _cleanup_(daemon_freep) Daemon *d = NULL;
         int r;
 
         prepare_signals();
+        prepare_directories();
         log_init();
         r = parse_arguments(argc, argv);
         if (r <= 0)

@@ -426,6 +426,19 @@ def test_a_directory_that_is_replaced_is_noticed_and_written_anew(gateway, emula
     assert gateway.wait_for(State="assigned")["AssignedHub"] == "other.azure-devices.net"
 
 
+def test_directories_have_their_modes_whatever_the_umask_and_the_first_of_a_list_is_taken(gateway):
+    gateway.identity()
+    gateway.wrapper = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    gateway.state, gateway.run = gateway.directory / "var" / "lib" / "dps", gateway.directory / "var" / "run" / "dps"
+    gateway.start(STATE_DIRECTORY=f"{gateway.state}:/nowhere/else", RUNTIME_DIRECTORY=f"{gateway.run}:/nowhere/else")
+    gateway.wait_for(State="assigned")
+    modes = {path: path.stat().st_mode & 0o7777 for path in (gateway.state, gateway.run, *gateway.state.parents, *gateway.run.parents)
+             if gateway.directory in path.parents}
+    assert modes.pop(gateway.state) == 0o700
+    assert set(modes.values()) == {0o755} and gateway.run in modes
+    assert gateway.remembered()["assignedHub"] == gateway.connection()["hub"]
+
+
 @needs_root
 def test_a_state_that_is_mounted_late_is_found(gateway, emulator):
     """The daemon has asked DPS in vain before; what it would have learned is on the partition."""

@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "basic/text.h"
 #include "config/secret.h"
@@ -181,6 +182,64 @@ static void root_is_not_told_to_lock_the_daemon_out(void **state) {
         assert_int_equal(read_it(path), -EPERM);
         assert_true(asprintf(&command, "run chown root:54321 %s && chmod 0640 %s", path, path) > 0);
         assert_reason(command);
+}
+
+/* An ACL as the kernel takes it: owner rw, one more user or group r, group r, mask, others nothing. */
+static void give_acl(const char *path, uint8_t tag, uint32_t id, uint8_t mask) {
+        const uint8_t entries[][8] = {
+                { 1, 0, 6, 0, 255, 255, 255, 255 },
+                { tag, 0, 4, 0, id & 255, id >> 8 & 255, id >> 16 & 255, id >> 24 },
+                { 4, 0, 4, 0, 255, 255, 255, 255 },
+                { 16, 0, mask, 0, 255, 255, 255, 255 },
+                { 32, 0, 0, 0, 255, 255, 255, 255 },
+        };
+        uint8_t acl[4 + sizeof(entries)] = { 2 };
+        size_t at = 4;
+
+        for (uint8_t t = 1; t <= 32; t *= 2) /* in the order of their tags */
+                for (size_t k = 0; k < ELEMENTSOF(entries); k++)
+                        if (entries[k][0] == t) {
+                                memcpy(acl + at, entries[k], 8);
+                                at += 8;
+                        }
+        if (setxattr(path, "system.posix_acl_access", acl, at, 0) < 0 && errno == ENOTSUP)
+                skip();
+}
+
+static void a_file_that_an_acl_shows_to_others_is_refused(void **state) {
+        _cleanup_(freep) char *path = put("key", 0640);
+
+        only_for_root();
+        give_acl(path, 2, FOREIGN_ID, 4);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_reason("an ACL gives others access to it: run setfacl -b ");
+        reason = erase_and_free(reason);
+        give_acl(path, 8, FOREIGN_ID, 4);
+        assert_int_equal(read_it(path), -EPERM);
+}
+
+static void an_acl_for_us_or_without_effect_is_no_harm(void **state) {
+        _cleanup_(freep) char *path = put("key", 0640);
+
+        only_for_root();
+        give_acl(path, 2, FOREIGN_ID, 0); /* the mask takes all away */
+        assert_int_equal(read_it(path), 0);
+        data = erase_and_free(data);
+        give_acl(path, 2, FOREIGN_ID, 4);
+        assert_int_equal(chmod(directory, 0755) | chown(path, 0, 0), 0);
+        assert_int_equal(setegid(FOREIGN_ID) | seteuid(FOREIGN_ID), 0);
+        assert_int_equal(read_it(path), 0);
+        assert_int_equal(seteuid(0) | setegid(0), 0);
+}
+
+static void a_file_that_everybody_can_replace_is_refused(void **state) {
+        _cleanup_(freep) char *path = put("key", 0600);
+
+        assert_int_equal(chmod(directory, 0777), 0);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_reason("everybody can write in its directory: run chmod o-w ");
+        assert_int_equal(chmod(directory, 01777), 0);
+        assert_int_equal(read_it(path), 0);
 }
 
 static void a_file_of_a_foreign_group_without_rights_is_read(void **state) {
@@ -356,6 +415,9 @@ int main(void) {
                 WITH_FILES(a_file_that_a_foreign_group_can_read_is_refused),
                 WITH_FILES(to_root_the_group_of_the_daemon_is_ours),
                 WITH_FILES(root_is_not_told_to_lock_the_daemon_out),
+                WITH_FILES(a_file_that_an_acl_shows_to_others_is_refused),
+                WITH_FILES(an_acl_for_us_or_without_effect_is_no_harm),
+                WITH_FILES(a_file_that_everybody_can_replace_is_refused),
                 WITH_FILES(a_file_of_a_foreign_group_without_rights_is_read),
                 WITH_FILES(a_file_that_the_group_of_root_can_read_is_read),
                 WITH_FILES(an_unreadable_file_is_an_error_with_the_command_to_run),
