@@ -26,7 +26,7 @@ CredentialQuery *credential_query_free(CredentialQuery *q) {
         return NULL;
 }
 
-/* --- loading -------------------------------------------------------------------------------------------- */
+/* --- deadlines ------------------------------------------------------------------------------------------ */
 
 /* Longer than device.h lets a thread wait, so that its error is reported where there is one. For TPM attestation a chip may
  * have to make two RSA keys. */
@@ -37,6 +37,40 @@ static uint64_t chip_deadline_usec(const CredentialWish *wish) {
         return wish->issued_file || wish->settings->private_keys ? SIGNING_CHIP_DEADLINE_USEC
                                                                  : ATTESTING_CHIP_DEADLINE_USEC;
 }
+
+/* `q` is the task, too. */
+static int ask_chip(CredentialQuery *q, World *w, const CredentialWish *wish, const WorkClass *class,
+                    timer_handler_t on_deadline) {
+        int r = timer_new(w, on_deadline, q, &q->timer);
+
+        if (r < 0)
+                return r;
+        timer_set(q->timer, usec_add(world_now_usec(w, CLOCK_BOOTTIME), chip_deadline_usec(wish)), 0);
+        r = work_begin(w, class, q, &q->work);
+        if (r < 0)
+                q->timer = timer_free(q->timer);
+        return r;
+}
+
+/* The thread may never return, and then frees the task never. */
+static void give_up(CredentialQuery *q, const CredentialWish *wish, DpsError *ret) {
+        const Settings *s = wish->settings;
+        unsigned n = (unsigned) strv_length(s->private_keys);
+
+        (void) credential_error(ret, -EAGAIN, wish->issued_file ? &s->issuance_place : &s->certificates_place,
+                                wish->issued_file ? "[Issuance] Key"
+                                : n > 0           ? "PrivateKey"
+                                                  : "Tcti",
+                                "%s: it has not answered within %u s%s%s",
+                                wish->issued_file ? "the key of the issued certificate"
+                                : n > 0           ? s->private_keys[wish->index < n ? wish->index : 0]
+                                                  : s->tcti,
+                                (unsigned) (chip_deadline_usec(wish) / USEC_PER_SEC),
+                                s->pkcs11_module ? "; its module is " : "", s->pkcs11_module ?: "");
+        (void) credential_query_free(q);
+}
+
+/* --- loading -------------------------------------------------------------------------------------------- */
 
 /* First the files are read on WORK_KEYS. If a chip is needed, the same task goes to WORK_CHIPS, so that a chip
  * that hangs takes no thread from keys in files. */
@@ -72,26 +106,13 @@ static void load_query_run(void *task) {
         ERR_clear_error();
 }
 
-/* The thread may never return, and then frees the task never. */
 static void on_chip_deadline(void *userdata) {
         LoadQuery *q = userdata;
-        const Settings *s = q->wish.settings;
-        unsigned n = (unsigned) strv_length(s->private_keys);
         credential_handler_t handler = q->handler;
         void *handler_userdata = q->query.userdata;
         DpsError error;
 
-        (void) credential_error(&error, -EAGAIN, q->issued_file ? &s->issuance_place : &s->certificates_place,
-                                q->issued_file ? "[Issuance] Key"
-                                : n > 0        ? "PrivateKey"
-                                               : "Tcti",
-                                "%s: it has not answered within %u s%s%s",
-                                q->issued_file ? "the key of the issued certificate"
-                                : n > 0        ? s->private_keys[q->wish.index < n ? q->wish.index : 0]
-                                               : s->tcti,
-                                (unsigned) (chip_deadline_usec(&q->wish) / USEC_PER_SEC),
-                                s->pkcs11_module ? "; its module is " : "", s->pkcs11_module ?: "");
-        (void) credential_query_free(&q->query);
+        give_up(&q->query, &q->wish, &error);
         handler(NULL, &error, handler_userdata);
 }
 
@@ -101,14 +122,8 @@ static const WorkClass chip_class = {
 };
 
 static int wait_for_chip(LoadQuery *q) {
-        int r = timer_new(q->world, on_chip_deadline, q, &q->query.timer);
-
-        if (r < 0)
-                return r;
         q->may_wait = true;
-        timer_set(q->query.timer,
-                  usec_add(world_now_usec(q->world, CLOCK_BOOTTIME), chip_deadline_usec(&q->wish)), 0);
-        return work_begin(q->world, &chip_class, q, &q->query.work);
+        return ask_chip(&q->query, q->world, &q->wish, &chip_class, on_chip_deadline);
 }
 
 static void load_query_done(void *task) {
@@ -267,11 +282,24 @@ static void sign_query_run(void *task) {
         ERR_clear_error();
 }
 
+static void on_sign_deadline(void *userdata) {
+        SignQuery *q = userdata;
+        credential_token_handler_t handler = q->handler;
+        void *handler_userdata = q->query.userdata;
+        DpsError error;
+
+        give_up(&q->query,
+                &(CredentialWish){ .settings = q->credential->settings, .index = q->credential->index },
+                &error);
+        handler(NULL, &error, handler_userdata);
+}
+
 static void sign_query_done(void *task) {
         SignQuery *q = task;
         const DpsError *error;
 
         q->query.work = NULL;
+        q->query.timer = timer_free(q->query.timer);
         error = q->token ? NULL : &q->query.error;
         q->handler(TAKE_PTR(q->token), error, q->query.userdata);
         sign_query_free(q);
@@ -288,7 +316,10 @@ static int begin_signing(SignQuery *q, World *w, const char *resource, const cha
 
         q->resource = strdup(resource);
         q->policy = policy ? strdup(policy) : NULL;
-        r = q->resource && (q->policy || !policy) ? work_begin(w, &sign_class, q, &q->query.work) : -ENOMEM;
+        r = q->resource && (q->policy || !policy)
+                    ? ask_chip(&q->query, w, &(CredentialWish){ .settings = q->credential->settings },
+                               &sign_class, on_sign_deadline)
+                    : -ENOMEM;
         if (r < 0) {
                 sign_query_free(q);
                 return r;

@@ -223,8 +223,6 @@ void identity_stop_waiting(Identity *i) {
                 credential_query_free(i->for_hub.query);
                 on_loaded_for_hub(NULL, &error, i);
         }
-        if (i->outputs == OUTPUTS_SIGNING && identity_now_usec(i) >= i->signing_until_usec)
-                identity_stop_signing(i, &error);
         if (i->naming && identity_now_usec(i) >= i->naming_until_usec)
                 identity_stop_naming(i, &error);
 }

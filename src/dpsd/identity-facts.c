@@ -61,8 +61,6 @@ static uint64_t key_until_usec(const Identity *i) {
                 until = i->for_dps.until_usec;
         if (i->for_hub.state == CREDENTIAL_LOADING)
                 until = MIN(until, i->for_hub.until_usec);
-        if (i->outputs == OUTPUTS_SIGNING)
-                until = MIN(until, i->signing_until_usec);
         if (i->naming)
                 until = MIN(until, i->naming_until_usec);
         return until == USEC_INFINITY ? 0 : until;

@@ -96,7 +96,6 @@ void identity_watch_outputs(Identity *i);
 void identity_look_at_files(Identity *i);
 void identity_publish(Identity *i, const Facts *f);
 void identity_publish_bare(Identity *i);
-void identity_stop_signing(Identity *i, const DpsError *error);
 void identity_keep_files(Identity *i, OutputsState state);
 void identity_warn_of_expiry(Identity *i);
 /* `name`: the file or directory in the folder that the disk refused. */

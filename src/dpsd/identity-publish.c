@@ -151,11 +151,6 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
         identity_advance(i);
 }
 
-void identity_stop_signing(Identity *i, const DpsError *error) {
-        credential_query_free(i->signing);
-        on_signed(NULL, error, i);
-}
-
 static void sign_and_publish(Identity *i, CredentialCare *c) {
         const Assignment *a = identity_assignment(i);
         _cleanup_(erase_and_freep) char *token = NULL;
@@ -171,10 +166,9 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
                                     &i->signing, &error);
         if (r > 0)
                 publish_with(i, c->credential, token);
-        else if (r == 0) {
+        else if (r == 0)
                 i->outputs = OUTPUTS_SIGNING;
-                i->signing_until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
-        } else
+        else
                 identity_care_ended(i, c, NULL, &error);
 }
 

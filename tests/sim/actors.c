@@ -8,8 +8,10 @@
 #include "basic/json.h"
 #include "basic/text.h"
 #include "checks.h"
+#include "chip.h"
 #include "disk.h"
 #include "dpsd/identity-request.h"
+#include "hang.h"
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
@@ -32,8 +34,8 @@ typedef struct Actor {
 
 struct Actors {
         Actor *actors;
-        unsigned n_calls; /* that are not answered yet */
-        Event *ends[8];   /* of disturbances that last */
+        struct Call *calls; /* that are not answered yet */
+        Event *ends[16];    /* of disturbances that last */
 };
 
 typedef enum Lasting {
@@ -44,6 +46,7 @@ typedef enum Lasting {
         LASTING_CLOCK,
         LASTING_CHIP,
         LASTING_WAYS,
+        LASTING_HANG,
         _LASTING_MAX,
 } Lasting;
 
@@ -73,32 +76,47 @@ typedef struct Call {
         Sim *sim;
         unsigned k;
         bool is_token;
+        uint64_t since_usec;
+        struct Call *next, *previous;
 } Call;
 
 static void begin_job(Sim *s, Identity *i, unsigned k, bool has_looked);
+
+static Call *call_new(Sim *s, unsigned k, bool is_token) {
+        Call *c = sim_alloc(sizeof(*c));
+
+        *c = (Call){
+                .sim = s, .k = k, .is_token = is_token, .since_usec = s->now_usec, .next = s->actors->calls
+        };
+        if (c->next)
+                c->next->previous = c;
+        s->actors->calls = c;
+        return c;
+}
+
+static void call_free(Call *c) {
+        *(c->previous ? &c->previous->next : &c->sim->actors->calls) = c->next;
+        if (c->next)
+                c->next->previous = c->previous;
+        sim_free(c);
+}
+
+uint64_t actors_oldest_call(const Sim *s) {
+        uint64_t oldest = UINT64_MAX;
+
+        for (const Call *c = s->actors ? s->actors->calls : NULL; c; c = c->next)
+                oldest = MIN(oldest, c->since_usec);
+        return oldest;
+}
 
 static void on_looked(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
         Call *c = userdata;
         Sim *s = c->sim;
         unsigned k = c->k;
 
-        s->actors->n_calls--;
-        sim_free(c);
+        call_free(c);
         if (!s->machine->is_dying)
                 begin_job(s, i, k, true);
-}
-
-static Call *call_new(Sim *s, unsigned k, bool is_token) {
-        Call *c = sim_alloc(sizeof(*c));
-
-        *c = (Call){ .sim = s, .k = k, .is_token = is_token };
-        s->actors->n_calls++;
-        return c;
-}
-
-static void call_failed(Call *c) {
-        c->sim->actors->n_calls--;
-        sim_free(c);
 }
 
 /* As identity-bus.c does it. A job may end before its number is told. */
@@ -115,7 +133,7 @@ static void begin_job(Sim *s, Identity *i, unsigned k, bool has_looked) {
                 Call *c = call_new(s, k, false);
 
                 if (identity_wait_for_look(i, on_looked, c) < 0)
-                        call_failed(c);
+                        call_free(c);
         }
 }
 
@@ -151,7 +169,7 @@ static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError 
                 json_object_put(o);
         }
         erase_and_free(text);
-        call_failed(c);
+        call_free(c);
         core_resume(depth);
 }
 
@@ -171,7 +189,7 @@ static void ask_for_text(Sim *s, Random *r, bool is_token) {
         core_leave();
         trace(s, "call: %u: %s: %d", k, is_token ? "token" : "connection", ret);
         if (ret < 0)
-                call_failed(c);
+                call_free(c);
 }
 
 static void token(Sim *s, Random *r) {
@@ -573,6 +591,23 @@ static void chip(Sim *s, Random *r) {
                 end_chip);
 }
 
+static void end_hang(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_HANG] = NULL;
+        trace(s, "key: all chips answer");
+        hang_end_all(s);
+}
+
+static void hang(Sim *s, Random *r) {
+        static const uint64_t waits[] = { USEC_PER_MINUTE, 2 * USEC_PER_HOUR, 3 * USEC_PER_DAY };
+        unsigned k = anybody(s, r);
+
+        if (!chip_is_of(k) && !has_chip(s))
+                return;
+        trace(s, "key: the chip of %u hangs", k);
+        hang_set(s, k, random_chance(r, 50) ? HANG_ALWAYS : HANG_SIGNING);
+        lasting(s, LASTING_HANG, random_wait_usec(r, waits[random_below(r, ELEMENTSOF(waits))]), end_hang);
+}
+
 /* ---- the daemon and the machine ---- */
 
 static void restart(Sim *s, Random *r) {
@@ -648,6 +683,8 @@ static const struct {
         { "window", window, 2000 },
         { "ways", ways, 1500 },
         { "conf-way", conf_way, 3000 },
+        /* Those from here on are not there for findings of before (--kinds=31). */
+        { "hang", hang, 1000 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -727,7 +764,7 @@ Actors *actors_new(Sim *s) {
                                         .number = k,
                                         .mean_usec = kinds[k].minutes * USEC_PER_MINUTE * factor / 10,
                                         .random = random };
-                if (factor > 0)
+                if (factor > 0 && (s->options.n_kinds == 0 || k < s->options.n_kinds))
                         plan_next(&a->actors[k]);
         }
         return a;
@@ -739,10 +776,6 @@ Actors *actors_free(Actors *a) {
         sim_free(a->actors);
         sim_free(a);
         return NULL;
-}
-
-unsigned actors_n_calls(const Sim *s) {
-        return s->actors->n_calls;
 }
 
 void actors_end(Sim *s) {
@@ -772,6 +805,7 @@ void actors_end(Sim *s) {
                 machine_key_changed(m, k);
         }
         keys_set_chip(s->keys, has_chip(s), false);
+        hang_end_all(s);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

@@ -7,19 +7,26 @@
 #include <string.h>
 #include <strings.h>
 
+#include "actors.h"
 #include "basic/json.h"
 #include "basic/text.h"
 #include "chip.h"
+#include "client/client-internal.h"
 #include "client/way.h"
 #include "disk.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
+#include "hang.h"
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
 
 #define JOBS_MAX 64
+/* Of WORK_CHIPS, as basic/worker.c has them. */
+#define CHIP_THREADS_MAX 8
+/* A key is loaded, and then it signs; each of them may take as long as a chip may. */
+#define ANSWER_USEC (5 * USEC_PER_MINUTE)
 #define REGISTERS_MAX 200U
 #define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
 /* A wake-up may be as late as this. */
@@ -57,8 +64,8 @@ typedef struct Watch {
         uint64_t promised_usec; /* NextAttemptAt; 0: nothing was promised */
 
         bool was_assigned;
-        bool is_loaded; /* in this run */
-        bool was_in_flight;
+        bool is_loaded;                /* in this run */
+        uint64_t signing_since_usec;   /* a token to be published; 0: none is */
         uint64_t assigned_answer_usec; /* when dpsd got one last */
         AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
@@ -94,6 +101,7 @@ const char *const promises[] = {
         "State and Waiting go together",
         "State is not failed while there is an assignment",
         "Transport= is obeyed",
+        "a chip that hangs leaves threads to the others",
         "a device with a TPM goes over HTTPS",
         "a renewal is not later than a whole life of a token from now",
         "a job ends once",
@@ -101,10 +109,13 @@ const char *const promises[] = {
         "a job ends with the attempt that was made for it",
         "a job that is ok has brought an assignment",
         "a served assignment is never lost",
+        "a slot is held by an attempt in flight",
         "at NextAttemptAt something is sent",
         "attempts are as far apart as the back-off says",
         "connection.json is published last",
+        "every call is answered",
         "every job ends",
+        "no chip is waited for beyond its deadline",
         "no time that is shown lies in the future",
         "no secret is in the state",
         "no secret is logged",
@@ -125,6 +136,8 @@ const char *const promises[] = {
         "when all faults end, everybody is assigned",
         "when all faults end, everybody is healthy",
         "when nothing is due, nothing wakes",
+        "when a chip answers again, its identity is assigned",
+        "while a chip hangs, the others are assigned",
         "while one way is open, everybody is assigned",
         "who is assigned has an assignment",
         NULL,
@@ -602,6 +615,42 @@ static void check_late(Sim *s, unsigned k) {
         }
 }
 
+/* Promise: who waits for a key gives up at its deadline, whether the chip answers or not. */
+static void check_waits_for_keys(Sim *s, unsigned k, const Identity *i) {
+        const CredentialCare *cares[] = { &i->for_dps, &i->for_hub };
+        uint64_t now = world_now_usec(s->machine->world, CLOCK_BOOTTIME);
+        Watch *w = watch_of(s, k);
+
+        for (size_t n = 0; n < ELEMENTSOF(cares); n++)
+                if (cares[n]->state == CREDENTIAL_LOADING && now > usec_add(cares[n]->until_usec, LATE_USEC))
+                        found(s, "no chip is waited for beyond its deadline", "identity %u loads a key", k);
+        if (i->outputs != OUTPUTS_SIGNING)
+                w->signing_since_usec = 0;
+        else if (w->signing_since_usec == 0)
+                w->signing_since_usec = s->now_usec;
+        else if (s->now_usec > w->signing_since_usec + LATE_USEC)
+                found(s, "no chip is waited for beyond its deadline", "identity %u signs a token", k);
+}
+
+/* Promise: an attempt that waits or has ended leaves its slot to others. */
+static void check_slot(Sim *s, unsigned k, const Identity *i) {
+        if (i->client->slot.state == SLOT_HELD && client_state(i->client) != CLIENT_IN_FLIGHT)
+                found(s, "a slot is held by an attempt in flight", "identity %u: its client is in state %d",
+                      k, (int) client_state(i->client));
+}
+
+/* Promises: programs get an answer; work that will never end does not take all threads. */
+static void check_calls(Sim *s) {
+        uint64_t oldest = actors_oldest_call(s);
+
+        if (oldest != UINT64_MAX && s->now_usec > oldest + ANSWER_USEC)
+                found(s, "every call is answered", "one waits since %" PRIu64 " s",
+                      (s->now_usec - oldest) / USEC_PER_SEC);
+        if (sim_world_n_hanging(s->machine->world) >= CHIP_THREADS_MAX)
+                found(s, "a chip that hangs leaves threads to the others", "%u hang",
+                      sim_world_n_hanging(s->machine->world));
+}
+
 void checks_step(Sim *s) {
         bool has_changes = disk_n_changes(s->disk) != s->checks->n_changes,
              had_memory = memory_n_failed() == 0;
@@ -629,9 +678,12 @@ void checks_step(Sim *s) {
                         note_failure(s, k, i->keeper.record, had_memory);
                 check_times(s, k, i);
                 check_late(s, k);
+                check_waits_for_keys(s, k, i);
+                check_slot(s, k, i);
                 if (has_changes)
                         check_outputs(s, k, i);
         }
+        check_calls(s);
 }
 
 /* ---- runs ---- */
@@ -653,6 +705,7 @@ void checks_starting(Sim *s) {
                 Watch *w = watch_of(s, k);
 
                 w->is_loaded = false;
+                w->signing_since_usec = 0;
                 w->n_connections = 0;
                 /* Promise: what is durable is served at once, or as soon as the disk gives it back. */
                 w->was_assigned = (w->was_assigned || record_is_served(s, k, false)) &&
@@ -861,6 +914,26 @@ void checks_one_way(Sim *s, TransportChoice open, bool has_restarted) {
                         found(s, "to find the way that is open takes no registers", "identity %u: %" PRIu64,
                               k, w->n_first);
         }
+}
+
+/* Promise: one chip that hangs is the trouble of one identity. */
+void checks_hanging(Sim *s, unsigned hanging) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                const Identity *i = machine_identity(s->machine, k);
+
+                if (k != hanging && (!i || i->state != IDENTITY_ASSIGNED || i->outputs != OUTPUTS_COMPLETE))
+                        found(s, "while a chip hangs, the others are assigned", "identity %u is %s", k,
+                              i ? identity_state_to_string(i->state) : "not there");
+        }
+}
+
+void checks_answering(Sim *s, unsigned k) {
+        const Identity *i = machine_identity(s->machine, k);
+
+        if (!i || i->state != IDENTITY_ASSIGNED || i->outputs != OUTPUTS_COMPLETE || !identity_is_healthy(i))
+                found(s, "when a chip answers again, its identity is assigned", "identity %u is %s: %s", k,
+                      i ? identity_state_to_string(i->state) : "not there",
+                      i ? dps_error_id_to_string(i->keeper.record->error.id) : "");
 }
 
 uint64_t checks_idle_until(Sim *s) {

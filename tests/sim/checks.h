@@ -80,6 +80,9 @@ void checks_id_changed(Sim *s, unsigned k);
 void checks_settled(Sim *s);
 /* One way was open for long enough, and all had to begin anew. */
 void checks_one_way(Sim *s, TransportChoice open, bool has_restarted);
+/* The chip of this identity hangs, and the others had time to begin anew; then it answers, and had time as well. */
+void checks_hanging(Sim *s, unsigned hanging);
+void checks_answering(Sim *s, unsigned k);
 /* When the first token is to be renewed: nothing else is due while all are assigned. */
 uint64_t checks_idle_until(Sim *s);
 /* The runtime folder cannot be written, or the state not be read: what was known may be forgotten over a restart. */

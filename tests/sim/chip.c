@@ -12,6 +12,7 @@
 #include "credential/credential-class.h"
 #include "dps/sas.h"
 #include "dps/tpm.h"
+#include "hang.h"
 #include "memory.h"
 
 /*
@@ -167,10 +168,14 @@ static void set_fingerprint(ChipKey *c) {
 static int chip_load(Credential *credential, const CredentialSource *source, DpsError *error) {
         ChipKey *c = (ChipKey *) credential;
         const char *number = source->settings->name + strcspn(source->settings->name, "0123456789");
+        int r;
 
+        c->k = (unsigned) strtoul(number, NULL, 10) % IDENTITIES_MAX;
+        r = hang_enter(c->k, false, error);
+        if (r < 0)
+                return r;
         if (is_absent)
                 return absent(error);
-        c->k = (unsigned) strtoul(number, NULL, 10) % IDENTITIES_MAX;
         set_fingerprint(c);
         return 0;
 }
@@ -181,9 +186,12 @@ static int chip_answer(const Credential *credential, const char *authentication_
         DpsTpmKey key;
         int r;
 
+        c->k = ((const ChipKey *) credential)->k;
+        r = hang_enter(c->k, true, error);
+        if (r < 0)
+                return r;
         if (is_absent)
                 return absent(error);
-        c->k = ((const ChipKey *) credential)->k;
         r = dps_tpm_key_split(authentication_key, &key);
         if (r >= 0 && !unwrap(&key, &c->one_time))
                 r = -EBADMSG;
@@ -207,8 +215,10 @@ static int chip_sign(const Credential *credential, const char *resource, uint64_
                      const char *policy, char **ret, DpsError *error) {
         const ChipKey *c = (const ChipKey *) credential;
         const DpsKey *key = c->one_time.size > 0 ? &c->one_time : &chips[c->k].hub;
-        int r;
+        int r = hang_enter(c->k, true, error);
 
+        if (r < 0)
+                return r;
         if (is_absent)
                 return absent(error);
         if (key->size == 0 || (c->one_time.size == 0 && c->generation != chips[c->k].generation)) {

@@ -18,7 +18,7 @@
 #include "sim.h"
 
 static uint64_t arg_seeds = 100, arg_from = 1, arg_seconds;
-static unsigned arg_days = 40, arg_identities = 4;
+static unsigned arg_days = 40, arg_identities = 4, arg_kinds;
 static bool arg_trace, arg_hash, arg_is_brief;
 static const char *arg_results;
 static const char *arg_only; /* what is done, as a failing run names it */
@@ -34,6 +34,8 @@ static int help(void) {
                "     --days=D        Days with disturbances; as many quiet ones follow (default 40)\n"
                "     --identities=K  At most %d (default 4)\n"
                "     --only=LIST     Of all that happens only this (kill.17,disk.3); \"none\": nothing\n"
+               "     --kinds=N       Only the first N kinds of what happens, for findings older than the "
+               "others\n"
                "     --trace         Print all that happens\n"
                "     --results=FILE  Write a line for each promise: passed or failed, a tab, its name\n"
                "     --hash          Print for each seed a number that stands for its trace\n"
@@ -52,6 +54,7 @@ static int parse_arguments(int argc, char *argv[]) {
                 OPTION_DAYS,
                 OPTION_IDENTITIES,
                 OPTION_ONLY,
+                OPTION_KINDS,
                 OPTION_TRACE,
                 OPTION_RESULTS,
                 OPTION_HASH,
@@ -63,6 +66,7 @@ static int parse_arguments(int argc, char *argv[]) {
                                                  { "days", required_argument, NULL, OPTION_DAYS },
                                                  { "identities", required_argument, NULL, OPTION_IDENTITIES },
                                                  { "only", required_argument, NULL, OPTION_ONLY },
+                                                 { "kinds", required_argument, NULL, OPTION_KINDS },
                                                  { "results", required_argument, NULL, OPTION_RESULTS },
                                                  { "trace", no_argument, NULL, OPTION_TRACE },
                                                  { "hash", no_argument, NULL, OPTION_HASH },
@@ -92,6 +96,9 @@ static int parse_arguments(int argc, char *argv[]) {
                         break;
                 case OPTION_IDENTITIES:
                         arg_identities = (unsigned) MAX(MIN(number, IDENTITIES_MAX), 1);
+                        break;
+                case OPTION_KINDS:
+                        arg_kinds = (unsigned) number;
                         break;
                 case OPTION_ONLY:
                         arg_only = optarg;
@@ -210,6 +217,7 @@ static bool run_seed(uint64_t seed, const char *directory, uint64_t *simulated_u
         SimOptions o = { .seed = seed,
                          .n_identities = arg_identities,
                          .days = arg_days,
+                         .n_kinds = arg_kinds,
                          .is_traced = arg_trace || arg_hash,
                          .trace = arg_trace ? stdout : NULL,
                          .directory = directory,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "chip.h"
 #include "credential/credential-class.h"
 #include "credential/issued.h"
+#include "hang.h"
 #include "memory.h"
 
 struct Keys {
@@ -124,15 +126,42 @@ int __wrap_issuance_request_new(Settings *s, const IssuancePlace *place, Issuanc
 static const CredentialClass *file_class;
 static bool chip_is_absent;
 
+/* Which chip a credential was loaded from is remembered by its fingerprint. */
+static char fingerprints[IDENTITIES_MAX][FINGERPRINT_SIZE];
+
+static int enter(const Credential *c, DpsError *error) {
+        if (c->class->is_slow)
+                for (unsigned k = 0; k < IDENTITIES_MAX; k++)
+                        if (streq(fingerprints[k], c->fingerprint))
+                                return hang_enter(k, true, error);
+        return 0;
+}
+
+static int load_slowly(Credential *c, const CredentialSource *source, DpsError *error) {
+        const char *number = source->settings->name + strcspn(source->settings->name, "0123456789");
+        unsigned k = (unsigned) strtoul(number, NULL, 10) % IDENTITIES_MAX;
+        int r = hang_enter(k, false, error);
+
+        if (r >= 0)
+                r = file_class->load(c, source, error);
+        if (r >= 0)
+                memcpy(fingerprints[k], c->fingerprint, sizeof(fingerprints[k]));
+        return r;
+}
+
 static int chip_load(Credential *c, const CredentialSource *source, DpsError *error) {
         if (!chip_is_absent)
-                return file_class->load(c, source, error);
+                return c->class->is_slow ? load_slowly(c, source, error) : file_class->load(c, source, error);
         dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "the chip is not there");
         return -ENODEV;
 }
 
 static int chip_sign(const Credential *c, const char *resource, uint64_t expiry_sec, const char *policy,
                      char **ret, DpsError *error) {
+        int r = enter(c, error);
+
+        if (r < 0)
+                return r;
         if (!chip_is_absent)
                 return file_class->sign(c, resource, expiry_sec, policy, ret, error);
         dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "the chip is not there");
@@ -160,6 +189,8 @@ Keys *keys_new(Sim *s) {
 
         keys->sim = s;
         chips_init();
+        hang_end_all(s);
+        hang_forget_calls();
         keys_set_chip(keys, false, false);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 keys->paths[k] = sim_format("%s/key-%u", s->options.directory, k);

@@ -12,6 +12,7 @@
 #include "chip.h"
 #include "config/conf.h"
 #include "disk.h"
+#include "hang.h"
 #include "keys.h"
 #include "memory.h"
 #include "net.h"
@@ -363,6 +364,7 @@ static void close_all(Machine *m) {
         m->runtime = folder_free(m->runtime);
         m->state = folder_free(m->state);
         m->world = world_free(m->world);
+        hang_forget_calls();
         m->is_dying = false;
 }
 

@@ -5,7 +5,9 @@
 #include "actors.h"
 #include "basic/text.h"
 #include "checks.h"
+#include "chip.h"
 #include "disk.h"
+#include "hang.h"
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
@@ -79,6 +81,38 @@ static void run_one_way(Sim *s, unsigned round) {
         net_block(s->net, closed, NET_FAULT_NONE);
 }
 
+/* One chip hangs, in the middle of a renewal or from the start on, and then it answers again: its identity looks at it as
+ * often as at any key that is not there. Only a few attempts may be in flight at once, so a slot that is not given back is one
+ * that others miss. */
+static void run_hanging(Sim *s) {
+        Random r = random_of(s->options.seed, "hang", UINT64_MAX - 1);
+        unsigned k = s->options.n_identities < 4 ? 0 : 3;
+        bool begins_anew = random_chance(&r, 50);
+
+        if (!chip_is_of(k))
+                return;
+        trace(s, "the chip of %u hangs", k);
+        s->machine->network = 0;
+        s->machine->max_attempts = 1 + (unsigned) random_below(&r, 2);
+        hang_set(s, k, random_chance(&r, 50) ? HANG_ALWAYS : HANG_SIGNING);
+        machine_reload(s->machine);
+        for (unsigned j = 0; j < s->options.n_identities; j++)
+                if (j != k || begins_anew)
+                        machine_begin_anew(s->machine, j);
+        if (random_chance(&r, 30)) {
+                machine_kill(s->machine, 0);
+                machine_start_later(s->machine, USEC_PER_SEC);
+        }
+        run_until(s, s->now_usec + ATTEMPT_EVERY_USEC + random_wait_usec(&r, 2 * USEC_PER_HOUR));
+        if (!s->finding.promise)
+                checks_hanging(s, k);
+        trace(s, "the chip of %u answers", k);
+        hang_set(s, k, HANG_NOT);
+        run_until(s, s->now_usec + 2 * USEC_PER_HOUR);
+        if (!s->finding.promise)
+                checks_answering(s, k);
+}
+
 static void set_up(Sim *s, const SimOptions *options) {
         *s = (Sim){ .options = *options,
                     .end_of_deeds_usec = options->days * USEC_PER_DAY,
@@ -118,6 +152,8 @@ static void run_all(Sim *s) {
         }
         for (unsigned round = 0; round < 2 && !s->finding.promise; round++)
                 run_one_way(s, round);
+        if (!s->finding.promise)
+                run_hanging(s);
 }
 
 void sim_run(const SimOptions *options, Outcome *ret) {

@@ -11,6 +11,7 @@
  *      net.c         the way to the service (transport/transport.h), and the emulator's service behind it
  *      keys.c        real key files
  *      chip.c        TPMs
+ *      hang.c        chips that do not answer
  *      crypto.c      what OpenSSL would compute again and again
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
@@ -31,7 +32,7 @@
 #define IDENTITIES_MAX 16
 #define ISSUED_IDENTITY 1 /* asks DPS for a certificate; the others show the hub tokens */
 /* What actors do is numbered, so that each single thing can be left out. */
-#define DEEDS_MAX 4096
+#define DEEDS_MAX 8192
 
 typedef struct Sim Sim;
 typedef struct Event Event;
@@ -74,7 +75,8 @@ void events_done(Sim *s);
 typedef struct SimOptions {
         uint64_t seed;
         unsigned n_identities;
-        unsigned days; /* of disturbances; as many quiet ones follow */
+        unsigned days;    /* of disturbances; as many quiet ones follow */
+        unsigned n_kinds; /* of actors; 0: all */
         bool is_traced;
         FILE *trace;
         const char *directory; /* of the key files */

@@ -13,6 +13,8 @@ typedef struct SimWork {
         void *task;
         Event *event; /* runs it, and then tells of it in the loop */
         bool has_run, is_forgotten, is_ownerless;
+        bool hangs; /* its thread does */
+        uint64_t hangs_until_usec;
         struct SimWork *next, *previous;
 } SimWork;
 
@@ -116,11 +118,29 @@ static void work_done(SimWorld *w, SimWork *k) {
         sim_free(k);
 }
 
+static SimWork *running;
+
 static void run(SimWork *k) {
+        k->hangs = false;
+        running = k->class->queue == WORK_CHIPS ? k : NULL;
         core_enter();
         k->class->run(k->task);
         core_leave();
+        running = NULL;
         k->has_run = true;
+}
+
+const void *sim_world_running(void) {
+        return running;
+}
+
+uint64_t sim_world_hang(const void *work, uint64_t until_usec) {
+        SimWork *k = running;
+        uint64_t now = world_of(k->work.world)->sim->now_usec;
+
+        k->hangs = until_usec > now;
+        k->hangs_until_usec = until_usec;
+        return now;
 }
 
 /* In the loop. One thing in each turn. */
@@ -149,8 +169,16 @@ static void on_told(Sim *s, void *userdata) {
         checks_step(s);
 }
 
+static void on_work(Sim *s, void *userdata);
+
 static void run_and_tell(SimWorld *w, SimWork *k) {
         run(k);
+        if (k->hangs) {
+                k->event = k->hangs_until_usec == USEC_INFINITY
+                                   ? NULL
+                                   : event_add(w->sim, k->hangs_until_usec, on_work, k);
+                return;
+        }
         if (k->is_forgotten) {
                 k->class->free(k->task);
                 work_done(w, k);
@@ -200,6 +228,8 @@ static Work *sim_work_forget(Work *work) {
         k->is_forgotten = true;
         if (!k->has_run && k->class->queue == WORK_DISK)
                 return NULL; /* it runs all the same */
+        if (k->hangs)
+                return NULL; /* its thread still uses the task */
         k->class->free(k->task);
         if (k->event)
                 work_done(w, k); /* otherwise it is being told in this moment, and ends there */
@@ -215,6 +245,23 @@ static void sim_work_wait(World *world, WorkQueue queue) {
                 if (k->class->queue == queue && !k->has_run)
                         run_and_tell(w, k);
         }
+}
+
+void sim_world_go_on(World *world) {
+        SimWorld *w = world_of(world);
+
+        for (SimWork *k = w->first; k; k = k->next)
+                if (k->hangs && !k->event)
+                        k->event = event_add(w->sim, w->sim->now_usec + random_below(&w->delays, 2000),
+                                             on_work, k);
+}
+
+unsigned sim_world_n_hanging(const World *world) {
+        unsigned n = 0;
+
+        for (const SimWork *k = world_of(world)->first; k; k = k->next)
+                n += k->hangs;
+        return n;
 }
 
 bool sim_world_run_disk(World *world) {
@@ -234,9 +281,9 @@ static World *sim_world_free(World *world) {
         sim_work_wait(world, WORK_DISK);
         for (SimWork *k = w->first, *next; k; k = next) {
                 next = k->next;
-                if (!k->is_ownerless)
+                if (!k->is_ownerless && !(k->hangs && k->is_forgotten))
                         continue;
-                k->class->free(k->task); /* nobody can forget it */
+                k->class->free(k->task); /* nobody can forget it, or its thread ends with the process */
                 work_done(w, k);
         }
         assert(w->n_timers == 0);

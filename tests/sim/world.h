@@ -18,5 +18,16 @@ typedef struct MachineClock {
 } MachineClock;
 
 World *sim_world_new(Sim *s, const MachineClock *clock, const Slowness *slowness, uint64_t number);
+/* ---- work that hangs (hang.c) ---- */
+
+/* The work on WORK_CHIPS that runs in this moment; NULL: none. */
+const void *sim_world_running(void);
+/* Its call does not return before this time; USEC_INFINITY: before sim_world_go_on(). Then it is run again, which stands for a
+ * return. What the present run has done does not count. Returns the time of now. */
+uint64_t sim_world_hang(const void *running, uint64_t until_usec);
+void sim_world_go_on(World *w);
+/* How many threads are in such calls, or wait for their end. */
+unsigned sim_world_n_hanging(const World *w);
+
 /* Work of the disk that has not run: runs the first one. False: there is none. */
 bool sim_world_run_disk(World *w);

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * A World for tests of what asks for work: no clock, no timers. Work runs when the test says so: in the test's own thread, or
+ * A World for tests of what asks for work: no clock, and timers that come when the test says so. Work runs when the test says so: in the test's own thread, or
  * in a thread for each. Include it behind cmocka.h.
  */
 
@@ -25,7 +25,8 @@ typedef struct SmallWorld {
         bool has_threads, refuses_work;
         pthread_mutex_t lock;
         SmallWork *first;
-        unsigned n_run; /* without threads */
+        struct SmallTimer *timer; /* that was set last; NULL: it is gone */
+        unsigned n_run;           /* without threads */
 } SmallWorld;
 
 static inline SmallWorld *small_world_of(World *w) {
@@ -81,24 +82,42 @@ static inline Work *small_work_forget(Work *work) {
         return NULL;
 }
 
-/* Time stands still: no timer ever fires. */
+typedef struct SmallTimer {
+        Timer timer;
+        timer_handler_t handler;
+        void *userdata;
+} SmallTimer;
+
 static inline uint64_t small_now_usec(const World *w, clockid_t clock) {
         return 0;
 }
 
 static inline int small_timer_new(World *world, timer_handler_t handler, void *userdata, Timer **ret) {
-        *ret = calloc(1, sizeof(Timer));
-        assert_non_null(*ret);
-        (*ret)->world = world;
+        SmallTimer *t = calloc(1, sizeof(*t));
+
+        assert_non_null(t);
+        *t = (SmallTimer){ .timer.world = world, .handler = handler, .userdata = userdata };
+        *ret = &t->timer;
         return 0;
 }
 
 static inline void small_timer_set(Timer *t, uint64_t at_usec, uint64_t accuracy_usec) {
+        small_world_of(t->world)->timer = (SmallTimer *) t;
 }
 
 static inline Timer *small_timer_free(Timer *t) {
+        SmallWorld *w = small_world_of(t->world);
+
+        if (w->timer == (SmallTimer *) t)
+                w->timer = NULL;
         free(t);
         return NULL;
+}
+
+/* Now is the time for which the last timer was set. */
+static inline void small_world_expire(SmallWorld *w) {
+        assert_non_null(w->timer);
+        w->timer->handler(w->timer->userdata);
 }
 
 static const WorldOperations small_world_operations = { .now_usec = small_now_usec,

@@ -923,6 +923,25 @@ static void a_signature_that_is_freed_calls_no_handler(void **state) {
         assert_int_equal(n_slow_keys_done, 1);
 }
 
+/* For a program that asked for a token, as well as for what is to be published. */
+static void a_chip_that_never_signs_is_given_up(void **state) {
+        Credential *c = load_slow();
+
+        free(s->tcti);
+        s->tcti = strdup("device:/dev/tpmrm0");
+        (void) begin_signing(c);
+        small_world_expire(&world);
+        assert_int_equal(answer.n_calls, 1);
+        assert_null(answer.token);
+        assert_error(DPS_ERROR_KEY, "device:/dev/tpmrm0: it has not answered within 60 s");
+        assert_null(world.timer);
+        credential_unref(c);
+
+        small_world_pump(&world); /* it returns after all */
+        assert_int_equal(answer.n_calls, 1);
+        assert_int_equal(n_slow_keys_done, 1);
+}
+
 static void a_slow_key_fails_at_once_if_the_world_refuses_the_work(void **state) {
         _cleanup_(credential_unrefp) Credential *c = load_slow();
         CredentialQuery *q = NULL;
@@ -1049,6 +1068,7 @@ int main(void) {
                 TEST(a_slow_key_signs_on_the_worker),
                 TEST(an_error_of_a_slow_key_reaches_the_handler),
                 TEST(a_credential_may_be_freed_while_it_signs),
+                TEST(a_chip_that_never_signs_is_given_up),
                 TEST(a_signature_that_is_freed_calls_no_handler),
                 TEST(a_slow_key_fails_at_once_if_the_world_refuses_the_work),
                 TEST(a_key_is_once_in_memory_and_then_wiped),
@@ -1056,6 +1076,7 @@ int main(void) {
                 THREADED(the_wish_may_be_freed_while_a_query_runs),
                 THREADED(a_slow_key_signs_on_the_worker),
                 THREADED(a_credential_may_be_freed_while_it_signs),
+                THREADED(a_chip_that_never_signs_is_given_up),
                 THREADED(a_signature_that_is_freed_calls_no_handler),
         };
         struct CMUnitTest tests[ELEMENTSOF(plain) + ELEMENTSOF(key_cases)];
