@@ -18,12 +18,12 @@ dpsctl reload || true
 stop_emulator
 until_true is_settled
 journalctl --sync
-journalctl -b -q -o cat -u dpsd >/run/before
-find /var/lib/dps /run/dps -printf '%p %T@ %C@\n' | sort >/run/files
+journalctl -b -q -o cat -u dpsd >/tmp/before
+find /var/lib/dps /run/dps -printf '%p %T@ %C@\n' | sort >/tmp/files
 before=$(wakeups)
 sleep 5
 after=$(wakeups)
 journalctl --sync
-journalctl -b -q -o cat -u dpsd | diff /run/before -
-find /var/lib/dps /run/dps -printf '%p %T@ %C@\n' | sort | diff /run/files -
+journalctl -b -q -o cat -u dpsd | diff /tmp/before -
+find /var/lib/dps /run/dps -printf '%p %T@ %C@\n' | sort | diff /tmp/files -
 [ "$after" = "$before" ] || fail "it woke up $((after - before)) times"

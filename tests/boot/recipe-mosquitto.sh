@@ -25,12 +25,9 @@ printf '\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01t\x30\x10\0\x09telemetryhello' >&3
 until_true grep -q "Sending PUBLISH to .*devices/gw-1/messages/events/" /var/log/mosquitto/mosquitto.log
 [ "$(stat -c '%U %a' /etc/mosquitto/conf.d/hub.conf)" = 'mosquitto 600' ]
 
-# With the path unit of the recipe before, it follows to another hub.
-for unit in path service; do
-	sed 's/app\.service/mosquitto.service/' /usr/share/doc/dps/examples/recipes/app-changed.$unit >/etc/systemd/system/app-changed.$unit
-done
-systemctl daemon-reload
-systemctl enable --now app-changed.path
+# The daemon has it restarted, and it follows to another hub.
+printf '[Hub]\nRestartUnits=mosquitto.service\n' >>/etc/dps/gateway.conf
+dpsctl reload
 n_before=$(grep -c '"event":"hub-connect"' "$EMULATOR/requests.jsonl")
 other=hub-1.example
 ! grep -q 'address hub-1' /etc/mosquitto/conf.d/hub.conf || other=hub-2.example
@@ -38,7 +35,6 @@ emulator_ctl set gw-1 iotHubs=$other
 dpsctl reprovision --wait gateway
 is_bridged() { grep -q "^address $other:" /etc/mosquitto/conf.d/hub.conf && [ "$(grep -c '"event":"hub-connect"' "$EMULATOR/requests.jsonl")" -gt "$n_before" ]; }
 until_true is_bridged
-systemctl disable --now app-changed.path
 
 # The same with a certificate, whose key Mosquitto reads itself.
 cd /etc/dps
