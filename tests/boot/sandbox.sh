@@ -30,7 +30,7 @@ score() { # UNIT MOST
 	systemd-analyze security --no-pager --threshold="$2" "$1" >/run/security || { cat /run/security; fail "$1 is less confined than before"; }
 }
 score dpsd.service 17
-score dps-wait-provisioned.service 2
+score dps-wait-provisioned.service 4
 score dps-consumers.service 10
 rm -r /usr/lib/systemd/system/dpsd.service.d
 systemctl daemon-reload
