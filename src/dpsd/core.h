@@ -23,7 +23,7 @@ typedef struct FileWatch FileWatch;
 
 /* What the core needs from its surroundings. */
 typedef struct CoreOperations {
-        /* Calls the handler when one of the files changes. `ret` may stay NULL if files cannot be watched. */
+        /* Calls the handler when one of the files changes. `ret` may stay NULL. */
         int (*watch_files)(char *const *paths, void (*handler)(void *), void *handler_userdata,
                            void *userdata, FileWatch **ret);
         FileWatch *(*unwatch_files)(FileWatch *w);

@@ -9,6 +9,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/log.h"
 
 /*
  * We watch the directory of each path and of each symbolic link on the way to the file. If such a directory
@@ -22,7 +23,7 @@
 /* The handler is called at least this often during a burst that does not end. */
 #define BURST_MAX_USEC (5 * USEC_PER_SEC)
 
-/* If no watch can be set, since the system's limit is reached, the files are checked at this interval. */
+/* If a watch cannot be set, since the system's limit is reached, the files are checked at this interval. */
 #define LOOK_AGAIN_USEC USEC_PER_MINUTE
 
 #define LINKS_MAX 8
@@ -49,7 +50,7 @@ struct FileWatch {
         size_t n_sources;
 
         sd_event_source *timer;    /* NULL: nothing has changed yet */
-        uint64_t burst_until_usec; /* CLOCK_MONOTONIC; 0: there is none */
+        uint64_t burst_until_usec; /* CLOCK_BOOTTIME; 0: there is none */
         bool is_certain; /* an event named one of our files, so it counts as changed whatever it looks like */
 };
 
@@ -167,11 +168,10 @@ static void file_watch_drop_sources(FileWatch *w) {
         w->n_sources = 0;
 }
 
-/* -ENOENT, -EACCES …: no directory can be watched. */
+/* Fails if any directory cannot be watched. */
 static int file_watch_set_sources(FileWatch *w) {
         _cleanup_(strv_freep) char **directories = NULL;
-        int r, error = -ENOENT;
-        size_t n_watched = 0;
+        int r, error = 0;
 
         file_watch_drop_sources(w);
         STRV_FOREACH(path, w->paths) {
@@ -188,10 +188,8 @@ static int file_watch_set_sources(FileWatch *w) {
                                          file_watch_on_inotify, w);
                 if (r < 0)
                         error = r;
-                else
-                        n_watched++;
         }
-        return n_watched > 0 ? 0 : error;
+        return w->n_sources > 0 ? error : -ENOENT;
 }
 
 static bool file_watch_looks_changed(FileWatch *w) {
@@ -213,7 +211,7 @@ static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *use
 /* Most files never change, so the timer is created on the first change. */
 static void file_watch_arm(FileWatch *w, uint64_t usec) {
         if (!w->timer) {
-                (void) sd_event_add_time(w->event, &w->timer, CLOCK_MONOTONIC, usec, 0, file_watch_on_timer,
+                (void) sd_event_add_time(w->event, &w->timer, CLOCK_BOOTTIME, usec, 0, file_watch_on_timer,
                                          w);
                 return;
         }
@@ -222,13 +220,31 @@ static void file_watch_arm(FileWatch *w, uint64_t usec) {
         (void) sd_event_source_set_enabled(w->timer, SD_EVENT_ONESHOT);
 }
 
+/* If a watch cannot be set, time takes its place. */
+static void file_watch_set(FileWatch *w) {
+        static bool is_told;
+        int r;
+
+        r = file_watch_set_sources(w);
+        if (r >= 0)
+                return;
+        if (!is_told)
+                log_warning("not all files and directories can be watched (%s): a key, a certificate or a "
+                            "directory "
+                            "that is replaced is noticed a minute later; the limits are "
+                            "fs.inotify.max_user_instances "
+                            "and max_user_watches, see sysctl(8)",
+                            strerror(-r));
+        is_told = true;
+        file_watch_arm(w, now_usec(CLOCK_BOOTTIME) + LOOK_AGAIN_USEC);
+}
+
 static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         FileWatch *w = userdata;
         bool changed;
 
         /* Watch first, then look: a change in between is then seen twice, rather than never. */
-        if (file_watch_set_sources(w) < 0)
-                file_watch_arm(w, now_usec(CLOCK_MONOTONIC) + LOOK_AGAIN_USEC);
+        file_watch_set(w);
         changed = file_watch_looks_changed(w) || w->is_certain;
         w->burst_until_usec = 0;
         w->is_certain = false;
@@ -238,7 +254,7 @@ static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *use
 }
 
 static int file_watch_on_inotify(sd_event_source *source, const struct inotify_event *e, void *userdata) {
-        uint64_t now = now_usec(CLOCK_MONOTONIC);
+        uint64_t now = now_usec(CLOCK_BOOTTIME);
         FileWatch *w = userdata;
         bool is_ours = false;
 
@@ -270,13 +286,13 @@ int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t han
         r = strv_extend(&w->paths, paths);
         if (r < 0)
                 return r;
+        if (!w->paths)
+                return -ENOENT;
         w->looks = calloc(strv_length(w->paths) + 1, sizeof(*w->looks));
         if (!w->looks)
                 return -ENOMEM;
 
-        r = file_watch_set_sources(w);
-        if (r < 0)
-                return r;
+        file_watch_set(w);
         (void) file_watch_looks_changed(w);
 
         *ret = TAKE_PTR(w);

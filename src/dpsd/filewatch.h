@@ -13,8 +13,8 @@ typedef struct FileWatch FileWatch;
 typedef void (*file_watch_handler_t)(
         void *userdata); /* called once for a burst of changes, half a second after it */
 
-/* If a directory does not exist (yet), or we may not read it, the nearest ancestor is watched. -ENOENT,
- * -ENOSPC …: no directory can be watched. */
+/* If a directory does not exist (yet), or we may not read it, the nearest ancestor is watched. What cannot be watched is
+ * looked at every minute, with a warning for the first. -ENOENT: there are no paths. */
 int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
                    FileWatch **ret);
 FileWatch *file_watch_free(FileWatch *w);

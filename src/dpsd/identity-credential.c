@@ -304,6 +304,5 @@ void identity_watch_files(Identity *i) {
                 i->files = o->unwatch_files(i->files);
         if (credential_paths(i->configuration.settings, &paths) < 0 || !paths)
                 return;
-        /* If files cannot be watched, a credential that failed is still looked at again at intervals. */
         (void) o->watch_files(paths, on_files_changed, i, i->core->operations_userdata, &i->files);
 }

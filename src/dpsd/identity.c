@@ -219,7 +219,6 @@ void identity_watch_outputs(Identity *i) {
                 return;
         if (asprintf(&path, "%s/%s/.", outputs_folder(i->core->outputs)->path, i->name) < 0)
                 return;
-        /* If the directory cannot be watched, a reload looks at it. */
         (void) o->watch_files((char *[]){ path, NULL }, on_outputs_touched, i, i->core->operations_userdata,
                               &i->outputs_watch);
         free(path);

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from clock import Clock
+from namespace import needs_root
 from process import DEADLINE, eventually
 
 SEC = 1_000_000
@@ -240,6 +242,28 @@ def test_a_changed_key_is_noticed_and_proven_by_a_registration(gateway, emulator
     assert len(emulator.requests("register")) == 2
     connection = gateway.connection()
     assert emulator.hub_connack(connection["clientId"], connection["username"], connection["password"]) == 0
+
+
+@needs_root
+def test_without_inotify_a_changed_key_is_noticed_by_time(gateway, emulator, tmp_path):
+    """The limit of a user is reached."""
+    clock = Clock(tmp_path).rule(gateway)
+    gateway.wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c",
+                       'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh"]
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    files = gateway.files()
+    gateway.wait_for_log("files and directories can be watched .Too many open files")
+    key = a_key()
+    emulator.enroll("gateway", key=key)
+    gateway.write_key("gateway.key", key)
+    (gateway.run / "gateway" / "hub.env").unlink()
+    clock.pass_by(61)
+    gateway.wait_for(Generation=2, Healthy=True)
+    eventually(lambda: gateway.files().keys() == files.keys(), what="hub.env")
+    clock.close()
+    assert gateway.whole_log().count("can be watched") == 1
 
 
 def test_a_key_changed_while_the_daemon_was_down_is_proven_at_start(gateway, emulator):

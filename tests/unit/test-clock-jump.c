@@ -5,6 +5,7 @@
 #include <stdint.h>
 /* cmocka wants the above first. */
 #include <cmocka.h>
+#include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -14,7 +15,7 @@
 #include "dpsd/clock-jump.h"
 
 /* Replaces the C library's function, since a test cannot set the clock: we write a jump as an event. */
-static bool kernel_timer_is_ours;
+static bool kernel_timer_is_ours, kernel_refuses;
 static int clock_timer_fd;
 static unsigned n_armed;
 
@@ -25,11 +26,22 @@ int timerfd_create(int clock, int flags) {
 }
 
 int timerfd_settime(int fd, int flags, const struct itimerspec *new_value, struct itimerspec *old_value) {
-        if (flags & TFD_TIMER_CANCEL_ON_SET) /* sd-event has its own timers */
+        if (flags & TFD_TIMER_CANCEL_ON_SET) { /* sd-event has its own timers */
                 n_armed++;
+                if (kernel_refuses) {
+                        errno = EINVAL;
+                        return -1;
+                }
+        }
         if (kernel_timer_is_ours)
                 return 0;
         return (int) syscall(SYS_timerfd_settime, fd, flags, new_value, old_value);
+}
+
+/* Replaces libsystemd's function: a minute is a tenth of a second. */
+int sd_event_add_time_relative(sd_event *e, sd_event_source **ret, clockid_t clock, uint64_t usec,
+                               uint64_t accuracy, sd_event_time_handler_t handler, void *userdata) {
+        return sd_event_add_time(e, ret, clock, now_usec(clock) + usec / 600, 1, handler, userdata);
 }
 
 static sd_event *event;
@@ -43,7 +55,7 @@ static void on_clock(ClockEvent e, void *userdata) {
 }
 
 static int set_up(void **state) {
-        kernel_timer_is_ours = false;
+        kernel_timer_is_ours = kernel_refuses = false;
         n_armed = n_jumps = 0;
         assert_true(sd_event_new(&event) >= 0);
         assert_int_equal(world_event_new(event, &world), 0);
@@ -78,12 +90,20 @@ static void each_setting_of_the_clock_is_noticed(void **state) {
         }
 }
 
+static void without_the_kernels_event_the_clock_is_looked_at_by_time(void **state) {
+        kernel_refuses = true;
+        assert_int_equal(clock_jump_new(event, time_of_day, &jump), 0);
+        assert_true(sd_event_run(event, 20 * USEC_PER_SEC) > 0);
+        assert_int_equal(n_jumps, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(no_jump_is_reported_while_nobody_sets_the_clock),
                 TEST(each_setting_of_the_clock_is_noticed),
+                TEST(without_the_kernels_event_the_clock_is_looked_at_by_time),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
