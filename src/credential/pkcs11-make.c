@@ -85,7 +85,7 @@ static int make_public(const Pkcs11Use *u, const char *type, OSSL_PARAM *paramet
 
 /* The standard wraps the point in an octet string, which some tokens leave out. */
 static int read_ec(const Pkcs11Use *u, CkUlong object, const KeyKind *kind, EVP_PKEY **ret) {
-        CkByte bytes[POINT_SIZE_MAX], *point = bytes;
+        CkByte bytes[POINT_SIZE_MAX] = { 0 }, *point = bytes;
         OSSL_PARAM parameters[3];
         CkUlong size = 0;
         int r;
@@ -106,7 +106,7 @@ static int read_ec(const Pkcs11Use *u, CkUlong object, const KeyKind *kind, EVP_
 }
 
 static int read_rsa(const Pkcs11Use *u, CkUlong object, EVP_PKEY **ret) {
-        CkByte modulus[MODULUS_SIZE_MAX], exponent[8];
+        CkByte modulus[MODULUS_SIZE_MAX] = { 0 }, exponent[8] = { 0 };
         CkUlong n_size = 0, e_size = 0;
         OSSL_PARAM_BLD *builder;
         OSSL_PARAM *parameters = NULL;
@@ -217,7 +217,7 @@ int pkcs11_remove(const HardwareKey *k, DpsError *error) {
                 return pkcs11_use_error(&u, -EINVAL, "the note of this key is damaged");
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(classes); i++) {
                 CkAttribute name[PKCS11_NAME_MAX];
-                CkUlong found[REMOVED_MAX], n_found = 0, code = CKR_OK;
+                CkUlong found[REMOVED_MAX] = { 0 }, n_found = 0, code = CKR_OK;
 
                 r = pkcs11_find(&u, name, pkcs11_object_name(&u, &classes[i], name), found, REMOVED_MAX,
                                 &n_found);

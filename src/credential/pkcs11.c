@@ -12,7 +12,7 @@
 static int find_object(Pkcs11Use *u, CkUlong *ret) {
         static const CkUlong private_key = CKO_PRIVATE_KEY;
         CkAttribute attributes[PKCS11_NAME_MAX];
-        CkUlong found[2], n_found = 0;
+        CkUlong found[2] = { 0 }, n_found = 0;
         int r;
 
         r = pkcs11_find(u, attributes, pkcs11_object_name(u, &private_key, attributes), found, 2, &n_found);
@@ -79,7 +79,7 @@ static int sign(const Pkcs11Use *u, CkUlong object, Signature *s) {
                                               [SIGNATURE_RSA_PKCS1] = CKM_RSA_PKCS,
                                               [SIGNATURE_RSA_RAW] = CKM_RSA_X_509 };
         CkMechanism mechanism = { .mechanism = mechanisms[s->scheme] };
-        unsigned char raw[SIGNATURE_SIZE_MAX];
+        unsigned char raw[SIGNATURE_SIZE_MAX] = { 0 };
         bool asks_each_time = false;
         CkUlong size = sizeof(raw), code;
         int r;

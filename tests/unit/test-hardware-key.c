@@ -31,6 +31,7 @@ static void assert_load_fails(HardwareKind kind, const char *reference, EVP_PKEY
         assert_non_null(leaf);
         assert_int_equal(X509_set_pubkey(leaf, key), 1);
         assert_true(module->load(&source, kind, reference, leaf, &ignored, &error) < 0);
+        ERR_clear_error(); /* as the caller does */
         assert_error(id, words);
         X509_free(leaf);
 }
@@ -86,6 +87,97 @@ static void without_a_note_no_key_is_made(void **state) {
         issuance_place_done(&place);
 }
 
+/* --- a token that lies (hostile-token.c) ---------------------------------------------------------------- */
+
+static void use_hostile_token(void) {
+        put("pin", "1234\n", 0600);
+        s->pin = path_of("pin");
+        s->name = strdup("gw");
+        s->pkcs11_module = strdup(HOSTILE_TOKEN);
+        s->issuance_key = strdup("pkcs11:token=gw;object=hub");
+}
+
+static void whatever_a_token_says_the_error_is_clear(void **state) {
+        static const struct {
+                const char *lie, *words;
+                DpsErrorId id;
+        } rows[] = {
+                { "no initialize", "failed with error 0xffffffffffffffff", DPS_ERROR_KEY },
+                { "no slots", "this token is not present", DPS_ERROR_KEY },
+                { "many slots", "there are several such tokens", DPS_ERROR_CONFIG },
+                { "labels without an end", "this token is not present", DPS_ERROR_KEY },
+                { "an unknown code", "C_Login", DPS_ERROR_KEY },
+                { "many objects", "several such private keys", DPS_ERROR_CONFIG },
+                { "an empty signature", "a signature that is none", DPS_ERROR_CONFIG },
+                { "half a signature", "a signature that is none", DPS_ERROR_CONFIG },
+                { "a huge signature", "a signature that is none", DPS_ERROR_CONFIG },
+                { "a signature that fills", "a signature that is none", DPS_ERROR_CONFIG },
+                { "a signature of ones", "not the key of the first certificate", DPS_ERROR_CONFIG },
+                { "", "not the key of the first certificate", DPS_ERROR_CONFIG },
+        };
+
+        use_hostile_token();
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                setenv("TOKEN_LIE", rows[i].lie, 1);
+                assert_load_fails(HARDWARE_PKCS11, "pkcs11:token=gw;object=dps", ec_key, rows[i].id,
+                                  rows[i].words);
+        }
+        assert_load_fails(HARDWARE_PKCS11, "pkcs11:token=gw;object=dps", rsa_key, DPS_ERROR_CONFIG,
+                          "not the key of the first certificate");
+}
+
+static int make_key(KeyType type, const char *lie) {
+        const HardwareKeyModule *module = dps_module.class;
+        IssuancePlace place = { .state = directory };
+        EVP_PKEY *ignored;
+        char *text;
+        int r;
+
+        setenv("TOKEN_LIE", lie, 1);
+        s->issuance_key_type = type;
+        r = module->make(s, &place, &ignored, &text, &error);
+        ERR_clear_error(); /* as the caller does */
+        return r;
+}
+
+static void whatever_a_token_says_of_a_new_key_is_checked(void **state) {
+        static const char *const of_points[] = { "",
+                                                 "an empty point",
+                                                 "a point without a size",
+                                                 "a point of a gigabyte",
+                                                 "a short point",
+                                                 "a point of another curve",
+                                                 "attributes that it does not write" };
+        static const char *const of_rsa[] = { "", "a short modulus", "a huge modulus",
+                                              "an exponent without a size",
+                                              "attributes that it does not write" };
+
+        use_hostile_token();
+        for (size_t i = 0; i < ELEMENTSOF(of_points); i++) {
+                assert_true(make_key(KEY_TYPE_EC_P256, of_points[i]) < 0);
+                assert_error(DPS_ERROR_KEY, "[Issuance] Key=: pkcs11:token=gw;object=hub-");
+                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+                assert_true(make_key(KEY_TYPE_EC_P384, of_points[i]) < 0);
+                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+        }
+        for (size_t i = 0; i < ELEMENTSOF(of_rsa); i++) {
+                assert_true(make_key(KEY_TYPE_RSA_2048, of_rsa[i]) < 0);
+                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+        }
+}
+
+static void a_token_that_keeps_all_keys_is_not_filled(void **state) {
+        use_hostile_token();
+        for (int i = 0; i < 3; i++) {
+                assert_true(make_key(KEY_TYPE_EC_P256, "keys that stay") < 0);
+                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+        }
+        assert_true(make_key(KEY_TYPE_EC_P256, "keys that stay") < 0);
+        assert_error(DPS_ERROR_KEY, "C_DestroyObject");
+        assert_true(make_key(KEY_TYPE_EC_P256, "") < 0);
+        assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
@@ -97,6 +189,9 @@ int main(void) {
                 TEST(a_pin_that_others_can_read_is_refused),
                 TEST(an_empty_pin_is_refused),
                 TEST(without_a_note_no_key_is_made),
+                TEST(whatever_a_token_says_the_error_is_clear),
+                TEST(whatever_a_token_says_of_a_new_key_is_checked),
+                TEST(a_token_that_keeps_all_keys_is_not_filled),
         };
 
         return cmocka_run_group_tests(tests, set_up_keys, tear_down_keys);
