@@ -63,6 +63,13 @@ static int add_numbers(const HttpsRoute *r, struct curl_slist **list) {
                       r->proxy ? r->proxy->port : r->port, text);
 }
 
+/* Of PROXY_LOGINS, those that this libcurl has. */
+static long logins(void) {
+        bool has_ntlm = curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_NTLM;
+
+        return has_ntlm ? PROXY_LOGINS : PROXY_LOGINS & ~CURLAUTH_NTLM;
+}
+
 static CURLcode set_proxy(CURL *easy, const Proxy *p) {
         static const long types[_PROXY_KIND_MAX] = {
                 [PROXY_HTTP] = CURLPROXY_HTTP,
@@ -91,8 +98,7 @@ static CURLcode set_proxy(CURL *easy, const Proxy *p) {
         /* With PROXYAUTH, libcurl would not use a connection through SOCKS5 twice: it takes it for one of NTLM. */
         if (p->kind == PROXY_SOCKS5H)
                 return curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, CURLAUTH_BASIC);
-        /* A libcurl without NTLM leaves it out. */
-        return curl_easy_setopt(easy, CURLOPT_PROXYAUTH, PROXY_LOGINS);
+        return curl_easy_setopt(easy, CURLOPT_PROXYAUTH, logins());
 }
 
 static CURLcode set_all(CURL *easy, const HttpsRoute *r, const HttpsRouteLists *lists) {
@@ -189,14 +195,17 @@ static void tell_login(CURL *easy, const HttpsRoute *r, DpsError *ret) {
                 tell(r, DPS_ERROR_PROXY, ret,
                      "demands a log-in (407, offers %s): set a user in Proxy=, and ProxyPassword=",
                      *text ? text : "none that is known");
-        else if (offered & PROXY_LOGINS || answer == 401) /* as Tinyproxy answers to a wrong password */
+        else if (offered & logins() || answer == 401) /* as Tinyproxy answers to a wrong password */
                 tell(r, DPS_ERROR_PROXY, ret,
                      "refused the user or the password (%ld, offers %s); check Proxy= and ProxyPassword=",
                      answer, *text ? text : "nothing else");
         else
                 tell(r, DPS_ERROR_PROXY, ret,
-                     "offers no log-in that dpsd can use (407, offers %s; dpsd has Basic, Digest and NTLM)",
-                     *text ? text : "none that is known");
+                     "offers no log-in that dpsd can use (407, offers %s; dpsd has Basic, Digest and "
+                     "NTLM%s): let it "
+                     "offer one of these, or let this device through without a log-in",
+                     *text ? text : "none that is known",
+                     logins() & CURLAUTH_NTLM ? "" : ", but its libcurl is built without NTLM");
 }
 
 /* libcurl reports replies of SOCKS5 as numbers of its own. */

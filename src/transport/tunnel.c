@@ -267,9 +267,11 @@ static void fail_by_login(Tunnel *t, unsigned status) {
                      "refused the user or the password (%u, offers %s); check Proxy= and ProxyPassword=",
                      status, *schemes ? schemes : "nothing else");
         else
-                fail(t, DPS_ERROR_PROXY,
-                     "offers no log-in that MQTT can use (407, offers %s, not Basic): set Transport=https",
-                     *schemes ? schemes : "no scheme");
+                fail(t, DPS_ERROR_PROXY, "offers no log-in that MQTT can use (407, offers %s, not Basic): %s",
+                     *schemes ? schemes : "no scheme",
+                     strcasestr(schemes, "Digest") || strcasestr(schemes, "NTLM")
+                             ? "set Transport=https"
+                             : "let it offer Basic, or let this device through without a log-in");
 }
 
 static void take_head(Tunnel *t) {

@@ -77,7 +77,8 @@ class Tinyproxy(RealProxy):
 
 
 class Squid(RealProxy):
-    """scheme: "basic" or "digest". pair: key and certificate (PEM), if the proxy itself is reached by TLS."""
+    """scheme: "basic", "digest" or "ntlm". pair: key and certificate (PEM), if the proxy itself is reached by TLS. Squid's NTLM takes any
+    password: it has no domain to ask."""
 
     def __init__(self, scheme, *lines, pair=None):
         super().__init__()
@@ -87,7 +88,8 @@ class Squid(RealProxy):
             (self.directory / "pair.pem").write_bytes(pair)
             listens = f"https_port 127.0.0.1:{self.port} tls-cert={self.directory}/pair.pem"
         passwords = self.directory / "passwords"
-        helper = "/usr/lib/squid/basic_ncsa_auth" if scheme == "basic" else "/usr/lib/squid/digest_file_auth"
+        helper = {"basic": f"/usr/lib/squid/basic_ncsa_auth {passwords}", "digest": f"/usr/lib/squid/digest_file_auth {passwords}",
+                  "ntlm": "/usr/lib/squid/ntlm_fake_auth"}[scheme]
         if scheme == "basic":
             crypt = subprocess.run(["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, text=True, capture_output=True, check=True)
             passwords.write_text(f"{USER}:{crypt.stdout}")
@@ -98,8 +100,8 @@ class Squid(RealProxy):
             listens, f"pid_filename {self.directory}/pid", f"coredump_dir {self.directory}",
             f"cache_log {self.directory}/cache.log", f"access_log stdio:{self.log_file}", "cache deny all", "shutdown_lifetime 0 seconds",
             "visible_hostname localhost", "pinger_enable off",
-            f"auth_param {scheme} program {helper} {passwords}", f"auth_param {scheme} children 1 startup=1",
-            f"auth_param {scheme} realm proxy", "acl known proxy_auth REQUIRED", *lines, "http_access allow known",
+            f"auth_param {scheme} program {helper}", f"auth_param {scheme} children 1 startup=1",
+            *([f"auth_param {scheme} realm proxy"] if scheme != "ntlm" else []), "acl known proxy_auth REQUIRED", *lines, "http_access allow known",
             "http_access deny all")) + "\n")
         self.url = f"{'https' if pair else 'http'}://127.0.0.1:{self.port}"
         self.start("squid", "-N", "-n", f"dps{self.port}", "-f", conf)

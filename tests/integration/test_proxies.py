@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Through proxies, with real ones: what works, what is said where something does not, and that secrets stay inside."""
 import pathlib
+import subprocess
 
 import pytest
 
@@ -22,6 +23,11 @@ def way(request, gateway):
     """The transport of the test; MQTT if it does not say."""
     gateway.way = getattr(request, "param", "mqtt")
     gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+
+
+def has_ntlm():
+    """Whether the libcurl of this machine has it."""
+    return "NTLM" in subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout.split()
 
 
 def port(gateway):
@@ -110,8 +116,9 @@ def test_through_connect_with_basic(gateway, proxy, kind, arguments):
 
 
 @over_https
-def test_https_through_connect_with_digest(gateway, proxy):
-    http = proxy(Squid, "digest")
+@pytest.mark.parametrize("scheme", ["digest", pytest.param("ntlm", marks=pytest.mark.skipif(not has_ntlm(), reason="libcurl without NTLM"))])
+def test_https_through_connect_with_digest_and_ntlm(gateway, proxy, scheme):
+    http = proxy(Squid, scheme)
     use(gateway, http.url, PASSWORD)
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -289,6 +296,7 @@ def test_a_target_that_socks5_cannot_reach_is_not_the_proxys_fault(gateway, prox
     ("basic", None, "demands a log-in (407, offers Basic)"),
     ("basic", "wrong", "refused the user or the password (407, offers Basic)"),
     ("digest", PASSWORD, "offers no log-in that MQTT can use (407, offers Digest, not Basic): set Transport=https"),
+    ("ntlm", PASSWORD, "offers no log-in that MQTT can use (407, offers NTLM, not Basic): set Transport=https"),
 ])
 def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
     use(gateway, proxy(Squid, scheme).url, password)
@@ -304,6 +312,22 @@ def test_407_names_the_schemes(gateway, proxy, scheme, password, telling):
 ])
 def test_407_names_the_schemes_over_https(gateway, proxy, scheme, password, telling):
     use(gateway, proxy(Squid, scheme).url, password)
+    assert_proxy_fails(gateway, telling)
+
+
+@pytest.mark.parametrize("way, without_ntlm, telling", [
+    ("mqtt", False, "that MQTT can use (407, offers Negotiate, not Basic): let it offer Basic, or let this device through"),
+    pytest.param("https", False, "that dpsd can use (407, offers Negotiate; dpsd has Basic, Digest and NTLM): let it offer one of these",
+                 marks=HTTPS.marks),
+    pytest.param("https", True, "(407, offers NTLM; dpsd has Basic, Digest and NTLM, but its libcurl is built without NTLM): let it",
+                 marks=HTTPS.marks),
+], indirect=["way"])
+def test_a_scheme_that_cannot_be_used_is_named_with_what_to_do(gateway, proxy, way, without_ntlm, telling):
+    """Negotiate asks a Kerberos server, and libcurl would wait for it: nobody has it. Some libcurls have no NTLM."""
+    if without_ntlm:
+        gateway.surroundings["LD_PRELOAD"] = BUILD / "tests/integration/test-curl.so"
+    scheme = "NTLM" if without_ntlm else "Negotiate"
+    use(gateway, proxy(HostileProxy, says(f"HTTP/1.1 407 No\r\nProxy-Authenticate: {scheme}\r\nContent-Length: 0\r\n\r\n".encode())).url, PASSWORD)
     assert_proxy_fails(gateway, telling)
 
 
