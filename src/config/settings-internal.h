@@ -67,7 +67,7 @@ typedef struct Key {
         unsigned flags;
 } Key;
 
-#define N_KEYS 41
+#define N_KEYS 42
 extern const Key *const settings_keys; /* N_KEYS of them */
 
 /* `section` NULL: any section. Returns NULL if there is no such key. */

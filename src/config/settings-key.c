@@ -111,6 +111,7 @@ static const Key keys[] = {
         { "Issuance",     "RenewAt",                AT(issuance_renew_before_usec), FIELD_RENEW_AT,   NULL,                  0 },
         { "Access",       "Group",                  AT(group),                    FIELD_TEXT,         group_check,           0 },
         { "Access",       "ShareKey",               AT(share_key),                FIELD_BOOL,         NULL,                  0 },
+        { "Access",       "Api",                    AT(api),                      FIELD_BOOL,         NULL,                  0 },
         { "Daemon",       "MaxAttempts",            0,                            FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
 };
 /* clang-format on */

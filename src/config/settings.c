@@ -228,7 +228,8 @@ bool settings_equal(const Settings *a, const Settings *b) {
                a->token_lifetime_usec == b->token_lifetime_usec &&
                a->renew_before_percent == b->renew_before_percent &&
                a->renew_before_usec == b->renew_before_usec && a->renew == b->renew &&
-               a->share_key == b->share_key && a->issuance_requested == b->issuance_requested &&
+               a->share_key == b->share_key && a->api == b->api &&
+               a->issuance_requested == b->issuance_requested &&
                a->api_version_steps == b->api_version_steps && a->issuance_key_type == b->issuance_key_type &&
                a->issuance_renew_percent == b->issuance_renew_percent &&
                a->issuance_renew_before_usec == b->issuance_renew_before_usec;

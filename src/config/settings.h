@@ -101,6 +101,7 @@ typedef struct Settings {
         /* [Access] */
         char *group; /* no specifiers */
         bool share_key;
+        bool api; /* there is a socket for HTTP */
 
         struct ValuePlace *specifiers; /* where values with specifiers were written: settings-internal.h */
         size_t n_specifiers;           /* 0: there are none, or they are expanded */

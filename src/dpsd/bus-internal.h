@@ -69,6 +69,8 @@ void identity_bus_forget_all(Bus *b);
 int identity_bus_path(const char *name, char **ret);
 /* Finds the identity for a name that came over the bus. If there is none, `error` is NoSuchIdentity. */
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error);
+/* Turns an errno of identity-request.h into the D-Bus error of the contract. `why` may be empty. */
+int identity_refuse(const Identity *i, int r, const char *why, sd_bus_error *error);
 /* Asks DPS again, and answers with the job. The sender's right has been checked. */
 int identity_bus_reprovision(Bus *b, sd_bus_message *request, Identity *i, sd_bus_error *error);
 /* Signals the jobs that ended in this turn. */

@@ -13,6 +13,7 @@
 #include "basic/times.h"
 #include "basic/world-event.h"
 #include "build-config.h"
+#include "dpsd/api.h"
 #include "dpsd/bus.h"
 #include "dpsd/clock-jump.h"
 #include "dpsd/filewatch.h"
@@ -50,6 +51,7 @@ struct Daemon {
         Network *network;
         Places *places;
         ClockJump *clock_jump;
+        ApiDoor api;
         Bus *bus; /* NULL: with --once, or when we are stopping */
 
         Readiness readiness;
@@ -61,6 +63,7 @@ struct Daemon {
 static void leave(Daemon *d, int code) {
         notify_stopping(d->notify);
         d->bus = bus_stop(d->bus);
+        api_door_close(&d->api);
         manager_checks_end(d->manager);
         manager_stop(d->manager);
         (void) sd_event_exit(d->event, code);
@@ -104,12 +107,18 @@ static void on_identity_added(Identity *i, void *userdata) {
 }
 
 static void on_identity_removed(Identity *i, void *userdata) {
-        bus_identity_removed(((Daemon *) userdata)->bus, i);
+        Daemon *d = userdata;
+
+        api_door_removed(&d->api, i);
+        bus_identity_removed(d->bus, i);
 }
 
 static void on_identity_changed(Identity *i, void *userdata) {
-        manager_checks_on_changed(((Daemon *) userdata)->manager, i);
-        bus_identity_changed(((Daemon *) userdata)->bus, i);
+        Daemon *d = userdata;
+
+        manager_checks_on_changed(d->manager, i);
+        api_door_changed(&d->api, i);
+        bus_identity_changed(d->bus, i);
 }
 
 static void on_job_ended(Identity *i, uint64_t job, bool ok, const char *error, void *userdata) {
@@ -165,6 +174,7 @@ static int reload(Daemon *d) {
         notify_reloading(d->notify);
         places_look(d->places);
         r = loader_load(&d->loader);
+        api_door_look(&d->api);
         if (d->readiness == READINESS_TOLD)
                 notify_ready(d->notify);
         if (r < 0) {
@@ -362,6 +372,7 @@ int daemon_new(Daemon **ret) {
         r = make_manager(d);
         if (r < 0)
                 return r;
+        d->api = (ApiDoor){ .event = d->event, .manager = d->manager, .is_refused = true };
         r = clock_jump_new(d->event, d->manager->core.clock, &d->clock_jump);
         if (r < 0)
                 return r;
@@ -378,6 +389,7 @@ Daemon *daemon_free(Daemon *d) {
                 return NULL;
 
         bus_stop(d->bus);
+        api_door_close(&d->api);
         loader_done(&d->loader);
         if (d->manager)
                 manager_checks_end(d->manager);
@@ -420,6 +432,7 @@ int daemon_start(Daemon *d) {
         r = load(d);
         if (r != EXIT_DONE)
                 return r;
+        api_door_look(&d->api);
         r = sd_event_add_time_relative(d->event, &d->patience, CLOCK_BOOTTIME, READY_PATIENCE_USEC, 0,
                                        on_patience, d);
         if (r >= 0)

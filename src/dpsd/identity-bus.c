@@ -71,8 +71,7 @@ static int refuse_clock(const Identity *i, sd_bus_error *error) {
                 i->name, behind);
 }
 
-/* Turns an errno of identity.c into the D-Bus error of the contract. `why` may be empty. */
-static int refuse(const Identity *i, int r, const char *why, sd_bus_error *error) {
+int identity_refuse(const Identity *i, int r, const char *why, sd_bus_error *error) {
         switch (-r) {
         case ENODATA:
                 return refuse_not_assigned(i, error);
@@ -132,7 +131,7 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *why, 
         int r;
 
         if (why) /* the identity is gone */
-                r = refuse(i, -EINVAL, text_or_nothing(why->message), &error);
+                r = identity_refuse(i, -EINVAL, text_or_nothing(why->message), &error);
         else
                 r = reply_reprovision(l->request, i, true, &error);
         end_late(l, r, &error);
@@ -163,7 +162,7 @@ static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_look
                                          "%s: asked too often, possible again in %" PRIu64 " s", i->name,
                                          (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
         if (r < 0)
-                return refuse(i, r, text_or_nothing(identity_local_error(i)->message), error);
+                return identity_refuse(i, r, text_or_nothing(identity_local_error(i)->message), error);
         return sd_bus_reply_method_return(request, "t", job);
 }
 
@@ -205,7 +204,7 @@ static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError 
         if (r >= 0)
                 r = send_text(l, owned, expires_at_usec);
         else
-                r = refuse(l->identity, r, text_or_nothing(why->message), &error);
+                r = identity_refuse(l->identity, r, text_or_nothing(why->message), &error);
         end_late(l, r, &error);
 }
 
@@ -225,7 +224,7 @@ static int answer_by_text(sd_bus_message *request, void *userdata,
                 return r;
         r = begin(i, on_text, l);
         if (r < 0)
-                return refuse(i, r, NULL, error);
+                return identity_refuse(i, r, NULL, error);
         l = NULL; /* its handler owns it now */
         return 1;
 }
@@ -255,7 +254,7 @@ static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *
                 return r;
         r = identity_token(i, lifetime_sec, on_text, l);
         if (r < 0)
-                return refuse(i, r, NULL, error);
+                return identity_refuse(i, r, NULL, error);
         l = NULL; /* its handler owns it now */
         return 1;
 }
@@ -297,7 +296,7 @@ static int act_report_hub_failure(sd_bus_message *request, void *userdata, sd_bu
         r = identity_report_hub_failure(i, generation, kind, code, detail, &registering, &next_attempt_at);
         /* -ESTALE means "already moved": the program only has to read the connection again. */
         if (r < 0 && r != -ESTALE)
-                return refuse(i, r, NULL, error);
+                return identity_refuse(i, r, NULL, error);
         return sd_bus_reply_method_return(request, "bt", registering, next_attempt_at);
 }
 
@@ -315,7 +314,7 @@ static int act_report_hub_connected(sd_bus_message *request, void *userdata, sd_
 
         r = identity_report_hub_connected(i, generation);
         if (r < 0 && r != -ESTALE)
-                return refuse(i, r, NULL, error);
+                return identity_refuse(i, r, NULL, error);
         return sd_bus_reply_method_return(request, NULL);
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 
-#include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "check/inspection.h"
 #include "dpsd/identity-request.h"
 #include "dpsd/manager.h"
+#include "dpsd/module-load.h"
 #include "transport/transport-module.h"
 
 /* The checks under way, and what an identity tells them. */
@@ -180,57 +180,15 @@ static void begin_loaded(ManagerCheck *c) {
                 end_check(c, r, NULL);
 }
 
-typedef struct LoadTask {
-        ManagerCheck *check; /* the loop's only */
-        const void *class;
-        char *reason;
-        int r;
-} LoadTask;
-
-static void load_run(void *task) {
-        LoadTask *t = task;
-
-        t->r = module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, CHECK_MODULE,
-                                       CHECK_MODULE_KIND, &t->class, &t->reason);
-}
-
-static void load_free(void *task) {
-        LoadTask *t = task;
-
-        free(t->reason);
-        free(t);
-}
-
-static void load_done(void *task) {
-        LoadTask *t = task;
-        ManagerCheck *c = t->check;
-        char *reason = TAKE_PTR(t->reason);
-        int r = t->r;
+static void on_loaded(const void *class, const char *why, void *userdata) {
+        ManagerCheck *c = userdata;
 
         c->loading = NULL;
-        c->class = r >= 0 ? t->class : NULL;
-        load_free(t);
-        if (r >= 0)
+        c->class = class;
+        if (class)
                 begin_loaded(c);
         else
-                end_check(c, r == -ENOMEM ? r : -EOPNOTSUPP, TAKE_PTR(reason));
-        free(reason);
-}
-
-static int begin_load(ManagerCheck *c) {
-        static const WorkClass class = {
-                .queue = WORK_CHECKS, .run = load_run, .done = load_done, .free = load_free
-        };
-        LoadTask *t = calloc(1, sizeof(*t));
-        int r;
-
-        if (!t)
-                return -ENOMEM;
-        t->check = c;
-        r = work_begin(c->manager->core.world, &class, t, &c->loading);
-        if (r < 0)
-                load_free(t);
-        return r;
+                end_check(c, why ? -EOPNOTSUPP : -ENOMEM, why ? strdup(why) : NULL);
 }
 
 int manager_check(Manager *m, const ManagerCheckWish *wish, manager_check_handler_t handler, void *userdata) {
@@ -249,7 +207,8 @@ int manager_check(Manager *m, const ManagerCheckWish *wish, manager_check_handle
                              .userdata = userdata };
         c->name = strdup(wish->name);
         if (c->name)
-                r = begin_load(c);
+                r = module_load_later(m->core.world, TRANSPORT_SHARED_MODULE, CHECK_MODULE, CHECK_MODULE_KIND,
+                                      on_loaded, c, &c->loading);
         if (r < 0) {
                 free_check(c);
                 return r;

@@ -359,14 +359,18 @@ static int remove_others(Folder *f, const Contents *c) {
 
 int outputs_prepare(Outputs *o, const char *name, gid_t gid) {
         _cleanup_(folder_freep) Folder *f = NULL;
+        bool is_refused;
         int r;
 
         r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, gid, &f);
-        if (r != -EPERM || gid == getegid())
+        is_refused = r == -EPERM && gid != getegid();
+        if (is_refused)
+                r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, getegid(), &f);
+        if (r < 0)
                 return r;
-
-        r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, getegid(), &f);
-        return r < 0 ? r : 1;
+        /* Of an earlier run, or of another group; whoever listens makes it again. */
+        (void) folder_remove(f, API_SOCKET);
+        return is_refused;
 }
 
 int outputs_publish(Outputs *o, const char *name, const Connection *connection) {
@@ -474,7 +478,8 @@ static bool is_foreign(const char *name) {
         for (size_t i = 0; i < _OUTPUT_MAX; i++)
                 if (streq(name, file_names[i]))
                         return false;
-        return !streq(name, ".") && !streq(name, "..") && !file_is_temporary(name);
+        return !streq(name, ".") && !streq(name, "..") && !streq(name, API_SOCKET) &&
+               !file_is_temporary(name);
 }
 
 int outputs_list(const Outputs *o, char ***ret) {
@@ -493,11 +498,14 @@ bool outputs_is_ours(const Outputs *o, const char *name) {
 }
 
 int outputs_remove(Outputs *o, const char *name) {
+        _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
         r = outputs_clear(o, name);
         if (r < 0)
                 return r;
+        if (folder_open_folder(o->runtime, name, &f) >= 0)
+                (void) folder_remove(f, API_SOCKET);
         r = folder_remove_folder(o->runtime, name);
         return r == -ENOENT ? 0 : r;
 }

@@ -34,6 +34,9 @@ typedef struct Connection {
         const char *payload, *registration_state; /* JSON text */
 } Connection;
 
+/* What Api=yes adds to the files: a socket, which is made and opened by the module "api". */
+#define API_SOCKET "api.sock"
+
 typedef struct Outputs Outputs;
 
 /* `runtime`: the folder of $RUNTIME_DIRECTORY, borrowed. */

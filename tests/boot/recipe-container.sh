@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # dps-recipes(7), in Podman: a container that has mounted the directory of the identity, and has the number of its group, sees
-# each new hub, also after the daemon was restarted. The daemon in a container of its own takes its key from a secret.
+# each new hub, also after the daemon was restarted, and can ask for it over HTTP. The daemon in a container of its own takes its key from a secret.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
 SECTION='A CONTAINER'
 
 provision
+recipe 'A PROGRAM WITHOUT D-BUS'
 # The image has some of this machine's programs and their libraries, and no users: they are known by numbers only.
-for program in /bin/sh /bin/cat /bin/sleep /usr/bin/id /usr/sbin/dpsd; do
+for program in /bin/sh /bin/cat /bin/sed /bin/sleep /usr/bin/curl /usr/bin/id /usr/sbin/dpsd; do
 	echo $program
 	ldd $program | sed -nE 's,.*=> (/[^ ]+) .*,\1,p; s,^\t(/lib[^ ]*) .*,\1,p'
 done | sort -u | {
@@ -17,6 +18,7 @@ done | sort -u | {
 	xargs cp -L --parents -t /srv/image
 }
 cp /etc/dps/ca.pem /srv/image/etc/dps
+cp /usr/share/doc/dps/examples/recipes/api-follow /srv/image
 mkdir -p /etc/containers
 # An overlay on an overlay is not possible, and there are no controllers for control groups here.
 printf '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' >/etc/containers/storage.conf
@@ -29,14 +31,17 @@ sed -n '1,/IMAGE/p' /run/commands | sed 's/ IMAGE/ --user 54321:54321 gateway-ap
 sed '1,/IMAGE/d; s/ IMAGE / gateway-app /' /run/commands >/run/run-dpsd
 grep -q 'podman run' /run/run-app && grep -q 'podman secret create' /run/run-dpsd
 
-sh -eu /run/run-app sh -c 'id -G; while :; do cat /run/dps/gateway/hub.env; sleep 0.1; done' >/run/seen &
+sh -eu /run/run-app sh -c 'id -G; /api-follow & while :; do cat /run/dps/gateway/hub.env; sleep 0.1; done' >/run/seen &
 sees() { grep -q "$1" /run/seen; }
 until_true sees 'hub-[12].example'
+until_true sees '^hub-[12].example$'
 grep -qw "$(getent group dps | cut -d: -f3)" /run/seen
 systemctl restart dpsd
 emulator_ctl set gw-1 iotHubs=hub-9.example
 dpsctl reprovision gateway --wait
-until_true sees hub-9.example
+until_true sees HOSTNAME=hub-9.example
+until_true sees '^hub-9.example$'
+exits 7 setpriv --reuid nobody --regid nogroup --clear-groups curl -s --unix-socket /run/dps/gateway/api.sock http://dps/
 podman stop --all --time 0
 ! grep -q SharedAccessSignature /run/seen || fail 'hub.env has a token'
 

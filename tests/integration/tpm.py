@@ -12,8 +12,8 @@ from process import DEADLINE, clean_environment, eventually
 from proxies import Relay
 
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
-MODULES = ("check/check.so", "credential/hardware-key.so", "credential/tpm.so", "transport/https.so", "transport/mqtt.so",
-           "transport/transport.so")
+MODULES = ("check/check.so", "credential/hardware-key.so", "credential/tpm.so", "dpsd/api.so", "transport/https.so",
+           "transport/mqtt.so", "transport/transport.so")
 
 
 def hold(port):

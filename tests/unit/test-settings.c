@@ -133,19 +133,20 @@ static void a_version_that_is_set_does_not_step(void **state) {
 }
 
 static void every_key_is_read(void **state) {
-        read_text(NULL,
-                  "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
-                  "com\n"
-                  "Address=10.0.0.5, gw.example\nAddress=fd00::1\n"
-                  "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
-                  "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
-                  "Proxy=http://joe@proxy:3128\nProxyPassword=credential:proxy\nNoProxy=.internal, "
-                  "10.0.0.1\nNoProxy=other\n"
-                  "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
-                  "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
-                  "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
-                  "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\nRestartUnits=a.service b@c.timer\n"
-                  "RestartUnits=d.socket\nReloadUnits=e.target\n[Access]\nGroup=adm\nShareKey=yes\n");
+        read_text(
+                NULL,
+                "[Provisioning]\nIdScope=0ne1\nRegistrationId=gw-%{serial|mac:eth0}\nEndpoint=dps.example."
+                "com\n"
+                "Address=10.0.0.5, gw.example\nAddress=fd00::1\n"
+                "MqttPort=18883\nHttpsPort=1443\nTransport=mqtt\nApiVersion=2021-06-01\n"
+                "Payload={\"site\":\"north\"}\nSplay=5min\nRequiredForProvisioned=no\n"
+                "Proxy=http://joe@proxy:3128\nProxyPassword=credential:proxy\nNoProxy=.internal, "
+                "10.0.0.1\nNoProxy=other\n"
+                "CaFile=/etc/a.pem\nCaFile=/etc/b.pem\n"
+                "[Attestation]\nMethod=x509 symmetric-key\nKey=credential:a\nKey=/etc/dps/b\n"
+                "Certificate=/etc/c.pem\nPrivateKey=credential:c.key\n"
+                "[Hub]\nTokenLifetime=2d\nRenewBefore=1h\nRenew=token\nRestartUnits=a.service b@c.timer\n"
+                "RestartUnits=d.socket\nReloadUnits=e.target\n[Access]\nGroup=adm\nShareKey=yes\nApi=yes\n");
         assert_int_equal(report.n_messages, 0);
         assert_string_equal(settings->id_scope, "0ne1");
         assert_string_equal(settings->registration_id, "gw-%{serial|mac:eth0}");
@@ -179,6 +180,7 @@ static void every_key_is_read(void **state) {
         assert_texts(settings->reload_units, "e.target");
         assert_string_equal(settings->group, "adm");
         assert_true(settings->share_key);
+        assert_true(settings->api);
 }
 
 static void the_last_assignment_wins(void **state) {
@@ -713,6 +715,7 @@ static const char *const changes[] = {
         "[Hub]\nReloadUnits=a.service",
         "[Access]\nGroup=other",
         "[Access]\nShareKey=yes",
+        "[Access]\nApi=yes",
 };
 
 static void the_password_of_the_default_proxy_is_for_that_proxy_only(void **state) {

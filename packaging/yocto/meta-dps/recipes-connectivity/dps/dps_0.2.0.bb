@@ -20,6 +20,7 @@ PACKAGECONFIG ??= "https \
     ${@bb.utils.contains('MACHINE_FEATURES', 'tpm2', 'tpm', '', d)} \
 "
 PACKAGECONFIG[https] = "-Dhttps=enabled,-Dhttps=disabled,curl,,${PN}-https"
+PACKAGECONFIG[api] = "-Dapi=enabled,-Dapi=disabled,libmicrohttpd,,${PN}-api"
 PACKAGECONFIG[tpm] = "-Dtpm=enabled,-Dtpm=disabled,tpm2-tss,,${PN}-tpm"
 # The module for keys in PKCS#11 tokens and TPMs needs no library to be built, so it is always there: this installs it.
 PACKAGECONFIG[pkcs11] = ",,,,${PN}-hardware-key"
@@ -62,10 +63,11 @@ do_install_ptest() {
     done
 }
 
-PACKAGE_BEFORE_PN = "libdps ${PN}-https ${PN}-tpm ${PN}-hardware-key ${PN}-polkit ${PN}-emulator"
+PACKAGE_BEFORE_PN = "libdps ${PN}-https ${PN}-api ${PN}-tpm ${PN}-hardware-key ${PN}-polkit ${PN}-emulator"
 
 FILES:libdps = "${libdir}/libdps.so.*"
 FILES:${PN}-https = "${libdir}/dps/modules/https.so"
+FILES:${PN}-api = "${libdir}/dps/modules/api.so"
 FILES:${PN}-tpm = "${libdir}/dps/modules/tpm.so ${systemd_system_unitdir}/dpsd.service.d/50-dps-tpm.conf"
 FILES:${PN}-hardware-key = " \
     ${libdir}/dps/modules/hardware-key.so \
@@ -94,6 +96,7 @@ FILES:${PN} = " \
 
 RDEPENDS:${PN} += "dbus"
 RDEPENDS:${PN}-https += "${PN}"
+RDEPENDS:${PN}-api += "${PN}"
 RDEPENDS:${PN}-tpm += "${PN}"
 RDEPENDS:${PN}-hardware-key += "${PN}"
 RDEPENDS:${PN}-polkit += "${PN} polkit"
