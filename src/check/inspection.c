@@ -9,7 +9,6 @@
 #include "dps/request.h"
 #include "dps/sas.h"
 
-#define STEPS_MAX_USEC (90 * USEC_PER_SEC) /* no step begins later */
 #define STEP_MAX_USEC (30 * USEC_PER_SEC)
 #define LOGIN_MAX_USEC (30 * USEC_PER_SEC)
 #define ANSWER_MAX_USEC (10 * USEC_PER_SEC)
@@ -71,7 +70,7 @@ struct Inspection {
         const Step *step; /* the present one */
         Work *work;
         Timer *timer;
-        uint64_t end_usec; /* CLOCK_BOOTTIME: no step begins later */
+        uint64_t end_usec; /* CLOCK_BOOTTIME: of it all */
         bool is_at_hub;
         bool has_no_keys; /* the step hangs, and may still be writing them */
 
@@ -87,6 +86,11 @@ static Inspection *inspection_free(Inspection *i);
 
 static uint64_t now(const Inspection *i) {
         return world_now_usec(i->parts.world, CLOCK_BOOTTIME);
+}
+
+/* However many steps and credentials there are, and however slowly a peer answers each. */
+static void set_deadline(Inspection *i, uint64_t in_usec) {
+        timer_set(i->timer, MIN(now(i) + in_usec, i->end_usec), USEC_PER_SEC);
 }
 
 /* ---- steps on the worker ---- */
@@ -130,7 +134,7 @@ static int begin_step(Inspection *i, const Step *step) {
         if (r < 0)
                 task_free(t);
         else
-                timer_set(i->timer, now(i) + STEP_MAX_USEC, USEC_PER_SEC);
+                set_deadline(i, STEP_MAX_USEC);
         return r;
 }
 
@@ -174,8 +178,12 @@ static void let_in(Inspection *i, const char *more) {
         try_credential(i);
 }
 
+/* Over HTTPS, as a registration would. */
 static bool looks_up(const Inspection *i) {
-        return i->subject->settings->transport == TRANSPORT_HTTPS;
+        const CheckSubject *s = i->subject;
+
+        return s->settings->transport == TRANSPORT_HTTPS ||
+               (s->settings->transport == TRANSPORT_AUTO && !s->is_reached && s->is_reached_by_https);
 }
 
 static int ask(Inspection *i) {
@@ -201,7 +209,7 @@ static void on_ready(void *userdata) {
         if (ask(i) < 0)
                 return let_in(i, "took its subscription, but was not asked about the key");
         i->has_asked = true;
-        timer_set(i->timer, now(i) + (looks_up(i) ? LOGIN_MAX_USEC : ANSWER_MAX_USEC), USEC_PER_SEC);
+        set_deadline(i, looks_up(i) ? LOGIN_MAX_USEC : ANSWER_MAX_USEC);
 }
 
 /* The answer to a look-up, which has no envelope as others have. */
@@ -303,7 +311,7 @@ static void try_credential(Inspection *i) {
         if (i->credential == i->subject->n_credentials)
                 return login_done(i);
         credential = i->subject->credentials[i->credential];
-        timer_set(i->timer, now(i) + LOGIN_MAX_USEC, USEC_PER_SEC);
+        set_deadline(i, LOGIN_MAX_USEC);
         if (credential_method(credential) == METHOD_TPM) {
                 checks_add(&i->checks, "log-in", CHECK_SKIPPED,
                            "a TPM gets its key from DPS by a registration: dpsctl reprovision --wait");
@@ -365,7 +373,7 @@ static int begin_login(Inspection *i) {
         }
         i->logs_in = true;
         /* The log-in may fail at once, and with it the inspection end: not here, but from the loop. */
-        timer_set(i->timer, slot_acquire(&i->slot) ? 0 : now(i) + LOGIN_MAX_USEC, 0);
+        timer_set(i->timer, slot_acquire(&i->slot) ? 0 : MIN(now(i) + LOGIN_MAX_USEC, i->end_usec), 0);
         return 1;
 }
 
@@ -402,7 +410,7 @@ static bool begin(Inspection *i) {
                         i->step++;
                         continue;
                 }
-                if (now(i) > i->end_usec) {
+                if (now(i) >= i->end_usec) {
                         checks_add(&i->checks, i->step->about, CHECK_SKIPPED,
                                    "not looked at, and nothing after it: the check took too long");
                         return false;
@@ -481,7 +489,7 @@ static int inspection_new(const InspectionParts *parts, CheckSubject *subject, c
                            .handler = handler,
                            .userdata = userdata,
                            .step = isempty(subject->name) ? steps_of_device : steps_of_identity };
-        i->end_usec = now(i) + STEPS_MAX_USEC;
+        i->end_usec = now(i) + INSPECTION_MAX_USEC;
         r = timer_new(parts->world, on_time, i, &i->timer);
         if (r >= 0)
                 r = begin_step(i, i->step);

@@ -643,6 +643,16 @@ def test_over_https_a_closed_port_lets_nobody_in(gateway, emulator):
     assert code == 1 and one(found, "log-in") == ("skipped", "the endpoint cannot be reached by HTTPS"), found
 
 
+@needs_https
+def test_with_auto_the_log_in_takes_the_way_that_is_open(gateway, emulator):
+    emulator.enroll("gateway")
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    start_unassigned(gateway, provisioning={"MqttPort": free_port(), "HttpsPort": emulator.https_port})
+    _, found = check(gateway, "gateway")
+    result, text = one(found, "log-in")
+    assert result == "ok" and "has no registration of it yet" in text, found
+
+
 def test_an_open_https_port_is_a_way_where_mqtt_is_blocked(lone_gateway, make_peer):
     lone_gateway.start()
     peer = make_peer("gateway")

@@ -3,8 +3,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -56,13 +58,13 @@ static void on_end(Inspection *i, const Checks *checks, const CheckSubject *subj
         f->inspection = class->inspection_free(i);
 }
 
-static void begin(Fixture *f, const char *name, bool offline) {
+static void begin(Fixture *f, const char *name, bool offline, const char *directory) {
         const InspectionParts parts = { .world = &f->world.world, .window = f->window };
         const InspectionWish wish = { .offline = offline };
         CheckSubject *s;
 
         assert_int_equal(class->subject_new(name, &s), 0);
-        assert_int_equal(strv_append(&s->directories, "/nonexistent"), 0);
+        assert_int_equal(strv_append(&s->directories, directory), 0);
         s->is_synchronized = true;
         assert_int_equal(class->inspection_new(&parts, s, &wish, on_end, f, &f->inspection), 0);
 }
@@ -71,7 +73,7 @@ static void test_a_step_that_hangs_ends_with_a_row_after_30_seconds(void **state
         Fixture *f = *state;
 
         f->world.holds[WORK_CHECKS] = true;
-        begin(f, "", false);
+        begin(f, "", false, "/nonexistent");
         timed_world_pass(&f->world, 29 * USEC_PER_SEC);
         assert_int_equal(f->n_ends, 0);
         timed_world_pass(&f->world, 2 * USEC_PER_SEC);
@@ -83,16 +85,43 @@ static void test_an_identity_whose_configuration_hangs_is_not_looked_at_further(
         Fixture *f = *state;
 
         f->world.holds[WORK_CHECKS] = true;
-        begin(f, "gateway", false);
+        begin(f, "gateway", false, "/nonexistent");
         timed_world_pass(&f->world, 31 * USEC_PER_SEC);
         assert_int_equal(f->n_ends, 1);
         assert_null(f->world.works);
 }
 
+static void test_however_slow_each_step_is_an_inspection_ends_within_a_minute(void **state) {
+        static const char text[] = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gateway\n"
+                                   "[Attestation]\nKey=/nonexistent/key\n";
+        char directory[] = "/tmp/test-inspection-XXXXXX", path[64];
+        Fixture *f = *state;
+        FILE *conf;
+
+        assert_non_null(mkdtemp(directory));
+        (void) snprintf(path, sizeof(path), "%s/gateway.conf", directory);
+        conf = fopen(path, "we");
+        assert_non_null(conf);
+        assert_true(fputs(text, conf) >= 0);
+        assert_int_equal(fclose(conf), 0);
+
+        begin(f, "gateway", false, directory);
+        f->world.holds[WORK_CHECKS] = true;
+        timed_work_wait(&f->world.world,
+                        WORK_CHECKS); /* the configuration is read, and nothing else is done */
+        timed_world_pass(&f->world, INSPECTION_MAX_USEC - USEC_PER_SEC);
+        assert_int_equal(f->n_ends, 0);
+        timed_world_pass(&f->world, 2 * USEC_PER_SEC);
+        assert_int_equal(f->n_ends, 1);
+        assert_non_null(strstr(f->json, "the check took too long"));
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(rmdir(directory), 0);
+}
+
 static void test_the_handler_is_never_called_before_new_returns(void **state) {
         Fixture *f = *state;
 
-        begin(f, "", true);
+        begin(f, "", true, "/nonexistent");
         assert_int_equal(f->n_ends, 0);
         timed_world_work(&f->world);
         assert_int_equal(f->n_ends, 1);
@@ -114,7 +143,7 @@ static void test_a_freed_inspection_leaves_no_work_behind(void **state) {
         Fixture *f = *state;
 
         f->world.holds[WORK_CHECKS] = true;
-        begin(f, "gateway", false);
+        begin(f, "gateway", false, "/nonexistent");
         f->inspection = class->inspection_free(f->inspection);
         assert_null(f->world.works);
         assert_int_equal(f->n_ends, 0);
@@ -180,6 +209,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(
                         test_an_identity_whose_configuration_hangs_is_not_looked_at_further, set_up,
                         tear_down),
+                cmocka_unit_test_setup_teardown(
+                        test_however_slow_each_step_is_an_inspection_ends_within_a_minute, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_the_handler_is_never_called_before_new_returns, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(test_a_freed_inspection_leaves_no_work_behind, set_up,
