@@ -173,8 +173,7 @@ static int reach(Checks *c, const CheckSubject *s, SSL **ret_ssl, int *ret_fd) {
                 return -EOPNOTSUPP;
         }
         if (r >= 0)
-                r = tls_context_new(s->hub.host, s->settings->ca_files, x ? x->chain : NULL,
-                                    x ? x->key : NULL, &tls, &error);
+                r = peer_tls_new(s, s->hub.host, x, &tls, &error);
         if (r < 0) {
                 checks_add(c, "hub", CHECK_FAILURE, "%s", error.message);
                 return r;

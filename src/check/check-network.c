@@ -309,6 +309,14 @@ static void tell_bad_tls(Checks *c, const Peer *p, const SSL *ssl, int r) {
                            r == -EPROTO ? "it does not speak TLS" : strerror(-r));
 }
 
+int peer_tls_new(const CheckSubject *s, const char *host, const ClientCertificate *x, TlsContext **ret,
+                 DpsError *error) {
+        _cleanup_(trust_unrefp) Trust *trust = NULL;
+        int r = trust_read(s->settings->ca_files, &trust, error);
+
+        return r < 0 ? r : tls_context_new(host, trust, x ? x->chain : NULL, x ? x->key : NULL, ret, error);
+}
+
 int peer_begin_tls(Checks *c, const Peer *p, TlsContext *tls, int fd, SSL **ret) {
         SSL *ssl = SSL_new(tls_context_ssl(tls));
         int r;
@@ -334,7 +342,7 @@ static bool check_peer(Checks *c, const Peer *p) {
         fd = peer_connect(c, p);
         if (fd < 0)
                 return false;
-        if (tls_context_new(p->host, p->subject->settings->ca_files, NULL, NULL, &tls, &error) < 0) {
+        if (peer_tls_new(p->subject, p->host, NULL, &tls, &error) < 0) {
                 checks_add(c, p->about_tls, CHECK_SKIPPED, "%s", error.message);
                 return false;
         }

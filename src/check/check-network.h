@@ -21,6 +21,9 @@ typedef struct Peer {
         bool is_quiet;       /* that it accepts connections goes without saying */
 } Peer;
 
+/* Reads the CA files. `x` NULL: no certificate is shown. Fills `error` on failure. */
+int peer_tls_new(const CheckSubject *s, const char *host, const ClientCertificate *x, TlsContext **ret,
+                 DpsError *error);
 int peer_wait(int fd, short events, uint64_t until_usec);
 /* A non-blocking socket, or -1: a row says why. */
 int peer_connect(Checks *c, const Peer *p);

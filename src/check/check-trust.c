@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include "basic/text.h"
 #include "check/check.h"
-#include "transport/tls.h"
+#include "transport/trust.h"
 
 /*
  * The root CAs that Azure's servers need ("Azure TLS certificate changes"; the certificates that Microsoft's C SDK has with
@@ -100,11 +100,10 @@ static void tell_trusted(Checks *c, const Root *root, bool is_system) {
 void check_trust(Checks *c, CheckSubject *s) {
         const Settings *settings = s->settings;
         AzureCloud cloud = azure_cloud_of(settings->endpoint);
-        _cleanup_(tls_context_unrefp) TlsContext *tls = NULL;
+        _cleanup_(trust_unrefp) Trust *trust = NULL;
         DpsError error;
-        X509_STORE *store;
 
-        if (tls_context_new(settings->endpoint, settings->ca_files, NULL, NULL, &tls, &error) < 0) {
+        if (trust_read(settings->ca_files, &trust, &error) < 0) {
                 checks_add(c, "trust", CHECK_FAILURE, "%s", error.message);
                 return;
         }
@@ -115,13 +114,12 @@ void check_trust(Checks *c, CheckSubject *s) {
                 return;
         }
 
-        store = SSL_CTX_get_cert_store(tls_context_ssl(tls));
         for (size_t k = 0; k < ELEMENTSOF(roots); k++) {
                 CheckResult without = roots[k].without[cloud];
 
                 if (without == CHECK_OK)
                         continue;
-                if (store_has(store, &roots[k]))
+                if (store_has(trust_store(trust), &roots[k]))
                         tell_trusted(c, &roots[k], !settings->ca_files);
                 else
                         tell_missing(c, &roots[k], without, !settings->ca_files);

@@ -2,7 +2,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <linux/tcp.h>
-#include <malloc.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,11 +15,10 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/request.h"
+#include "transport/approach.h"
 #include "transport/failure.h"
 #include "transport/https-head.h"
 #include "transport/https-route.h"
-#include "transport/resolver.h"
-#include "transport/tls-cache.h"
 #include "transport/transport-module.h"
 
 /*
@@ -34,7 +32,6 @@
  *   - Handles are removed, and handlers called, after libcurl has returned, never from within its callbacks.
  */
 
-#define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define CONNECT_DEADLINE_MSEC 15000L /* TCP, a proxy and TLS */
 #define CONNECT_NEXT_MSEC 3000L      /* TCP, where another address can be tried */
 #define ANSWER_DEADLINE_MSEC                                                                                 \
@@ -54,10 +51,7 @@ typedef enum Phase {
 typedef struct HttpsClass {
         TransportClass class; /* first */
         sd_event *event;
-        World *world;
-        Resolver *resolver;
-        TlsCache tls_cache;
-        bool is_rested;
+        Approaches approaches;
 } HttpsClass;
 
 /* One that libcurl uses. There are several while it tries addresses. */
@@ -71,26 +65,21 @@ typedef struct Https {
         Transport transport; /* first */
         unsigned n_refs;     /* the owner's, and one during each handler of the loop */
 
-        TlsContext *tls;
+        Approach *approach;
         TlsConnection *connection; /* the newest; NULL: none */
-        char *host, *base;         /* "https://HOST:PORT" */
+        char *base;                /* "https://HOST:PORT" */
         char *path;                /* of a registration: "/SCOPE/registrations/ID" */
-        char *api_version, *peer;
+        char *api_version;
+        char *peer;          /* "127.0.0.1:443 (localhost)", for errors */
         char *authorization; /* a header, and a secret; NULL: a client certificate, or nothing */
-        uint16_t port;
-        Proxy *proxy; /* NULL: none */
-        char *asked;  /* what a proxy is asked for */
-        char **names; /* to resolve */
+        bool is_slow;        /* the key of our certificate */
         TransportHandlers handlers;
         void *userdata;
 
         Phase phase;
-        ResolverQuery *query;
-        size_t n_resolved;
-        char **addresses;
         size_t n_tried;  /* of the addresses, before the present one */
         char *number[2]; /* the present one, and NULL */
-        DpsError error;  /* why names cannot be resolved, or why the addresses tried so far failed */
+        DpsError error;  /* why the addresses tried so far failed */
         Timer *timer;
 
         HttpsRoute route;
@@ -149,7 +138,6 @@ static void https_close(Https *t) {
                 tls_connection_stop_signing(tls_connection_ssl(t->connection));
         t->is_signing = false;
         t->phase = PHASE_CLOSED;
-        t->query = resolver_query_free(t->query);
         if (t->easy)
                 (void) curl_multi_remove_handle(t->multi, t->easy);
         curl_easy_cleanup(t->easy);
@@ -174,11 +162,7 @@ static Https *https_unref(Https *t) {
 
         https_close(t);
         forget_answer(t);
-        strv_free(t->addresses);
-        strv_free(t->names);
-        proxy_free(t->proxy);
-        free(t->asked);
-        free(t->host);
+        approach_free(t->approach);
         free(t->base);
         free(t->path);
         free(t->api_version);
@@ -186,7 +170,6 @@ static Https *https_unref(Https *t) {
         free(t->url);
         free(t->request_body);
         erase_and_free(t->authorization);
-        tls_context_unref(t->tls);
         free(t);
         return NULL;
 }
@@ -319,7 +302,7 @@ static void deliver(Https *t) {
         };
 
         reply.has_retry_after = https_head_retry_after(
-                &t->head, world_now_usec(class_of(t)->world, CLOCK_REALTIME) / USEC_PER_SEC,
+                &t->head, world_now_usec(class_of(t)->approaches.world, CLOCK_REALTIME) / USEC_PER_SEC,
                 &reply.retry_after_sec);
         if (reply.status / 100 == 3)
                 return fail_as(t, DPS_ERROR_PROTOCOL, request_step(t),
@@ -335,19 +318,22 @@ static void deliver(Https *t) {
 /* libcurl gives the first address all the time there is, so it gets one at a time. A proxy's are left to it, since their
  * time is also the time of the proxy's own connection. */
 static int aim(Https *t) {
+        const Approach *a = t->approach;
         HttpsRouteLists old = t->lists;
         long msec = CONNECT_DEADLINE_MSEC;
         int r;
 
-        t->number[0] = t->addresses[t->n_tried];
-        if (!t->proxy && t->addresses[t->n_tried + 1])
+        t->number[0] = a->addresses[t->n_tried];
+        if (!a->proxy && a->addresses[t->n_tried + 1])
                 msec = CONNECT_NEXT_MSEC;
-        t->route = (HttpsRoute){ .host = t->host,
-                                 .port = t->port,
-                                 .proxy = t->proxy,
-                                 .asked = t->asked,
-                                 .numbers = t->proxy ? t->addresses : t->number };
-        r = https_route_set(t->easy, &t->route, &t->lists);
+        t->route = (HttpsRoute){ .host = a->host,
+                                 .port = a->port,
+                                 .proxy = a->proxy,
+                                 .asked = a->asked,
+                                 .numbers = a->proxy ? a->addresses : t->number };
+        r = approach_name_peer(a, a->proxy ? a->asked : t->number[0], &t->peer);
+        if (r >= 0)
+                r = https_route_set(t->easy, &t->route, &t->lists);
         if (r >= 0)
                 https_route_done(&old);
         return r < 0 || curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, msec) != CURLE_OK ? -ENOMEM : 0;
@@ -358,7 +344,7 @@ static bool connect_next(Https *t, CURLcode code, const DpsError *error) {
         curl_off_t connected_usec = 0;
 
         (void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected_usec);
-        if (t->proxy || !t->addresses[t->n_tried + 1] || connected_usec > 0 ||
+        if (t->approach->proxy || !t->approach->addresses[t->n_tried + 1] || connected_usec > 0 ||
             (code != CURLE_COULDNT_CONNECT && code != CURLE_OPERATION_TIMEDOUT))
                 return false;
 
@@ -410,7 +396,7 @@ static void set_sockets(const Https *t, int enabled) {
 }
 
 static void wait_for_signature(Https *t) {
-        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
+        uint64_t now_usec = world_now_usec(class_of(t)->approaches.world, CLOCK_BOOTTIME);
 
         t->is_signing = true;
         set_sockets(t, SD_EVENT_OFF);
@@ -496,7 +482,7 @@ static int on_progress(void *userdata, curl_off_t down_total, curl_off_t down, c
         Https *t = userdata;
 
         t->n_received = received_from_sockets(t);
-        if (t->proxy && !t->route.is_through)
+        if (t->approach->proxy && !t->route.is_through)
                 t->is_too_long = t->n_received > PROXY_SIZE_MAX;
         return t->is_too_long;
 }
@@ -507,8 +493,9 @@ static CURLcode on_ssl(CURL *easy, void *ssl, void *userdata) {
 
         t->is_greeted = !is_proxys;
         (void) curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_DEADLINE_MSEC);
-        return tls_context_lend(t->tls, ssl, is_proxys ? NULL : &t->connection) < 0 ? CURLE_OUT_OF_MEMORY
-                                                                                    : CURLE_OK;
+        return tls_context_lend(t->approach->tls, ssl, is_proxys ? NULL : &t->connection) < 0
+                       ? CURLE_OUT_OF_MEMORY
+                       : CURLE_OK;
 }
 
 /* Called when the request is about to be sent, over a connection that is new or was kept. */
@@ -559,7 +546,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 
 static int on_wanted_time(CURLM *multi, long msec, void *userdata) {
         Https *t = userdata;
-        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
+        uint64_t now_usec = world_now_usec(class_of(t)->approaches.world, CLOCK_BOOTTIME);
 
         t->wanted_usec = msec < 0 ? USEC_INFINITY : usec_add(now_usec, (uint64_t) msec * USEC_PER_MSEC);
         timer_set(t->timer, t->wanted_usec, TIMER_ACCURACY_USEC);
@@ -659,63 +646,21 @@ static int make_handles(Https *t) {
         return aim(t);
 }
 
-static void all_resolved(Https *t) {
-        if (!t->addresses)
-                return fail(t, &t->error);
-        timer_set(t->timer, USEC_INFINITY, 0);
-        if (make_handles(t) < 0)
+static void on_approached(const DpsError *error, void *userdata) {
+        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
+
+        if (error)
+                return fail(t, error);
+        if ((t->is_slow && tls_context_set_slow(t->approach->tls, on_signed, t) < 0) || make_handles(t) < 0)
                 return fail_by_memory(t);
         t->phase = PHASE_READY;
         t->handlers.on_ready(t->userdata);
 }
 
-static void tell_unresolved(Https *t, int error) {
-        Failure f = failure_from_resolver(error);
-        _cleanup_(freep) char *proxy = NULL;
-
-        if (t->proxy && proxy_to_text(t->proxy, &proxy) < 0)
-                proxy = NULL;
-        dps_error_set(&t->error, t->proxy && f.id == DPS_ERROR_DNS ? DPS_ERROR_PROXY : f.id, DPS_STEP_RESOLVE,
-                      "%s%s %s: %s", t->proxy ? "proxy " : "", proxy ?: t->names[t->n_resolved - 1], f.what,
-                      f.why);
-}
-
-static void on_resolved(const ResolverAnswer *answer, void *userdata);
-
-static int resolve_next(Https *t) {
-        return resolver_lookup(class_of(t)->resolver, t->names[t->n_resolved++], on_resolved, t, &t->query);
-}
-
-/* As over MQTT: a name that cannot be resolved does not matter if another one can. */
-static void on_resolved(const ResolverAnswer *answer, void *userdata) {
-        _cleanup_(https_unrefp) Https *t = https_ref(userdata);
-
-        t->query = resolver_query_free(t->query);
-        if (answer->error != 0)
-                tell_unresolved(t, answer->error);
-        else if (strv_extend(&t->addresses, answer->addresses) < 0)
-                return fail_by_memory(t);
-
-        if (!t->names[t->n_resolved])
-                all_resolved(t);
-        else if (resolve_next(t) < 0)
-                fail_by_memory(t);
-}
-
-static void resolving_timed_out(Https *t) {
-        t->query = resolver_query_free(t->query);
-        if (t->addresses) /* the names that are left do not matter */
-                return all_resolved(t);
-        fail_as(t, t->proxy ? DPS_ERROR_PROXY : DPS_ERROR_DNS, DPS_STEP_RESOLVE,
-                "cannot be resolved: no name server answers");
-}
-
 static void on_timer(void *userdata) {
         _cleanup_(https_unrefp) Https *t = https_ref(userdata);
 
-        if (t->phase == PHASE_RESOLVING)
-                resolving_timed_out(t);
-        else if (t->is_signing)
+        if (t->is_signing)
                 fail_as(t, DPS_ERROR_KEY, DPS_STEP_TLS,
                         "waits in vain for a signature: the device's own key does not answer");
         else
@@ -769,44 +714,19 @@ static int https_send(Transport *transport, const DpsRequest *request, const cha
 
 /* ---- the class ---- */
 
-static int copy_names(Https *t, const TransportTarget *target) {
-        const char *first = target->addresses ? target->addresses[0] : target->host;
+static int copy_target(Https *t, const TransportTarget *target) {
+        bool is_v6 = strchr(target->host, ':');
 
-        t->asked = strdup(first);
-        if (!t->asked)
+        t->is_slow = target->is_slow;
+        t->peer = strdup(target->host);
+        t->api_version = strdup(target->api_version);
+        if (!t->peer || !t->api_version)
                 return -ENOMEM;
-        if (target->proxy)
-                return proxy_copy(target->proxy, &t->proxy) < 0 ? -ENOMEM
-                                                                : strv_append(&t->names, target->proxy->host);
-        return target->addresses ? strv_extend(&t->names, target->addresses)
-                                 : strv_append(&t->names, target->host);
-}
-
-static int format_peer(Https *t) {
-        _cleanup_(freep) char *proxy = NULL;
-        bool is_v6 = strchr(t->host, ':');
-
-        if (t->proxy && proxy_to_text(t->proxy, &proxy) < 0)
-                return -ENOMEM;
-        if (asprintf(&t->base, "https://%s%s%s:%u", is_v6 ? "[" : "", t->host, is_v6 ? "]" : "", t->port) <
-            0) {
+        if (asprintf(&t->base, "https://%s%s%s:%u", is_v6 ? "[" : "", target->host, is_v6 ? "]" : "",
+                     target->port) < 0) {
                 t->base = NULL;
                 return -ENOMEM;
         }
-        if (asprintf(&t->peer, "%s%s%s", t->base + strlen("https://"), proxy ? " through proxy " : "",
-                     proxy ?: "") < 0) {
-                t->peer = NULL;
-                return -ENOMEM;
-        }
-        return 0;
-}
-
-static int copy_target(Https *t, const TransportTarget *target) {
-        t->port = target->port;
-        t->host = strdup(target->host);
-        t->api_version = strdup(target->api_version);
-        if (!t->host || !t->api_version || copy_names(t, target) < 0 || format_peer(t) < 0)
-                return -ENOMEM;
         if (target->token && asprintf(&t->authorization, "Authorization: %s", target->token) < 0) {
                 t->authorization = NULL;
                 return -ENOMEM;
@@ -821,27 +741,15 @@ static int https_connect(TransportClass *class, const TransportTarget *target,
         _cleanup_(https_unrefp) Https *t = calloc(1, sizeof(*t));
         int r;
 
-        c->is_rested = false;
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
         if (!t)
                 return -ENOMEM;
         *t = (Https){ .transport = { class }, .n_refs = 1, .handlers = *handlers, .userdata = userdata };
         r = copy_target(t, target);
-        if (r < 0)
-                return r;
-        r = tls_cache_get(&c->tls_cache, t->host, target->ca_files, target->certificates, target->key,
-                          &t->tls, error);
-        if (r < 0)
-                return r;
-        if (target->is_slow)
-                r = tls_context_set_slow(t->tls, on_signed, t);
         if (r >= 0)
-                r = timer_new(c->world, on_timer, t, &t->timer);
-        if (r < 0)
-                return r;
-        timer_set(t->timer, usec_add(world_now_usec(c->world, CLOCK_BOOTTIME), RESOLVE_DEADLINE_USEC),
-                  TIMER_ACCURACY_USEC);
-        r = resolve_next(t);
+                r = timer_new(c->approaches.world, on_timer, t, &t->timer);
+        if (r >= 0)
+                r = approach_new(&c->approaches, target, on_approached, t, &t->approach);
         if (r < 0)
                 return r;
 
@@ -851,22 +759,13 @@ static int https_connect(TransportClass *class, const TransportTarget *target,
 }
 
 static void https_rest(TransportClass *class) {
-        HttpsClass *c = (HttpsClass *) class;
-
-        if (c->is_rested)
-                return;
-        c->is_rested = true;
-        tls_cache_clear(&c->tls_cache);
-#ifdef __GLIBC__
-        (void) malloc_trim(0);
-#endif
+        approaches_rest(&((HttpsClass *) class)->approaches);
 }
 
 static TransportClass *https_close_class(TransportClass *class) {
         HttpsClass *c = (HttpsClass *) class;
 
-        tls_cache_clear(&c->tls_cache);
-        resolver_free(c->resolver);
+        approaches_done(&c->approaches);
         sd_event_unref(c->event);
         free(c);
         curl_global_cleanup();
@@ -875,14 +774,12 @@ static TransportClass *https_close_class(TransportClass *class) {
 
 static int https_open(sd_event *event, World *world, TransportClass **ret) {
         HttpsClass *c = calloc(1, sizeof(*c));
-        int r;
 
         if (!c)
                 return -ENOMEM;
-        r = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? resolver_new(world, &c->resolver) : -ENOMEM;
-        if (r < 0) {
+        if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
                 free(c);
-                return r;
+                return -ENOMEM;
         }
 
         c->class = (TransportClass){ .name = "https",
@@ -893,8 +790,7 @@ static int https_open(sd_event *event, World *world, TransportClass **ret) {
                                      .rest = https_rest,
                                      .close = https_close_class };
         c->event = sd_event_ref(event);
-        c->world = world;
-        c->is_rested = true;
+        approaches_init(&c->approaches, world);
         *ret = &c->class;
         return 0;
 }

@@ -2,10 +2,8 @@
 #include "transport/mqtt.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <mosquitto.h>
 #include <openssl/err.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -14,9 +12,8 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/request.h"
+#include "transport/approach.h"
 #include "transport/failure.h"
-#include "transport/resolver.h"
-#include "transport/tls-cache.h"
 #include "transport/transport-module.h"
 #include "transport/tunnel.h"
 
@@ -34,7 +31,6 @@
  *   - It frees its SSL when it closes the socket. So we keep a reference, to learn why the handshake failed.
  */
 
-#define RESOLVE_DEADLINE_USEC (20 * USEC_PER_SEC)
 #define CONNECT_DEADLINE_USEC (10 * USEC_PER_SEC)
 #define CONNECT_NEXT_USEC (3 * USEC_PER_SEC) /* where another address can be tried */
 #define ANSWER_DEADLINE_USEC (15 * USEC_PER_SEC)
@@ -64,8 +60,7 @@ static const struct {
         uint64_t deadline_usec;
         const char *lost, *silent; /* "PEER …" */
 } phases[_PHASE_MAX] = {
-        [PHASE_RESOLVING] = { DPS_STEP_RESOLVE, RESOLVE_DEADLINE_USEC, NULL,
-                              "cannot be resolved: no name server answers" },
+        [PHASE_RESOLVING] = { DPS_STEP_RESOLVE, USEC_INFINITY, NULL, NULL },
         [PHASE_CONNECTING] = { DPS_STEP_CONNECT, CONNECT_DEADLINE_USEC, "refused the connection",
                                "does not answer" },
         [PHASE_TUNNELING] = { DPS_STEP_CONNECT, ANSWER_DEADLINE_USEC,
@@ -86,32 +81,23 @@ static const struct {
 typedef struct MqttClass {
         TransportClass class; /* first */
         sd_event *event;
-        World *world;
-        Resolver *resolver; /* NULL: there was no connection yet, and libmosquitto is not initialized */
-        TlsCache tls_cache;
-        bool is_rested; /* nothing is left that rest() could free */
+        Approaches approaches;
+        bool has_library; /* libmosquitto is initialized */
 } MqttClass;
 
 typedef struct Mqtt {
         Transport transport; /* first */
         unsigned n_refs;     /* the owner's, and one during each handler of the loop */
 
-        TlsContext *tls;
-        char *host, *registration_id, *username;
-        char *token; /* a secret, kept until we are logged in */
-        uint16_t port;
-        Proxy *proxy;  /* NULL: none */
-        char **names;  /* to resolve and to connect to: the proxy's, those of Address=, or the host's */
-        char *through; /* with a proxy: the name that it is asked for */
-        bool is_slow;  /* the key of our certificate */
+        Approach *approach;
+        char *registration_id, *username;
+        char *token;  /* a secret, kept until we are logged in */
+        bool is_slow; /* the key of our certificate */
         TransportHandlers handlers;
         void *userdata;
 
         Phase phase;
-        ResolverQuery *query;
-        size_t n_resolved; /* of the names */
-        char **addresses;
-        size_t n_tried;
+        size_t n_tried; /* of the addresses */
         char *peer;     /* "127.0.0.1:8883 (localhost)", for errors */
         DpsError error; /* why the addresses tried so far failed, or, if is_broken, why the connection did */
         bool is_broken; /* closes at the next turn of the loop */
@@ -161,7 +147,6 @@ static void client_drop(Mqtt *t) {
 
 static void mqtt_close(Mqtt *t) {
         t->phase = PHASE_CLOSED;
-        t->query = resolver_query_free(t->query);
         t->timer = timer_free(t->timer);
         client_drop(t);
 }
@@ -171,16 +156,11 @@ static Mqtt *mqtt_unref(Mqtt *t) {
                 return NULL;
 
         mqtt_close(t);
-        strv_free(t->addresses);
-        strv_free(t->names);
-        proxy_free(t->proxy);
-        free(t->through);
+        approach_free(t->approach);
         free(t->peer);
-        free(t->host);
         free(t->registration_id);
         free(t->username);
         erase_and_free(t->token);
-        tls_context_unref(t->tls);
         free(t);
         return NULL;
 }
@@ -213,7 +193,7 @@ static void fail(Mqtt *t, const DpsError *error) {
 }
 
 static DpsErrorId error_id(const Mqtt *t, DpsErrorId id) {
-        bool is_proxys = t->proxy && t->phase <= PHASE_TUNNELING;
+        bool is_proxys = t->approach->proxy && t->phase <= PHASE_TUNNELING;
 
         return is_proxys && id != DPS_ERROR_MEMORY && id != DPS_ERROR_UNREACHABLE ? DPS_ERROR_PROXY : id;
 }
@@ -287,13 +267,13 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 /* ---- the loop ---- */
 
 static void arm_timer(Mqtt *t, uint64_t in_usec) {
-        uint64_t now_usec = world_now_usec(class_of(t)->world, CLOCK_BOOTTIME);
+        uint64_t now_usec = world_now_usec(class_of(t)->approaches.world, CLOCK_BOOTTIME);
 
         timer_set(t->timer, usec_add(now_usec, in_usec), TIMER_ACCURACY_USEC);
 }
 
 static void enter_phase(Mqtt *t, Phase phase) {
-        bool has_more = phase == PHASE_CONNECTING && t->addresses[t->n_tried];
+        bool has_more = phase == PHASE_CONNECTING && t->approach->addresses[t->n_tried];
 
         t->phase = phase;
         arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec);
@@ -346,76 +326,30 @@ static int client_new(Mqtt *t) {
         return mosquitto_username_pw_set(m, t->username, t->token) ||
                                mosquitto_int_option(m, MOSQ_OPT_TCP_NODELAY, 1) ||
                                mosquitto_int_option(m, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0) ||
-                               mosquitto_void_option(m, MOSQ_OPT_SSL_CTX, tls_context_ssl(t->tls))
+                               mosquitto_void_option(m, MOSQ_OPT_SSL_CTX, tls_context_ssl(t->approach->tls))
                        ? MOSQ_ERR_NOMEM
                        : MOSQ_ERR_SUCCESS;
-}
-
-static int set_peer(Mqtt *t, char *peer) {
-        if (!peer)
-                return -ENOMEM;
-
-        free(t->peer);
-        t->peer = peer;
-        return 0;
-}
-
-/* "127.0.0.1:8883 (localhost)", "[::1]:8883" */
-static int name_peer(Mqtt *t, const char *address) {
-        bool is_v6 = strchr(address, ':'), is_host = streq(address, t->host);
-        char *peer;
-
-        if (asprintf(&peer, "%s%s%s:%u%s%s%s", is_v6 ? "[" : "", address, is_v6 ? "]" : "", t->port,
-                     is_host ? "" : " (", is_host ? "" : t->host, is_host ? "" : ")") < 0)
-                peer = NULL;
-        return set_peer(t, peer);
-}
-
-/* "proxy socks5h://proxy:1080" */
-static int name_proxy(Mqtt *t) {
-        _cleanup_(freep) char *text = NULL;
-        char *peer;
-        int r = proxy_to_text(t->proxy, &text);
-
-        if (r < 0)
-                return r;
-        if (asprintf(&peer, "proxy %s", text) < 0)
-                peer = NULL;
-        return set_peer(t, peer);
-}
-
-/* "127.0.0.1:8883 (localhost) through proxy socks5h://proxy:1080" */
-static int name_tunneled_peer(Mqtt *t) {
-        _cleanup_(freep) char *proxy = TAKE_PTR(t->peer);
-        char *peer;
-        int r = name_peer(t, t->through);
-
-        if (r < 0) {
-                t->peer = TAKE_PTR(proxy);
-                return r;
-        }
-        if (asprintf(&peer, "%s through %s", t->peer, proxy) < 0)
-                peer = NULL;
-        return set_peer(t, peer);
 }
 
 /* `address` is numeric, so that the library has nothing to look up. Fails with an errno in `ret_error`, or 0 where the
  * library does not tell. */
 static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
+        const Approach *a = t->approach;
         int rc;
 
         *ret_error = ENOMEM;
-        if ((t->proxy ? name_proxy(t) : name_peer(t, address)) < 0 || client_new(t) != MOSQ_ERR_SUCCESS)
+        if (approach_name_peer(a, a->proxy ? NULL : address, &t->peer) < 0 ||
+            client_new(t) != MOSQ_ERR_SUCCESS)
                 return false;
-        if (t->proxy && tunnel_new(t->proxy, t->through, t->port, &t->tunnel) < 0)
+        if (a->proxy && tunnel_new(a->proxy, a->asked, a->port, &t->tunnel) < 0)
                 return false;
 
-        tls_context_hold(t->tls, t->proxy ? TLS_HOLD_ALL : TLS_HOLD_READS);
+        tls_context_hold(a->tls, a->proxy ? TLS_HOLD_ALL : TLS_HOLD_READS);
         errno = 0;
-        rc = mosquitto_connect_async(t->client, address, t->proxy ? t->proxy->port : t->port, KEEP_ALIVE_SEC);
+        rc = mosquitto_connect_async(t->client, address, a->proxy ? a->proxy->port : a->port, KEEP_ALIVE_SEC);
         if (rc != MOSQ_ERR_NOMEM)
                 *ret_error = errno;
-        tls_context_hold(t->tls, TLS_HOLD_NOTHING);
+        tls_context_hold(a->tls, TLS_HOLD_NOTHING);
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0)
                 return false;
 
@@ -424,17 +358,17 @@ static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
         if (!t->ssl)
                 return false;
         SSL_up_ref(t->ssl);
-        if (!t->proxy)
+        if (!a->proxy)
                 tls_connection_release(t->ssl);
         return watch_socket(t) >= 0;
 }
 
 static void connect_next(Mqtt *t) {
-        while (t->addresses[t->n_tried]) {
+        while (t->approach->addresses[t->n_tried]) {
                 int error;
 
                 t->phase = PHASE_CONNECTING;
-                if (client_connect(t, t->addresses[t->n_tried++], &error))
+                if (client_connect(t, t->approach->addresses[t->n_tried++], &error))
                         return enter_phase(t, PHASE_CONNECTING);
                 note_address_failure(t, failure_from_errno(error));
         }
@@ -442,36 +376,17 @@ static void connect_next(Mqtt *t) {
         fail(t, &t->error);
 }
 
-static void on_resolved(const ResolverAnswer *answer, void *userdata);
+static int on_signed(SSL *ssl, void *userdata);
 
-/* All names are resolved before the first connection; one that cannot be resolved does not matter if another one can. */
-static int resolve_next(Mqtt *t) {
-        const char *name = t->names[t->n_resolved++];
-        int r = t->proxy ? name_proxy(t) : set_peer(t, strdup(name));
-
-        return r < 0 ? r : resolver_lookup(class_of(t)->resolver, name, on_resolved, t, &t->query);
-}
-
-static void all_resolved(Mqtt *t) {
-        if (t->addresses)
-                connect_next(t);
-        else
-                fail(t, &t->error);
-}
-
-static void on_resolved(const ResolverAnswer *answer, void *userdata) {
+static void on_approached(const DpsError *error, void *userdata) {
         _cleanup_(mqtt_unrefp) Mqtt *t = mqtt_ref(userdata);
 
-        t->query = resolver_query_free(t->query);
-        if (answer->error != 0)
-                t->error = peer_error(t, failure_from_resolver(answer->error));
-        else if (strv_extend(&t->addresses, answer->addresses) < 0)
-                return fail_by_memory(t);
-
-        if (!t->names[t->n_resolved])
-                all_resolved(t);
-        else if (resolve_next(t) < 0)
+        if (error)
+                fail(t, error);
+        else if (t->is_slow && tls_context_set_slow(t->approach->tls, on_signed, t) < 0)
                 fail_by_memory(t);
+        else
+                connect_next(t);
 }
 
 /* ---- the proxy ---- */
@@ -509,7 +424,7 @@ static void converse(Mqtt *t) {
         case TUNNEL_FAILED:
                 return fail(t, tunnel_error(t->tunnel));
         case TUNNEL_OPEN:
-                if (name_tunneled_peer(t) < 0)
+                if (approach_name_peer(t->approach, t->approach->asked, &t->peer) < 0)
                         return fail_by_memory(t);
                 t->tunnel = tunnel_free(t->tunnel);
                 t->has_heard = true;
@@ -681,7 +596,7 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
 
         if (t->phase == PHASE_CONNECTING) {
                 t->has_heard = false;
-                enter_phase(t, t->proxy ? PHASE_TUNNELING : PHASE_HANDSHAKING);
+                enter_phase(t, t->approach->proxy ? PHASE_TUNNELING : PHASE_HANDSHAKING);
         }
         if (t->phase == PHASE_TUNNELING)
                 converse(t);
@@ -729,15 +644,11 @@ static void on_timer(void *userdata) {
                 note_address_failure(
                         t, (Failure){ .id = DPS_ERROR_TIMEOUT, .what = phases[PHASE_CONNECTING].silent });
                 connect_next(t);
-        } else if (t->phase == PHASE_RESOLVING && t->addresses) { /* of some names */
-                t->query = resolver_query_free(t->query);
-                connect_next(t);
         } else if (t->ssl && tls_connection_is_signing(t->ssl))
                 fail_as(t, DPS_ERROR_KEY,
                         "waits in vain for a signature: the device's own key does not answer");
         else
-                fail_as(t, t->phase == PHASE_RESOLVING ? DPS_ERROR_DNS : DPS_ERROR_TIMEOUT,
-                        phases[t->phase].silent);
+                fail_as(t, DPS_ERROR_TIMEOUT, phases[t->phase].silent);
 }
 
 /* ---- sending ---- */
@@ -791,44 +702,12 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
 
 /* ---- the class ---- */
 
-/* For the first connection, so that a start with a cached assignment need not pay for it. */
-static int class_start(MqttClass *c) {
-        int r;
-
-        if (c->resolver)
-                return 0;
-        if (mosquitto_lib_init() != MOSQ_ERR_SUCCESS)
-                return -ENOMEM;
-
-        r = resolver_new(c->world, &c->resolver);
-        if (r < 0)
-                (void) mosquitto_lib_cleanup();
-        return r;
-}
-
-static int copy_route(Mqtt *t, const TransportTarget *target) {
-        const char *first = target->addresses ? target->addresses[0] : target->host;
-
-        if (!target->proxy)
-                return target->addresses ? strv_extend(&t->names, target->addresses)
-                                         : strv_append(&t->names, target->host);
-
-        t->through = strdup(first);
-        if (!t->through || proxy_copy(target->proxy, &t->proxy) < 0)
-                return -ENOMEM;
-        return strv_append(&t->names, target->proxy->host);
-}
-
 static int copy_target(Mqtt *t, const TransportTarget *target) {
-        t->port = target->port;
-        t->host = strdup(target->host);
+        t->is_slow = target->is_slow;
         t->peer = strdup(target->host);
         t->registration_id = strdup(target->registration_id);
-        if (!t->host || !t->peer || !t->registration_id)
+        if (!t->peer || !t->registration_id)
                 return -ENOMEM;
-        if (copy_route(t, target) < 0)
-                return -ENOMEM;
-
         if (target->token) {
                 t->token = strdup(target->token);
                 if (!t->token)
@@ -847,9 +726,10 @@ static int mqtt_new(MqttClass *c, const TransportTarget *target, Mqtt **ret) {
 
         *t = (Mqtt){ .transport = { &c->class }, .n_refs = 1, .connack = -1, .suback = -1 };
         r = copy_target(t, target);
-        if (r < 0)
-                return r;
-        r = timer_new(c->world, on_timer, t, &t->timer);
+        if (r >= 0)
+                r = timer_new(c->approaches.world, on_timer, t, &t->timer);
+        if (r >= 0)
+                r = approach_new(&c->approaches, target, on_approached, t, &t->approach);
         if (r < 0)
                 return r;
 
@@ -860,10 +740,9 @@ static int mqtt_new(MqttClass *c, const TransportTarget *target, Mqtt **ret) {
 static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                         const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error) {
         MqttClass *c = (MqttClass *) class;
-        _cleanup_(mqtt_unrefp) Mqtt *t = NULL;
+        Mqtt *t;
         int r;
 
-        c->is_rested = false;
         if (target->proxy && target->proxy->kind == PROXY_HTTPS) {
                 dps_error_set(
                         error, DPS_ERROR_PROXY, DPS_STEP_CONFIG,
@@ -872,53 +751,31 @@ static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                 return -EOPNOTSUPP;
         }
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
-        r = class_start(c);
-        if (r < 0)
-                return r;
+        /* For the first connection, so that a start with a cached assignment need not pay for it. */
+        if (!c->has_library && mosquitto_lib_init() != MOSQ_ERR_SUCCESS)
+                return -ENOMEM;
+        c->has_library = true;
         r = mqtt_new(c, target, &t);
-        if (r < 0)
-                return r;
-        r = tls_cache_get(&c->tls_cache, t->host, target->ca_files, target->certificates, target->key,
-                          &t->tls, error);
-        if (r >= 0 && target->is_slow) {
-                t->is_slow = true;
-                r = tls_context_set_slow(t->tls, on_signed, t);
-        }
-        if (r < 0)
-                return r;
-        r = resolve_next(t);
         if (r < 0)
                 return r;
 
         t->handlers = *handlers;
         t->userdata = userdata;
-        enter_phase(t, PHASE_RESOLVING);
         *error = (DpsError){ 0 };
-        *ret = &TAKE_PTR(t)->transport;
+        *ret = &t->transport;
         return 0;
 }
 
 static void mqtt_rest(TransportClass *class) {
-        MqttClass *c = (MqttClass *) class;
-
-        if (c->is_rested)
-                return;
-
-        c->is_rested = true;
-        tls_cache_clear(&c->tls_cache);
-#ifdef __GLIBC__ /* which would otherwise keep for days what the connections needed for a moment */
-        (void) malloc_trim(0);
-#endif
+        approaches_rest(&((MqttClass *) class)->approaches);
 }
 
 static TransportClass *mqtt_close_class(TransportClass *class) {
         MqttClass *c = (MqttClass *) class;
 
-        tls_cache_clear(&c->tls_cache);
-        if (c->resolver) {
-                resolver_free(c->resolver);
+        approaches_done(&c->approaches);
+        if (c->has_library)
                 (void) mosquitto_lib_cleanup();
-        }
         sd_event_unref(c->event);
         free(c);
         return NULL;
@@ -937,9 +794,8 @@ int mqtt_transport_open(sd_event *event, World *world, TransportClass **ret) {
                                      .free = mqtt_free,
                                      .rest = mqtt_rest,
                                      .close = mqtt_close_class },
-                          .event = sd_event_ref(event),
-                          .world = world,
-                          .is_rested = true };
+                          .event = sd_event_ref(event) };
+        approaches_init(&c->approaches, world);
         *ret = &c->class;
         return 0;
 }

@@ -1,20 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The TLS contexts that connections without a client certificate share, one for each endpoint and list of CA files. */
+/*
+ * TLS contexts for connections. CA files are read in the world's worker, once for all who want the same ones, and looked at
+ * again for each connection. Connections to one host that trust the same and show no client certificate share a context.
+ */
 
+#include "basic/world.h"
 #include "transport/tls.h"
 
-typedef struct SharedTls SharedTls;
+typedef struct TlsSource TlsSource;
+typedef struct TlsQuery TlsQuery;
 
-/* Part of the class of a transport; zero: empty. */
 typedef struct TlsCache {
-        SharedTls *shared;
-        size_t n_shared;
+        World *world;
+        TlsSource *sources; /* NULL: empty */
 } TlsCache;
 
-/* As tls_context_new(), from the cache where it has one. With a client certificate the context is the caller's alone. */
-int tls_cache_get(TlsCache *c, const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
-                  TlsContext **ret, DpsError *error);
-/* CA files are read again for the next connection, since they may have changed. */
+/* Borrowed until the answer. */
+typedef struct TlsWish {
+        const char *host;
+        char *const *ca_files;  /* NULL: the system's store */
+        STACK_OF(X509) * chain; /* leaf first; NULL: no client certificate, as `key` */
+        EVP_PKEY *key;
+} TlsWish;
+
+/* `context` is borrowed; NULL: `error` says why there is none. */
+typedef void (*tls_query_handler_t)(TlsContext *context, const DpsError *error, void *userdata);
+
+/* The handler is called once, from the loop and never from within this call. It may free its query and others. -ENOMEM. */
+int tls_cache_ask(TlsCache *c, const TlsWish *wish, tls_query_handler_t handler, void *userdata,
+                  TlsQuery **ret);
+/* The handler is not called any more. To be called after the answer, too. */
+TlsQuery *tls_query_free(TlsQuery *q);
+DEFINE_FREEP(TlsQuery, tls_query_free)
+
+/* Frees what nobody waits for. */
 void tls_cache_clear(TlsCache *c);
+/* All queries must be freed. */
+void tls_cache_done(TlsCache *c);

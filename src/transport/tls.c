@@ -2,21 +2,15 @@
 #include "transport/tls.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
-#include "basic/files.h"
 #include "basic/pause.h"
 #include "basic/text.h"
-#include "config/pem.h"
 #include "transport/tls-failure.h"
-
-#define CA_FILE_MAX (4U * 1024 * 1024)
 
 /*
  * What went wrong is noted by OpenSSL's callbacks while the handshake runs, since it cannot be found out afterwards:
@@ -29,9 +23,8 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        TlsHold hold;            /* of connections that begin now */
-        bool trusts_system;      /* not CaFile= */
-        bool may_read_bundle;    /* of the system's CAs, which has not been read */
+        TlsHold hold; /* of connections that begin now */
+        Trust *trust;
         tls_handler_t on_signed; /* NULL: the key does not pause */
         void *userdata;
 };
@@ -183,78 +176,17 @@ static void on_info(const SSL *ssl, int where, int result) {
         }
 }
 
+/* A proxy has its own name and rules, which are libcurl's, but no larger budget. */
+static void on_proxy_info(const SSL *ssl, int where, int result) {
+        TlsConnection *c = connection_of(ssl);
+
+        if (!c && where & SSL_CB_HANDSHAKE_START)
+                connection_begin((SSL *) ssl, SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+        else if (c && where & SSL_CB_HANDSHAKE_DONE)
+                c->is_proven = true;
+}
+
 /* ---- trust ---- */
-
-static bool is_hash(const char *name) {
-        size_t n = strspn(name, "0123456789abcdef");
-
-        return n == 8 && name[n] == '.' && name[n + 1] >= '0' && name[n + 1] <= '9';
-}
-
-static bool directory_has_hashes(const char *path) {
-        const struct dirent *entry;
-        bool found = false;
-        DIR *d = opendir(path);
-
-        if (!d)
-                return false;
-
-        while (!found && (entry = readdir(d)))
-                found = is_hash(entry->d_name);
-        closedir(d);
-        return found;
-}
-
-/* OpenSSL takes several directories, with colons between them. */
-static bool directories_have_hashes(const char *paths) {
-        bool found = false;
-
-        for (const char *end; !found; paths = end + 1) {
-                _cleanup_(freep) char *path = NULL;
-
-                end = strchrnul(paths, ':');
-                path = strndup(paths, (size_t) (end - paths));
-                found = path && directory_has_hashes(path);
-                if (!*end)
-                        break;
-        }
-        return found;
-}
-
-static int trust_file(X509_STORE *store, const char *file, const char **ret_why) {
-        _cleanup_(certificates_freep) STACK_OF(X509) *certificates = NULL;
-        _cleanup_(freep) char *text = NULL;
-        size_t size;
-        int r;
-
-        r = file_read(file, CA_FILE_MAX, &text, &size);
-        if (r < 0)
-                *ret_why = strerror(-r);
-        else
-                r = pem_read_certificates(text, size, INT_MAX, &certificates, ret_why);
-        for (int i = 0; r >= 0 && i < sk_X509_num(certificates); i++)
-                if (X509_STORE_add_cert(store, sk_X509_value(certificates, i)) != 1)
-                        r = -ENOMEM;
-        return r;
-}
-
-/* What the environment names is all that is looked at. Returns false if nothing was added. */
-static bool read_bundle(TlsContext *c) {
-        const char *named = secure_getenv(X509_get_default_cert_file_env());
-        const char *bundles[] = {
-                named ?: X509_get_default_cert_file(),
-                "/etc/ssl/certs/ca-certificates.crt",
-                "/etc/pki/tls/certs/ca-bundle.crt",
-        };
-        const char *why;
-        bool is_read = false;
-
-        for (size_t i = 0; i < (named ? 1 : ELEMENTSOF(bundles)) && c->may_read_bundle && !is_read; i++)
-                is_read = trust_file(SSL_CTX_get_cert_store(c->ssl), bundles[i], &why) >= 0;
-        c->may_read_bundle = false;
-        ERR_clear_error();
-        return is_read;
-}
 
 /* The bundle may know what the directory did not. Names are compared only once the CA is trusted. */
 static bool bundle_may_help(int error) {
@@ -290,7 +222,7 @@ static int verify_chain(X509_STORE_CTX *store, void *userdata) {
                 connection_of(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
         int r = X509_verify_cert(store);
 
-        if (r > 0 || !c || !bundle_may_help(c->failure.verify_error) || !read_bundle(c->context))
+        if (r > 0 || !c || !bundle_may_help(c->failure.verify_error) || !trust_read_bundle(c->context->trust))
                 return r;
 
         if (!start_again(store, c->context->ssl)) {
@@ -301,37 +233,10 @@ static int verify_chain(X509_STORE_CTX *store, void *userdata) {
         return X509_verify_cert(store);
 }
 
-/* As by OpenSSL's defaults, both the hashed directory and the bundle are trusted. From the directory OpenSSL reads only
- * the root that is needed, so the bundle is read only where that did not suffice, or at once where there are no hashes. */
-static int trust_system(TlsContext *c, DpsError *error) {
-        const char *directory = secure_getenv(X509_get_default_cert_dir_env()) ?: X509_get_default_cert_dir();
-
-        c->trusts_system = c->may_read_bundle = true;
-        SSL_CTX_set_cert_verify_callback(c->ssl, verify_chain, NULL);
-        if (directories_have_hashes(directory) && SSL_CTX_load_verify_dir(c->ssl, directory) == 1)
-                return 0;
-        if (read_bundle(c))
-                return 0;
-
-        dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                      "the system trusts no CA: neither %s nor a bundle has certificates; install "
-                      "ca-certificates or set CaFile=",
-                      directory);
-        return -ENOENT;
-}
-
-static int trust_files(SSL_CTX *ssl, char *const *files, DpsError *error) {
-        STRV_FOREACH(file, files) {
-                const char *why = "out of memory";
-                int r = trust_file(SSL_CTX_get_cert_store(ssl), *file, &why);
-
-                if (r >= 0)
-                        continue;
-                dps_error_set(error, r == -ENOMEM ? DPS_ERROR_MEMORY : DPS_ERROR_CONFIG, DPS_STEP_CONFIG,
-                              "CaFile=%s cannot be used: %s", *file, why);
-                return -EINVAL;
-        }
-        return 0;
+static void use_trust(const TlsContext *c, SSL_CTX *ssl) {
+        SSL_CTX_set1_cert_store(ssl, trust_store(c->trust));
+        if (trust_is_of_system(c->trust))
+                SSL_CTX_set_cert_verify_callback(ssl, verify_chain, NULL);
 }
 
 /* ---- construction ---- */
@@ -411,8 +316,8 @@ static int context_new(const char *host, TlsContext **ret) {
         return 0;
 }
 
-int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
-                    TlsContext **ret, DpsError *error) {
+int tls_context_new(const char *host, Trust *trust, STACK_OF(X509) * chain, EVP_PKEY *key, TlsContext **ret,
+                    DpsError *error) {
         _cleanup_(tls_context_unrefp) TlsContext *c = NULL;
         int r;
 
@@ -421,10 +326,8 @@ int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * ch
                 dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "no memory for a TLS context");
                 return r;
         }
-
-        r = ca_files ? trust_files(c->ssl, ca_files, error) : trust_system(c, error);
-        if (r < 0)
-                return r;
+        c->trust = trust_ref(trust);
+        use_trust(c, c->ssl);
 
         if (chain) {
                 r = use_certificate(c->ssl, chain, key, error);
@@ -447,6 +350,7 @@ TlsContext *tls_context_unref(TlsContext *c) {
                 return NULL;
 
         SSL_CTX_free(c->ssl);
+        trust_unref(c->trust);
         free(c->host);
         free(c);
         return NULL;
@@ -480,13 +384,16 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
 
         /* libcurl would write the keys of the session to the file that $SSLKEYLOGFILE names. */
         SSL_CTX_set_keylog_callback(ssl, NULL);
-        SSL_CTX_set1_cert_store(ssl, SSL_CTX_get_cert_store(c->ssl));
-        if (!place)
+        if (!place) {
+                SSL_CTX_set1_cert_store(ssl, trust_store(c->trust));
+                SSL_CTX_set_app_data(ssl, c);
+                SSL_CTX_set_info_callback(ssl, on_proxy_info);
+                SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
                 return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 ? 0 : -ENOMEM;
+        }
         if (SSL_CTX_set_ex_data(ssl, place_index, place) != 1)
                 return -ENOMEM;
-        if (c->trusts_system)
-                SSL_CTX_set_cert_verify_callback(ssl, verify_chain, NULL);
+        use_trust(c, ssl);
         r = set_rules(c, ssl);
         if (r >= 0 && c->on_signed)
                 r = set_slow(c, ssl);

@@ -14,13 +14,14 @@
 
 #include "basic/cleanup.h"
 #include "dps/error.h"
+#include "transport/trust.h"
 
 typedef struct TlsContext TlsContext;
 
-/* `ca_files` NULL: the system's store. `chain`, leaf first, and `key` NULL: no client certificate. All are copied or
- * referenced. On failure `error` names the file and the reason. `host` may be a numeric address. */
-int tls_context_new(const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
-                    TlsContext **ret, DpsError *error);
+/* `chain`, leaf first, and `key` NULL: no client certificate. All are copied or referenced. `host` may be a numeric
+ * address. */
+int tls_context_new(const char *host, Trust *trust, STACK_OF(X509) * chain, EVP_PKEY *key, TlsContext **ret,
+                    DpsError *error);
 TlsContext *tls_context_ref(TlsContext *c);
 TlsContext *tls_context_unref(TlsContext *c);
 DEFINE_FREEP(TlsContext, tls_context_unref)

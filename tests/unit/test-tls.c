@@ -23,6 +23,15 @@ typedef struct Outcome {
         DpsError error;
 } Outcome;
 
+/* With trust that is read here. */
+static int tls_context_read(const char *host, char *const *ca_files, STACK_OF(X509) * chain, EVP_PKEY *key,
+                            TlsContext **ret, DpsError *error) {
+        _cleanup_(trust_unrefp) Trust *trust = NULL;
+        int r = trust_read(ca_files, &trust, error);
+
+        return r < 0 ? r : tls_context_new(host, trust, chain, key, ret, error);
+}
+
 /* Both ends of a connection, in memory. */
 typedef struct Pair {
         SSL *client, *server;
@@ -137,7 +146,7 @@ static void check_trust(void **state) {
         DpsError error;
         Outcome o;
 
-        assert_int_equal(tls_context_new(c->host, (char *[]){ ca_file, NULL }, NULL, NULL, &context, &error),
+        assert_int_equal(tls_context_read(c->host, (char *[]){ ca_file, NULL }, NULL, NULL, &context, &error),
                          0);
         handshake(context, server_ctx, &o);
         assert_int_equal(o.error.id, c->id);
@@ -174,8 +183,8 @@ static void scene_begin(Scene *s, const char *host, bool asks_client, bool shows
         s->server_ctx = server_context(&s->server, asks_client ? &s->authority : NULL);
         s->ca_file = certificate_file(&s->authority);
         assert_int_not_equal(sk_X509_push(chain, s->client.certificate), 0);
-        assert_int_equal(tls_context_new(host, (char *[]){ s->ca_file, NULL }, shows_client ? chain : NULL,
-                                         shows_client ? s->client.key : NULL, &s->context, &error),
+        assert_int_equal(tls_context_read(host, (char *[]){ s->ca_file, NULL }, shows_client ? chain : NULL,
+                                          shows_client ? s->client.key : NULL, &s->context, &error),
                          0);
         sk_X509_free(chain);
 }
@@ -415,8 +424,8 @@ static void names_unusable_ca_file(void **state) {
                 TlsContext *context = NULL;
                 DpsError error;
 
-                assert_true(tls_context_new("dps.example", (char *[]){ (char *) paths[i], NULL }, NULL, NULL,
-                                            &context, &error) < 0);
+                assert_true(tls_context_read("dps.example", (char *[]){ (char *) paths[i], NULL }, NULL, NULL,
+                                             &context, &error) < 0);
                 assert_null(context);
                 assert_int_equal(error.id, DPS_ERROR_CONFIG);
                 assert_non_null(strstr(error.message, paths[i]));
@@ -432,8 +441,8 @@ static void refuses_foreign_key(void **state) {
         DpsError error;
 
         assert_int_not_equal(sk_X509_push(chain, a.certificate), 0);
-        assert_true(tls_context_new("dps.example", (char *[]){ ca_file, NULL }, chain, authority.key,
-                                    &context, &error) < 0);
+        assert_true(tls_context_read("dps.example", (char *[]){ ca_file, NULL }, chain, authority.key,
+                                     &context, &error) < 0);
         assert_int_equal(error.id, DPS_ERROR_CONFIG);
         assert_non_null(strstr(error.message, "mismatch"));
         unlink(ca_file);
@@ -511,7 +520,7 @@ static void check_system_store(void **state) {
                                 1),
                          0);
 
-        assert_int_equal(tls_context_new("dps.example", NULL, NULL, NULL, &context, &error), 0);
+        assert_int_equal(tls_context_read("dps.example", NULL, NULL, NULL, &context, &error), 0);
         for (unsigned i = 0; i < 2; i++) {
                 free(s.outcome.server_name);
                 handshake(context, server_ctx, &s.outcome);
@@ -541,7 +550,7 @@ static void a_bundle_that_is_a_fifo_holds_up_nothing(void **state) {
         assert_int_equal(mkfifo(fifo, 0600), 0);
         assert_int_equal(setenv("SSL_CERT_DIR", directory, 1), 0);
         assert_int_equal(setenv("SSL_CERT_FILE", fifo, 1), 0);
-        assert_int_equal(tls_context_new("dps.example", NULL, NULL, NULL, &context, &error), -ENOENT);
+        assert_int_equal(tls_context_read("dps.example", NULL, NULL, NULL, &context, &error), -ENOENT);
         assert_int_equal(error.id, DPS_ERROR_CONFIG);
         unsetenv("SSL_CERT_DIR");
         unsetenv("SSL_CERT_FILE");
@@ -562,7 +571,7 @@ static void checks_the_name_by_the_bundle(void **state) {
         assert_int_equal(setenv("SSL_CERT_DIR", directory, 1), 0);
         assert_int_equal(setenv("SSL_CERT_FILE", s.ca_file, 1), 0);
 
-        assert_int_equal(tls_context_new("other.example", NULL, NULL, NULL, &context, &error), 0);
+        assert_int_equal(tls_context_read("other.example", NULL, NULL, NULL, &context, &error), 0);
         handshake(context, s.server_ctx, &s.outcome);
         assert_int_equal(s.outcome.error.id, DPS_ERROR_TLS_NAME);
 

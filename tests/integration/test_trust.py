@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""CA files: whatever they are, only their identity waits for them, and a CA that was withdrawn is believed no longer."""
+import os
+import shutil
+import signal
+
+import pytest
+
+from calls import Calls
+from certificates import Pki
+
+
+@pytest.fixture
+def ca_file(tmp_path, emulator):
+    """The CA of the emulator, in a file that the test may replace."""
+    return shutil.copy(emulator.ca_file, tmp_path / "trusted.pem")
+
+
+def test_a_ca_that_is_withdrawn_is_not_believed_while_another_identity_is_in_flight(gateway, emulator, ca_file, tmp_path):
+    gateway.identity(provisioning={"CaFile": ca_file})
+    emulator.enroll("busy")
+    emulator.script("busy", "register:silent")
+    gateway.identity("busy", key=emulator.enroll("busy"), provisioning={"CaFile": ca_file})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    emulator.wait_for_requests(1, "register", "busy")
+
+    os.replace(shutil.copy(Pki(tmp_path / "other").ca_file, tmp_path / "new.pem"), ca_file)
+    result = gateway.dpsctl("reprovision", "gateway", "--wait")
+    assert result.code == 1 and "tls-untrusted" in gateway.properties("gateway")["LastErrorId"], result.out + result.err
+    assert gateway.properties("busy")["NextAttemptAt"] == 0  # still in flight
+    shutil.copy(emulator.ca_file, ca_file)
+    assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
+
+
+def test_a_ca_file_that_hangs_holds_up_only_its_identity(gateway, ca_file, tmp_path):
+    calls = Calls(tmp_path, gateway)
+    calls.hold(f"open {ca_file}")
+    try:
+        gateway.identity(provisioning={"CaFile": ca_file})
+        gateway.identity("other")
+        gateway.start()
+        calls.wait_for(f"open {ca_file}")
+        gateway.wait_for("other", State="assigned")
+        assert gateway.properties("gateway")["State"] == "provisioning"
+        assert gateway.dpsctl("reload").code == 0
+        assert len(calls.lines(f"open {ca_file}")) == 1
+    finally:
+        calls.release()
+    gateway.wait_for(State="assigned")
+
+
+def test_the_daemon_ends_while_a_ca_file_hangs(gateway, ca_file, tmp_path):
+    calls = Calls(tmp_path, gateway)
+    calls.hold(f"open {ca_file}")
+    try:
+        gateway.identity(provisioning={"CaFile": ca_file})
+        gateway.start()
+        calls.wait_for(f"open {ca_file}")
+        assert gateway.end(signal.SIGTERM, timeout=10) == 0
+    finally:
+        calls.release()
+
+
+def test_what_is_no_ca_file_is_named_at_once(gateway, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(600 << 20)
+    paths = {name: tmp_path / name for name in ("fifo", "huge")} | {"device": "/dev/zero"}
+    for name, path in paths.items():
+        gateway.identity(name, provisioning={"CaFile": path})
+    gateway.start()
+    for name, path in paths.items():
+        properties = gateway.wait_for(name, LastErrorId="config")
+        assert f"CaFile={path} cannot be used" in properties["LastError"]
+        checked = gateway.dpsctl("check", name, "--offline")
+        assert checked.code == 1 and f"CaFile={path} cannot be used" in checked.out
