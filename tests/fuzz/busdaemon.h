@@ -7,6 +7,7 @@
  * the callers it is. The daemon stays from input to input.
  */
 
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -286,6 +287,8 @@ static void start(void) {
         listener = listen_on(path);
         log_set_level(LOG_EMERG);
 
+        /* A thread may be reading CA files when the fuzzer ends, and OpenSSL must not be taken away from it. */
+        PROMISE(OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 1);
         /* Signals are the fuzzer's. */
         PROMISE(sigprocmask(SIG_SETMASK, NULL, &before) == 0);
         PROMISE(daemon_new(&dpsd) == 0);
