@@ -13,6 +13,24 @@
 
 #pragma GCC visibility push(default) /* the libraries must find them */
 
+/* Blocks from this size on are mapped, and given back to the kernel when they are freed: to wipe them would only touch pages
+ * that nobody has written to, as in a message of 256 MB of which its peer has sent little. */
+#define MAPPED_MIN (1024U * 1024)
+
+/* Else the C library would map less and less. */
+__attribute__((constructor)) static void map_large_blocks(void) {
+#ifdef M_MMAP_THRESHOLD
+        (void) mallopt(M_MMAP_THRESHOLD, MAPPED_MIN);
+#endif
+}
+
+static void wipe(void *p) {
+        size_t had = malloc_usable_size(p);
+
+        if (had < MAPPED_MIN)
+                explicit_bzero(p, had);
+}
+
 /* The constructors of libraries free before any of ours is called. */
 static void next_free(void *p) {
         static _Atomic(void *) known;
@@ -25,7 +43,7 @@ static void next_free(void *p) {
 void free(void *p) {
         if (!p)
                 return;
-        explicit_bzero(p, malloc_usable_size(p));
+        wipe(p);
         next_free(p);
 }
 

@@ -40,8 +40,10 @@
 #define KEEP_ALIVE_USEC ((KEEP_ALIVE_SEC + 1) * USEC_PER_SEC)
 #define QOS_AT_LEAST_ONCE 1
 #define SUBACK_FAILURE 0x80
-#define RECEIVED_MAX (4U * DPS_REPLY_SIZE_MAX) /* for one request, whatever it is */
-#define REPLIES_MAX 4                          /* to one request, in one read; one is the rule */
+#define RECEIVED_MAX (4U * DPS_REPLY_SIZE_MAX)    /* bytes for one request, whatever they are */
+#define PACKETS_MAX 512                           /* received and sent for one request */
+#define SENDING_DEADLINE_USEC (10 * USEC_PER_SEC) /* of the next byte, where there are some to be sent */
+#define REPLIES_MAX 4                             /* to one request, in one read; one is the rule */
 
 typedef enum Phase {
         PHASE_RESOLVING,
@@ -111,12 +113,15 @@ typedef struct Mqtt {
         DpsStep request_step; /* of the request sent last */
         uint64_t request_id;  /* of it */
         uint64_t n_received;  /* bytes, when it was sent */
+        bool is_sending;      /* the timer is for the next byte; so many were sent when it was set: */
+        uint64_t n_sent;
 
         /* What the library's callbacks have noted: */
         int connack; /* -1: nothing yet */
         int suback;  /* -1: nothing yet */
         DpsReply replies[REPLIES_MAX];
         size_t n_replies;
+        size_t n_packets; /* since the request was sent */
 } Mqtt;
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
@@ -249,6 +254,14 @@ static void on_suback(struct mosquitto *m, void *userdata, int mid, int n_grante
         t->suback = n_granted == 1 ? granted[0] : SUBACK_FAILURE;
 }
 
+/* Called for each packet that comes or goes: most of them cause no other callback, and each that comes may cost memory, or
+ * one that goes. */
+static void on_log(struct mosquitto *m, void *userdata, int level, const char *text) {
+        Mqtt *t = userdata;
+
+        t->n_packets++;
+}
+
 static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message) {
         Mqtt *t = userdata;
         DpsReply reply;
@@ -276,7 +289,22 @@ static void enter_phase(Mqtt *t, Phase phase) {
         bool has_more = phase == PHASE_CONNECTING && t->approach->addresses[t->n_tried];
 
         t->phase = phase;
+        t->is_sending = false;
         arm_timer(t, has_more ? CONNECT_NEXT_USEC : phases[phase].deadline_usec);
+}
+
+/* Whatever comes counts as a sign of life only from a peer that also reads. */
+static void stay_ready(Mqtt *t) {
+        uint64_t n_sent = BIO_number_written(SSL_get_wbio(t->ssl));
+
+        if (!mosquitto_want_write(t->client))
+                return enter_phase(t, PHASE_READY);
+        if (t->phase == PHASE_READY && t->is_sending && n_sent == t->n_sent)
+                return;
+        t->phase = PHASE_READY;
+        t->is_sending = true;
+        t->n_sent = n_sent;
+        arm_timer(t, SENDING_DEADLINE_USEC);
 }
 
 static bool is_handshaking(const Mqtt *t) {
@@ -322,6 +350,7 @@ static int client_new(Mqtt *t) {
         mosquitto_connect_callback_set(m, on_connack);
         mosquitto_subscribe_callback_set(m, on_suback);
         mosquitto_message_callback_set(m, on_message);
+        mosquitto_log_callback_set(m, on_log);
         /* With defaults, each client would add CAs to the shared context. */
         return mosquitto_username_pw_set(m, t->username, t->token) ||
                                mosquitto_int_option(m, MOSQ_OPT_TCP_NODELAY, 1) ||
@@ -474,7 +503,7 @@ static void proceed(Mqtt *t) {
         if (t->phase == PHASE_SUBSCRIBING && t->suback >= SUBACK_FAILURE)
                 fail_as(t, DPS_ERROR_PROTOCOL, "refused the subscription");
         else if ((t->phase == PHASE_SUBSCRIBING && t->suback >= 0) || t->phase == PHASE_READY)
-                enter_phase(t, PHASE_READY); /* again: the keep-alive counts from the last traffic */
+                stay_ready(t); /* again: the keep-alive counts from the last traffic */
         deliver_replies(t);
 }
 
@@ -507,7 +536,8 @@ static int pump(Mqtt *t, uint32_t revents) {
         /* Not in the turn in which the handshake ends: if the server refused our certificate, that is to be read first. */
         if (rc == MOSQ_ERR_SUCCESS && !is_handshake && mosquitto_want_write(t->client))
                 rc = mosquitto_loop_write(t->client, 1);
-        if (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(t->client) < 0)
+        /* In a handshake, the library takes the end for a pause. */
+        if (rc == MOSQ_ERR_SUCCESS && (mosquitto_socket(t->client) < 0 || tls_connection_is_flooded(t->ssl)))
                 rc = MOSQ_ERR_CONN_LOST;
         if (rc != MOSQ_ERR_SUCCESS) /* the socket is closed */
                 t->io = sd_event_source_disable_unref(t->io);
@@ -555,7 +585,8 @@ static uint64_t count_received(const Mqtt *t) {
 
 /* The library has no limit for the size of a packet, nor for the number of messages. */
 static bool is_flooded(const Mqtt *t) {
-        return t->phase != PHASE_CLOSED && count_received(t) > t->n_received + RECEIVED_MAX;
+        return t->phase != PHASE_CLOSED &&
+               (count_received(t) > t->n_received + RECEIVED_MAX || t->n_packets > PACKETS_MAX);
 }
 
 static void exchange(Mqtt *t, uint32_t revents) {
@@ -638,6 +669,8 @@ static void on_timer(void *userdata) {
 
         if (t->is_broken)
                 fail(t, &t->error);
+        else if (t->is_sending)
+                fail_as(t, DPS_ERROR_LOST, "takes nothing more of what it is sent");
         else if (t->phase == PHASE_READY)
                 keep_alive(t);
         else if (t->phase == PHASE_CONNECTING) {
@@ -675,6 +708,7 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
 
         t->request_id = request->request_id;
         t->n_received = count_received(t);
+        t->n_packets = 0;
         t->request_step = request->kind == DPS_REQUEST_POLL ? DPS_STEP_POLL : DPS_STEP_REGISTER;
         rc = mosquitto_publish(t->client, NULL, topic, body ? (int) strlen(body) : 0, body, QOS_AT_LEAST_ONCE,
                                false);
@@ -696,7 +730,7 @@ static int mqtt_send(Transport *transport, const DpsRequest *request, const char
         }
 
         if (t->phase == PHASE_READY)
-                arm_timer(t, KEEP_ALIVE_USEC);
+                stay_ready(t);
         return watch_socket(t);
 }
 

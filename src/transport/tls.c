@@ -430,6 +430,12 @@ void tls_connection_error(const SSL *ssl, DpsError *ret) {
                 dps_error_set(ret, DPS_ERROR_MEMORY, DPS_STEP_TLS, "no memory for a TLS connection");
 }
 
+bool tls_connection_is_flooded(const SSL *ssl) {
+        const TlsConnection *c = connection_of(ssl);
+
+        return c && c->failure.is_flooded;
+}
+
 int tls_context_set_slow(TlsContext *c, tls_handler_t handler, void *userdata) {
         c->on_signed = handler;
         c->userdata = userdata;

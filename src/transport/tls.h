@@ -56,6 +56,9 @@ void tls_connection_why(const TlsConnection *c, DpsError *ret);
  * reference of it. */
 void tls_connection_error(const SSL *ssl, DpsError *ret);
 
+/* Whether the server was cut off, having sent more than a handshake or an attempt can need. The library may not notice. */
+bool tls_connection_is_flooded(const SSL *ssl);
+
 typedef enum TlsHold {
         TLS_HOLD_NOTHING,
         TLS_HOLD_READS, /* only sends */

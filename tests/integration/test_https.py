@@ -353,30 +353,6 @@ def test_a_server_that_hangs_up_in_the_handshake_is_named(gateway, emulator):
         assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("lost", "tls"), properties["LastError"]
 
 
-def test_a_flood_before_tls_is_proven_is_cut_off(gateway, emulator):
-    """The peer says HelloRequest for ever, which OpenSSL skips."""
-    sent = []
-
-    def flood(connection):
-        connection.settimeout(DEADLINE)
-        connection.recv(65536)
-        record = b"\x16\x03\x03\x00\x04" + bytes(4)
-        try:
-            while sum(sent) < 64 << 20:
-                sent.append(connection.send(record * 1000))
-        except OSError:
-            pass
-        connection.close()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        use_https(gateway, listener.getsockname()[1])
-        gateway.start()
-        flood(listener.accept()[0])
-        properties = gateway.wait_for(check=lambda p: p["LastErrorId"])
-    assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("tls", "tls"), properties["LastError"]
-    assert "more data" in properties["LastError"] and sum(sent) < 64 << 20
-
-
 @pytest.mark.parametrize("head", [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 99999999\r\n\r\n",
                                   b"HTTP/1.1 200 OK\r\nX-More: "], ids=["body", "head"])
 def test_a_flood_of_a_proxy_is_cut_off(gateway, emulator, head):

@@ -11,6 +11,7 @@
 #include <mosquitto.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -68,9 +69,14 @@ static int test_timer_new(World *w, timer_handler_t handler, void *userdata, Tim
         return 0;
 }
 
+static unsigned haste = 1; /* how much faster timers run than they are set */
+
 static void test_timer_set(Timer *timer, uint64_t at_usec, uint64_t accuracy_usec) {
+        uint64_t now = now_usec(CLOCK_BOOTTIME), left = at_usec > now ? at_usec - now : 0;
         const TestTimer *t = (TestTimer *) timer;
 
+        if (at_usec != USEC_INFINITY)
+                at_usec = now + left / haste;
         assert_true(sd_event_source_set_time(t->source, at_usec) >= 0);
         assert_true(sd_event_source_set_enabled(t->source, SD_EVENT_ONESHOT) >= 0);
 }
@@ -356,12 +362,14 @@ static void end_if(Scene *s, FreeAt at) {
         s->is_over |= s->free_at == at || at != FREE_AT_READY;
 }
 
+static const char *request_body = "{\"registrationId\":\"gw\"}";
+
 static void on_ready(void *userdata) {
         const DpsRequest request = { .kind = DPS_REQUEST_REGISTER, .request_id = 7 };
         Scene *s = userdata;
 
         s->n_ready++;
-        assert_int_equal(transport_send(s->transport, &request, "{\"registrationId\":\"gw\"}"), 0);
+        assert_int_equal(transport_send(s->transport, &request, request_body), 0);
         end_if(s, FREE_AT_READY);
 }
 
@@ -937,6 +945,59 @@ static void each_connection_has_its_own_error(void **state) {
         scene_end(&a);
 }
 
+/* ---- a server that does not read ---- */
+
+static bool is_narrow;
+
+/* Replaces the C library's function, so that the kernel keeps little of what is sent. */
+__attribute__((visibility("default"))) int socket(int domain, int type, int protocol) {
+        int (*real)(int, int, int) = (int (*)(int, int, int)) dlsym(RTLD_NEXT, "socket");
+        int fd = real(domain, type, protocol);
+
+        if (is_narrow && domain == AF_INET) {
+                (void) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4096 }, sizeof(int));
+                (void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ 4096 }, sizeof(int));
+        }
+        return fd;
+}
+
+/* It sends, but reads nothing after the subscription. */
+static void script_deaf(Server *s) {
+        struct pollfd end = { .fd = s->fd, .events = POLLRDHUP };
+
+        if (SSL_accept(s->ssl) != 1)
+                return;
+        say_connack(s, 0);
+        if (hear(s) != SUBSCRIBE)
+                return;
+        say_suback(s, 1);
+        while (poll(&end, 1, 20) == 0)
+                SAY(s, 0xd0, 0); /* PINGRESP */
+}
+
+static void a_server_that_takes_nothing_more_is_lost(void **state) {
+        static char body[90000];
+        const char *before = request_body;
+        Scene s;
+
+        memset(body, 'x', sizeof(body) - 1);
+        request_body = body;
+        is_narrow = true;
+        haste = 50;
+        scene_begin(&s, script_deaf, "DNS:dps.example");
+        scene_connect(&s);
+        while (s.n_closed == 0 && s.n_iterations++ < 1000)
+                assert_true(sd_event_run(s.event, UINT64_MAX) >= 0);
+        assert_int_equal(s.error.id, DPS_ERROR_LOST);
+        assert_non_null(strstr(s.error.message, "takes nothing more"));
+        assert_int_equal(s.error.step, DPS_STEP_REGISTER);
+        haste = 1;
+        is_narrow = false;
+        request_body = before;
+        scene_hang_up(&s);
+        scene_end(&s);
+}
+
 static unsigned n_initializations;
 
 /* Replaces the library's function. */
@@ -989,6 +1050,8 @@ int main(void) {
                 { "no request can be sent before it is ready", refuses_requests_too_early },
                 { "libmosquitto is initialized by the first connection, and once", initializes_library_late },
                 { "a CA file that cannot be used is reported", tells_unusable_ca_file },
+                { "a server that takes nothing more is a lost connection, whatever it says",
+                  a_server_that_takes_nothing_more_is_lost },
                 { "connections are possible after the last one has ended",
                   connects_again_after_all_have_ended },
                 { "connections that fail at once have errors of their own",
