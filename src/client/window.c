@@ -256,10 +256,8 @@ static void on_turn(void *userdata) {
 
 /* ---- throttling ---- */
 
-void slot_throttled(Slot *by, uint64_t until_usec) {
-        Scope *scope = by->scope;
-
-        scope->size = MAX(MIN(scope->size, scope->window->max) / 2, 1U);
+/* `by` NULL: an earlier run was told. */
+static void pause_scope(Scope *scope, const Slot *by, uint64_t until_usec) {
         if (until_usec <= scope->paused_until_usec)
                 return;
 
@@ -272,6 +270,22 @@ void slot_throttled(Slot *by, uint64_t until_usec) {
                 if (s != by)
                         s->on_paused(until_usec, s->userdata);
         }
+}
+
+void slot_throttled(Slot *by, uint64_t until_usec) {
+        Scope *scope = by->scope;
+
+        scope->size = MAX(MIN(scope->size, scope->window->max) / 2, 1U);
+        pause_scope(scope, by, until_usec);
+}
+
+int window_pause(Window *w, const char *id_scope, const char *endpoint, uint64_t until_usec) {
+        Scope *scope = find_scope(w, id_scope, endpoint) ?: add_scope(w, id_scope, endpoint);
+
+        if (!scope)
+                return -ENOMEM;
+        pause_scope(scope, NULL, until_usec);
+        return 0;
 }
 
 void slot_succeeded(Slot *s) {

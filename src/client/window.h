@@ -57,6 +57,8 @@ void slot_release(Slot *s);
 /* DPS throttled the scope of this slot until this time (CLOCK_BOOTTIME). The other slots of the scope are
  * told. */
 void slot_throttled(Slot *s, uint64_t until_usec);
+/* The same of an earlier run, whose slots are gone. -ENOMEM. */
+int window_pause(Window *w, const char *id_scope, const char *endpoint, uint64_t until_usec);
 /* A registration succeeded: the scope's window grows by one. */
 void slot_succeeded(Slot *s);
 /* CLOCK_BOOTTIME; a time in the past if the scope is not paused. */

@@ -57,6 +57,10 @@ void identity_give_up(Identity *i);
 void identity_take_event(Identity *i);
 /* Writes the waits that bind the client into the record, as they are now. */
 void identity_remember_wait(Identity *i);
+/* Whether the waits in the record are those of another scope or endpoint than that of the settings. */
+bool identity_waits_for_another(const Identity *i);
+/* The scope is paused as it was when the record was written. */
+void identity_recall_pause(const Identity *i);
 
 /* identity-assignment.c */
 extern const KeeperHandlers identity_keeper_handlers;

@@ -2,6 +2,7 @@
 #include "dpsd/identity-internal.h"
 
 #include <inttypes.h>
+#include <strings.h>
 
 #include "basic/text.h"
 #include "basic/times.h"
@@ -31,6 +32,38 @@ static void remember_polls(Identity *i, const DpsRegistrationHistory *h) {
                 m->polls += usec_add(h->polls_usec[k], POLLS_WINDOW_USEC) > last;
 }
 
+/* Without memory, the waits are taken for those of whoever is asked next. */
+static void remember_peer(Identity *i) {
+        const Settings *s = i->configuration.settings;
+        Record *m = i->keeper.record;
+
+        if (!s || (streq_ptr(m->asked_scope, s->id_scope) && streq_ptr(m->asked_endpoint, s->endpoint)))
+                return;
+        free(m->asked_scope);
+        free(m->asked_endpoint);
+        m->asked_scope = strdup(s->id_scope);
+        m->asked_endpoint = strdup(s->endpoint);
+}
+
+bool identity_waits_for_another(const Identity *i) {
+        const Settings *s = i->configuration.settings;
+        const Record *m = i->keeper.record;
+
+        return s && m->asked_scope && m->asked_endpoint &&
+               (!streq(m->asked_scope, s->id_scope) || strcasecmp(m->asked_endpoint, s->endpoint) != 0);
+}
+
+/* What DPS told us when it throttled us was for all of the scope, and so it is after a restart. Without memory, they are told
+ * themselves. */
+void identity_recall_pause(const Identity *i) {
+        const Record *m = i->keeper.record;
+
+        if (m->error.id == DPS_ERROR_THROTTLED && m->error.step == DPS_STEP_REGISTER && m->asked_scope &&
+            m->asked_endpoint)
+                (void) window_pause(i->core->window, m->asked_scope, m->asked_endpoint,
+                                    identity_end_of_wait(i, m->not_before_usec, 0));
+}
+
 /* Writes the waits that bind the client into the record, as they are now. */
 void identity_remember_wait(Identity *i) {
         const DpsRegistrationHistory *h = client_history(i->client);
@@ -38,6 +71,7 @@ void identity_remember_wait(Identity *i) {
 
         if (client_state(i->client) == CLIENT_IDLE)
                 return;
+        remember_peer(i);
         m->attempts = h->attempts;
         m->finals = h->finals;
         m->next_attempt_at_usec = realtime_of(i, h->next_usec);

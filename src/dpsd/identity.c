@@ -86,8 +86,8 @@ static void take_settings(Identity *i, Resolution resolution) {
             settings_derive_from_capitals(i->configuration.settings))
                 identity_log(i, LOG_WARNING, "the registration id \"%s\" " SETTINGS_CAPITALS_WARNING,
                              i->configuration.settings->registration_id);
-        if (resolution != RESOLUTION_FIRST)
-                forget_failures(i, resolution == RESOLUTION_OTHER_PEER);
+        if (resolution != RESOLUTION_FIRST || identity_waits_for_another(i))
+                forget_failures(i, resolution == RESOLUTION_OTHER_PEER || identity_waits_for_another(i));
         identity_forget_refusal(i);
         care_done(&i->for_dps);
         care_done(&i->for_hub);
@@ -325,6 +325,7 @@ void identity_load(Identity *i) {
                 identity_judge_assignment(i, false);
         }
         correct_times(i);
+        identity_recall_pause(i);
 }
 
 /* Which of several identities is the device depends on what they remember. */

@@ -77,6 +77,8 @@ static int recall(Keeper *k, bool is_known) {
                 }
         } else {
                 m->not_before_usec = note->not_before_usec;
+                m->asked_scope = TAKE_PTR(note->asked_scope);
+                m->asked_endpoint = TAKE_PTR(note->asked_endpoint);
                 m->last_poll_at_usec = note->last_poll_at_usec;
                 m->polls = note->polls;
                 m->noted_at_usec = note->noted_at_usec;

@@ -111,6 +111,8 @@ Record *record_free(Record *record) {
                 return NULL;
 
         assignment_free(record->assignment);
+        free(record->asked_scope);
+        free(record->asked_endpoint);
         free(record->transport);
         free(record->network);
         for (unsigned i = 0; i < record->n_transitions; i++)
@@ -253,6 +255,8 @@ static const Member record_members[] = {
         MEMBER("finals", MEMBER_U32, Record, finals, NULL),
         MEMBER("nextAttemptAt", MEMBER_U64, Record, next_attempt_at_usec, NULL),
         MEMBER("notBefore", MEMBER_U64, Record, not_before_usec, NULL),
+        MEMBER("askedIdScope", MEMBER_TEXT, Record, asked_scope, dps_id_scope_is_valid),
+        MEMBER("askedEndpoint", MEMBER_TEXT, Record, asked_endpoint, endpoint_is_valid),
         MEMBER("lastPollAt", MEMBER_U64, Record, last_poll_at_usec, NULL),
         MEMBER("polls", MEMBER_U32, Record, polls, NULL),
         MEMBER("lastGeneration", MEMBER_U64, Record, last_generation, NULL),

@@ -255,16 +255,20 @@ static inline void settle(void) {
         timed_world_pass(&world, 1);
 }
 
-static inline void configure(const char *name, const char *registration_id) {
+static inline void configure_at(const char *name, const char *registration_id, const char *endpoint) {
         char text[256];
 
         (void) snprintf(text, sizeof(text),
                         "Provisioning IdScope 0ne00000001\nProvisioning RegistrationId %s\n"
-                        "Provisioning Endpoint dps.example\nAttestation Key /nowhere/key\n",
-                        registration_id);
+                        "Provisioning Endpoint %s\nAttestation Key /nowhere/key\n",
+                        registration_id, endpoint);
         assert_int_equal(manager_configure(manager, name, settings_from_lines(name, text), NULL), 0);
         manager_look_again(manager);
         settle();
+}
+
+static inline void configure(const char *name, const char *registration_id) {
+        configure_at(name, registration_id, "dps.example");
 }
 
 static inline void log_in(void) {

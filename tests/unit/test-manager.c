@@ -199,6 +199,47 @@ static void each_of_three_twins_names_the_first(void **state) {
         assert_string_equal(find("c")->configuration.twin, "b");
 }
 
+/* ---- a scope that DPS throttles ---- */
+
+static void be_throttled(const char *name, const char *registration_id) {
+        configure(name, registration_id);
+        answer(&(DpsReply){
+                .status = 429, .error_code = 429001, .has_retry_after = true, .retry_after_sec = 3600 });
+}
+
+static void restart(void) {
+        core_stop();
+        core_start();
+        core_transport.n_connects = 0;
+}
+
+static void what_dps_told_one_of_a_scope_binds_the_others_after_a_restart_too(void **state) {
+        be_throttled("a", "dev-a");
+        configure("b", "dev-b");
+        assert_int_equal(core_transport.n_connects, 1);
+
+        restart();
+        configure("a", "dev-a");
+        configure("b", "dev-b");
+        configure("newcomer", "dev-n");
+        timed_world_pass(&world, 59 * USEC_PER_MINUTE);
+        assert_int_equal(core_transport.n_connects, 0);
+        timed_world_pass(&world, 14 * USEC_PER_MINUTE);
+        assert_true(core_transport.n_connects >= 3);
+}
+
+static void what_dps_told_at_one_endpoint_binds_nobody_at_another(void **state) {
+        be_throttled("a", "dev-a");
+        configure_at("b", "dev-b", "other.example");
+        assert_int_equal(core_transport.n_connects, 2);
+
+        restart();
+        configure_at("a", "dev-a", "other.example"); /* the file was changed meanwhile */
+        assert_int_equal(core_transport.n_connects, 1);
+        configure("c", "dev-c");
+        assert_int_equal(core_transport.n_connects, 1);
+}
+
 /* ---- identities that go ---- */
 
 static void an_identity_without_a_file_is_not_served_and_its_record_is_kept(void **state) {
@@ -277,6 +318,8 @@ int main(void) {
                 TEST(a_twin_that_becomes_another_device_frees_the_other),
                 TEST(a_twin_whose_new_registration_id_has_no_value_yet_does_not_ask),
                 TEST(each_of_three_twins_names_the_first),
+                TEST(what_dps_told_one_of_a_scope_binds_the_others_after_a_restart_too),
+                TEST(what_dps_told_at_one_endpoint_binds_nobody_at_another),
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
                 TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
                 TEST(only_an_identity_without_a_file_can_be_forgotten),
