@@ -82,12 +82,14 @@ complete -c dpsctl -n __dpsctl_has_no_verb -a explain -d 'what an error means'
 complete -c dpsctl -n __dpsctl_has_no_verb -a derive-key -d 'make a key'
 complete -c dpsctl -n __dpsctl_has_no_verb -a sas -d 'make a token'
 complete -c dpsctl -n __dpsctl_has_no_verb -a import-key -d 'encrypt a key for this machine'
+complete -c dpsctl -n __dpsctl_has_no_verb -a import-config -d 'make a NAME.conf of a config.toml'
 
 complete -c dpsctl -n "__dpsctl_verb_is $with_name; and test (count (__dpsctl_words)) = 1" -a '(__dpsctl_names)'
 complete -c dpsctl -n '__dpsctl_verb_is report-hub-failure; and test (count (__dpsctl_words)) = 2' -a 'auth not-found throttled server network'
 complete -c dpsctl -n '__dpsctl_verb_is log-level' -a 'emerg alert crit err warning notice info debug'
 complete -c dpsctl -n '__dpsctl_verb_is explain' -a '(__dpsctl_ids)'
 complete -c dpsctl -n '__dpsctl_verb_is verify-config' -a '(__fish_complete_suffix .conf)'
+complete -c dpsctl -n '__dpsctl_verb_is import-config' -a '(__fish_complete_suffix .toml)'
 
 complete -c dpsctl -n '__dpsctl_has_no_verb; or __dpsctl_verb_is status' -l strict -d 'fail if an identity has an error'
 complete -c dpsctl -n '__dpsctl_verb_is show' -s p -l property -xa '(__dpsctl_properties)' -d 'only these properties'
@@ -101,6 +103,7 @@ complete -c dpsctl -n '__dpsctl_verb_is check' -l offline -d 'without a network'
 complete -c dpsctl -n '__dpsctl_verb_is check' -l hub-login -d 'also log in at the hub'
 complete -c dpsctl -n '__dpsctl_verb_is cat-config verify-config expand' -l root -xa '(__fish_complete_directories)' -d 'the root of an image'
 complete -c dpsctl -n '__dpsctl_verb_is import-key' -l force -d 'replace the key of this name'
+complete -c dpsctl -n '__dpsctl_verb_is import-config' -l write-key -rF -d 'a file for the key'
 complete -c dpsctl -n '__dpsctl_verb_is derive-key sas' -l key -rF -d 'a file'
 for option in id-scope registration-id hub device-id expiry
     complete -c dpsctl -n '__dpsctl_verb_is sas' -l $option -x

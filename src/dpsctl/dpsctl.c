@@ -14,7 +14,7 @@
 
 static int verb_help(const Options *o);
 static int verb_version(const Options *o);
-static int verb_import_key(const Options *o);
+static int verb_of_program(const Options *o);
 
 #define ANY UINT_MAX
 
@@ -46,7 +46,8 @@ static const struct {
         { "explain", 0, 1, verb_explain, " [ID]" },
         { "derive-key", 1, 1, verb_derive_key, " REGISTRATION_ID" },
         { "sas", 0, 0, verb_sas, "" },
-        { "import-key", 1, 2, verb_import_key, " NAME [FILE|-]" },
+        { "import-key", 1, 2, verb_of_program, " NAME [FILE|-]" },
+        { "import-config", 1, 1, verb_of_program, " FILE" },
         { "help", 0, ANY, verb_help, "" },
         { "version", 0, 0, verb_version, "" },
 };
@@ -67,7 +68,7 @@ static int verb_help(const Options *o) {
               "  check [NAME]          look for problems, and say what to do; --offline; with\n"
               "                        --hub-login also log in at the hub, displacing a client\n"
               "  cat-config [NAME], verify-config [--root=DIR] [FILE], expand STRING\n"
-              "  explain [ID]          what an error means: throttled, 401002\n"
+              "  explain [ID]          what an error means; import-config FILE: from aziot's\n"
               "  derive-key ID, sas    make a key or token; import-key NAME [FILE] encrypts one\n"
               "Options:\n"
               "  --json=pretty|short   output for programs    --redact       mask ids and hub\n"
@@ -82,10 +83,18 @@ static int verb_help(const Options *o) {
 
 static char **all_arguments; /* of main() */
 
-/* Programs of their own read the same command line. */
-static int verb_import_key(const Options *o) {
-        execv(LIBEXEC_DIR "/dpsctl-import-key", all_arguments);
-        return fail_with(EXIT_FAILED, LIBEXEC_DIR "/dpsctl-import-key cannot be run: %s", strerror(errno));
+/* Programs of their own read the same command line. $DPS_LIBEXEC overrides where they are, so that they can be tested before
+ * they are installed. */
+static int verb_of_program(const Options *o) {
+        _cleanup_(freep) char *path = NULL;
+
+        if (asprintf(&path, "%s/dpsctl-%s", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR, o->verb) < 0)
+                return fail_memory();
+        execv(path, all_arguments);
+        return fail_with(EXIT_FAILED, "%s cannot be run: %s%s", path, strerror(errno),
+                         streq(o->verb, "import-config")
+                                 ? "; it is in the package dps-import, and needs Python 3.11"
+                                 : "");
 }
 
 static int verb_version(const Options *o) {

@@ -55,6 +55,7 @@ static const struct Option {
         { "follow", 0, OPTION_TEXT, offsetof(Options, follow), "metrics" },
         { "root", 0, OPTION_ROOT, offsetof(Options, root), "verify-config cat-config expand" },
         { "force", 0, OPTION_FLAG, offsetof(Options, force), "import-key" },
+        { "write-key", 0, OPTION_TEXT, offsetof(Options, write_key), "import-config" },
         { "key", 0, OPTION_TEXT, offsetof(Options, key), "derive-key sas" },
         { "id-scope", 0, OPTION_TEXT, offsetof(Options, id_scope), "sas" },
         { "registration-id", 0, OPTION_TEXT, offsetof(Options, registration_id), "sas" },

@@ -32,6 +32,7 @@ typedef struct Options {
         const char *follow;      /* metrics: a file; NULL: print them once */
         const char *root;        /* verify-config, cat-config, expand; NULL: / */
         bool force;              /* import-key */
+        const char *write_key;   /* import-config */
         const char *key;         /* derive-key, sas: a file, or "-" */
         const char *id_scope, *registration_id, *hub, *device_id; /* sas */
         uint64_t expiry_sec;                                      /* sas; 0: lifetime_usec counts */

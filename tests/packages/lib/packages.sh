@@ -10,7 +10,7 @@ export DEBIAN_FRONTEND=noninteractive
 install_from() {
 	from=/var/packages/$1
 	shift
-	[ $# != 0 ] || set -- dpsd dps-https dps-api dps-tpm dps-hardware-key libdps0 libdps-dev dps-emulator
+	[ $# != 0 ] || set -- dpsd dps-https dps-api dps-tpm dps-hardware-key dps-import libdps0 libdps-dev dps-emulator
 	for package; do
 		shift
 		set -- "$@" "$from/$package"_*.deb

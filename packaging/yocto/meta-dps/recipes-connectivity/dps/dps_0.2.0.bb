@@ -63,10 +63,11 @@ do_install_ptest() {
     done
 }
 
-PACKAGE_BEFORE_PN = "libdps ${PN}-https ${PN}-api ${PN}-tpm ${PN}-hardware-key ${PN}-polkit ${PN}-emulator"
+PACKAGE_BEFORE_PN = "libdps ${PN}-https ${PN}-import ${PN}-api ${PN}-tpm ${PN}-hardware-key ${PN}-polkit ${PN}-emulator"
 
 FILES:libdps = "${libdir}/libdps.so.*"
 FILES:${PN}-https = "${libdir}/dps/modules/https.so"
+FILES:${PN}-import = "${libexecdir}/dps/dpsctl-import-config"
 FILES:${PN}-api = "${libdir}/dps/modules/api.so"
 FILES:${PN}-tpm = "${libdir}/dps/modules/tpm.so ${systemd_system_unitdir}/dpsd.service.d/50-dps-tpm.conf"
 FILES:${PN}-hardware-key = " \
@@ -96,6 +97,8 @@ FILES:${PN} = " \
 
 RDEPENDS:${PN} += "dbus"
 RDEPENDS:${PN}-https += "${PN}"
+# Its TOML is in the standard library, in a package that is not the same in each series.
+RDEPENDS:${PN}-import += "${PN} python3-modules"
 RDEPENDS:${PN}-api += "${PN}"
 RDEPENDS:${PN}-tpm += "${PN}"
 RDEPENDS:${PN}-hardware-key += "${PN}"
