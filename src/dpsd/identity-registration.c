@@ -43,6 +43,7 @@ static void remember_peer(Identity *i) {
         free(m->asked_endpoint);
         m->asked_scope = strdup(s->id_scope);
         m->asked_endpoint = strdup(s->endpoint);
+        m->paused_until_usec = 0;
 }
 
 bool identity_waits_for_another(const Identity *i) {
@@ -58,10 +59,9 @@ bool identity_waits_for_another(const Identity *i) {
 void identity_recall_pause(const Identity *i) {
         const Record *m = i->keeper.record;
 
-        if (m->error.id == DPS_ERROR_THROTTLED && m->error.step == DPS_STEP_REGISTER && m->asked_scope &&
-            m->asked_endpoint)
+        if (m->paused_until_usec > 0 && m->asked_scope && m->asked_endpoint)
                 (void) window_pause(i->core->window, m->asked_scope, m->asked_endpoint,
-                                    identity_end_of_wait(i, m->not_before_usec, 0));
+                                    identity_end_of_wait(i, m->paused_until_usec, 0));
 }
 
 /* Writes the waits that bind the client into the record, as they are now. */
@@ -183,6 +183,9 @@ static void on_failed(const DpsError *error, Jobs jobs, void *userdata) {
         for (const Job *job = jobs.first; job && sent_nothing(error); job = job->next)
                 ratelimit_give_back(&i->requests, REQUEST_INTERVAL_USEC);
         identity_remember_wait(i);
+        if (error->id == DPS_ERROR_THROTTLED && error->step == DPS_STEP_REGISTER)
+                i->keeper.record->paused_until_usec =
+                        i->keeper.record->not_before_usec ?: i->keeper.record->next_attempt_at_usec;
         note_failure(i, error);
         keeper_set_error(&i->keeper, error);
         identity_advance(i);

@@ -77,6 +77,7 @@ static int recall(Keeper *k, bool is_known) {
                 }
         } else {
                 m->not_before_usec = note->not_before_usec;
+                m->paused_until_usec = note->paused_until_usec;
                 m->asked_scope = TAKE_PTR(note->asked_scope);
                 m->asked_endpoint = TAKE_PTR(note->asked_endpoint);
                 m->last_poll_at_usec = note->last_poll_at_usec;
@@ -327,6 +328,7 @@ static void correct_waits(Record *m, Clock *clock) {
         ahead = MAX(ahead, poll_ahead);
         correct_wait(clock, ahead, &m->next_attempt_at_usec);
         correct_wait(clock, ahead, &m->not_before_usec);
+        correct_wait(clock, ahead, &m->paused_until_usec);
         correct_wait(clock, ahead, &m->last_poll_at_usec);
 }
 

@@ -257,6 +257,7 @@ static const Member record_members[] = {
         MEMBER("notBefore", MEMBER_U64, Record, not_before_usec, NULL),
         MEMBER("askedIdScope", MEMBER_TEXT, Record, asked_scope, dps_id_scope_is_valid),
         MEMBER("askedEndpoint", MEMBER_TEXT, Record, asked_endpoint, endpoint_is_valid),
+        MEMBER("pausedUntil", MEMBER_U64, Record, paused_until_usec, NULL),
         MEMBER("lastPollAt", MEMBER_U64, Record, last_poll_at_usec, NULL),
         MEMBER("polls", MEMBER_U32, Record, polls, NULL),
         MEMBER("lastGeneration", MEMBER_U64, Record, last_generation, NULL),

@@ -60,9 +60,11 @@ typedef struct Record {
         uint64_t next_attempt_at_usec;      /* CLOCK_REALTIME; 0: none planned */
         uint64_t not_before_usec;           /* CLOCK_REALTIME; the wait that DPS demanded; 0: none */
         char *asked_scope, *asked_endpoint; /* whose waits these are: of DPS there; NULL: not known */
-        uint64_t last_poll_at_usec;         /* CLOCK_REALTIME; 0: none … */
-        uint32_t polls;           /* … and the number of polls in the service's window up to then */
-        uint64_t last_generation; /* also counts dropped assignments */
+        uint64_t
+                paused_until_usec; /* CLOCK_REALTIME; until then DPS throttles that scope there; 0: it did not */
+        uint64_t last_poll_at_usec; /* CLOCK_REALTIME; 0: none … */
+        uint32_t polls;             /* … and the number of polls in the service's window up to then */
+        uint64_t last_generation;   /* also counts dropped assignments */
         uint64_t last_success_at_usec;
         DpsError error; /* the last error since the last success */
         uint64_t error_at_usec, failing_since_usec;

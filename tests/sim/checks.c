@@ -48,6 +48,10 @@ typedef struct Watch {
         char peer[64], told_peer[64]; /* … to this device of this scope and endpoint */
         bool told_is_noted;           /* … and a daemon that is killed can know it afterwards */
         bool was_told_now;            /* in this step */
+        bool is_register;             /* the request */
+        char scope[48];               /* where it was sent: the scope and the endpoint */
+        uint64_t paused_until_usec;   /* DPS throttled … */
+        char paused_scope[48];        /* … all of this one */
         uint64_t request_id;          /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
@@ -103,6 +107,7 @@ const char *const promises[] = {
         "Transport= is obeyed",
         "a chip that hangs leaves threads to the others",
         "a device with a TPM goes over HTTPS",
+        "a scope that DPS throttles does not register",
         "a renewal is not later than a whole life of a token from now",
         "a job ends once",
         "a published key comes with its certificate",
@@ -269,6 +274,7 @@ void checks_connect(Sim *s, const char *id, const char *id_scope, const char *ho
         TransportChoice wish = machine_identity(s->machine, k)->configuration.settings->transport;
 
         (void) snprintf(w->peer, sizeof(w->peer), "%s of %s at %s", id, id_scope, host);
+        (void) snprintf(w->scope, sizeof(w->scope), "%s at %s", id_scope, host);
         w->n_connections++;
         if (w->n_connections > 1)
                 found(s, "there is one registration of an identity at a time",
@@ -289,9 +295,26 @@ void checks_disconnected(Sim *s, const char *id) {
         watch_of(s, number_of_id(id))->n_connections--;
 }
 
+/* Promise: what DPS told one device that it throttled binds all of the scope at that endpoint, and none elsewhere. */
+static void check_paused(Sim *s, unsigned k) {
+        const char *scope = watch_of(s, k)->scope;
+
+        for (unsigned j = 0; j < s->options.n_identities; j++) {
+                const Watch *w = watch_of(s, j);
+
+                if (s->now_usec + ROUNDING_USEC < w->paused_until_usec && streq(scope, w->paused_scope))
+                        found(s, "a scope that DPS throttles does not register",
+                              "identity %u: %" PRIu64 " ms too early, as identity %u was told", k,
+                              (w->paused_until_usec - s->now_usec) / 1000, j);
+        }
+}
+
 void checks_sent(Sim *s, const char *id, const DpsRequest *request) {
         watch_of(s, number_of_id(id))->request_id = request->request_id;
         check_told(s, number_of_id(id), request->kind == DPS_REQUEST_POLL ? "polls" : "registers");
+        watch_of(s, number_of_id(id))->is_register = request->kind == DPS_REQUEST_REGISTER;
+        if (request->kind == DPS_REQUEST_REGISTER)
+                check_paused(s, number_of_id(id));
 }
 
 /* Promise: whatever happens, no device floods DPS with registers. Requests by hand are limited to one a minute, failures
@@ -338,6 +361,10 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 memcpy(w->told_peer, w->peer, sizeof(w->told_peer));
                 w->told_is_noted = !s->checks->is_disk_excused;
                 w->was_told_now = true;
+                if (reply->status == 429 && w->is_register) {
+                        w->paused_until_usec = w->told_until_usec;
+                        memcpy(w->paused_scope, w->scope, sizeof(w->paused_scope));
+                }
         }
         if (dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED) {
                 w->assigned_answer_usec = s->now_usec;
@@ -735,7 +762,10 @@ static void end_run(Sim *s) {
                 Watch *w = watch_of(s, k);
 
                 if (!w->told_is_noted || !is_noted)
-                        w->told_until_usec = 0;
+                        w->told_until_usec = w->paused_until_usec = 0;
+                /* Of an identity that is gone, or asks elsewhere, nothing is read. */
+                if (!machine_identity(s->machine, k) || !streq(w->scope, w->paused_scope))
+                        w->paused_until_usec = 0;
                 if (!is_noted || !w->failure_is_noted)
                         w->earliest_usec = 0;
                 forget_way(w, is_noted && w->failure_is_noted);
@@ -756,7 +786,7 @@ void checks_power_failed(Sim *s) {
         for (unsigned k = 0; k < s->options.n_identities; k++) {
                 Watch *w = watch_of(s, k);
 
-                w->told_until_usec = 0;
+                w->told_until_usec = w->paused_until_usec = 0;
                 w->n_polls = 0;
                 forget_way(w, false);
                 s->checks->clock_set_usec = s->now_usec;
