@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/ratelimit.h"
 
 /*
  * How a check decides on one request:
@@ -17,12 +18,36 @@
  *
  * The bus is asked once for all requests of a sender that wait. All limits are by user, since a user may have many
  * connections. A check holds a copy of the request with nothing but the arguments, whose size is limited, and it ends with
- * the connection of its sender.
+ * the connection of its sender, or when it has waited for too long.
+ *
+ * What needs no right is carried out at once, as long as all of it together takes no more than a share of the time. Beyond
+ * that (access_admit()) it depends on who asks: root and our own user are served, others as long as they have a share of
+ * their own left. A request whose sender is not known yet waits for his credentials. Then sd-bus no longer takes it, so we
+ * send it to ourselves, and pass the answer on.
  */
+
+/* Parts of the time, in percent, and how much of it can be saved up. */
+#define SHARE_OF_ALL 25
+#define SHARE_OF_USER 10
+#define SHARE_MAX_USEC ((int64_t) (100 * USEC_PER_MSEC))
+#define DEBT_MAX_USEC ((int64_t) USEC_PER_SEC)
+/* What a user pays for a request that we send to ourselves, however much it is. */
+#define RELAY_USEC ((int64_t) (50 * USEC_PER_MSEC))
+/* Answers that are still to be written: the bus does not keep up. */
+#define QUEUED_MAX 64
+/* Requests that wait for the credentials of their sender. */
+#define READS_PER_SENDER_MAX 16
+
+/* So many requests in excess of a budget are told so at once, and then one in 10 ms; the others are not answered, so that
+ * the bus counts them as pending, and takes no more from that connection when there are many. */
+#define REFUSALS_MAX 2000
+#define REFUSAL_USEC (10 * USEC_PER_MSEC)
 
 /* Long enough for a person to find and type a password. */
 #define POLKIT_INTERACTIVE_TIMEOUT (2 * USEC_PER_MINUTE)
 #define POLKIT_ALLOW_USER_INTERACTION UINT32_C(1)
+/* How long a caller waits by default, and so how long a request waits for a place at polkit. */
+#define PATIENCE_USEC (25 * USEC_PER_SEC)
 
 #define BUS_DRIVER "org.freedesktop.DBus"
 
@@ -31,19 +56,26 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
         [ACCESS_MANAGE] = "io.dpsd.dps1.manage",
 };
 
+typedef struct Share {
+        int64_t left_usec; /* negative: more was taken than there was */
+        uint64_t settled_usec;
+} Share;
+
 /* What a user has. */
 typedef struct Account {
         struct Account *next;
         uint32_t uid;
         unsigned n_senders, n_checks, n_at_polkit;
         size_t size; /* of the arguments */
+        Share share;
+        RateLimit refusals;
 } Account;
 
 typedef struct CheckList {
         struct Check *first, *last;
 } CheckList;
 
-/* A connection with requests that are not decided yet. */
+/* A connection with requests that are not decided yet, or, while too much is asked for, that we have heard of. */
 typedef struct Sender {
         struct Sender *next;
         Access *access;
@@ -64,8 +96,9 @@ typedef struct Check {
         Sender *sender;
         sd_bus_message *request; /* our copy */
         size_t size;
-        bool is_charged;   /* to the account */
-        sd_bus_slot *slot; /* of the call to polkit */
+        uint64_t deadline_usec; /* CLOCK_BOOTTIME */
+        bool is_charged;        /* to the account */
+        sd_bus_slot *slot;      /* of the call to polkit */
         AccessRight right;
         char *identity, *group; /* NULL: none */
         access_handler_t handler;
@@ -76,8 +109,17 @@ struct Access {
         void *userdata;
         Sender *senders; /* the one whose turn it is comes first */
         Account *accounts;
-        sd_bus_slot *gone; /* tells of connections that end; NULL: nobody waits for polkit */
+        sd_bus_slot *gone; /* tells of connections that end; NULL: there are no senders */
         unsigned n_at_polkit;
+        sd_event_source *deadline; /* not later than that of any check */
+
+        Share share; /* of all that needs no right */
+        bool is_overloaded;
+        uint64_t cpu_usec; /* when the share was charged last, by the clock of this thread's work */
+        uint64_t
+                wall_usec; /* and by that of all; it counts for an answer that keeps the bus busy for longer than us */
+        bool is_large;  /* what is done now */
+        Account *payer; /* who pays for what is done now, besides the share of all; NULL: nobody does */
 };
 
 AccessVerdict access_by_uid(uid_t uid, uid_t own_uid) {
@@ -191,6 +233,35 @@ static Check *check_free(Check *c) {
 }
 DEFINE_FREEP(Check, check_free)
 
+static bool share_is_open(Share *s, unsigned percent, uint64_t now) {
+        uint64_t refill = usec_sub(now, s->settled_usec) * percent / 100;
+
+        s->left_usec = refill > (uint64_t) (SHARE_MAX_USEC - s->left_usec) ? SHARE_MAX_USEC
+                                                                           : s->left_usec + (int64_t) refill;
+        s->settled_usec = now;
+        return s->left_usec > 0;
+}
+
+static void share_charge(Share *s, int64_t usec) {
+        s->left_usec = MAX(s->left_usec - usec, -DEBT_MAX_USEC);
+}
+
+/* Nothing but time resets a limit, so a user who is gone is forgotten only when nothing is left of what he took. */
+static void forget_accounts(Access *a, uint64_t now) {
+        for (Account **place = &a->accounts; *place;) {
+                Account *account = *place;
+
+                (void) share_is_open(&account->share, SHARE_OF_USER, now);
+                if (account->n_senders > 0 || account == a->payer ||
+                    account->share.left_usec < SHARE_MAX_USEC) {
+                        place = &account->next;
+                        continue;
+                }
+                *place = account->next;
+                free(account);
+        }
+}
+
 static Account *find_account(Access *a, uint32_t uid) {
         Account *account;
 
@@ -199,22 +270,12 @@ static Account *find_account(Access *a, uint32_t uid) {
                         return account;
         account = calloc(1, sizeof(*account));
         if (account) {
+                forget_accounts(a, now_usec(CLOCK_MONOTONIC));
                 account->uid = uid;
                 account->next = a->accounts;
                 a->accounts = account;
         }
         return account;
-}
-
-static void account_release(Access *a, Account *account) {
-        Account **place = &a->accounts;
-
-        if (!account || --account->n_senders > 0)
-                return;
-        while (*place != account)
-                place = &(*place)->next;
-        *place = account->next;
-        free(account);
 }
 
 static void sender_free(Sender *s) {
@@ -228,7 +289,8 @@ static void sender_free(Sender *s) {
         while (*place != s)
                 place = &(*place)->next;
         *place = s->next;
-        account_release(a, s->account);
+        if (s->account)
+                s->account->n_senders--;
         sd_bus_slot_unref(s->slot);
         free(s->gids);
         free(s->name);
@@ -237,9 +299,19 @@ static void sender_free(Sender *s) {
                 a->gone = sd_bus_slot_unref(a->gone);
 }
 
+/* While too much is asked for, the bus is not asked again for each request. */
 static void sender_free_if_done(Sender *s) {
-        if (s->n_checks == 0)
+        if (s->n_checks == 0 && !(s->account && s->access->is_overloaded))
                 sender_free(s);
+}
+
+static void forget_senders(Access *a) {
+        Sender *next;
+
+        for (Sender *s = a->senders; s; s = next) {
+                next = s->next;
+                sender_free_if_done(s);
+        }
 }
 
 static Sender *find_sender(const Access *a, const char *name) {
@@ -249,8 +321,11 @@ static Sender *find_sender(const Access *a, const char *name) {
         return NULL;
 }
 
-int access_new(const Groups *groups, void *userdata, Access **ret) {
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata);
+
+int access_new(sd_event *event, const Groups *groups, void *userdata, Access **ret) {
         Access *a;
+        int r;
 
         a = calloc(1, sizeof(*a));
         if (!a)
@@ -258,6 +333,15 @@ int access_new(const Groups *groups, void *userdata, Access **ret) {
 
         a->groups = groups;
         a->userdata = userdata;
+        r = sd_event_add_time_relative(event, &a->deadline, CLOCK_BOOTTIME, 0, USEC_PER_SEC, on_deadline, a);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(a->deadline, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_source_set_priority(a->deadline, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r < 0) {
+                access_free(a);
+                return r;
+        }
         *ret = a;
         return 0;
 }
@@ -268,6 +352,11 @@ Access *access_free(Access *a) {
 
         while (a->senders)
                 sender_free(a->senders);
+        for (Account *next; a->accounts; a->accounts = next) {
+                next = a->accounts->next;
+                free(a->accounts);
+        }
+        sd_event_source_disable_unref(a->deadline);
         free(a);
         return NULL;
 }
@@ -316,6 +405,19 @@ static void check_fail(Check *check, const char *name, const char *format, ...) 
         va_start(ap, format);
         (void) sd_bus_reply_method_errorfv(c->request, name, format, ap);
         va_end(ap);
+}
+
+static bool may_refuse(Sender *s, uint64_t now) {
+        return !s->account || ratelimit_take(&s->account->refusals, REFUSALS_MAX, REFUSAL_USEC, now, NULL);
+}
+
+#define TOO_MUCH "You ask too often; try again in some seconds"
+
+static void check_refuse_excess(Check *check, const char *why) {
+        _cleanup_(check_freep) Check *c = check;
+
+        if (may_refuse(c->sender, now_usec(CLOCK_MONOTONIC)))
+                (void) sd_bus_reply_method_errorf(c->request, SD_BUS_ERROR_LIMITS_EXCEEDED, "%s", why);
 }
 
 static AccessVerdict by_group(const Check *c) {
@@ -413,11 +515,14 @@ static int check_ask_polkit(Check *c) {
         return 0;
 }
 
-/* Sends one check of this sender to polkit. False: it has none, or its user has as many there as a user may have. */
+/* Sends one check of this sender to polkit. False: it has none, or its user has as many there as a user may have. The last
+ * places are for users who have none there. */
 static bool ask_for(Sender *s) {
+        unsigned n = s->access->n_at_polkit;
         Check *c = s->waiting.first;
 
-        if (!c || !s->account || s->account->n_at_polkit >= ACCESS_AT_POLKIT_PER_USER_MAX)
+        if (!c || !s->account || n >= ACCESS_AT_POLKIT_MAX ||
+            s->account->n_at_polkit >= (n < ACCESS_AT_POLKIT_MAX / 2 ? ACCESS_AT_POLKIT_PER_USER_MAX : 1))
                 return false;
         if (check_ask_polkit(c) < 0)
                 check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "polkit cannot be asked");
@@ -443,7 +548,7 @@ static void ask_those_who_wait(Access *a) {
 
         do {
                 any = false;
-                for (Sender *s = a->senders; s && a->n_at_polkit < ACCESS_AT_POLKIT_MAX && !any; s = next) {
+                for (Sender *s = a->senders; s && !any; s = next) {
                         next = s->next;
                         any = ask_for(s);
                         if (!any)
@@ -452,6 +557,41 @@ static void ask_those_who_wait(Access *a) {
                         sender_free_if_done(s);
                 }
         } while (any);
+}
+
+static void watch_deadline(Access *a, uint64_t deadline_usec) {
+        int on = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(a->deadline, &on);
+        if (on != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time(a->deadline, deadline_usec);
+        (void) sd_event_source_set_enabled(a->deadline, SD_EVENT_ONESHOT);
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        uint64_t now = now_usec(CLOCK_BOOTTIME), earliest = USEC_INFINITY;
+        Access *a = userdata;
+        Sender *next_sender;
+        Check *next;
+
+        for (Sender *s = a->senders; s; s = next_sender) {
+                next_sender = s->next;
+                for (Check *c = s->waiting.first; c; c = next) {
+                        next = c->next;
+                        if (c->deadline_usec > now)
+                                earliest = MIN(earliest, c->deadline_usec);
+                        else
+                                check_fail(c, SD_BUS_ERROR_TIMEOUT,
+                                           "polkit, which must be asked, has not answered for so long that "
+                                           "this request did not "
+                                           "get its turn");
+                }
+                sender_free_if_done(s);
+        }
+        if (earliest < USEC_INFINITY)
+                watch_deadline(a, earliest);
+        return 0;
 }
 
 /* What belongs to a connection ends with it. */
@@ -535,6 +675,10 @@ static int sender_read_credentials(Sender *s, sd_bus_message *m) {
         return s->has_uid ? 0 : -ENODATA;
 }
 
+static bool may_read(Sender *s) {
+        return share_is_open(&s->account->share, SHARE_OF_USER, now_usec(CLOCK_MONOTONIC));
+}
+
 /* Charges the check to the user of its sender, and decides it if we can. */
 static void check_decide(Check *c) {
         Sender *s = c->sender;
@@ -547,11 +691,18 @@ static void check_decide(Check *c) {
         verdict = access_by_uid(s->uid, geteuid());
         if (verdict == ACCESS_UNDECIDED && by_group(c) == ACCESS_GRANTED)
                 verdict = ACCESS_GRANTED;
+        if (verdict == ACCESS_UNDECIDED && c->right == ACCESS_READ && may_read(s)) {
+                share_charge(&account->share, RELAY_USEC);
+                verdict = ACCESS_GRANTED;
+        }
         if (verdict != ACCESS_UNDECIDED)
                 check_end(c, verdict);
+        else if (c->right == ACCESS_READ)
+                check_refuse_excess(c, TOO_MUCH);
         else if (account->n_checks > ACCESS_PENDING_PER_USER_MAX || account->size > ACCESS_SIZE_PER_USER_MAX)
-                check_fail(c, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                           "Too many of your requests are waiting for permission");
+                check_refuse_excess(c, "Too many of your requests are waiting for permission");
+        else
+                watch_deadline(s->access, c->deadline_usec);
 }
 
 static void watch_senders(Access *a, sd_bus *bus) {
@@ -581,7 +732,7 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
                 else
                         check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say who is asking");
         }
-        if (s->n_checks > 0)
+        if (s->n_checks > 0 || a->is_overloaded)
                 watch_senders(a, sd_bus_message_get_bus(reply));
         sender_free_if_done(s);
         ask_those_who_wait(a);
@@ -715,9 +866,11 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
                 return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
                                         "The arguments are too large, or of another type than they must be");
         s = find_sender(a, name);
-        if (s && s->n_checks >= ACCESS_PENDING_PER_USER_MAX)
-                return sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                        "Too many of your requests are waiting for permission");
+        if (s && s->n_checks >= (s->account ? ACCESS_PENDING_PER_USER_MAX : ACCESS_PENDING_UNKNOWN_MAX))
+                return may_refuse(s, now_usec(CLOCK_MONOTONIC))
+                               ? sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                                  "Too many of your requests are waiting for permission")
+                               : 1;
         r = s ? 0 : sender_new(a, request, &s);
         if (r < 0)
                 return r;
@@ -729,11 +882,125 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
         c->right = right;
         c->handler = handler;
         c->size = size;
+        c->deadline_usec =
+                now_usec(CLOCK_BOOTTIME) + (is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : PATIENCE_USEC);
         check_join(c, &s->waiting);
         if (s->account) {
                 check_decide(c);
-                sender_free_if_done(s);
-                ask_those_who_wait(a);
+                if (!ask_for(s)) /* nothing has changed for the others */
+                        sender_free_if_done(s);
+                else
+                        ask_those_who_wait(a);
         }
         return 1;
+}
+
+/* ---- what needs no right ---- */
+
+static int on_relayed(sd_bus_message *answer, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        sd_bus_message *request = userdata;
+        int r;
+
+        if (sd_bus_message_is_method_error(answer, NULL) > 0)
+                return sd_bus_reply_method_error(request, sd_bus_message_get_error(answer));
+        r = sd_bus_message_new_method_return(request, &reply);
+        if (r >= 0)
+                r = sd_bus_message_copy(reply, answer, true);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+static void drop_request(void *request) {
+        sd_bus_message_unref(request);
+}
+
+/* Sends the request to ourselves. */
+static int relay(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        sd_bus *bus = sd_bus_message_get_bus(request);
+        const char *ourselves;
+        sd_bus_slot *slot;
+        int r;
+
+        r = sd_bus_get_unique_name(bus, &ourselves);
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(bus, &m, ourselves, sd_bus_message_get_path(request),
+                                                   sd_bus_message_get_interface(request),
+                                                   sd_bus_message_get_member(request));
+        if (r >= 0)
+                r = sd_bus_message_rewind(request, true);
+        if (r >= 0)
+                r = sd_bus_message_copy(m, request, true);
+        if (r >= 0)
+                r = sd_bus_call_async(bus, &slot, m, on_relayed, request, 0);
+        if (r < 0)
+                return r;
+        (void) sd_bus_slot_set_destroy_callback(slot, drop_request);
+        sd_bus_message_ref(request);
+        (void) sd_bus_slot_set_floating(slot, true);
+        sd_bus_slot_unref(slot);
+        return 0;
+}
+
+/* Charges what was done since the last request, and looks whether all of it is still within its share. */
+static bool share_of_all_is_open(Access *a, sd_bus *bus) {
+        uint64_t now = now_usec(CLOCK_MONOTONIC), cpu = now_usec(CLOCK_THREAD_CPUTIME_ID), n_queued = 0;
+        int64_t took = (int64_t) usec_sub(cpu, a->cpu_usec), elapsed = (int64_t) usec_sub(now, a->wall_usec);
+        bool is_open;
+
+        if (a->is_large)
+                took = MAX(took, MIN(elapsed, SHARE_MAX_USEC));
+        a->cpu_usec = cpu;
+        a->wall_usec = now;
+        a->is_large = false;
+        share_charge(&a->share, took);
+        if (a->payer)
+                share_charge(&a->payer->share, took);
+        a->payer = NULL;
+        (void) sd_bus_get_n_queued_write(bus, &n_queued);
+        is_open = share_is_open(&a->share, SHARE_OF_ALL, now) && n_queued < QUEUED_MAX &&
+                  (!a->is_overloaded || a->share.left_usec > SHARE_MAX_USEC / 2);
+        if (a->is_overloaded && is_open) {
+                a->is_overloaded = false;
+                forget_senders(a);
+        }
+        a->is_overloaded = !is_open;
+        return is_open;
+}
+
+bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *name = sd_bus_message_get_sender(request), *ourselves;
+        sd_bus *bus = sd_bus_message_get_bus(request);
+        Sender *s;
+
+        if (!name)
+                return true;
+        if (share_of_all_is_open(a, bus) ||
+            (sd_bus_get_unique_name(bus, &ourselves) >= 0 && streq(name, ourselves))) {
+                a->is_large = call == ACCESS_CALL_LARGE;
+                return true;
+        }
+        s = find_sender(a, name);
+        if (s && s->account) {
+                if (access_by_uid(s->uid, geteuid()) == ACCESS_GRANTED)
+                        return true;
+                if (may_read(s)) {
+                        a->payer = s->account;
+                        return true;
+                }
+                if (may_refuse(s, now_usec(CLOCK_MONOTONIC)))
+                        (void) sd_bus_reply_method_errorf(request, SD_BUS_ERROR_LIMITS_EXCEEDED, TOO_MUCH);
+                return false;
+        }
+        if (call == ACCESS_CALL_OTHER) {
+                if (!s)
+                        (void) sender_new(a, request, &s); /* from the next request on we know */
+                return true;
+        }
+        if (s && s->n_checks >= READS_PER_SENDER_MAX)
+                return false;
+        if (access_request(a, request, ACCESS_READ, NULL, NULL, relay, &error) < 0)
+                (void) sd_bus_reply_method_error(request, &error);
+        return false;
 }

@@ -21,13 +21,16 @@
 typedef enum AccessRight {
         ACCESS_USE,    /* polkit's io.dpsd.dps1.use: get the credentials of one identity */
         ACCESS_MANAGE, /* polkit's io.dpsd.dps1.manage: control the daemon */
+        ACCESS_READ,   /* what everybody may, while too much of it is asked for */
         _ACCESS_RIGHT_MAX,
 } AccessRight;
 
-/* A program may send a request for each of its identities at once. Further requests get LimitsExceeded. */
-#define ACCESS_PENDING_PER_USER_MAX 1024
-#define ACCESS_SIZE_PER_USER_MAX (256U * 1024) /* bytes of arguments */
-#define ACCESS_ARGUMENTS_MAX (8U * 1024)       /* bytes, of one request */
+/* Requests that wait for permission; further ones get LimitsExceeded. Each is some 800 bytes. */
+#define ACCESS_PENDING_PER_USER_MAX 256
+#define ACCESS_SIZE_PER_USER_MAX (64U * 1024) /* bytes of arguments */
+/* Of a connection, until the bus has said who it is: a program may send a request for each of its identities at once. */
+#define ACCESS_PENDING_UNKNOWN_MAX 1024
+#define ACCESS_ARGUMENTS_MAX (8U * 1024) /* bytes, of one request */
 /* At most this many checks of one user are at polkit at a time; the others wait. A system bus allows each
  * connection, ours included, only 128 pending replies. */
 #define ACCESS_AT_POLKIT_PER_USER_MAX 16
@@ -41,7 +44,7 @@ typedef int (*access_handler_t)(sd_bus_message *request, void *userdata, sd_bus_
 
 /* `userdata` is passed to the handlers. `groups` is borrowed; a group that has not been looked up yet counts
  * as having no members. */
-int access_new(const Groups *groups, void *userdata, Access **ret);
+int access_new(sd_event *event, const Groups *groups, void *userdata, Access **ret);
 /* Pending requests are never answered. Use this only when the connection is gone. */
 Access *access_free(Access *a);
 DEFINE_FREEP(Access, access_free)
@@ -51,6 +54,15 @@ DEFINE_FREEP(Access, access_free)
  * identity. */
 int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
                    const char *group, access_handler_t handler, sd_bus_error *error);
+
+typedef enum AccessCall {
+        ACCESS_CALL_OTHER,  /* access_request() decides about it, or it is nothing */
+        ACCESS_CALL_PUBLIC, /* it needs no right */
+        ACCESS_CALL_LARGE,  /* nor does this, and its answer is about all identities */
+} AccessCall;
+
+/* Whether a call may be carried out at once. If not, it has been answered, or will be. */
+bool access_admit(Access *a, sd_bus_message *request, AccessCall call);
 
 /* The single decisions, as pure functions. */
 typedef enum AccessVerdict {

@@ -179,15 +179,38 @@ static bool only_asks(const char *member) {
         return startswith(member, "Get") || streq(member, "Introspect") || streq(member, "ListIdentities");
 }
 
+static AccessCall kind_of_call(sd_bus_message *m) {
+        static const struct {
+                const char *interface, *member;
+                AccessCall kind;
+        } methods[] = {
+                { "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", ACCESS_CALL_LARGE },
+                { "org.freedesktop.DBus.Introspectable", "Introspect", ACCESS_CALL_LARGE },
+                { DPS_BUS_MANAGER, "ListIdentities", ACCESS_CALL_LARGE },
+                { "org.freedesktop.DBus.Properties", "GetAll", ACCESS_CALL_PUBLIC },
+                { "org.freedesktop.DBus.Properties", "Get", ACCESS_CALL_PUBLIC },
+                { DPS_BUS_MANAGER, "GetIdentity", ACCESS_CALL_PUBLIC },
+                { DPS_BUS_IDENTITY, "GetHistory", ACCESS_CALL_PUBLIC },
+        };
+
+        for (size_t k = 0; k < ELEMENTSOF(methods); k++)
+                if (sd_bus_message_is_method_call(m, methods[k].interface, methods[k].member) > 0)
+                        return methods[k].kind;
+        return ACCESS_CALL_OTHER;
+}
+
 /* Anybody may send a signal to us alone; we want none but those of the bus, and those of sd-bus. And anybody may ask much
- * faster than it can be answered, if no answer is wanted. */
+ * faster than it can be answered, with or without wanting the answer. */
 static int drop_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m) ?: "";
 
         if (sd_bus_message_is_signal(m, NULL, NULL) > 0)
                 return !streq(sender, BUS_DRIVER) && !streq(sender, LOCAL);
-        return sd_bus_message_is_method_call(m, NULL, NULL) > 0 && sd_bus_message_get_expect_reply(m) == 0 &&
-               only_asks(sd_bus_message_get_member(m));
+        if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
+                return 0;
+        if (sd_bus_message_get_expect_reply(m) == 0 && only_asks(sd_bus_message_get_member(m)))
+                return 1;
+        return !access_admit(((Bus *) userdata)->access, m, kind_of_call(m));
 }
 
 /* The local signals by which sd-bus reports the state of the connection. */
@@ -229,7 +252,7 @@ static int set_up_connection(Bus *b) {
         r = sd_bus_set_exit_on_disconnect(b->connection, false);
         if (r < 0)
                 return r;
-        r = access_new(b->manager->core.groups, b, &b->access);
+        r = access_new(b->event, b->manager->core.groups, b, &b->access);
         if (r < 0)
                 return r;
         r = add_objects(b);

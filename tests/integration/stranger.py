@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A local user without manners: a raw connection to the bus."""
+import contextlib
 import ctypes
 import os
 import threading
@@ -26,6 +27,7 @@ class Stranger:
 
     def __init__(self, address, user=None, **options):
         self.connection = None
+        self.received = []
 
         def connect():
             if user is not None:
@@ -53,6 +55,28 @@ class Stranger:
 
     def receive(self):
         return self.connection.receive(timeout=DEADLINE)
+
+    def answer_to(self, serial):
+        """The answer to the call with this number; `received` gets what came before it."""
+        while (message := self.receive()).header.fields.get(HeaderFields.reply_serial) != serial:
+            self.received.append(message)
+        return message
+
+    def send_many(self, n, path, destination, interface, member):
+        """Sends the same call n times, in a thread: the bus may take its time."""
+        call = new_method_call(DBusAddress(path, destination, interface), member)
+        self.sender = threading.Thread(target=lambda: self.connection.sock.sendall(b"".join(
+            call.serialise(serial=next(self.connection.outgoing_serial)) for _ in range(n))), daemon=True)
+        self.sender.start()
+
+    def wait_until_over(self):
+        """Returns when the bus has taken all, and the other has had it and answered what it will answer."""
+        while self.sender.is_alive():
+            with contextlib.suppress(TimeoutError):
+                self.received.append(self.connection.receive(timeout=0.1))
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.received.append(self.connection.receive(timeout=0.3))
 
     def flood(self, path, destination, interface, member):
         """Sends the same call without end, and wants no answers. Returns a function that ends that."""

@@ -8,6 +8,7 @@ import re
 import pytest
 from jeepney import HeaderFields, MessageType
 
+from clock import Clock
 from fakedpsd import IDENTITY, MANAGER, ROOT, identity, path_of, variants
 from gateway import NAME, can_change_user
 from polkit import Polkit
@@ -137,6 +138,62 @@ def test_calls_whose_answers_nobody_wants_do_not_stop_the_daemon(lone_gateway, s
     end()
 
 
+@pytest.fixture
+def flooded(lone_gateway, connect):
+    """100 identities, and a user whose five connections want their list 600 times each: 3000 times what takes some ms."""
+    for k in range(100):
+        lone_gateway.write_conf(f"device-{k:03}", "[Provisioning]\nIdScope=0ne00AABBCC\n[Attestation]\nKey=/nowhere\n")
+    lone_gateway.start(WATCHDOG_USEC=200_000)
+    crowd = [connect(SOMEBODY) for _ in range(5)]
+    for one in crowd:
+        one.send_many(600, ROOT, NAME, OBJECTS, "GetManagedObjects")
+    return lone_gateway, crowd
+
+
+def test_a_user_who_asks_without_end_gets_a_share_and_root_and_others_do_not_wait(flooded, connect):
+    gateway, crowd = flooded
+    watchdogs = gateway.notify.lines.count("WATCHDOG=1")
+    assert len(gateway.dpsctl("status", "--json=short").json["identities"]) == 100
+    own = gateway.client()
+    wanted = own.call(ROOT, OBJECTS, "GetManagedObjects")
+    own.close()
+    other = connect(ANOTHER)
+    serial = other.send(ROOT, NAME, OBJECTS, "GetManagedObjects")
+    assert other.answer_to(serial).body == wanted
+    gateway.notify.wait_for("WATCHDOG=1", watchdogs + 5)
+    for one in crowd:  # what they still get after the last answers: what is behind the flood
+        one.wait_until_over()
+    answers = [message.header.message_type for one in crowd for message in one.received]
+    n_lists, n_refusals = (answers.count(kind) for kind in (MessageType.method_return, MessageType.error))
+    assert 0 < n_lists < 1000 and n_refusals <= 2500 and n_lists + n_refusals < 3000, (n_lists, n_refusals)
+    assert {message.header.fields[HeaderFields.error_name] for one in crowd for message in one.received
+            if message.header.message_type is MessageType.error} == {f"{BUS}.Error.LimitsExceeded"}
+
+
+@pytest.mark.parametrize("interface, member, signature, body", [
+    (MANAGER, "GetIdentity", "s", ("device-007",)), (MANAGER, "ListIdentities", None, ()),
+    ("org.freedesktop.DBus.Introspectable", "Introspect", None, ()),
+    ("org.freedesktop.DBus.Properties", "Get", "ss", (MANAGER, "NIdentities")),
+    ("org.freedesktop.DBus.Properties", "GetAll", "s", (MANAGER,)), (MANAGER, "GetIdentity", "s", ("nobody",))])
+def test_who_waits_behind_a_flood_gets_the_same_answers(flooded, connect, interface, member, signature, body):
+    gateway, _ = flooded
+    own, other = Stranger(gateway.bus_address), connect(ANOTHER)
+    answers = [one.answer_to(one.send(ROOT, NAME, interface, member, signature, *body)) for one in (own, other)]
+    own.close()
+    assert answers[0].body == answers[1].body
+    assert answers[0].header.fields.get(HeaderFields.error_name) == answers[1].header.fields.get(HeaderFields.error_name)
+
+
+def test_a_flood_gives_nobody_a_right(flooded, connect):
+    gateway, _ = flooded
+    path = gateway.path("device-007")
+    for interface, member, signature, body in ((IDENTITY, "GetToken", "t", (0,)), (IDENTITY, "GetConnection", None, ()),
+                                               (IDENTITY, "GetEnrollment", None, ()), (IDENTITY, "Reprovision", None, ())):
+        other = connect(ANOTHER)
+        answer = other.answer_to(other.send(path, NAME, interface, member, signature, *body))
+        assert answer.header.fields[HeaderFields.error_name] == f"{BUS}.Error.AccessDenied"
+
+
 # ---- what waits for polkit ----
 
 
@@ -149,10 +206,7 @@ def assign(gateway):
 
 def answer_to(connection, serial):
     """The answer to the call with this number: the name of its error, or None."""
-    while True:
-        message = connection.receive()
-        if message.header.fields.get(HeaderFields.reply_serial) == serial:
-            return message.header.fields.get(HeaderFields.error_name)
+    return connection.answer_to(serial).header.fields.get(HeaderFields.error_name)
 
 
 def test_a_user_with_many_connections_leaves_places_at_polkit_to_others(gateway, polkit, connect, stranger):
@@ -193,7 +247,38 @@ def test_a_user_has_only_so_many_requests_over_all_connections(gateway, polkit, 
         while (message := one.receive()).header.fields.get(HeaderFields.reply_serial) != last:
             if message.header.message_type is MessageType.error:
                 errors.append(message.header.fields[HeaderFields.error_name])
-    assert errors == [f"{BUS}.Error.LimitsExceeded"] * (4 * 400 - 1024)
+    assert errors == [f"{BUS}.Error.LimitsExceeded"] * (4 * 400 - 256)
+
+
+def test_a_request_does_not_wait_for_ever_for_its_turn_at_polkit(gateway, tmp_path, polkit, connect):
+    """Before, the last ones would have had to wait seven times as long as the first."""
+    clock = Clock(tmp_path)
+    clock.rule(gateway)
+    path = assign(gateway)
+    one = connect(SOMEBODY)
+    serials = [one.send(path, NAME, IDENTITY, "GetConnection") for _ in range(100)]
+    polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
+    one.wait_until_handled(connect(None).owner_of(NAME))
+    clock.pass_by(30)
+    gateway.reload()  # makes it look at the time
+    errors = [answer_to(one, serial) for serial in serials[AT_POLKIT_MAX:]]
+    assert errors == [f"{BUS}.Error.Timeout"] * (100 - AT_POLKIT_MAX)
+    clock.close()
+
+
+def test_the_last_places_at_polkit_are_for_users_who_have_none(gateway, polkit, connect):
+    path = assign(gateway)
+    others = [user.pw_uid for user in pwd.getpwall() if user.pw_uid not in (0, ANOTHER)]
+    for user in others[:10]:
+        one = connect(user)
+        for _ in range(20):
+            one.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: len(asked) >= 50)
+    other = connect(ANOTHER)
+    serial = other.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: polkit.n_asked_for(other.name) == 1)
+    polkit.answer(other.name, True)
+    assert answer_to(other, serial) is None
 
 
 def test_what_a_connection_has_asked_for_ends_with_it(gateway, polkit, connect):
