@@ -61,7 +61,7 @@ static int verb_help(const Options *o) {
               "  token NAME            a SAS token for the hub; --lifetime=1h\n"
               "  connection NAME       everything a program needs to connect, as JSON\n"
               "  enrollment [NAME]     what DPS has to be told to enroll this device\n"
-              "  monitor, metrics      follow changes; for Prometheus: --follow=FILE stays current\n"
+              "  monitor, metrics      follow changes; for Prometheus; --follow=FILE\n"
               "  history [NAME]        past changes\n"
               "  reload, log-level [LEVEL], forget NAME, report-hub-failure NAME KIND [CODE]\n"
               "These work without the daemon:\n"

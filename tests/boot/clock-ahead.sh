@@ -20,6 +20,7 @@ start_emulator
 fake_clock $AHEAD
 systemctl start dpsd
 [ "$(shown State)" = assigned ]
+# shellcheck disable=SC2016 # for the inner shell
 until_true sh -c '[ "$(dpsctl show gateway -p NextAttemptAt)" != NextAttemptAt=0 ]'
 grep -q 'hub-[12].example' /run/dps/gateway/connection.json
 set_clock 0 1
