@@ -9,8 +9,6 @@ FREEZER=/sys/fs/cgroup/system.slice/dpsd.service/cgroup
 
 n_registrations() { grep -c '"event":"register"' "$EMULATOR/requests.jsonl"; }
 is_frozen() { grep -qx 'frozen 1' $FREEZER.events; }
-is_barked() { journalctl -b -q -o cat -u dpsd | grep -c 'Watchdog timeout' | grep -qx "$1"; }
-
 mkdir -p /etc/systemd/system/dpsd.service.d
 printf '[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\nRestartSec=100ms\n' >/etc/systemd/system/dpsd.service.d/watchdog.conf
 systemctl daemon-reload
@@ -18,8 +16,7 @@ provision
 cp -a /run/dps/gateway /run/before
 inode=$(stat -c %i /run/dps/gateway)
 
-serves_the_same() { # N_RESTARTS
-	until_true is_property NRestarts "$1"
+serves_the_same() {
 	until_true systemctl is-active dpsd
 	dpsctl wait --timeout=30 gateway
 	diff -r /run/before /run/dps/gateway
@@ -27,20 +24,22 @@ serves_the_same() { # N_RESTARTS
 	[ "$(n_registrations)" = 1 ] || fail 'DPS was asked again'
 }
 
-# By systemd, which ends a frozen service by itself.
+# By systemd. Old versions count the time against the watchdog, end the service, refuse to thaw it, and start it again.
 systemctl freeze dpsd
 is_frozen || fail 'not frozen'
-until_true is_barked 1
+sleep 3
 diff -r /run/before /run/dps/gateway
-systemctl thaw dpsd || true # systemd 252 refuses where the watchdog has fired
-serves_the_same 1
+systemctl thaw dpsd || true
+serves_the_same
 
-# By another manager of control groups.
+# By another manager of control groups, of which systemd knows nothing: the watchdog ends the service.
+n_restarts=$(property NRestarts)
 echo 1 >$FREEZER.freeze
 until_true is_frozen
-until_true is_barked 2
+sleep 2
 echo 0 >$FREEZER.freeze
-serves_the_same 2
+until_true is_property NRestarts $((n_restarts + 1))
+serves_the_same
 
 # In the middle of a registration, for less than the watchdog allows.
 rm /etc/systemd/system/dpsd.service.d/watchdog.conf
