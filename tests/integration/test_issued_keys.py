@@ -183,6 +183,20 @@ def test_check_logs_in_at_the_hub_with_a_key_that_was_made_in_a_token(gateway, t
         network.close()
 
 
+@pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
+def test_a_device_with_tpm_attestation_has_the_key_for_the_hub_in_its_tpm_too(gateway, emulator, tmp_path, chip):
+    """The storage root key that the attestation makes is the parent, so that the owner's auth value is no obstacle."""
+    chip.run("createek", "-c", tpm.EK, "-G", "rsa", "-u", "ek.pub")
+    chip.run("changeauth", "-c", "o", "owner's")
+    tpm.enroll(emulator, "gateway", chip.public(tpm.EK), issuance={"lifetime": LIFE, "hub": "issued"})
+    gateway.identity(method="tpm", attestation={"Tcti": chip.tcti, "TpmOwnerAuth": secret(tmp_path / "owner", "owner's\n")},
+                     issuance={"Request": "yes", "Key": "tpm"}, provisioning={"HttpsPort": emulator.https_port})
+    gateway.start()
+    properties = gateway.wait_for(State="assigned", CertificateKind="issued", timeout=3 * DEADLINE)
+    assert (properties["AttestationMethod"], properties["HubAuthentication"]) == ("tpm", "x509")
+    assert_signs(gateway, chip)
+
+
 # ---- the next key ----
 
 
