@@ -36,6 +36,14 @@ typedef struct BusIdentity {
         Identity *identity;
 } BusIdentity;
 
+/* Somebody who waits for a load to end. */
+typedef struct BusReload {
+        sd_bus_message *request;
+        uint64_t load;
+} BusReload;
+
+#define BUS_RELOADS_MAX 16
+
 struct Bus {
         sd_event *event;
         Manager *manager;
@@ -53,6 +61,9 @@ struct Bus {
         BusJob *jobs;
         size_t n_jobs;
 
+        BusReload reloads[BUS_RELOADS_MAX];
+        unsigned n_reloads;
+
         const char *state_shown; /* the manager's State as last signalled; NULL: never */
         unsigned n_identities_shown, n_assigned_shown;
 };
@@ -62,6 +73,8 @@ int manager_bus_add(Bus *b);
 int identity_bus_add(Bus *b);
 int log_bus_add(Bus *b);
 
+/* Nobody can be answered any more. */
+void manager_bus_forget_reloads(Bus *b);
 /* Forgets what listeners were told. Called when the connection is gone. */
 void identity_bus_forget_all(Bus *b);
 

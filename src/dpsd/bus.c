@@ -60,6 +60,7 @@ static void drop_connection(Bus *b) {
         b->is_connected = false;
         b->state_shown = NULL;
         identity_bus_forget_all(b);
+        manager_bus_forget_reloads(b);
         b->access = access_free(b->access);
         b->connection = sd_bus_close_unref(b->connection);
 }

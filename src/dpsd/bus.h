@@ -14,15 +14,17 @@ typedef struct Bus Bus;
 typedef struct BusHandlers {
         /* We own the name now. */
         void (*on_owned)(void *userdata);
-        /* An authorized caller asks to read the configuration again. Faults are in the report. -EBADMSG: at
-         * least one of them is an error. */
-        int (*reload)(const LoadReport **ret_report, void *userdata);
+        /* An authorized caller asks to read the configuration again. Returns the number of the load that does so, whose
+         * end bus_reloaded() tells. */
+        uint64_t (*reload)(void *userdata);
 } BusHandlers;
 
 /* Connects asynchronously, now or when a bus appears. The manager is borrowed. */
 int bus_start(sd_event *event, Manager *m, const BusHandlers *handlers, void *userdata, Bus **ret);
 Bus *bus_stop(Bus *b);
 
+/* The n-th load has ended. Faults are in the report. -EBADMSG: at least one of them is an error. */
+void bus_reloaded(Bus *b, uint64_t n, int r, const LoadReport *report);
 void bus_identity_added(Bus *b, Identity *i);
 void bus_identity_removed(Bus *b, Identity *i);
 /* Called once at the end of a turn for each identity that changed. Sends one PropertiesChanged. */

@@ -168,15 +168,13 @@ static const CoreOperations core_operations = { .watch_files = watch_files,
 
 /* ---- events ---- */
 
-static int reload(Daemon *d) {
-        int r;
-
+static uint64_t reload(Daemon *d) {
         notify_reloading(d->notify);
         places_look(d->places);
-        r = loader_load(&d->loader);
-        api_door_look(&d->api);
-        if (d->readiness == READINESS_TOLD)
-                notify_ready(d->notify);
+        return loader_begin(&d->loader);
+}
+
+static int tell_loaded(Daemon *d, int r) {
         if (r < 0) {
                 log_error(
                         "not all of the configuration can be read (%s), the last good one stays in force for "
@@ -190,11 +188,18 @@ static int reload(Daemon *d) {
         return d->loader.report.faults.has_errors ? -EBADMSG : 0;
 }
 
-static int on_reload_request(const LoadReport **ret_report, void *userdata) {
+static void on_loaded(int r, void *userdata) {
         Daemon *d = userdata;
 
-        *ret_report = &d->loader.report;
-        return reload(d);
+        api_door_look(&d->api);
+        r = tell_loaded(d, r);
+        if (d->readiness == READINESS_TOLD && d->loader.n_loads == d->loader.n_wanted)
+                notify_ready(d->notify);
+        bus_reloaded(d->bus, d->loader.n_loads, r, &d->loader.report);
+}
+
+static uint64_t on_reload_request(void *userdata) {
+        return reload(userdata);
 }
 
 static void on_network(void *userdata) {
@@ -204,6 +209,11 @@ static void on_network(void *userdata) {
 static void on_conf_within_reach(void *userdata) {
         (void) reload(userdata);
 }
+
+static const LoaderHandlers loader_handlers = {
+        .on_within_reach = on_conf_within_reach,
+        .on_loaded = on_loaded,
+};
 
 static void on_mount(void *userdata) {
         loader_look(&((Daemon *) userdata)->loader);
@@ -336,7 +346,7 @@ static int make_manager(Daemon *d) {
         r = manager_new(&parts, &manager_handlers, d, &d->manager);
         if (r < 0)
                 return r;
-        return loader_init(&d->loader, d->manager, on_conf_within_reach, d);
+        return loader_init(&d->loader, d->manager, &loader_handlers, d);
 }
 
 int daemon_new(Daemon **ret) {

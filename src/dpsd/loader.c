@@ -2,11 +2,198 @@
 #include "dpsd/loader.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "basic/text.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
+
+/*
+ * A load is a chain of steps. The worker does the first half of each, in which files are read, and the loop the second, in
+ * which a few identities are told. So neither a slow disk nor a thousand files hold up the loop.
+ *
+ *      list ──> read, again and again ──> retire ──> look again, again and again
+ *
+ * At start there is nothing to hold up, and all of it is done at once.
+ */
+
+#define STEP_MAX 64U /* identities */
+
+typedef enum Phase {
+        PHASE_REACH,  /* is what was out of reach back? */
+        PHASE_RECALL, /* which identities have a record: only at start, when none is known */
+        PHASE_LIST,   /* dpsd.conf, and which identities there are */
+        PHASE_READ,   /* the files of some of them */
+        PHASE_RETIRE, /* those that are gone */
+        PHASE_LOOK,   /* everybody acts on what has changed */
+        PHASE_END,
+} Phase;
+
+/* What was read of one identity. */
+typedef struct Reading {
+        Conf *conf;         /* NULL: there is no such file, or it is masked */
+        Settings *settings; /* NULL: it was not read … */
+        ConfReport report;
+        char *path; /* … since what is there is of no use (conf_find_unusable()) */
+        const char *what;
+} Reading;
+
+struct LoadTask {
+        Loader *loader; /* used only in the loop */
+        Phase phase;
+        int r;
+
+        /* For the worker. */
+        char **directories;
+        char *const *only; /* of argv */
+        Store *store;
+
+        Conf *defaults;
+        DaemonSettings daemon;
+        ConfReport faults;
+        char *fault_of_all; /* what is wrong with dpsd.conf, so that nobody's settings are known; NULL: nothing */
+        char **names;       /* listed ones, sorted, and then others that are known, or were */
+        size_t n_names, n_listed;
+        char **remembered; /* those with a record */
+        size_t at;         /* the next name, or identity */
+        Reading readings[STEP_MAX];
+        bool is_reachable;
+
+        const char **kept; /* of the names: not to be retired */
+        size_t n_kept;
+};
+
+/* --- the task ------------------------------------------------------------------------------------------- */
+
+static void reading_done(Reading *r) {
+        conf_free(r->conf);
+        settings_unref(r->settings);
+        conf_report_done(&r->report);
+        free(r->path);
+        *r = (Reading){ 0 };
+}
+
+static void task_free(void *task) {
+        LoadTask *t = task;
+
+        if (!t)
+                return;
+        for (size_t k = 0; k < STEP_MAX; k++)
+                reading_done(&t->readings[k]);
+        strv_free(t->directories);
+        conf_free(t->defaults);
+        conf_report_done(&t->faults);
+        free(t->fault_of_all);
+        strv_free(t->names);
+        strv_free(t->remembered);
+        free(t->kept);
+        free(t);
+}
+
+static int task_new(Loader *l, Phase phase, LoadTask **ret) {
+        LoadTask *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        t->loader = l;
+        t->phase = phase;
+        t->only = l->only;
+        t->store = l->manager->core.store;
+        if (strv_extend(&t->directories, l->directories) < 0) {
+                task_free(t);
+                return -ENOMEM;
+        }
+        *ret = t;
+        return 0;
+}
+
+/* --- the worker's half ---------------------------------------------------------------------------------- */
+
+static int read_daemon_settings(LoadTask *t) {
+        int r;
+
+        r = conf_load(t->directories, "dpsd", &t->faults, &t->defaults);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        /* With only a part of the defaults, an identity would become another one. */
+        if (t->faults.has_errors) {
+                t->fault_of_all = strdup(conf_report_first_error(&t->faults));
+                if (!t->fault_of_all)
+                        return -ENOMEM;
+        }
+        daemon_settings_from_conf(t->defaults, &t->faults, &t->daemon);
+        return 0;
+}
+
+static int list_names(LoadTask *t) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        r = read_daemon_settings(t);
+        if (r >= 0)
+                r = conf_list(t->directories, &t->faults, &names);
+        if (r < 0)
+                return r;
+        if (!t->only)
+                t->names = TAKE_PTR(names);
+        STRV_FOREACH(name, t->only) {
+                if (!strv_contains(names, *name)) {
+                        log_error("%s: there is no %s.conf", *name, *name);
+                        return -ENOENT;
+                }
+                if (strv_append(&t->names, *name) < 0)
+                        return -ENOMEM;
+        }
+        t->n_names = t->n_listed = strv_length(t->names);
+        return 0;
+}
+
+static int read_one(const LoadTask *t, const char *name, bool is_listed, Reading *ret) {
+        int r;
+
+        if (!is_listed) {
+                r = conf_find_unusable(t->directories, name, &ret->path, &ret->what);
+                if (r != 0 || !t->faults.is_partial)
+                        return r;
+        }
+        r = conf_load(t->directories, name, &ret->report, &ret->conf);
+        if (r == -ENOENT)
+                return 0;
+        if (r >= 0)
+                r = settings_from_conf(t->defaults, ret->conf, &ret->report, &ret->settings);
+        return r >= 0 && ret->report.is_incomplete ? -ENOMEM : r;
+}
+
+static int read_some(LoadTask *t) {
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < STEP_MAX && t->at + k < t->n_names; k++)
+                r = read_one(t, t->names[t->at + k], t->at + k < t->n_listed, &t->readings[k]);
+        return r < 0 ? r : 0;
+}
+
+static bool find_reachable(const LoadTask *t) {
+        STRV_FOREACH(path, t->faults.out_of_reach)
+                if (access(*path, R_OK) >= 0)
+                        return true;
+        return false;
+}
+
+static void task_run(void *task) {
+        LoadTask *t = task;
+
+        if (t->phase == PHASE_REACH)
+                t->is_reachable = find_reachable(t);
+        else if (t->phase == PHASE_RECALL)
+                t->r = t->only ? 0 : store_list(t->store, &t->remembered);
+        else if (t->phase == PHASE_LIST)
+                t->r = list_names(t);
+        else if (t->phase == PHASE_READ)
+                t->r = read_some(t);
+}
+
+/* --- the report ----------------------------------------------------------------------------------------- */
 
 static void log_report(const ConfReport *report, const char *identity) {
         for (size_t k = 0; k < report->n_messages; k++)
@@ -43,6 +230,8 @@ static void report_done(LoadReport *r) {
         *r = (LoadReport){ 0 };
 }
 
+/* --- the loop's half ------------------------------------------------------------------------------------ */
+
 /* Notes what the settings will change, before the manager has them. */
 static int note_change(Loader *l, const char *name, const Settings *settings, bool has_errors) {
         const Identity *i = manager_find(l->manager, name);
@@ -59,7 +248,7 @@ static int note_change(Loader *l, const char *name, const Settings *settings, bo
 
 /* Takes the settings and the report of one identity. */
 static int configure_with(Loader *l, const char *name, Settings *settings, ConfReport *report) {
-        const char *fault = report->has_errors ? conf_report_first_error(report) : l->fault_of_all;
+        const char *fault = report->has_errors ? conf_report_first_error(report) : l->task->fault_of_all;
         int r;
 
         r = note_change(l, name, settings, fault);
@@ -71,64 +260,6 @@ static int configure_with(Loader *l, const char *name, Settings *settings, ConfR
         r = manager_configure(l->manager, name, settings, fault);
         gather_report(&l->report.faults, report);
         return r < 0 ? r : 1;
-}
-
-/* 0: there is no such file, or it is masked. */
-static int configure(Loader *l, const Conf *defaults, const char *name) {
-        _cleanup_(conf_freep) Conf *conf = NULL;
-        _cleanup_(conf_report_done) ConfReport report = { 0 };
-        Settings *settings = NULL;
-        int r;
-
-        r = conf_load(l->directories, name, &report, &conf);
-        if (r == -ENOENT)
-                return 0;
-        if (r >= 0)
-                r = settings_from_conf(defaults, conf, &report, &settings);
-        if (r >= 0 && report.is_incomplete)
-                r = -ENOMEM;
-        if (r < 0) {
-                settings_unref(settings);
-                return r;
-        }
-        return configure_with(l, name, settings, &report);
-}
-
-static int read_daemon_settings(Loader *l, Conf **ret) {
-        DaemonSettings settings;
-        int r;
-
-        r = conf_load(l->directories, "dpsd", &l->report.faults, ret);
-        if (r < 0 && r != -ENOENT)
-                return r;
-        /* With only a part of the defaults, an identity would become another one. */
-        if (l->report.faults.has_errors)
-                l->fault_of_all = strdup(conf_report_first_error(&l->report.faults));
-        if (l->report.faults.has_errors && !l->fault_of_all)
-                return -ENOMEM;
-
-        daemon_settings_from_conf(*ret, &l->report.faults, &settings);
-        manager_set_max_attempts(l->manager, settings.max_attempts);
-        return 0;
-}
-
-static int list_names(Loader *l, char ***ret) {
-        _cleanup_(strv_freep) char **names = NULL;
-        int r;
-
-        r = conf_list(l->directories, &l->report.faults, &names);
-        if (r < 0 || !l->only) {
-                if (r >= 0)
-                        *ret = TAKE_PTR(names);
-                return r;
-        }
-
-        STRV_FOREACH(name, l->only)
-                if (!strv_contains(names, *name)) {
-                        log_error("%s: there is no %s.conf", *name, *name);
-                        return -ENOENT;
-                }
-        return strv_extend(ret, l->only);
 }
 
 static bool is_assigned(const Loader *l, const char *name) {
@@ -143,70 +274,126 @@ static bool is_assigned(const Loader *l, const char *name) {
 
 /* The file of an assigned identity is empty, most probably because a disk was full, or something else has its name. The
  * identity goes on with what it has. After a start that is what was saved, and the file counts as one with an error. */
-static int keep_unusable(Loader *l, const Conf *defaults, const char *name, const char *path,
-                         const char *what) {
+static int keep_unusable(Loader *l, const char *name, Reading *reading) {
         static const char advice[] = "%s, although %s is assigned: what it had stays in use; to retire it, "
                                      "delete it or make it a link to /dev/null";
-        _cleanup_(conf_report_done) ConfReport report = { 0 };
-        _cleanup_(conf_freep) Conf *conf = NULL;
-        Settings *settings = NULL;
+        bool is_known = manager_find(l->manager, name);
         int r;
 
-        if (manager_find(l->manager, name)) {
-                conf_report_add(&report, CONF_WARNING, path, 0, advice, what, name);
-                log_report(&report, name);
-                gather_report(&l->report.faults, &report);
+        conf_report_add(&reading->report, is_known ? CONF_WARNING : CONF_ERROR, reading->path, 0, advice,
+                        reading->what, name);
+        if (is_known) {
+                log_report(&reading->report, name);
+                gather_report(&l->report.faults, &reading->report);
                 l->report.n_unchanged++;
                 return 1;
         }
-        conf_report_add(&report, CONF_ERROR, path, 0, advice, what, name);
-        r = conf_new(name, path, &conf);
+        r = conf_new(name, reading->path, &reading->conf);
         if (r >= 0)
-                r = settings_from_conf(defaults, conf, &report, &settings);
-        return r < 0 ? r : configure_with(l, name, settings, &report);
+                r = settings_from_conf(l->task->defaults, reading->conf, &reading->report,
+                                       &reading->settings);
+        return r < 0 ? r : configure_with(l, name, TAKE_PTR(reading->settings), &reading->report);
 }
 
-/* Where a directory cannot be listed, the file may be there all the same. */
-static int keep_one(Loader *l, const Conf *defaults, const char *name, char ***names) {
-        bool is_partial = l->report.faults.is_partial;
-        _cleanup_(freep) char *path = NULL;
-        const char *what;
-        int r;
-
-        if (strv_contains(*names, name) ||
-            (!is_assigned(l, name) && !(is_partial && manager_find(l->manager, name))))
+/* 1: the identity is kept. Those that were not listed are, if they are assigned, or known while a directory cannot be listed
+ * that may hold their files. */
+static int take_reading(Loader *l, const char *name, bool is_listed, Reading *reading) {
+        if (!reading->settings && !reading->path)
+                return is_listed;
+        if (!is_listed && !is_assigned(l, name) &&
+            !(l->report.faults.is_partial && manager_find(l->manager, name)))
                 return 0;
-        r = conf_find_unusable(l->directories, name, &path, &what);
-        if (r > 0)
-                r = keep_unusable(l, defaults, name, path, what);
-        else if (r == 0 && is_partial)
-                r = configure(l, defaults, name);
-        return r > 0 ? strv_append(names, name) : r;
+        if (reading->path)
+                return keep_unusable(l, name, reading);
+        return configure_with(l, name, TAKE_PTR(reading->settings), &reading->report);
 }
 
-/* Appends to `names` what is kept of identities that are known, or were, and were not listed. */
-static int keep_all(Loader *l, const Conf *defaults, char ***names) {
-        _cleanup_(strv_freep) char **known = NULL;
+static int compare_pointed(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static bool is_listed(const LoadTask *t, const char *name) {
+        return t->n_listed > 0 && bsearch(&name, t->names, t->n_listed, sizeof(*t->names), compare_pointed);
+}
+
+/* Adds the names of identities that were not listed, but may have a file. */
+static int add_known(Loader *l, LoadTask *t) {
+        const Manager *m = l->manager;
+        size_t n_max = t->n_listed + m->n_identities + strv_length(t->remembered);
+        char **names = reallocarray(t->names, n_max + 1, sizeof(*names));
+
+        if (!names)
+                return -ENOMEM;
+        t->names = names;
+        t->kept = calloc(n_max + 1, sizeof(*t->kept));
+        if (!t->kept)
+                return -ENOMEM;
+        for (size_t k = 0; k < m->n_identities && !t->only; k++)
+                if (!is_listed(t, m->identities[k]->name) &&
+                    !(names[t->n_names++] = strdup(m->identities[k]->name)))
+                        return -ENOMEM;
+        STRV_FOREACH(name, t->remembered)
+                if (!is_listed(t, *name) && !manager_find(m, *name) && !(names[t->n_names++] = strdup(*name)))
+                        return -ENOMEM;
+        names[t->n_names] = NULL;
+        return 0;
+}
+
+static int end_list(Loader *l, LoadTask *t) {
+        gather_report(&l->report.faults, &t->faults);
+        l->report.faults.is_partial = t->faults.is_partial;
+        log_report(&l->report.faults, NULL);
+        if (t->r < 0)
+                return t->r;
+        manager_set_max_attempts(l->manager, t->daemon.max_attempts);
+        t->phase = PHASE_READ;
+        return add_known(l, t);
+}
+
+static int end_read(Loader *l, LoadTask *t) {
+        int r = t->r;
+
+        for (size_t k = 0; r >= 0 && k < STEP_MAX && t->at < t->n_names; k++, t->at++) {
+                const char *name = t->names[t->at];
+
+                r = take_reading(l, name, t->at < t->n_listed, &t->readings[k]);
+                if (r > 0)
+                        t->kept[t->n_kept++] = name;
+        }
+        for (size_t k = 0; k < STEP_MAX; k++)
+                reading_done(&t->readings[k]);
+        if (r < 0 || t->at < t->n_names)
+                return r;
+
+        if (t->n_kept > 0)
+                qsort(t->kept, t->n_kept, sizeof(*t->kept), compare_pointed);
+        t->phase = PHASE_RETIRE;
+        return 0;
+}
+
+static bool is_kept(const char *name, void *userdata) {
+        const LoadTask *t = userdata;
+
+        return t->n_kept > 0 && bsearch(&name, t->kept, t->n_kept, sizeof(*t->kept), compare_pointed);
+}
+
+/* From the end, as identities go. */
+static int retire_some(Loader *l, LoadTask *t) {
+        Manager *m = l->manager;
         int r = 0;
 
-        for (size_t k = 0; r >= 0 && k < l->manager->n_identities; k++)
-                r = keep_one(l, defaults, l->manager->identities[k]->name, names);
-        if (r >= 0)
-                r = store_list(l->manager->core.store, &known);
-        for (char *const *name = known; r >= 0 && name && *name; name++)
-                if (!manager_find(l->manager, *name))
-                        r = keep_one(l, defaults, *name, names);
-        return r;
-}
-
-static int note_retired(Loader *l, char *const *names) {
-        for (size_t k = 0; k < l->manager->n_identities; k++) {
-                const char *name = l->manager->identities[k]->name;
-
-                if (!strv_contains(names, name) && strv_append(&l->report.retired, name) < 0)
-                        return -ENOMEM;
+        for (size_t k = m->n_identities, n = 0; r >= 0 && k > 0; k--) {
+                if (is_kept(m->identities[k - 1]->name, t))
+                        continue;
+                if (n++ == STEP_MAX)
+                        return 0;
+                r = strv_append(&l->report.retired, m->identities[k - 1]->name);
+                if (r >= 0)
+                        manager_retire(m, m->identities[k - 1]);
         }
-        return 0;
+        t->phase = PHASE_LOOK;
+        t->at = 0;
+        return r;
 }
 
 /* Who is the device of another identity is known once the settings are in force. The identity itself has logged it. */
@@ -220,7 +407,6 @@ static void report_twins(Loader *l) {
         }
 }
 
-/* A mount makes no event that we could watch for. */
 static void look_again_later(Loader *l) {
         if (!l->report.faults.out_of_reach) {
                 retry_done(&l->looking);
@@ -230,12 +416,142 @@ static void look_again_later(Loader *l) {
         timer_set(l->again, l->looking.at_usec, USEC_PER_SEC);
 }
 
+static void look_some(Loader *l, LoadTask *t) {
+        if (manager_look_again_at(l->manager, &t->at, STEP_MAX))
+                return;
+        report_twins(l);
+        look_again_later(l);
+        t->phase = PHASE_END;
+}
+
+/* After a failure no identity is retired, but all act on what they were told. */
+static void end_step(Loader *l, LoadTask *t) {
+        Phase phase = t->phase;
+        int r = 0;
+
+        if (phase == PHASE_RECALL) {
+                r = t->r;
+                t->phase = PHASE_LIST;
+        } else if (phase == PHASE_LIST)
+                r = end_list(l, t);
+        else if (phase == PHASE_READ)
+                r = end_read(l, t);
+        else if (phase == PHASE_RETIRE)
+                r = retire_some(l, t);
+        else
+                look_some(l, t);
+        if (r >= 0)
+                return;
+        t->r = r;
+        if (phase <= PHASE_LIST)
+                t->phase = PHASE_END;
+        else {
+                t->phase = PHASE_LOOK;
+                t->at = 0;
+        }
+}
+
+/* --- the chain ------------------------------------------------------------------------------------------ */
+
+static void task_done(void *task);
+
+static const WorkClass task_class = {
+        .queue = WORK_KEYS, .run = task_run, .done = task_done, .free = task_free
+};
+
+static int next_step(Loader *l) {
+        return work_begin(l->manager->core.world, &task_class, l->task, &l->work);
+}
+
+static void end_load(Loader *l, int r) {
+        task_free(l->task);
+        l->task = NULL;
+        l->n_loads++;
+        l->handlers.on_loaded(r, l->userdata);
+        if (l->n_loads < l->n_wanted)
+                loader_begin(l);
+}
+
+static void task_done(void *task) {
+        LoadTask *t = task;
+        Loader *l = t->loader;
+        int r;
+
+        l->work = NULL;
+        if (t->phase == PHASE_REACH) {
+                bool is_reachable = t->is_reachable;
+
+                l->task = NULL;
+                task_free(t);
+                if (is_reachable)
+                        l->handlers.on_within_reach(l->userdata);
+                else
+                        look_again_later(l);
+                if (!l->task && l->n_loads < l->n_wanted)
+                        loader_begin(l);
+                return;
+        }
+        end_step(l, t);
+        if (t->phase == PHASE_END) {
+                end_load(l, t->r);
+                return;
+        }
+        r = next_step(l);
+        if (r < 0)
+                end_load(l, r);
+}
+
+static int begin_task(Loader *l, Phase phase) {
+        int r;
+
+        r = task_new(l, phase, &l->task);
+        if (r < 0 || phase == PHASE_REACH)
+                return r;
+        report_done(&l->report);
+        timer_set(l->again, USEC_INFINITY, 0);
+        return 0;
+}
+
+uint64_t loader_begin(Loader *l) {
+        int r;
+
+        l->n_wanted = MAX(l->n_wanted, l->n_loads + (l->task && l->task->phase != PHASE_REACH ? 2 : 1));
+        if (l->task)
+                return l->n_wanted;
+        r = begin_task(l, PHASE_LIST);
+        if (r >= 0)
+                r = next_step(l);
+        if (r < 0)
+                end_load(l, r);
+        return l->n_wanted;
+}
+
+int loader_load(Loader *l) {
+        LoadTask *t;
+        int r;
+
+        r = begin_task(l, PHASE_RECALL);
+        if (r < 0)
+                return r;
+        for (t = l->task; t->phase != PHASE_END;) {
+                task_run(t);
+                end_step(l, t);
+        }
+        r = t->r;
+        task_free(t);
+        l->task = NULL;
+        return r;
+}
+
 void loader_look(Loader *l) {
-        STRV_FOREACH(path, l->report.faults.out_of_reach)
-                if (access(*path, R_OK) >= 0) {
-                        l->on_within_reach(l->userdata);
-                        return;
-                }
+        if (l->task || !l->report.faults.out_of_reach)
+                return;
+        if (begin_task(l, PHASE_REACH) >= 0 &&
+            strv_extend(&l->task->faults.out_of_reach, l->report.faults.out_of_reach) >= 0 &&
+            next_step(l) >= 0)
+                return;
+        task_free(l->task);
+        l->task = NULL;
         look_again_later(l);
 }
 
@@ -243,48 +559,18 @@ static void on_again(void *userdata) {
         loader_look(userdata);
 }
 
-int loader_load(Loader *l) {
-        _cleanup_(conf_freep) Conf *defaults = NULL;
-        _cleanup_(strv_freep) char **names = NULL;
+int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *userdata) {
         int r;
 
-        report_done(&l->report);
-        free(l->fault_of_all);
-        l->fault_of_all = NULL;
-        timer_set(l->again, USEC_INFINITY, 0);
-        r = read_daemon_settings(l, &defaults);
-        if (r < 0)
-                return r;
-        r = list_names(l, &names);
-        log_report(&l->report.faults, NULL);
-        if (r < 0)
-                return r;
-
-        for (char *const *name = names; r >= 0 && name && *name; name++)
-                r = configure(l, defaults, *name);
-        if (r >= 0 && !l->only)
-                r = keep_all(l, defaults, &names);
-        if (r >= 0)
-                r = note_retired(l, names);
-        if (r >= 0)
-                manager_retain(l->manager, names);
-        manager_look_again(l->manager);
-        report_twins(l);
-        look_again_later(l);
-        return r;
-}
-
-int loader_init(Loader *l, Manager *m, void (*on_within_reach)(void *userdata), void *userdata) {
-        int r;
-
-        *l = (Loader){ .manager = m, .on_within_reach = on_within_reach, .userdata = userdata };
+        *l = (Loader){ .manager = m, .handlers = *handlers, .userdata = userdata };
         r = timer_new(m->core.world, on_again, l, &l->again);
         return r < 0 ? r : conf_directories(NULL, &l->directories);
 }
 
 void loader_done(Loader *l) {
+        if (l->work)
+                work_forget(l->work); /* and its task */
         timer_free(l->again);
-        free(l->fault_of_all);
         strv_free(l->directories);
         report_done(&l->report);
 }

@@ -161,18 +161,54 @@ static int reply_with_report(sd_bus_message *request, const LoadReport *report) 
         return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
 }
 
-static int act_reload(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+static int answer_reload(sd_bus_message *request, int r, const LoadReport *report, sd_bus_error *error) {
         bool with_report = sd_bus_message_is_method_call(request, NULL, "ReloadWithReport") > 0;
-        const LoadReport *report;
-        Bus *b = userdata;
-        int r;
 
-        r = b->handlers.reload(&report, b->userdata);
         if (r == -EBADMSG && !with_report)
                 return refuse_configuration(&report->faults, error);
         if (r < 0 && r != -EBADMSG)
                 return sd_bus_error_set_errnof(error, r, "Cannot read the configuration: %s", strerror(-r));
         return with_report ? reply_with_report(request, report) : sd_bus_reply_method_return(request, NULL);
+}
+
+void bus_reloaded(Bus *b, uint64_t n, int r, const LoadReport *report) {
+        unsigned n_left = 0;
+
+        for (unsigned k = 0; b && k < b->n_reloads; k++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+                sd_bus_message *request = b->reloads[k].request;
+                int answered;
+
+                if (b->reloads[k].load > n) {
+                        b->reloads[n_left++] = b->reloads[k];
+                        continue;
+                }
+                answered = answer_reload(request, r, report, &error);
+                if (answered < 0)
+                        (void) sd_bus_reply_method_errno(request, answered, &error);
+                sd_bus_message_unref(request);
+        }
+        if (b)
+                b->n_reloads = n_left;
+}
+
+void manager_bus_forget_reloads(Bus *b) {
+        while (b->n_reloads > 0)
+                sd_bus_message_unref(b->reloads[--b->n_reloads].request);
+}
+
+static int act_reload(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        Bus *b = userdata;
+        BusReload *waiting = &b->reloads[b->n_reloads];
+
+        if (b->n_reloads == BUS_RELOADS_MAX)
+                return sd_bus_error_set(error, DPS_BUS_ERROR_RATE_LIMITED,
+                                        "others wait for the configuration to be read; try again when it is");
+        /* Without memory the load ends before its number is known. */
+        *waiting = (BusReload){ .request = sd_bus_message_ref(request) };
+        b->n_reloads++;
+        waiting->load = b->handlers.reload(b->userdata);
+        return 1;
 }
 
 static int method_reload(sd_bus_message *request, void *userdata, sd_bus_error *error) {

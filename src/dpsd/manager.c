@@ -339,11 +339,29 @@ void manager_retain(Manager *m, char *const *names) {
                         remove_identity(m, k - 1);
 }
 
-void manager_look_again(Manager *m) {
-        groups_forget(m->core.groups);
-        for (size_t k = 0; k < m->n_identities; k++)
-                identity_look_again(m->identities[k]);
+void manager_retire(Manager *m, Identity *i) {
+        for (size_t k = m->n_identities; k > 0; k--)
+                if (m->identities[k - 1] == i) {
+                        remove_identity(m, k - 1);
+                        return;
+                }
+}
+
+bool manager_look_again_at(Manager *m, size_t *at, size_t n) {
+        if (*at == 0)
+                groups_forget(m->core.groups);
+        for (; n > 0 && *at < m->n_identities; n--)
+                identity_look_again(m->identities[(*at)++]);
+        if (*at < m->n_identities)
+                return true;
         manager_touch(m);
+        return false;
+}
+
+void manager_look_again(Manager *m) {
+        size_t at = 0;
+
+        (void) manager_look_again_at(m, &at, SIZE_MAX);
 }
 
 void manager_save_all(Manager *m) {

@@ -85,8 +85,12 @@ void manager_stop(Manager *m);
 int manager_configure(Manager *m, const char *name, Settings *settings, const char *fault);
 /* Retires all identities that are not among these names: their configuration is gone. */
 void manager_retain(Manager *m, char *const *names);
+/* Retires one. */
+void manager_retire(Manager *m, Identity *i);
 /* All identities act on what has changed, and retry what failed on this machine. */
 void manager_look_again(Manager *m);
+/* The same for `n` of them from the *at-th on, which begins at 0. Returns false after the last. */
+bool manager_look_again_at(Manager *m, size_t *at, size_t n);
 /* The folder of the state, or the runtime folder, is another directory now: what was in it is written again. */
 void manager_save_all(Manager *m);
 void manager_publish_all(Manager *m);

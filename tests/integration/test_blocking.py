@@ -8,6 +8,7 @@ import time
 import pytest
 
 from calls import Calls
+from process import DEADLINE
 
 ANSWER_SEC = 1  # how long an operator waits for an answer at most
 
@@ -89,6 +90,26 @@ def test_a_key_that_cannot_be_read_yet_holds_up_only_its_identity(gateway, emula
 
     calls.release()
     gateway.wait_for("gateway", State="assigned")
+
+
+def test_a_configuration_that_cannot_be_read_yet_holds_up_only_its_reload(gateway, calls):
+    provision_cached(gateway)
+    gateway.start()
+    gateway.wait_for("cached", State="assigned")
+    call = f"open {gateway.configuration}/cached.conf"
+    n = len(calls.lines(call))
+    calls.hold(call)
+    first = gateway.begin("dpsctl", "reload")
+    calls.wait_for(call, n + 1)
+    gateway.write_conf("late", "[Provisioning]\n")
+    second = gateway.begin("dpsctl", "reload")  # must see what was written before it
+    assert state_of(gateway, "cached") == "assigned"
+    assert first.poll() is None and second.poll() is None
+    calls.release()
+    assert first.communicate(timeout=DEADLINE)[0] == "Configuration reloaded: 0 added, 0 changed, 0 retired, 1 unchanged.\n"
+    out, errors = second.communicate(timeout=DEADLINE)
+    assert second.returncode == 1 and "late.conf" in errors
+    assert gateway.properties()["NIdentities"] == 2
 
 
 def test_a_disk_that_does_not_finish_holds_up_no_answer(gateway, emulator, calls):
