@@ -48,7 +48,7 @@ function __dpsctl_ids
     dpsctl --no-pager --no-legend explain 2>/dev/null | string replace -r ' +' '\t'
 end
 
-set -l with_name status show reprovision wait token connection enrollment report-hub-failure forget history check cat-config
+set -l with_name status show reprovision wait token connection enrollment report-hub-failure report-hub-connected forget history check cat-config
 
 complete -c dpsctl -f
 complete -c dpsctl -l json -xa 'pretty short off' -d 'output for programs'
@@ -68,6 +68,7 @@ complete -c dpsctl -n __dpsctl_has_no_verb -a token -d 'a SAS token for the hub'
 complete -c dpsctl -n __dpsctl_has_no_verb -a connection -d 'what a program needs to connect'
 complete -c dpsctl -n __dpsctl_has_no_verb -a enrollment -d 'what DPS has to be told to enroll this device'
 complete -c dpsctl -n __dpsctl_has_no_verb -a report-hub-failure -d 'the hub refused a program'
+complete -c dpsctl -n __dpsctl_has_no_verb -a report-hub-connected -d 'the hub is good again'
 complete -c dpsctl -n __dpsctl_has_no_verb -a reload -d 'read the configuration again'
 complete -c dpsctl -n __dpsctl_has_no_verb -a forget -d 'forget what is remembered of an identity'
 complete -c dpsctl -n __dpsctl_has_no_verb -a log-level -d 'show or set the log level'

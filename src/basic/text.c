@@ -188,17 +188,26 @@ bool utf8_is_valid(const void *data, size_t size) {
         return true;
 }
 
-/* What terminals obey, and what makes text look like another one: the C1 controls, the marks, embeddings, overrides and
- * isolates of bidirectional text, and the two separators of lines. */
+/* What terminals obey, and what is not seen but makes text look like another one: controls, marks of bidirectional text,
+ * joiners and fillers, separators of lines, tags. */
 static bool is_plain(const uint8_t *p, size_t n) {
-        if (n <= 1)
-                return n == 1 && *p >= 0x20 && *p != 0x7f;
-        if (n == 2)
-                return !(p[0] == 0xc2 && p[1] < 0xa0) && !(p[0] == 0xd8 && p[1] == 0x9c);
-        if (n > 3 || p[0] != 0xe2)
-                return true;
-        return !(p[1] == 0x80 && ((p[2] >= 0xa8 && p[2] <= 0xae) || p[2] == 0x8e || p[2] == 0x8f)) &&
-               !(p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+        static const struct {
+                uint32_t first, last;
+        } hidden[] = {
+                { 0, 0x1f },          { 0x7f, 0x9f },       { 0xad, 0xad },     { 0x34f, 0x34f },
+                { 0x61c, 0x61c },     { 0x115f, 0x1160 },   { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
+                { 0x200b, 0x200f },   { 0x2028, 0x202e },   { 0x2060, 0x206f }, { 0x3164, 0x3164 },
+                { 0xfe00, 0xfe0f },   { 0xfeff, 0xfeff },   { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffb },
+                { 0x1d173, 0x1d17a }, { 0xe0000, 0xe0fff },
+        };
+        uint32_t c = n <= 1 ? *p : *p & (0x7fU >> n);
+
+        for (size_t k = 1; k < n; k++)
+                c = c << 6 | (p[k] & 0x3f);
+        for (size_t k = 0; k < ELEMENTSOF(hidden); k++)
+                if (c >= hidden[k].first && c <= hidden[k].last)
+                        return false;
+        return n > 0;
 }
 
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret) {

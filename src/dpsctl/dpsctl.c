@@ -33,6 +33,7 @@ static const struct {
         { "connection", 1, 1, verb_connection, " NAME" },
         { "report-hub-failure", 2, 3, verb_report_hub_failure,
           " NAME auth|not-found|throttled|server|network [CODE]" },
+        { "report-hub-connected", 1, 1, verb_report_hub_connected, " NAME" },
         { "reload", 0, 0, verb_reload, "" },
         { "forget", 1, 1, verb_forget, " NAME" },
         { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
@@ -62,8 +63,8 @@ static int verb_help(const Options *o) {
               "  connection NAME       everything a program needs to connect, as JSON\n"
               "  enrollment [NAME]     what DPS has to be told to enroll this device\n"
               "  monitor, metrics      follow changes; for Prometheus; --follow=FILE\n"
-              "  history [NAME]        past changes\n"
-              "  reload, log-level [LEVEL], forget NAME, report-hub-failure NAME KIND [CODE]\n"
+              "  history [NAME], reload, log-level [LEVEL], forget NAME\n"
+              "  report-hub-failure NAME KIND [CODE], report-hub-connected NAME\n"
               "These work without the daemon:\n"
               "  check [NAME]          look for problems, and say what to do; --offline; with\n"
               "                        --hub-login also log in at the hub, displacing a client\n"

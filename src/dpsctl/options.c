@@ -24,8 +24,9 @@ typedef enum OptionType {
 } OptionType;
 
 #define OF_THE_DAEMON                                                                                        \
-        "status show reprovision wait token connection report-hub-failure reload forget log-level metrics "  \
-        "monitor history"
+        "status show reprovision wait token connection report-hub-failure report-hub-connected reload "      \
+        "forget "                                                                                            \
+        "log-level metrics monitor history"
 
 /* `verbs`: those that take the option; NULL: all. */
 static const struct Option {

@@ -44,6 +44,10 @@ int fail_memory(void) {
         return fail_with(EXIT_FAILED, "out of memory");
 }
 
+char *shown_line(const char *line) {
+        return look.columns == 0 ? strdup(line) : text_for_people(line, strlen(line), strlen(line));
+}
+
 int print_text(const char *text) {
         _cleanup_(freep) char *line = NULL;
 

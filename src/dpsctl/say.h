@@ -15,6 +15,9 @@ int fail_memory(void);
 /* Lines of text that came from elsewhere, on standard output: as they are, unless that is a terminal. Gives the exit
  * code. */
 int print_text(const char *text);
+/* A line from elsewhere for standard output: a copy, in which, if that is a terminal, '?' is for all that could control it
+ * or that nobody sees. NULL: out of memory. */
+char *shown_line(const char *line);
 
 typedef enum Style {
         STYLE_PLAIN,

@@ -152,7 +152,11 @@ static _Noreturn void run_daemon(const Options *o, int out) {
                         arguments[n++] = o->arguments[k];
                 execv(daemon_path(), (char *const *) arguments);
         }
-        fprintf(stderr, "dpsctl: %s cannot be run: %s\n", daemon_path(), strerror(errno));
+        fprintf(stderr,
+                "dpsctl: dpsd is not running, and %s, which would check, cannot be run: %s; install it, or "
+                "set DPS_DAEMON "
+                "to where it is\n",
+                daemon_path(), strerror(errno));
         _exit(EXIT_FAILED);
 }
 

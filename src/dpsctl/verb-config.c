@@ -23,7 +23,8 @@
 static void print_faults(const ConfReport *report, FILE *f) {
         for (size_t k = 0; k < report->n_messages; k++) {
                 const ConfMessage *fault = &report->messages[k];
-                _cleanup_(freep) char *text = redact_text(fault->text);
+                _cleanup_(freep) char *shown = shown_line(fault->text),
+                                      *text = shown ? redact_text(shown) : NULL;
                 bool is_error = fault->severity == CONF_ERROR;
 
                 fprintf(f, "%s%s:%s %s\n", style_begin(is_error ? STYLE_BAD : STYLE_BUSY),
@@ -272,15 +273,15 @@ static void print_lines(const Conf *c, bool redact, FILE *f) {
 
         for (size_t k = 0; k < c->n_lines; k++) {
                 const ConfLine *line = &c->lines[k];
-                const char *value = value_shown(line, redact) ?: "";
-                _cleanup_(freep) char *shown = text_for_people(value, strlen(value), strlen(value));
+                _cleanup_(freep) char *value = shown_line(value_shown(line, redact) ?: ""),
+                                      *path = shown_line(line->file);
 
                 if (!section || !streq(section, line->section))
                         fprintf(f, "\n%s[%s]%s\n", style_begin(STYLE_BOLD), line->section,
                                 style_end(STYLE_BOLD));
                 if (!section || !streq(section, line->section) || file != line->file)
-                        fprintf(f, "%s# %s%s\n", style_begin(STYLE_DIM), line->file, style_end(STYLE_DIM));
-                fprintf(f, "%s=%s\n", line->key, (style_columns() > 0 ? shown : NULL) ?: value);
+                        fprintf(f, "%s# %s%s\n", style_begin(STYLE_DIM), path ?: "?", style_end(STYLE_DIM));
+                fprintf(f, "%s=%s\n", line->key, value ?: "?");
                 section = line->section;
                 file = line->file;
         }

@@ -85,11 +85,14 @@ static json_object *report_to_json(const Report *report) {
 
 static void print_report(const Report *report, bool quiet) {
         for (size_t k = 0; k < ELEMENTSOF(lists); k++)
-                STRV_FOREACH(text, report->lists[k])
+                STRV_FOREACH(text, report->lists[k]) {
+                        _cleanup_(freep) char *shown = shown_line(*text);
+
                         if (!lists[k].what)
                                 say_error(*text);
                         else if (!quiet)
-                                printf("%s: %s\n", *text, lists[k].what);
+                                printf("%s: %s\n", shown ?: "?", lists[k].what);
+                }
         if (!quiet)
                 printf("Configuration reloaded: %zu added, %zu changed, %zu retired, %" PRIu32
                        " unchanged.\n",

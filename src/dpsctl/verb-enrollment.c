@@ -87,10 +87,10 @@ static char *azure_command(json_object *o) {
 }
 
 static void print_member(const char *label, json_object *o, const char *name) {
-        const char *value = member(o, name);
+        _cleanup_(freep) char *value = shown_line(member(o, name));
 
-        if (*value)
-                printf("  %s%-17s%s %s\n", style_begin(STYLE_DIM), label, style_end(STYLE_DIM), value);
+        if (!value || *value)
+                printf("  %s%-17s%s %s\n", style_begin(STYLE_DIM), label, style_end(STYLE_DIM), value ?: "?");
 }
 
 static void print_certificates(json_object *list) {
@@ -113,15 +113,15 @@ static int print_card(const char *name, json_object *o) {
                 { "storage root key", "storageRootKey" },
                 { "key for the hub", "issuanceKey" },
         };
-        _cleanup_(freep) char *command = azure_command(o);
+        _cleanup_(freep) char *command = azure_command(o), *shown = command ? shown_line(command) : NULL;
 
-        if (!command)
+        if (!shown)
                 return fail_memory();
         printf("%s%s%s\n", style_begin(STYLE_BOLD), name, style_end(STYLE_BOLD));
         for (size_t k = 0; k < ELEMENTSOF(labels); k++)
                 print_member(labels[k][0], o, labels[k][1]);
         print_certificates(json_member(o, "certificates"));
-        printf("\n  %s\n", command);
+        printf("\n  %s\n", shown);
         if (json_member(o, "certificates"))
                 printf("  or, for all devices of one CA:\n  " COMMAND "\n", "-group", "ENROLLMENT_GROUP",
                        " --certificate-path ", "CA.pem");

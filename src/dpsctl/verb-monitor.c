@@ -178,6 +178,7 @@ static void on_gone(Watch *w) {
 
 int verb_monitor(const Options *o) {
         static const WatchHandlers handlers = {
+                .wants_steps = true,
                 .on_list = on_list,
                 .on_changed = on_changed,
                 .on_removed = on_removed,

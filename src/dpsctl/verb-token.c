@@ -11,8 +11,8 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
-/* What programs need that use the hub: `token` prints a SAS token, `connection` everything to connect, and
- * `report-hub-failure` tells dpsd that the hub refuses. */
+/* What programs need that use the hub: `token` prints a SAS token, `connection` everything to connect,
+ * `report-hub-failure` tells dpsd that the hub refuses, and `report-hub-connected` that it is good again. */
 
 #define CONNECTION_SIZE_MAX (1024U * 1024)
 
@@ -157,6 +157,16 @@ static int print_consequence(const Options *o, bool registering, uint64_t next_u
         return 0;
 }
 
+/* Finds the identity, and which of its connections a report is about. */
+static int begin_report(const Options *o, sd_bus **bus, char **ret_path, uint64_t *ret_generation) {
+        int r;
+
+        r = bus_open(o, bus);
+        if (r == 0)
+                r = bus_find_identity(*bus, o->arguments[0], ret_path);
+        return r != 0 ? r : read_generation(*bus, *ret_path, ret_generation);
+}
+
 int verb_report_hub_failure(const Options *o) {
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
@@ -168,11 +178,7 @@ int verb_report_hub_failure(const Options *o) {
         if (o->n_arguments == 3 && (parse_u64(o->arguments[2], &code) < 0 || code > UINT32_MAX))
                 return fail_with(EXIT_USAGE, "%s: the code must be a number, such as 401", o->arguments[2]);
 
-        r = bus_open(o, &bus);
-        if (r == 0)
-                r = bus_find_identity(bus, o->arguments[0], &path);
-        if (r == 0)
-                r = read_generation(bus, path, &generation);
+        r = begin_report(o, &bus, &path, &generation);
         if (r != 0)
                 return r;
         r = bus_call_guarded(bus, path, DPS_BUS_IDENTITY, "ReportHubFailure", &error, &reply, "tsus",
@@ -183,4 +189,23 @@ int verb_report_hub_failure(const Options *o) {
         if (r < 0)
                 return bus_fail_answer("ReportHubFailure", r);
         return print_consequence(o, registering, next_usec);
+}
+
+int verb_report_hub_connected(const Options *o) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(freep) char *path = NULL;
+        uint64_t generation;
+        int r;
+
+        r = begin_report(o, &bus, &path, &generation);
+        if (r != 0)
+                return r;
+        r = bus_call_guarded(bus, path, DPS_BUS_IDENTITY, "ReportHubConnected", &error, NULL, "t",
+                             generation);
+        if (r < 0)
+                return bus_fail(&error, r);
+        if (!o->quiet && o->json == JSON_OFF)
+                printf("%s: noted; reports of failures count from the first again.\n", o->arguments[0]);
+        return 0;
 }

@@ -14,6 +14,7 @@ int verb_wait(const Options *o);
 int verb_enrollment(const Options *o);
 int verb_token(const Options *o);
 int verb_connection(const Options *o);
+int verb_report_hub_connected(const Options *o);
 int verb_report_hub_failure(const Options *o);
 int verb_reload(const Options *o);
 int verb_forget(const Options *o);

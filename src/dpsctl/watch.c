@@ -49,6 +49,63 @@ static void enter_gone(Watch *w) {
                 w->handlers->on_gone(w);
 }
 
+/* ---- what attempts wait for ---- */
+
+/* Before the first of these many have ended, the others do not begin. */
+#define LOOKS_MAX 50
+
+static void look_later(Watch *w) {
+        int on = SD_EVENT_OFF;
+
+        if (!w->steps || sd_event_source_get_enabled(w->steps, &on) < 0 || on != SD_EVENT_OFF)
+                return;
+        for (size_t k = 0; k < w->list.n; k++)
+                if (w->list.items[k].attempt_since > 0) {
+                        (void) sd_event_source_set_time_relative(w->steps, USEC_PER_SEC);
+                        (void) sd_event_source_set_enabled(w->steps, SD_EVENT_ONESHOT);
+                        return;
+                }
+}
+
+/* An error means that the identity or the daemon is gone, which a signal tells. */
+static int on_step(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        _cleanup_(identity_done) Identity now = { 0 }, before = { 0 };
+        Watch *w = userdata;
+        Identity *i;
+        int r;
+
+        if (sd_bus_message_is_method_error(reply, NULL) > 0 || !w->is_there)
+                return 0;
+        r = identity_init(&now);
+        if (r >= 0)
+                r = identity_read(&now, reply);
+        i = r >= 0 ? identity_list_find_name(&w->list, now.name) : NULL;
+        if (!i || i->attempt_since != now.attempt_since || streq(i->attempt_step, now.attempt_step))
+                return r < 0 ? give_up(w, "GetAll", r) : 0;
+        r = identity_copy(i, &before);
+        if (r >= 0)
+                r = property_set_text(property_find("AttemptStep"), i, now.attempt_step);
+        if (r < 0)
+                return give_up(w, "GetAll", r);
+        w->handlers->on_changed(w, &before, i);
+        return 0;
+}
+
+static int on_steps_due(sd_event_source *s, uint64_t usec, void *userdata) {
+        unsigned n = 0;
+        Watch *w = userdata;
+
+        for (size_t k = 0; k < w->list.n && n < LOOKS_MAX; k++)
+                if (w->list.items[k].attempt_since > 0) {
+                        (void) sd_bus_call_method_async(w->bus, NULL, w->owner, w->list.items[k].path,
+                                                        "org.freedesktop.DBus.Properties", "GetAll", on_step,
+                                                        w, "s", DPS_BUS_IDENTITY);
+                        n++;
+                }
+        look_later(w);
+        return 0;
+}
+
 static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unused) {
         const sd_bus_error *error = sd_bus_message_get_error(reply);
         Watch *w = userdata;
@@ -77,6 +134,7 @@ static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *unuse
         w->is_there = true;
         if (w->handlers->on_list)
                 w->handlers->on_list(w);
+        look_later(w);
         return 0;
 }
 
@@ -133,6 +191,7 @@ static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error
                         r = identity_read(i, m);
                 if (r >= 0 && w->handlers->on_changed)
                         w->handlers->on_changed(w, &before, i);
+                look_later(w);
         }
         identity_done(&before);
         return r < 0 ? give_up(w, "PropertiesChanged", r) : 0;
@@ -153,6 +212,7 @@ static int on_interfaces_added(sd_bus_message *m, void *userdata, sd_bus_error *
         i = identity_list_find(&w->list, path);
         if (i && w->handlers->on_changed)
                 w->handlers->on_changed(w, NULL, i);
+        look_later(w);
         return 0;
 }
 
@@ -289,6 +349,13 @@ static int set_up(Watch *w) {
         r = sd_bus_attach_event(w->bus, w->event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return r;
+        if (w->handlers->wants_steps) {
+                r = sd_event_add_time_relative(w->event, &w->steps, CLOCK_MONOTONIC, 0, 0, on_steps_due, w);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(w->steps, SD_EVENT_OFF);
+                if (r < 0)
+                        return r;
+        }
         if (o->timeout_usec == USEC_INFINITY)
                 return 0;
         return sd_event_add_time_relative(w->event, NULL, CLOCK_BOOTTIME, o->timeout_usec, USEC_PER_MSEC,
@@ -312,6 +379,7 @@ int watch_run(const Options *o, const WatchHandlers *handlers, void *userdata) {
 
         identity_list_done(&w.list);
         free(w.owner);
+        sd_event_source_disable_unref(w.steps);
         w.bus = sd_bus_flush_close_unref(w.bus);
         w.event = sd_event_unref(w.event);
         return r;

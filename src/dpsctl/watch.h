@@ -14,6 +14,8 @@ typedef struct Watch Watch;
 typedef struct WatchHandlers {
         /* Fail if there is no bus, instead of waiting for it. */
         bool wants_bus;
+        /* While attempts last, look each second what they wait for: no signal tells of AttemptStep. */
+        bool wants_steps;
         /* The daemon runs, and w->list is complete: at the beginning, and after each restart of the daemon. */
         void (*on_list)(Watch *w);
         /* An identity changed, or is new (`before` is NULL). */
@@ -32,8 +34,9 @@ struct Watch {
         void *userdata;
         sd_event *event;
         sd_bus *bus;
-        IdentityList list; /* not redacted */
-        char *owner;       /* the unique name of the daemon; NULL: not known */
+        sd_event_source *steps; /* with wants_steps: the next look */
+        IdentityList list;      /* not redacted */
+        char *owner;            /* the unique name of the daemon; NULL: not known */
         bool is_there;
 };
 

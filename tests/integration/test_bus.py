@@ -349,6 +349,11 @@ def test_a_shell_script_reports_that_the_hub_refused_it(gateway, emulator):
     assert noted.code == 0 and "gateway: noted" in noted.out
     stale = gateway.dpsctl("report-hub-failure", "gateway", "auth", "401", IOTHUB_GENERATION="7")
     assert stale.code == 0 and "gateway: noted" in stale.out
+    assert gateway.properties("gateway")["HubLastFailureAt"] > 0
+    good = gateway.dpsctl("report-hub-connected", "gateway")
+    assert good.code == 0 and "gateway: noted" in good.out and gateway.dpsctl("report-hub-connected", "nobody").code == 4
+    after = gateway.properties("gateway")
+    assert after["HubLastFailureAt"] == 0 and after["HubLastSeenAt"] > 0
     emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
     told = gateway.dpsctl("report-hub-failure", "gateway", "auth", "401", "--json=short")
     assert told.code == 0 and told.json["Registering"] is True

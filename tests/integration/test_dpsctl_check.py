@@ -33,6 +33,12 @@ def write_key(dpsctl):
     return key
 
 
+def test_check_without_any_dpsd_says_what_is_missing(dpsctl):
+    dpsctl.environment["DPS_DAEMON"] = "/nowhere/dpsd"
+    code, _, err = dpsctl("check")
+    assert code == 1 and "dpsd is not running, and /nowhere/dpsd, which would check, cannot be run" in err and "DPS_DAEMON" in err
+
+
 def test_check_finds_an_unsafe_key_file_and_a_key_that_is_not_valid(dpsctl):
     key = dpsctl.directory / "gw.key"
     key.write_text(KEY)

@@ -123,3 +123,21 @@ def test_monitor_is_6_if_the_bus_goes_away(dpsctl, bus, serve):
     bus.stop()
     _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 6 and "the connection to the bus is lost" in err
+
+
+def test_what_an_attempt_waits_for_is_shown_while_it_lasts(monitor, serve):
+    """No signal tells of AttemptStep."""
+    fake = serve(identity("gw", "provisioning", AttemptSince=now(), AttemptStep="connecting"))
+    process = monitor()
+    assert "connects" in lines_of(process, 2)[1]
+    fake.identities["gw"]["AttemptStep"] = "registering"
+    assert "waits for the answer to register" in lines_of(process, 1)[0]
+    fake.identities["gw"]["AttemptStep"] = "pausing"
+    assert "waits as long as DPS said, and then polls" in lines_of(process, 1)[0]
+    fake.change("gw", State="assigned", AttemptSince=0, AttemptStep="", AssignedHub="hub", RenewAt=now() + HOUR)
+    assert "assigned" in lines_of(process, 1)[0]
+    n = fake.calls.count("GetAll")
+    assert n >= 2
+    fake.change("gw", Substatus="initialAssignment", RenewAt=now() + 3 * HOUR)
+    assert "renews" in "".join(lines_of(process, 2))
+    assert fake.calls.count("GetAll") <= n + 1  # it looks no more

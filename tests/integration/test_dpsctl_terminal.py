@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import hmac
+import json
 import os
 import subprocess
 
 import pytest
 
-from fakedpsd import identity
+from fakedpsd import Refusal, identity
 from process import DEADLINE, Lines, eventually, program
 from terminal import Terminal
 
@@ -105,23 +106,43 @@ def test_ctrl_c_at_the_key_prompt_resets_the_terminal(dpsctl):
 # ---- text that comes from elsewhere ----
 
 
-EVIL = "\033[2Jevil\u202egnp.exe\u2066\x9b1m"
-SHOWN = "?[2Jevil???gnp.exe?????1m"  # a mark for each byte
+EVIL = "\033[2Jevil\u202egnp.exe\u2066\x9b\u200b\ufeff\U000e00411m"
+SHOWN = "?[2Jevil???gnp.exe?????" + 10 * "?" + "1m"  # a mark for each byte
 
 
-@pytest.mark.parametrize("verb", [["token", "gw"], ["log-level"], ["connection", "gw"], ["status", "gw"], ["--json=short"], ["monitor"]])
+HIDDEN = "\033\u202e\u2066\x9b\u200b\u2060\ufeff\U000e0041\u00ad\u3164"
+VERBS = [["token", "gw"], ["log-level"], ["connection", "gw"], ["status", "gw"], ["status"], ["--json=short"], ["monitor"], ["show"],
+         ["history"], ["enrollment"], ["reload"], ["check", "gw"], ["wait", "gw"], ["reprovision", "gw"], ["forget", "gw"],
+         ["explain", EVIL], ["report-hub-failure", "gw", "auth"], ["report-hub-connected", "gw"]]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_what_comes_from_elsewhere_cannot_control_the_terminal(dpsctl, serve, verb):
-    fake = serve(identity("gw", LastError=EVIL, LastErrorId="service", AssignedHub=EVIL))
+    fake = serve(identity("gw", "failed", LastError=EVIL, LastErrorId="service", AssignedHub=EVIL))
     fake.log_level = EVIL
     fake.call_GetToken = lambda path, lifetime_sec: ("st", (EVIL, 1700000000000000))
-    terminal = Terminal(dpsctl, *verb, PAGER="cat", NO_COLOR="1")
+    fake.call_GetConnection = lambda path: ("s", (json.dumps({"hub": EVIL, "generation": 1}, ensure_ascii=False).replace("\033", ""),))
+    fake.call_GetHistory = lambda path: ("a(tss)", ([(1700000000000000, "failed", EVIL)],))
+    fake.call_GetEnrollment = lambda path: ("s", (json.dumps({"method": "x509", "certificateFile": EVIL, "registrationId": EVIL}),))
+    fake.call_ReloadWithReport = lambda path: ("asasasasasu", ([EVIL], [EVIL], [EVIL], [EVIL], [EVIL], 1))
+    row = {"Name": "gw", "Check": "clock", "Result": "failed", "Text": EVIL}
+    fake.call_Check = lambda path, name, options: ("s", (json.dumps({"version": 1, "checks": [row], "names": ["gw"]}),))
+    for refused in ("Reprovision", "Forget", "ReportHubFailure", "ReportHubConnected"):
+        fake.refuse[refused] = Refusal("Config", EVIL)
+    terminal = Terminal(dpsctl, *verb, PAGER="cat", NO_COLOR="1", IOTHUB_GENERATION="1")
     terminal.wait_for("gnp.exe")
     terminal.wait_for("1m")
     shown = terminal.text()
     terminal.process.kill()
     terminal.process.wait()
     assert SHOWN.removeprefix("?") in shown  # JSON writes the first character as \\u001b
-    assert not set(shown) & set("\033\u202e\u2066\x9b"), shown
+    assert not set(shown) & set(HIDDEN), shown
+
+
+def test_what_comes_from_elsewhere_is_for_programs_as_it_is(dpsctl, serve):
+    fake = serve(identity("gw"))
+    fake.call_GetToken = lambda path, lifetime_sec: ("st", (EVIL, 1700000000000000))
+    assert dpsctl("token", "gw") == (0, f"{EVIL}\n", "")
 
 
 def test_configuration_cannot_control_the_terminal(dpsctl):
