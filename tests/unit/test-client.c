@@ -94,6 +94,7 @@ static Transports transports = { fake_get, fake_rest_all };
 /* ---- the key ---- */
 
 static unsigned n_loads, n_keys;
+static bool *held_after_load; /* NULL: the work that comes after it runs */
 
 static unsigned key_count(const Settings *s) {
         return n_keys;
@@ -101,6 +102,8 @@ static unsigned key_count(const Settings *s) {
 
 static int key_load(Credential *c, const CredentialSource *source, DpsError *error) {
         n_loads++;
+        if (held_after_load)
+                *held_after_load = true;
         (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "key-%u", source->index);
         return 0;
 }
@@ -274,6 +277,7 @@ static int set_up(void **state) {
         n_loads = 0;
         n_keys = 1;
         n_answers = 0;
+        held_after_load = NULL;
         tpm_is_busy = false;
         ways.last = TRANSPORT_AUTO;
         ways.https_is_missing = false;
@@ -675,6 +679,26 @@ static void test_a_tpm_that_hangs_fails_the_attempt_after_a_minute(void **state)
         assert_null(world.works);
 }
 
+static void test_a_chip_that_makes_no_key_for_a_certificate_fails_the_attempt_after_a_minute(void **state) {
+        static const DpsRegistrationHistory none = { 0 };
+
+        settings->issuance_requested = true;
+        settings->issuance_key = strdup("tpm");
+        held_after_load = &world.holds_work;
+        assert_int_equal(client_begin(one.client, settings, METHOD_SYMMETRIC_KEY, &none), 0);
+        client_attempt(one.client, NULL);
+        timed_world_pass(&world, 59 * USEC_PER_SEC);
+        assert_int_equal(n_loads, 1);
+        assert_int_equal(one.n_failed, 0);
+        timed_world_pass(&world, 3 * USEC_PER_SEC);
+        assert_int_equal(one.error, DPS_ERROR_KEY);
+        assert_non_null(strstr(client_error(one.client)->message,
+                               "a new key from the token or TPM that Key= in [Issuance] names did not arrive "
+                               "within 60 s"));
+        assert_int_equal(transport.n_connects, 0);
+        assert_null(world.works);
+}
+
 static void test_an_operation_is_resumed_with_the_key_of_its_challenge(void **state) {
         begin_with_answered_challenge(&one);
         answer_assigning(120); /* it is parked, and will reconnect */
@@ -841,6 +865,7 @@ int main(void) {
                 TEST(test_a_challenge_leads_to_a_connection_with_a_token_and_the_hubs_key_to_the_end),
                 TEST(test_a_tpm_that_is_busy_fails_the_attempt_and_the_next_one_has_no_token),
                 TEST(test_a_tpm_that_hangs_fails_the_attempt_after_a_minute),
+                TEST(test_a_chip_that_makes_no_key_for_a_certificate_fails_the_attempt_after_a_minute),
                 TEST(test_an_operation_is_resumed_with_the_key_of_its_challenge),
                 TEST(test_a_registration_can_be_cancelled_while_the_tpm_answers),
                 TEST(test_an_assignment_without_a_challenge_does_not_count_with_a_tpm),
