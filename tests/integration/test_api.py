@@ -271,3 +271,37 @@ def test_who_comes_too_often_too_slowly_or_with_too_much_disturbs_nobody(door):
     with connect(gateway, NOBODY) as again:
         again.sendall(b"GET /v1/token HTTP/1.1\r\nHost: dps\r\n\r\n")
         assert read_all(again).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_flood_delays_nobody_else_for_long(door):
+    if not can_change_user():
+        pytest.skip("only root can be somebody else")
+    gateway = assigned(door)
+    path_of(gateway).parent.chmod(0o755)
+    path_of(gateway).chmod(0o666)
+    over, answers = threading.Event(), []
+
+    def flood():
+        become(NOBODY)
+        while not over.is_set():
+            with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
+                one.settimeout(DEADLINE)
+                one.connect(f"/proc/self/fd/{directory}/api.sock")
+                one.sendall(b"GET /v1/connection HTTP/1.1\r\nHost: dps\r\n\r\n")
+                answers.append(read_all(one)[:12])
+
+    directory = os.open(path_of(gateway).parent, os.O_PATH)
+    crowd = [threading.Thread(target=flood) for _ in range(12)]
+    for one in crowd:
+        one.start()
+    eventually(lambda: len(answers) > 100)
+    slowest = 0.0
+    for _ in range(20):
+        begun = time.monotonic()
+        gateway.properties("gateway")
+        slowest = max(slowest, time.monotonic() - begun)
+    over.set()
+    for one in crowd:
+        one.join()
+    os.close(directory)
+    assert set(answers) <= {b"HTTP/1.1 403", b""} and slowest < 5, slowest
