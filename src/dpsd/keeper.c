@@ -42,15 +42,18 @@ static void take_record(Keeper *k, Record *record) {
 }
 
 /* Returns 1 if there was a record. */
-static int load(Keeper *k, char **ret_why) {
+static int load(Keeper *k, bool *ret_is_on_its_way, char **ret_why) {
         Record *record;
         int r;
+
+        *ret_is_on_its_way = false;
 
         r = store_load(k->store, k->name, &record, ret_why);
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
                 return r;
+        *ret_is_on_its_way = r > 0;
         take_record(k, record);
         return 1;
 }
@@ -111,7 +114,8 @@ bool keeper_waits_to_read(const Keeper *k) {
 }
 
 int keeper_load(Keeper *k, char **ret_why) {
-        int r, loaded = load(k, ret_why);
+        bool is_on_its_way;
+        int r, loaded = load(k, &is_on_its_way, ret_why);
 
         r = recall(k, loaded > 0);
         if (r >= 0 && store_could_not_read(loaded) && !k->record->assignment)
@@ -124,6 +128,8 @@ int keeper_load(Keeper *k, char **ret_why) {
                         MAX(k->record->last_generation, k->record->assignment->generation);
         if (k->record->attempts == 0)
                 keeper_clear_error(k); /* that error concerned this machine, which is looked at again now */
+        if (is_on_its_way)             /* whether it arrives is told to us only if it is ours */
+                keeper_save(k);
         return loaded < 0 && !store_could_not_read(loaded) ? loaded : 0;
 }
 

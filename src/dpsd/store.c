@@ -497,11 +497,16 @@ void store_cancel(Store *s, void *userdata) {
                 silence(&c->saves, userdata);
 }
 
-/* Whether a save of this file is waiting or being written; of any file if `file` is NULL. */
-static bool is_on_its_way(const Store *s, const char *file) {
+/* The newest save of this file that is waiting or being written; NULL: none is. */
+static const Save *on_its_way(const Store *s, const char *file) {
         if (!s->writing)
-                return false;
-        return !file || find(&s->waiting, file) || find(&s->writing->saves, file);
+                return NULL;
+        return find(&s->waiting, file) ?: find(&s->writing->saves, file);
+}
+
+/* `file` NULL: any. */
+static bool is_on_its_way(const Store *s, const char *file) {
+        return file ? on_its_way(s, file) != NULL : s->writing != NULL;
 }
 
 static void wait_for(Store *s, const char *file) {
@@ -566,6 +571,7 @@ int store_recall(Store *s, const char *name, Record **ret) {
 int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
         _cleanup_(freep) char *file = NULL, *text = NULL;
         const char *reason;
+        const Save *save;
         size_t size;
         int r;
 
@@ -573,7 +579,11 @@ int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
         if (r < 0)
                 return r;
 
-        wait_for(s, file);
+        save = on_its_way(s, file);
+        if (save) {
+                r = record_from_json(save->text, strlen(save->text), ret, &reason);
+                return r < 0 ? r : 1;
+        }
         r = read_record(s->state, file, &text, &size);
         if (r < 0 && !is_wrong_file(r))
                 return r;

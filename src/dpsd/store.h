@@ -31,7 +31,8 @@ int store_new(World *w, Folder *state, Folder *notes, Store **ret);
 Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
 
-/* 0: loaded. -ENOENT: there is no record. -EBADMSG: the record was unreadable or not ours, and is now
+/* 0: loaded. 1: the disk does not have it yet, but it is on its way there: nobody waits for that, so save it anew.
+ * -ENOENT: there is no record. -EBADMSG: the record was unreadable or not ours, and is now
  * NAME.json.corrupt; `ret_why` says why. Other failures: store_could_not_read(). */
 int store_load(Store *s, const char *name, Record **ret, char **ret_why);
 /* The system refused to read the file (permission, a broken disk, no memory or file descriptors), so the content may

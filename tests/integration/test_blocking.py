@@ -8,7 +8,7 @@ import time
 import pytest
 
 from calls import Calls
-from process import DEADLINE
+from process import DEADLINE, eventually
 
 ANSWER_SEC = 1  # how long an operator waits for an answer at most
 
@@ -133,6 +133,31 @@ def test_a_disk_that_does_not_finish_holds_up_no_answer(gateway, emulator, calls
 
 
 # ---- what is asked for while an assignment is being saved ----
+
+
+def test_an_identity_that_returns_while_the_disk_does_not_finish_holds_up_no_answer(gateway, calls):
+    provision_cached(gateway)
+    conf = gateway.identity("gateway")
+    gateway.start()
+    before = gateway.wait_for("gateway", State="assigned", Healthy=True)
+    call = f"fsync {gateway.state}/.#gateway.json"
+    n = len(calls.lines(call))
+    calls.hold(call)
+    text = conf.read_text()
+    conf.unlink()
+    gateway.reload()
+    calls.wait_for(call, n + 1)
+    conf.write_text(text)
+    gateway.reload()
+    assert state_of(gateway, "cached") == "assigned"
+    after = gateway.wait_for("gateway", State="assigned")
+    assert after["Generation"] == before["Generation"]
+    eventually(lambda: "connection.json" in gateway.files("gateway"), what="its files")
+    assert len(calls.lines(call)) == n + 1, "the disk has not finished"
+
+    calls.release()
+    gateway.restart()
+    assert gateway.wait_for("gateway", State="assigned", Healthy=True)["Generation"] == before["Generation"]
 
 
 @pytest.fixture
