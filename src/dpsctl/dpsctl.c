@@ -1,57 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* dpsctl: the table of verbs, and the way from the command line to one of them. */
+/* dpsctl: the table of verbs. */
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "basic/text.h"
 #include "build-config.h"
-#include "dpsctl/redact.h"
+#include "dpsctl/program.h"
 #include "dpsctl/verbs.h"
-
-static int verb_help(const Options *o);
-static int verb_version(const Options *o);
-static int verb_of_program(const Options *o);
-
-#define ANY UINT_MAX
-
-static const struct {
-        const char *name;
-        unsigned min, max; /* arguments */
-        int (*run)(const Options *o);
-        const char *usage;
-} verbs[] = {
-        { "status", 0, ANY, verb_status, " [NAME...]" },
-        { "show", 0, ANY, verb_show, " [NAME...]" },
-        { "reprovision", 0, ANY, verb_reprovision, " [NAME...]" },
-        { "wait", 0, ANY, verb_wait, " [NAME...]" },
-        { "enrollment", 0, ANY, verb_enrollment, " [NAME...]" },
-        { "token", 1, 1, verb_token, " NAME" },
-        { "connection", 1, 1, verb_connection, " NAME" },
-        { "report-hub-failure", 2, 3, verb_report_hub_failure,
-          " NAME auth|not-found|throttled|server|network [CODE]" },
-        { "report-hub-connected", 1, 1, verb_report_hub_connected, " NAME" },
-        { "reload", 0, 0, verb_reload, "" },
-        { "forget", 1, 1, verb_forget, " NAME" },
-        { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
-        { "metrics", 0, 0, verb_metrics, "" },
-        { "monitor", 0, 0, verb_monitor, "" },
-        { "history", 0, ANY, verb_history, " [NAME...]" },
-        { "check", 0, ANY, verb_check, " [NAME...]" },
-        { "cat-config", 0, ANY, verb_cat_config, " [NAME...]" },
-        { "verify-config", 0, ANY, verb_verify_config, " [FILE...]" },
-        { "expand", 1, 1, verb_expand, " STRING" },
-        { "explain", 0, 1, verb_explain, " [ID]" },
-        { "derive-key", 1, 1, verb_derive_key, " REGISTRATION_ID" },
-        { "sas", 0, 0, verb_sas, "" },
-        { "import-key", 1, 2, verb_of_program, " NAME [FILE|-]" },
-        { "import-config", 1, 1, verb_of_program, " FILE" },
-        { "help", 0, ANY, verb_help, "" },
-        { "version", 0, 0, verb_version, "" },
-};
 
 static int verb_help(const Options *o) {
         fputs("dpsctl [OPTION...] [VERB] [NAME...]    shows and controls dpsd (see man dpsd)\n"
@@ -88,14 +46,14 @@ static char **all_arguments; /* of main() */
  * they are installed. */
 static int verb_of_program(const Options *o) {
         _cleanup_(freep) char *path = NULL;
+        bool is_import = streq(o->verb, "import-config");
 
-        if (asprintf(&path, "%s/dpsctl-%s", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR, o->verb) < 0)
+        if (asprintf(&path, "%s/dpsctl-%s", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR,
+                     is_import ? o->verb : "more") < 0)
                 return fail_memory();
         execv(path, all_arguments);
         return fail_with(EXIT_FAILED, "%s cannot be run: %s%s", path, strerror(errno),
-                         streq(o->verb, "import-config")
-                                 ? "; it is in the package dps-import, and needs Python 3.11"
-                                 : "");
+                         is_import ? "; it is in the package dps-import, and needs Python 3.11" : "");
 }
 
 static int verb_version(const Options *o) {
@@ -103,42 +61,38 @@ static int verb_version(const Options *o) {
         return EXIT_DONE;
 }
 
-static int refuse_verb(const char *verb) {
-        for (size_t k = 0; k < ELEMENTSOF(verbs); k++)
-                if (text_is_near(verb, verbs[k].name))
-                        return fail_with(EXIT_USAGE, "there is no verb '%s', did you mean %s?", verb,
-                                         verbs[k].name);
-        return fail_with(EXIT_USAGE, "there is no verb '%s'; dpsctl --help lists them", verb);
-}
-
-static int run_verb(const Options *o) {
-        for (size_t k = 0; k < ELEMENTSOF(verbs); k++) {
-                if (!streq(verbs[k].name, o->verb))
-                        continue;
-                if (o->n_arguments < verbs[k].min || o->n_arguments > verbs[k].max)
-                        return fail_with(EXIT_USAGE, "usage: dpsctl %s%s", verbs[k].name, verbs[k].usage);
-                return verbs[k].run(o);
-        }
-        return refuse_verb(o->verb);
-}
+static const Verb verbs[] = {
+        { "status", 0, VERB_ANY, verb_status, " [NAME...]" },
+        { "show", 0, VERB_ANY, verb_show, " [NAME...]" },
+        { "reprovision", 0, VERB_ANY, verb_reprovision, " [NAME...]" },
+        { "wait", 0, VERB_ANY, verb_wait, " [NAME...]" },
+        { "enrollment", 0, VERB_ANY, verb_of_program, " [NAME...]" },
+        { "token", 1, 1, verb_token, " NAME" },
+        { "connection", 1, 1, verb_connection, " NAME" },
+        { "report-hub-failure", 2, 3, verb_report_hub_failure,
+          " NAME auth|not-found|throttled|server|network [CODE]" },
+        { "report-hub-connected", 1, 1, verb_report_hub_connected, " NAME" },
+        { "reload", 0, 0, verb_reload, "" },
+        { "forget", 1, 1, verb_forget, " NAME" },
+        { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
+        { "metrics", 0, 0, verb_of_program, "" },
+        { "monitor", 0, 0, verb_of_program, "" },
+        { "history", 0, VERB_ANY, verb_history, " [NAME...]" },
+        { "check", 0, VERB_ANY, verb_check, " [NAME...]" },
+        { "cat-config", 0, VERB_ANY, verb_cat_config, " [NAME...]" },
+        { "verify-config", 0, VERB_ANY, verb_verify_config, " [FILE...]" },
+        { "expand", 1, 1, verb_expand, " STRING" },
+        { "explain", 0, 1, verb_explain, " [ID]" },
+        { "derive-key", 1, 1, verb_derive_key, " REGISTRATION_ID" },
+        { "sas", 0, 0, verb_sas, "" },
+        { "import-key", 1, 2, verb_of_program, " NAME [FILE|-]" },
+        { "import-config", 1, 1, verb_of_program, " FILE" },
+        { "help", 0, VERB_ANY, verb_help, "" },
+        { "version", 0, 0, verb_version, "" },
+        { 0 },
+};
 
 int main(int argc, char **argv) {
-        Options options;
-        int code;
-
         all_arguments = argv;
-        style_init();
-        code = options_parse(argc, argv, &options);
-        if (code != 0)
-                return code;
-        if (options.redact)
-                redact_begin();
-        code = run_verb(&options);
-        options_done(&options);
-        redact_forget();
-
-        /* Output that is lost, on a full disk for example, is a failure. */
-        if (fflush(stdout) != 0 || ferror(stdout))
-                code = fail_with(code ?: EXIT_FAILED, "standard output cannot be written");
-        return code;
+        return program_main(argc, argv, verbs);
 }

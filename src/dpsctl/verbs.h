@@ -29,6 +29,7 @@ int verb_expand(const Options *o);
 int verb_explain(const Options *o);
 int verb_derive_key(const Options *o);
 int verb_sas(const Options *o);
+int verb_import_key(const Options *o);
 
 #define KEY_TEXT_MAX 16384 /* what is longer is no key */
 /* Reads what should be a key from a file, or from standard input if `source` is "-". A zero byte follows the text, which the

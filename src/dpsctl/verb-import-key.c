@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-
-/*
- * dpsctl import-key: encrypts a key for this machine with systemd-creds(1), and hands it to the service. The key is in no
- * argument and in no file on the way. A drop-in names each credential, because systemd 252 has no other way to find one by its
- * name, and cannot take a directory of encrypted ones beside a directory of plain ones under the same prefix.
- */
+#include "dpsctl/verbs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +14,12 @@
 #include "config/key-text.h"
 #include "config/pem.h"
 #include "dpsctl/output.h"
-#include "dpsctl/verbs.h"
+
+/*
+ * dpsctl import-key: encrypts a key for this machine with systemd-creds(1), and hands it to the service. The key is in no
+ * argument and in no file on the way. A drop-in names each credential, because systemd 252 has no other way to find one by its
+ * name, and cannot take a directory of encrypted ones beside a directory of plain ones under the same prefix.
+ */
 
 #define STORE "/etc/credstore.encrypted"
 #define DROP_INS "/etc/systemd/system/dpsd.service.d"
@@ -160,7 +160,7 @@ static int import(const Options *o, const char *name, const char *path, const ch
         return EXIT_DONE;
 }
 
-static int import_key(const Options *o) {
+int verb_import_key(const Options *o) {
         const char *name = o->arguments[0];
         char path[PATH_MAX], key[KEY_TEXT_MAX + 1];
         size_t size = 0;
@@ -179,22 +179,4 @@ static int import_key(const Options *o) {
                 r = import(o, name, path, key, size);
         explicit_bzero(key, sizeof(key));
         return r;
-}
-
-/* dpsctl runs this program with the arguments that it has got itself, and has checked how many they are. */
-int main(int argc, char **argv) {
-        Options options;
-        int code;
-
-        style_init();
-        code = options_parse(argc, argv, &options);
-        if (code != 0)
-                return code;
-        if (options.n_arguments == 0)
-                return fail_with(EXIT_USAGE, "this program is run by dpsctl import-key");
-        code = import_key(&options);
-        options_done(&options);
-        if (fflush(stdout) != 0 || ferror(stdout))
-                code = fail_with(code ?: EXIT_FAILED, "standard output cannot be written");
-        return code;
 }
