@@ -52,7 +52,8 @@ typedef struct Watch {
         char scope[48];               /* where it was sent: the scope and the endpoint */
         uint64_t paused_until_usec;   /* DPS throttled … */
         char paused_scope[48];        /* … all of this one */
-        uint64_t request_id;          /* that is not answered; 0: none */
+        bool pause_is_noted; /* … and nothing has happened since that may take it from the record */
+        uint64_t request_id; /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
         uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
@@ -170,8 +171,10 @@ static uint64_t sim_time(const Sim *s, uint64_t boottime_usec) {
 
 static void happened(Watch *w, Happening what) {
         w->promised_usec = 0;
-        if (what != HAPPENED_RESTART)
+        if (what != HAPPENED_RESTART) {
                 w->earliest_usec = 0;
+                w->pause_is_noted = false;
+        }
         if (what == HAPPENED_MEMORY)
                 w->told_is_noted = false;
 }
@@ -364,6 +367,7 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 if (reply->status == 429 && w->is_register) {
                         w->paused_until_usec = w->told_until_usec;
                         memcpy(w->paused_scope, w->scope, sizeof(w->paused_scope));
+                        w->pause_is_noted = w->told_is_noted;
                 }
         }
         if (dps_reply_verdict(reply) == DPS_VERDICT_ASSIGNED) {
@@ -762,9 +766,9 @@ static void end_run(Sim *s) {
                 Watch *w = watch_of(s, k);
 
                 if (!w->told_is_noted || !is_noted)
-                        w->told_until_usec = w->paused_until_usec = 0;
-                /* Of an identity that is gone, or asks elsewhere, nothing is read. */
-                if (!machine_identity(s->machine, k) || !streq(w->scope, w->paused_scope))
+                        w->told_until_usec = 0;
+                /* Of an identity that is gone, nothing is read. */
+                if (!w->pause_is_noted || !is_noted || !machine_identity(s->machine, k))
                         w->paused_until_usec = 0;
                 if (!is_noted || !w->failure_is_noted)
                         w->earliest_usec = 0;
@@ -812,6 +816,7 @@ void checks_removed(Sim *s, const Identity *i) {
 void checks_forgotten(Sim *s, unsigned k) {
         Watch *w = watch_of(s, k);
 
+        w->pause_is_noted = false;
         w->told_until_usec = w->earliest_usec = 0;
         w->n_polls = 0;
         w->was_assigned = false;
