@@ -173,8 +173,9 @@ class FakeDpsd:
 
     def call_GetConnection(self, path):
         values = self.find(path)
-        return "s", ('{"generation":1,"hub":"%s","deviceId":"%s","auth":"sas","password":"secret","idScope":"%s"}'
-                     % (values["AssignedHub"], values["DeviceId"], values["IdScope"]),)
+        connection = {"generation": 1, "hub": values["AssignedHub"], "deviceId": values["DeviceId"], "auth": "sas", "password": "secret",
+                      "idScope": values["IdScope"]}
+        return "s", (json.dumps(connection, ensure_ascii=False, separators=(",", ":")),)
 
     def call_GetHistory(self, path):
         return "a(tss)", (self.history.get(self.find(path)["Name"], []),)
