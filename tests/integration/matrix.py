@@ -441,7 +441,7 @@ class Matrix:
 
     def make_older(self, path):
         state = json.loads(path.read_text())
-        for key in ("nextAttemptAt", "notBefore"):
+        for key in ("nextAttemptAt", "notBefore", "pausedUntil"):
             if state.get(key):
                 state[key] -= int(self.gained * 1e6)
         path.write_text(json.dumps(state))
