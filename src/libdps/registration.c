@@ -232,7 +232,8 @@ static void count(uint32_t *n) {
                 (*n)++;
 }
 
-/* `reply` is NULL if none came. A failure with retry-after=0 backs off as usual, or it would repeat at once. */
+/* `reply` is NULL if none came. A failure with retry-after=0 backs off as usual, or it would repeat at once. So does an answer
+ * that cannot be understood: its retry-after was for the next poll, and a server may answer like this without end. */
 static DpsAction fail(DpsRegistration *g, const DpsError *error, const DpsReply *reply, DpsMoment at) {
         uint64_t sec = told_sec(reply), wait_usec;
 
@@ -247,8 +248,9 @@ static DpsAction fail(DpsRegistration *g, const DpsError *error, const DpsReply 
         if (error->final || !g->operation_id)
                 g->has_answered = false;
 
-        wait_usec =
-                sec > 0 ? dps_backoff_told_usec(sec, at.random) : dps_backoff_usec(g->attempts, at.random);
+        wait_usec = sec > 0 ? dps_backoff_told_usec(sec, at.random) : 0;
+        if (sec == 0 || error->id == DPS_ERROR_PROTOCOL)
+                wait_usec = MAX(wait_usec, dps_backoff_usec(g->attempts, at.random));
         if (!error->final) {
                 g->deadline_usec = usec_add(g->deadline_usec, wait_usec);
                 return enter_backoff(g, usec_add(at.now_usec, wait_usec));

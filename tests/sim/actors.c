@@ -35,7 +35,12 @@ typedef struct Actor {
 struct Actors {
         Actor *actors;
         struct Call *calls; /* that are not answered yet */
-        Event *ends[16];    /* of disturbances that last */
+        unsigned n_calls;
+        Random blame, flood;
+        unsigned n_flooding; /* calls that are still to come */
+        uint64_t flood_usec; /* between two of them, on the average */
+        uint64_t blame_until_usec;
+        Event *ends[16]; /* of disturbances that last */
 };
 
 typedef enum Lasting {
@@ -47,6 +52,11 @@ typedef enum Lasting {
         LASTING_CHIP,
         LASTING_WAYS,
         LASTING_HANG,
+        LASTING_BLAME,
+        LASTING_MOVING,
+        LASTING_STALL,
+        LASTING_HUGE,
+        LASTING_FLOOD,
         _LASTING_MAX,
 } Lasting;
 
@@ -91,6 +101,7 @@ static Call *call_new(Sim *s, unsigned k, bool is_token) {
         if (c->next)
                 c->next->previous = c;
         s->actors->calls = c;
+        s->actors->n_calls++;
         return c;
 }
 
@@ -98,7 +109,12 @@ static void call_free(Call *c) {
         *(c->previous ? &c->previous->next : &c->sim->actors->calls) = c->next;
         if (c->next)
                 c->next->previous = c->previous;
+        c->sim->actors->n_calls--;
         sim_free(c);
+}
+
+unsigned actors_n_calls(const Sim *s) {
+        return s->actors ? s->actors->n_calls : 0;
 }
 
 uint64_t actors_oldest_call(const Sim *s) {
@@ -216,6 +232,20 @@ static void hub_failure(Sim *s, Random *r) {
         ret = identity_report_hub_failure(i, generation, kind, 401, "refused", &registering, &next);
         core_leave();
         trace(s, "call: %s: the hub refused (%s): %d", i->name, dps_hub_failure_to_string(kind), ret);
+}
+
+static void blame_hub(Sim *s, unsigned k) {
+        Identity *i = machine_identity(s->machine, k);
+        uint64_t next;
+        bool registering;
+
+        if (!i || !identity_assignment(i))
+                return;
+        checks_happened(s, k, HAPPENED_REQUEST);
+        core_enter();
+        (void) identity_report_hub_failure(i, identity_assignment(i)->generation, DPS_HUB_FAILURE_AUTH, 401,
+                                           "refused", &registering, &next);
+        core_leave();
 }
 
 static void hub_connected(Sim *s, Random *r) {
@@ -608,6 +638,100 @@ static void hang(Sim *s, Random *r) {
         lasting(s, LASTING_HANG, random_wait_usec(r, waits[random_below(r, ELEMENTSOF(waits))]), end_hang);
 }
 
+/* ---- parties without manners ---- */
+
+/* A local user calls whatever can be called, as fast as it likes, or all at once: so it looks when polkit, which did not answer
+ * for long, grants all requests that wait for it. Callers that have gone meanwhile do not come to the core. */
+static void flood_once(Sim *s, void *userdata) {
+        static void (*const calls[])(Sim * s, Random * r) = { reprovision,   token,  connection, hub_failure,
+                                                              hub_connected, reload, network };
+        Actors *a = s->actors;
+
+        a->ends[LASTING_FLOOD] = NULL;
+        calls[random_below(&a->flood, a->n_flooding % 50 ? 5 : ELEMENTSOF(calls))](s, &a->flood);
+        checks_step(s);
+        if (--a->n_flooding > 0)
+                lasting(s, LASTING_FLOOD, a->flood_usec > 0 ? random_wait_usec(&a->flood, a->flood_usec) : 0,
+                        flood_once);
+}
+
+static void flood(Sim *s, Random *r) {
+        Actors *a = s->actors;
+
+        a->n_flooding = 50 + (unsigned) random_below(r, 400);
+        a->flood_usec = random_chance(r, 40) ? 0 : random_wait_usec(r, USEC_PER_SEC);
+        a->flood = *r;
+        trace(s, "programs: %u calls, one every %" PRIu64 " us", a->n_flooding, a->flood_usec);
+        lasting(s, LASTING_FLOOD, 0, flood_once);
+}
+
+/* A program reports that its hub refuses it, whatever hub it is given. */
+static void blame_once(Sim *s, void *userdata) {
+        Actors *a = s->actors;
+
+        a->ends[LASTING_BLAME] = NULL;
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                blame_hub(s, k);
+        checks_step(s);
+        if (s->now_usec < a->blame_until_usec)
+                lasting(s, LASTING_BLAME, USEC_PER_SEC + random_wait_usec(&a->blame, 20 * USEC_PER_SEC),
+                        blame_once);
+}
+
+void actors_blame(Sim *s, uint64_t usec) {
+        s->actors->blame_until_usec = s->now_usec + usec;
+        s->actors->blame = random_of(s->options.seed, "blame", s->now_usec);
+        trace(s, "programs: every hub refuses them");
+        lasting(s, LASTING_BLAME, 0, blame_once);
+}
+
+static void blame(Sim *s, Random *r) {
+        actors_blame(s, random_wait_usec(r, 2 * USEC_PER_HOUR));
+}
+
+static void end_moving(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_MOVING] = NULL;
+        trace(s, "service: hubs stay");
+        net_set_moving(s->net, false);
+}
+
+static void moving(Sim *s, Random *r) {
+        trace(s, "service: each answer names another hub");
+        net_set_moving(s->net, true);
+        lasting(s, LASTING_MOVING, random_wait_usec(r, USEC_PER_DAY), end_moving);
+}
+
+static void end_huge(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_HUGE] = NULL;
+        trace(s, "service: answers are as they should be");
+        net_set_padding(s->net, 0);
+}
+
+/* Answers that are as large as a transport lets pass, and those of other requests among them. */
+static void huge(Sim *s, Random *r) {
+        size_t size = (size_t) random_below(r, 500U * 1024);
+
+        trace(s, "service: answers have %zu bytes more", size);
+        net_set_padding(s->net, size);
+        lasting(s, LASTING_HUGE, random_wait_usec(r, USEC_PER_HOUR), end_huge);
+}
+
+static void end_stall(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_STALL] = NULL;
+        trace(s, "machine: nothing stalls");
+        s->machine->slowness = (Slowness){ 0 };
+}
+
+/* A disk that syncs for minutes, a directory service for users and groups, a file system with keys: each alone, or all at once. */
+static void stall(Sim *s, Random *r) {
+        for (unsigned q = 0; q < _WORK_QUEUE_MAX; q++)
+                if (random_chance(r, 40))
+                        s->machine->slowness.usec[q] = random_wait_usec(r, 2 * USEC_PER_MINUTE);
+        trace(s, "machine: the disk takes %" PRIu64 " s",
+              s->machine->slowness.usec[WORK_DISK] / USEC_PER_SEC);
+        lasting(s, LASTING_STALL, random_wait_usec(r, USEC_PER_HOUR), end_stall);
+}
+
 /* ---- the daemon and the machine ---- */
 
 static void restart(Sim *s, Random *r) {
@@ -685,6 +809,11 @@ static const struct {
         { "conf-way", conf_way, 3000 },
         /* Those from here on are not there for findings of before (--kinds=31). */
         { "hang", hang, 1000 },
+        { "flood", flood, 1500 },
+        { "blame", blame, 2000 },
+        { "moving", moving, 2000 },
+        { "huge", huge, 2000 },
+        { "stall", stall, 2000 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -785,6 +914,7 @@ void actors_end(Sim *s) {
                 s->actors->actors[k].event = event_cancel(s, s->actors->actors[k].event);
         for (unsigned k = 0; k < ELEMENTSOF(s->actors->ends); k++)
                 s->actors->ends[k] = event_cancel(s, s->actors->ends[k]);
+        s->actors->n_flooding = 0;
         trace(s, "all is well from now on");
         memory_run_out(0, 0);
         net_mend(s->net);

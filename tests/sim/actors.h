@@ -18,5 +18,9 @@ void actors_end(Sim *s);
 void deed_format(size_t number, char ret[static 32]);
 /* Moves *text past it. -EINVAL. */
 int deed_parse(const char **text, size_t *ret);
+/* Programs report for so long that every hub refuses them. */
+void actors_blame(Sim *s, uint64_t usec);
+/* How many programs wait for an answer of dpsd. */
+unsigned actors_n_calls(const Sim *s);
 /* Since when a program waits for an answer of dpsd; UINT64_MAX: nobody does. */
 uint64_t actors_oldest_call(const Sim *s);

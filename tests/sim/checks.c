@@ -25,7 +25,15 @@
 #define JOBS_MAX 64
 /* Of WORK_CHIPS, as basic/worker.c has them. */
 #define CHIP_THREADS_MAX 8
+/* Many calls at once may wait for a chip that hangs, as long as credential/device.c lets them. */
+#define THREADS_USEC (20 * USEC_PER_SEC)
 /* A key is loaded, and then it signs; each of them may take as long as a chip may. */
+/* For each identity: what looks at files, keys and groups, writes, and publishes; what else there may be is of calls. */
+#define WORKS_MAX 12
+#define LINES_MAX 12   /* of the log, in a step */
+#define WRITES_MAX 300 /* of a record, in an hour: each register may change it, and each answer */
+/* A program is believed after a minute, two, four … up to a day. */
+#define BLAMED_MAX 14
 #define ANSWER_USEC (5 * USEC_PER_MINUTE)
 #define REGISTERS_MAX 200U
 #define POLLS_WINDOW_USEC (DPS_POLLS_WINDOW_SEC * USEC_PER_SEC)
@@ -57,7 +65,10 @@ typedef struct Watch {
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
         uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
-        uint64_t n_registers, n_first;          /* since it began anew, until it was assigned */
+        uint64_t writes_usec[WRITES_MAX];       /* of the record, to the disk */
+        uint64_t n_writes;
+        uint64_t n_before;             /* registers, when programs began to blame each hub */
+        uint64_t n_registers, n_first; /* since it began anew, until it was assigned */
         bool is_new;
         /* The files that were right last: which change of the folder was the last one, and for which assignment. */
         uint64_t right_change, right_hash;
@@ -93,6 +104,8 @@ struct Checks {
         uint64_t clock_set_usec;      /* when that happened last */
         uint64_t unsynchronized_usec; /* the clock was not synchronised then */
         unsigned memory_steps;
+        unsigned n_lines;           /* logged in this step */
+        uint64_t threads_left_usec; /* when WORK_CHIPS had one to spare last */
 };
 
 /* All that is checked, here and elsewhere, each by one name. */
@@ -116,9 +129,11 @@ const char *const promises[] = {
         "a job that is ok has brought an assignment",
         "a served assignment is never lost",
         "a slot is held by an attempt in flight",
+        "a step logs a bounded number of lines",
         "at NextAttemptAt something is sent",
         "attempts are as far apart as the back-off says",
         "connection.json is published last",
+        "each hub is blamed, and DPS is asked 14 times a day at most",
         "every call is answered",
         "every job ends",
         "no chip is waited for beyond its deadline",
@@ -132,6 +147,7 @@ const char *const promises[] = {
         "the simulation itself works",
         "there are at most 200 registers in an hour",
         "there are at most 5 polls in 10 s",
+        "there are at most 300 writes of a record in an hour",
         "there is one registration of an identity at a time",
         "to find the way that is open takes no registers",
         "what a job brought is durable",
@@ -144,6 +160,7 @@ const char *const promises[] = {
         "when nothing is due, nothing wakes",
         "when a chip answers again, its identity is assigned",
         "while a chip hangs, the others are assigned",
+        "work that waits is bounded by identities and calls",
         "while one way is open, everybody is assigned",
         "who is assigned has an assignment",
         NULL,
@@ -526,10 +543,24 @@ void checks_shown(Sim *s, const Identity *i) {
 
 /* ---- files ---- */
 
+/* Promise: flash wears, and nobody can make dpsd write without end. */
+static void check_writes(Sim *s, unsigned k) {
+        Watch *w = watch_of(s, k);
+        uint64_t oldest = w->writes_usec[w->n_writes % WRITES_MAX];
+
+        if (w->n_writes >= WRITES_MAX && s->now_usec < oldest + USEC_PER_HOUR)
+                found(s, "there are at most 300 writes of a record in an hour",
+                      "identity %u: %d in %" PRIu64 " s", k, WRITES_MAX + 1,
+                      (s->now_usec - oldest) / USEC_PER_SEC);
+        w->writes_usec[w->n_writes++ % WRITES_MAX] = s->now_usec;
+}
+
 /* Promise: no key and no token is in the state folder or in the notes. */
 void checks_written(Sim *s, bool is_state, const char *folder, const char *name, const char *text) {
         if (is_state && keys_are_in(s->keys, text))
                 found(s, "no secret is in the state", "%s/%s", folder, name);
+        if (!*folder && is_state && startswith(name, "id"))
+                check_writes(s, (unsigned) atoi(name + 2) % IDENTITIES_MAX);
 }
 
 typedef struct PublishedFiles {
@@ -677,7 +708,15 @@ static void check_calls(Sim *s) {
         if (oldest != UINT64_MAX && s->now_usec > oldest + ANSWER_USEC)
                 found(s, "every call is answered", "one waits since %" PRIu64 " s",
                       (s->now_usec - oldest) / USEC_PER_SEC);
-        if (sim_world_n_hanging(s->machine->world) >= CHIP_THREADS_MAX)
+        if (sim_world_n_works(s->machine->world) > WORKS_MAX * s->options.n_identities + actors_n_calls(s))
+                found(s, "work that waits is bounded by identities and calls", "%u works, %u calls",
+                      sim_world_n_works(s->machine->world), actors_n_calls(s));
+        if (s->checks->n_lines > LINES_MAX * s->options.n_identities)
+                found(s, "a step logs a bounded number of lines", "%u", s->checks->n_lines);
+        s->checks->n_lines = 0;
+        if (sim_world_n_hanging(s->machine->world) < CHIP_THREADS_MAX)
+                s->checks->threads_left_usec = s->now_usec;
+        else if (s->now_usec > s->checks->threads_left_usec + THREADS_USEC)
                 found(s, "a chip that hangs leaves threads to the others", "%u hang",
                       sim_world_n_hanging(s->machine->world));
 }
@@ -828,6 +867,7 @@ void checks_forgotten(Sim *s, unsigned k) {
 void checks_logged(Sim *s, int level, const char *text) {
         if (keys_are_in(s->keys, text))
                 found(s, "no secret is logged", "a message has one");
+        s->checks->n_lines++;
         if (strstr(text, "without end"))
                 found(s, "planning comes to an end", "%s", text);
 }
@@ -959,6 +999,22 @@ void checks_hanging(Sim *s, unsigned hanging) {
                 if (k != hanging && (!i || i->state != IDENTITY_ASSIGNED || i->outputs != OUTPUTS_COMPLETE))
                         found(s, "while a chip hangs, the others are assigned", "identity %u is %s", k,
                               i ? identity_state_to_string(i->state) : "not there");
+        }
+}
+
+void checks_blame_begins(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++)
+                watch_of(s, k)->n_before = watch_of(s, k)->n_registers;
+}
+
+/* Promise: only time resets what limits registrations; neither another hub nor another program does. A TPM registers twice. */
+void checks_blamed(Sim *s) {
+        for (unsigned k = 0; k < s->options.n_identities; k++) {
+                uint64_t n = watch_of(s, k)->n_registers - watch_of(s, k)->n_before;
+
+                if (n > (chip_is_of(k) ? 2 : 1) * BLAMED_MAX)
+                        found(s, "each hub is blamed, and DPS is asked 14 times a day at most",
+                              "identity %u: %" PRIu64 " registers", k, n);
         }
 }
 

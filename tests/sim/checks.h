@@ -83,6 +83,9 @@ void checks_one_way(Sim *s, TransportChoice open, bool has_restarted);
 /* The chip of this identity hangs, and the others had time to begin anew; then it answers, and had time as well. */
 void checks_hanging(Sim *s, unsigned hanging);
 void checks_answering(Sim *s, unsigned k);
+/* Programs blame each hub for a day from here on, and DPS names another one each time. */
+void checks_blame_begins(Sim *s);
+void checks_blamed(Sim *s);
 /* When the first token is to be renewed: nothing else is due while all are assigned. */
 uint64_t checks_idle_until(Sim *s);
 /* The runtime folder cannot be written, or the state not be read: what was known may be forgotten over a restart. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "basic/text.h"
@@ -81,6 +82,9 @@ struct Net {
         SimConnection *connections;
         Message *messages;
         Random dice, ways, service_random; /* `ways`: what only HTTPS needs */
+        bool is_moving;
+        unsigned n_moves;
+        size_t padding;
 };
 
 typedef struct SimTransport {
@@ -230,6 +234,30 @@ static void send_foreign(Net *n, SimSession *session) {
                 message_send(n, session, true, topic, a.body, 0);
 }
 
+/* As a member that is handed through, or only takes room. */
+static void pad(Answer *a, size_t size) {
+        static const char begin[] = "{\"padding\":\"", end[] = "\",";
+        size_t n = strlen(a->body);
+        char *text = n > 2 && a->body[0] == '{' ? malloc(sizeof(begin) + size + sizeof(end) + n) : NULL, *p;
+
+        if (!text)
+                return;
+        p = mempcpy(text, begin, strlen(begin));
+        memset(p, 'x', size);
+        p = mempcpy(p + size, end, strlen(end));
+        memcpy(p, a->body + 1, n);
+        free(a->body);
+        a->body = text;
+}
+
+/* To the next of three hubs. */
+static void move_hub(Net *n, const char *id) {
+        char text[64];
+
+        (void) snprintf(text, sizeof(text), "iotHubs=[\"hub-%c.example\"]", 'a' + (char) (n->n_moves++ % 3));
+        net_set(n, id, text);
+}
+
 static void deliver(Net *n, SimSession *session, const Request *request, const ScriptAnswer *script,
                     Answer *a) {
         ScriptAct act = script ? script->act : SCRIPT_ACT_NORMAL;
@@ -240,7 +268,9 @@ static void deliver(Net *n, SimSession *session, const Request *request, const S
                 return;
         if (act == SCRIPT_ACT_MALFORMED)
                 a->body[strlen(a->body) / 2] = 0;
-        if (act == SCRIPT_ACT_FOREIGN_RID && session->way == TRANSPORT_MQTT)
+        if (n->padding > 0)
+                pad(a, n->padding);
+        if ((act == SCRIPT_ACT_FOREIGN_RID || n->padding > 0) && session->way == TRANSPORT_MQTT)
                 send_foreign(n, session);
         message_send(n, session, true, topic, a->body, script ? script->delay_usec : 0);
         if (act == SCRIPT_ACT_DUPLICATE && session->way == TRANSPORT_MQTT)
@@ -305,6 +335,8 @@ static void on_request(Net *n, const Message *m) {
                 return;
         is_poll = request.kind == REQUEST_POLL;
         checks_request(n->sim, id, is_poll, session->connection ? n->sim->now_usec : m->sent_usec);
+        if (!is_poll && n->is_moving)
+                move_hub(n, id);
         if (!is_poll)
                 (void) request_read_payload(&request, m->body, strlen(m->body));
         if (r == 0)
@@ -617,6 +649,14 @@ void net_set_fault(Net *n, NetFault fault) {
         n->fault = fault;
 }
 
+void net_set_moving(Net *n, bool on) {
+        n->is_moving = on;
+}
+
+void net_set_padding(Net *n, size_t size) {
+        n->padding = size;
+}
+
 void net_block(Net *n, TransportChoice way, NetFault fault) {
         n->blocked[way] = fault;
 }
@@ -688,6 +728,8 @@ void net_mend(Net *n) {
         ErrorText error = { 0 };
 
         n->fault = NET_FAULT_NONE;
+        n->is_moving = false;
+        n->padding = 0;
         memset(n->blocked, 0, sizeof(n->blocked));
         net_clear_scripts(n);
         if (roster_new(document, &roster, &error) >= 0) {

@@ -29,6 +29,10 @@ TransportClass *net_open(Net *n, TransportChoice way);
 /* Of the whole network, whichever way is taken. */
 void net_set_fault(Net *n, NetFault fault);
 /* What a firewall does with one way. */
+/* Each register moves the device to another hub. */
+void net_set_moving(Net *n, bool on);
+/* So many bytes more in each answer. */
+void net_set_padding(Net *n, size_t size);
 void net_block(Net *n, TransportChoice way, NetFault fault);
 
 /* ---- the service's side ---- */
