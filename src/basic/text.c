@@ -235,13 +235,27 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
 
 #define KEY_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 #define KEY_SIZE_MIN 40
+#define BARE_KEY_SIZE_MIN 43 /* of 32 bytes */
 #define KEY_REMARK "(a key?)"
+
+/* Without its padding, a key is known by its letters: few paths and no fingerprint have capitals, small letters and digits,
+ * and nothing else, in such a length. */
+static bool is_bare_key(const char *p, size_t n) {
+        bool has_capital = false, has_small = false, has_digit = false;
+
+        for (size_t i = 0; i < n; i++) {
+                has_capital = has_capital || (p[i] >= 'A' && p[i] <= 'Z');
+                has_small = has_small || (p[i] >= 'a' && p[i] <= 'z');
+                has_digit = has_digit || (p[i] >= '0' && p[i] <= '9');
+        }
+        return n >= BARE_KEY_SIZE_MIN && has_capital && has_small && has_digit;
+}
 
 void text_hide_keys(char *text) {
         for (char *p = text; *p;) {
                 size_t n = strspn(p, KEY_LETTERS);
 
-                if (n >= KEY_SIZE_MIN && p[n] == '=') {
+                if ((n >= KEY_SIZE_MIN && p[n] == '=') || is_bare_key(p, n)) {
                         n += strspn(p + n, "=");
                         memcpy(p, KEY_REMARK, strlen(KEY_REMARK));
                         memmove(p + strlen(KEY_REMARK), p + n, strlen(p + n) + 1);

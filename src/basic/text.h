@@ -60,7 +60,7 @@ bool utf8_is_valid(const void *data, size_t size);
 char *text_for_people(const void *data, size_t size, size_t max);
 /* Writes the same to `ret`, which has room for MIN(size, max) + 1 bytes and may be `data`. */
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret);
-/* Whatever looks like a key, which is long base64 with its padding, becomes a remark. People paste keys into any setting. */
+/* Whatever looks like a key, which is long base64, becomes a remark. People paste keys into any setting. */
 void text_hide_keys(char *text);
 /* Writes two hexadecimal digits in lower case for each byte, and a zero byte. */
 void bytes_to_hex(const void *data, size_t size, char *ret);

@@ -892,14 +892,16 @@ SETTINGS = ["Provisioning.IdScope", "Provisioning.RegistrationId", "Provisioning
             "Attestation.PrivateKey", "Hub.TokenLifetime", "Hub.RenewBefore", "Issuance.Request", "Access.Group"]
 
 
-@pytest.mark.parametrize("value", ["{}", "credential:{}", "HostName=x;DeviceId=y;SharedAccessKey={}", "/{}"])
+@pytest.mark.parametrize("value", ["{}", "credential:{}", "HostName=x;DeviceId=y;SharedAccessKey={}", "/{}", "credential:unpadded {}"])
 def test_a_key_in_a_wrong_setting_is_never_shown(lone_gateway, value):
     keys = {}
     for k, setting in enumerate(SETTINGS):
-        keys[f"device-{k}"] = base64.b64encode(os.urandom(64 if k % 2 else 32)).decode()
+        keys[f"device-{k}"] = base64.b64encode(b"\x00\x10\x83" + os.urandom(61 if k % 2 else 29)).decode()
+        if "unpadded" in value:
+            keys[f"device-{k}"] = "a7" + keys[f"device-{k}"].rstrip("=")[2:]
         section, name_of = setting.split(".")
         lone_gateway.write_conf(f"device-{k}", "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=device\n"
-                                f"[{section}]\n{name_of}={value.format(keys[f'device-{k}'])}\n")
+                                f"[{section}]\n{name_of}={value.replace('unpadded ', '').format(keys[f'device-{k}'])}\n")
     lone_gateway.start()
     shown = lone_gateway.dpsctl("status", "--json=short").out + lone_gateway.dpsctl("verify-config").err
     shown += lone_gateway.dpsctl("reload").err + lone_gateway.whole_log()
