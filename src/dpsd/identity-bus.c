@@ -26,6 +26,21 @@ int identity_bus_path(const char *name, char **ret) {
         return sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, ret);
 }
 
+/* 1: the name that the path stands for; 0: it stands for none. "_67ateway" stands for nothing: each object has one path. */
+static int name_of_path(const char *path, char **ret) {
+        _cleanup_(freep) char *name = NULL, *canonical = NULL;
+        int r;
+
+        r = sd_bus_path_decode(path, DPS_BUS_IDENTITY_PREFIX, &name);
+        if (r <= 0)
+                return r;
+        r = identity_bus_path(name, &canonical);
+        if (r < 0 || !streq(canonical, path))
+                return MIN(r, 0);
+        *ret = TAKE_PTR(name);
+        return 1;
+}
+
 int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *error) {
         _cleanup_(freep) char *shown = NULL;
         Identity *i;
@@ -46,7 +61,7 @@ static int find_addressed(Bus *b, sd_bus_message *request, Identity **ret, sd_bu
         _cleanup_(freep) char *name = NULL;
         int r;
 
-        r = sd_bus_path_decode(sd_bus_message_get_path(request), DPS_BUS_IDENTITY_PREFIX, &name);
+        r = name_of_path(sd_bus_message_get_path(request), &name);
         if (r < 0)
                 return r;
         return identity_bus_find(b, r > 0 ? name : "", ret, error);
@@ -422,7 +437,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         Identity *i;
         int r;
 
-        r = sd_bus_path_decode(path, DPS_BUS_IDENTITY_PREFIX, &name);
+        r = name_of_path(path, &name);
         if (r <= 0)
                 return r;
         i = manager_find(b->manager, name);

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Calls of the system that do not return: nothing but what needs their result waits for them."""
+import contextlib
 import grp
 import os
 import signal
+import socket
+import tempfile
 import time
 
 import pytest
 
 from calls import Calls
+from namespace import mounted, needs_root
 from process import DEADLINE, eventually
 
 ANSWER_SEC = 1  # how long an operator waits for an answer at most
@@ -196,6 +200,30 @@ def test_a_refusal_during_a_save_does_not_make_the_state_failed(saving, emulator
     assert process.communicate() and process.returncode != 0
     calls.release()
     saving.wait_for(State="assigned")
+
+
+# ---- a journal that does not read ----
+
+
+@needs_root
+def test_a_journal_that_does_not_read_stops_nothing(gateway):
+    """Its socket is full from the start. What it does not take goes to stderr."""
+    with tempfile.TemporaryDirectory(prefix="dps-journal-") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        journal.bind(f"{directory}/socket")
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"x", f"{directory}/socket")
+        gateway.wrapper = mounted("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
+                                  f"mount --bind {directory} /run/systemd/journal && "
+                                  "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)")
+        gateway.identity()
+        gateway.start("--log-level=debug")
+        gateway.wait_for(State="assigned")
+        assert state_of(gateway, "gateway") == "assigned"
+        gateway.wait_for_log("is assigned to")
+        gateway.stop()
 
 
 # ---- how often a key is read ----

@@ -123,6 +123,20 @@ def test_the_daemon_does_not_believe_a_stranger_that_the_name_is_its_own(gateway
     assert gateway.log.count(f"the name {NAME} is ours") == 1
 
 
+# ---- other names for the same ----
+
+
+def test_an_identity_has_one_path(gateway, connect):
+    """_67 is a g: a rule, a log or a person would not know it again."""
+    path = assign(gateway)
+    one = connect(None)
+    alias = path.replace("/gateway", "/_67ateway")
+    for interface, member, signature, body in (("org.freedesktop.DBus.Properties", "GetAll", "s", (IDENTITY,)),
+                                               (IDENTITY, "GetToken", "t", (0,)), (IDENTITY, "Reprovision", None, ())):
+        assert answer_to(one, one.send(alias, NAME, interface, member, signature, *body)) == f"{BUS}.Error.UnknownObject"
+    assert answer_to(one, one.send(path, NAME, IDENTITY, "GetToken", "t", 0)) is None
+
+
 # ---- calls without end ----
 
 
