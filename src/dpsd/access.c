@@ -31,8 +31,12 @@
 #define SHARE_OF_USER 10
 #define SHARE_MAX_USEC ((int64_t) (100 * USEC_PER_MSEC))
 #define DEBT_MAX_USEC ((int64_t) USEC_PER_SEC)
-/* What a user pays for a request that we send to ourselves, however much it is. */
-#define RELAY_USEC ((int64_t) (50 * USEC_PER_MSEC))
+/* What a user pays for a request that we send to ourselves, and for a large answer. */
+#define RELAY_USEC ((int64_t) (20 * USEC_PER_MSEC))
+#define LARGE_USEC ((int64_t) (250 * USEC_PER_MSEC))
+/* So many large answers at once, and then one in a second, are given without a look at who asks: the bus is busy with one
+ * for longer than we are. */
+#define LARGE_MAX 5
 /* Answers that are still to be written: the bus does not keep up. */
 #define QUEUED_MAX 64
 /* Requests that wait for the credentials of their sender. */
@@ -97,6 +101,7 @@ typedef struct Check {
         sd_bus_message *request; /* our copy */
         size_t size;
         uint64_t deadline_usec; /* CLOCK_BOOTTIME */
+        int64_t cost_usec;      /* with ACCESS_READ */
         bool is_charged;        /* to the account */
         sd_bus_slot *slot;      /* of the call to polkit */
         AccessRight right;
@@ -116,9 +121,7 @@ struct Access {
         Share share; /* of all that needs no right */
         bool is_overloaded;
         uint64_t cpu_usec; /* when the share was charged last, by the clock of this thread's work */
-        uint64_t
-                wall_usec; /* and by that of all; it counts for an answer that keeps the bus busy for longer than us */
-        bool is_large;  /* what is done now */
+        RateLimit large;
         Account *payer; /* who pays for what is done now, besides the share of all; NULL: nobody does */
 };
 
@@ -692,7 +695,7 @@ static void check_decide(Check *c) {
         if (verdict == ACCESS_UNDECIDED && by_group(c) == ACCESS_GRANTED)
                 verdict = ACCESS_GRANTED;
         if (verdict == ACCESS_UNDECIDED && c->right == ACCESS_READ && may_read(s)) {
-                share_charge(&account->share, RELAY_USEC);
+                share_charge(&account->share, c->cost_usec);
                 verdict = ACCESS_GRANTED;
         }
         if (verdict != ACCESS_UNDECIDED)
@@ -849,8 +852,9 @@ static int check_new(Sender *s, sd_bus_message *request, const char *identity, c
         return 0;
 }
 
-int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
-                   const char *group, access_handler_t handler, sd_bus_error *error) {
+static int take_request(Access *a, sd_bus_message *request, AccessRight right, int64_t cost_usec,
+                        const char *identity, const char *group, access_handler_t handler,
+                        sd_bus_error *error) {
         const char *name = sd_bus_message_get_sender(request);
         size_t size = 0;
         Sender *s;
@@ -882,6 +886,7 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
         c->right = right;
         c->handler = handler;
         c->size = size;
+        c->cost_usec = cost_usec;
         c->deadline_usec =
                 now_usec(CLOCK_BOOTTIME) + (is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : PATIENCE_USEC);
         check_join(c, &s->waiting);
@@ -893,6 +898,11 @@ int access_request(Access *a, sd_bus_message *request, AccessRight right, const 
                         ask_those_who_wait(a);
         }
         return 1;
+}
+
+int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
+                   const char *group, access_handler_t handler, sd_bus_error *error) {
+        return take_request(a, request, right, 0, identity, group, handler, error);
 }
 
 /* ---- what needs no right ---- */
@@ -943,20 +953,18 @@ static int relay(sd_bus_message *request, void *userdata, sd_bus_error *error) {
 }
 
 /* Charges what was done since the last request, and looks whether all of it is still within its share. */
-static bool share_of_all_is_open(Access *a, sd_bus *bus) {
+static bool share_of_all_is_open(Access *a, sd_bus *bus, bool is_large) {
         uint64_t now = now_usec(CLOCK_MONOTONIC), cpu = now_usec(CLOCK_THREAD_CPUTIME_ID), n_queued = 0;
-        int64_t took = (int64_t) usec_sub(cpu, a->cpu_usec), elapsed = (int64_t) usec_sub(now, a->wall_usec);
+        int64_t took = (int64_t) usec_sub(cpu, a->cpu_usec);
         bool is_open;
 
-        if (a->is_large)
-                took = MAX(took, MIN(elapsed, SHARE_MAX_USEC));
         a->cpu_usec = cpu;
-        a->wall_usec = now;
-        a->is_large = false;
         share_charge(&a->share, took);
         if (a->payer)
                 share_charge(&a->payer->share, took);
         a->payer = NULL;
+        if (is_large && !a->is_overloaded && !ratelimit_take(&a->large, LARGE_MAX, USEC_PER_SEC, now, NULL))
+                share_charge(&a->share, DEBT_MAX_USEC);
         (void) sd_bus_get_n_queued_write(bus, &n_queued);
         is_open = share_is_open(&a->share, SHARE_OF_ALL, now) && n_queued < QUEUED_MAX &&
                   (!a->is_overloaded || a->share.left_usec > SHARE_MAX_USEC / 2);
@@ -972,20 +980,19 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *name = sd_bus_message_get_sender(request), *ourselves;
         sd_bus *bus = sd_bus_message_get_bus(request);
+        bool is_large = call == ACCESS_CALL_LARGE;
         Sender *s;
 
-        if (!name)
+        if (!name || share_of_all_is_open(a, bus, is_large) ||
+            (sd_bus_get_unique_name(bus, &ourselves) >= 0 && streq(name, ourselves)))
                 return true;
-        if (share_of_all_is_open(a, bus) ||
-            (sd_bus_get_unique_name(bus, &ourselves) >= 0 && streq(name, ourselves))) {
-                a->is_large = call == ACCESS_CALL_LARGE;
-                return true;
-        }
         s = find_sender(a, name);
         if (s && s->account) {
                 if (access_by_uid(s->uid, geteuid()) == ACCESS_GRANTED)
                         return true;
                 if (may_read(s)) {
+                        if (is_large)
+                                share_charge(&s->account->share, LARGE_USEC);
                         a->payer = s->account;
                         return true;
                 }
@@ -1000,7 +1007,8 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
         }
         if (s && s->n_checks >= READS_PER_SENDER_MAX)
                 return false;
-        if (access_request(a, request, ACCESS_READ, NULL, NULL, relay, &error) < 0)
+        if (take_request(a, request, ACCESS_READ, is_large ? LARGE_USEC : RELAY_USEC, NULL, NULL, relay,
+                         &error) < 0)
                 (void) sd_bus_reply_method_error(request, &error);
         return false;
 }

@@ -180,7 +180,10 @@ static bool only_asks(const char *member) {
         return startswith(member, "Get") || streq(member, "Introspect") || streq(member, "ListIdentities");
 }
 
-static AccessCall kind_of_call(sd_bus_message *m) {
+/* From so many identities on, an answer about all of them is large. */
+#define MANY_IDENTITIES 50
+
+static AccessCall kind_of_call(const Bus *b, sd_bus_message *m) {
         static const struct {
                 const char *interface, *member;
                 AccessCall kind;
@@ -196,7 +199,10 @@ static AccessCall kind_of_call(sd_bus_message *m) {
 
         for (size_t k = 0; k < ELEMENTSOF(methods); k++)
                 if (sd_bus_message_is_method_call(m, methods[k].interface, methods[k].member) > 0)
-                        return methods[k].kind;
+                        return methods[k].kind == ACCESS_CALL_LARGE &&
+                                               b->manager->n_identities < MANY_IDENTITIES
+                                       ? ACCESS_CALL_PUBLIC
+                                       : methods[k].kind;
         return ACCESS_CALL_OTHER;
 }
 
@@ -204,6 +210,7 @@ static AccessCall kind_of_call(sd_bus_message *m) {
  * faster than it can be answered, with or without wanting the answer. */
 static int drop_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m) ?: "";
+        Bus *b = userdata;
 
         if (sd_bus_message_is_signal(m, NULL, NULL) > 0)
                 return !streq(sender, BUS_DRIVER) && !streq(sender, LOCAL);
@@ -211,7 +218,7 @@ static int drop_message(sd_bus_message *m, void *userdata, sd_bus_error *error) 
                 return 0;
         if (sd_bus_message_get_expect_reply(m) == 0 && only_asks(sd_bus_message_get_member(m)))
                 return 1;
-        return !access_admit(((Bus *) userdata)->access, m, kind_of_call(m));
+        return !access_admit(b->access, m, kind_of_call(b, m));
 }
 
 /* The local signals by which sd-bus reports the state of the connection. */
