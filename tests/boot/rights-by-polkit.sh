@@ -22,6 +22,16 @@ exits 0 as_user app cat /run/dps/gateway/connection.json
 exits 5 as_user app dpsctl reprovision gateway
 exits 5 as_user app dpsctl reload
 
+# The other ways to be in the group: as the group of the login, of a unit, and of a unit with a user that is made for it.
+as_unit() { systemd-run --quiet --wait --pipe "$@"; }
+useradd --system --no-create-home --gid dps member
+exits 0 as_unit -p User=member dpsctl token gateway
+exits 0 as_unit -p User=stranger -p SupplementaryGroups=dps dpsctl token gateway
+exits 5 as_unit -p User=stranger dpsctl token gateway
+# Without libnss-systemd the bus knows no DynamicUser=, and lets it not in; the files are for the group.
+exits 0 as_unit -p DynamicUser=yes -p SupplementaryGroups=dps cat /run/dps/gateway/token
+exits 1 as_unit -p DynamicUser=yes cat /run/dps/gateway/token
+
 exits 0 dpsctl reprovision gateway --wait
 exits 0 dpsctl reload
 
