@@ -27,6 +27,9 @@ struct Client {
         DpsRegistrationHistory history;
         Slot slot;
         Jobs jobs;
+        /* Once DPS has assigned, and the TPM is still to take the key: those who asked before. The others wait for the next one. */
+        Jobs served_jobs;
+        bool has_assignment;
         uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken during an attempt */
         Timer *timer;
 

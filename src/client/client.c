@@ -102,6 +102,8 @@ static void end_registration(Client *c) {
                 return;
 
         forget_answer(c);
+        if (c->has_assignment) /* it came to nothing: all wait for the next one */
+                c->jobs = client_take_jobs(c);
 
         release(c);
         timer_set(c->timer, USEC_INFINITY, 0);
@@ -146,8 +148,9 @@ static void forget_way(Client *c) {
 
 static void assigned(Client *c, const DpsReply *reply) {
         _cleanup_(credential_unrefp) Credential *credential = credential_ref(c->credential);
-        Jobs jobs = client_take_jobs(c);
+        Jobs jobs = c->has_assignment ? jobs_take(&c->served_jobs) : client_take_jobs(c);
 
+        c->has_assignment = false;
         forget_way(c); /* the owner remembers which one worked */
         slot_succeeded(&c->slot);
         end_registration(c);
@@ -268,9 +271,11 @@ static int begin_answer(Client *c, const DpsReply *reply) {
         int r = 0;
 
         dps_reply_done(&c->assignment);
-        if (is_for_hub)
+        if (is_for_hub) {
                 r = dps_reply_copy(reply, &c->assignment);
-        else {
+                c->served_jobs = client_take_jobs(c);
+                c->has_assignment = true;
+        } else {
                 free(c->key_name);
                 c->key_name = reply->key_name ? strdup(reply->key_name) : NULL;
                 r = c->key_name || !reply->key_name ? 0 : -ENOMEM;
@@ -473,6 +478,7 @@ Client *client_free(Client *c) {
 
         client_cancel(c);
         jobs_done(&c->jobs);
+        jobs_done(&c->served_jobs);
         issuance_request_done(&c->issuance);
         timer_free(c->timer);
         free(c);
@@ -542,11 +548,15 @@ int client_add_job(Client *c, uint64_t id) {
 }
 
 bool client_has_jobs(const Client *c) {
-        return c->jobs.first;
+        return c->jobs.first || c->served_jobs.first;
 }
 
 Jobs client_take_jobs(Client *c) {
-        return jobs_take(&c->jobs);
+        Jobs jobs = jobs_take(&c->served_jobs);
+
+        c->has_assignment = false;
+        jobs_join(&jobs, jobs_take(&c->jobs));
+        return jobs;
 }
 
 /* ---- views ---- */
