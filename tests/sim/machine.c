@@ -165,6 +165,7 @@ static int lookup_group(const char *name, gid_t *ret) {
 struct group *__wrap_getgrnam(const char *name);
 struct group *__wrap_getgrgid(gid_t gid);
 struct passwd *__wrap_getpwuid(uid_t uid);
+struct passwd *__wrap_getpwnam(const char *name);
 #pragma GCC visibility pop
 
 struct group *__wrap_getgrnam(const char *name) {
@@ -176,6 +177,10 @@ struct group *__wrap_getgrgid(gid_t gid) {
 }
 
 struct passwd *__wrap_getpwuid(uid_t uid) {
+        return NULL;
+}
+
+struct passwd *__wrap_getpwnam(const char *name) {
         return NULL;
 }
 
