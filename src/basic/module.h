@@ -37,7 +37,7 @@ typedef struct Module {
 /* Stands once in each module, and is the only symbol that it exports, unless it is shared. */
 #define MODULE_DEFINE(_name, _kind, _class)                                                                  \
         extern const Module dps_module;                                                                      \
-        __attribute__((visibility("default"))) const Module dps_module = {                                   \
+        __attribute__((visibility("protected"))) const Module dps_module = {                                 \
                 .stamp = MODULE_STAMP,                                                                       \
                 .name = (_name),                                                                             \
                 .kind = (_kind),                                                                             \
