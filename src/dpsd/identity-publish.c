@@ -144,9 +144,9 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
         i->signing = NULL;
         i->outputs = OUTPUTS_STALE;
         i->served = assignment_free(i->served);
-        if (error)
+        if (error && c->state != CREDENTIAL_LOADING) /* else it is being looked at again already */
                 identity_care_ended(i, c, NULL, error);
-        else if (c->credential)
+        else if (!error && c->credential)
                 publish_with(i, c->credential, owned);
         identity_advance(i);
 }
