@@ -87,29 +87,54 @@ static int parse(const char *text, size_t size, int depth, int flags, json_objec
         return 0;
 }
 
+static bool is_in_number(char c) {
+        return isdigit((unsigned char) c) || c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-';
+}
+
+/* Gives a whole number that may be too long for json-c a fraction in its last two digits: "12345" becomes "123.5". Returns
+ * its last byte. */
+static char *shorten_number(char *p, const char *end) {
+        char *first = p + (*p == '-');
+
+        p = first;
+        while (p < end && isdigit((unsigned char) *p))
+                p++;
+        if (p - first > 18 && *first != '0' && !(p < end && *p && strchr(".eE", *p)))
+                p[-2] = '.';
+        return p - 1;
+}
+
+/* Writes others, which take as much room, for what json-c refuses if it is strict, although it is JSON: for 0.18, all letters
+ * beyond ASCII, and since 0.17, whole numbers of more than 64 bits. */
+static void mask(char *text, size_t size) {
+        bool is_in_string = false;
+        char *end = text + size;
+
+        for (char *p = text; p < end; p++) {
+                if (!isascii((unsigned char) *p))
+                        *p = '?';
+                else if (*p == '"')
+                        is_in_string = !is_in_string;
+                else if (is_in_string && *p == '\\' && p + 1 < end && isascii((unsigned char) p[1]))
+                        p++;
+                else if (!is_in_string && (isdigit((unsigned char) *p) || *p == '-') &&
+                         !(p > text && is_in_number(p[-1])))
+                        p = shorten_number(p, end);
+        }
+}
+
 int json_parse(const char *text, size_t size, int depth, json_object **ret,
                enum json_tokener_error *ret_error, size_t *ret_end) {
-        _cleanup_(erase_and_freep) char *masked = NULL;
+        _cleanup_(erase_and_freep) char *masked = malloc(size + 1);
         int r;
 
-        for (size_t i = 0; i < size; i++) {
-                if (isascii((unsigned char) text[i]))
-                        continue;
-                if (!masked) {
-                        masked = malloc(size + 1);
-                        if (!masked)
-                                return -ENOMEM;
-                        memcpy(masked, text, size);
-                        masked[size] = 0;
-                }
-                masked[i] = '?';
-        }
         if (!masked)
-                return parse(text, size, depth, JSON_TOKENER_STRICT, ret, ret_error, ret_end);
-
-        /* If it is strict, json-c 0.18 refuses all letters beyond ASCII. So it is shown others in their places first. */
+                return -ENOMEM;
+        memcpy(masked, text, size);
+        masked[size] = 0;
+        mask(masked, size);
         r = parse(masked, size, depth, JSON_TOKENER_STRICT, ret, ret_error, ret_end);
-        if (r < 0 || *ret_error != json_tokener_success)
+        if (r < 0 || *ret_error != json_tokener_success || memcmp(masked, text, size) == 0)
                 return r;
         json_object_put(*ret);
         return parse(text, size, depth, 0, ret, ret_error, ret_end);

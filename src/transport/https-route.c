@@ -244,6 +244,7 @@ static void tell_socks(CURL *easy, const HttpsRoute *r, DpsError *ret) {
                 return tell(r, DPS_ERROR_PROXY, ret,
                             "cannot be given a user or a password of more than 255 bytes by SOCKS5");
         case CURLPX_CLOSED:
+        case CURLPX_RECV_CONNECT: /* libcurl 8.22 */
                 return tell(r, DPS_ERROR_PROXY, ret, "closed the connection instead of connecting us");
         default:
                 return tell(r, DPS_ERROR_PROXY, ret, "answers something that is not SOCKS5");
@@ -279,17 +280,18 @@ bool https_route_failed(CURL *easy, CURLcode code, const HttpsRoute *r, DpsError
                 [PROXY_HTTPS] = "does not answer, or not by TLS: does Proxy= have to begin with http://?",
                 [PROXY_SOCKS5H] = "does not answer, or not by SOCKS5",
         };
-        long answer = info(easy, CURLINFO_HTTP_CONNECTCODE);
+        long answer = info(easy, CURLINFO_HTTP_CONNECTCODE), error = info(easy, CURLINFO_PROXY_ERROR);
 
         if (!r->proxy || r->is_through || code == CURLE_OK || code == CURLE_OUT_OF_MEMORY)
                 return false;
         if (code == CURLE_ABORTED_BY_CALLBACK)
                 tell(r, DPS_ERROR_PROXY, ret, "sends more data than any answer has");
-        else if (code == CURLE_COULDNT_CONNECT)
+        /* libcurl 8.22 calls a refusal by the proxy so, too. */
+        else if (code == CURLE_COULDNT_CONNECT && answer == 0 && error == CURLPX_OK)
                 tell_errno(easy, r, ret);
         else if (code == CURLE_OPERATION_TIMEDOUT)
                 tell(r, DPS_ERROR_PROXY, ret, "%s", silences[r->proxy->kind]);
-        else if (code == CURLE_PROXY)
+        else if (error != CURLPX_OK)
                 tell_socks(easy, r, ret);
         else if (answer == 407 || answer == 401)
                 tell_login(easy, r, ret);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <mosquitto.h>
+#include <netdb.h>
 #include <openssl/err.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -360,6 +361,21 @@ static int client_new(Mqtt *t) {
                        : MOSQ_ERR_SUCCESS;
 }
 
+/* Why there is no way to an address: an errno, or 0 if there is one. Sends nothing. */
+static int route_error(const char *address) {
+        struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM }, *a = NULL;
+        _cleanup_(closep) int fd = -1;
+        int error = 0;
+
+        if (getaddrinfo(address, "9", &hints, &a) != 0)
+                return 0;
+        fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) < 0)
+                error = errno;
+        freeaddrinfo(a);
+        return error;
+}
+
 /* `address` is numeric, so that the library has nothing to look up. Fails with an errno in `ret_error`, or 0 where the
  * library does not tell. */
 static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
@@ -378,6 +394,8 @@ static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
         rc = mosquitto_connect_async(t->client, address, a->proxy ? a->proxy->port : a->port, KEEP_ALIVE_SEC);
         if (rc != MOSQ_ERR_NOMEM)
                 *ret_error = errno;
+        if (*ret_error == EBADF) /* libmosquitto 2.1 asks for the peer of a socket that it has closed */
+                *ret_error = route_error(address);
         tls_context_hold(a->tls, TLS_HOLD_NOTHING);
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0)
                 return false;
@@ -774,7 +792,7 @@ static int mqtt_new(MqttClass *c, const TransportTarget *target, Mqtt **ret) {
 static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                         const TransportHandlers *handlers, void *userdata, Transport **ret, DpsError *error) {
         MqttClass *c = (MqttClass *) class;
-        Mqtt *t;
+        Mqtt *t = NULL;
         int r;
 
         if (target->proxy && target->proxy->kind == PROXY_HTTPS) {

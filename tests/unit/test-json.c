@@ -41,6 +41,16 @@ static const struct read_case {
         { "NaN is not a number", "{\"a\":NaN}", 0, "a number in it is not valid" },
         { "a control character in a string is not JSON", "{\"a\":\"\t\"}", 0, "it is not JSON" },
         { "an escaped one is", "{\"a\\\"\":\"\\t\\u0001\"\n}", 0, NULL },
+        { "a whole number may be of any length", "{\"a\":[98765432109876543210,-98765432109876543210\n]}", 0,
+          NULL },
+        { "so may a fraction", "{\"a\":[98765432109876543210.5,0.98765432109876543210]}", 0, NULL },
+        { "so may an exponent", "{\"a\":[98765432109876543210e1,1e-98765432109876543210]}", 0, NULL },
+        { "a long number does not begin with a needless 0", "{\"a\":[09876543210987654321]}", 0,
+          "it is not JSON" },
+        { "a long number does not go on with letters", "{\"a\":[98765432109876543210x]}", 0,
+          "it is not JSON" },
+        { "digits in a string are not a number",
+          "{\"a\":\"\\u98765432109876543210\\\"98765432109876543210\"}", 0, NULL },
         { "nesting is limited to 16", "{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", 0, "it is not JSON" },
 };
 
