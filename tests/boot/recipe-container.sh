@@ -10,9 +10,9 @@ SECTION='A CONTAINER'
 provision
 recipe 'A PROGRAM WITHOUT D-BUS'
 # The image has some of this machine's programs and their libraries, and no users: they are known by numbers only.
-for program in /bin/sh /bin/cat /bin/sed /bin/sleep /usr/bin/curl /usr/bin/id /usr/sbin/dpsd; do
-	echo $program
-	ldd $program | sed -nE 's,.*=> (/[^ ]+) .*,\1,p; s,^\t(/lib[^ ]*) .*,\1,p'
+for program in /bin/sh /bin/cat /bin/sed /bin/sleep /usr/bin/curl /usr/bin/id /usr/sbin/dpsd /usr/lib/*/dps/modules/transport.so /usr/lib/*/dps/modules/mqtt.so; do
+	echo "$program"
+	ldd "$program" | sed -nE 's,.*=> (/[^ ]+) .*,\1,p; s,^\t(/lib[^ ]*) .*,\1,p'
 done | sort -u | {
 	mkdir -p /srv/image/etc/dps /srv/image/tmp
 	xargs cp -L --parents -t /srv/image
