@@ -99,6 +99,11 @@ renew
 until_true says 'gateway.conf:9: RestartUnits= is not followed, because others than root can write to /etc/dps/gateway.conf'
 until_true is_quiet
 chown root /etc/dps/gateway.conf
+# In a directory of everybody's the daemon would refuse the key.
+mkdir /etc/keys
+mv /etc/dps/gateway.key /etc/keys/
+sed -i 's,/etc/dps/gateway\.key,/etc/keys/gateway.key,' /etc/dps/gateway.conf
+dpsctl reload
 chmod 0777 /etc/dps
 renew
 until_true says 'others than root can write to /etc/dps (owner 0, mode 0777)'
