@@ -2,8 +2,6 @@
 #include "emulator/exchange.h"
 
 #include <errno.h>
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
 #include <stdint.h>
 
 #include "basic/text.h"

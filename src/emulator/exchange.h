@@ -3,8 +3,7 @@
 
 /* Answers one request of a device: as the service decides, or as a script dictates. */
 
-#include <mosquitto_broker.h>
-
+#include "emulator/broker-headers.h"
 #include "emulator/https.h"
 #include "emulator/journal.h"
 #include "emulator/outbox.h"

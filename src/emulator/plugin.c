@@ -10,9 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/linkhash.h>
-#include <mosquitto.h>
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
 #include <openssl/rand.h>
 #include <stdint.h>
 
