@@ -31,12 +31,18 @@ static void wipe(void *p) {
                 explicit_bzero(p, had);
 }
 
-/* The constructors of libraries free before any of ours is called. */
+static void keep(void *p) {
+}
+
+/* The constructors of libraries free before any of ours is called. If one of them has failed to find a symbol, dlsym() frees the
+ * error of that: it must not look for free() again. */
 static void next_free(void *p) {
         static _Atomic(void *) known;
 
-        if (!known)
+        if (!known) {
+                known = (void *) keep;
                 known = dlsym(RTLD_NEXT, "free");
+        }
         ((void (*)(void *)) known)(p);
 }
 
