@@ -90,7 +90,7 @@ static void tell_failure(Identity *i, const CredentialCare *c) {
 }
 
 void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
-        c->query = NULL;
+        c->query = credential_query_free(c->query); /* a signature may fail while the key is loaded again */
         if (credential) {
                 care_loaded(c, credential);
                 return;
@@ -130,6 +130,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
         Identity *i = userdata;
         bool had_failed = i->for_dps.error.id != DPS_ERROR_NONE;
 
+        i->for_dps.query = NULL;
         identity_care_ended(i, &i->for_dps, credential, error);
         if (credential) {
                 if (had_failed)
@@ -145,6 +146,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
 static void on_loaded_for_hub(Credential *credential, const DpsError *error, void *userdata) {
         Identity *i = userdata;
 
+        i->for_hub.query = NULL;
         identity_care_ended(i, &i->for_hub, credential, error);
         tell_failure(i, &i->for_hub);
         identity_judge_assignment(i, true);

@@ -16,7 +16,7 @@
 /* ---- what is shared ---- */
 
 void approaches_init(Approaches *a, World *world) {
-        *a = (Approaches){ .world = world, .tls_cache = { world }, .is_rested = true };
+        *a = (Approaches){ .world = world, .tls_cache.world = world, .is_rested = true };
 }
 
 void approaches_rest(Approaches *a) {
