@@ -374,6 +374,8 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
                 return; /* of nobody's request, or the second answer */
         w->request_id = 0;
         if (reply->has_retry_after && reply->retry_after_sec > 0) {
+                if (!streq(w->peer, w->told_peer)) /* what another endpoint said binds nobody here */
+                        w->told_until_usec = 0;
                 w->told_until_usec =
                         MAX(w->told_until_usec,
                             s->now_usec + MIN(reply->retry_after_sec, (uint64_t) DPS_RETRY_AFTER_MAX_SEC) *
