@@ -13,7 +13,7 @@ if [ "$BOOT_TEST_BOOT" = 1 ]; then
 	[ "$(property UnitFileState)" = enabled ]
 	[ "$(busctl get-property io.dpsd.dps1 /io/dpsd/dps1 io.dpsd.dps1.Manager State)" = 's "idle"' ]
 	[ "$(stat -c '%a %U %G' /etc/dps)" = '750 root dpsd' ]
-	[ -z "$(ls /etc/dps)" ]
+	[ "$(ls /etc/dps)" = credentials ]
 	no_warnings
 	provision
 	boot-test-reboot

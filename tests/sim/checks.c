@@ -277,7 +277,9 @@ void checks_open(Sim *s, const char *id, const char *way) {
         Watch *w = watch_of(s, number_of_id(id));
 
         w->is_https_open = streq(way, "https");
-        *(w->is_https_open ? &w->n_https_blocked : &w->n_blocked) = 0;
+        w->n_https_blocked = 0; /* dpsd counts again from there, whichever way was open */
+        if (!w->is_https_open)
+                w->n_blocked = 0;
 }
 
 /* In dpsd, what is only confirmed keeps its time; but it may have forgotten it meanwhile. */
