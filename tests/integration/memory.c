@@ -15,6 +15,7 @@
 #include <link.h>
 #include <locale.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -240,6 +241,23 @@ int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size,
         is_inside = false;
         return r;
 }
+
+/* Of one argument, and to an entry that glibc keeps. */
+#define LOOKUP(type, name, argument)                                                                         \
+        type *name(argument wanted) {                                                                        \
+                static _Atomic(void *) known;                                                                \
+                type *found;                                                                                 \
+                                                                                                             \
+                is_inside = true;                                                                            \
+                found = ((type * (*) (argument)) real(#name, &known))(wanted);                               \
+                is_inside = false;                                                                           \
+                return found;                                                                                \
+        }
+
+LOOKUP(struct group, getgrnam, const char *)
+LOOKUP(struct group, getgrgid, gid_t)
+LOOKUP(struct passwd, getpwnam, const char *)
+LOOKUP(struct passwd, getpwuid, uid_t)
 
 int pthread_getattr_np(pthread_t thread, pthread_attr_t *ret) {
         static _Atomic(void *) known;
