@@ -39,7 +39,7 @@ static void answer_json(ApiRequest *q, unsigned status, json_object *o) {
         _cleanup_(json_freep) json_object *owned = o;
         char *text = NULL;
 
-        if (!o || json_to_text(o, &text) < 0)
+        if (!owned || json_to_text(owned, &text) < 0)
                 status = MHD_HTTP_INTERNAL_SERVER_ERROR;
         answer(q, status, text);
 }

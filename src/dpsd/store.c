@@ -427,6 +427,8 @@ static void issued_run(void *task) {
                 return;
         }
         folder_commit(s->state, &commit, 1);
+        if (commit.r == -ENOMEM) /* a shortage that is over is not a disk that is full */
+                folder_commit(s->state, &commit, 1);
         s->r = commit.r;
         if (s->r < 0 && s->notes)
                 (void) folder_write(s->notes, s->file, s->text, strlen(s->text), 0600, (gid_t) -1);
