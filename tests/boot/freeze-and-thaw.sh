@@ -10,7 +10,7 @@ FREEZER=/sys/fs/cgroup/system.slice/dpsd.service/cgroup
 n_registrations() { grep -c '"event":"register"' "$EMULATOR/requests.jsonl"; }
 is_frozen() { grep -qx 'frozen 1' $FREEZER.events; }
 mkdir -p /etc/systemd/system/dpsd.service.d
-printf '[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\nRestartSec=100ms\n' >/etc/systemd/system/dpsd.service.d/watchdog.conf
+printf '[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\nRestartSec=100ms\n' >/etc/systemd/system/dpsd.service.d/watchdog.conf
 systemctl daemon-reload
 provision
 cp -a /run/dps/gateway /run/before
@@ -27,16 +27,17 @@ serves_the_same() {
 # By systemd. Old versions count the time against the watchdog, end the service, refuse to thaw it, and start it again.
 systemctl freeze dpsd
 is_frozen || fail 'not frozen'
-sleep 3
+sleep 5
 diff -r /run/before /run/dps/gateway
 systemctl thaw dpsd || true
 serves_the_same
 
 # By another manager of control groups, of which systemd knows nothing: the watchdog ends the service.
+until_true test -w $FREEZER.freeze
 n_restarts=$(property NRestarts)
 echo 1 >$FREEZER.freeze
 until_true is_frozen
-sleep 2
+sleep 4
 echo 0 >$FREEZER.freeze
 until_true is_property NRestarts $((n_restarts + 1))
 serves_the_same
