@@ -6,7 +6,7 @@
 # shellcheck source=tests/packages/lib/packages.sh
 . /usr/lib/boot-test/packages.sh
 EXAMPLES=/usr/share/doc/dps/examples/monitoring
-SERVER=http://localhost:9090
+SERVER=http://127.0.0.1:9090
 
 answer() { curl -s --data-urlencode "query=$1" "$SERVER/api/v1/query"; }
 has_samples() { [ "$(answer "$1" | jq '.data.result | length')" -gt 0 ]; }
@@ -22,7 +22,7 @@ global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [dps-alerts.yml]
 scrape_configs:
   - job_name: node
-    static_configs: [{targets: ['localhost:9100']}]
+    static_configs: [{targets: ['127.0.0.1:9100']}]
 YAML
 systemctl restart prometheus prometheus-node-exporter
 cp "$EXAMPLES/dps-rsyslog.conf" /etc/rsyslog.d/dps.conf
@@ -33,7 +33,7 @@ until_true is_value 'dps_identity_state{identity="gateway",state="assigned"}' 1
 until_true is_value dps_up 1
 
 # Something for each panel to show: DPS refuses, and so does the hub.
-emulator_ctl set gw-1 enabled=false
+emulator_ctl set gw-1 provisioningStatus=disabled
 exits 1 dpsctl reprovision --wait gateway
 dpsctl report-hub-failure gateway auth
 until_true is_value 'dps_identity_last_error' 1
@@ -46,7 +46,7 @@ jq -r '.panels[].targets[].expr' "$EXAMPLES/dps-dashboard.json" | sed 's/\$__rat
 while IFS= read -r query; do
 	[ "$(answer "$query" | jq -r .status)" = success ] || fail "$query: $(answer "$query")"
 	case $query in
-	*dps_identity_waiting* | *certificate_expiry*) ;; # there is none
+	*dps_identity_waiting* | *certificate_expiry* | *dps_identity_step*) ;; # there is none, or it was over too soon to be seen
 	*) until_true has_samples "$query" ;;
 	esac
 done </run/queries
