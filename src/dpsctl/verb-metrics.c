@@ -86,6 +86,7 @@ static void on_removed(Watch *w, const Identity *i) {
 
 static int follow(const Options *o) {
         static const WatchHandlers handlers = {
+                .wants_steps = true,
                 .on_list = write_soon,
                 .on_changed = on_changed,
                 .on_removed = on_removed,

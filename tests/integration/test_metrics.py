@@ -90,6 +90,20 @@ def test_errors_are_counted_by_id(followed, serve):
     assert samples(followed.read_text())["dps_identity_errors_total", "401002", "gw"] == 1
 
 
+def test_steps_of_attempts_are_counted_with_their_time(followed, serve):
+    """No signal tells of AttemptStep."""
+    fake = serve(identity("gw", "provisioning", AttemptSince=10, AttemptStep="connecting"))
+    wait_for_sample(followed, "dps_identity_state", "gw", "provisioning")
+    fake.identities["gw"]["AttemptStep"] = "registering"
+    looks = fake.calls.count("GetAll")
+    eventually(lambda: fake.calls.count("GetAll") > looks + 1)
+    fake.identities["gw"]["AttemptStep"] = "polling"  # when the step before had begun was not seen, so only this one counts
+    wait_for_sample(followed, "dps_identity_steps_total", "gw", "registering")
+    found = samples(followed.read_text())
+    assert found["dps_identity_step_seconds_total", "gw", "registering"] > 0
+    assert ("dps_identity_steps_total", "connecting", "gw") not in found
+
+
 def test_a_file_that_cannot_be_written_is_named(dpsctl, serve):
     serve(identity("gw"))
     code, _, errors = dpsctl("metrics", "--follow=/nonexistent/dps.prom")
