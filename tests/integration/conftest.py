@@ -14,11 +14,13 @@ import tempfile
 
 import pytest
 
+import tpm
 from certificates import Pki
 from clock import Clock
 from emulator import Emulator
 from fakedpsd import FakeDpsd
 from gateway import OWN_MODULES, Gateway
+from hardware import Chip, Token
 from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
 from proxies import mirrors
@@ -205,6 +207,28 @@ def make_peer(tmp_path, lone_gateway):
     for peer in peers:
         peer.close()
     acceptor.close()
+
+
+@pytest.fixture
+def token(tmp_path):
+    """A PKCS#11 token of SoftHSM."""
+    return Token(tmp_path / "token")
+
+
+@pytest.fixture(name="chip")
+def software_tpm(tmp_path):
+    """A TPM of swtpm."""
+    (tmp_path / "chip").mkdir()
+    chip = Chip(tmp_path / "chip").start()
+    yield chip
+    chip.close()
+
+
+@pytest.fixture
+def modules(gateway):
+    """The directory of the gateway's modules, in which there are all."""
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = tpm.modules(gateway.directory / "modules", BUILD)
+    return gateway.surroundings["DPS_MODULE_DIRECTORY"]
 
 
 @pytest.fixture

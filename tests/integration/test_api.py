@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from gateway import can_change_user
+from namespace import needs_another_user
 from process import BUILD, DEADLINE, clean_environment, eventually
 from stranger import become
 from tpm import modules
@@ -242,9 +242,8 @@ def test_without_the_module_it_is_said_how_to_get_it_and_a_reload_looks_again(do
     eventually(lambda: path_of(door).is_socket())
 
 
+@needs_another_user
 def test_who_is_in_no_group_gets_nothing(door):
-    if not can_change_user():
-        pytest.skip("only root can be somebody else")
     gateway = assigned(door)
     path_of(gateway).parent.chmod(0o755)
     path_of(gateway).chmod(0o666)
@@ -254,9 +253,8 @@ def test_who_is_in_no_group_gets_nothing(door):
     assert answer.startswith(b"HTTP/1.1 403 ") and b'"AccessDenied"' in answer and b"SharedAccess" not in answer
 
 
+@needs_another_user
 def test_who_comes_too_often_too_slowly_or_with_too_much_disturbs_nobody(door):
-    if not can_change_user():
-        pytest.skip("only root can be somebody else")
     gateway = assigned(door)
     path_of(gateway).parent.chmod(0o755)
     path_of(gateway).chmod(0o666)
@@ -282,9 +280,8 @@ def test_who_comes_too_often_too_slowly_or_with_too_much_disturbs_nobody(door):
         assert read_all(again).startswith(b"HTTP/1.1 403 ")
 
 
+@needs_another_user
 def test_a_flood_delays_nobody_else_for_long(door):
-    if not can_change_user():
-        pytest.skip("only root can be somebody else")
     gateway = assigned(door)
     path_of(gateway).parent.chmod(0o755)
     path_of(gateway).chmod(0o666)

@@ -8,6 +8,7 @@ import pytest
 from jeepney import DBusErrorResponse, HeaderFields
 
 from gateway import IDENTITY, MANAGER, NAME, ROOT, can_change_user
+from namespace import needs_another_user
 from process import DEADLINE, eventually
 
 SEC = 1_000_000
@@ -15,7 +16,6 @@ NOBODY = 65534
 PROPERTIES = "org.freedesktop.DBus.Properties"
 LOG_CONTROL = "org.freedesktop.LogControl1"
 LOG_CONTROL_PATH = "/org/freedesktop/LogControl1"
-needs_root = pytest.mark.skipif(not can_change_user(), reason="only root can be somebody else")
 
 
 def assign(gateway, **options):
@@ -151,7 +151,7 @@ def test_nothing_that_all_can_read_is_secret(owned):
     assert not [text for text in said if key in text or token in text or "SharedAccessSignature" in text]
 
 
-@needs_root
+@needs_another_user
 def test_the_files_are_of_the_group_and_closed_to_others(owned):
     directory = owned.run / "gateway"
     assert (directory.stat().st_gid, directory.stat().st_mode & 0o777) == (owned.gid, 0o750)

@@ -16,9 +16,9 @@ from certificates import Issuer, key_pem, name, pem
 from clock import YEAR, Clock
 from emulator import Emulator
 from fakedpsd import Refusal, identity
-from gateway import MANAGER, ROOT, can_change_user
+from gateway import MANAGER, ROOT
 from hostile import nothing, silence
-from namespace import Network, mounted, needs_root
+from namespace import Network, mounted, needs_another_user, needs_root
 from process import BUILD, DEADLINE
 from proxies import PASSWORD, USER, HostileProxy, Microsocks, Tinyproxy, available, free_port, says
 from tpm import modules
@@ -265,7 +265,7 @@ def test_a_bad_certificate_of_the_server_is_named(lone_gateway, make_peer, kind,
 
 # Rights, limits, what is told
 
-@pytest.mark.skipif(not can_change_user(), reason="only root can become another user")
+@needs_another_user
 def test_a_stranger_may_not_check(gateway):
     start_unassigned(gateway)
     result = gateway.call_as(65534, [], ROOT, f"{MANAGER}.Check", "string:gateway", "array:string:")

@@ -4,31 +4,12 @@ import contextlib
 
 import pytest
 
-import tpm
-from hardware import PIN, Chip, Token, certify, secret
+from hardware import PIN, certify, secret
 from process import BUILD, DEADLINE, eventually
 from proxies import Microsocks, Tinyproxy
 
+pytestmark = pytest.mark.usefixtures("modules")
 FAKE = BUILD / "tests/integration/test-token.so"
-
-
-@pytest.fixture
-def token(tmp_path):
-    return Token(tmp_path / "token")
-
-
-@pytest.fixture(name="chip")
-def software_tpm(tmp_path):
-    (tmp_path / "chip").mkdir()
-    chip = Chip(tmp_path / "chip").start()
-    yield chip
-    chip.close()
-
-
-@pytest.fixture(autouse=True)
-def modules(gateway):
-    gateway.surroundings["DPS_MODULE_DIRECTORY"] = tpm.modules(gateway.directory / "modules", BUILD)
-    return gateway.surroundings["DPS_MODULE_DIRECTORY"]
 
 
 @pytest.fixture(params=("mqtt", pytest.param("https", marks=pytest.mark.skipif(

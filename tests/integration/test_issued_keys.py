@@ -9,31 +9,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import tpm
 from emulator import Emulator
-from hardware import PIN, Chip, Token, run, secret
+from hardware import PIN, run, secret
 from namespace import Network, needs_root
 from process import BUILD, DEADLINE, WORLD, clean_environment, eventually
 
+pytestmark = pytest.mark.usefixtures("modules")
 FAKE = BUILD / "tests/integration/test-token.so"
 LIFE = 3600
-
-
-@pytest.fixture
-def token(tmp_path):
-    return Token(tmp_path / "token")
-
-
-@pytest.fixture(name="chip")
-def software_tpm(tmp_path):
-    (tmp_path / "chip").mkdir()
-    chip = Chip(tmp_path / "chip").start()
-    yield chip
-    chip.close()
-
-
-@pytest.fixture(autouse=True)
-def modules(gateway):
-    gateway.surroundings["DPS_MODULE_DIRECTORY"] = tpm.modules(gateway.directory / "modules", BUILD)
-    return gateway.surroundings["DPS_MODULE_DIRECTORY"]
 
 
 def configure(gateway, emulator, attestation, issuance):
