@@ -117,24 +117,42 @@ int secret_path(const char *reference, char **ret, char **ret_why) {
 #define OWNER_TEXT_MAX 64
 #define DAEMON_GROUP "dpsd"
 
+/* An entry of a user or group with its texts. Several threads of the worker read secrets at a time. */
+#define ENTRY_SIZE_MAX 4096
+
 /* The group that may read secrets. */
 static gid_t own_gid(void) {
-        const struct group *group = geteuid() == 0 ? getgrnam(DAEMON_GROUP) : NULL;
+        struct group entry, *group = NULL;
+        char texts[ENTRY_SIZE_MAX];
 
+        if (geteuid() == 0)
+                (void) getgrnam_r(DAEMON_GROUP, &entry, texts, sizeof(texts), &group);
         return group ? group->gr_gid : getegid();
+}
+
+static uid_t own_uid(void) {
+        struct passwd entry, *user = NULL;
+        char texts[ENTRY_SIZE_MAX];
+
+        if (geteuid() == 0)
+                (void) getpwnam_r(DAEMON_GROUP, &entry, texts, sizeof(texts), &user);
+        return user ? user->pw_uid : geteuid();
 }
 
 /* "root:adm". A user or group without a name is shown as a number. */
 static const char *format_owner(uid_t uid, gid_t gid, char buffer[static OWNER_TEXT_MAX]) {
-        const struct passwd *user = getpwuid(uid);
-        const struct group *group = getgrgid(gid);
+        struct passwd user_entry, *user = NULL;
+        struct group group_entry, *group = NULL;
+        char texts[ENTRY_SIZE_MAX];
         size_t n;
 
+        (void) getpwuid_r(uid, &user_entry, texts, sizeof(texts), &user);
         if (user)
                 (void) snprintf(buffer, OWNER_TEXT_MAX / 2, "%s", user->pw_name);
         else
                 (void) snprintf(buffer, OWNER_TEXT_MAX / 2, "%u", (unsigned) uid);
         n = strlen(buffer);
+        (void) getgrgid_r(gid, &group_entry, texts, sizeof(texts), &group);
         if (group)
                 (void) snprintf(buffer + n, OWNER_TEXT_MAX - n, ":%s", group->gr_name);
         else
@@ -241,8 +259,6 @@ enum { ACL_NAMED_USER = 2, ACL_NAMED_GROUP = 8 };
 static bool acl_lets_others_in(int fd, const struct stat *st) {
         uint8_t acl[ACL_VERSION_SIZE + ACL_ENTRIES_MAX * ACL_ENTRY_SIZE];
         ssize_t n = fgetxattr(fd, "system.posix_acl_access", acl, sizeof(acl));
-        const struct passwd *user = geteuid() == 0 ? getpwnam(DAEMON_GROUP) : NULL;
-        uid_t own_uid = user ? user->pw_uid : geteuid();
 
         if (n < 0 || !(st->st_mode & S_IRWXG))
                 return n < 0 && errno == ERANGE;
@@ -250,7 +266,7 @@ static bool acl_lets_others_in(int fd, const struct stat *st) {
                 uint32_t id = e[4] | (uint32_t) e[5] << 8 | (uint32_t) e[6] << 16 | (uint32_t) e[7] << 24;
 
                 if (e[2] && id != 0 &&
-                    ((e[0] == ACL_NAMED_USER && id != own_uid) ||
+                    ((e[0] == ACL_NAMED_USER && id != own_uid()) ||
                      (e[0] == ACL_NAMED_GROUP && id != own_gid())))
                         return true;
         }

@@ -231,33 +231,22 @@ char *strndup(const char *text, size_t max) {
  * abort (threads), whoever calls them ----
  */
 
-int getgrnam_r(const char *name, struct group *group, char *buffer, size_t size, struct group **ret) {
-        static _Atomic(void *) known;
-        int r;
-
-        is_inside = true;
-        r = ((int (*)(const char *, struct group *, char *, size_t, struct group **)) real(
-                "getgrnam_r", &known))(name, group, buffer, size, ret);
-        is_inside = false;
-        return r;
-}
-
-/* Of one argument, and to an entry that glibc keeps. */
-#define LOOKUP(type, name, argument)                                                                         \
-        type *name(argument wanted) {                                                                        \
+#define LOOKUP(name, type, argument)                                                                         \
+        int name(argument wanted, type *entry, char *buffer, size_t size, type **ret) {                      \
                 static _Atomic(void *) known;                                                                \
-                type *found;                                                                                 \
+                int r;                                                                                       \
                                                                                                              \
                 is_inside = true;                                                                            \
-                found = ((type * (*) (argument)) real(#name, &known))(wanted);                               \
+                r = ((int (*)(argument, type *, char *, size_t, type **)) real(#name, &known))(              \
+                        wanted, entry, buffer, size, ret);                                                   \
                 is_inside = false;                                                                           \
-                return found;                                                                                \
+                return r;                                                                                    \
         }
 
-LOOKUP(struct group, getgrnam, const char *)
-LOOKUP(struct group, getgrgid, gid_t)
-LOOKUP(struct passwd, getpwnam, const char *)
-LOOKUP(struct passwd, getpwuid, uid_t)
+LOOKUP(getgrnam_r, struct group, const char *)
+LOOKUP(getgrgid_r, struct group, gid_t)
+LOOKUP(getpwnam_r, struct passwd, const char *)
+LOOKUP(getpwuid_r, struct passwd, uid_t)
 
 int pthread_getattr_np(pthread_t thread, pthread_attr_t *ret) {
         static _Atomic(void *) known;

@@ -161,28 +161,19 @@ static int lookup_group(const char *name, gid_t *ret) {
 /* Errors about key files name their owners. The simulated machine has no names for them: to ask for those of this machine takes
  * longer than all the rest of reading a key, and its traces would be other ones. */
 
+#define NOBODY(name, type, argument)                                                                         \
+        int __wrap_##name(argument wanted, type *entry, char *texts, size_t size, type **ret);               \
+        int __wrap_##name(argument wanted, type *entry, char *texts, size_t size, type **ret) {              \
+                *ret = NULL;                                                                                 \
+                return 0;                                                                                    \
+        }
+
 #pragma GCC visibility push(default)
-struct group *__wrap_getgrnam(const char *name);
-struct group *__wrap_getgrgid(gid_t gid);
-struct passwd *__wrap_getpwuid(uid_t uid);
-struct passwd *__wrap_getpwnam(const char *name);
+NOBODY(getgrnam_r, struct group, const char *)
+NOBODY(getgrgid_r, struct group, gid_t)
+NOBODY(getpwnam_r, struct passwd, const char *)
+NOBODY(getpwuid_r, struct passwd, uid_t)
 #pragma GCC visibility pop
-
-struct group *__wrap_getgrnam(const char *name) {
-        return NULL;
-}
-
-struct group *__wrap_getgrgid(gid_t gid) {
-        return NULL;
-}
-
-struct passwd *__wrap_getpwuid(uid_t uid) {
-        return NULL;
-}
-
-struct passwd *__wrap_getpwnam(const char *name) {
-        return NULL;
-}
 
 /* ---- what the core tells ---- */
 

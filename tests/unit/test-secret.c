@@ -23,12 +23,11 @@
 /* Instead of the system's. Only the daemon's group is asked for by its name. */
 static gid_t daemon_gid; /* 0: there is no such group */
 
-struct group *getgrnam(const char *name) {
-        static struct group group;
-
+int getgrnam_r(const char *name, struct group *entry, char *texts, size_t texts_size, struct group **ret) {
         assert_string_equal(name, "dpsd");
-        group.gr_gid = daemon_gid;
-        return daemon_gid > 0 ? &group : NULL;
+        entry->gr_gid = daemon_gid;
+        *ret = daemon_gid > 0 ? entry : NULL;
+        return 0;
 }
 
 /* The files and credentials of a test are in one directory. */
