@@ -6,7 +6,9 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "dpsd/account.h"
 #include "dpsd/ratelimit.h"
+#include "dpsd/request-copy.h"
 
 /*
  * How a check decides on one request:
@@ -26,11 +28,7 @@
  * send it to ourselves, and pass the answer on.
  */
 
-/* Parts of the time, in percent, and how much of it can be saved up. */
-#define SHARE_OF_ALL 25
-#define SHARE_OF_USER 10
-#define SHARE_MAX_USEC ((int64_t) (100 * USEC_PER_MSEC))
-#define DEBT_MAX_USEC ((int64_t) USEC_PER_SEC)
+#define SHARE_OF_ALL 25 /* percent of the time */
 /* What a user pays for a request that we send to ourselves, and for a large answer. */
 #define RELAY_USEC ((int64_t) (20 * USEC_PER_MSEC))
 #define LARGE_USEC ((int64_t) (250 * USEC_PER_MSEC))
@@ -59,21 +57,6 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
         [ACCESS_USE] = "io.dpsd.dps1.use",
         [ACCESS_MANAGE] = "io.dpsd.dps1.manage",
 };
-
-typedef struct Share {
-        int64_t left_usec; /* negative: more was taken than there was */
-        uint64_t settled_usec;
-} Share;
-
-/* What a user has. */
-typedef struct Account {
-        struct Account *next;
-        uint32_t uid;
-        unsigned n_senders, n_checks, n_at_polkit;
-        size_t size; /* of the arguments */
-        Share share;
-        RateLimit refusals;
-} Account;
 
 typedef struct CheckList {
         struct Check *first, *last;
@@ -113,7 +96,7 @@ struct Access {
         const Groups *groups;
         void *userdata;
         Sender *senders; /* the one whose turn it is comes first */
-        Account *accounts;
+        Accounts accounts;
         sd_bus_slot *gone; /* tells of connections that end; NULL: there are no senders */
         unsigned n_at_polkit;
         sd_event_source *deadline; /* not later than that of any check */
@@ -122,59 +105,7 @@ struct Access {
         bool is_overloaded;
         uint64_t cpu_usec; /* when the share was charged last, by the clock of this thread's work */
         RateLimit large;
-        Account *payer; /* who pays for what is done now, besides the share of all; NULL: nobody does */
 };
-
-AccessVerdict access_by_uid(uid_t uid, uid_t own_uid) {
-        return uid == 0 || uid == own_uid ? ACCESS_GRANTED : ACCESS_UNDECIDED;
-}
-
-AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gids, size_t n_gids) {
-        if (right != ACCESS_USE)
-                return ACCESS_DENIED;
-        for (size_t i = 0; i < n_gids; i++)
-                if (gids[i] == group)
-                        return ACCESS_GRANTED;
-        return ACCESS_DENIED;
-}
-
-/* If the group does not exist, our own group is used instead, as it is for the files. */
-AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, const char *group,
-                                   const uint32_t *gids, size_t n_gids) {
-        gid_t gid;
-        int r = isempty(group) ? -ENOENT : groups_recall(groups, group, &gid);
-
-        if (r == -ENOENT)
-                gid = getegid();
-        else if (r <= 0) /* the members are not known yet */
-                return ACCESS_DENIED;
-        return access_by_group(right, gid, gids, n_gids);
-}
-
-AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool interactive) {
-        if (is_authorized)
-                return ACCESS_GRANTED;
-        return is_challenge && !interactive ? ACCESS_NEEDS_INTERACTION : ACCESS_DENIED;
-}
-
-bool access_polkit_is_missing(const char *error_name, const char *error_sender) {
-        /* AccessDenied comes from the bus itself: without polkit installed, no policy allows us to send to
-         * it. */
-        static const char *const names[] = {
-                SD_BUS_ERROR_SERVICE_UNKNOWN,
-                SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-                SD_BUS_ERROR_ACCESS_DENIED,
-                "org.freedesktop.systemd1.NoSuchUnit",
-                "org.freedesktop.systemd1.UnitMasked",
-        };
-
-        if (!error_name || !error_sender || !streq(error_sender, BUS_DRIVER))
-                return false;
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (streq(error_name, names[i]))
-                        return true;
-        return false;
-}
 
 /* ---- who waits ---- */
 
@@ -235,51 +166,6 @@ static Check *check_free(Check *c) {
         return NULL;
 }
 DEFINE_FREEP(Check, check_free)
-
-static bool share_is_open(Share *s, unsigned percent, uint64_t now) {
-        uint64_t refill = usec_sub(now, s->settled_usec) * percent / 100;
-
-        s->left_usec = refill > (uint64_t) (SHARE_MAX_USEC - s->left_usec) ? SHARE_MAX_USEC
-                                                                           : s->left_usec + (int64_t) refill;
-        s->settled_usec = now;
-        return s->left_usec > 0;
-}
-
-static void share_charge(Share *s, int64_t usec) {
-        s->left_usec = MAX(s->left_usec - usec, -DEBT_MAX_USEC);
-}
-
-/* Nothing but time resets a limit, so a user who is gone is forgotten only when nothing is left of what he took. */
-static void forget_accounts(Access *a, uint64_t now) {
-        for (Account **place = &a->accounts; *place;) {
-                Account *account = *place;
-
-                (void) share_is_open(&account->share, SHARE_OF_USER, now);
-                if (account->n_senders > 0 || account == a->payer ||
-                    account->share.left_usec < SHARE_MAX_USEC) {
-                        place = &account->next;
-                        continue;
-                }
-                *place = account->next;
-                free(account);
-        }
-}
-
-static Account *find_account(Access *a, uint32_t uid) {
-        Account *account;
-
-        for (account = a->accounts; account; account = account->next)
-                if (account->uid == uid)
-                        return account;
-        account = calloc(1, sizeof(*account));
-        if (account) {
-                forget_accounts(a, now_usec(CLOCK_MONOTONIC));
-                account->uid = uid;
-                account->next = a->accounts;
-                a->accounts = account;
-        }
-        return account;
-}
 
 static void sender_free(Sender *s) {
         Access *a = s->access;
@@ -355,10 +241,7 @@ Access *access_free(Access *a) {
 
         while (a->senders)
                 sender_free(a->senders);
-        for (Account *next; a->accounts; a->accounts = next) {
-                next = a->accounts->next;
-                free(a->accounts);
-        }
+        accounts_done(&a->accounts);
         sd_event_source_disable_unref(a->deadline);
         free(a);
         return NULL;
@@ -725,7 +608,7 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
         /* The answer itself is not kept: it may have brought a descriptor of the sender's process. */
         is_known = !sd_bus_message_is_method_error(reply, NULL) && sender_read_credentials(s, reply) >= 0;
         if (is_known)
-                s->account = find_account(a, s->uid);
+                s->account = accounts_get(&a->accounts, s->uid, now_usec(CLOCK_MONOTONIC));
         if (s->account)
                 s->account->n_senders++;
         for (Check *c = s->waiting.first; c; c = next) {
@@ -765,70 +648,6 @@ static int sender_new(Access *a, sd_bus_message *request, Sender **ret) {
 
 /* ---- requests ---- */
 
-/* Adds up the texts of the arguments, which are all that can be large. Our methods have numbers, texts, and arrays and
- * variants of texts. */
-static int measure(sd_bus_message *m, size_t *size) {
-        const char *contents;
-        uint64_t value;
-        char type;
-        int r;
-
-        while ((r = sd_bus_message_peek_type(m, &type, &contents)) > 0) {
-                if (contents && !streq(contents, "s"))
-                        return -EBADMSG;
-                if (contents) {
-                        r = sd_bus_message_enter_container(m, type, contents);
-                        if (r >= 0)
-                                r = measure(m, size);
-                        if (r >= 0)
-                                r = sd_bus_message_exit_container(m);
-                } else if (type == 's') {
-                        const char *text;
-
-                        r = sd_bus_message_read_basic(m, type, &text);
-                        *size += r >= 0 ? strlen(text) + 8 : 0;
-                } else
-                        r = sd_bus_message_read_basic(m, type, &value);
-                if (r < 0)
-                        return r;
-                if (*size > ACCESS_ARGUMENTS_MAX)
-                        return -E2BIG;
-        }
-        return r;
-}
-
-/* A message may have much else: header fields that nobody knows, and file descriptors. */
-static int copy_arguments(sd_bus_message *request, sd_bus_message **ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        uint64_t cookie;
-        int r;
-
-        r = sd_bus_message_get_cookie(request, &cookie);
-        if (r >= 0)
-                r = sd_bus_message_new_method_call(
-                        sd_bus_message_get_bus(request), &m, NULL, sd_bus_message_get_path(request),
-                        sd_bus_message_get_interface(request), sd_bus_message_get_member(request));
-        if (r >= 0)
-                r = sd_bus_message_rewind(request, true);
-        if (r >= 0)
-                r = sd_bus_message_copy(m, request, true);
-        if (r >= 0)
-                r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(request));
-        if (r >= 0)
-                r = sd_bus_message_set_expect_reply(m, sd_bus_message_get_expect_reply(request));
-        if (r >= 0)
-                r = sd_bus_message_set_allow_interactive_authorization(
-                        m, sd_bus_message_get_allow_interactive_authorization(request));
-        if (r >= 0)
-                r = sd_bus_message_sensitive(m);
-        if (r >= 0)
-                r = sd_bus_message_seal(m, cookie, 0);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(m);
-        return 0;
-}
-
 static int check_new(Sender *s, sd_bus_message *request, const char *identity, const char *group,
                      Check **ret) {
         _cleanup_(check_freep) Check *c = calloc(1, sizeof(*c));
@@ -838,7 +657,7 @@ static int check_new(Sender *s, sd_bus_message *request, const char *identity, c
                 return -ENOMEM;
         c->sender = s;
         s->n_checks++;
-        r = copy_arguments(request, &c->request);
+        r = request_copy(request, &c->request);
         if (r < 0)
                 return r;
         if (identity) {
@@ -863,9 +682,7 @@ static int take_request(Access *a, sd_bus_message *request, AccessRight right, i
 
         if (!name)
                 return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED, "This request has no sender");
-        r = sd_bus_message_rewind(request, true);
-        if (r >= 0)
-                r = measure(request, &size);
+        r = request_measure(request, ACCESS_ARGUMENTS_MAX, &size);
         if (r < 0)
                 return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
                                         "The arguments are too large, or of another type than they must be");
@@ -960,9 +777,9 @@ static bool share_of_all_is_open(Access *a, sd_bus *bus, bool is_large) {
 
         a->cpu_usec = cpu;
         share_charge(&a->share, took);
-        if (a->payer)
-                share_charge(&a->payer->share, took);
-        a->payer = NULL;
+        if (a->accounts.payer)
+                share_charge(&a->accounts.payer->share, took);
+        a->accounts.payer = NULL;
         if (is_large && !a->is_overloaded && !ratelimit_take(&a->large, LARGE_MAX, USEC_PER_SEC, now, NULL))
                 share_charge(&a->share, DEBT_MAX_USEC);
         (void) sd_bus_get_n_queued_write(bus, &n_queued);
@@ -993,7 +810,7 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
                 if (may_read(s)) {
                         if (is_large)
                                 share_charge(&s->account->share, LARGE_USEC);
-                        a->payer = s->account;
+                        a->accounts.payer = s->account;
                         return true;
                 }
                 if (may_refuse(s, now_usec(CLOCK_MONOTONIC)))

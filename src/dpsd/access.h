@@ -16,14 +16,8 @@
 #include <systemd/sd-bus.h>
 
 #include "basic/cleanup.h"
+#include "dpsd/access-verdict.h"
 #include "dpsd/groups.h"
-
-typedef enum AccessRight {
-        ACCESS_USE,    /* polkit's io.dpsd.dps1.use: get the credentials of one identity */
-        ACCESS_MANAGE, /* polkit's io.dpsd.dps1.manage: control the daemon */
-        ACCESS_READ,   /* what everybody may, while too much of it is asked for */
-        _ACCESS_RIGHT_MAX,
-} AccessRight;
 
 /* Requests that wait for permission; further ones get LimitsExceeded. Each is some 800 bytes. */
 #define ACCESS_PENDING_PER_USER_MAX 256
@@ -63,20 +57,3 @@ typedef enum AccessCall {
 
 /* Whether a call may be carried out at once. If not, it has been answered, or will be. */
 bool access_admit(Access *a, sd_bus_message *request, AccessCall call);
-
-/* The single decisions, as pure functions. */
-typedef enum AccessVerdict {
-        ACCESS_GRANTED,
-        ACCESS_DENIED,
-        ACCESS_NEEDS_INTERACTION, /* a password is needed, but the caller forbade asking for it */
-        ACCESS_UNDECIDED,         /* continue with the next check */
-} AccessVerdict;
-
-AccessVerdict access_by_uid(uid_t uid, uid_t own_uid);
-AccessVerdict access_by_group(AccessRight right, gid_t group, const uint32_t *gids, size_t n_gids);
-/* `group` may be NULL or empty, which means none. */
-AccessVerdict access_by_group_name(AccessRight right, const Groups *groups, const char *group,
-                                   const uint32_t *gids, size_t n_gids);
-AccessVerdict access_by_polkit(bool is_authorized, bool is_challenge, bool interactive);
-/* Whether this error, received in answer to a call to polkit, means that polkit is not there. */
-bool access_polkit_is_missing(const char *error_name, const char *error_sender);

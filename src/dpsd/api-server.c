@@ -8,7 +8,7 @@
 #include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
-#include "dpsd/access.h"
+#include "dpsd/access-verdict.h"
 #include "dpsd/api-request.h"
 #include "dpsd/api.h"
 #include "dpsd/log.h"
