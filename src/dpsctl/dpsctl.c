@@ -53,7 +53,8 @@ static int verb_of_program(const Options *o) {
                 return fail_memory();
         execv(path, all_arguments);
         return fail_with(EXIT_FAILED, "%s cannot be run: %s%s", path, strerror(errno),
-                         is_import ? "; it is in the package dps-import, and needs Python 3.11" : "");
+                         is_import ? "; it is in the package dps-import, and needs Python 3.11"
+                                   : "; it belongs to dpsctl: install the package dpsd again");
 }
 
 static int verb_version(const Options *o) {
