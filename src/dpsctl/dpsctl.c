@@ -3,13 +3,24 @@
 /* dpsctl: the table of verbs. */
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "basic/text.h"
 #include "build-config.h"
-#include "dpsctl/program.h"
+#include "dpsctl/redact.h"
+#include "dpsctl/say.h"
 #include "dpsctl/verbs.h"
+
+#define ANY UINT_MAX
+
+typedef struct Verb {
+        const char *name;             /* NULL: the end of the table */
+        unsigned min, max;            /* arguments */
+        int (*run)(const Options *o); /* returns the exit code */
+        const char *usage;
+} Verb;
 
 static int verb_help(const Options *o) {
         fputs("dpsctl [OPTION...] [VERB] [NAME...]    shows and controls dpsd (see man dpsd)\n"
@@ -42,19 +53,17 @@ static int verb_help(const Options *o) {
 
 static char **all_arguments; /* of main() */
 
-/* Programs of their own read the same command line. $DPS_LIBEXEC overrides where they are, so that they can be tested before
- * they are installed. */
-static int verb_of_program(const Options *o) {
+/* It needs Python, so it is a program of its own, and reads the same command line. $DPS_LIBEXEC overrides where it is, so that
+ * it can be tested before it is installed. */
+static int verb_import_config(const Options *o) {
         _cleanup_(freep) char *path = NULL;
-        bool is_import = streq(o->verb, "import-config");
 
-        if (asprintf(&path, "%s/dpsctl-%s", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR,
-                     is_import ? o->verb : "more") < 0)
+        if (asprintf(&path, "%s/dpsctl-import-config", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR) < 0)
                 return fail_memory();
         execv(path, all_arguments);
-        return fail_with(EXIT_FAILED, "%s cannot be run: %s%s", path, strerror(errno),
-                         is_import ? "; it is in the package dps-import, and needs Python 3.11"
-                                   : "; it belongs to dpsctl: install the package dpsd again");
+        return fail_with(EXIT_FAILED,
+                         "%s cannot be run: %s; it is in the package dps-import, and needs Python 3.11", path,
+                         strerror(errno));
 }
 
 static int verb_version(const Options *o) {
@@ -63,11 +72,11 @@ static int verb_version(const Options *o) {
 }
 
 static const Verb verbs[] = {
-        { "status", 0, VERB_ANY, verb_status, " [NAME...]" },
-        { "show", 0, VERB_ANY, verb_show, " [NAME...]" },
-        { "reprovision", 0, VERB_ANY, verb_reprovision, " [NAME...]" },
-        { "wait", 0, VERB_ANY, verb_wait, " [NAME...]" },
-        { "enrollment", 0, VERB_ANY, verb_of_program, " [NAME...]" },
+        { "status", 0, ANY, verb_status, " [NAME...]" },
+        { "show", 0, ANY, verb_show, " [NAME...]" },
+        { "reprovision", 0, ANY, verb_reprovision, " [NAME...]" },
+        { "wait", 0, ANY, verb_wait, " [NAME...]" },
+        { "enrollment", 0, ANY, verb_enrollment, " [NAME...]" },
         { "token", 1, 1, verb_token, " NAME" },
         { "connection", 1, 1, verb_connection, " NAME" },
         { "report-hub-failure", 2, 3, verb_report_hub_failure,
@@ -76,24 +85,59 @@ static const Verb verbs[] = {
         { "reload", 0, 0, verb_reload, "" },
         { "forget", 1, 1, verb_forget, " NAME" },
         { "log-level", 0, 1, verb_log_level, " [LEVEL]" },
-        { "metrics", 0, 0, verb_of_program, "" },
-        { "monitor", 0, 0, verb_of_program, "" },
-        { "history", 0, VERB_ANY, verb_history, " [NAME...]" },
-        { "check", 0, VERB_ANY, verb_check, " [NAME...]" },
-        { "cat-config", 0, VERB_ANY, verb_cat_config, " [NAME...]" },
-        { "verify-config", 0, VERB_ANY, verb_verify_config, " [FILE...]" },
+        { "metrics", 0, 0, verb_metrics, "" },
+        { "monitor", 0, 0, verb_monitor, "" },
+        { "history", 0, ANY, verb_history, " [NAME...]" },
+        { "check", 0, ANY, verb_check, " [NAME...]" },
+        { "cat-config", 0, ANY, verb_cat_config, " [NAME...]" },
+        { "verify-config", 0, ANY, verb_verify_config, " [FILE...]" },
         { "expand", 1, 1, verb_expand, " STRING" },
         { "explain", 0, 1, verb_explain, " [ID]" },
         { "derive-key", 1, 1, verb_derive_key, " REGISTRATION_ID" },
         { "sas", 0, 0, verb_sas, "" },
-        { "import-key", 1, 2, verb_of_program, " NAME [FILE|-]" },
-        { "import-config", 1, 1, verb_of_program, " FILE" },
-        { "help", 0, VERB_ANY, verb_help, "" },
+        { "import-key", 1, 2, verb_import_key, " NAME [FILE|-]" },
+        { "import-config", 1, 1, verb_import_config, " FILE" },
+        { "help", 0, ANY, verb_help, "" },
         { "version", 0, 0, verb_version, "" },
         { 0 },
 };
 
+static int refuse_verb(const char *name) {
+        for (const Verb *v = verbs; v->name; v++)
+                if (text_is_near(name, v->name))
+                        return fail_with(EXIT_USAGE, "there is no verb '%s', did you mean %s?", name,
+                                         v->name);
+        return fail_with(EXIT_USAGE, "there is no verb '%s'; dpsctl --help lists them", name);
+}
+
+static int run_verb(const Options *o) {
+        for (const Verb *v = verbs; v->name; v++) {
+                if (!streq(v->name, o->verb))
+                        continue;
+                if (o->n_arguments < v->min || o->n_arguments > v->max)
+                        return fail_with(EXIT_USAGE, "usage: dpsctl %s%s", v->name, v->usage);
+                return v->run(o);
+        }
+        return refuse_verb(o->verb);
+}
+
 int main(int argc, char **argv) {
+        Options options;
+        int code;
+
         all_arguments = argv;
-        return program_main(argc, argv, verbs);
+        style_init();
+        code = options_parse(argc, argv, &options);
+        if (code != 0)
+                return code;
+        if (options.redact)
+                redact_begin();
+        code = run_verb(&options);
+        options_done(&options);
+        redact_forget();
+
+        /* Output that is lost, on a full disk for example, is a failure. */
+        if (fflush(stdout) != 0 || ferror(stdout))
+                code = fail_with(code ?: EXIT_FAILED, "standard output cannot be written");
+        return code;
 }

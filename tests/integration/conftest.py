@@ -81,7 +81,7 @@ class Dpsctl:
         self.directory = directory
         self.environment = clean_environment(directory, DBUS_SYSTEM_BUS_ADDRESS=address, CONFIGURATION_DIRECTORY=self.etc,
                                              STATE_DIRECTORY=directory / "state", RUNTIME_DIRECTORY=directory / "run",
-                                             DPS_DAEMON=program("dpsd"), DPS_MODULE_DIRECTORY=OWN_MODULES, DPS_LIBEXEC=BUILD / "src" / "dpsctl")
+                                             DPS_DAEMON=program("dpsd"), DPS_MODULE_DIRECTORY=OWN_MODULES)
 
     def start(self, *arguments):
         return subprocess.Popen([program("dpsctl"), *arguments], env=self.environment, stdin=subprocess.PIPE,

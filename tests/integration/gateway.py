@@ -187,7 +187,7 @@ class Gateway(Program):
         return {"CONFIGURATION_DIRECTORY": self.configuration, "STATE_DIRECTORY": self.state, "RUNTIME_DIRECTORY": self.run,
                 "CREDENTIALS_DIRECTORY": self.credentials, "NOTIFY_SOCKET": self.notify.path,
                 "DBUS_SYSTEM_BUS_ADDRESS": self.bus_address, "DPS_DAEMON": program("dpsd"),
-                "DPS_MODULE_DIRECTORY": OWN_MODULES, "DPS_LIBEXEC": BUILD / "src" / "dpsctl"}
+                "DPS_MODULE_DIRECTORY": OWN_MODULES}
 
     def start(self, *arguments, wait=True, **environment):
         self.n_ready = self.notify.lines.count("READY=1")

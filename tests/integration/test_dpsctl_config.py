@@ -230,12 +230,13 @@ def test_cat_config_names_files_and_hides_secrets(dpsctl):
 
 
 def test_dpsctl_is_one_program(dpsctl, tmp_path):
-    """Copied alone into an image, or an initrd, it has all verbs but those of dpsctl-more."""
+    """Copied alone into an image, or an initrd, it has all verbs but import-config, which needs Python."""
     alone = tmp_path / "bin/dpsctl"
     alone.parent.mkdir()
     shutil.copy(program("dpsctl"), alone)
     (dpsctl.etc / "gw.conf").write_text(GOOD)
     environment = {**dpsctl.environment, "LD_LIBRARY_PATH": str(pathlib.Path(program("dpsctl")).parents[1] / "libdps")}
-    for arguments, code in ((["expand", "--", "-x%%"], 0), (["verify-config"], 0), (["check", "--offline"], 1), (["status"], 6)):
+    for arguments, code in ((["expand", "--", "-x%%"], 0), (["verify-config"], 0), (["check", "--offline"], 1), (["status"], 6),
+                            (["enrollment"], 6), (["metrics"], 6), (["monitor"], 6), (["import-key", "gw", "/nowhere"], 1)):
         ended = subprocess.run([alone, *arguments], env=environment, capture_output=True, text=True, timeout=DEADLINE)
         assert ended.returncode == code, (arguments, ended)

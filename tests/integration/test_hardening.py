@@ -9,7 +9,7 @@ import pytest
 from process import BUILD
 
 IS_PLAIN = not os.environ.get("DPS_SANITIZE")
-PROGRAMS = [BUILD / "src" / name for name in ("dpsd/dpsd", "dpsctl/dpsctl", "dpsctl/dpsctl-more", "consumers/dps-consumers",
+PROGRAMS = [BUILD / "src" / name for name in ("dpsd/dpsd", "dpsctl/dpsctl", "consumers/dps-consumers",
                                               "emulator/dps-emulator")]
 LIBRARIES = [BUILD / "src/libdps/libdps.so.0", *sorted((BUILD / "src").glob("*/*.so"))]
 ALL = [path for path in PROGRAMS + LIBRARIES if not path.is_symlink()]

@@ -79,7 +79,6 @@ FILES:${PN}-emulator = "${bindir}/dps-emulator ${libdir}/dps/dps-emulator-plugin
 FILES:${PN} = " \
     ${bindir}/dpsctl \
     ${sbindir}/dpsd \
-    ${libexecdir}/dps \
     ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
     ${libdir}/dps/modules/mqtt.so \
