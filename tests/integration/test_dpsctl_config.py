@@ -237,6 +237,6 @@ def test_dpsctl_is_one_program(dpsctl, tmp_path):
     (dpsctl.etc / "gw.conf").write_text(GOOD)
     environment = {**dpsctl.environment, "LD_LIBRARY_PATH": str(pathlib.Path(program("dpsctl")).parents[1] / "libdps")}
     for arguments, code in ((["expand", "--", "-x%%"], 0), (["verify-config"], 0), (["check", "--offline"], 1), (["status"], 6),
-                            (["enrollment"], 6), (["metrics"], 6), (["monitor"], 6), (["import-key", "gw", "/nowhere"], 1)):
+                            (["enrollment"], 6), (["metrics"], 6), (["import-key", "gw", "/nowhere"], 1)):
         ended = subprocess.run([alone, *arguments], env=environment, capture_output=True, text=True, timeout=DEADLINE)
         assert ended.returncode == code, (arguments, ended)
