@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -122,9 +123,10 @@ static int parse_arguments(int argc, char *argv[]) {
         return 1;
 }
 
-/* Core dumps must hold no secret, so they are off. Each connection in flight needs three file descriptors. */
+/* Core dumps must hold no secret, so they are off, nor may the swap: memory is locked where that has no limit, beyond which
+ * later mappings would fail. Each connection in flight needs three file descriptors. */
 static void set_limits(void) {
-        struct rlimit files;
+        struct rlimit files, locked;
 
 #ifndef __SANITIZE_ADDRESS__ /* its leak check has to trace us */
         (void) prctl(PR_SET_DUMPABLE, 0);
@@ -134,6 +136,8 @@ static void set_limits(void) {
                 files.rlim_cur = files.rlim_max;
                 (void) setrlimit(RLIMIT_NOFILE, &files);
         }
+        if (getrlimit(RLIMIT_MEMLOCK, &locked) >= 0 && locked.rlim_cur == RLIM_INFINITY)
+                (void) mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
         (void) umask(0077);
         tpm_environment_prepare();
 }

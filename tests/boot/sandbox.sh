@@ -16,6 +16,7 @@ field() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
 groups=$(for group in dps dpsd tss; do getent group $group | cut -d : -f 3; done | sort -n | tr '\n' ' ')
 [ "$(field Groups)" = "$groups" ] || fail "groups: $(field Groups)"
 grep -q '^Max core file size *0 ' "/proc/$pid/limits"
+[ "$(property MemorySwapMax)" = 0 ] || fail "keys may be swapped out"
 
 inside() { nsenter --target "$pid" --mount --root --wd -- "$@"; }
 exits 1 inside touch /etc/dps/x

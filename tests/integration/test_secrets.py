@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import hmac
 import re
+import resource
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import tpm
 from hardware import PIN, Token, certify, secret
-from process import BUILD, SLOWER, UNDER, eventually
+from namespace import needs_root
+from process import BUILD, SLOWER, UNDER, WORLD, eventually
 from proxies import PASSWORD, USER, Microsocks
 
 pytestmark = [pytest.mark.skipif(bool(UNDER), reason="the program that dpsd runs under keeps what was freed"),
@@ -123,3 +125,16 @@ def test_no_secret_stays_in_memory_after_a_registration_nor_after_a_cached_start
     for name in NAMES:
         gateway.wait_for(name, State="assigned", Healthy=True)
     assert_forgotten(gateway, secrets)
+
+
+@needs_root
+@pytest.mark.parametrize("limit, is_locked", [(resource.RLIM_INFINITY % 2**64, True), (65536, False)])
+def test_memory_is_locked_where_there_is_no_limit_for_that(gateway, limit, is_locked):
+    """Beyond a limit, the next mapping would fail: a thread, a module, a large answer."""
+    gateway.surroundings |= {"LD_PRELOAD": WORLD, "DPS_TEST_MEMLOCK": limit}
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    with open(f"/proc/{gateway.process.pid}/status", encoding="ascii") as status:
+        sizes = {key: int(value.split()[0]) for key, value in (line.split(":", 1) for line in status) if key.startswith("Vm")}
+    assert sizes["VmLck"] > sizes["VmRSS"] if is_locked else sizes["VmLck"] == 0, sizes
