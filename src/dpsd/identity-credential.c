@@ -20,7 +20,16 @@ void care_forget(CredentialCare *c) {
 
 void care_done(CredentialCare *c) {
         care_forget(c);
-        *c = (CredentialCare){ .method = _METHOD_MAX };
+        *c = (CredentialCare){ .method = _METHOD_MAX, .until_usec = c->until_usec };
+}
+
+/* Who waits since an earlier load was begun does not wait longer because it is begun anew. */
+static void begin_loading(const Identity *i, CredentialCare *c) {
+        uint64_t now = identity_now_usec(i);
+
+        c->state = CREDENTIAL_LOADING;
+        if (now >= c->until_usec)
+                c->until_usec = now + KEY_DEADLINE_USEC;
 }
 
 void care_loaded(CredentialCare *c, Credential *credential) {
@@ -91,6 +100,7 @@ static void tell_failure(Identity *i, const CredentialCare *c) {
 
 void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential, const DpsError *error) {
         c->query = credential_query_free(c->query); /* a signature may fail while the key is loaded again */
+        c->until_usec = 0;
         if (credential) {
                 care_loaded(c, credential);
                 return;
@@ -170,8 +180,7 @@ void identity_load_for_dps(Identity *i) {
                 .index = a ? a->credential : 0,
         };
 
-        i->for_dps.state = CREDENTIAL_LOADING;
-        i->for_dps.until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
+        begin_loading(i, &i->for_dps);
         if (credential_load(i->core->world, &wish, on_loaded_for_dps, i, &i->for_dps.query) >= 0)
                 return;
         identity_care_fail(i, &i->for_dps, DPS_ERROR_MEMORY, "out of memory");
@@ -193,8 +202,7 @@ void identity_load_for_hub(Identity *i) {
         if (a->issued && issued_file_name(i->name, a->issued, &file) < 0)
                 return identity_care_fail(i, &i->for_hub, DPS_ERROR_MEMORY, "out of memory");
 
-        i->for_hub.state = CREDENTIAL_LOADING;
-        i->for_hub.until_usec = identity_now_usec(i) + KEY_DEADLINE_USEC;
+        begin_loading(i, &i->for_hub);
         if (credential_load(i->core->world,
                             &(CredentialWish){ .settings = settings,
                                                .registration_id = a->registration_id,

@@ -272,6 +272,28 @@ static void a_key_file_that_appears_is_loaded_at_once(void **state) {
         assert_int_equal(core_transport.n_connects, 1);
 }
 
+static void on_looked(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
+        *(bool *) userdata = true;
+}
+
+/* Each change begins the load anew, and none of them ends. */
+static void who_waits_for_a_key_is_answered_though_its_file_changes_all_the_time(void **state) {
+        uint64_t job, retry;
+        bool has_looked = false;
+
+        core_key.error = DPS_ERROR_KEY;
+        configure("gw", "gw-1");
+        world.holds[WORK_KEYS] = true;
+        assert_int_equal(identity_reprovision(find("gw"), false, &job, &retry), -EAGAIN);
+        assert_int_equal(identity_wait_for_look(find("gw"), on_looked, &has_looked), 0);
+        for (unsigned k = 0; k < 3; k++) {
+                assert_false(has_looked);
+                timed_world_pass(&world, 50 * USEC_PER_SEC);
+                core_told.on_files(core_told.files_userdata);
+        }
+        assert_true(has_looked);
+}
+
 static void a_new_key_is_published_only_when_dps_has_accepted_it(void **state) {
         provision();
         core_change_key('b');
@@ -345,6 +367,7 @@ int main(void) {
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
                 TEST(requests_that_fail_for_want_of_a_key_do_not_use_up_the_limit),
                 TEST(a_key_file_that_appears_is_loaded_at_once),
+                TEST(who_waits_for_a_key_is_answered_though_its_file_changes_all_the_time),
                 TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
                 TEST(a_token_is_never_signed_by_the_credential_for_dps_alone),
         };
