@@ -338,9 +338,11 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
         }
         if (!s->notes || file_name(name, "", &file) < 0)
                 return;
-        /* A note that is out of date is worse than none. */
-        if (record_to_json(&note, &text) < 0 ||
-            folder_write(s->notes, file, text, strlen(text), 0600, (gid_t) -1) < 0)
+        if (record_to_json(&note, &text) >= 0 &&
+            folder_write(s->notes, file, text, strlen(text), 0600, (gid_t) -1) >= 0)
+                return;
+        /* A note that is out of date is worse than none, but not where the disk holds what is older still. */
+        if (!is_refused)
                 (void) folder_remove(s->notes, file);
 }
 

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "basic/folder-directory.h"
@@ -348,6 +350,24 @@ static void what_the_disk_refuses_is_noted_whole(void **unused) {
         assert_int_equal(store_recall(store, "gw", &record), 0);
         assert_string_equal(record->assignment->hub, "hub.example");
         assert_int_equal(record->n_transitions, 1);
+}
+
+/* The disk holds what is older still, if anything. */
+static void a_whole_note_that_cannot_be_replaced_stays(void **unused) {
+        _cleanup_(record_freep) Record *s = record_new();
+        struct rlimit limit, none;
+
+        s->attempts = 1;
+        store_note(store, "gw", s, true);
+        s->attempts = 2;
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+        none = (struct rlimit){ .rlim_max = limit.rlim_max };
+        (void) signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+        store_note(store, "gw", s, true);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        assert_int_equal(store_recall(store, "gw", &record), 0);
+        assert_int_equal(record->attempts, 1);
 }
 
 static void what_is_saved_is_noted_too(void **unused) {
@@ -701,6 +721,7 @@ int main(void) {
                 TEST(what_the_disk_refuses_is_noted_whole),
                 TEST(what_is_saved_is_noted_too),
                 TEST(a_note_that_cannot_be_replaced_goes),
+                TEST(a_whole_note_that_cannot_be_replaced_stays),
                 TEST(without_a_runtime_directory_nothing_is_noted),
                 TEST(a_note_of_somebody_else_is_of_no_use),
                 TEST(what_is_forgotten_is_gone),
