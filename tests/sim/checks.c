@@ -64,6 +64,7 @@ typedef struct Watch {
         uint64_t request_id; /* that is not answered; 0: none */
         uint64_t polls_usec[DPS_POLLS_MAX];
         uint64_t n_polls;
+        bool polls_are_noted;
         uint64_t registers_usec[REGISTERS_MAX]; /* as DPS has got them */
         uint64_t writes_usec[WRITES_MAX];       /* of the record, to the disk */
         uint64_t n_writes;
@@ -80,14 +81,16 @@ typedef struct Watch {
         uint64_t promised_usec; /* NextAttemptAt; 0: nothing was promised */
 
         bool was_assigned;
-        bool is_loaded;                /* in this run */
+        uint64_t
+                unkept_until_usec; /* memory failed, and until the next save only memory has the assignment */
+        bool is_loaded;            /* in this run */
         uint64_t signing_since_usec;   /* a token to be published; 0: none is */
         uint64_t assigned_answer_usec; /* when dpsd got one last */
         AskedJob jobs[JOBS_MAX];
         uint64_t n_jobs;
 
         unsigned n_blocked;    /* connections over MQTT in a row, to which the way was closed */
-        bool was_blocked_last; /* as dpsd remembers it */
+        bool was_blocked_last; /* or so dpsd may remember it */
         bool is_https_open;    /* and MQTT was not open since */
         uint64_t https_worked_at[NETWORKS_MAX]; /* 0: never */
         char way[8];                            /* of the last connection … */
@@ -193,7 +196,7 @@ static void happened(Watch *w, Happening what) {
                 w->pause_is_noted = false;
         }
         if (what == HAPPENED_MEMORY)
-                w->told_is_noted = false;
+                w->told_is_noted = w->polls_are_noted = false;
 }
 
 void checks_happened(Sim *s, unsigned k, Happening what) {
@@ -337,6 +340,9 @@ void checks_sent(Sim *s, const char *id, const DpsRequest *request) {
         watch_of(s, number_of_id(id))->is_register = request->kind == DPS_REQUEST_REGISTER;
         if (request->kind == DPS_REQUEST_REGISTER)
                 check_paused(s, number_of_id(id));
+        else
+                watch_of(s, number_of_id(id))->polls_are_noted =
+                        disk_fault(s->disk) != DISK_FAULT_RUNTIME_FULL;
 }
 
 /* Promise: whatever happens, no device floods DPS with registers. Requests by hand are limited to one a minute, failures
@@ -400,6 +406,7 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply) {
 
 static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
         Watch *w = watch_of(s, k);
+        bool was_loaded = w->is_loaded;
         uint64_t wait = 0;
 
         if (!w->is_loaded) { /* from an earlier run */
@@ -413,10 +420,50 @@ static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
                 w->failure_is_noted = had_memory && !s->checks->is_disk_excused;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
+        /* An error of the disk may hide that of the attempt before, and be noted or not. */
+        if (!was_loaded || r->attempts != w->attempts || way_is_blocked(&r->error))
+                w->was_blocked_last = way_is_blocked(&r->error);
         w->attempts = r->attempts;
         w->finals = r->finals;
-        w->was_blocked_last = way_is_blocked(&r->error);
         w->was_told_now = false;
+}
+
+/* ---- what is kept ---- */
+
+static bool is_served_by(const Sim *s, unsigned k, const char *text) {
+        char id[32], own[16];
+
+        machine_id(s->machine, k, own);
+        (void) snprintf(id, sizeof(id), "\"%s\"", own);
+        return text && strstr(text, "\"assignedHub\"") && strstr(text, id);
+}
+
+static const char *record_text(const Sim *s, unsigned k, Where where, const char *folder, bool is_durable) {
+        char file[32], name[16];
+
+        machine_name(k, name);
+        (void) snprintf(file, sizeof(file), "%s.json", name);
+        return disk_text(s->disk, where, folder, file, is_durable);
+}
+
+static bool record_is_served(const Sim *s, unsigned k, bool is_durable) {
+        return is_served_by(s, k, record_text(s, k, WHERE_STATE, "", is_durable));
+}
+
+/* A daemon that starts after this one finds the assignment. */
+static bool is_kept(const Sim *s, unsigned k) {
+        return record_is_served(s, k, false) ||
+               is_served_by(s, k, record_text(s, k, WHERE_RUNTIME, ".waits", false));
+}
+
+/* Where neither the record nor the note could be written because there was no memory, both are tried again soon. */
+static void note_unkept(Sim *s, unsigned k, const Identity *i, bool had_memory) {
+        Watch *w = watch_of(s, k);
+
+        if (!had_memory && i->state == IDENTITY_ASSIGNED)
+                w->unkept_until_usec = usec_add(sim_time(s, i->keeper.saving.at_usec), LATE_USEC);
+        if (w->unkept_until_usec > 0 && is_kept(s, k))
+                w->unkept_until_usec = 0;
 }
 
 /* ---- what is shown ---- */
@@ -750,6 +797,7 @@ void checks_step(Sim *s) {
                         continue;
                 if (!keeper_waits_to_read(&i->keeper))
                         note_failure(s, k, i->keeper.record, had_memory);
+                note_unkept(s, k, i, had_memory);
                 check_times(s, k, i);
                 check_late(s, k);
                 check_waits_for_keys(s, k, i);
@@ -761,18 +809,6 @@ void checks_step(Sim *s) {
 }
 
 /* ---- runs ---- */
-
-static bool record_is_served(const Sim *s, unsigned k, bool is_durable) {
-        const char *text;
-        char file[32], name[16], id[32], own[16];
-
-        machine_name(k, name);
-        machine_id(s->machine, k, own);
-        (void) snprintf(file, sizeof(file), "%s.json", name);
-        (void) snprintf(id, sizeof(id), "\"%s\"", own);
-        text = disk_text(s->disk, WHERE_STATE, "", file, is_durable);
-        return text && strstr(text, "\"assignedHub\"") && strstr(text, id);
-}
 
 void checks_starting(Sim *s) {
         for (unsigned k = 0; k < s->options.n_identities; k++) {
@@ -810,6 +846,11 @@ static void end_run(Sim *s) {
 
                 if (!w->told_is_noted || !is_noted)
                         w->told_until_usec = 0;
+                if (!w->polls_are_noted || memory_n_failed() > 0)
+                        w->n_polls = 0;
+                if (s->now_usec < w->unkept_until_usec)
+                        w->was_assigned = false;
+                w->unkept_until_usec = 0;
                 /* Of an identity that is gone, nothing is read. */
                 if (!w->pause_is_noted || !is_noted || !machine_identity(s->machine, k))
                         w->paused_until_usec = 0;
