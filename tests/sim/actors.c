@@ -16,6 +16,7 @@
 #include "machine.h"
 #include "memory.h"
 #include "net.h"
+#include "token.h"
 
 #define DEEDS_PER_ACTOR 128
 #define BURST_PERCENT 20
@@ -57,6 +58,7 @@ typedef enum Lasting {
         LASTING_STALL,
         LASTING_HUGE,
         LASTING_FLOOD,
+        LASTING_TOKEN,
         _LASTING_MAX,
 } Lasting;
 
@@ -631,11 +633,44 @@ static void hang(Sim *s, Random *r) {
         static const uint64_t waits[] = { USEC_PER_MINUTE, 2 * USEC_PER_HOUR, 3 * USEC_PER_DAY };
         unsigned k = anybody(s, r);
 
-        if (!chip_is_of(k) && !has_chip(s))
+        if (!chip_is_of(k) && !has_chip(s) && s->machine->confs[k].key_place == KEY_PLACE_FILE)
                 return;
         trace(s, "key: the chip of %u hangs", k);
         hang_set(s, k, random_chance(r, 50) ? HANG_ALWAYS : HANG_SIGNING);
         lasting(s, LASTING_HANG, random_wait_usec(r, waits[random_below(r, ELEMENTSOF(waits))]), end_hang);
+}
+
+/* ---- where keys of issued certificates are made ---- */
+
+static void conf_key_place(Sim *s, Random *r) {
+        SimConf *c = &s->machine->confs[ISSUED_IDENTITY];
+
+        c->key_place = random_chance(r, 60) ? KEY_PLACE_TOKEN : (KeyPlace) random_below(r, _KEY_PLACE_MAX);
+        trace(s, "operator: Key= of issued certificates is %s", key_place_to_string(c->key_place));
+        machine_reload(s->machine);
+}
+
+static void end_token(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_TOKEN] = NULL;
+        trace(s, "token: works");
+        token_set_fault(TOKEN_GOOD);
+}
+
+static void token_fault(Sim *s, Random *r) {
+        static const uint64_t waits[] = { USEC_PER_MINUTE, 2 * USEC_PER_HOUR, 3 * USEC_PER_DAY };
+        TokenFault fault = (TokenFault) random_below(r, _TOKEN_FAULT_MAX);
+
+        trace(s, "token: has fault %d", (int) fault);
+        token_set_fault(fault);
+        lasting(s, LASTING_TOKEN, random_wait_usec(r, waits[random_below(r, ELEMENTSOF(waits))]), end_token);
+}
+
+static void token_loss(Sim *s, Random *r) {
+        trace(s, "token: somebody removes keys of ours");
+        if (random_chance(r, 30))
+                tpm_clear();
+        else
+                token_lose(random_next(r), random_chance(r, 30));
 }
 
 /* ---- parties without manners ---- */
@@ -814,6 +849,9 @@ static const struct {
         { "moving", moving, 2000 },
         { "huge", huge, 2000 },
         { "stall", stall, 2000 },
+        { "conf-key-place", conf_key_place, 1500 },
+        { "token-fault", token_fault, 1000 },
+        { "token-loss", token_loss, 4000 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -936,6 +974,7 @@ void actors_end(Sim *s) {
         }
         keys_set_chip(s->keys, has_chip(s), false);
         hang_end_all(s);
+        token_set_fault(TOKEN_GOOD);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

@@ -21,10 +21,13 @@
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
+#include "token.h"
 
 #define JOBS_MAX 64
 /* Of WORK_CHIPS, as basic/worker.c has them. */
 #define CHIP_THREADS_MAX 8
+/* That which serves, the next one, and those that the token did not let dpsd remove (credential/token-notes.c). */
+#define TOKEN_KEYS_MAX 6
 /* Many calls at once may wait for a chip that hangs, as long as credential/device.c lets them. */
 #define THREADS_USEC (20 * USEC_PER_SEC)
 /* A key is loaded, and then it signs; each of them may take as long as a chip may. */
@@ -127,12 +130,16 @@ const char *const promises[] = {
         "a scope that DPS throttles does not register",
         "a renewal is not later than a whole life of a token from now",
         "a job ends once",
+        "a key in a token is noted durably before it is made",
+        "a key is removed from its token only when no certificate that counts needs it",
         "a published key comes with its certificate",
+        "a published key is in its token",
         "a job ends with the attempt that was made for it",
         "a job that is ok has brought an assignment",
         "a served assignment is never lost",
         "a slot is held by an attempt in flight",
         "a step logs a bounded number of lines",
+        "a token holds at most 6 keys of an identity",
         "at NextAttemptAt something is sent",
         "attempts are as far apart as the back-off says",
         "connection.json is published last",
@@ -158,6 +165,7 @@ const char *const promises[] = {
         "what is published is of one generation",
         "when all faults end, all is durable",
         "when all faults end, all is published",
+        "when all faults end, a token holds few keys",
         "when all faults end, everybody is assigned",
         "when all faults end, everybody is healthy",
         "when nothing is due, nothing wakes",
@@ -656,26 +664,52 @@ void checks_published(Sim *s, const char *folder, const char *name) {
         core_resume(depth);
 }
 
+/* What the key of a published pair is called, or its file; NULL: there is none. */
+static const char *published_key(const Sim *s, const char *folder, const PublishedFiles *p) {
+        return json_string(json_member(p->connection, "keyUri"))
+                       ?: disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
+}
+
+static EVP_PKEY *read_key(const char *text) {
+        EVP_PKEY *key = token_key(text);
+        BIO *bio;
+
+        if (key) {
+                EVP_PKEY_up_ref(key);
+                return key;
+        }
+        bio = BIO_new_mem_buf(text, -1);
+        key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+        BIO_free(bio);
+        return key;
+}
+
 /* Promise: what programs find is a key and the certificate of that key. */
-static bool is_whole_pair(const Sim *s, const char *folder) {
+static bool is_whole_pair(const Sim *s, const char *folder, const PublishedFiles *p) {
         const char *certificate = disk_text(s->disk, WHERE_RUNTIME, folder, "cert.pem", false),
-                   *key = disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
+                   *key = published_key(s, folder, p);
         unsigned depth = core_pause();
         bool is_whole = false;
 
         if (certificate && key) {
-                BIO *a = BIO_new_mem_buf(certificate, -1), *b = BIO_new_mem_buf(key, -1);
-                X509 *x = PEM_read_bio_X509(a, NULL, NULL, NULL);
-                EVP_PKEY *k = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
+                BIO *bio = BIO_new_mem_buf(certificate, -1);
+                X509 *x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+                EVP_PKEY *k = read_key(key);
 
                 is_whole = x && k && X509_check_private_key(x, k) == 1;
                 X509_free(x);
                 EVP_PKEY_free(k);
-                BIO_free(a);
-                BIO_free(b);
+                BIO_free(bio);
         }
         core_resume(depth);
         return is_whole;
+}
+
+/* Promise: make before break. What programs are given can sign, unless somebody else took it away. */
+static bool published_key_serves(const Sim *s, const char *folder, const PublishedFiles *p) {
+        const char *key = published_key(s, folder, p);
+
+        return !key || !token_key(key) || token_can_serve(key);
 }
 
 static uint64_t hash_of(const char *text, uint64_t hash) {
@@ -699,11 +733,13 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         if (change == w->right_change && hash == w->right_hash)
                 return;
         w->right_change = 0;
-        if (a->issued && !is_whole_pair(s, i->name))
-                found(s, "a published key comes with its certificate", "identity %u", k);
-        else if (!read_published(s, i->name, &p))
+        if (!read_published(s, i->name, &p))
                 found(s, "what is published is of one generation", "identity %u: there is no connection.json",
                       k);
+        else if (a->issued && !is_whole_pair(s, i->name, &p))
+                found(s, "a published key comes with its certificate", "identity %u", k);
+        else if (a->issued && !published_key_serves(s, i->name, &p))
+                found(s, "a published key is in its token", "identity %u", k);
         else if (p.generation != a->generation || p.env_generation != a->generation ||
                  !streq_ptr(p.hub, a->hub) || !streq_ptr(p.password, p.token))
                 found(s, "what is published is of one generation",
@@ -713,6 +749,60 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
                 w->right_change = change;
                 w->right_hash = hash;
         }
+}
+
+/* ---- keys in the token ---- */
+
+/* Promises: a key is known whatever happens, since its note was durable first; and those that did not serve do not fill the
+ * token. */
+void checks_key_made(Sim *s, const char *reference) {
+        const char *digits = strstr(reference, ";id=");
+        char file[64], name[16];
+
+        machine_name(ISSUED_IDENTITY, name);
+        (void) snprintf(file, sizeof(file), "%s.%.16s.token", name, digits ? digits - 16 : "");
+        if (!streq_ptr(disk_text(s->disk, WHERE_STATE, "", file, true), reference))
+                found(s, "a key in a token is noted durably before it is made", "%s", file);
+        if (token_n_keys() > TOKEN_KEYS_MAX)
+                found(s, "a token holds at most 6 keys of an identity", "%u", token_n_keys());
+}
+
+/* Whether the pair that this fingerprint stands for has the key, now or after a power cut. */
+static bool pair_has(const Sim *s, const char *fingerprint, const char *reference) {
+        char file[64], name[16];
+
+        machine_name(ISSUED_IDENTITY, name);
+        (void) snprintf(file, sizeof(file), "%s.%.16s.issued", name, fingerprint);
+        for (unsigned durable = 0; durable < 2; durable++) {
+                const char *text = disk_text(s->disk, WHERE_STATE, "", file, durable);
+
+                if (text && strstr(text, reference))
+                        return true;
+        }
+        return false;
+}
+
+/* Promise: the old key serves until the assignment with the new one is durable, and then as long as programs have it. */
+void checks_key_removed(Sim *s, const char *reference) {
+        static const char member[] = "\"issuedFingerprint\":\"";
+        const Identity *i = machine_identity(s->machine, ISSUED_IDENTITY);
+        const Assignment *a = i ? identity_assignment(i) : NULL;
+        char file[32], name[16];
+
+        machine_name(ISSUED_IDENTITY, name);
+        (void) snprintf(file, sizeof(file), "%s.json", name);
+        for (unsigned durable = 0; durable < 2; durable++) {
+                const char *text = disk_text(s->disk, WHERE_STATE, "", file, durable),
+                           *fingerprint = text ? strstr(text, member) : NULL;
+
+                if (fingerprint && pair_has(s, fingerprint + strlen(member), reference))
+                        found(s,
+                              "a key is removed from its token only when no certificate that counts needs it",
+                              "the record that is %s", durable ? "durable" : "on disk");
+        }
+        if (a && a->issued && pair_has(s, a->issued, reference))
+                found(s, "a key is removed from its token only when no certificate that counts needs it",
+                      "the assignment that is served");
 }
 
 /* ---- after each step ---- */
@@ -1011,6 +1101,8 @@ void checks_settled(Sim *s) {
                         found(s, "when all faults end, everybody is healthy", "identity %u: %s", k,
                               dps_error_id_to_string(i->keeper.record->error.id));
         }
+        if (token_n_keys() > 2)
+                found(s, "when all faults end, a token holds few keys", "%u", token_n_keys());
         if (checks_n_jobs(s) > 0)
                 found(s, "every job ends", "%u are left over", checks_n_jobs(s));
 }

@@ -92,3 +92,6 @@ uint64_t checks_idle_until(Sim *s);
 void checks_excuse_disk(Sim *s, bool on);
 /* How many jobs have not ended. */
 unsigned checks_n_jobs(const Sim *s);
+/* In the token; the URI is borrowed. */
+void checks_key_made(Sim *s, const char *uri);
+void checks_key_removed(Sim *s, const char *uri);

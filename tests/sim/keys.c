@@ -15,6 +15,8 @@
 #include "credential/issued.h"
 #include "hang.h"
 #include "memory.h"
+#include "notes.h"
+#include "token.h"
 
 struct Keys {
         Sim *sim;
@@ -110,7 +112,7 @@ int __wrap_issuance_request_new(Settings *s, const IssuancePlace *place, Issuanc
         IssuanceRequest *known = &devices[k].requests[devices[k].n++ % REQUESTS_MAX];
         unsigned depth;
 
-        if (memory_may_run_out() || s->issuance_key_type != KEY_TYPE_EC_P256)
+        if (memory_may_run_out() || s->issuance_key_type != KEY_TYPE_EC_P256 || settings_issue_in_hardware(s))
                 return __real_issuance_request_new(s, place, ret, error);
         depth = core_pause();
         if (!known->key && __real_issuance_request_new(s, place, known, error) < 0)
@@ -189,6 +191,8 @@ Keys *keys_new(Sim *s) {
 
         keys->sim = s;
         chips_init();
+        token_init(s);
+        notes_init(s);
         hang_end_all(s);
         hang_forget_calls();
         keys_set_chip(keys, false, false);
@@ -205,6 +209,7 @@ Keys *keys_free(Keys *keys) {
                         (void) unlink(keys->paths[k]);
                 sim_free(keys->paths[k]);
         }
+        token_done();
         sim_free(keys);
         return NULL;
 }

@@ -247,6 +247,7 @@ static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16],
                 { "Hub", "TokenLifetime", lifetimes[c->lifetime % ELEMENTSOF(lifetimes)] },
                 { "Hub", "Renew", c->renew ? "token" : "provision" },
                 { "Issuance", "Request", k == ISSUED_IDENTITY ? "yes" : "no" },
+                { "Issuance", "Key", key_place_to_string(c->key_place) },
                 { "Access", "Group", c->has_other_group ? "plant" : "dps" },
         };
 

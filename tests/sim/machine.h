@@ -5,6 +5,7 @@
 
 #include "dpsd/manager.h"
 #include "sim.h"
+#include "token.h"
 #include "world.h"
 
 /* What NAME.conf says. */
@@ -18,6 +19,7 @@ typedef struct SimConf {
         unsigned renew;
         unsigned splay;
         TransportChoice transport;
+        KeyPlace key_place; /* of issued certificates */
 } SimConf;
 
 /* Among which the machine is moved, each with a default gateway of its own. It is at home in the first. */

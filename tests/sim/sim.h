@@ -11,6 +11,8 @@
  *      net.c         the way to the service (transport/transport.h), and the emulator's service behind it
  *      keys.c        real key files
  *      chip.c        TPMs
+ *      token.c       a token and a TPM in which the keys of issued certificates are made
+ *      notes.c       the notes of such keys
  *      hang.c        chips that do not answer
  *      crypto.c      what OpenSSL would compute again and again
  *      memory.c      memory that runs out
