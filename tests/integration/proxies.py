@@ -76,9 +76,21 @@ class Tinyproxy(RealProxy):
         return self.log.count("Established connection")
 
 
+# Squid asks it line by line: YR with the first message of a log-in, then KK with the one that has the proof of the password.
+REFUSES_NTLM = """#!/usr/bin/python3
+import base64, struct, sys
+challenge = b"NTLMSSP\\0" + struct.pack("<IHHIIQQHHI", 2, 0, 0, 48, 0x80201, 0x0123456789abcdef, 0, 0, 0, 48)
+for line in sys.stdin:
+    print("TT " + base64.b64encode(challenge).decode() if line.startswith("YR") else "NA wrong", flush=True)
+    if line.startswith("KK"):
+        with open("refused.log", "a") as log:
+            log.write(line)
+"""
+
+
 class Squid(RealProxy):
-    """scheme: "basic", "digest" or "ntlm". pair: key and certificate (PEM), if the proxy itself is reached by TLS. Squid's NTLM takes any
-    password: it has no domain to ask."""
+    """scheme: "basic", "digest", "ntlm", which takes any password since it has no domain to ask, or "ntlm-refuses", which takes none.
+    pair: key and certificate (PEM), if the proxy itself is reached by TLS."""
 
     def __init__(self, scheme, *lines, pair=None):
         super().__init__()
@@ -89,7 +101,10 @@ class Squid(RealProxy):
             listens = f"https_port 127.0.0.1:{self.port} tls-cert={self.directory}/pair.pem"
         passwords = self.directory / "passwords"
         helper = {"basic": f"/usr/lib/squid/basic_ncsa_auth {passwords}", "digest": f"/usr/lib/squid/digest_file_auth {passwords}",
-                  "ntlm": "/usr/lib/squid/ntlm_fake_auth"}[scheme]
+                  "ntlm": "/usr/lib/squid/ntlm_fake_auth", "ntlm-refuses": self.directory / "refuse"}[scheme]
+        scheme = scheme.split("-", maxsplit=1)[0]
+        (self.directory / "refuse").write_text(REFUSES_NTLM)
+        (self.directory / "refuse").chmod(0o755)
         if scheme == "basic":
             crypt = subprocess.run(["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, text=True, capture_output=True, check=True)
             passwords.write_text(f"{USER}:{crypt.stdout}")
@@ -109,6 +124,12 @@ class Squid(RealProxy):
     @property
     def n_tunnels(self):
         return self.log.count("TCP_TUNNEL/200")
+
+    @property
+    def n_refused(self):
+        """Log-ins by NTLM."""
+        log = self.directory / "refused.log"
+        return log.read_text().count("KK") if log.exists() else 0
 
 
 class Microsocks(RealProxy):

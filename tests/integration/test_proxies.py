@@ -315,6 +315,20 @@ def test_407_names_the_schemes_over_https(gateway, proxy, scheme, password, tell
     assert_proxy_fails(gateway, telling)
 
 
+@over_https
+@pytest.mark.skipif(not has_ntlm(), reason="libcurl without NTLM")
+def test_a_password_that_ntlm_refuses_is_tried_once_in_an_attempt(gateway, proxy):
+    """Domains lock accounts after a few wrong passwords."""
+    http = proxy(Squid, "ntlm-refuses")
+    use(gateway, http.url, "wrong")
+    gateway.start()
+    properties = gateway.wait_for(check=lambda now: now["Attempts"] >= 2)
+    assert properties["LastErrorId"] == "proxy"
+    assert "refused the user or the password (407, offers NTLM)" in properties["LastError"]
+    n_refused = http.n_refused
+    assert 2 <= n_refused <= gateway.properties("gateway")["Attempts"] + 1  # another attempt may have begun
+
+
 @pytest.mark.parametrize("way, without_ntlm, telling", [
     ("mqtt", False, "that MQTT can use (407, offers Negotiate, not Basic): let it offer Basic, or let this device through"),
     pytest.param("https", False, "that dpsd can use (407, offers Negotiate; dpsd has Basic, Digest and NTLM): let it offer one of these",
