@@ -18,9 +18,12 @@
  * The sockets of all identities, and one server of libmicrohttpd, which has no socket and no thread of its own: it is given
  * connections, and its epoll is a source of our loop. Everything is of the lowest rank, and all limits are by uid or by time.
  *
- *      socket ──> Peer: who it is, and whether there is room ──> libmicrohttpd ──> ApiRequest ──> answer, and it is closed
+ *      socket ──> Peer: who it is, and whether there is room ──> waits for its turn ──> libmicrohttpd ──> ApiRequest
+ *                                                                    the answer, and it is closed <──┘
  *
- * A connection is for one request. It is ended if that does not come in time, or its answer is not read in time.
+ * A connection is for one request. It is ended if that does not come in time, or its answer is not read in time. Users take
+ * turns: each connection of a user is in a later turn than the one before, so a user who has one comes next, however many
+ * others have.
  */
 
 #define PEERS_MAX 128U
@@ -51,7 +54,9 @@ typedef struct Peer {
         char *name; /* of the identity */
         int fd;     /* libmicrohttpd closes it */
         uid_t uid;
+        uint64_t turn;
         struct MHD_Connection *connection; /* NULL: not begun */
+        bool is_waiting;                   /* for its turn */
         bool is_suspended;
         uint64_t deadline_usec; /* CLOCK_BOOTTIME */
         ApiRequest request;
@@ -64,7 +69,8 @@ struct Api {
         sd_event_source *source, *timer;
         Door *doors;
         Peer *peers;
-        unsigned n_peers;
+        unsigned n_peers, n_waiting;
+        uint64_t turn;
         bool is_paused;  /* no connections are taken */
         bool has_answer; /* for a connection that was suspended: libmicrohttpd's epoll does not tell */
 };
@@ -78,6 +84,10 @@ static void peer_free(Peer *p) {
                         p->api->n_peers--;
                         break;
                 }
+        if (p->is_waiting) {
+                p->api->n_waiting--;
+                (void) close(p->fd);
+        }
         api_request_done(&p->request);
         free(p->name);
         free(p);
@@ -150,6 +160,15 @@ static unsigned count_peers(const Api *a, uid_t uid) {
         return n;
 }
 
+static uint64_t next_turn(const Api *a, uid_t uid) {
+        uint64_t turn = a->turn;
+
+        for (Peer *p = a->peers; p; p = p->next)
+                if (p->uid == uid)
+                        turn = MAX(turn, p->turn + 1);
+        return turn;
+}
+
 static void look_at_peers(Api *a);
 
 static void on_answer(ApiRequest *q) {
@@ -186,30 +205,53 @@ static int add_peer(Door *d, int fd) {
         *p = (Peer){ .next = a->peers,
                      .api = a,
                      .name = strdup(d->name),
-                     .fd = fd,
+                     .fd = TAKE_FD(owned),
                      .uid = who.uid,
-                     .deadline_usec = usec_add(now_usec(CLOCK_BOOTTIME), PATIENCE_USEC),
+                     .turn = next_turn(a, who.uid),
+                     .is_waiting = true,
+                     .deadline_usec = USEC_INFINITY, /* it begins with the turn */
                      .request = { .manager = a->manager,
                                   .is_allowed = may_use(a, i, who.uid, gids, n),
                                   .on_answer = on_answer } };
         p->request.name = p->name;
         a->peers = p;
         a->n_peers++;
-        if (!p->name) {
-                peer_free(p);
-                return -ENOMEM;
-        }
-        TAKE_FD(owned); /* libmicrohttpd closes it, also on failure; then it may have told so */
-        if (MHD_add_connection(a->daemon, fd,
+        a->n_waiting++;
+        if (p->name)
+                return 0;
+        peer_free(p);
+        return -ENOMEM;
+}
+
+/* The newest is the first of the list. */
+static Peer *find_next(const Api *a) {
+        Peer *next = NULL;
+
+        for (Peer *p = a->peers; p; p = p->next)
+                if (p->is_waiting && (!next || p->turn <= next->turn))
+                        next = p;
+        return next;
+}
+
+static void begin_next(Api *a) {
+        Peer *p = find_next(a);
+
+        if (!p)
+                return;
+        a->turn = p->turn;
+        p->is_waiting = false;
+        p->deadline_usec = usec_add(now_usec(CLOCK_BOOTTIME), PATIENCE_USEC);
+        a->n_waiting--;
+        /* libmicrohttpd closes the socket, also on failure; then it may have told so. */
+        if (MHD_add_connection(a->daemon, p->fd,
                                (const struct sockaddr *) &(struct sockaddr_un){ .sun_family = AF_UNIX },
                                sizeof(struct sockaddr_un)) == MHD_YES)
-                return 0;
+                return;
         for (Peer *left = a->peers; left; left = left->next)
                 if (left == p) {
                         peer_free(p);
                         break;
                 }
-        return -ENOMEM;
 }
 
 /* ---- requests ---- */
@@ -298,7 +340,7 @@ static void look_at_peers(Api *a) {
                 at = MIN(at, p->deadline_usec);
         if (MHD_get_timeout(a->daemon, &timeout_msec) == MHD_YES)
                 at = MIN(at, usec_add(now, timeout_msec * USEC_PER_MSEC));
-        if (a->has_answer)
+        if (a->has_answer || a->n_waiting > 0)
                 at = now;
         if (a->is_paused)
                 at = MIN(at, usec_add(now, ACCEPT_PAUSE_USEC));
@@ -339,20 +381,26 @@ static int on_time(sd_event_source *s, uint64_t due_usec, void *userdata) {
                 pause_doors(a, false);
         a->has_answer = false;
         end_late_peers(a);
+        begin_next(a);
         (void) MHD_run(a->daemon);
         look_at_peers(a);
         return 0;
 }
 
+/* All who knock at this socket are let in before the next one is served: some of them may come before others. */
 static int on_knock(sd_event_source *s, int fd, uint32_t events, void *userdata) {
-        int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         Door *d = userdata;
+        int peer = 0;
 
-        if (peer >= 0) {
-                (void) add_peer(d, peer); /* whoever is too many is closed */
-                (void) MHD_run(d->api->daemon);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-                pause_doors(d->api, true);
+        for (unsigned n = 0; n <= BACKLOG && peer >= 0; n++) {
+                peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (peer >= 0)
+                        (void) add_peer(d, peer); /* whoever is too many is closed */
+                else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+                        pause_doors(d->api, true);
+        }
+        begin_next(d->api);
+        (void) MHD_run(d->api->daemon);
         look_at_peers(d->api);
         return 0;
 }

@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import pwd
+import select
+import signal
 import socket
 import stat
 import subprocess
@@ -95,11 +97,11 @@ def assigned(gateway, **options):
     return gateway
 
 
-def connect(gateway, user=None):
+def connect(gateway, user=None, name="gateway"):
     """A connection of another user, who has got hold of the socket; only root can do that. None: too many knock at once."""
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(DEADLINE)
-    directory = os.open(path_of(gateway).parent, os.O_PATH)
+    directory = os.open(path_of(gateway, name).parent, os.O_PATH)
 
     def go():
         if user is not None:
@@ -278,6 +280,35 @@ def test_who_comes_too_often_too_slowly_or_with_too_much_disturbs_nobody(door):
     with connect(gateway, NOBODY) as again:
         again.sendall(b"GET /v1/token HTTP/1.1\r\nHost: dps\r\n\r\n")
         assert read_all(again).startswith(b"HTTP/1.1 403 ")
+
+
+@needs_another_user
+def test_users_take_turns_however_many_connections_one_of_them_has(door):
+    """All have asked when the daemon looks, and one user was there first, with all that he may have."""
+    door.identity("other", access={"Api": "yes"})
+    gateway = assigned(door)
+    gateway.wait_for("other", State="assigned")
+    eventually(lambda: path_of(gateway, "other").is_socket())
+    for name in ("gateway", "other"):
+        path_of(gateway, name).parent.chmod(0o755)
+        path_of(gateway, name).chmod(0o666)
+    gateway.process.send_signal(signal.SIGSTOP)
+    asked = []
+    for name in ("gateway", "other"):
+        asked += [connect(gateway, user, name) for user in [NOBODY] * 8 + [None]]
+    served = select.epoll()
+    for one in asked:
+        served.register(one, select.EPOLLIN | select.EPOLLONESHOT)
+        one.sendall(b"GET /v1/assignment HTTP/1.1\r\nHost: dps\r\n\r\n")
+    gateway.process.send_signal(signal.SIGCONT)
+    eventually(lambda: all(select.select([one], [], [], 0)[0] for one in asked), what="all answers")
+    order = [next(k for k, one in enumerate(asked) if one.fileno() == fd) for fd, _ in served.poll(0)]  # the kernel keeps it
+    served.close()
+    answers = [read_all(one)[:12] for one in asked]
+    for one in asked:
+        one.close()
+    assert answers == ([b"HTTP/1.1 403"] * 8 + [b"HTTP/1.1 200"]) * 2
+    assert len(order) == 18 and {8, 17} <= set(order[:6]), order
 
 
 @needs_another_user
