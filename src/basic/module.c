@@ -58,8 +58,9 @@ static int open_module(const char *directory, const char *name, const char *path
         }
         if (fd < 0 && errno == ENOENT)
                 return fail(-ENOENT, ret_why,
-                            "module %s is not installed: there is no %s; install the package dps-%s", name,
-                            path, name);
+                            "module %s is not installed: there is no %s; install the package dps-%s, or dpsd "
+                            "again",
+                            name, path, name);
         if (fd < 0)
                 return fail(-errno, ret_why, "module %s cannot be opened: %s: %s", name, path,
                             strerror(errno));

@@ -183,6 +183,16 @@ uint64_t certificate_time_usec(const ASN1_TIME *t) {
         return sec > 0 ? (uint64_t) sec * USEC_PER_SEC : 0;
 }
 
+int certificate_fingerprint(const X509 *x, char ret[static FINGERPRINT_SIZE]) {
+        unsigned char hash[EVP_MAX_MD_SIZE];
+        unsigned n;
+
+        if (!X509_digest(x, EVP_sha256(), hash, &n) || n * 2 + 1 != FINGERPRINT_SIZE)
+                return -ENOMEM;
+        bytes_to_hex(hash, n, ret);
+        return 0;
+}
+
 static int check_leaf(const Loading *l, const char *registration_id, ClientCertificate *c) {
         X509 *leaf = sk_X509_value(c->chain, 0);
         const char *why = pem_pair_fault(leaf, c->key);

@@ -15,4 +15,6 @@ int client_certificate_load(const CredentialSource *source, const char *certific
 int certificate_common_name(const X509 *x, char **ret);
 /* CLOCK_REALTIME; 0: the time is before 1970, or not readable. */
 uint64_t certificate_time_usec(const ASN1_TIME *t);
+/* SHA-256 in hexadecimal digits. */
+int certificate_fingerprint(const X509 *x, char ret[static FINGERPRINT_SIZE]);
 void client_certificate_done(ClientCertificate *c);

@@ -17,7 +17,8 @@
  *      tpm-key.c            the key that DPS sends to a TPM
  *      tpm-error.c          what the TPM's answers mean
  *      tpm-owned.c          which object in the TPM is ours
- *      issued.c             a certificate that DPS has issued, its request, and the class for it
+ *      issued.c             a certificate that DPS has issued, and the class for it
+ *      issuance.c           the request for one, and what DPS sends back; the module "issuance"
  *      credential.c         the credential, its classes and its references
  *      credential-choice.c  which method, and which of its credentials, is used
  *      credential-query.c   loading and signing on the worker

@@ -13,11 +13,14 @@
 /* A clock may be behind that of the CA by this much. */
 #define ISSUED_CLOCK_TOLERANCE_USEC (10 * UINT64_C(60) * 1000 * 1000)
 
+typedef struct IssuanceModule IssuanceModule; /* issuance.h */
+
 /* What DPS is asked with. */
 typedef struct IssuanceRequest {
         EVP_PKEY *key; /* a secret, unless it is in hardware */
         char *key_text; /* of a key in hardware: what the pair's file holds in its place, see hardware-key.h; else NULL */
-        char *csr; /* PKCS#10 in DER, base64 */
+        char *csr;                    /* PKCS#10 in DER, base64 */
+        const IssuanceModule *module; /* that makes a pair of it */
 } IssuanceRequest;
 
 /* Where it is noted which keys were made in tokens: the directory of the records, and the one that has its files while
@@ -30,8 +33,8 @@ typedef struct IssuancePlace {
 int issuance_place_new(World *w, const Folder *state, const Folder *notes, IssuancePlace *ret);
 void issuance_place_done(IssuancePlace *p);
 
-/* Makes a new key, where the settings want it, and its request. Blocks; a chip may take a minute. On failure `error` is
- * set. */
+/* Makes a new key, where the settings want it, and its request. Loads the module that can. Blocks; a chip may take a
+ * minute. On failure `error` is set. */
 int issuance_request_new(Settings *s, const IssuancePlace *place, IssuanceRequest *ret, DpsError *error);
 void issuance_request_done(IssuanceRequest *r);
 /* Removes from their tokens the keys that were made for this identity (the name of the settings) and that no file of a
@@ -47,14 +50,6 @@ typedef struct IssuedPair {
         uint64_t not_before_usec, not_after_usec; /* CLOCK_REALTIME */
 } IssuedPair;
 
-/*
- * Checks and orders what DPS issued: `chain` is base64 of DER, or of PEM text. The certificate of our key is
- * the leaf, wherever it stands, and the others must be its issuers. Dates are not checked if
- * `realtime_usec` is 0. -ENOMEM, or -EBADMSG: it cannot be used;
- * `error` says why.
- */
-int issued_pair_new(char *const *chain, const IssuanceRequest *request, const char *registration_id,
-                    uint64_t realtime_usec, IssuedPair *ret, DpsError *error);
 void issued_pair_done(IssuedPair *p);
 /* The credential of a pair that is in memory. The settings are those of the credential. */
 int issued_credential_new(const IssuedPair *p, Settings *s, const char *registration_id, Credential **ret);

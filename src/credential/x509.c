@@ -15,16 +15,6 @@ static unsigned count(const Settings *s) {
         return (unsigned) strv_length(s->certificates);
 }
 
-static int set_fingerprint(Credential *c, const X509 *leaf) {
-        unsigned char hash[EVP_MAX_MD_SIZE];
-        unsigned n;
-
-        if (!X509_digest(leaf, EVP_sha256(), hash, &n) || n * 2 + 1 != FINGERPRINT_SIZE)
-                return -ENOMEM;
-        bytes_to_hex(hash, n, c->fingerprint);
-        return 0;
-}
-
 static int load(Credential *c, const CredentialSource *source, DpsError *error) {
         CertificateCredential *x = (CertificateCredential *) c;
         const Settings *s = source->settings;
@@ -43,7 +33,7 @@ static int load(Credential *c, const CredentialSource *source, DpsError *error) 
 
         c->certificate = &x->certificate;
         c->expires_at_usec = x->certificate.not_after_usec;
-        r = set_fingerprint(c, sk_X509_value(x->certificate.chain, 0));
+        r = certificate_fingerprint(sk_X509_value(x->certificate.chain, 0), c->fingerprint);
         return r < 0 ? credential_error(error, r, &s->certificates_place, "Certificate", "out of memory") : 0;
 }
 

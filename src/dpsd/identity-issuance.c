@@ -6,7 +6,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
-#include "credential/issued.h"
+#include "credential/issuance.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
@@ -188,8 +188,8 @@ void identity_take_issued(Identity *i, const DpsReply *reply, Assignment *a, con
                               "DPS issued no certificate: its enrollment has no credential policy");
                 r = -ENODATA;
         } else
-                r = issued_pair_new(reply->issued_chain, request, a->registration_id, date_of_check(i), &pair,
-                                    &error);
+                r = request->module->pair_new(reply->issued_chain, request, a->registration_id,
+                                              date_of_check(i), &pair, &error);
         if (r >= 0)
                 r = take_pair(i, &pair, a);
         issued_pair_done(&pair);

@@ -33,7 +33,7 @@ def path(request):
 
 
 def test_all_that_is_built_is_looked_at():
-    assert {"dpsd", "dpsctl", "libdps.so.0", "mqtt.so", "transport.so", "check.so", "hardware-key.so"} <= set(names(ALL))
+    assert {"dpsd", "dpsctl", "libdps.so.0", "mqtt.so", "transport.so", "check.so", "issuance.so", "hardware-key.so"} <= set(names(ALL))
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=names(PROGRAMS))

@@ -67,6 +67,28 @@ def is_whole(gateway):
     return public(key.public_key()) == public(leaf(gateway).public_key())
 
 
+# ---- images without the module ----
+
+
+def test_without_the_module_it_is_said_what_to_install(gateway, emulator, modules):
+    (modules / "issuance.so").unlink()
+    configure(gateway, emulator)
+    gateway.start()
+    message = gateway.wait_for(LastErrorId="config")["LastError"]
+    assert "[Issuance] Request=: module issuance is not installed" in message and "dpsd again" in message
+
+
+def test_a_certificate_that_was_saved_is_served_without_the_module(gateway, emulator, modules):
+    start(gateway, emulator, policy={"hub": "issued"})
+    before = gateway.files()["cert.pem"]
+    gateway.stop()
+    (modules / "issuance.so").unlink()
+    gateway.start()
+    gateway.wait_for(State="assigned", CertificateKind="issued")
+    assert gateway.files()["cert.pem"] == before and is_whole(gateway)
+    log_in(gateway, emulator)
+
+
 # ---- from nothing to a login ----
 
 

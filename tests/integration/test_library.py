@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("library")  # which is installed once
 LIBRARY = BUILD / "src/libdps/libdps.so.0"
 HEADERS = sorted((REPOSITORY / "include/dps").glob("*.h"))
 SHARED = BUILD / "src/transport/transport.so"  # from which other modules take functions
-MODULES = [BUILD / "tests/module/example.so", BUILD / "src/credential/hardware-key.so", BUILD / "src/transport/mqtt.so", SHARED,
+MODULES = [BUILD / "tests/module/example.so", BUILD / "src/credential/hardware-key.so", BUILD / "src/credential/issuance.so", BUILD / "src/transport/mqtt.so", SHARED,
            *filter(pathlib.Path.exists, [BUILD / "src/credential/tpm.so", BUILD / "src/transport/https.so", BUILD / "src/dpsd/api.so"])]
 # What links an instrumented library must be instrumented, too.
 INSTRUMENTED = {"sanitize": ["-fsanitize=address,undefined"], "threads": ["-fsanitize=thread"]}.get(os.environ.get("DPS_SANITIZE"), [])

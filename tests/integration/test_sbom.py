@@ -21,7 +21,7 @@ def sbom():
     return json.loads((BUILD / "data/sbom/dps.spdx.json").read_text())
 
 
-ALWAYS = ("dpsd/dpsd", "dpsctl", "libdps", "transport/mqtt.so", "transport/transport.so", "check/check.so")
+ALWAYS = ("dpsd/dpsd", "dpsctl", "libdps", "transport/mqtt.so", "transport/transport.so", "check/check.so", "credential/issuance.so")
 
 
 def needed(places):

@@ -12,7 +12,7 @@ from process import DEADLINE, clean_environment, eventually
 from proxies import Relay
 
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
-MODULES = ("check/check.so", "credential/hardware-key.so", "credential/tpm.so", "dpsd/api.so", "transport/https.so",
+MODULES = ("check/check.so", "credential/hardware-key.so", "credential/issuance.so", "credential/tpm.so", "dpsd/api.so", "transport/https.so",
            "transport/mqtt.so", "transport/transport.so")
 
 

@@ -18,8 +18,8 @@
 #pragma GCC visibility push(default)
 EVP_PKEY *__real_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
 EVP_PKEY *__wrap_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
-X509 *__real_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
-X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
+X509 *__real_PEM_read_bio_X509_AUX(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
+X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
 EVP_PKEY *__real_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
 EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
 X509 *__real_d2i_X509(X509 **x, const unsigned char **data, long size);
@@ -86,7 +86,7 @@ static bool skip(BIO *bio, size_t size) {
         return size <= sizeof(bytes) && BIO_read(bio, bytes, (int) size) == (int) size;
 }
 
-X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
+X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
         size_t skipped, size;
         const char *block = find_block(bio, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
                                        &skipped, &size);
@@ -97,7 +97,7 @@ X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **ret, pem_password_cb *callback, 
                 X509_up_ref(k->certificate);
                 return k->certificate;
         }
-        x = __real_PEM_read_bio_X509(bio, ret, callback, userdata);
+        x = __real_PEM_read_bio_X509_AUX(bio, ret, callback, userdata);
         if (x && block)
                 remember(block, size, x, NULL);
         return x;

@@ -12,7 +12,7 @@
 #include "basic/text.h"
 #include "chip.h"
 #include "credential/credential-class.h"
-#include "credential/issued.h"
+#include "credential/issuance.h"
 #include "hang.h"
 #include "memory.h"
 #include "notes.h"
@@ -118,7 +118,7 @@ int __wrap_issuance_request_new(Settings *s, const IssuancePlace *place, Issuanc
         if (!known->key && __real_issuance_request_new(s, place, known, error) < 0)
                 abort();
         EVP_PKEY_up_ref(known->key);
-        *ret = (IssuanceRequest){ .key = known->key, .csr = strdup(known->csr) };
+        *ret = (IssuanceRequest){ .key = known->key, .csr = strdup(known->csr), .module = known->module };
         core_resume(depth);
         return 0;
 }
@@ -193,6 +193,7 @@ Keys *keys_new(Sim *s) {
         chips_init();
         token_init(s);
         notes_init(s);
+        issuance_set_module(&issuance_module);
         hang_end_all(s);
         hang_forget_calls();
         keys_set_chip(keys, false, false);

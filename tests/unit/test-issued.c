@@ -14,7 +14,7 @@
 #include "basic/times.h"
 #include "certificates.h"
 #include "credential/credential-internal.h"
-#include "credential/issued.h"
+#include "credential/issuance.h"
 #include "dps/key.h"
 #include "dps/reply.h"
 #include "remove-tree.h"
@@ -102,7 +102,7 @@ static X509 *by_letter(char letter) {
 }
 
 static int check_chain(char *const *chain) {
-        return issued_pair_new(chain, &request, "gw-1", now_usec(CLOCK_REALTIME), &pair, &error);
+        return issuance_module.pair_new(chain, &request, "gw-1", now_usec(CLOCK_REALTIME), &pair, &error);
 }
 
 static int check_letters(const char *letters, bool is_pem) {
@@ -322,7 +322,7 @@ static void without_a_clock_dates_are_not_checked(void **state) {
         X509 *x = sign(&middle, "gw-1", request.key, DAY / 2, DAY, false);
         char *chain[] = { to_base64(x, false), NULL };
 
-        assert_int_equal(issued_pair_new(chain, &request, "gw-1", 0, &pair, &error), 0);
+        assert_int_equal(issuance_module.pair_new(chain, &request, "gw-1", 0, &pair, &error), 0);
         free(chain[0]);
         X509_free(x);
 }
@@ -434,5 +434,6 @@ int main(void) {
                 cmocka_unit_test_teardown(a_pair_is_read_back_from_its_file_or_the_other_place, forget),
         };
 
+        issuance_set_module(&issuance_module);
         return cmocka_run_group_tests_name("issued", tests, set_up, tear_down);
 }

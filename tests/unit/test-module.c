@@ -111,7 +111,7 @@ static void test_the_error_for_a_missing_module_names_its_file_and_package(void 
         assert_true(
                 asprintf(&expected,
                          "module example is not installed: there is no %s/example.so; install the package "
-                         "dps-example",
+                         "dps-example, or dpsd again",
                          directory) > 0);
         assert_string_equal(why, expected);
 }

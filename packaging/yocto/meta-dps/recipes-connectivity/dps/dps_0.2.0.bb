@@ -81,6 +81,7 @@ FILES:${PN} = " \
     ${sbindir}/dpsd \
     ${libdir}/dps/dps-consumers \
     ${libdir}/dps/modules/check.so \
+    ${libdir}/dps/modules/issuance.so \
     ${libdir}/dps/modules/mqtt.so \
     ${libdir}/dps/modules/transport.so \
     ${sysconfdir}/dps \
