@@ -125,6 +125,29 @@ static void changed(SimFolder *f, const char *name) {
                 checks_published(f->disk->sim, f->inside, name);
 }
 
+static File *file_free(File *f) {
+        sim_free(f->folder);
+        sim_free(f->name);
+        sim_free(f->text);
+        sim_free(f->durable);
+        sim_free(f);
+        return NULL;
+}
+
+/* What is not there, and does not come back after a power cut, would only have to be searched: thousands of files come and go. */
+static void drop_gone(Disk *d) {
+        for (File **p = &d->files; *p;) {
+                File *f = *p;
+
+                if (is_there(f) || f->durable || f->n_changes > 0)
+                        p = &f->next;
+                else {
+                        *p = f->next;
+                        file_free(f);
+                }
+        }
+}
+
 /* ---- operations ---- */
 
 static int sim_read(Folder *folder, const char *name, size_t max, char **ret, size_t *ret_size) {
@@ -242,6 +265,7 @@ static int sim_sync(Folder *folder) {
         for (File *file = f->disk->files; file; file = file->next)
                 if (file->where == f->where && streq(file->folder, f->inside))
                         set_text(&file->durable, file->text);
+        drop_gone(f->disk);
         return 0;
 }
 
@@ -376,15 +400,6 @@ Disk *disk_new(Sim *s) {
 
         *d = (Disk){ .sim = s, .dice = random_of(s->options.seed, "disk", 0) };
         return d;
-}
-
-static File *file_free(File *f) {
-        sim_free(f->folder);
-        sim_free(f->name);
-        sim_free(f->text);
-        sim_free(f->durable);
-        sim_free(f);
-        return NULL;
 }
 
 Disk *disk_free(Disk *d) {
