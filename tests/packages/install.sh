@@ -11,6 +11,7 @@ if [ "$BOOT_TEST_BOOT" = 1 ]; then
 	[ "$(property ActiveState)" = active ]
 	[ "$(property NRestarts)" = 0 ]
 	[ "$(property UnitFileState)" = enabled ]
+	[ "$(property UnitFileState dps-metrics.service)" = disabled ]
 	[ "$(busctl get-property io.dpsd.dps1 /io/dpsd/dps1 io.dpsd.dps1.Manager State)" = 's "idle"' ]
 	[ "$(stat -c '%a %U %G' /etc/dps)" = '750 root dpsd' ]
 	[ "$(ls /etc/dps)" = credentials ]

@@ -8,9 +8,10 @@
 install_from now
 provision
 registrations=$(n_registrations)
+systemctl start dps-metrics
 apt-get -q -y remove dpsd
 [ "$(property LoadState)" = not-found ]
-exits 1 grep -qxs dpsd /proc/[0-9]*/comm
+exits 1 grep -qxs -e dpsd -e dpsctl /proc/[0-9]*/comm
 [ -s /var/lib/dps/gateway.json ]
 [ -s /etc/dps/gateway.conf ]
 
