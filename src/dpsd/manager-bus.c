@@ -216,17 +216,9 @@ static int method_reload(sd_bus_message *request, void *userdata, sd_bus_error *
                               error);
 }
 
-static int act_forget(sd_bus_message *request, void *userdata, sd_bus_error *error) {
-        Manager *m = ((Bus *) userdata)->manager;
+static int refuse_forget(const char *name, int r, sd_bus_error *error) {
         _cleanup_(freep) char *shown = NULL;
-        const char *name;
-        int r;
 
-        r = sd_bus_message_read(request, "s", &name);
-        if (r < 0)
-                return r;
-
-        r = conf_name_is_valid(name) ? manager_forget(m, name) : -ENOENT;
         if (r == -ENOENT) {
                 shown = text_for_people(name, strlen(name), 64);
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_NO_SUCH_IDENTITY,
@@ -237,9 +229,37 @@ static int act_forget(sd_bus_message *request, void *userdata, sd_bus_error *err
                         error, DPS_BUS_ERROR_CONFIG,
                         "%s is configured: remove %s.conf, and type dpsctl reload, before it is forgotten",
                         name, name);
+        return sd_bus_error_set_errnof(error, r, "Cannot forget %s: %s", name, strerror(-r));
+}
+
+/* Owns the request. */
+static void on_forgotten(int r, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *request = userdata;
+        const char *name;
+
+        if (r >= 0)
+                r = sd_bus_reply_method_return(request, NULL);
+        else if (sd_bus_message_rewind(request, true) >= 0 && sd_bus_message_read(request, "s", &name) > 0)
+                r = refuse_forget(name, r, &error);
         if (r < 0)
-                return sd_bus_error_set_errnof(error, r, "Cannot forget %s: %s", name, strerror(-r));
-        return sd_bus_reply_method_return(request, NULL);
+                (void) sd_bus_reply_method_errno(request, r, &error);
+}
+
+static int act_forget(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        const char *name;
+        int r;
+
+        r = sd_bus_message_read(request, "s", &name);
+        if (r < 0)
+                return r;
+        (void) sd_bus_message_ref(request);
+        r = conf_name_is_valid(name)
+                    ? manager_forget(((Bus *) userdata)->manager, name, on_forgotten, request)
+                    : -ENOENT;
+        if (r < 0)
+                on_forgotten(r, request);
+        return 1;
 }
 
 static int method_forget(sd_bus_message *request, void *userdata, sd_bus_error *error) {

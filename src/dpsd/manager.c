@@ -388,17 +388,46 @@ void manager_remove_leftovers(Manager *m) {
                         (void) outputs_remove(m->core.outputs, *name);
 }
 
-int manager_forget(Manager *m, const char *name) {
+typedef struct Forget {
+        Manager *manager;
+        store_handler_t handler;
+        void *userdata;
+        char name[];
+} Forget;
+
+/* It may be configured again meanwhile. */
+static void on_forgotten(int r, void *userdata) {
+        _cleanup_(freep) Forget *f = userdata;
+
+        f->manager->n_forgets--;
+        if (r >= 0) {
+                if (!manager_find(f->manager, f->name))
+                        (void) outputs_remove(f->manager->core.outputs, f->name);
+                log_message(LOG_NOTICE, &(LogFields){ .identity = f->name }, "its record was removed");
+        }
+        f->handler(r, f->userdata);
+}
+
+int manager_forget(Manager *m, const char *name, store_handler_t handler, void *userdata) {
+        size_t size = strlen(name) + 1;
+        Forget *f;
         int r;
 
         if (manager_find(m, name))
                 return -EBUSY;
-        r = store_forget(m->core.store, name);
+        if (m->n_forgets >= MANAGER_FORGETS_MAX)
+                return -EAGAIN;
+        f = malloc(sizeof(*f) + size);
+        if (!f)
+                return -ENOMEM;
+        *f = (Forget){ .manager = m, .handler = handler, .userdata = userdata };
+        memcpy(f->name, name, size);
+        r = store_forget(m->core.store, name, on_forgotten, f);
         if (r < 0)
-                return r;
-        (void) outputs_remove(m->core.outputs, name);
-        log_message(LOG_NOTICE, &(LogFields){ .identity = name }, "its record was removed");
-        return 0;
+                free(f);
+        else
+                m->n_forgets++;
+        return r;
 }
 
 void manager_set_max_attempts(Manager *m, unsigned max) {

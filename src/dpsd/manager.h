@@ -66,7 +66,7 @@ struct Manager {
         size_t n_groups;
 
         struct ManagerCheck *checks; /* under way */
-        unsigned n_checks;
+        unsigned n_checks, n_forgets;
 
         Timer *turn;
         Identity *changed; /* in this turn; a linked list, so that adding needs no memory */
@@ -98,9 +98,13 @@ void manager_publish_all(Manager *m);
 void manager_remove_leftovers(Manager *m);
 void manager_set_max_attempts(Manager *m, unsigned max);
 
-/* Removes the record and the outputs of an identity without a .conf file. -EBUSY: it has such a file.
- * -ENOENT: it has no record. */
-int manager_forget(Manager *m, const char *name);
+/* So many identities may be forgotten at the same time. */
+#define MANAGER_FORGETS_MAX 64U
+
+/* Removes the record and the outputs of an identity without a .conf file. -EBUSY: it has such a file. -EAGAIN:
+ * MANAGER_FORGETS_MAX are being forgotten. Otherwise the handler is called later, when the disk has done it: -ENOENT: there
+ * is no record; -ECANCELED: the daemon has stopped. */
+int manager_forget(Manager *m, const char *name, store_handler_t handler, void *userdata);
 
 /* The network has changed: a link, an address or a route appeared. */
 void manager_on_network(Manager *m);

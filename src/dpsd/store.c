@@ -28,10 +28,10 @@ typedef struct Waiter {
         void *userdata;
 } Waiter;
 
-/* A file to be written. */
+/* A file to be written, or removed. */
 typedef struct Save {
         struct Save *next;
-        char *file, *text;
+        char *file, *text; /* `text` NULL: it is removed */
         Waiter *waiters;
         int r;
 } Save;
@@ -126,7 +126,7 @@ static int save_new(const char *name, const Record *record, store_handler_t hand
         r = file_name(name, "", &s->file);
         if (r < 0)
                 return r;
-        r = record_to_json(record, &s->text);
+        r = record ? record_to_json(record, &s->text) : 0;
         if (r < 0)
                 return r;
         if (handler) {
@@ -180,8 +180,15 @@ static void commit_free(void *task) {
 
 static void commit_run(void *task) {
         const Commit *c = task;
+        FileCommit *f = c->files;
 
-        folder_commit(c->folder, c->files, c->n);
+        if (f->text) {
+                folder_commit(c->folder, f, c->n);
+                return;
+        }
+        f->r = folder_remove(c->folder, f->name);
+        if (f->r >= 0)
+                f->r = folder_sync(c->folder);
 }
 
 /* The worker has finished: the next commit can begin while the handlers of this one are called. */
@@ -253,13 +260,14 @@ static const WorkClass commit_class = {
         .free = commit_free,
 };
 
-/* Makes a commit of the first waiting saves, but leaves them in the queue. */
+/* Makes a commit of the first waiting saves, but leaves them in the queue. A removal has a commit of its own. */
 static int commit_new(Store *s, Commit **ret) {
         size_t n = 0, k = 0;
         Commit *c;
 
-        for (const Save *i = s->waiting.first; i && n < COMMIT_MAX; i = i->next)
+        for (const Save *i = s->waiting.first; i && i->text && n < COMMIT_MAX; i = i->next)
                 n++;
+        n = MAX(n, 1U);
         c = malloc(sizeof(*c));
         if (!c)
                 return -ENOMEM;
@@ -319,7 +327,12 @@ Store *store_free(Store *s) {
         store_flush(s);
         work_wait(s->world, WORK_DISK); /* it uses the folders */
         for (Commit *c = s->commits; c; c = next) {
+                Waiter waiter;
+                int r;
+
                 next = c->next;
+                while (next_waiter(c, &waiter, &r))
+                        waiter.handler(-ECANCELED, waiter.userdata);
                 work_forget(c->work);
         }
         free(s);
@@ -346,12 +359,11 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
                 (void) folder_remove(s->notes, file);
 }
 
-int store_save(Store *s, const char *name, const Record *record, bool is_refused, store_handler_t handler,
-               void *userdata) {
+/* `record` NULL: the file is removed. */
+static int queue(Store *s, const char *name, const Record *record, store_handler_t handler, void *userdata) {
         Save *save = NULL, *older;
         int r;
 
-        store_note(s, name, record, is_refused);
         r = save_new(name, record, handler, userdata, &save);
         if (r < 0)
                 return r;
@@ -368,6 +380,12 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
         if (r < 0)
                 free_saves(&s->waiting); /* the queue held only this save */
         return r;
+}
+
+int store_save(Store *s, const char *name, const Record *record, bool is_refused, store_handler_t handler,
+               void *userdata) {
+        store_note(s, name, record, is_refused);
+        return queue(s, name, record, handler, userdata);
 }
 
 /* --- issued certificates --------------------------------------------------------------------------------- */
@@ -495,6 +513,19 @@ Folder *store_notes(const Store *s) {
         return s->notes;
 }
 
+int store_forget(Store *s, const char *name, store_handler_t handler, void *userdata) {
+        _cleanup_(freep) char *file = NULL;
+        int r;
+
+        r = file_name(name, "", &file);
+        if (r < 0)
+                return r;
+        if (s->notes)
+                (void) folder_remove(s->notes, file);
+        store_remove_issued(s, name, NULL, NULL); /* the disk does this before what follows */
+        return queue(s, name, NULL, handler, userdata);
+}
+
 void store_cancel(Store *s, void *userdata) {
         silence(&s->waiting, userdata);
         for (Commit *c = s->commits; c; c = c->next)
@@ -508,20 +539,11 @@ static const Save *on_its_way(const Store *s, const char *file) {
         return find(&s->waiting, file) ?: find(&s->writing->saves, file);
 }
 
-/* `file` NULL: any. */
-static bool is_on_its_way(const Store *s, const char *file) {
-        return file ? on_its_way(s, file) != NULL : s->writing != NULL;
-}
-
-static void wait_for(Store *s, const char *file) {
-        while (is_on_its_way(s, file)) {
+void store_flush(Store *s) {
+        while (s->writing) {
                 work_wait(s->world, WORK_DISK);
                 end_writing(s);
         }
-}
-
-void store_flush(Store *s) {
-        wait_for(s, NULL);
 }
 
 static int set_aside(Store *s, const char *name, const char *reason, char **ret_why) {
@@ -584,6 +606,8 @@ int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
                 return r;
 
         save = on_its_way(s, file);
+        if (save && !save->text)
+                return -ENOENT;
         if (save) {
                 r = record_from_json(save->text, strlen(save->text), ret, &reason);
                 return r < 0 ? r : 1;
@@ -625,23 +649,4 @@ int store_list(Store *s, char ***ret) {
                 qsort(names, strv_length(names), sizeof(*names), compare_names);
         *ret = names;
         return 0;
-}
-
-int store_forget(Store *s, const char *name) {
-        const IssuedSave all = { .name = (char *) name };
-        _cleanup_(freep) char *file = NULL;
-        int r;
-
-        r = file_name(name, "", &file);
-        if (r < 0)
-                return r;
-        if (s->notes)
-                (void) folder_remove(s->notes, file);
-
-        wait_for(s, file);
-        work_wait(s->world, WORK_DISK); /* a certificate may be on its way */
-        remove_others(s->state, &all);
-        remove_others(s->notes, &all);
-        r = folder_remove(s->state, file);
-        return r < 0 ? r : folder_sync(s->state);
 }

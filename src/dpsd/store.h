@@ -27,7 +27,7 @@ typedef void (*store_handler_t)(int r, void *userdata);
 
 /* Both folders are borrowed. If `notes` is NULL, nothing is noted. */
 int store_new(World *w, Folder *state, Folder *notes, Store **ret);
-/* Blocks until everything is written. */
+/* Blocks until everything is written. Handlers that were not called yet are called with -ECANCELED. */
 Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
 
@@ -65,8 +65,9 @@ Folder *store_state(const Store *s);
 Folder *store_notes(const Store *s);
 /* After this, no handler with this userdata is called. */
 void store_cancel(Store *s, void *userdata);
-/* Removes the record durably, for decommissioning. -ENOENT. */
-int store_forget(Store *s, const char *name);
+/* Removes the record and the issued certificates durably, for decommissioning. From now on there is no record. The handler
+ * is called as by store_save(), also with -ENOENT. */
+int store_forget(Store *s, const char *name, store_handler_t handler, void *userdata);
 /* Blocks until everything that was saved is written or refused. The handlers are called later, from the loop
  * as usual. */
 void store_flush(Store *s);

@@ -18,6 +18,10 @@ class Calls:
         path = self.directory / "list"
         return [line for line in path.read_text().splitlines() if call in line] if path.exists() else []
 
+    def syncs(self, path):
+        """Those of this file or directory itself."""
+        return [line for line in self.lines("fsync") if line == f"fsync {path}"]
+
     def wait_for(self, call, n=1):
         return eventually(lambda: len(self.lines(call)) >= n, what=f"{n} × {call!r}")
 

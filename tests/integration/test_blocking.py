@@ -136,6 +136,31 @@ def test_a_disk_that_does_not_finish_holds_up_no_answer(gateway, emulator, calls
         assert gateway.remembered(name)["deviceId"] == name
 
 
+def test_an_identity_is_forgotten_while_others_are_answered(gateway, calls):
+    """The caller is answered when its record is gone for good."""
+    provision_cached(gateway)
+    conf = gateway.identity("gone")
+    gateway.start()
+    gateway.wait_for("gone", State="assigned", Healthy=True)
+    call = f"fsync {gateway.state}\n"
+    n = len(calls.syncs(gateway.state))
+    conf.unlink()
+    gateway.reload()
+    eventually(lambda: len(calls.syncs(gateway.state)) == n + 1, what="the record of who has gone")
+    calls.hold(call)
+    first = gateway.begin("dpsctl", "forget", "gone")
+    eventually(lambda: len(calls.syncs(gateway.state)) == n + 2, what="the removal")
+    second = gateway.begin("dpsctl", "forget", "gone")
+    assert state_of(gateway, "cached") == "assigned"
+    assert gateway.connection("cached")["deviceId"] == "cached"
+    assert first.poll() is None and second.poll() is None
+
+    calls.release()
+    assert first.communicate(timeout=DEADLINE) and first.returncode == 0
+    assert second.communicate(timeout=DEADLINE) and second.returncode == 4
+    assert not (gateway.state / "gone.json").exists()
+
+
 # ---- what is asked for while an assignment is being saved ----
 
 

@@ -320,6 +320,9 @@ void machine_reload(Machine *m) {
         checks_step(m->sim);
 }
 
+static void on_forgotten(int r, void *userdata) {
+}
+
 void machine_begin_anew(Machine *m, unsigned k) {
         char name[16];
         int r;
@@ -330,7 +333,8 @@ void machine_begin_anew(Machine *m, unsigned k) {
         m->confs[k].is_there = false;
         machine_reload(m);
         core_enter();
-        r = manager_forget(m->manager, name);
+        r = manager_forget(m->manager, name, on_forgotten, NULL);
+        store_flush(m->manager->core.store); /* the operator goes on when the disk has done it */
         core_leave();
         trace(m->sim, "operator: %u: is forgotten: %d", k, r);
         checks_forgotten(m->sim, k);

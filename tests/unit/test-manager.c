@@ -267,17 +267,71 @@ static void an_identity_that_is_removed_during_an_attempt_closes_its_connection(
         assert_false(core_told.watches_network);
 }
 
+static void on_forgotten(int r, void *userdata) {
+        *(int *) userdata = r;
+}
+
+/* Returns what the handler is told. */
+static int forget(const char *name) {
+        int told = 1;
+
+        assert_int_equal(manager_forget(manager, name, on_forgotten, &told), 0);
+        settle();
+        return told;
+}
+
 static void only_an_identity_without_a_file_can_be_forgotten(void **state) {
         provision("a", "dev-a");
-        assert_int_equal(manager_forget(manager, "a"), -EBUSY);
+        assert_int_equal(manager_forget(manager, "a", on_forgotten, NULL), -EBUSY);
         manager_retain(manager, NULL);
         settle();
-        assert_int_equal(manager_forget(manager, "a"), 0);
+        assert_int_equal(forget("a"), 0);
         assert_null(small_disk_text(disk.state, "a.json"));
-        assert_int_equal(manager_forget(manager, "a"), -ENOENT);
+        assert_int_equal(forget("a"), -ENOENT);
 
         configure("a", "dev-a");
         assert_state("a", IDENTITY_PROVISIONING); /* nothing is cached any more */
+}
+
+static void an_identity_that_returns_while_it_is_forgotten_begins_anew_and_stays(void **state) {
+        int told = 1;
+
+        provision("a", "dev-a");
+        manager_retain(manager, NULL);
+        settle();
+        world.holds[WORK_DISK] = true;
+        assert_int_equal(manager_forget(manager, "a", on_forgotten, &told), 0);
+        configure("a", "dev-a");
+        assert_state("a", IDENTITY_PROVISIONING);
+        answer_assigned("hub-2.example");
+        assert_int_equal(told, 1);
+        world.holds[WORK_DISK] = false;
+        settle();
+        assert_int_equal(told, 0);
+        assert_state("a", IDENTITY_ASSIGNED);
+        assert_true(is_published("a", "connection.json", "hub-2.example"));
+        restart();
+        configure("a", "dev-a");
+        assert_state("a", IDENTITY_ASSIGNED);
+        assert_int_equal(core_transport.n_connects, 0);
+}
+
+static void only_so_many_identities_are_forgotten_at_a_time(void **state) {
+        int told[MANAGER_FORGETS_MAX];
+        char name[16];
+
+        world.holds[WORK_DISK] = true;
+        for (unsigned k = 0; k < MANAGER_FORGETS_MAX; k++) {
+                told[k] = 1;
+                (void) snprintf(name, sizeof(name), "gone-%u", k);
+                assert_int_equal(manager_forget(manager, name, on_forgotten, &told[k]), 0);
+        }
+        assert_int_equal(manager_forget(manager, "more", on_forgotten, NULL), -EAGAIN);
+        world.holds[WORK_DISK] = false;
+        settle();
+        for (unsigned k = 0; k < MANAGER_FORGETS_MAX; k++)
+                assert_int_equal(told[k], -ENOENT);
+        assert_int_equal(forget("more"), -ENOENT);
 }
 
 static void outputs_of_removed_identities_are_deleted_and_foreign_directories_stay(void **state) {
@@ -296,7 +350,7 @@ static void outputs_of_removed_identities_are_deleted_and_foreign_directories_st
         assert_true(is_published("a", "connection.json", "hub-1.example"));
         assert_false(is_published("b", "connection.json", "hub-1.example"));
         assert_true(is_published("foreign", "data", "somebody else's"));
-        assert_int_equal(manager_forget(manager, "b"), 0); /* its record was kept */
+        assert_int_equal(forget("b"), 0); /* its record was kept */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, core_set_up, core_tear_down)
@@ -323,6 +377,8 @@ int main(void) {
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
                 TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
                 TEST(only_an_identity_without_a_file_can_be_forgotten),
+                TEST(an_identity_that_returns_while_it_is_forgotten_begins_anew_and_stays),
+                TEST(only_so_many_identities_are_forgotten_at_a_time),
                 TEST(outputs_of_removed_identities_are_deleted_and_foreign_directories_stay),
         };
 

@@ -409,12 +409,30 @@ static void without_a_runtime_directory_nothing_is_noted(void **unused) {
         assert_int_equal(store_recall(store, "gw", &record), -ENOENT);
 }
 
+/* Returns what its handler is told. */
+static int forget(const char *name) {
+        struct told told = { .r = 1 };
+
+        assert_int_equal(store_forget(store, name, on_written, &told), 0);
+        hear();
+        assert_int_equal(told.n, 1);
+        return told.r;
+}
+
 static void what_is_forgotten_is_gone(void **unused) {
         save("gw", 1);
-        assert_int_equal(store_forget(store, "gw"), 0);
+        hear();
+        assert_int_equal(forget("gw"), 0);
         assert_false(exists("gw.json"));
         assert_int_equal(store_recall(store, "gw", &record), -ENOENT);
-        assert_int_equal(store_forget(store, "gw"), -ENOENT);
+        assert_int_equal(forget("gw"), -ENOENT);
+}
+
+static void what_cannot_be_made_durable_is_not_forgotten(void **unused) {
+        save("gw", 1);
+        hear();
+        disk.directory_error = EIO;
+        assert_int_equal(forget("gw"), -EIO);
 }
 
 static void a_name_cannot_lead_out_of_the_directory(void **unused) {
@@ -422,7 +440,7 @@ static void a_name_cannot_lead_out_of_the_directory(void **unused) {
 
         assert_int_equal(store_save(store, "../gw", s, false, NULL, NULL), -EINVAL);
         assert_int_equal(store_load(store, "../gw", &record, &reason), -EINVAL);
-        assert_int_equal(store_forget(store, "../gw"), -EINVAL);
+        assert_int_equal(store_forget(store, "../gw", NULL, NULL), -EINVAL);
 }
 
 static void what_a_power_cut_left_half_written_is_swept(void **unused) {
@@ -502,7 +520,7 @@ static void a_directory_that_cannot_be_made_is_no_failure_until_it_can(void **un
         store_flush(store);
         hear();
         assert_int_equal(told, -EACCES);
-        assert_int_equal(store_forget(store, "gw"), -ENOENT);
+        assert_int_equal(forget("gw"), -ENOENT);
         become_ourselves();
 
         assert_int_equal(chmod(base, 0755), 0);
@@ -689,12 +707,55 @@ static void the_end_waits_for_what_has_gathered(void **unused) {
 }
 
 static void what_waits_is_forgotten_too(void **unused) {
+        put("gw.json", "{}");
         begin_slow_save();
         save("gw", 1);
+        assert_int_equal(store_forget(store, "gw", on_written, &a), 0); /* does not wait for the disk */
+        assert_int_equal(store_load(store, "gw", &record, &reason), -ENOENT);
+        assert_int_equal(a.n, 0);
         open_gate();
-        assert_int_equal(store_forget(store, "gw"), 0);
         hear();
+        assert_int_equal(a.n, 1);
+        assert_int_equal(a.r, 0);
         assert_false(exists("gw.json"));
+        assert_saved("first", 1);
+}
+
+static void what_is_being_written_is_forgotten_behind_it(void **unused) {
+        close_gate();
+        save("gw", 1);
+        wait_for_sync();
+        assert_int_equal(store_forget(store, "gw", on_written, &a), 0);
+        assert_int_equal(store_load(store, "gw", &record, &reason), -ENOENT);
+        open_gate();
+        hear();
+        assert_int_equal(a.r, 0);
+        assert_false(exists("gw.json"));
+}
+
+static void what_is_saved_after_it_was_forgotten_stays(void **unused) {
+        begin_slow_save();
+        assert_int_equal(store_forget(store, "gw", on_written, &a), 0);
+        save_and_tell("other", 1, NULL);
+        save_and_tell("gw", 2, &b);
+        open_gate();
+        hear();
+        assert_int_equal(a.n, 1);
+        assert_int_equal(b.n, 1);
+        assert_saved("gw", 2);
+        assert_saved("other", 1);
+}
+
+static void at_the_end_it_is_forgotten_and_told_so(void **unused) {
+        put("gw.json", "{}");
+        begin_slow_save();
+        assert_int_equal(store_forget(store, "gw", on_written, &a), 0);
+        open_gate();
+        close_store();
+        assert_int_equal(a.n, 1);
+        assert_int_equal(a.r, -ECANCELED);
+        assert_false(exists("gw.json"));
+        open_store();
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -725,6 +786,7 @@ int main(void) {
                 TEST(without_a_runtime_directory_nothing_is_noted),
                 TEST(a_note_of_somebody_else_is_of_no_use),
                 TEST(what_is_forgotten_is_gone),
+                TEST(what_cannot_be_made_durable_is_not_forgotten),
                 TEST(a_name_cannot_lead_out_of_the_directory),
                 TEST(what_a_power_cut_left_half_written_is_swept),
                 TEST(a_read_only_directory_is_read_and_refuses_to_save),
@@ -742,6 +804,9 @@ int main(void) {
                 TEST(who_has_cancelled_is_not_called),
                 TEST(the_end_waits_for_what_has_gathered),
                 TEST(what_waits_is_forgotten_too),
+                TEST(what_is_being_written_is_forgotten_behind_it),
+                TEST(what_is_saved_after_it_was_forgotten_stays),
+                TEST(at_the_end_it_is_forgotten_and_told_so),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
