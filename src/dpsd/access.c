@@ -7,6 +7,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsd/account.h"
+#include "dpsd/log.h"
 #include "dpsd/ratelimit.h"
 #include "dpsd/request-copy.h"
 
@@ -190,7 +191,7 @@ static void sender_free(Sender *s) {
 
 /* While too much is asked for, the bus is not asked again for each request. */
 static void sender_free_if_done(Sender *s) {
-        if (s->n_checks == 0 && !(s->account && s->access->is_overloaded))
+        if (s->n_checks == 0 && !(s->account && s->access->is_overloaded && s->access->gone))
                 sender_free(s);
 }
 
@@ -591,12 +592,31 @@ static void check_decide(Check *c) {
                 watch_deadline(s->access, c->deadline_usec);
 }
 
+/* Without the watch, a request ends with its deadline, and nothing else is kept of its sender. */
+static int on_watched(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        const sd_bus_error *refusal = sd_bus_message_get_error(reply);
+        static bool is_told;
+        Access *a = userdata;
+
+        if (!refusal || sd_bus_error_has_name(refusal, SD_BUS_ERROR_NO_REPLY))
+                return 0;
+        a->gone = sd_bus_slot_unref(a->gone);
+        forget_senders(a);
+        if (!is_told)
+                log_warning(
+                        "D-Bus: it cannot be seen when a caller has gone (%s): what it has asked for waits "
+                        "for its deadline",
+                        refusal->message);
+        is_told = true;
+        return 0;
+}
+
 static void watch_senders(Access *a, sd_bus *bus) {
         if (!a->gone)
                 (void) sd_bus_add_match_async(bus, &a->gone,
                                               "type='signal',sender='" BUS_DRIVER "',interface='" BUS_DRIVER
                                               "',member='NameOwnerChanged',arg2=''",
-                                              on_gone, NULL, a);
+                                              on_gone, on_watched, a);
 }
 
 static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {

@@ -16,15 +16,17 @@
  * How we get our name:
  *
  *      connect ──> (no bus: sd-bus watches for its socket) ──> connected ──> request the name ──> owned
- *         ^─────────── retry <── disconnected, or refused ──────────┘
+ *         ^─────────── retry <── disconnected, refused, or in the queue for it ──┘
  *
  * Nothing here blocks, so a bus that is late, restarts or never comes delays nobody. The old connection is
- * freed in the retry timer, because it must not be freed inside a handler of sd-bus.
+ * freed in the retry timer, because it must not be freed inside a handler of sd-bus. The bus says whether the name is ours
+ * when it is asked; NameAcquired, which it sends to its owner alone, without a match, only saves the wait in the queue.
  */
 
 #define SYSTEM_BUS_ADDRESS "unix:path=/run/dbus/system_bus_socket"
 #define BUS_DRIVER "org.freedesktop.DBus"
 #define LOCAL "org.freedesktop.DBus.Local"
+#define IN_QUEUE 2 /* an answer of RequestName() */
 #define RETRY_MIN_USEC (100 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC (5 * USEC_PER_MINUTE)
 /* While sd-bus watches for the socket, or authenticates. This retry only covers an event that sd-bus may have
@@ -97,6 +99,15 @@ static int on_owner_pid(sd_bus_message *reply, void *userdata, sd_bus_error *err
         return 0;
 }
 
+static void take_name(Bus *b) {
+        if (b->failure_is_logged)
+                log_info("D-Bus: the name " DPS_BUS_NAME " is ours");
+        b->failure_is_logged = false;
+        b->retry_usec = RETRY_MIN_USEC;
+        (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
+        b->handlers.on_owned(b->userdata);
+}
+
 static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         const sd_bus_error *refusal = sd_bus_message_get_error(reply);
         Bus *b = userdata;
@@ -112,11 +123,13 @@ static int on_name_requested(sd_bus_message *reply, void *userdata, sd_bus_error
                 retry_later(b);
                 return 0;
         }
-        /* 2: we are in the queue; NameAcquired comes when the name is free. */
-        if (sd_bus_message_read(reply, "u", &answer) > 0 && answer == 2)
-                (void) sd_bus_call_method_async(b->connection, NULL, BUS_DRIVER, "/org/freedesktop/DBus",
-                                                BUS_DRIVER, "GetConnectionUnixProcessID", on_owner_pid, b,
-                                                "s", DPS_BUS_NAME);
+        if (sd_bus_message_read(reply, "u", &answer) <= 0 || answer != IN_QUEUE) {
+                take_name(b);
+                return 0;
+        }
+        (void) sd_bus_call_method_async(b->connection, NULL, BUS_DRIVER, "/org/freedesktop/DBus", BUS_DRIVER,
+                                        "GetConnectionUnixProcessID", on_owner_pid, b, "s", DPS_BUS_NAME);
+        retry_later(b);
         return 0;
 }
 
@@ -131,31 +144,11 @@ static void request_name(Bus *b) {
         }
 }
 
-static int on_name_acquired(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        const char *name;
-        Bus *b = userdata;
-
-        if (sd_bus_message_read(message, "s", &name) <= 0 || !streq(name, DPS_BUS_NAME))
-                return 0;
-
-        log_message(b->failure_is_logged ? LOG_INFO : LOG_DEBUG, NULL, "D-Bus: the name %s is ours", name);
-        b->failure_is_logged = false;
-        b->retry_usec = RETRY_MIN_USEC;
-        (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
-        b->handlers.on_owned(b->userdata);
-        return 0;
-}
-
 static int on_connected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Bus *b = userdata;
-        int r;
 
         (void) sd_event_source_set_enabled(b->retry, SD_EVENT_OFF);
         b->is_connected = true;
-        r = sd_bus_match_signal_async(b->connection, NULL, BUS_DRIVER, "/org/freedesktop/DBus", BUS_DRIVER,
-                                      "NameAcquired", on_name_acquired, NULL, b);
-        if (r < 0)
-                log_failure(b, LOG_ERR, "cannot listen for our name", strerror(-r));
         request_name(b);
         return 0;
 }
@@ -206,14 +199,20 @@ static AccessCall kind_of_call(const Bus *b, sd_bus_message *m) {
         return ACCESS_CALL_OTHER;
 }
 
-/* Anybody may send a signal to us alone; we want none but those of the bus, and those of sd-bus. And anybody may ask much
- * faster than it can be answered, with or without wanting the answer. */
-static int drop_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        const char *sender = sd_bus_message_get_sender(m) ?: "";
+/* Returns true if the message is dropped. Anybody may send a signal to us alone; we want none but those of the bus, and those
+ * of sd-bus. And anybody may ask much faster than it can be answered, with or without wanting the answer. */
+static int look_at_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *sender = sd_bus_message_get_sender(m) ?: "", *name;
         Bus *b = userdata;
 
-        if (sd_bus_message_is_signal(m, NULL, NULL) > 0)
-                return !streq(sender, BUS_DRIVER) && !streq(sender, LOCAL);
+        if (sd_bus_message_is_signal(m, NULL, NULL) > 0) {
+                if (!streq(sender, BUS_DRIVER))
+                        return !streq(sender, LOCAL);
+                if (sd_bus_message_is_signal(m, BUS_DRIVER, "NameAcquired") > 0 &&
+                    sd_bus_message_read(m, "s", &name) > 0 && streq(name, DPS_BUS_NAME))
+                        take_name(b);
+                return 0;
+        }
         if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
                 return 0;
         if (sd_bus_message_get_expect_reply(m) == 0 && only_asks(sd_bus_message_get_member(m)))
@@ -226,7 +225,7 @@ static int add_local_matches(Bus *b) {
         static const char path[] = "/org/freedesktop/DBus/Local";
         int r;
 
-        r = sd_bus_add_filter(b->connection, NULL, drop_message, b);
+        r = sd_bus_add_filter(b->connection, NULL, look_at_message, b);
         if (r < 0)
                 return r;
         r = sd_bus_match_signal(b->connection, NULL, LOCAL, path, LOCAL, "Connected", on_connected, b);

@@ -72,6 +72,19 @@ def test_a_name_that_is_taken_is_waited_for(gateway):
     gateway.wait_for(State="assigned")
 
 
+def test_the_name_is_found_to_be_ours_also_when_the_signal_is_lost(bus, gateway):
+    bus.stop()
+    bus.config.write_text(bus.config.read_text().replace("</policy>", '<deny receive_interface="org.freedesktop.DBus" receive_member="NameAcquired"/></policy>'))
+    bus.start()
+    other = gateway.client()
+    other.own(NAME)
+    gateway.start()
+    gateway.wait_for_log(f"the name {re.escape(NAME)} is taken")
+    other.close()
+    gateway.wait_for_log(f"the name {re.escape(NAME)} is ours")
+    assert gateway.properties()["State"] == "idle"
+
+
 # ---- who may what ----
 
 USE = [("GetConnection",), ("GetToken", "uint64:0"), ("ReportHubFailure", "uint64:1", "string:throttled", "uint32:429", "string:"),

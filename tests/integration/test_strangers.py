@@ -312,6 +312,34 @@ def test_what_a_connection_has_asked_for_ends_with_it(gateway, polkit, connect):
     assert polkit.n_asked_for(gone.name) == AT_POLKIT_MAX
 
 
+@pytest.fixture
+def no_matches(bus):
+    """The bus lets nobody subscribe to a signal."""
+    bus.stop()
+    bus.config.write_text(bus.config.read_text().replace("<auth>", '<limit name="max_match_rules_per_connection">0</limit><auth>'))
+    bus.start()
+
+
+def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_while(no_matches, gateway, polkit, connect, stranger):
+    gateway.surroundings["SYSTEMD_BUS_TIMEOUT"] = "5s"  # the deadline of a question to polkit, among others
+    gateway.identity()
+    gateway.start()
+    eventually(lambda: gateway.properties("gateway")["State"] == "assigned")
+    path = gateway.path("gateway")
+    owner = stranger.owner_of(NAME)
+    gone, stays = connect(SOMEBODY), connect(SOMEBODY)
+    for _ in range(100):
+        gone.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
+    serial = stays.send(path, NAME, IDENTITY, "GetConnection")
+    gone.close()
+    polkit.wait_for(lambda asked: polkit.n_asked_for(stays.name) == 1, DEADLINE)
+    polkit.answer(stays.name, True)
+    assert answer_to(stays, serial) is None
+    assert stranger.owner_of(NAME) == owner  # it was not thrown out
+    assert len(re.findall("it cannot be seen when a caller has gone", gateway.whole_log())) == 1
+
+
 def test_arguments_that_are_too_large_are_refused_before_anybody_is_asked(gateway, polkit, connect):
     assign(gateway)
     one = connect(SOMEBODY)
