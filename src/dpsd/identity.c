@@ -188,18 +188,34 @@ void identity_look_again(Identity *i) {
 }
 
 void identity_on_other_runtime(Identity *i) {
-        i->folder = FOLDER_UNPREPARED;
-        identity_outputs_are_stale(i);
-        identity_advance(i);
+        i->is_in_other_runtime = true;
 }
 
-/* What we have goes there. Where we have nothing, the directory may: it may be on a partition that was mounted late. */
 void identity_on_other_state(Identity *i) {
+        i->is_in_other_state = true;
+}
+
+static void write_record_again(Identity *i) {
+        /* What we have goes there. Where we have nothing, the directory may: it may be on a partition that was mounted
+         * late. */
         if (keeper_newest(&i->keeper))
                 keeper_save(&i->keeper);
         else
                 keeper_read_again(&i->keeper);
+}
+
+bool identity_write_again(Identity *i) {
+        if (!i->is_in_other_state && !i->is_in_other_runtime)
+                return false;
+        if (i->is_in_other_state)
+                write_record_again(i);
+        if (i->is_in_other_runtime) {
+                i->folder = FOLDER_UNPREPARED;
+                identity_outputs_are_stale(i);
+        }
+        i->is_in_other_state = i->is_in_other_runtime = false;
         identity_advance(i);
+        return true;
 }
 
 static void on_outputs_touched(void *userdata) {
@@ -209,6 +225,7 @@ static void on_outputs_touched(void *userdata) {
                 return;
         identity_log(i, LOG_NOTICE, "somebody has removed its files for programs: they are written again");
         identity_on_other_runtime(i);
+        (void) identity_write_again(i);
 }
 
 void identity_watch_outputs(Identity *i) {

@@ -136,6 +136,7 @@ struct Identity {
         bool is_changed;
         unsigned bucket;
         bool is_counted_for_network, is_counted_for_clock, is_counted_for_serving;
+        bool is_in_other_state, is_in_other_runtime;
         void *bus_slot; /* what listeners on the bus were told last */
 };
 
@@ -151,9 +152,11 @@ void identity_configure(Identity *i, Settings *settings, const char *fault);
 void identity_set_twin(Identity *i, const char *twin);
 /* Somebody asked to look again: everything that failed on this machine is tried again at once. */
 void identity_look_again(Identity *i);
-/* The directory of the records, or of the files for programs, is another one now. */
+/* The directory of the records, or of the files for programs, is another one now. This is only noted … */
 void identity_on_other_state(Identity *i);
 void identity_on_other_runtime(Identity *i);
+/* … until this is called. Returns true if there was something to do. */
+bool identity_write_again(Identity *i);
 /* Makes the plan and carries out its actions. */
 void identity_advance(Identity *i);
 /* The configuration file is gone: the outputs are removed, the record stays. */

@@ -364,15 +364,31 @@ void manager_look_again(Manager *m) {
         (void) manager_look_again_at(m, &at, SIZE_MAX);
 }
 
-void manager_save_all(Manager *m) {
+/* The pause is for others: a timer that is set to the next turn outranks them. */
+static void on_write_again(void *userdata) {
+        Manager *m = userdata;
+        unsigned n = 0;
+
+        for (size_t k = 0; k < m->n_identities && n < MANAGER_WRITES_MAX; k++)
+                n += identity_write_again(m->identities[k]);
+        if (n > 0)
+                timer_set(m->writing,
+                          world_now_usec(m->core.world, CLOCK_BOOTTIME) + MANAGER_WRITES_PAUSE_USEC, 0);
+}
+
+static void write_again(Manager *m, void (*note)(Identity *i)) {
         for (size_t k = 0; k < m->n_identities; k++)
-                identity_on_other_state(m->identities[k]);
+                note(m->identities[k]);
+        timer_set(m->writing, 0, 0);
+}
+
+void manager_save_all(Manager *m) {
+        write_again(m, identity_on_other_state);
         clock_write_again(m->core.clock);
 }
 
 void manager_publish_all(Manager *m) {
-        for (size_t k = 0; k < m->n_identities; k++)
-                identity_on_other_runtime(m->identities[k]);
+        write_again(m, identity_on_other_runtime);
 }
 
 /* Identities with a record are known by it. The others are known only by their directory, which is kept if it
@@ -479,6 +495,8 @@ int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void
         if (r < 0)
                 return r;
         r = timer_new(parts->world, on_turn, m, &m->turn);
+        if (r >= 0)
+                r = timer_new(parts->world, on_write_again, m, &m->writing);
         if (r < 0)
                 return r;
         if (clock_is_synchronized(m->core.clock))
@@ -505,6 +523,7 @@ Manager *manager_free(Manager *m) {
                 free(m->groups[k].group);
         free(m->groups);
         timer_free(m->turn);
+        timer_free(m->writing);
         window_free(m->core.window);
         groups_free(m->core.groups);
         clock_free(m->core.clock);

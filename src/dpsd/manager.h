@@ -68,7 +68,7 @@ struct Manager {
         struct ManagerCheck *checks; /* under way */
         unsigned n_checks, n_forgets;
 
-        Timer *turn;
+        Timer *turn, *writing;
         Identity *changed; /* in this turn; a linked list, so that adding needs no memory */
         unsigned counts[_BUCKET_MAX];
         unsigned n_waiting_for_network, n_waiting_for_clock, n_not_serving;
@@ -91,7 +91,10 @@ void manager_retire(Manager *m, Identity *i);
 void manager_look_again(Manager *m);
 /* The same for `n` of them from the *at-th on, which begins at 0. Returns false after the last. */
 bool manager_look_again_at(Manager *m, size_t *at, size_t n);
-/* The folder of the state, or the runtime folder, is another directory now: what was in it is written again. */
+/* The folder of the state, or the runtime folder, is another directory now: what was in it is written again, of so many
+ * identities in a turn, with a pause behind each. */
+#define MANAGER_WRITES_MAX 64U
+#define MANAGER_WRITES_PAUSE_USEC USEC_PER_MSEC
 void manager_save_all(Manager *m);
 void manager_publish_all(Manager *m);
 /* Removes the outputs of identities whose configuration was removed while no daemon ran. */

@@ -457,5 +457,6 @@ def test_a_state_that_is_mounted_late_is_found(gateway, emulator):
     inside(gateway, "mount", "--bind", gateway.directory / "partition", gateway.state)
     after = gateway.wait_for(State="assigned")
     assert (after["AssignedHub"], after["Generation"]) == (before["AssignedHub"], before["Generation"])
+    eventually(lambda: "connection.json" in gateway.files(), what="its files, for which its key is read")
     assert gateway.connection()["hub"] == before["AssignedHub"]
     gateway.wait_for_log(f"{gateway.state} is another directory now")

@@ -240,6 +240,91 @@ static void what_dps_told_at_one_endpoint_binds_nobody_at_another(void **state) 
         assert_int_equal(core_transport.n_connects, 1);
 }
 
+/* ---- directories that are replaced ---- */
+
+static unsigned count_written(unsigned n_identities, bool (*is_written)(const char *name)) {
+        unsigned n = 0;
+
+        for (unsigned k = 0; k < n_identities; k++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "gw-%u", k);
+                n += is_written(name);
+        }
+        return n;
+}
+
+static bool is_saved(const char *name) {
+        _cleanup_(freep) char *file = NULL, *text = NULL;
+
+        assert_true(asprintf(&file, "%s.json", name) > 0);
+        text = small_disk_text(disk.state, file);
+        return text;
+}
+
+static bool is_public(const char *name) {
+        return is_published(name, "connection.json", "hub-1.example");
+}
+
+static void remove_written(const char *name) {
+        _cleanup_(freep) char *file = NULL;
+        _cleanup_(folder_freep) Folder *f = NULL;
+
+        assert_true(asprintf(&file, "%s.json", name) > 0);
+        assert_int_equal(folder_remove(disk.state, file), 0);
+        assert_int_equal(folder_open_folder(disk.runtime, name, &f), 0);
+        assert_int_equal(folder_remove(f, "connection.json"), 0);
+}
+
+#define MANY (2 * MANAGER_WRITES_MAX + 10)
+
+static void provision_many(void) {
+        for (unsigned k = 0; k < MANY; k++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "gw-%u", k);
+                provision(name, name);
+        }
+        for (unsigned k = 0; k < MANY; k++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "gw-%u", k);
+                remove_written(name);
+        }
+}
+
+/* Between them others have their turn. */
+static void assert_written_in_three_turns(bool (*is_written)(const char *name)) {
+        assert_int_equal(count_written(MANY, is_written), 0);
+        settle();
+        assert_int_equal(count_written(MANY, is_written), MANAGER_WRITES_MAX);
+        timed_world_pass(&world, MANAGER_WRITES_PAUSE_USEC);
+        assert_int_equal(count_written(MANY, is_written), 2 * MANAGER_WRITES_MAX);
+        timed_world_pass(&world, MANAGER_WRITES_PAUSE_USEC);
+        assert_int_equal(count_written(MANY, is_written), MANY);
+}
+
+static void what_was_in_a_directory_is_written_into_another_in_turns(void **state) {
+        provision_many();
+        manager_save_all(manager);
+        assert_written_in_three_turns(is_saved);
+        assert_int_equal(count_written(MANY, is_public), 0);
+        manager_publish_all(manager);
+        assert_written_in_three_turns(is_public);
+}
+
+static void who_comes_and_goes_meanwhile_changes_nothing_for_the_others(void **state) {
+        provision_many();
+        manager_save_all(manager);
+        manager_publish_all(manager);
+        settle();
+        manager_retire(manager, find("gw-0"));
+        configure("a", "dev-a");
+        timed_world_pass(&world, 3 * MANAGER_WRITES_PAUSE_USEC);
+        assert_int_equal(count_written(MANY, is_public), MANY - 1);
+        assert_int_equal(count_written(MANY, is_saved), MANY);
+}
+
 /* ---- identities that go ---- */
 
 static void an_identity_without_a_file_is_not_served_and_its_record_is_kept(void **state) {
@@ -374,6 +459,8 @@ int main(void) {
                 TEST(each_of_three_twins_names_the_first),
                 TEST(what_dps_told_one_of_a_scope_binds_the_others_after_a_restart_too),
                 TEST(what_dps_told_at_one_endpoint_binds_nobody_at_another),
+                TEST(what_was_in_a_directory_is_written_into_another_in_turns),
+                TEST(who_comes_and_goes_meanwhile_changes_nothing_for_the_others),
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
                 TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
                 TEST(only_an_identity_without_a_file_can_be_forgotten),
