@@ -82,7 +82,6 @@ struct Inspection {
 };
 
 static void next(Inspection *i);
-static Inspection *inspection_free(Inspection *i);
 
 static uint64_t now(const Inspection *i) {
         return world_now_usec(i->parts.world, CLOCK_BOOTTIME);
@@ -377,7 +376,7 @@ static int begin_login(Inspection *i) {
         return 1;
 }
 
-static void give_way(Inspection *i) {
+void inspection_give_way(Inspection *i) {
         i->wish.no_login = "a registration is under way, and shows more than a log-in: dpsctl status";
         if (!i->logs_in)
                 return;
@@ -474,8 +473,8 @@ static void on_time(void *userdata) {
         next(i);
 }
 
-static int inspection_new(const InspectionParts *parts, CheckSubject *subject, const InspectionWish *wish,
-                          inspection_handler_t handler, void *userdata, Inspection **ret) {
+int inspection_new(const InspectionParts *parts, CheckSubject *subject, const InspectionWish *wish,
+                   inspection_handler_t handler, void *userdata, Inspection **ret) {
         Inspection *i = calloc(1, sizeof(*i));
         int r;
 
@@ -501,7 +500,7 @@ static int inspection_new(const InspectionParts *parts, CheckSubject *subject, c
         return 0;
 }
 
-static Inspection *inspection_free(Inspection *i) {
+Inspection *inspection_free(Inspection *i) {
         if (!i)
                 return NULL;
         end_login(i);
@@ -512,17 +511,3 @@ static Inspection *inspection_free(Inspection *i) {
         free(i);
         return NULL;
 }
-
-static const CheckClass class = {
-        .subject_new = check_subject_new,
-        .subject_unref = check_subject_unref,
-        .to_json = check_to_json,
-        .twins_find = twins_find,
-        .twins_keeper_of = twins_keeper_of,
-        .twins_done = twins_done,
-        .inspection_new = inspection_new,
-        .inspection_free = inspection_free,
-        .give_way = give_way,
-};
-
-MODULE_DEFINE(CHECK_MODULE, CHECK_MODULE_KIND, &class);

@@ -10,7 +10,6 @@
 #include "basic/world.h"
 #include "check/check.h"
 #include "client/window.h"
-#include "config/twins.h"
 #include "transport/transport.h"
 
 typedef struct Inspection Inspection;
@@ -43,16 +42,20 @@ typedef struct CheckClass {
         /* What Check() of the Manager answers: {"version":1,"checks":[…],…}. -ENOMEM. */
         int (*to_json)(const Checks *c, const CheckSubject *s, char **ret);
 
-        /* The installed identities, among which twins are looked for. */
-        int (*twins_find)(char *const *directories, Twins *ret);
-        const char *(*twins_keeper_of)(const Twins *t, const char *name); /* NULL: itself */
-        void (*twins_done)(Twins *t);
-
-        /* Takes the subject, also on failure. -ENOMEM. */
         int (*inspection_new)(const InspectionParts *parts, CheckSubject *subject, const InspectionWish *wish,
                               inspection_handler_t handler, void *userdata, Inspection **ret);
-        /* The handler is not called any more. */
         Inspection *(*inspection_free)(Inspection *i);
-        /* The identity registers, and DPS lets each device in once: the log-in makes room, and the answer says so. */
         void (*give_way)(Inspection *i);
+
+        /* `dpsd --check`: what dpsctl check runs where no daemon can be asked. Prints what Check() of the Manager would answer,
+         * a line for this device and one for each identity (`names` NULL or empty: all). Gives an exit code. */
+        int (*once)(char *const *names, bool offline);
 } CheckClass;
+
+/* Takes the subject, also on failure. -ENOMEM. */
+int inspection_new(const InspectionParts *parts, CheckSubject *subject, const InspectionWish *wish,
+                   inspection_handler_t handler, void *userdata, Inspection **ret);
+/* The handler is not called any more. */
+Inspection *inspection_free(Inspection *i);
+/* The identity registers, and DPS lets each device in once: the log-in makes room, and the answer says so. */
+void inspection_give_way(Inspection *i);

@@ -11,6 +11,6 @@
  * should follow it and does not; NULL: nothing is missing. */
 const char *leaf_missing_issuer(X509 *leaf, X509 *above, char buffer[static LEAF_TEXT_MAX]);
 
-/* Warnings, each a sentence about the file; NULL: there is nothing to warn of. */
+/* leaf-warnings.c. Warnings, each a sentence about the file; NULL: there is nothing to warn of. */
 const char *leaf_issuer_warning(X509 *leaf, X509 *above, char buffer[static LEAF_TEXT_MAX]);
 const char *leaf_key_warning(X509 *leaf, char buffer[static LEAF_TEXT_MAX]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "dpsd/check-once.h"
+
+/* The module "check": the checks, and `dpsd --check`, which runs them in a process of its own. */
 
 #include <errno.h>
 #include <grp.h>
@@ -19,7 +20,6 @@
 #include "config/twins.h"
 #include "dpsd/clock.h"
 #include "dpsd/log.h"
-#include "transport/transport-module.h"
 #include "transport/transports.h"
 
 #define DAEMON_NAME "dpsd"
@@ -27,7 +27,6 @@
 #define CONNECTION_SIZE_MAX (1024U * 1024)
 
 typedef struct Run {
-        const CheckClass *class;
         sd_event *event;
         World *world;
         Transports *transports;
@@ -43,10 +42,8 @@ typedef struct Run {
 } Run;
 
 static void run_done(Run *u) {
-        if (u->inspection)
-                u->class->inspection_free(u->inspection);
-        if (u->class)
-                u->class->twins_done(&u->twins);
+        inspection_free(u->inspection);
+        twins_done(&u->twins);
         strv_free(u->directories);
         strv_free(u->names);
         clock_free(u->clock);
@@ -132,11 +129,11 @@ static void find_hub(const char *name, CheckHub *ret) {
 }
 
 static int make_subject(Run *u, const char *name, CheckSubject **ret) {
-        const char *keeper = u->class->twins_keeper_of(&u->twins, name);
+        const char *keeper = twins_keeper_of(&u->twins, name);
         CheckSubject *s;
         int r;
 
-        r = u->class->subject_new(name, &s);
+        r = check_subject_new(name, &s);
         if (r < 0)
                 return r;
         s->is_synchronized = clock_is_synchronized(u->clock);
@@ -148,13 +145,13 @@ static int make_subject(Run *u, const char *name, CheckSubject **ret) {
         if (r >= 0)
                 *ret = s;
         else
-                u->class->subject_unref(s);
+                check_subject_unref(s);
         return r;
 }
 
 static int print(const Run *u, const Checks *checks, const CheckSubject *s) {
         _cleanup_(freep) char *json = NULL;
-        int r = s->r >= 0 ? u->class->to_json(checks, s, &json) : s->r;
+        int r = s->r >= 0 ? check_to_json(checks, s, &json) : s->r;
 
         if (r < 0)
                 return r;
@@ -167,7 +164,7 @@ static void on_inspected(Inspection *i, const Checks *checks, const CheckSubject
         u->r = print(u, checks, s);
         if (u->r >= 0 && isempty(s->name))
                 u->r = strv_extend(&u->names, s->names);
-        u->inspection = u->class->inspection_free(i);
+        u->inspection = inspection_free(i);
 }
 
 static int inspect(Run *u, const char *name) {
@@ -178,7 +175,7 @@ static int inspect(Run *u, const char *name) {
         r = make_subject(u, name, &s);
         if (r < 0)
                 return r;
-        r = u->class->inspection_new(&parts, s, &u->wish, on_inspected, u, &u->inspection);
+        r = inspection_new(&parts, s, &u->wish, on_inspected, u, &u->inspection);
         while (r >= 0 && u->inspection)
                 r = sd_event_run(u->event, UINT64_MAX);
         return r < 0 ? r : u->r;
@@ -189,7 +186,7 @@ static int inspect_all(Run *u, char *const *names) {
 
         r = inspect(u, "");
         if (r >= 0)
-                r = u->class->twins_find(u->directories, &u->twins);
+                r = twins_find(u->directories, &u->twins);
         if (r < 0)
                 return r;
         STRV_FOREACH(name, names && names[0] ? names : u->names) {
@@ -204,23 +201,10 @@ static int inspect_all(Run *u, char *const *names) {
         return 0;
 }
 
-static int load_module(Run *u) {
-        _cleanup_(freep) char *reason = NULL;
-        int r;
-
-        r = module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, CHECK_MODULE,
-                                    CHECK_MODULE_KIND, (const void **) &u->class, &reason);
-        if (r < 0)
-                log_error("%s", reason ?: strerror(-r));
-        return r;
-}
-
-int check_once(char *const *names, bool offline) {
+static int check_once(char *const *names, bool offline) {
         _cleanup_(run_done) Run u = { .wish = { .offline = offline } };
         int r;
 
-        if (load_module(&u) < 0)
-                return EXIT_FAILED;
         r = become_daemon();
         if (r >= 0)
                 r = make(&u);
@@ -234,3 +218,15 @@ int check_once(char *const *names, bool offline) {
                 log_error("the check cannot be run: %s", strerror(-r));
         return r < 0 ? EXIT_FAILED : EXIT_DONE;
 }
+
+static const CheckClass class = {
+        .subject_new = check_subject_new,
+        .subject_unref = check_subject_unref,
+        .to_json = check_to_json,
+        .inspection_new = inspection_new,
+        .inspection_free = inspection_free,
+        .give_way = inspection_give_way,
+        .once = check_once,
+};
+
+MODULE_DEFINE(CHECK_MODULE, CHECK_MODULE_KIND, &class);

@@ -13,14 +13,16 @@
 #include <unistd.h>
 
 #include "basic/contract.h"
+#include "basic/module.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "basic/worker.h"
 #include "build-config.h"
+#include "check/inspection.h"
 #include "credential/tpm-environment.h"
-#include "dpsd/check-once.h"
 #include "dpsd/daemon.h"
 #include "dpsd/log.h"
+#include "transport/transport-module.h"
 
 static bool arg_once, arg_check, arg_offline;
 static uint64_t arg_timeout_usec = USEC_INFINITY;
@@ -164,6 +166,18 @@ static void prepare_directories(void) {
         }
 }
 
+static int check(void) {
+        _cleanup_(freep) char *reason = NULL;
+        const CheckClass *class;
+
+        if (module_load_with_shared(module_directory(), TRANSPORT_SHARED_MODULE, CHECK_MODULE,
+                                    CHECK_MODULE_KIND, (const void **) &class, &reason) < 0) {
+                log_error("%s", reason ?: "out of memory");
+                return EXIT_FAILED;
+        }
+        return class->once(arg_names, arg_offline);
+}
+
 static int run(int argc, char *argv[]) {
         _cleanup_(daemon_freep) Daemon *d = NULL;
         int r;
@@ -177,7 +191,7 @@ static int run(int argc, char *argv[]) {
 
         set_limits();
         if (arg_check)
-                return check_once(arg_names, arg_offline);
+                return check();
         r = daemon_new(&d);
         if (r < 0) {
                 if (r != -EBUSY)

@@ -10,16 +10,11 @@
 
 #include <cmocka.h>
 
-#include "basic/module.h"
 #include "basic/text.h"
 #include "check/inspection.h"
 #include "timed-world.h"
 
 /* The rows of a check, and what an inspection does with steps that hang. What the steps find: test_check.py. */
-
-extern const Module dps_module;
-
-static const CheckClass *class;
 
 typedef struct Fixture {
         TimedWorld world;
@@ -42,7 +37,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
         Fixture *f = *state;
 
-        class->inspection_free(f->inspection);
+        inspection_free(f->inspection);
         window_free(f->window);
         timed_world_done(&f->world);
         free(f->json);
@@ -53,9 +48,9 @@ static int tear_down(void **state) {
 static void on_end(Inspection *i, const Checks *checks, const CheckSubject *subject, void *userdata) {
         Fixture *f = userdata;
 
-        assert_int_equal(class->to_json(checks, subject, &f->json), 0);
+        assert_int_equal(check_to_json(checks, subject, &f->json), 0);
         f->n_ends++;
-        f->inspection = class->inspection_free(i);
+        f->inspection = inspection_free(i);
 }
 
 static void begin(Fixture *f, const char *name, bool offline, const char *directory) {
@@ -63,10 +58,10 @@ static void begin(Fixture *f, const char *name, bool offline, const char *direct
         const InspectionWish wish = { .offline = offline };
         CheckSubject *s;
 
-        assert_int_equal(class->subject_new(name, &s), 0);
+        assert_int_equal(check_subject_new(name, &s), 0);
         assert_int_equal(strv_append(&s->directories, directory), 0);
         s->is_synchronized = true;
-        assert_int_equal(class->inspection_new(&parts, s, &wish, on_end, f, &f->inspection), 0);
+        assert_int_equal(inspection_new(&parts, s, &wish, on_end, f, &f->inspection), 0);
 }
 
 static void test_a_step_that_hangs_ends_with_a_row_after_30_seconds(void **state) {
@@ -132,11 +127,11 @@ static void test_an_identity_without_a_file_is_told(void **state) {
         CheckSubject *s;
 
         (void) state;
-        assert_int_equal(class->subject_new("nope", &s), 0);
+        assert_int_equal(check_subject_new("nope", &s), 0);
         assert_int_equal(strv_append(&s->directories, "/nonexistent"), 0);
         check_configuration(&(Checks){ 0 }, s);
         assert_int_equal(s->r, -ENOENT);
-        class->subject_unref(s);
+        check_subject_unref(s);
 }
 
 static void test_a_freed_inspection_leaves_no_work_behind(void **state) {
@@ -144,7 +139,7 @@ static void test_a_freed_inspection_leaves_no_work_behind(void **state) {
 
         f->world.holds[WORK_CHECKS] = true;
         begin(f, "gateway", false, "/nonexistent");
-        f->inspection = class->inspection_free(f->inspection);
+        f->inspection = inspection_free(f->inspection);
         assert_null(f->world.works);
         assert_int_equal(f->n_ends, 0);
 }
@@ -223,6 +218,5 @@ int main(void) {
                         test_the_hint_names_a_clock_that_is_behind_before_one_that_is_not_synchronised),
         };
 
-        class = dps_module.class;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
