@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "basic/files.h"
@@ -103,6 +104,38 @@ static void warn_of_leaf(const Verification *v, const Named *n, STACK_OF(X509) *
                                         n->reference, warnings[k]);
 }
 
+/* Which device an image is for is not known where it is built. */
+static int verify_common_name(const Verification *v, const Named *n) {
+        SpecifierContext context = *v->context;
+        _cleanup_(freep) char *name = NULL, *reason = NULL, *why = NULL;
+        const char *id = v->settings->registration_id;
+        int r;
+
+        if (context.root || !id)
+                return 0;
+        context.certificate = n->reference;
+        r = specifier_expand("%{cert-cn}", &context, &name, &reason);
+        if (r == -ENOMEM || (r >= 0 && strcasecmp(name, id) == 0))
+                return r;
+        if (asprintf(&why, "its common name%s%s%s must be the registration ID, \"%s\"", name ? " is \"" : "",
+                     name ?: "", name ? "\", but" : "", id) < 0) {
+                why = NULL;
+                return -ENOMEM;
+        }
+        report_file(v, n, why);
+        return 0;
+}
+
+static void warn_of_dates(const Verification *v, const Named *n, const X509 *leaf) {
+        const char *what = X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0    ? "has expired"
+                           : X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0 ? "is not valid yet"
+                                                                                  : NULL;
+
+        if (what)
+                conf_report_add(v->report, CONF_WARNING, n->place->file, n->place->line,
+                                "%s: the certificate %s, by the clock of this machine", n->reference, what);
+}
+
 /* `chain` NULL: it is not known here. */
 static int verify_private_key(const Verification *v, const char *reference, STACK_OF(X509) * chain) {
         _cleanup_(named_done) Named n = { .key = "PrivateKey", .place = &v->settings->certificates_place };
@@ -137,8 +170,13 @@ static int verify_certificate(const Verification *v, const char *reference, cons
                 return r;
         if (r < 0)
                 report_file(v, &n, why);
-        if (chain)
+        if (chain) {
                 warn_of_leaf(v, &n, chain);
+                warn_of_dates(v, &n, sk_X509_value(chain, 0));
+                r = verify_common_name(v, &n);
+                if (r < 0)
+                        return r;
+        }
         return private_key ? verify_private_key(v, private_key, chain) : 0;
 }
 

@@ -65,6 +65,25 @@ def test_verify_config_warns_of_a_key_that_azure_does_not_take(dpsctl):
     assert "gw.pem: its key is of type ED25519, but Azure takes RSA and EC keys only" in out and out.count("warning") == 1
 
 
+def certificate_for(text, **dates):
+    issuer = Issuer(text)
+    return pem(issuer.sign(issuer.name, issuer.key, [], **dates))
+
+
+def test_verify_config_tells_that_a_certificate_is_for_another_device(dpsctl):
+    code, out, _ = dpsctl("verify-config", str(write_x509(dpsctl, certificate_for("gw-2"))))
+    assert code == 1 and 'gw.pem: its common name is "gw-2", but must be the registration ID, "gw-1"\n' in out
+    (dpsctl.directory / "image").mkdir()  # of any device
+    path = write_x509(dpsctl, certificate_for("gw-2"), root="image")
+    assert dpsctl("verify-config", f"--root={dpsctl.directory}/image", str(path))[0] == 0
+
+
+@pytest.mark.parametrize("dates, words", [({"not_before": -9, "not_after": -1}, "has expired"), ({"not_before": 1}, "is not valid yet")])
+def test_verify_config_warns_of_a_certificate_out_of_time(dpsctl, dates, words):
+    code, out, _ = dpsctl("verify-config", str(write_x509(dpsctl, certificate_for("gw-1", **dates))))
+    assert code == 0 and f"gw.pem: the certificate {words}, by the clock of this machine\n" in out and out.count("warning") == 1
+
+
 def test_verify_config_reads_certificates_below_its_root(dpsctl):
     (dpsctl.directory / "image").mkdir()
     path = write_x509(dpsctl, pem(Issuer("line 7", Issuer("root")).sign(name("gw-1"), ec.generate_private_key(ec.SECP256R1()), [])),
