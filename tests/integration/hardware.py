@@ -4,7 +4,9 @@ import datetime
 import glob
 import os
 import re
+import shutil
 import subprocess
+import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certificates import DAY, name, pem
 from process import DEADLINE, clean_environment
-from tpm import Tpm
+from tpm import ResourceManager, Tpm
 
 PIN = "271828"
 CURVES = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1()}
@@ -31,6 +33,47 @@ def secret(path, text):
     path.touch(0o600)
     path.write_text(text, encoding="ascii")
     return path
+
+
+# ---- what another program does with a key ----
+
+
+def log_in(gateway, emulator, *options, **environment):
+    """Logs in at the hub with openssl, which knows nothing of us but what it is handed."""
+    connection = gateway.connection()
+    text = b"".join(len(one).to_bytes(2, "big") + one for one in (connection["clientId"].encode(), connection["username"].encode()))
+    packet = b"\x00\x04MQTT\x04\x82\x00\x3c" + text
+    with subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{emulator.port}", "-CAfile", emulator.ca_file, "-quiet", "-cert",
+                           connection["certificateFile"], *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=clean_environment(gateway.directory, **environment)) as client:
+        client.stdin.write(b"\x10" + bytes([len(packet)]) + packet)
+        client.stdin.flush()
+        answer = client.stdout.read(4)
+        client.kill()
+        assert answer == b"\x20\x02\x00\x00", client.stderr.read().decode()
+
+
+def log_in_with_token(gateway, emulator, token):
+    log_in(gateway, emulator, "-engine", "pkcs11", "-keyform", "engine", "-key", f"{gateway.connection()['keyUri']}?pin-value={PIN}",
+           PKCS11_MODULE_PATH=token.module, **token.environment)
+
+
+def has_resource_manager():
+    """Not a package that the tests install: its service would wait for a TPM at each boot."""
+    return shutil.which("tpm2-abrmd", path="/usr/sbin:/usr/bin")
+
+
+def log_in_with_tpm(gateway, emulator, chip):
+    connection = gateway.connection()
+    manager = ResourceManager(gateway.directory, chip.tcti)
+    try:
+        log_in(gateway, emulator, "-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2", "-key",
+               connection.get("keyFile") or connection["keyUri"], **manager.environment)
+    finally:
+        manager.close()
+
+
+# ---- keys ----
 
 
 def certify(emulator, registration_id, public_der, path, not_before=-1, not_after=30):
@@ -66,10 +109,17 @@ class Token:
             **self.environment)
         return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
-
     def tool(self, *arguments):
-        return run(self.directory, "pkcs11-tool", "--module", self.module, "--token-label", "gw", "--login", "--pin", PIN, *arguments,
-                   **self.environment).decode()
+        """SoftHSM does not see a token in the moment in which another process writes its file."""
+        for _ in range(20):
+            try:
+                return run(self.directory, "pkcs11-tool", "--module", self.module, "--token-label", "gw", "--login", "--pin", PIN,
+                           *arguments, **self.environment).decode()
+            except AssertionError as error:
+                if "No slot with token" not in str(error):
+                    raise
+                time.sleep(0.1)
+        raise AssertionError("the token is gone")
 
     def keys(self):
         """The labels and ids of the private keys in it."""

@@ -14,12 +14,14 @@ TOKEN_KEY, TPM_KEY = "pkcs11:token=gw;object=dps", "handle:0x81000002"
 TRANSPORTS = {"mqtt": None, "https": "src/transport/https.so"}
 
 
-def signs(emulator, connection):
+def signs(gateway, emulator):
     """A login with the token that programs get."""
+    connection = gateway.connection()
     return emulator.hub_connack(connection["clientId"], connection["username"], connection["password"])
 
 
-def shows_certificate(emulator, connection):
+def shows_certificate(gateway, emulator):
+    connection = gateway.connection()
     try:
         Session(emulator.port, emulator.ca_file, connection["clientId"], connection["username"],
                 certificate=(connection["certificateFile"], connection["keyFile"])).socket.close()
@@ -28,9 +30,16 @@ def shows_certificate(emulator, connection):
     return 0
 
 
-def names_key(emulator, connection):
-    """Programs open the key by its URI; what a login with it takes is theirs."""
-    assert connection["auth"] == "x509" and connection["keyUri"] in (TOKEN_KEY, TPM_KEY) and "keyFile" not in connection
+def opens_key(gateway, emulator):
+    """A login of openssl's, which opens the key by the URI that programs get."""
+    connection = gateway.connection()
+    assert connection["auth"] == "x509" and "keyFile" not in connection
+    if connection["keyUri"] == TOKEN_KEY:
+        hardware.log_in_with_token(gateway, emulator, gateway.hardware)
+    elif hardware.has_resource_manager():
+        hardware.log_in_with_tpm(gateway, emulator, gateway.hardware)
+    else:
+        assert connection["keyUri"] == TPM_KEY
     return 0
 
 
@@ -71,14 +80,14 @@ def certify(gateway, emulator, public_der, private_key):
 
 
 def in_token(gateway, emulator):
-    token = hardware.Token(gateway.directory / "token")
+    gateway.hardware = token = hardware.Token(gateway.directory / "token")
     gateway.surroundings["SOFTHSM2_CONF"] = str(token.conf)
     return certify(gateway, emulator, token.make_key("dps"), TOKEN_KEY) | {
         "Pin": hardware.secret(gateway.directory / "pin", hardware.PIN), "Pkcs11Module": token.module}
 
 
 def in_tpm(gateway, emulator, request):
-    chip = request.getfixturevalue("chip")
+    gateway.hardware = chip = request.getfixturevalue("chip")
     return certify(gateway, emulator, chip.make_key(TPM_KEY.removeprefix("handle:")), TPM_KEY) | {"Tcti": chip.tcti}
 
 
@@ -111,10 +120,10 @@ METHODS = {  # name: (Method=, what enrolls it and returns lines of [Attestation
     "key-of-group": ("symmetric-key", key_of_group, signs, None),
     "certificate": ("x509", certificate_alone, shows_certificate, None),
     "certificate-of-group": ("x509", certificate_of_group, shows_certificate, None),
-    "certificate-with-key-in-token": ("x509", in_token_alone, names_key, None),
-    "certificate-of-group-with-key-in-token": ("x509", in_token_of_group, names_key, None),
-    "certificate-with-key-in-tpm": ("x509", in_tpm_alone, names_key, None),
-    "certificate-of-group-with-key-in-tpm": ("x509", in_tpm_of_group, names_key, None),
+    "certificate-with-key-in-token": ("x509", in_token_alone, opens_key, None),
+    "certificate-of-group-with-key-in-token": ("x509", in_token_of_group, opens_key, None),
+    "certificate-with-key-in-tpm": ("x509", in_tpm_alone, opens_key, None),
+    "certificate-of-group-with-key-in-tpm": ("x509", in_tpm_of_group, opens_key, None),
     "tpm": ("tpm", chip, signs, "src/credential/tpm.so"),
 }
 
@@ -140,4 +149,4 @@ def test_from_nothing_to_a_login_at_the_hub(gateway, emulator, request, name, tr
     properties = gateway.wait_for(State="assigned", Healthy=True)
     assert (properties["AttestationMethod"], properties["Transport"], properties["Attempts"]) == (method, transport, 0)
     assert (properties["AssignedHub"], properties["DeviceId"]) == ("hub-1.example", DEVICE)
-    assert log_in(emulator, gateway.connection()) == 0
+    assert log_in(gateway, emulator) == 0

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import tpm
 from emulator import Emulator
-from hardware import PIN, run, secret
+from hardware import PIN, has_resource_manager, log_in_with_token, log_in_with_tpm, run, secret
 from namespace import Network, needs_root
 from process import BUILD, DEADLINE, WORLD, clean_environment, eventually
 
@@ -44,29 +44,11 @@ def leaf(gateway):
     return x509.load_pem_x509_certificate(gateway.files()["cert.pem"].encode())
 
 
-def log_in(gateway, emulator, *options, **environment):
-    """Logs in at the hub with openssl, which knows nothing of us but what it is handed."""
-    connection = gateway.connection()
-    text = b"".join(len(one).to_bytes(2, "big") + one for one in (connection["clientId"].encode(), connection["username"].encode()))
-    packet = b"\x00\x04MQTT\x04\x82\x00\x3c" + text
-    with subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{emulator.port}", "-CAfile", emulator.ca_file, "-quiet", "-cert",
-                           connection["certificateFile"], *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=clean_environment(gateway.directory, **environment)) as client:
-        client.stdin.write(b"\x10" + bytes([len(packet)]) + packet)
-        client.stdin.flush()
-        answer = client.stdout.read(4)
-        client.kill()
-        assert answer == b"\x20\x02\x00\x00", client.stderr.read().decode()
-
-
-def log_in_with_token(gateway, emulator, token):
-    log_in(gateway, emulator, "-engine", "pkcs11", "-keyform", "engine", "-key", f"{gateway.connection()['keyUri']}?pin-value={PIN}",
-           PKCS11_MODULE_PATH=token.module, **token.environment)
-
-
 def assert_signs(gateway, chip):
-    """The key that programs are handed signs in the TPM, for openssl, and is that of the certificate. (A whole TLS session of openssl's
-    needs more room in the TPM than there is without a resource manager.)"""
+    """The key that programs are handed signs in the TPM, for openssl, and is that of the certificate."""
+    if has_resource_manager():
+        log_in_with_tpm(gateway, gateway.emulator, chip)
+        return
     directory = gateway.directory
     (directory / "nonce").write_bytes(bytes(32))
     (directory / "public.pem").write_bytes(leaf(gateway).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -2,15 +2,17 @@
 """dps-recipes(7): every recipe works as it is written, commands and all; only paths, ports and names of hosts are the test's.
 Those that need systemd are in tests/boot/recipe-*.sh."""
 import re
+import shutil
 import subprocess
 
 import pytest
 
 from certificates import Pki
+from hardware import has_resource_manager
 from https_peer import HttpsPeer, message
 from process import BUILD, DEADLINE, REPOSITORY, clean_environment
 from proxies import PASSWORD, Microsocks, Tinyproxy, mirrors
-from tpm import EK, Tpm, enroll, modules
+from tpm import EK, ResourceManager, Tpm, enroll, modules
 
 PAGE = (REPOSITORY / "man/dps-recipes.7").read_text(encoding="utf-8")
 RECIPES = REPOSITORY / "data/examples/recipes"
@@ -27,10 +29,10 @@ def sections():
         yield [text_of(block) for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed\n", section, flags=re.M | re.S)]
 
 
-def commands_for(conf):
-    """The commands of the section that has this conf, and of the introduction, which makes the directory for keys."""
+def commands_for(conf, nth=0):
+    """The commands of the nth section that has this conf, and of the introduction, which makes the directory for keys."""
     of_sections = list(sections())
-    mine = next(blocks for blocks in of_sections if conf in blocks)
+    mine = [blocks for blocks in of_sections if conf in blocks][nth]
     first = [block for block in of_sections[1] if block.startswith("# install -d")]
     return [re.sub(r"^# ", "", block, flags=re.M) for block in first + mine if block.startswith("# ") and "systemctl" not in block]
 
@@ -80,8 +82,8 @@ class Kitchen:
         self.variables |= {"TPM2TOOLS_TCTI": self.tpm.tcti, "TPM2OPENSSL_TCTI": self.tpm.tcti}
         self.more += ["[Attestation]", f"Tcti={self.tpm.tcti}"]
 
-    def prepare(self, conf):
-        for commands in commands_for(conf):
+    def prepare(self, conf, nth=0):
+        for commands in commands_for(conf, nth):
             done = subprocess.run(["sh", "-euc", self.place(commands)], cwd=self.directory, capture_output=True, text=True,
                                   timeout=4 * DEADLINE, check=False, env=clean_environment(self.directory, HOME=self.directory, **self.variables))
             assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
@@ -193,6 +195,15 @@ def test_a_certificate_with_its_key_in_a_tpm(kitchen):
     kitchen.serve(recipe("x509-tpm.conf"))
     connection = kitchen.gateway.connection()
     assert connection["auth"] == "x509" and connection["keyUri"] == "handle:0x81000002"
+
+
+def test_a_certificate_with_its_key_in_a_file_for_a_tpm(kitchen):
+    kitchen.start_tpm()
+    kitchen.prepare(recipe("x509.conf"), nth=1)
+    enroll_certificate(kitchen.gateway, kitchen)
+    kitchen.serve(recipe("x509.conf"))
+    assert (kitchen.keys / "gateway-key.pem").read_text().startswith("-----BEGIN TSS2 PRIVATE KEY-----")
+    assert kitchen.gateway.connection()["keyFile"] == str(kitchen.keys / "gateway-key.pem")
 
 
 def test_tpm_attestation(kitchen):
@@ -327,6 +338,44 @@ def test_a_program_in_c(gateway, tmp_path):
     done = subprocess.run(["sh", "-euc", commands], cwd=tmp_path, capture_output=True, text=True, timeout=4 * DEADLINE, check=False,
                           env=clean_environment(tmp_path, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus_address))
     assert done.stdout.split()[:2] == [properties["AssignedHub"], "gateway"], done.stderr
+
+
+def run_shown(kitchen, begin, end, **environment):
+    """Runs the commands of the page from one word to another, with the hub at the emulator's place."""
+    [commands] = [block for blocks in sections() for block in blocks if block.startswith("$ . /run/dps") and begin in block]
+    emulator = kitchen.gateway.emulator
+    commands = re.sub(r"^\$ ", "", commands, flags=re.M).replace("/run/dps/", f"{kitchen.gateway.run}/")
+    commands = commands.replace("/usr/share/doc/dps/", f"{REPOSITORY}/data/").replace(" TPM2OPENSSL_TCTI=device:/dev/tpmrm0", "")
+    commands = commands.rstrip().replace("hub.env\n", f"hub.env\nIOTHUB_HOSTNAME=localhost IOTHUB_PORT={emulator.port}\n", 1)
+    return subprocess.run(["sh", "-euc", commands + end], cwd=kitchen.directory, capture_output=True, text=True, timeout=4 * DEADLINE,
+                          check=False, env=clean_environment(kitchen.directory, HOME=kitchen.directory, **kitchen.variables | environment))
+
+
+def test_a_program_whose_key_is_in_a_token(kitchen):
+    """Openssl shows the certificate, and its signature is what the emulator verifies in TLS 1.3 after the session is there."""
+    kitchen.prepare(recipe("issued-pkcs11.conf"))
+    cook_with_key(kitchen, "issued-pkcs11.conf", issuance={"lifetime": 86400, "hub": "issued"})
+    (kitchen.directory / "token.pin").write_text("1234")
+    connection = kitchen.gateway.connection()
+    text = b"".join(len(one).to_bytes(2, "big") + one for one in (connection["clientId"].encode(), connection["username"].encode()))
+    packet = b"\x00\x04MQTT\x04\x82\x00\x3c" + text
+    (kitchen.directory / "packet").write_bytes(b"\x10" + bytes([len(packet)]) + packet + b"\xe0\x00")
+    done = run_shown(kitchen, "-engine pkcs11", ' -CAfile "$IOTHUB_CA_FILE" -quiet < packet')
+    assert done.returncode == 0, done.stderr
+    assert [event["status"] for event in kitchen.gateway.emulator.requests("hub-connect")] == [0], done.stderr
+
+
+@pytest.mark.skipif(not (has_resource_manager() and shutil.which("mosquitto_pub")), reason="tpm2-abrmd or mosquitto_pub is not installed")
+def test_a_program_whose_key_is_in_a_tpm(kitchen):
+    kitchen.start_tpm()
+    cook_with_key(kitchen, "issued-tpm.conf", issuance={"lifetime": 86400, "hub": "issued"})
+    manager = ResourceManager(kitchen.directory, kitchen.tpm.tcti)
+    try:
+        done = run_shown(kitchen, "mosquitto_pub", "", **manager.environment)
+    finally:
+        manager.close()
+    assert done.returncode == 0, done.stderr
+    assert [event["status"] for event in kitchen.gateway.emulator.requests("hub-connect")] == [0]
 
 
 def test_the_enrollment_is_printed_as_shown(kitchen):

@@ -143,6 +143,32 @@ class Tpm:
         return self.public(handle)
 
 
+class ResourceManager:
+    """As the kernel's behind /dev/tpmrm0: a TPM alone has three places, and a whole TLS session of OpenSSL's needs more. Programs find it
+    by what is in `environment`."""
+
+    def __init__(self, directory, tcti):
+        self.processes = []
+        bus = self.spawn(directory, "dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1")
+        address = bus.stdout.readline().decode().strip()
+        self.environment = {"DBUS_SESSION_BUS_ADDRESS": address, "TPM2OPENSSL_TCTI": "tabrmd:bus_type=session"}
+        self.spawn(directory, "tpm2-abrmd", "--session", "--allow-root", f"--tcti={tcti}", DBUS_SESSION_BUS_ADDRESS=address)
+        eventually(lambda: subprocess.run(["busctl", f"--address={address}", "status", "com.intel.tss2.Tabrmd"], capture_output=True,
+                                          check=False).returncode == 0, DEADLINE, "the resource manager to come")
+
+    def spawn(self, directory, *command, **environment):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   env=clean_environment(directory, **environment))
+        self.processes.insert(0, process)
+        return process
+
+    def close(self):
+        for process in self.processes:
+            process.terminate()
+            process.wait(DEADLINE)
+            process.stdout.close()
+
+
 def default_id(endorsement_key):
     """The registration id of a device that has no other."""
     digest = hashlib.sha256(base64.b64decode(endorsement_key)).digest()
