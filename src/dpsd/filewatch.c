@@ -17,6 +17,11 @@
  * there, we look at the files themselves, because a file also changes when a link to its directory is
  * replaced (as Kubernetes does), or the directory is. After that, the watches are set again, since the links
  * may lead elsewhere.
+ *
+ * A directory of ours is watched itself: it is renamed, or what is in it is removed before it can be. The directory above it,
+ * such as /run, is that of others too, who would wake us whenever they make or remove a file there. So it is watched
+ * only for its own end; and for everything where a link in it leads to ours, or while ours is missing. The kernel does not tell
+ * that a directory was removed which we have open, so one with nothing in it can go unnoticed.
  */
 
 #define DEBOUNCE_USEC (500 * USEC_PER_MSEC)
@@ -28,9 +33,20 @@
 
 #define LINKS_MAX 8
 
-#define WATCH_MASK                                                                                           \
-        (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVE_SELF |   \
-         IN_DELETE_SELF | IN_ONLYDIR)
+typedef enum Scope {
+        SCOPE_FILES,     /* what is in a directory */
+        SCOPE_DIRECTORY, /* a directory of ours */
+        SCOPE_ABOVE,     /* the one above it */
+        _SCOPE_MAX,
+} Scope;
+
+#define MASK_ABOVE (IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR)
+static const uint32_t masks[_SCOPE_MAX] = {
+        [SCOPE_FILES] =
+                MASK_ABOVE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB,
+        [SCOPE_DIRECTORY] = MASK_ABOVE | IN_DELETE,
+        [SCOPE_ABOVE] = MASK_ABOVE,
+};
 
 /* What can be seen of a file without opening it; all zero: it does not exist. All members have one type, so
  * that there is no padding. */
@@ -45,6 +61,7 @@ struct FileWatch {
         void *userdata;
 
         char **paths;
+        bool are_directories;
         Look *looks;               /* one for each path: what the handler was told last */
         sd_event_source **sources; /* one for each directory; NULL: it cannot be watched */
         size_t n_sources;
@@ -56,13 +73,16 @@ struct FileWatch {
 
 static int file_watch_on_inotify(sd_event_source *source, const struct inotify_event *e, void *userdata);
 
-static void look_at(const char *path, Look *ret) {
+static void look_at(const char *path, bool is_directory, Look *ret) {
         struct stat st;
 
         *ret = (Look){ 0 };
         if (stat(path, &st) < 0)
                 return;
 
+        *ret = (Look){ .device = st.st_dev, .inode = st.st_ino };
+        if (is_directory) /* the rest changes with what is in it */
+                return;
         *ret = (Look){
                 .device = st.st_dev,
                 .inode = st.st_ino,
@@ -135,21 +155,47 @@ static int follow_link(const char *path, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
-static int collect_directories(const char *path, char ***directories) {
+/* Takes `directory`, unless it is listed already. */
+static int add_directory(char ***list, char *directory) {
+        if (!strv_contains(*list, directory))
+                return strv_push(list, directory);
+        free(directory);
+        return 0;
+}
+
+/* 0: it is a link, or it is not there. */
+static int collect_our_directory(const char *path, char **lists[static _SCOPE_MAX]) {
+        struct stat st;
+        char *copy;
+        int r;
+
+        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+                return 0;
+        copy = strdup(path);
+        r = copy ? add_directory(&lists[SCOPE_DIRECTORY], copy) : -ENOMEM;
+        if (r < 0)
+                return r;
+        copy = directory_of(path);
+        r = copy ? add_directory(&lists[SCOPE_ABOVE], copy) : -ENOMEM;
+        return r < 0 ? r : 1;
+}
+
+static int collect_directories(const char *path, bool is_directory, char **lists[static _SCOPE_MAX]) {
         _cleanup_(freep) char *step = strdup(path);
         int r;
 
         for (unsigned n_links = 0; step && n_links <= LINKS_MAX; n_links++) {
-                _cleanup_(freep) char *directory = NULL, *next = NULL;
+                _cleanup_(freep) char *next = NULL;
+                char *directory;
 
+                r = is_directory ? collect_our_directory(step, lists) : 0;
+                if (r != 0)
+                        return MIN(r, 0);
                 r = nearest_directory(step, &directory);
+                if (r >= 0)
+                        r = add_directory(&lists[SCOPE_FILES], directory);
                 if (r == -ENOMEM)
                         return r;
-                if (r >= 0 && !strv_contains(*directories, directory)) {
-                        r = strv_push(directories, TAKE_PTR(directory));
-                        if (r < 0)
-                                return r;
-                }
 
                 r = follow_link(step, &next);
                 if (r < 0)
@@ -170,25 +216,29 @@ static void file_watch_drop_sources(FileWatch *w) {
 
 /* Fails if any directory cannot be watched. */
 static int file_watch_set_sources(FileWatch *w) {
-        _cleanup_(strv_freep) char **directories = NULL;
-        int r, error = 0;
+        char **lists[_SCOPE_MAX] = { NULL };
+        int r = 0, error = 0;
+        size_t n = 0;
 
         file_watch_drop_sources(w);
-        STRV_FOREACH(path, w->paths) {
-                r = collect_directories(*path, &directories);
-                if (r < 0)
-                        return r;
-        }
+        STRV_FOREACH(path, w->paths)
+                if (r >= 0)
+                        r = collect_directories(*path, w->are_directories, lists);
 
-        w->sources = calloc(strv_length(directories) + 1, sizeof(*w->sources));
-        if (!w->sources)
-                return -ENOMEM;
-        STRV_FOREACH(directory, directories) {
-                r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, WATCH_MASK,
-                                         file_watch_on_inotify, w);
-                if (r < 0)
-                        error = r;
+        for (Scope s = 0; s < _SCOPE_MAX; s++)
+                n += strv_length(lists[s]);
+        w->sources = r >= 0 ? calloc(n + 1, sizeof(*w->sources)) : NULL;
+        for (Scope s = 0; s < _SCOPE_MAX; s++) {
+                STRV_FOREACH(directory, w->sources ? lists[s] : NULL) {
+                        r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, masks[s],
+                                                 file_watch_on_inotify, w);
+                        if (r < 0)
+                                error = r;
+                }
+                strv_free(lists[s]);
         }
+        if (!w->sources)
+                return r < 0 ? r : -ENOMEM;
         return w->n_sources > 0 ? error : -ENOENT;
 }
 
@@ -199,7 +249,7 @@ static bool file_watch_looks_changed(FileWatch *w) {
         STRV_FOREACH(path, w->paths) {
                 Look now;
 
-                look_at(*path, &now);
+                look_at(*path, w->are_directories, &now);
                 changed = changed || memcmp(&now, &w->looks[i], sizeof(now)) != 0;
                 w->looks[i++] = now;
         }
@@ -272,8 +322,8 @@ static int file_watch_on_inotify(sd_event_source *source, const struct inotify_e
         return 0;
 }
 
-int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
-                   FileWatch **ret) {
+static int watch_new(sd_event *event, char *const *paths, bool are_directories, file_watch_handler_t handler,
+                     void *userdata, FileWatch **ret) {
         _cleanup_(file_watch_freep) FileWatch *w = NULL;
         int r;
 
@@ -283,6 +333,7 @@ int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t han
         w->event = event;
         w->handler = handler;
         w->userdata = userdata;
+        w->are_directories = are_directories;
         r = strv_extend(&w->paths, paths);
         if (r < 0)
                 return r;
@@ -297,6 +348,16 @@ int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t han
 
         *ret = TAKE_PTR(w);
         return 0;
+}
+
+int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
+                   FileWatch **ret) {
+        return watch_new(event, paths, false, handler, userdata, ret);
+}
+
+int file_watch_new_directories(sd_event *event, char *const *paths, file_watch_handler_t handler,
+                               void *userdata, FileWatch **ret) {
+        return watch_new(event, paths, true, handler, userdata, ret);
 }
 
 FileWatch *file_watch_free(FileWatch *w) {

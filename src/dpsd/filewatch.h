@@ -17,5 +17,9 @@ typedef void (*file_watch_handler_t)(
  * looked at every minute, with a warning for the first. -ENOENT: there are no paths. */
 int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
                    FileWatch **ret);
+/* The same for directories of ours: when one of them is replaced, created or removed, with what was in it. Other files beside them
+ * do not wake us. */
+int file_watch_new_directories(sd_event *event, char *const *paths, file_watch_handler_t handler,
+                               void *userdata, FileWatch **ret);
 FileWatch *file_watch_free(FileWatch *w);
 DEFINE_FREEP(FileWatch, file_watch_free)

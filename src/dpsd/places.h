@@ -2,7 +2,7 @@
 #pragma once
 
 /* Notices that a directory of ours is another one now: it was removed and made again, or a partition was mounted over it.
- * The folder then leads to the new one. Watched are the directories above, and the table of mounts. */
+ * The folder then leads to the new one. Watched are the directories, and the table of mounts. */
 
 #include <systemd/sd-event.h>
 

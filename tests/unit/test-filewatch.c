@@ -12,6 +12,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/files.h"
+#include "basic/text.h"
 #include "basic/times.h"
 #include "calls.h"
 #include "dpsd/filewatch.h"
@@ -289,6 +290,95 @@ static void the_handler_may_end_the_watch(void **state) {
         assert_null(f->watch);
 }
 
+/* ---- directories of ours ---- */
+
+/* Open, as the daemon has it, and with something in it. */
+static int start_directory(Fixture *f, const char *name) {
+        char *paths[] = { f->path, NULL }, inside[160];
+        int fd;
+
+        make_directory(f, name);
+        (void) snprintf(inside, sizeof(inside), "%s/.lock", name);
+        write_file(f, inside, "");
+        (void) snprintf(f->path, sizeof(f->path), "%s/%s", f->directory, name);
+        fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(file_watch_new_directories(f->calls.event, paths, count_call, &f->calls, &f->watch),
+                         0);
+        return fd;
+}
+
+static void what_others_do_beside_a_directory_wakes_nobody(void **state) {
+        Fixture *f = *state;
+        _cleanup_(closep) int fd = start_directory(f, "dps");
+
+        write_file(f, "other", "one");
+        write_file(f, "other", "two");
+        make_directory(f, "others");
+        assert_int_equal(renameat(f->fd, "other", f->fd, "others/other"), 0);
+        assert_int_equal(unlinkat(f->fd, "others/other", 0), 0);
+        assert_int_equal(unlinkat(f->fd, "others", AT_REMOVEDIR), 0);
+        assert_int_equal(sd_event_run(f->calls.event, 0), 0);
+}
+
+static void what_is_written_into_a_directory_is_not_reported(void **state) {
+        Fixture *f = *state;
+        _cleanup_(closep) int fd = start_directory(f, "dps");
+
+        assert_int_equal(file_write_atomic(fd, "gateway.json", "new", 3, 0600, (gid_t) -1), 0);
+        assert_int_equal(sd_event_run(f->calls.event, 0), 0);
+}
+
+static void a_directory_that_is_removed_and_made_again_is_reported(void **state) {
+        Fixture *f = *state;
+        _cleanup_(closep) int fd = start_directory(f, "dps");
+
+        for (unsigned k = 0; k < 2; k++) {
+                assert_int_equal(unlinkat(f->fd, "dps/.lock", 0), 0);
+                assert_int_equal(unlinkat(f->fd, "dps", AT_REMOVEDIR), 0);
+                await_call(&f->calls);
+                make_directory(f, "dps");
+                await_call(&f->calls);
+                write_file(f, "dps/.lock", "");
+        }
+}
+
+static void a_directory_in_place_of_another_is_reported(void **state) {
+        Fixture *f = *state;
+        _cleanup_(closep) int fd = start_directory(f, "dps");
+
+        for (const char *aside = "one"; aside; aside = streq(aside, "one") ? "two" : NULL) {
+                assert_int_equal(renameat(f->fd, "dps", f->fd, aside), 0);
+                make_directory(f, "dps");
+                await_call(&f->calls);
+        }
+}
+
+static void a_directory_that_goes_with_the_one_above_it_is_reported(void **state) {
+        Fixture *f = *state;
+        int fd;
+
+        make_directory(f, "run");
+        fd = start_directory(f, "run/dps");
+        assert_int_equal(renameat(f->fd, "run", f->fd, "old"), 0);
+        await_call(&f->calls);
+        close(fd);
+}
+
+static void a_link_to_another_directory_is_reported(void **state) {
+        Fixture *f = *state;
+        char *paths[] = { f->path, NULL };
+
+        make_directory(f, "one");
+        make_directory(f, "two");
+        replace_link(f, "one", "dps");
+        (void) snprintf(f->path, sizeof(f->path), "%s/dps", f->directory);
+        assert_int_equal(file_watch_new_directories(f->calls.event, paths, count_call, &f->calls, &f->watch),
+                         0);
+        replace_link(f, "two", "dps");
+        await_call(&f->calls);
+}
+
 static void no_paths_are_an_error(void **state) {
         FileWatch *unset = (FileWatch *) 0x1, *w = unset;
         char *paths[] = { NULL };
@@ -320,6 +410,12 @@ int main(void) {
                 WITH_DIRECTORY(a_directory_that_is_replaced_is_watched),
                 WITH_DIRECTORY(each_of_several_files_is_watched),
                 WITH_DIRECTORY(the_handler_may_end_the_watch),
+                WITH_DIRECTORY(what_others_do_beside_a_directory_wakes_nobody),
+                WITH_DIRECTORY(what_is_written_into_a_directory_is_not_reported),
+                WITH_DIRECTORY(a_directory_that_is_removed_and_made_again_is_reported),
+                WITH_DIRECTORY(a_directory_in_place_of_another_is_reported),
+                WITH_DIRECTORY(a_directory_that_goes_with_the_one_above_it_is_reported),
+                WITH_DIRECTORY(a_link_to_another_directory_is_reported),
                 WITH_DIRECTORY(no_paths_are_an_error),
         };
 
