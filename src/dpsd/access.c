@@ -697,7 +697,7 @@ static int take_request(Access *a, sd_bus_message *request, AccessRight right, i
         const char *name = sd_bus_message_get_sender(request);
         size_t size = 0;
         Sender *s;
-        Check *c;
+        Check *c = NULL; /* gcc 16 cannot tell that check_new() sets it */
         int r;
 
         if (!name)

@@ -64,7 +64,7 @@ static void test_dps_on_a_bad_network_drains_the_fleet_and_resumes_its_operation
         free(g.minutes);
         free(other.minutes);
         /* Only an operation whose id was lost on the way cannot be resumed. */
-        assert_in_range(g.n_abandoned, DEVICES / 100, DEVICES / 66);
+        assert_uint_in_range(g.n_abandoned, DEVICES / 100, DEVICES / 66);
         assert_true(other.n_abandoned > 2 * g.n_abandoned);
 }
 
@@ -122,8 +122,8 @@ static void test_who_does_not_wait_as_told_is_found(void **state) {
         policy.on_reply = hurry;
         g = run(&few, &policy);
         free(g.minutes);
-        assert_in_range(g.n_early, few.n_devices, g.n_polls); /* the first poll of each, at least */
-        assert_in_range(g.n_poll_floods, 20, 80); /* whose operation takes longer than five polls */
+        assert_uint_in_range(g.n_early, few.n_devices, g.n_polls); /* the first poll of each, at least */
+        assert_uint_in_range(g.n_poll_floods, 20, 80); /* whose operation takes longer than five polls */
         assert_true(g.n_polls_throttled >= g.n_poll_floods);
 }
 

@@ -66,9 +66,9 @@ static void check_range(void **state) {
 
         assert_int_equal(c->wait(c->n, 0), c->least_usec);
         /* The fraction stays below one. */
-        assert_in_range(c->wait(c->n, UINT64_MAX), c->most_usec - (c->most_usec > 0), c->most_usec);
+        assert_uint_in_range(c->wait(c->n, UINT64_MAX), c->most_usec - (c->most_usec > 0), c->most_usec);
         for (unsigned k = 0; k < N_RANDOMS; k++)
-                assert_in_range(c->wait(c->n, next_random(&seed)), c->least_usec, c->most_usec);
+                assert_uint_in_range(c->wait(c->n, next_random(&seed)), c->least_usec, c->most_usec);
 }
 
 static void test_waits_never_shrink_as_failures_add_up(void **state) {
@@ -144,7 +144,7 @@ static void test_devices_spread_evenly(void **state) {
                         buckets[dps_stable_random(device, purposes[p]) >> 60]++;
                 }
                 for (size_t b = 0; b < ELEMENTSOF(buckets); b++)
-                        assert_in_range(buckets[b], 1000 - 184, 1000 + 184);
+                        assert_uint_in_range(buckets[b], 1000 - 184, 1000 + 184);
         }
 }
 

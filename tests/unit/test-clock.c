@@ -127,7 +127,7 @@ static void a_clock_behind_the_floor_is_not_plausible(void **state) {
         write_floor(f, now_usec(CLOCK_REALTIME) + 300 * USEC_PER_DAY);
         start(f);
         assert_false(clock_is_plausible(f->clock));
-        assert_in_range(clock_behind_usec(f->clock), 299 * USEC_PER_DAY, 300 * USEC_PER_DAY);
+        assert_uint_in_range(clock_behind_usec(f->clock), 299 * USEC_PER_DAY, 300 * USEC_PER_DAY);
 }
 
 static void a_floor_in_the_far_future_is_ignored(void **state) {
@@ -137,7 +137,7 @@ static void a_floor_in_the_far_future_is_ignored(void **state) {
         start(f);
         assert_true(clock_is_plausible(f->clock));
         clock_confirm(f->clock);
-        assert_in_range(read_floor(f), 1, now_usec(CLOCK_REALTIME));
+        assert_uint_in_range(read_floor(f), 1, now_usec(CLOCK_REALTIME));
 }
 
 static const struct garbage_case {
@@ -159,7 +159,8 @@ static void check_garbage(void **state) {
         start(f);
         assert_true(clock_is_plausible(f->clock));
         clock_confirm(f->clock);
-        assert_in_range(read_floor(f), now_usec(CLOCK_REALTIME) - USEC_PER_HOUR, now_usec(CLOCK_REALTIME));
+        assert_uint_in_range(read_floor(f), now_usec(CLOCK_REALTIME) - USEC_PER_HOUR,
+                             now_usec(CLOCK_REALTIME));
 }
 
 static void a_confirmed_time_becomes_the_floor(void **state) {
@@ -168,7 +169,7 @@ static void a_confirmed_time_becomes_the_floor(void **state) {
         start(f);
         assert_int_equal(read_floor(f), 0);
         clock_confirm(f->clock);
-        assert_in_range(read_floor(f), DPS_BUILD_TIME_SEC * USEC_PER_SEC, now_usec(CLOCK_REALTIME));
+        assert_uint_in_range(read_floor(f), DPS_BUILD_TIME_SEC * USEC_PER_SEC, now_usec(CLOCK_REALTIME));
 }
 
 static void the_floor_is_private(void **state) {
@@ -199,7 +200,7 @@ static void a_floor_of_the_day_before_is_written_again(void **state) {
         write_floor(f, floor);
         start(f);
         clock_confirm(f->clock);
-        assert_in_range(read_floor(f), floor + USEC_PER_DAY, now_usec(CLOCK_REALTIME));
+        assert_uint_in_range(read_floor(f), floor + USEC_PER_DAY, now_usec(CLOCK_REALTIME));
 }
 
 static void an_answer_over_tls_does_not_lower_the_floor(void **state) {
@@ -223,7 +224,8 @@ static void the_floor_gives_way_to_a_synchronised_clock(void **state) {
         kernel_is_synchronized = true;
         clock_jumped(f->clock);
         assert_true(clock_is_plausible(f->clock));
-        assert_in_range(read_floor(f), now_usec(CLOCK_REALTIME) - USEC_PER_HOUR, now_usec(CLOCK_REALTIME));
+        assert_uint_in_range(read_floor(f), now_usec(CLOCK_REALTIME) - USEC_PER_HOUR,
+                             now_usec(CLOCK_REALTIME));
 
         /* The next run does not wait for the clock. */
         kernel_is_synchronized = false;

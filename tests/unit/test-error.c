@@ -246,7 +246,7 @@ static void check_cut(const char *unit) {
                 memcpy(text + k, unit, n);
         dps_error_set(&error, DPS_ERROR_AUTH, DPS_STEP_LOGIN, "%s", text);
         assert_true(utf8_is_valid(error.message, strlen(error.message)));
-        assert_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
+        assert_uint_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
         assert_null(strchr(error.message, '?'));
 }
 
@@ -281,7 +281,7 @@ static void test_a_long_path_does_not_displace_the_cause(void **state) {
 
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s/gw.conf:7: Key=: /run%s/gw.key: %s",
                       PATH_256, PATH_256, "Permission denied");
-        assert_in_range(strlen(error.message), 1, DPS_MESSAGE_MAX - 1);
+        assert_uint_in_range(strlen(error.message), 1, DPS_MESSAGE_MAX - 1);
         assert_true(startswith(error.message, "/etc/aa"));
         assert_non_null(strstr(error.message, "..."));
         assert_non_null(strstr(error.message, "/gw.conf:7: Key=: /run/aa"));
@@ -292,7 +292,7 @@ static void test_a_path_is_cut_no_more_than_needed(void **state) {
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "/etc%s: gone", PATH_256);
-        assert_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
+        assert_uint_in_range(strlen(error.message), DPS_MESSAGE_MAX - 12, DPS_MESSAGE_MAX - 1);
 }
 
 int main(void) {

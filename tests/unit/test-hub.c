@@ -152,7 +152,7 @@ static void test_a_hub_that_always_refuses_causes_one_registration_a_day(void **
                         n++;
                         dps_hub_health_on_assigned(&h, (sec + 1) * USEC_PER_SEC);
                 }
-        assert_in_range(n, 100, 112);
+        assert_uint_in_range(n, 100, 112);
 }
 
 static void test_times_do_not_overflow(void **state) {

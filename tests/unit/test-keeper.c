@@ -778,12 +778,12 @@ static void fail_while_ahead(uint64_t by_usec) {
 static void assert_all_are_before(uint64_t usec) {
         const Record *m = keeper.record;
 
-        assert_in_range(m->last_success_at_usec, 1, usec);
-        assert_in_range(m->error_at_usec, 1, usec);
-        assert_in_range(m->failing_since_usec, 1, usec);
-        assert_in_range(m->transport_at_usec, 1, usec);
-        assert_in_range(m->assignment->assigned_at_usec, 1, usec);
-        assert_in_range(m->transitions[m->n_transitions - 1].at_usec, 1, usec);
+        assert_uint_in_range(m->last_success_at_usec, 1, usec);
+        assert_uint_in_range(m->error_at_usec, 1, usec);
+        assert_uint_in_range(m->failing_since_usec, 1, usec);
+        assert_uint_in_range(m->transport_at_usec, 1, usec);
+        assert_uint_in_range(m->assignment->assigned_at_usec, 1, usec);
+        assert_uint_in_range(m->transitions[m->n_transitions - 1].at_usec, 1, usec);
 }
 
 static void events_of_this_boot_follow_a_clock_that_was_ahead(void **state) {

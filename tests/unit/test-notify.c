@@ -154,7 +154,7 @@ static void a_reload_sends_the_time_of_its_beginning(void **state) {
         assert_true(scan_literal(&text, "RELOADING=1\nMONOTONIC_USEC="));
         assert_int_equal(scan_u64(&text, &since), 0);
         assert_string_equal(text, "\n");
-        assert_in_range(since, before, now_usec(CLOCK_MONOTONIC));
+        assert_uint_in_range(since, before, now_usec(CLOCK_MONOTONIC));
 
         notify_ready(f->notify);
         assert_string_equal(fixture_read(f), "READY=1\n");

@@ -211,7 +211,7 @@ static void test_a_fleet_within_the_quota_is_assigned_at_once(void **state) {
         Fleet *f = *state;
 
         f->n_machines = QUOTA;
-        assert_in_range(fleet_run(f), 6 * USEC_PER_SEC, 10 * USEC_PER_SEC);
+        assert_uint_in_range(fleet_run(f), 6 * USEC_PER_SEC, 10 * USEC_PER_SEC);
         assert_int_equal(f->n_registers, QUOTA);
         assert_int_equal(f->n_throttled, 0);
 }
@@ -224,7 +224,7 @@ static void test_a_fleet_of_three_quotas_is_assigned_as_fast_as_the_service_allo
         Fleet *f = *state;
 
         f->n_machines = 3 * QUOTA;
-        assert_in_range(fleet_run(f), 2 * USEC_PER_MINUTE, 3 * USEC_PER_MINUTE);
+        assert_uint_in_range(fleet_run(f), 2 * USEC_PER_MINUTE, 3 * USEC_PER_MINUTE);
         assert_int_equal(f->n_throttled, 2 * QUOTA + QUOTA);
         assert_int_equal(f->n_registers, f->n_machines + f->n_throttled);
 }
@@ -239,7 +239,7 @@ static void test_a_fleet_on_a_bad_network_is_assigned_too(void **state) {
         f->n_machines = QUOTA;
         f->percent_lost = 10;
         (void) fleet_run(f);
-        assert_in_range(f->n_registers - f->n_throttled, QUOTA, QUOTA + QUOTA / 7);
+        assert_uint_in_range(f->n_registers - f->n_throttled, QUOTA, QUOTA + QUOTA / 7);
 }
 
 int main(void) {

@@ -74,7 +74,7 @@ static void pass_until(World *w, uint64_t usec) {
 static void check_contact(World *w, const DpsAction *a) {
         assert_true(w->now_usec >= w->told_usec);
         w->n_contacts++;
-        assert_in_range(w->n_contacts, 1, CONTACTS_AT_ONCE_MAX);
+        assert_uint_in_range(w->n_contacts, 1, CONTACTS_AT_ONCE_MAX);
         assert_true(dps_registration_in_flight(w->g));
         assert_int_equal(dps_registration_next_usec(w->g), 0);
         if (a->type == DPS_ACTION_CONNECT)
@@ -339,7 +339,7 @@ static void test_promises_hold_and_each_registration_is_assigned_in_the_end(void
 
         /* Runs that reach too few states prove nothing. */
         for (DpsRegistrationState s = DPS_REGISTRATION_CONNECTING; s < _DPS_REGISTRATION_STATE_MAX; s++)
-                assert_in_range(n_events_in[s], LIVES, LIVES * EVENTS);
+                assert_uint_in_range(n_events_in[s], LIVES, LIVES * EVENTS);
 }
 
 static void test_promises_hold_at_the_largest_times(void **state) {
@@ -372,15 +372,15 @@ static void test_with_retry_after_0_it_polls_at_the_limit_until_the_deadline(voi
         World w = { 0 };
         DpsReply reply = { .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true };
 
-        assert_in_range(never_assign(&w, &reply), 590 * USEC_PER_SEC, 600 * USEC_PER_SEC);
-        assert_in_range(w.n_polls, 295, 300);
+        assert_uint_in_range(never_assign(&w, &reply), 590 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_uint_in_range(w.n_polls, 295, 300);
 }
 
 static void test_without_retry_after_it_polls_every_2_s_until_the_deadline(void **state) {
         World w = { 0 };
 
-        assert_in_range(never_assign(&w, &ACCEPTED), 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
-        assert_in_range(w.n_polls, 295, 300);
+        assert_uint_in_range(never_assign(&w, &ACCEPTED), 595 * USEC_PER_SEC, 600 * USEC_PER_SEC);
+        assert_uint_in_range(w.n_polls, 295, 300);
 }
 
 /* Of the waits that DPS demands, only a tenth counts towards the deadline. */
@@ -390,7 +390,7 @@ static void test_with_long_retry_afters_it_polls_longer_but_not_for_ever(void **
                 .status = 202, .operation_id = (char *) "4.op", .has_retry_after = true, .retry_after_sec = 3
         };
 
-        assert_in_range(never_assign(&w, &reply), 30 * USEC_PER_MINUTE, 4 * USEC_PER_HOUR);
+        assert_uint_in_range(never_assign(&w, &reply), 30 * USEC_PER_MINUTE, 4 * USEC_PER_HOUR);
 }
 
 /*

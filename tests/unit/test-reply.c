@@ -559,10 +559,10 @@ static void check_sane(const DpsReply *reply) {
         case DPS_VERDICT_ASSIGNED:
                 assert_non_null(reply->assigned_hub);
                 assert_non_null(reply->device_id);
-                assert_in_range(reply->status, 200, 299);
+                assert_uint_in_range(reply->status, 200, 299);
                 break;
         case DPS_VERDICT_ASSIGNING:
-                assert_in_range(reply->status, 200, 299);
+                assert_uint_in_range(reply->status, 200, 299);
                 break;
         case DPS_VERDICT_CHALLENGE:
                 assert_int_equal(reply->status, 401);
@@ -693,7 +693,7 @@ static void test_random_topics_do_no_harm(void **state) {
                              &seed)] = 0;
                 r = dps_reply_parse_topic(topic, &reply);
                 assert_true(r == 0 || r == -ENOMSG || r == -EBADMSG);
-                assert_in_range(reply.status, r < 0 ? 1 : 0, r < 0 ? 1 : 999);
+                assert_uint_in_range(reply.status, r < 0 ? 1 : 0, r < 0 ? 1 : 999);
                 assert_true(r == 0 || !reply.has_retry_after);
         }
 }

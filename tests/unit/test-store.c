@@ -633,7 +633,7 @@ static void one_result_is_told_in_each_turn(void **unused) {
         store_flush(store);
         for (unsigned n = 0; a.n < 4; n = a.n) {
                 assert_true(sd_event_run(event, 0) > 0);
-                assert_in_range(a.n, n, n + 1);
+                assert_uint_in_range(a.n, n, n + 1);
         }
 }
 
