@@ -278,10 +278,18 @@ static int find_primary(TpmChip *t, const struct Primary *p, uint32_t handle, ES
 
 static int take_lock(TpmChip *t, DpsError *error) {
         struct timespec until;
+        int r;
 
+#ifdef __GLIBC__
         (void) clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += PATIENCE_SEC;
-        if (pthread_mutex_clocklock(&lock, CLOCK_MONOTONIC, &until) != 0)
+        r = pthread_mutex_clocklock(&lock, CLOCK_MONOTONIC, &until);
+#else /* musl has only this, which ends too early or too late if the clock is set meanwhile */
+        (void) clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += PATIENCE_SEC;
+        r = pthread_mutex_timedlock(&lock, &until);
+#endif
+        if (r != 0)
                 return tpm_fail(error, t->settings, -EAGAIN,
                                 "an earlier request to the TPM has not ended for %d s", PATIENCE_SEC);
         t->is_locked = true;

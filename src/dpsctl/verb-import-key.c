@@ -67,7 +67,7 @@ static int run(char *const *argv, int in, int out) {
 }
 
 /* Both files are in memory. */
-static int encrypt(const char *name, const char *key, size_t size, char **ret, size_t *ret_size) {
+static int encrypt_key(const char *name, const char *key, size_t size, char **ret, size_t *ret_size) {
         _cleanup_(closep) int in = memfd_create("key", MFD_CLOEXEC),
                               out = memfd_create("encrypted", MFD_CLOEXEC);
         _cleanup_(freep) char *option = NULL;
@@ -143,7 +143,7 @@ static int import(const Options *o, const char *name, const char *path, const ch
                 return key_refused(source, why ?: strerror(ENOMEM));
         if (!o->force && access(path, F_OK) == 0)
                 return fail_with(EXIT_FAILED, "%s exists; --force replaces the key in it", path);
-        r = encrypt(name, key, size, &encrypted, &encrypted_size);
+        r = encrypt_key(name, key, size, &encrypted, &encrypted_size);
         if (r < 0)
                 return fail_with(EXIT_FAILED, "systemd-creds, which encrypts the key, has failed%s%s",
                                  r == -EPROTO ? "" : ": ", r == -EPROTO ? "" : strerror(-r));

@@ -112,7 +112,7 @@ static int derive(const uint8_t seed[HASH], const char *label, const uint8_t *co
         return 0;
 }
 
-static int encrypt(const uint8_t key[AES_SIZE], Bytes *b) {
+static int encrypt_bytes(const uint8_t key[AES_SIZE], Bytes *b) {
         _cleanup_(cipher_freep) EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
         static const uint8_t iv[AES_SIZE];
         int n;
@@ -131,7 +131,8 @@ static int protect(const uint8_t seed[HASH], const uint8_t name[NAME_SIZE], Byte
         int r;
 
         if ((r = derive(seed, "STORAGE", name, NAME_SIZE, aes, sizeof(aes))) < 0 ||
-            (r = encrypt(aes, inside)) < 0 || (r = derive(seed, "INTEGRITY", NULL, 0, key, sizeof(key))) < 0)
+            (r = encrypt_bytes(aes, inside)) < 0 ||
+            (r = derive(seed, "INTEGRITY", NULL, 0, key, sizeof(key))) < 0)
                 return r;
         add(&covered, inside->data, inside->size);
         add(&covered, name, NAME_SIZE);
@@ -297,7 +298,7 @@ static int make_inner(const Secrets *s, const uint8_t name[NAME_SIZE], Bytes *re
                 return r;
         add_sized(ret, integrity, sizeof(integrity));
         add(ret, sized.data, sized.size);
-        return encrypt(s->inner_key, ret);
+        return encrypt_bytes(s->inner_key, ret);
 }
 
 static int add_duplicate(const TpmPublic *srk, const Secrets *s, Bytes *ret) {

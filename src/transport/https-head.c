@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "transport/https-head.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "basic/text.h"
 
@@ -68,6 +68,24 @@ int https_head_take(HttpsHead *h, const char *line, size_t n) {
         return 0;
 }
 
+/* curl_getdate() knows no year after 2037 where the time_t of libcurl has 32 bits. -1: it is no date. */
+static time_t parse_date(const char *text) {
+        static const char *const formats[] = {
+                "%a, %d %b %Y %H:%M:%S GMT",
+                "%A, %d-%b-%y %H:%M:%S GMT", /* this and the next were written long ago, and must be read for ever */
+                "%a %b %e %H:%M:%S %Y",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(formats); i++) {
+                struct tm tm = { 0 };
+                const char *end = strptime(text, formats[i], &tm);
+
+                if (end && *end == 0)
+                        return timegm(&tm);
+        }
+        return -1;
+}
+
 bool https_head_retry_after(const HttpsHead *h, uint64_t now_sec, uint64_t *ret_sec) {
         time_t until, from = -1;
 
@@ -79,9 +97,9 @@ bool https_head_retry_after(const HttpsHead *h, uint64_t now_sec, uint64_t *ret_
                 return true;
         }
 
-        until = curl_getdate(h->retry_after, NULL);
+        until = parse_date(h->retry_after);
         if (h->date)
-                from = curl_getdate(h->date, NULL);
+                from = parse_date(h->date);
         if (from < 0)
                 from = (time_t) now_sec;
         if (until < 0)

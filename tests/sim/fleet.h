@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dps/backoff.h"
 #include "dps/registration.h"
 
 #define FLEET_DEVICES_MAX (1U << 24) /* an event keeps its device in 24 bits (see fleet-queue.c) */
@@ -82,7 +83,11 @@ static inline uint64_t fleet_device_draw(FleetDevice *d) {
 
 /** dps_fraction_usec() of it, for machines that are fast at that. */
 static inline uint64_t fleet_device_draw_usec(FleetDevice *d, uint64_t usec) {
+#ifdef __SIZEOF_INT128__
         return (unsigned __int128) usec * fleet_device_draw(d) >> 64;
+#else
+        return dps_fraction_usec(usec, fleet_device_draw(d));
+#endif
 }
 
 /** Any policy answers events with the actions of libdps. */

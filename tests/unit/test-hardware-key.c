@@ -6,6 +6,7 @@
 /* cmocka wants the above first. */
 #include <cmocka.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "basic/module.h"
 #include "credential/hardware-key.h"
@@ -97,12 +98,19 @@ static void use_hostile_token(void) {
         s->issuance_key = strdup("pkcs11:token=gw;object=hub");
 }
 
+/* CK_RV is an unsigned long. */
+#if ULONG_MAX > UINT32_MAX
+#define ALL_BITS "ffffffffffffffff"
+#else
+#define ALL_BITS "ffffffff"
+#endif
+
 static void whatever_a_token_says_the_error_is_clear(void **state) {
         static const struct {
                 const char *lie, *words;
                 DpsErrorId id;
         } rows[] = {
-                { "no initialize", "failed with error 0xffffffffffffffff", DPS_ERROR_KEY },
+                { "no initialize", "failed with error 0x" ALL_BITS, DPS_ERROR_KEY },
                 { "no slots", "this token is not present", DPS_ERROR_KEY },
                 { "many slots", "there are several such tokens", DPS_ERROR_CONFIG },
                 { "labels without an end", "this token is not present", DPS_ERROR_KEY },
