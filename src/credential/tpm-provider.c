@@ -72,7 +72,8 @@ static void last_reason(char *ret, size_t size) {
         while ((error = ERR_get_error_all(NULL, NULL, NULL, &data, &flags))) {
                 const char *reason = ERR_reason_error_string(error);
 
-                if ((flags & ERR_TXT_STRING) && data[0])
+                /* Since OpenSSL 3.5, EVP itself adds last which of its calls failed. */
+                if ((flags & ERR_TXT_STRING) && data[0] && (ERR_GET_LIB(error) != ERR_LIB_EVP || !ret[0]))
                         (void) snprintf(ret, size, "%s: %s", reason ?: "error", data);
                 else if (!ret[0] && reason)
                         (void) snprintf(ret, size, "%s", reason);

@@ -247,6 +247,9 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
         switch (code) {
         case CURLE_FILESIZE_EXCEEDED:
         case CURLE_WRITE_ERROR:
+#if LIBCURL_VERSION_NUM >= 0x080600
+        case CURLE_TOO_LARGE:
+#endif
                 return tell(t, DPS_ERROR_PROTOCOL, step, "sent more data than any answer has", ret);
         case CURLE_GOT_NOTHING:
         case CURLE_RECV_ERROR:
@@ -267,7 +270,7 @@ static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
 
 static void tell_failure(const Https *t, CURLcode code, DpsError *ret) {
         *ret = (DpsError){ 0 };
-        /* Before 8.6, libcurl says so of a header that is longer than it takes. */
+        /* Before 8.6, libcurl says so of a header that is longer than it takes, and CURLE_TOO_LARGE since. */
         if (code == CURLE_OUT_OF_MEMORY && t->n_received > CURL_MAX_HTTP_HEADER / 2)
                 code = CURLE_FILESIZE_EXCEEDED;
         if (code == CURLE_OUT_OF_MEMORY || (code == CURLE_WRITE_ERROR && !t->is_too_long))

@@ -24,16 +24,20 @@ class Issuer:
     def __init__(self, text, parent=None):
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = name(text)
-        self.certificate = (parent or self).sign(
-            self.name, self.key, [(x509.BasicConstraints(True, None), True)])
+        self.identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        # Python 3.13 and later trust no CA that does not say all of this.
+        usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+                              data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False)
+        self.certificate = (parent or self).sign(self.name, self.key, [
+            (x509.BasicConstraints(True, None), True), (usage, True), (x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False)])
 
     def sign(self, subject, key, extensions, not_before=-1, not_after=30):
         """Returns a certificate; not_before and not_after are days from now."""
-        now = datetime.datetime.utcnow()
+        now = datetime.datetime.now(datetime.timezone.utc)
         builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
                    .serial_number(x509.random_serial_number())
                    .not_valid_before(now + not_before * DAY).not_valid_after(now + not_after * DAY))
-        for extension, is_critical in extensions:
+        for extension, is_critical in [*extensions, (self.identifier, False)]:
             builder = builder.add_extension(extension, is_critical)
         return builder.sign(self.key, hashes.SHA256())
 
@@ -74,7 +78,9 @@ class Pki:
         if kind == "untrusted":
             return self.leaf(Issuer("another CA"))
         if kind == "impostor":  # another CA with the name of the trusted one
-            return self.leaf(Issuer("hostile test CA"))
+            impostor = Issuer("hostile test CA")
+            impostor.identifier = self.issuer.identifier
+            return self.leaf(impostor)
         if kind == "unchained":
             return self.leaf(Issuer("intermediate CA", self.issuer))
         if kind == "chained":

@@ -196,9 +196,9 @@ class Gateway(Program):
             self.wait_until_ready()
         return self
 
-    def wait_until_ready(self):
+    def wait_until_ready(self, timeout=DEADLINE):
         try:
-            self.notify.wait_for("READY=1", self.n_ready + 1)
+            self.notify.wait_for("READY=1", self.n_ready + 1, timeout)
         except TimeoutError as error:
             raise AssertionError(f"dpsd does not get ready: {error}\n{self.log}") from None
 

@@ -80,7 +80,7 @@ def certify(emulator, registration_id, public_der, path, not_before=-1, not_afte
     """Writes a certificate of the emulator's device CA, and the CA's after it."""
     ca = x509.load_pem_x509_certificate((emulator.state / "device-ca.pem").read_bytes())
     ca_key = serialization.load_pem_private_key((emulator.state / "device-ca.key").read_bytes(), None)
-    now = datetime.datetime.utcnow()
+    now = datetime.datetime.now(datetime.timezone.utc)
     builder = (x509.CertificateBuilder().subject_name(name(registration_id)).issuer_name(ca.subject)
                .public_key(serialization.load_der_public_key(public_der)).serial_number(x509.random_serial_number())
                .not_valid_before(now + not_before * DAY).not_valid_after(now + not_after * DAY))

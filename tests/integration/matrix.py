@@ -344,7 +344,8 @@ class Matrix:
 
     def start(self):
         self.started_at = time.time()
-        self.gateway.start()
+        self.gateway.start(wait=False)
+        self.gateway.wait_until_ready(timeout=5 * DEADLINE)  # it has hundreds of identities
         self.begin_anew()
         for run in self.runs.values():
             threading.Thread(target=run.follow, daemon=True).start()
@@ -436,7 +437,8 @@ class Matrix:
             for path in (self.gateway.state / f"{name}.json", self.gateway.run / ".waits" / f"{name}.json"):
                 if run.is_long and path.exists():
                     self.make_older(path)
-        self.gateway.start()
+        self.gateway.start(wait=False)
+        self.gateway.wait_until_ready(timeout=5 * DEADLINE)  # it has hundreds of identities
         self.begin_anew()
 
     def make_older(self, path):

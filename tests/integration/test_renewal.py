@@ -193,7 +193,7 @@ def issue(emulator, days):
     path, key_path = emulator.certificate("gateway")
     old = x509.load_pem_x509_certificate(path.read_bytes())
     ca_key = serialization.load_pem_private_key((emulator.state / "device-ca.key").read_bytes(), None)
-    now = datetime.datetime.utcnow()
+    now = datetime.datetime.now(datetime.timezone.utc)
     builder = x509.CertificateBuilder(issuer_name=old.issuer, subject_name=old.subject, public_key=old.public_key(),
                                       serial_number=x509.random_serial_number(), not_valid_before=now - datetime.timedelta(days=90),
                                       not_valid_after=now + datetime.timedelta(days=days))
