@@ -11,12 +11,12 @@ packages_to_run=(dbus-daemon mosquitto)
 packages_to_test=(bash-completion clang clang-format crun curl dbus e2fsprogs fish git iproute2 libcmocka-dev libengine-pkcs11-openssl libpam-systemd
 	libtss2-tcti-swtpm0 mandoc microsocks nftables nghttp2-proxy openssh-client opensc p11-kit-modules perl-base podman polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney
 	python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist reuse shellcheck softhsm2 squid swtpm systemd systemd-sysv tinyproxy
-	tpm2-openssl tpm2-tools util-linux xxd zsh)
+	tpm2-openssl tpm2-tools util-linux util-linux-extra xxd zsh)
 packages_to_analyze=(clang-tidy cppcheck)
 packages_to_fuzz=(clang libclang-rt-dev)
 packages_to_afl=(afl++ clang)
 packages_to_bench=(binutils curl libtss2-tcti-swtpm0 softhsm2 swtpm tpm2-openssl tpm2-tools)
-packages_to_package=(buildah crun curl debian-archive-keyring e2fsprogs git iproute2 mmdebstrap perl-base podman python3 util-linux)
+packages_to_package=(buildah crun curl debian-archive-keyring e2fsprogs git iproute2 mmdebstrap perl-base podman python3 util-linux util-linux-extra)
 packages_to_interop=(ca-certificates mosquitto-clients) # nodejs and npm as well, unless they are installed from elsewhere
 packages_to_vm=(cpio qemu-system-x86)
 packages_in_vm=(coreutils dash dbus dbus-daemon findutils grep iproute2 mosquitto mount python3-cffi-backend python3-cryptography
