@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """Certificates that DPS issues, for keys that are made in a PKCS#11 token or a TPM."""
-import subprocess
 
 import pytest
 from cryptography import x509
@@ -11,7 +10,7 @@ import tpm
 from emulator import Emulator
 from hardware import PIN, has_resource_manager, log_in_with_token, log_in_with_tpm, run, secret
 from namespace import Network, needs_root
-from process import BUILD, DEADLINE, WORLD, clean_environment, eventually
+from process import BUILD, DEADLINE, WORLD, eventually
 
 pytestmark = pytest.mark.usefixtures("modules")
 FAKE = BUILD / "tests/integration/test-token.so"
