@@ -81,15 +81,17 @@ static void run_one_way(Sim *s, unsigned round) {
         net_block(s->net, closed, NET_FAULT_NONE);
 }
 
-/* One chip hangs, in the middle of a renewal or from the start on, and then it answers again: its identity looks at it as
+/* One chip or token hangs, in the middle of a renewal or from the start on, and then it answers again: its identity looks at it as
  * often as at any key that is not there. Only a few attempts may be in flight at once, so a slot that is not given back is one
  * that others miss. */
 static void run_hanging(Sim *s) {
         Random r = random_of(s->options.seed, "hang", UINT64_MAX - 1);
-        unsigned k = s->options.n_identities < 4 ? 0 : 3;
+        bool has_token = s->options.n_identities > ISSUED_IDENTITY &&
+                         s->machine->confs[ISSUED_IDENTITY].key_place != KEY_PLACE_FILE;
+        unsigned k = has_token && s->options.seed % 2 ? ISSUED_IDENTITY : 3;
         bool begins_anew = random_chance(&r, 50);
 
-        if (!chip_is_of(k))
+        if (k >= s->options.n_identities || (k != ISSUED_IDENTITY && !chip_is_of(k)))
                 return;
         trace(s, "the chip of %u hangs", k);
         s->machine->network = 0;
