@@ -64,6 +64,9 @@ struct Bus {
         BusReload reloads[BUS_RELOADS_MAX];
         unsigned n_reloads;
 
+        sd_bus_slot *reading; /* of a question, which is answered when the bus has read what was sent */
+        bool is_behind;       /* until it is answered, no signals are sent */
+
         const char *state_shown; /* the manager's State as last signalled; NULL: never */
         unsigned n_identities_shown, n_assigned_shown;
 };
@@ -75,6 +78,9 @@ int log_bus_add(Bus *b);
 
 /* Nobody can be answered any more. */
 void manager_bus_forget_reloads(Bus *b);
+/* Whether the bus takes what is sent to it. If not, signals are not sent now: when it has read, all that has changed meanwhile
+ * is told. A bus that does not read for long is left, and connected to anew. */
+bool identity_bus_is_taken(Bus *b);
 /* Forgets what listeners were told. Called when the connection is gone. */
 void identity_bus_forget_all(Bus *b);
 

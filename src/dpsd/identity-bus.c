@@ -10,6 +10,7 @@
 #include "basic/times.h"
 #include "dpsd/identity-enrollment.h"
 #include "dpsd/identity-request.h"
+#include "dpsd/log.h"
 
 /*
  * The properties are listed in basic/contract.h; sd-bus reads them directly from the members of an
@@ -19,6 +20,8 @@
  */
 
 #define REPORT_DETAIL_MAX 256
+/* So many messages may wait in our memory until the bus reads them; each is some 4 kB. */
+#define UNREAD_MAX 256U
 /* A time that is computed from two clocks varies slightly. A smaller difference than this is not a change. */
 #define TREMOR_USEC (100 * USEC_PER_MSEC)
 
@@ -509,6 +512,39 @@ static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *prop
         }
 }
 
+static int on_read(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Bus *b = userdata;
+
+        b->reading = sd_bus_slot_unref(b->reading);
+        if (!b->is_connected || sd_bus_is_open(b->connection) <= 0)
+                return 0;
+        if (sd_bus_message_is_method_error(reply, NULL) > 0) {
+                log_warning("D-Bus: the bus does not read what is sent to it: connecting anew");
+                b->is_connected = false;
+                b->failure_is_logged = true;
+                (void) sd_event_source_set_time_relative(b->retry, 0);
+                (void) sd_event_source_set_enabled(b->retry, SD_EVENT_ONESHOT);
+                return 0;
+        }
+        for (size_t k = 0; k < b->manager->n_identities; k++)
+                if (b->manager->identities[k]->is_untold)
+                        bus_identity_changed(b, b->manager->identities[k]);
+        manager_touch(b->manager); /* what is told at the end of a turn */
+        return 0;
+}
+
+bool identity_bus_is_taken(Bus *b) {
+        uint64_t n = 0;
+
+        (void) sd_bus_get_n_queued_write(b->connection, &n);
+        if (n > 0 && !b->reading)
+                (void) sd_bus_call_method_async(b->connection, &b->reading, "org.freedesktop.DBus",
+                                                "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId",
+                                                on_read, b, NULL);
+        b->is_behind = b->reading && (b->is_behind || n >= UNREAD_MAX);
+        return !b->is_behind;
+}
+
 void bus_identity_changed(Bus *b, Identity *i) {
         _cleanup_(freep) char *path = NULL;
         char *names[ELEMENTSOF(identity_vtable)];
@@ -516,7 +552,10 @@ void bus_identity_changed(Bus *b, Identity *i) {
         uint32_t *told = i->bus_slot;
         IdentityView v;
 
-        if (!b || !b->is_connected || identity_bus_path(i->name, &path) < 0)
+        if (!b || !b->is_connected)
+                return;
+        i->is_untold = !identity_bus_is_taken(b);
+        if (i->is_untold || identity_bus_path(i->name, &path) < 0)
                 return;
         if (!told)
                 told = i->bus_slot = calloc(ELEMENTSOF(identity_vtable), sizeof(*told));
@@ -557,6 +596,7 @@ static void forget_jobs(Bus *b) {
 }
 
 void identity_bus_forget_all(Bus *b) {
+        b->reading = sd_bus_slot_unref(b->reading);
         for (size_t k = 0; k < b->manager->n_identities; k++)
                 forget_told(b->manager->identities[k]);
         forget_jobs(b);

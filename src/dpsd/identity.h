@@ -137,6 +137,7 @@ struct Identity {
         unsigned bucket;
         bool is_counted_for_network, is_counted_for_clock, is_counted_for_serving;
         bool is_in_other_state, is_in_other_runtime;
+        bool is_untold; /* listeners on the bus were not told of the last change */
         void *bus_slot; /* what listeners on the bus were told last */
 };
 

@@ -229,6 +229,10 @@ static int refuse_forget(const char *name, int r, sd_bus_error *error) {
                         error, DPS_BUS_ERROR_CONFIG,
                         "%s is configured: remove %s.conf, and type dpsctl reload, before it is forgotten",
                         name, name);
+        if (r == -EAGAIN)
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
+                                         "%u identities are being forgotten already; try again when they are",
+                                         MANAGER_FORGETS_MAX);
         return sd_bus_error_set_errnof(error, r, "Cannot forget %s: %s", name, strerror(-r));
 }
 
@@ -376,7 +380,7 @@ void bus_manager_changed(Bus *b) {
         const char *state;
         unsigned n_assigned;
 
-        if (!b || !b->is_connected)
+        if (!b || !b->is_connected || !identity_bus_is_taken(b))
                 return;
 
         m = b->manager;

@@ -2,13 +2,15 @@
 """A bus that stands still, and clients that do not behave."""
 import contextlib
 import random
+import re
 import signal
+import time
 
 import pytest
-from jeepney import DBusAddress, HeaderFields, MessageType, Properties, new_method_call
+from jeepney import DBusAddress, HeaderFields, MessageType, Properties, message_bus, new_method_call
 
 from gateway import IDENTITY, MANAGER, NAME, ROOT
-from process import DEADLINE, eventually
+from process import DEADLINE, WORLD, eventually
 
 ERRORS = {f"{NAME}.Error.{word}" for word in ("NotAssigned", "NoSuchIdentity", "RateLimited", "NotSupported", "Config")} | {
     f"org.freedesktop.DBus.Error.{word}" for word in ("InvalidArgs", "UnknownMethod", "UnknownObject", "UnknownInterface",
@@ -59,6 +61,63 @@ def test_a_daemon_ends_in_time_while_the_bus_stalls(gateway, bus):
     assign(gateway)
     with stalled(bus):
         gateway.stop()
+
+
+MANY = [f"device-{k}" for k in range(100)]
+
+
+def change_all(gateway, k):
+    """They get their k-th registration ids."""
+    for name in MANY:
+        gateway.write_conf(name, f"[Provisioning]\nIdScope=0ne00000001\nRegistrationId={name}-{k}\n[Attestation]\nKey=/nowhere\n")
+    if k > 0:
+        n = gateway.log.count("the configuration was read again")
+        gateway.process.send_signal(signal.SIGHUP)
+        eventually(lambda: gateway.log.count("the configuration was read again") > n, what=f"change {k}")
+
+
+def start_many(gateway, timeout):
+    """With a socket that does not hold 8 MB, as sd-bus asks for."""
+    gateway.surroundings |= {"LD_PRELOAD": WORLD, "DPS_TEST_SOCKETS": "1", "SYSTEMD_BUS_TIMEOUT": timeout}
+    change_all(gateway, 0)
+    gateway.start()
+    eventually(lambda: gateway.properties()["NIdentities"] == len(MANY))
+
+
+def test_what_the_bus_does_not_read_does_not_pile_up(lone_gateway, bus):
+    """What has changed meanwhile is told when it goes on, and not each change."""
+    start_many(lone_gateway, "1h")
+    client = lone_gateway.client()
+    client.listen()
+    with stalled(bus):
+        for k in range(1, 21):
+            change_all(lone_gateway, k)
+    told, n = {}, 0
+    while set(told.values()) != {20} or len(told) < len(MANY):
+        message = client.next_signal(time.monotonic() + DEADLINE)
+        if message.header.fields[HeaderFields.member] == "PropertiesChanged" and message.body[0] == IDENTITY:
+            n += 1
+            if "RegistrationId" in message.body[1]:
+                told[message.header.fields[HeaderFields.path]] = int(message.body[1]["RegistrationId"][1].rsplit("-", 1)[1])
+    client.close()
+    assert n < 1000  # of 2000 changes and more
+
+
+def test_a_bus_that_does_not_read_for_long_is_left_and_connected_to_anew(lone_gateway, bus):
+    gateway = lone_gateway
+    start_many(gateway, "3s")
+    client = gateway.client()
+    owner = client.connection.send_and_get_reply(message_bus.GetNameOwner(NAME), timeout=DEADLINE).body
+    with stalled(bus):
+        for k in range(1, 200):
+            change_all(gateway, k)
+            if "the bus does not read what is sent to it" in gateway.log:
+                break
+    gateway.wait_for_log(f"the name {re.escape(NAME)} is ours")
+    assert client.connection.send_and_get_reply(message_bus.GetNameOwner(NAME), timeout=DEADLINE).body != owner
+    client.close()
+    assert gateway.properties()["NIdentities"] == len(MANY)
+    assert gateway.whole_log().count("the bus does not read what is sent to it") == 1
 
 
 # ---- clients ----
