@@ -225,6 +225,8 @@ static void on_disk(int r, bool is_news, void *userdata) {
                 if (is_news)
                         identity_log(i, LOG_NOTICE, "its record can be written to disk again");
                 identity_clear_disk_error(i);
+                if (i->has_old_pairs)
+                        identity_remove_old_pairs(i);
                 return;
         }
         identity_set_disk_error(i, store_state(i->core->store), "", "its record cannot be written", r);

@@ -80,7 +80,7 @@ void identity_forget_pair(Identity *i);
 /* When an issued certificate is renewed. The clock was wrong when that was determined; if there are no settings yet, it is
  * determined once there are. */
 void identity_count_renewal_anew(Identity *i);
-/* Removes the files of pairs that the durable record does not name. */
+/* Removes the files of pairs that the durable record does not name, as soon as it is known which these are. */
 void identity_remove_old_pairs(Identity *i);
 void identity_drop_issued(Identity *i);
 /* New settings that ask for no certificate end the error that there is none. */

@@ -67,9 +67,7 @@ static void on_pair_saved(int r, void *userdata) {
                 free(i->pair_file);
                 i->pair_file = NULL;
                 retry_done(&i->pair_retry);
-                /* It did not when the record was written. */
-                if (!i->keeper.pending && identity_assignment(i))
-                        identity_remove_old_pairs(i);
+                identity_remove_old_pairs(i); /* it did not when the record was written */
         } else {
                 if (i->pair_retry.n == 0)
                         identity_log(i, LOG_ERR,
@@ -102,7 +100,8 @@ void identity_forget_pair(Identity *i) {
 void identity_remove_old_pairs(Identity *i) {
         const Assignment *a = identity_assignment(i);
 
-        if (!i->pair_text && i->keeper.disk == DISK_TAKES)
+        i->has_old_pairs = i->pair_text || i->keeper.pending || i->keeper.disk != DISK_TAKES;
+        if (!i->has_old_pairs)
                 store_remove_issued(i->core->store, i->name, a ? a->issued : NULL,
                                     configuration_key_settings(&i->configuration));
 }

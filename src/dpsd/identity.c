@@ -260,7 +260,7 @@ static void drop_assignment(Identity *i) {
         announcement_done(&i->announcement);
         keeper_drop(&i->keeper);
         identity_forget_pair(i);
-        identity_remove_old_pairs(i);
+        i->has_old_pairs = true; /* the record on disk names one until the disk takes the new record */
         identity_judge_assignment(i, false);
         (void) outputs_clear(i->core->outputs, i->name);
         identity_outputs_are_stale(i);

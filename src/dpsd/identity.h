@@ -87,6 +87,7 @@ struct Identity {
         Work *pair_saving;
         Credential *issued_credential; /* of a pair whose assignment does not count yet */
         Retry pair_retry;
+        bool has_old_pairs;                   /* to be removed once the record on disk does not name them */
         uint64_t certificate_not_before_usec; /* CLOCK_BOOTTIME: see Facts */
         unsigned n_fruitless_certificates;    /* in a row, that were to be renewed at once */
         DpsError issuance_error; /* of the assignment that counts; id NONE: it is as it should be */

@@ -272,6 +272,27 @@ static void a_key_file_that_appears_is_loaded_at_once(void **state) {
         assert_int_equal(core_transport.n_connects, 1);
 }
 
+static bool has_state(const char *file) {
+        FileFacts facts;
+
+        return folder_look(disk.state, file, &facts) >= 0;
+}
+
+/* A daemon that starts from that record, and with the old configuration, needs them. */
+static void pairs_of_a_dropped_assignment_stay_while_the_record_on_disk_names_them(void **state) {
+        static const char pair[] = "gw.0123456789abcdef.issued";
+
+        provision();
+        assert_int_equal(folder_write(disk.state, pair, "", 0, 0600, (gid_t) -1), 0);
+        disk.error = -ENOSPC;
+        configure("gw", "gw-2");
+        assert_null(identity_assignment(find("gw")));
+        assert_true(has_state(pair));
+        disk.error = 0;
+        timed_world_pass(&world, 11 * USEC_PER_SEC);
+        assert_false(has_state(pair));
+}
+
 static void on_looked(Identity *i, Credential *credential, const DpsError *error, void *userdata) {
         *(bool *) userdata = true;
 }
@@ -367,6 +388,7 @@ int main(void) {
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
                 TEST(requests_that_fail_for_want_of_a_key_do_not_use_up_the_limit),
                 TEST(a_key_file_that_appears_is_loaded_at_once),
+                TEST(pairs_of_a_dropped_assignment_stay_while_the_record_on_disk_names_them),
                 TEST(who_waits_for_a_key_is_answered_though_its_file_changes_all_the_time),
                 TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
                 TEST(a_token_is_never_signed_by_the_credential_for_dps_alone),
