@@ -283,16 +283,18 @@ static void on_assigned(const DpsReply *reply, Credential *credential, Jobs jobs
 }
 
 /* DPS told us to wait, although nothing failed. The next run must wait too, and a long wait is worth a write
- * to disk. */
+ * to disk. A poll that travelled slowly was noted when it was sent, but DPS counted it later. */
 static void on_client_changed(void *userdata) {
         Identity *i = userdata;
         const Record *m = i->keeper.record;
-        uint64_t told_before = m->not_before_usec;
+        uint64_t told_before = m->not_before_usec, polled_before = m->last_poll_at_usec;
         ClientState state = client_state(i->client);
 
         identity_remember_wait(i);
         if (m->not_before_usec > usec_add(told_before, USEC_PER_SEC))
                 keeper_note(&i->keeper, state == CLIENT_PARKED || state == CLIENT_BETWEEN);
+        else if (m->last_poll_at_usec > usec_add(polled_before, 10 * USEC_PER_MSEC))
+                keeper_note(&i->keeper, false);
         identity_advance(i);
 }
 

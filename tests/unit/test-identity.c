@@ -272,6 +272,33 @@ static void a_key_file_that_appears_is_loaded_at_once(void **state) {
         assert_int_equal(core_transport.n_connects, 1);
 }
 
+static uint64_t noted_poll_usec(void) {
+        _cleanup_(freep) char *text = NULL;
+        const char *member;
+        size_t size;
+
+        assert_int_equal(folder_read(disk.notes, "gw.json", RECORD_SIZE_MAX, &text, &size), 0);
+        member = strstr(text, "\"lastPollAt\":");
+        return member ? strtoull(member + strlen("\"lastPollAt\":"), NULL, 10) : 0;
+}
+
+/* DPS may have counted it only then, and who starts after a kill must know. No further poll is sent, since there are five. */
+static void a_poll_that_travels_slowly_is_noted_again_when_its_answer_comes(void **state) {
+        DpsReply assigning = { .status = 202,
+                               .word = DPS_STATUS_ASSIGNING,
+                               .operation_id = (char *) "5.x",
+                               .has_retry_after = true };
+        uint64_t sent;
+
+        configure("gw", "gw-1");
+        for (unsigned k = 0; k < DPS_POLLS_MAX; k++) /* the first one answers the register */
+                answer(&assigning);
+        sent = noted_poll_usec();
+        timed_world_pass(&world, 500 * USEC_PER_MSEC);
+        answer(&assigning);
+        assert_int_equal((noted_poll_usec() - sent) / USEC_PER_MSEC, 500);
+}
+
 static bool has_state(const char *file) {
         FileFacts facts;
 
@@ -388,6 +415,7 @@ int main(void) {
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),
                 TEST(requests_that_fail_for_want_of_a_key_do_not_use_up_the_limit),
                 TEST(a_key_file_that_appears_is_loaded_at_once),
+                TEST(a_poll_that_travels_slowly_is_noted_again_when_its_answer_comes),
                 TEST(pairs_of_a_dropped_assignment_stay_while_the_record_on_disk_names_them),
                 TEST(who_waits_for_a_key_is_answered_though_its_file_changes_all_the_time),
                 TEST(a_new_key_is_published_only_when_dps_has_accepted_it),
