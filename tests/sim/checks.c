@@ -936,7 +936,9 @@ static void end_run(Sim *s) {
 
                 if (!w->told_is_noted || !is_noted)
                         w->told_until_usec = 0;
-                if (!w->polls_are_noted || memory_n_failed() > 0)
+                /* A later note that could not be written took away the one that had them. */
+                if (!w->polls_are_noted || memory_n_failed() > 0 ||
+                    !record_text(s, k, WHERE_RUNTIME, ".waits", false))
                         w->n_polls = 0;
                 if (s->now_usec < w->unkept_until_usec)
                         w->was_assigned = false;
