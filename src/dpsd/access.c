@@ -38,8 +38,6 @@
 #define LARGE_MAX 5
 /* Answers that are still to be written: the bus does not keep up. */
 #define QUEUED_MAX 64
-/* Requests that wait for the credentials of their sender. */
-#define READS_PER_SENDER_MAX 16
 
 /* So many requests in excess of a budget are told so at once, and then one in 10 ms; the others are not answered, so that
  * the bus counts them as pending, and takes no more from that connection when there are many. */
@@ -60,7 +58,7 @@ static const char *const right_actions[_ACCESS_RIGHT_MAX] = {
 };
 
 typedef struct CheckList {
-        struct Check *first, *last;
+        Check *first, *last;
 } CheckList;
 
 /* A connection with requests that are not decided yet, or, while too much is asked for, that we have heard of. */
@@ -69,6 +67,7 @@ typedef struct Sender {
         Access *access;
         char *name;
         CheckList waiting, at_polkit; /* in order of arrival */
+        CheckList kept;
         unsigned n_checks;
         sd_bus_slot *slot; /* of the question to the bus */
         Account *account;  /* NULL: the answer has not come yet */
@@ -78,29 +77,34 @@ typedef struct Sender {
         size_t n_gids;
 } Sender;
 
-typedef struct Check {
-        struct Check *previous, *next;
+struct Check {
+        Check *previous, *next;
         CheckList *list;
         Sender *sender;
         sd_bus_message *request; /* our copy */
         size_t size;
         uint64_t deadline_usec; /* CLOCK_BOOTTIME */
         int64_t cost_usec;      /* with ACCESS_READ */
-        bool is_charged;        /* to the account */
+        Account *account;       /* it is charged to this one; NULL: to none yet */
+        Check **kept;           /* who keeps the request to answer it later; NULL: nobody */
         sd_bus_slot *slot;      /* of the call to polkit */
         AccessRight right;
         char *identity, *group; /* NULL: none */
         access_handler_t handler;
-} Check;
+};
 
 struct Access {
+        World *world;
         const Groups *groups;
         void *userdata;
         Sender *senders; /* the one whose turn it is comes first */
         Accounts accounts;
+        Account unknown;   /* of all senders whose user is not known yet */
+        Check *current;    /* whose handler is called */
         sd_bus_slot *gone; /* tells of connections that end; NULL: there are no senders */
         unsigned n_at_polkit;
-        sd_event_source *deadline; /* not later than that of any check */
+        Timer *deadline; /* not later than that of any check … */
+        bool is_armed;   /* … if there is one that waits */
 
         Share share; /* of all that needs no right */
         bool is_overloaded;
@@ -146,6 +150,18 @@ static void check_join(Check *c, CheckList *l) {
         }
 }
 
+static void check_charge(Check *c, Account *account) {
+        if (c->account) {
+                c->account->n_checks--;
+                c->account->size -= c->size;
+        }
+        if (account) {
+                account->n_checks++;
+                account->size += c->size;
+        }
+        c->account = account;
+}
+
 static Check *check_free(Check *c) {
         Sender *s;
 
@@ -155,10 +171,9 @@ static Check *check_free(Check *c) {
         s = c->sender;
         check_leave(c);
         s->n_checks--;
-        if (c->is_charged) {
-                s->account->n_checks--;
-                s->account->size -= c->size;
-        }
+        check_charge(c, NULL);
+        if (c->kept)
+                *c->kept = NULL;
         sd_bus_slot_unref(c->slot);
         sd_bus_message_unref(c->request);
         free(c->identity);
@@ -176,6 +191,8 @@ static void sender_free(Sender *s) {
                 check_free(s->waiting.first);
         while (s->at_polkit.first)
                 check_free(s->at_polkit.first);
+        while (s->kept.first)
+                check_free(s->kept.first);
         while (*place != s)
                 place = &(*place)->next;
         *place = s->next;
@@ -211,9 +228,9 @@ static Sender *find_sender(const Access *a, const char *name) {
         return NULL;
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata);
+static void on_deadline(void *userdata);
 
-int access_new(sd_event *event, const Groups *groups, void *userdata, Access **ret) {
+int access_new(World *w, const Groups *groups, void *userdata, Access **ret) {
         Access *a;
         int r;
 
@@ -221,13 +238,10 @@ int access_new(sd_event *event, const Groups *groups, void *userdata, Access **r
         if (!a)
                 return -ENOMEM;
 
+        a->world = w;
         a->groups = groups;
         a->userdata = userdata;
-        r = sd_event_add_time_relative(event, &a->deadline, CLOCK_BOOTTIME, 0, USEC_PER_SEC, on_deadline, a);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(a->deadline, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_source_set_priority(a->deadline, SD_EVENT_PRIORITY_IMPORTANT);
+        r = timer_new(w, on_deadline, a, &a->deadline);
         if (r < 0) {
                 access_free(a);
                 return r;
@@ -243,12 +257,16 @@ Access *access_free(Access *a) {
         while (a->senders)
                 sender_free(a->senders);
         accounts_done(&a->accounts);
-        sd_event_source_disable_unref(a->deadline);
+        timer_free(a->deadline);
         free(a);
         return NULL;
 }
 
 /* ---- how a check ends ---- */
+
+static uint64_t access_now(const Access *a) {
+        return world_now_usec(a->world, CLOCK_BOOTTIME);
+}
 
 static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *error) {
         const char *action = right_actions[c->right];
@@ -268,18 +286,42 @@ static int check_refuse(const Check *c, AccessVerdict verdict, sd_bus_error *err
                                  action, c->identity, c->group);
 }
 
-/* Ends a check: does what was asked, or refuses it. */
-static void check_end(Check *check, AccessVerdict verdict) {
+/* Ends a check: does what was asked, or refuses it. A request that is answered later stays with its sender. */
+static void check_end(Check *c, AccessVerdict verdict) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_(check_freep) Check *c = check;
+        Access *a = c->sender->access;
         int r;
 
-        if (verdict == ACCESS_GRANTED)
-                r = c->handler(c->request, c->sender->access->userdata, &error);
-        else
-                r = check_refuse(c, verdict, &error);
+        check_leave(c);
+        a->current = c;
+        r = verdict == ACCESS_GRANTED ? c->handler(c->request, a->userdata, &error)
+                                      : check_refuse(c, verdict, &error);
+        a->current = NULL;
         if (r < 0)
                 (void) sd_bus_reply_method_errno(c->request, r, &error);
+        if (c->kept)
+                check_join(c, &c->sender->kept);
+        else
+                check_free(c);
+}
+
+void access_keep(Access *a, Check **kept) {
+        *kept = a->current;
+        if (a->current)
+                a->current->kept = kept;
+}
+
+void access_done(Check *c) {
+        Sender *s;
+
+        if (!c)
+                return;
+        c->kept = NULL;
+        s = c->sender;
+        if (c == s->access->current)
+                return;
+        check_free(c);
+        sender_free_if_done(s);
 }
 
 static void check_fail(Check *check, const char *name, const char *format, ...)
@@ -294,16 +336,17 @@ static void check_fail(Check *check, const char *name, const char *format, ...) 
         va_end(ap);
 }
 
-static bool may_refuse(Sender *s, uint64_t now) {
-        return !s->account || ratelimit_take(&s->account->refusals, REFUSALS_MAX, REFUSAL_USEC, now, NULL);
+static bool may_refuse(const Access *a, Account *account) {
+        return ratelimit_take(&account->refusals, REFUSALS_MAX, REFUSAL_USEC, access_now(a), NULL);
 }
 
 #define TOO_MUCH "You ask too often; try again in some seconds"
+#define TOO_MANY "Too many of your requests are waiting for permission"
 
 static void check_refuse_excess(Check *check, const char *why) {
         _cleanup_(check_freep) Check *c = check;
 
-        if (may_refuse(c->sender, now_usec(CLOCK_MONOTONIC)))
+        if (may_refuse(c->sender->access, c->account))
                 (void) sd_bus_reply_method_errorf(c->request, SD_BUS_ERROR_LIMITS_EXCEEDED, "%s", why);
 }
 
@@ -416,6 +459,29 @@ static bool ask_for(Sender *s) {
         return true;
 }
 
+static bool is_exceeded(const Account *a) {
+        return a->n_checks > ACCESS_PENDING_PER_USER_MAX || a->size > ACCESS_SIZE_PER_USER_MAX;
+}
+
+/* Before their users are known, whoever asks most gives way to the others. */
+static void refuse_largest(Access *a) {
+        Sender *largest = NULL;
+        size_t most = 0;
+
+        for (Sender *s = a->senders; s; s = s->next) {
+                size_t size = 0;
+
+                for (const Check *c = s->account ? NULL : s->waiting.first; c; c = c->next)
+                        size += c->size + ACCESS_SIZE_PER_USER_MAX / ACCESS_PENDING_PER_USER_MAX;
+                if (size > 0 && size >= most) {
+                        most = size;
+                        largest = s;
+                }
+        }
+        check_refuse_excess(largest->waiting.last, TOO_MANY);
+        sender_free_if_done(largest);
+}
+
 static void move_to_the_end(Access *a, Sender *s) {
         Sender **end = &a->senders;
 
@@ -447,21 +513,19 @@ static void ask_those_who_wait(Access *a) {
 }
 
 static void watch_deadline(Access *a, uint64_t deadline_usec) {
-        int on = SD_EVENT_OFF;
-
-        (void) sd_event_source_get_enabled(a->deadline, &on);
-        if (on != SD_EVENT_OFF)
+        if (a->is_armed)
                 return;
-        (void) sd_event_source_set_time(a->deadline, deadline_usec);
-        (void) sd_event_source_set_enabled(a->deadline, SD_EVENT_ONESHOT);
+        a->is_armed = true;
+        timer_set(a->deadline, deadline_usec, USEC_PER_SEC);
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        uint64_t now = now_usec(CLOCK_BOOTTIME), earliest = USEC_INFINITY;
+static void on_deadline(void *userdata) {
         Access *a = userdata;
+        uint64_t now = access_now(a), earliest = USEC_INFINITY;
         Sender *next_sender;
         Check *next;
 
+        a->is_armed = false;
         for (Sender *s = a->senders; s; s = next_sender) {
                 next_sender = s->next;
                 for (Check *c = s->waiting.first; c; c = next) {
@@ -478,10 +542,9 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         }
         if (earliest < USEC_INFINITY)
                 watch_deadline(a, earliest);
-        return 0;
 }
 
-/* What belongs to a connection ends with it. */
+/* What belongs to a connection ends with it; only what is carried out goes on. */
 static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *name, *before, *now;
         Access *a = userdata;
@@ -491,7 +554,11 @@ static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 0;
         s = find_sender(a, name);
         if (s) {
-                sender_free(s);
+                while (s->waiting.first)
+                        check_free(s->waiting.first);
+                while (s->at_polkit.first)
+                        check_free(s->at_polkit.first);
+                sender_free_if_done(s);
                 ask_those_who_wait(a);
         }
         return 0;
@@ -563,7 +630,7 @@ static int sender_read_credentials(Sender *s, sd_bus_message *m) {
 }
 
 static bool may_read(Sender *s) {
-        return share_is_open(&s->account->share, SHARE_OF_USER, now_usec(CLOCK_MONOTONIC));
+        return share_is_open(&s->account->share, SHARE_OF_USER, access_now(s->access));
 }
 
 /* Charges the check to the user of its sender, and decides it if we can. */
@@ -572,10 +639,12 @@ static void check_decide(Check *c) {
         Account *account = s->account;
         AccessVerdict verdict;
 
-        c->is_charged = true;
-        account->n_checks++;
-        account->size += c->size;
+        check_charge(c, account);
         verdict = access_by_uid(s->uid, geteuid());
+        if (verdict == ACCESS_UNDECIDED && is_exceeded(account)) {
+                check_refuse_excess(c, TOO_MANY);
+                return;
+        }
         if (verdict == ACCESS_UNDECIDED && by_group(c) == ACCESS_GRANTED)
                 verdict = ACCESS_GRANTED;
         if (verdict == ACCESS_UNDECIDED && c->right == ACCESS_READ && may_read(s)) {
@@ -586,8 +655,6 @@ static void check_decide(Check *c) {
                 check_end(c, verdict);
         else if (c->right == ACCESS_READ)
                 check_refuse_excess(c, TOO_MUCH);
-        else if (account->n_checks > ACCESS_PENDING_PER_USER_MAX || account->size > ACCESS_SIZE_PER_USER_MAX)
-                check_refuse_excess(c, "Too many of your requests are waiting for permission");
         else
                 watch_deadline(s->access, c->deadline_usec);
 }
@@ -628,7 +695,7 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
         /* The answer itself is not kept: it may have brought a descriptor of the sender's process. */
         is_known = !sd_bus_message_is_method_error(reply, NULL) && sender_read_credentials(s, reply) >= 0;
         if (is_known)
-                s->account = accounts_get(&a->accounts, s->uid, now_usec(CLOCK_MONOTONIC));
+                s->account = accounts_get(&a->accounts, s->uid, access_now(a));
         if (s->account)
                 s->account->n_senders++;
         for (Check *c = s->waiting.first; c; c = next) {
@@ -707,11 +774,6 @@ static int take_request(Access *a, sd_bus_message *request, AccessRight right, i
                 return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
                                         "The arguments are too large, or of another type than they must be");
         s = find_sender(a, name);
-        if (s && s->n_checks >= (s->account ? ACCESS_PENDING_PER_USER_MAX : ACCESS_PENDING_UNKNOWN_MAX))
-                return may_refuse(s, now_usec(CLOCK_MONOTONIC))
-                               ? sd_bus_error_set(error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                                  "Too many of your requests are waiting for permission")
-                               : 1;
         r = s ? 0 : sender_new(a, request, &s);
         if (r < 0)
                 return r;
@@ -724,10 +786,13 @@ static int take_request(Access *a, sd_bus_message *request, AccessRight right, i
         c->handler = handler;
         c->size = size;
         c->cost_usec = cost_usec;
-        c->deadline_usec =
-                now_usec(CLOCK_BOOTTIME) + (is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : PATIENCE_USEC);
+        c->deadline_usec = access_now(a) + (is_interactive(c) ? POLKIT_INTERACTIVE_TIMEOUT : PATIENCE_USEC);
         check_join(c, &s->waiting);
-        if (s->account) {
+        if (!s->account) {
+                check_charge(c, &a->unknown);
+                while (is_exceeded(&a->unknown))
+                        refuse_largest(a);
+        } else {
                 check_decide(c);
                 if (!ask_for(s)) /* nothing has changed for the others */
                         sender_free_if_done(s);
@@ -791,7 +856,7 @@ static int relay(sd_bus_message *request, void *userdata, sd_bus_error *error) {
 
 /* Charges what was done since the last request, and looks whether all of it is still within its share. */
 static bool share_of_all_is_open(Access *a, sd_bus *bus, bool is_large) {
-        uint64_t now = now_usec(CLOCK_MONOTONIC), cpu = now_usec(CLOCK_THREAD_CPUTIME_ID), n_queued = 0;
+        uint64_t now = access_now(a), cpu = now_usec(CLOCK_THREAD_CPUTIME_ID), n_queued = 0;
         int64_t took = (int64_t) usec_sub(cpu, a->cpu_usec);
         bool is_open;
 
@@ -819,6 +884,7 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
         sd_bus *bus = sd_bus_message_get_bus(request);
         bool is_large = call == ACCESS_CALL_LARGE;
         Sender *s;
+        int r;
 
         if (!name || share_of_all_is_open(a, bus, is_large) ||
             (sd_bus_get_unique_name(bus, &ourselves) >= 0 && streq(name, ourselves)))
@@ -833,7 +899,7 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
                         a->accounts.payer = s->account;
                         return true;
                 }
-                if (may_refuse(s, now_usec(CLOCK_MONOTONIC)))
+                if (may_refuse(a, s->account))
                         (void) sd_bus_reply_method_errorf(request, SD_BUS_ERROR_LIMITS_EXCEEDED, TOO_MUCH);
                 return false;
         }
@@ -842,10 +908,9 @@ bool access_admit(Access *a, sd_bus_message *request, AccessCall call) {
                         (void) sender_new(a, request, &s); /* from the next request on we know */
                 return true;
         }
-        if (s && s->n_checks >= READS_PER_SENDER_MAX)
-                return false;
-        if (take_request(a, request, ACCESS_READ, is_large ? LARGE_USEC : RELAY_USEC, NULL, NULL, relay,
-                         &error) < 0)
-                (void) sd_bus_reply_method_error(request, &error);
+        r = take_request(a, request, ACCESS_READ, is_large ? LARGE_USEC : RELAY_USEC, NULL, NULL, relay,
+                         &error);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(request, r, &error);
         return false;
 }

@@ -16,21 +16,23 @@
 #include <systemd/sd-bus.h>
 
 #include "basic/cleanup.h"
+#include "basic/world.h"
 #include "dpsd/access-verdict.h"
 #include "dpsd/groups.h"
 
-/* Requests that wait for permission; further ones get LimitsExceeded. Each is some 800 bytes. */
-#define ACCESS_PENDING_PER_USER_MAX 256
-#define ACCESS_SIZE_PER_USER_MAX (64U * 1024) /* bytes of arguments */
-/* Of a connection, until the bus has said who it is: a program may send a request for each of its identities at once. */
-#define ACCESS_PENDING_UNKNOWN_MAX 1024
-#define ACCESS_ARGUMENTS_MAX (8U * 1024) /* bytes, of one request */
+/* Requests of a user that wait for permission, or are carried out; further ones get LimitsExceeded. Each takes some 1.4 kB.
+ * Until the bus has said whose they are, all such requests together have the budget of one user. So nobody makes us hold more
+ * than 256 kB. */
+#define ACCESS_PENDING_PER_USER_MAX 80
+#define ACCESS_SIZE_PER_USER_MAX (16U * 1024) /* bytes of arguments */
+#define ACCESS_ARGUMENTS_MAX (8U * 1024)      /* bytes, of one request */
 /* At most this many checks of one user are at polkit at a time; the others wait. A system bus allows each
  * connection, ours included, only 128 pending replies. */
 #define ACCESS_AT_POLKIT_PER_USER_MAX 16
 #define ACCESS_AT_POLKIT_MAX 100
 
 typedef struct Access Access;
+typedef struct Check Check;
 
 /* Does what was asked, and answers: by a reply or, like any sd-bus handler, by a negative errno or `error`.
  * Only a copy of the request with its arguments is kept until this is called, so the handler must look everything else up again. */
@@ -38,7 +40,7 @@ typedef int (*access_handler_t)(sd_bus_message *request, void *userdata, sd_bus_
 
 /* `userdata` is passed to the handlers. `groups` is borrowed; a group that has not been looked up yet counts
  * as having no members. */
-int access_new(sd_event *event, const Groups *groups, void *userdata, Access **ret);
+int access_new(World *w, const Groups *groups, void *userdata, Access **ret);
 /* Pending requests are never answered. Use this only when the connection is gone. */
 Access *access_free(Access *a);
 DEFINE_FREEP(Access, access_free)
@@ -48,6 +50,12 @@ DEFINE_FREEP(Access, access_free)
  * identity. */
 int access_request(Access *a, sd_bus_message *request, AccessRight right, const char *identity,
                    const char *group, access_handler_t handler, sd_bus_error *error);
+
+/* For a handler that answers later: until access_done(), the request counts among those of its user. `*kept` becomes NULL when
+ * the connection is gone, or if no handler is called now. */
+void access_keep(Access *a, Check **kept);
+/* NULL is done already. */
+void access_done(Check *kept);
 
 typedef enum AccessCall {
         ACCESS_CALL_OTHER,  /* access_request() decides about it, or it is nothing */

@@ -71,6 +71,8 @@ struct Bus {
         unsigned n_identities_shown, n_assigned_shown;
 };
 
+/* What a new connection serves, and who may call it. The simulation has connections of its own. */
+int bus_add_objects(Bus *b);
 /* Each registers its objects on a new connection. */
 int manager_bus_add(Bus *b);
 int identity_bus_add(Bus *b);

@@ -153,21 +153,6 @@ static int on_connected(sd_bus_message *message, void *userdata, sd_bus_error *e
         return 0;
 }
 
-static int add_objects(Bus *b) {
-        int r;
-
-        r = sd_bus_add_object_manager(b->connection, NULL, DPS_BUS_PATH);
-        if (r < 0)
-                return r;
-        r = manager_bus_add(b);
-        if (r < 0)
-                return r;
-        r = identity_bus_add(b);
-        if (r < 0)
-                return r;
-        return log_bus_add(b);
-}
-
 /* Whether a method only asks for something, which is for nothing if nobody wants the answer. */
 static bool only_asks(const char *member) {
         return startswith(member, "Get") || streq(member, "Introspect") || streq(member, "ListIdentities");
@@ -220,14 +205,29 @@ static int look_at_message(sd_bus_message *m, void *userdata, sd_bus_error *erro
         return !access_admit(b->access, m, kind_of_call(b, m));
 }
 
+int bus_add_objects(Bus *b) {
+        int r;
+
+        r = sd_bus_add_object_manager(b->connection, NULL, DPS_BUS_PATH);
+        if (r < 0)
+                return r;
+        r = manager_bus_add(b);
+        if (r < 0)
+                return r;
+        r = identity_bus_add(b);
+        if (r < 0)
+                return r;
+        r = log_bus_add(b);
+        if (r < 0)
+                return r;
+        return sd_bus_add_filter(b->connection, NULL, look_at_message, b); /* the last one is called first */
+}
+
 /* The local signals by which sd-bus reports the state of the connection. */
 static int add_local_matches(Bus *b) {
         static const char path[] = "/org/freedesktop/DBus/Local";
         int r;
 
-        r = sd_bus_add_filter(b->connection, NULL, look_at_message, b);
-        if (r < 0)
-                return r;
         r = sd_bus_match_signal(b->connection, NULL, LOCAL, path, LOCAL, "Connected", on_connected, b);
         if (r < 0)
                 return r;
@@ -259,10 +259,10 @@ static int set_up_connection(Bus *b) {
         r = sd_bus_set_exit_on_disconnect(b->connection, false);
         if (r < 0)
                 return r;
-        r = access_new(b->event, b->manager->core.groups, b, &b->access);
+        r = access_new(b->manager->core.world, b->manager->core.groups, b, &b->access);
         if (r < 0)
                 return r;
-        r = add_objects(b);
+        r = bus_add_objects(b);
         if (r < 0)
                 return r;
         r = add_local_matches(b);

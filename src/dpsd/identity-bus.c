@@ -109,21 +109,21 @@ int identity_refuse(const Identity *i, int r, const char *why, sd_bus_error *err
         }
 }
 
-static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error);
-
 /* A D-Bus reply that is sent later. */
 typedef struct LateReply {
         sd_bus_message *request;
         Identity *identity; /* exists as long as its handlers are called */
         bool is_token;
+        Check *kept;
 } LateReply;
 
-static int late_reply_new(sd_bus_message *request, Identity *i, bool is_token, LateReply **ret) {
+static int late_reply_new(Bus *b, sd_bus_message *request, Identity *i, bool is_token, LateReply **ret) {
         LateReply *l = calloc(1, sizeof(*l));
 
         if (!l)
                 return -ENOMEM;
         *l = (LateReply){ .request = sd_bus_message_ref(request), .identity = i, .is_token = is_token };
+        access_keep(b->access, &l->kept);
         *ret = l;
         return 0;
 }
@@ -131,6 +131,7 @@ static int late_reply_new(sd_bus_message *request, Identity *i, bool is_token, L
 static LateReply *late_reply_free(LateReply *l) {
         if (!l)
                 return NULL;
+        access_done(l->kept);
         sd_bus_message_unref(l->request);
         free(l);
         return NULL;
@@ -141,6 +142,23 @@ DEFINE_FREEP(LateReply, late_reply_free)
 static void end_late(LateReply *l, int r, const sd_bus_error *error) {
         if (r < 0)
                 (void) sd_bus_reply_method_errno(l->request, r, error);
+}
+
+/* -EAGAIN: its credential is looked at first. */
+static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error) {
+        uint64_t job, retry_usec = 0;
+        int r;
+
+        r = identity_reprovision(i, has_looked, &job, &retry_usec);
+        if (r == -EAGAIN)
+                return r;
+        if (r == -EBUSY)
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
+                                         "%s: asked too often, possible again in %" PRIu64 " s", i->name,
+                                         (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
+        if (r < 0)
+                return identity_refuse(i, r, text_or_nothing(identity_local_error(i)->message), error);
+        return sd_bus_reply_method_return(request, "t", job);
 }
 
 static void on_looked(Identity *i, Credential *credential, const DpsError *why, void *userdata) {
@@ -155,11 +173,11 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *why, 
         end_late(l, r, &error);
 }
 
-static int look_and_reply(sd_bus_message *request, Identity *i) {
+static int look_and_reply(Bus *b, sd_bus_message *request, Identity *i) {
         LateReply *l;
         int r;
 
-        r = late_reply_new(request, i, false, &l);
+        r = late_reply_new(b, request, i, false, &l);
         if (r < 0)
                 return r;
         r = identity_wait_for_look(i, on_looked, l);
@@ -168,24 +186,10 @@ static int look_and_reply(sd_bus_message *request, Identity *i) {
         return r < 0 ? r : 1;
 }
 
-static int reply_reprovision(sd_bus_message *request, Identity *i, bool has_looked, sd_bus_error *error) {
-        uint64_t job, retry_usec = 0;
-        int r;
-
-        r = identity_reprovision(i, has_looked, &job, &retry_usec);
-        if (r == -EAGAIN)
-                return look_and_reply(request, i);
-        if (r == -EBUSY)
-                return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
-                                         "%s: asked too often, possible again in %" PRIu64 " s", i->name,
-                                         (retry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
-        if (r < 0)
-                return identity_refuse(i, r, text_or_nothing(identity_local_error(i)->message), error);
-        return sd_bus_reply_method_return(request, "t", job);
-}
-
 int identity_bus_reprovision(Bus *b, sd_bus_message *request, Identity *i, sd_bus_error *error) {
-        return reply_reprovision(request, i, false, error);
+        int r = reply_reprovision(request, i, false, error);
+
+        return r == -EAGAIN ? look_and_reply(b, request, i) : r;
 }
 
 static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error *error) {
@@ -195,7 +199,7 @@ static int act_reprovision(sd_bus_message *request, void *userdata, sd_bus_error
         r = find_addressed(userdata, request, &i, error);
         if (r < 0)
                 return r;
-        return reply_reprovision(request, i, false, error);
+        return identity_bus_reprovision(userdata, request, i, error);
 }
 
 static int send_text(const LateReply *l, const char *text, uint64_t expires_at_usec) {
@@ -237,7 +241,7 @@ static int answer_by_text(sd_bus_message *request, void *userdata,
         r = find_addressed(userdata, request, &i, error);
         if (r < 0)
                 return r;
-        r = late_reply_new(request, i, false, &l);
+        r = late_reply_new(userdata, request, i, false, &l);
         if (r < 0)
                 return r;
         r = begin(i, on_text, l);
@@ -267,7 +271,7 @@ static int act_get_token(sd_bus_message *request, void *userdata, sd_bus_error *
         r = sd_bus_message_read(request, "t", &lifetime_sec);
         if (r < 0)
                 return r;
-        r = late_reply_new(request, i, true, &l);
+        r = late_reply_new(userdata, request, i, true, &l);
         if (r < 0)
                 return r;
         r = identity_token(i, lifetime_sec, on_text, l);

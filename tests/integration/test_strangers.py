@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What a local user can do over the bus who has no right to anything."""
+import contextlib
 import grp
 import pathlib
 import pwd
@@ -8,6 +9,7 @@ import re
 import pytest
 from jeepney import HeaderFields, MessageType
 
+from calls import Calls
 from clock import Clock
 from fakedpsd import IDENTITY, MANAGER, ROOT, identity, path_of, variants
 from gateway import NAME, can_change_user
@@ -16,7 +18,7 @@ from process import DEADLINE, eventually
 from stranger import BUS, Stranger
 
 SOMEBODY, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
-AT_POLKIT_MAX = 16
+PENDING_MAX, AT_POLKIT_MAX = 80, 16  # of a user
 
 
 @pytest.fixture
@@ -37,11 +39,11 @@ def polkit(bus):
 
 @pytest.fixture
 def connect(bus):
-    """connect(user): a connection of that user."""
+    """connect(user, group, …): a connection of that user, whose process is in these groups."""
     made = []
 
-    def start(user):
-        made.append(Stranger(bus.address, user))
+    def start(user, *groups):
+        made.append(Stranger(bus.address, user, groups))
         return made[-1]
 
     yield start
@@ -226,7 +228,7 @@ def answer_to(connection, serial):
 def test_a_user_with_many_connections_leaves_places_at_polkit_to_others(gateway, polkit, connect, stranger):
     path = assign(gateway)
     crowd = [connect(SOMEBODY) for _ in range(7)]
-    for _ in range(100):
+    for _ in range(PENDING_MAX // 7):
         for one in crowd:
             one.send(path, NAME, IDENTITY, "GetConnection")
     polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
@@ -245,7 +247,7 @@ def test_a_user_with_many_connections_leaves_places_at_polkit_to_others(gateway,
         polkit.answer(name, False)
     polkit.wait_for(lambda asked: polkit.n_asked_for(*names) == 2 * AT_POLKIT_MAX)
     then = [name for name, _ in polkit.asked if name in names][AT_POLKIT_MAX:]
-    assert set(then) == set(names)  # the connections take turns
+    assert set(then) == {name for name in names if first.count(name) < PENDING_MAX // 7}  # the connections take turns
 
 
 def test_a_user_has_only_so_many_requests_over_all_connections(gateway, polkit, connect):
@@ -261,7 +263,7 @@ def test_a_user_has_only_so_many_requests_over_all_connections(gateway, polkit, 
         while (message := one.receive()).header.fields.get(HeaderFields.reply_serial) != last:
             if message.header.message_type is MessageType.error:
                 errors.append(message.header.fields[HeaderFields.error_name])
-    assert errors == [f"{BUS}.Error.LimitsExceeded"] * (4 * 400 - 256)
+    assert errors == [f"{BUS}.Error.LimitsExceeded"] * (4 * 400 - PENDING_MAX)
 
 
 def test_a_request_does_not_wait_for_ever_for_its_turn_at_polkit(gateway, tmp_path, polkit, connect):
@@ -270,13 +272,13 @@ def test_a_request_does_not_wait_for_ever_for_its_turn_at_polkit(gateway, tmp_pa
     clock.rule(gateway)
     path = assign(gateway)
     one = connect(SOMEBODY)
-    serials = [one.send(path, NAME, IDENTITY, "GetConnection") for _ in range(100)]
+    serials = [one.send(path, NAME, IDENTITY, "GetConnection") for _ in range(PENDING_MAX)]
     polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
     one.wait_until_handled(connect(None).owner_of(NAME))
     clock.pass_by(30)
     gateway.reload()  # makes it look at the time
     errors = [answer_to(one, serial) for serial in serials[AT_POLKIT_MAX:]]
-    assert errors == [f"{BUS}.Error.Timeout"] * (100 - AT_POLKIT_MAX)
+    assert errors == [f"{BUS}.Error.Timeout"] * (PENDING_MAX - AT_POLKIT_MAX)
     clock.close()
 
 
@@ -298,7 +300,7 @@ def test_the_last_places_at_polkit_are_for_users_who_have_none(gateway, polkit, 
 def test_what_a_connection_has_asked_for_ends_with_it(gateway, polkit, connect):
     path = assign(gateway)
     gone, stays = connect(SOMEBODY), connect(SOMEBODY)
-    for _ in range(100):
+    for _ in range(PENDING_MAX - 10):
         gone.send(path, NAME, IDENTITY, "GetConnection")
     polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
     serial = stays.send(path, NAME, IDENTITY, "GetConnection")
@@ -328,7 +330,7 @@ def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_wh
     path = gateway.path("gateway")
     owner = stranger.owner_of(NAME)
     gone, stays = connect(SOMEBODY), connect(SOMEBODY)
-    for _ in range(100):
+    for _ in range(PENDING_MAX - 10):
         gone.send(path, NAME, IDENTITY, "GetConnection")
     polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
     serial = stays.send(path, NAME, IDENTITY, "GetConnection")
@@ -338,6 +340,66 @@ def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_wh
     assert answer_to(stays, serial) is None
     assert stranger.owner_of(NAME) == owner  # it was not thrown out
     assert len(re.findall("it cannot be seen when a caller has gone", gateway.whole_log())) == 1
+
+
+def n_refused(connection):
+    """How many of its requests were refused at once: the bus keeps the order."""
+    last = connection.send("/", NAME, "org.freedesktop.DBus.Peer", "Ping")
+    connection.answer_to(last)
+    errors = [message.header.fields[HeaderFields.error_name] for message in connection.received
+              if message.header.message_type is MessageType.error]
+    assert set(errors) <= {f"{BUS}.Error.LimitsExceeded"}
+    return len(errors)
+
+
+def anonymous_kb(gateway):
+    status = pathlib.Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+
+
+@pytest.mark.parametrize("size", [0, 150, 8000])
+def test_what_a_user_has_the_daemon_keep_is_bounded(gateway, polkit, connect, size):
+    """Before the bus has said who it is, and then, while polkit is silent."""
+    path = assign(gateway)
+    crowd = [connect(SOMEBODY) for _ in range(4)]
+    before = anonymous_kb(gateway)
+    for _ in range(400):
+        for one in crowd:
+            one.send(path, NAME, IDENTITY, "ReportHubFailure", "tsus", 1, "auth", 401, "x" * size)
+    polkit.wait_for(lambda asked: len(asked) >= 1)
+    assert sum(map(n_refused, crowd)) >= 4 * 400 - PENDING_MAX
+    assert anonymous_kb(gateway) - before <= 256
+
+
+def test_requests_that_are_carried_out_count_until_they_are_answered(gateway, tmp_path, connect):
+    group = next(g for g in grp.getgrall() if g.gr_gid not in (0, 65534))
+    calls = Calls(tmp_path, gateway)
+    gateway.identity(access={"Group": group.gr_name})
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    gateway.stop()
+    key = f"open {gateway.credentials}/gateway.key"
+    calls.hold(key)
+    gateway.start()
+    path = gateway.path("gateway")
+    crowd, root = [connect(SOMEBODY, group.gr_gid) for _ in range(3)], connect(None)
+    for _ in range(100):
+        for one in crowd:
+            one.send(path, NAME, IDENTITY, "GetToken", "t", 0)
+    assert sum(map(n_refused, crowd)) == 300 - PENDING_MAX
+    for _ in range(PENDING_MAX):
+        root.send(path, NAME, IDENTITY, "GetToken", "t", 0)
+    assert n_refused(root) == 0
+    calls.release()
+
+    def n_tokens(connection):
+        with contextlib.suppress(TimeoutError):
+            while True:
+                connection.received.append(connection.connection.receive(timeout=0.2))
+        return sum(message.body[0].startswith("SharedAccessSignature") for message in connection.received
+                   if message.header.message_type is MessageType.method_return and message.body)
+
+    eventually(lambda: n_tokens(root) == PENDING_MAX and sum(map(n_tokens, crowd)) == PENDING_MAX, what="all tokens")
 
 
 def test_arguments_that_are_too_large_are_refused_before_anybody_is_asked(gateway, polkit, connect):
