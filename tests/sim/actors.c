@@ -17,6 +17,7 @@
 #include "memory.h"
 #include "net.h"
 #include "token.h"
+#include "users.h"
 
 #define DEEDS_PER_ACTOR 128
 #define BURST_PERCENT 20
@@ -852,6 +853,8 @@ static const struct {
         { "conf-key-place", conf_key_place, 1500 },
         { "token-fault", token_fault, 1000 },
         { "token-loss", token_loss, 4000 },
+        { "user", users_call, 400 },
+        { "polkit", users_disturb_polkit, 1000 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -975,6 +978,7 @@ void actors_end(Sim *s) {
         keys_set_chip(s->keys, has_chip(s), false);
         hang_end_all(s);
         token_set_fault(TOKEN_GOOD);
+        users_mend(s);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

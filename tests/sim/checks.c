@@ -22,6 +22,7 @@
 #include "machine.h"
 #include "memory.h"
 #include "token.h"
+#include "users.h"
 
 #define JOBS_MAX 64
 /* Of WORK_CHIPS, as basic/worker.c has them. */
@@ -174,6 +175,14 @@ const char *const promises[] = {
         "work that waits is bounded by identities and calls",
         "while one way is open, everybody is assigned",
         "who is assigned has an assignment",
+        "nobody gets a right that was not decided",
+        "a user has 16 questions at polkit, and all have 100",
+        "a call has one answer",
+        "what a user asks for holds 256 kB at most",
+        "what a caller has asked for ends with the caller",
+        "a request that waits for permission ends in time",
+        "whoever has no question at polkit gets a place there",
+        "root is answered at once",
         NULL,
 };
 
@@ -849,9 +858,10 @@ static void check_calls(Sim *s) {
         if (oldest != UINT64_MAX && s->now_usec > oldest + ANSWER_USEC)
                 found(s, "every call is answered", "one waits since %" PRIu64 " s",
                       (s->now_usec - oldest) / USEC_PER_SEC);
-        if (sim_world_n_works(s->machine->world) > WORKS_MAX * s->options.n_identities + actors_n_calls(s))
+        if (sim_world_n_works(s->machine->world) >
+            WORKS_MAX * s->options.n_identities + (actors_n_calls(s) + users_n_calls(s)))
                 found(s, "work that waits is bounded by identities and calls", "%u works, %u calls",
-                      sim_world_n_works(s->machine->world), actors_n_calls(s));
+                      sim_world_n_works(s->machine->world), (actors_n_calls(s) + users_n_calls(s)));
         if (s->checks->n_lines > LINES_MAX * s->options.n_identities)
                 found(s, "a step logs a bounded number of lines", "%u", s->checks->n_lines);
         s->checks->n_lines = 0;
@@ -896,6 +906,7 @@ void checks_step(Sim *s) {
                         check_outputs(s, k, i);
         }
         check_calls(s);
+        users_step(s);
 }
 
 /* ---- runs ---- */

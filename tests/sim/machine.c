@@ -16,6 +16,7 @@
 #include "keys.h"
 #include "memory.h"
 #include "net.h"
+#include "users.h"
 
 #define GID_DPS 4711
 #define CHANGE_DELAY_USEC (500 * USEC_PER_MSEC)
@@ -358,6 +359,7 @@ void machine_start_later(Machine *m, uint64_t delay_usec) {
 
 static void close_all(Machine *m) {
         m->is_dying = true;
+        users_disconnect(m->sim);
         m->manager = manager_free(m->manager);
         m->mqtt = transport_class_close(m->mqtt);
         m->https = transport_class_close(m->https);

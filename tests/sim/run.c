@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "net.h"
 #include "sim.h"
+#include "users.h"
 
 /* The longest wait is a day and a fifth, and then there may be an hour of failures that are not forgotten. */
 #define SETTLE_USEC (3 * USEC_PER_DAY)
@@ -145,11 +146,13 @@ static void set_up(Sim *s, const SimOptions *options) {
         s->net = net_new(s);
         s->machine = machine_new(s);
         s->machine->clock.realtime_usec = (int64_t) net_service_usec(s->net);
+        s->users = users_new(s);
         (void) actors_new(s);
 }
 
 static void tear_down(Sim *s) {
         s->machine = machine_free(s->machine);
+        s->users = users_free(s->users);
         s->net = net_free(s->net);
         events_done(s);
         s->actors = actors_free(s->actors);

@@ -17,6 +17,7 @@
  *      crypto.c      what OpenSSL would compute again and again
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
+ *      users.c       the bus, local users who call dpsd over it, and polkit
  *      actors.c      everybody who does something at random
  *      checks.c      what must hold after every step
  *      trace.c       what happened, and the log of dpsd
@@ -115,6 +116,7 @@ struct Sim {
         struct Net *net;
         struct Keys *keys;
         struct Machine *machine;
+        struct Users *users;
         struct Actors *actors;
         struct Checks *checks;
 };
