@@ -161,6 +161,46 @@ def test_an_identity_is_forgotten_while_others_are_answered(gateway, calls):
     assert not (gateway.state / "gone.json").exists()
 
 
+def test_a_time_that_cannot_be_written_holds_up_no_answer(gateway, calls):
+    """An answer of DPS confirms the time."""
+    gateway.identity("gateway")
+    call = "open .#.clock"
+    calls.hold(call)
+    gateway.start()
+    calls.wait_for(call)
+    assert state_of(gateway, "gateway") in ("provisioning", "assigned")
+    assert not (gateway.state / ".clock").exists()
+    calls.release()
+    gateway.wait_for("gateway", State="assigned", Healthy=True)
+    eventually((gateway.state / ".clock").exists, what="the time")
+
+
+def test_a_reload_of_many_is_cut_into_steps(gateway, calls):
+    """The loop has told what is in the first files while the worker reads the last one."""
+    names = [f"device-{k:03}" for k in range(200)]
+
+    def write(more):
+        for name in names:
+            gateway.write_conf(name, f"[Provisioning]\nIdScope=0ne00AABBCC\n{more}[Attestation]\nKey=/nowhere\n")
+
+    def is_told(name):
+        return f"{name}.conf:3: " in gateway.log
+
+    write("")
+    gateway.start()
+    call = f"open {gateway.configuration}/{names[-1]}.conf"
+    n = len(calls.lines(call))
+    write("Color=blue\n")
+    calls.hold(call)
+    reload = gateway.begin("dpsctl", "reload")
+    calls.wait_for(call, n + 1)
+    eventually(lambda: is_told(names[0]), what="the first warning")
+    assert state_of(gateway, names[-1]) and not is_told(names[-1])
+    calls.release()
+    reload.communicate(timeout=DEADLINE)
+    eventually(lambda: all(map(is_told, names)), what="all warnings")
+
+
 # ---- what is asked for while an assignment is being saved ----
 
 

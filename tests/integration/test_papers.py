@@ -134,3 +134,10 @@ def page_of(name):
     """What is typed: the literal blocks, and what is marked so in the text."""
     blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed\n", PAGES[name], re.M | re.S)
     return "\n".join([*blocks, *re.findall(r"^\.Ql (dpsctl .*)$", PAGES[name], re.M)])
+
+
+def test_each_attack_in_the_table_has_its_test():
+    rows = re.findall(r"^\| .* \| `(test_\w+\.py)`: `(\w+)` \|$", text_of("HACKING.md"), re.M)
+    assert len(rows) > 10
+    missing = [row for row in rows if f"def test_{row[1]}(" not in text_of(f"tests/integration/{row[0]}")]
+    assert not missing

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""All parties at once, each at its worst: the way to DPS, local users, polkit, the journal and the disk. Each has its budget and
+no more, and the loop comes round: the watchdog, root and SIGTERM are answered."""
+import contextlib
+import pwd
+import socket
+import tempfile
+import time
+
+import pytest
+from jeepney import MessageType
+
+from calls import Calls
+from fakedpsd import IDENTITY, ROOT
+from gateway import NAME
+from namespace import mounted, needs_root
+from polkit import Polkit
+from process import DEADLINE, eventually
+from stranger import Stranger
+from test_floods import Flood, memory_kb
+from test_strangers import AT_POLKIT_MAX, OBJECTS
+
+SOMEBODY, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
+MANY = 100  # identities: their list takes long to make
+POLKIT_TIMEOUT = 25  # seconds, then others get the places
+MEMORY_KB = 8 * 1024  # what all of them together may cost
+
+
+@pytest.fixture
+def full_journal():
+    """A shell script that puts a journal in place that does not read, and whose socket is full."""
+    with tempfile.TemporaryDirectory(prefix="dps-journal-") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        journal.bind(f"{directory}/socket")
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"x", f"{directory}/socket")
+        yield ("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
+               f"mount --bind {directory} /run/systemd/journal && export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)")
+
+
+@needs_root
+def test_all_parties_at_their_worst_have_their_budgets_and_root_is_answered(gateway, emulator, bus, full_journal, tmp_path):
+    with contextlib.ExitStack() as parties:
+        calls, flood, polkit = Calls(tmp_path, gateway), Flood(), Polkit(bus.address)
+        parties.callback(polkit.close)
+        parties.callback(flood.close)
+        parties.callback(calls.release)
+        gateway.wrapper = mounted(full_journal)
+        for k in range(MANY):
+            gateway.write_conf(f"device-{k:03}", "[Provisioning]\nIdScope=0ne00AABBCC\n[Attestation]\nKey=/nowhere\n")
+        gateway.identity("cached")
+        gateway.start()
+        gateway.wait_for("cached", State="assigned")
+        gateway.stop()
+
+        save = f"fsync {gateway.state}/.#saved.json"
+        calls.hold(save)
+        gateway.identity("saved")
+        gateway.identity("flooded", provisioning={"MqttPort": flood.port, "Transport": "mqtt"})
+        gateway.start(WATCHDOG_USEC=200_000)
+        calls.wait_for(save)
+        before = memory_kb(gateway)
+        path = gateway.path("cached")
+
+        crowd = [Stranger(bus.address, SOMEBODY) for _ in range(7)]
+        for one in crowd:
+            parties.callback(one.close)
+        begin = time.monotonic()
+        for _ in range(100):
+            for one in crowd[1:3]:
+                one.send(path, NAME, IDENTITY, "GetConnection")
+        polkit.wait_for(lambda asked: len(asked) >= AT_POLKIT_MAX)
+        parties.callback(crowd[0].flood(ROOT, NAME, OBJECTS, "GetManagedObjects"))
+        for one in crowd[3:]:
+            one.send_many(600, ROOT, NAME, OBJECTS, "GetManagedObjects")
+
+        # While all that goes on:
+        for _ in range(5):
+            watchdogs = gateway.notify.lines.count("WATCHDOG=1")
+            status = gateway.dpsctl("status", "--json=short").json["identities"]
+            states = {identity["Name"]: identity["State"] for identity in status}
+            assert (len(states), states["cached"], states["saved"]) == (MANY + 3, "assigned", "provisioning")
+            gateway.notify.wait_for("WATCHDOG=1", watchdogs + 1)
+        assert gateway.connection("cached")["deviceId"] == "cached"
+        other = Stranger(bus.address, ANOTHER)
+        parties.callback(other.close)
+        serial = other.send(path, NAME, IDENTITY, "GetConnection")
+        polkit.wait_for(lambda asked: polkit.n_asked_for(other.name) == 1)
+        polkit.answer(other.name, True)
+        assert other.answer_to(serial).header.message_type is MessageType.method_return
+
+        # What each has had:
+        flood.wait_until_cut_off()
+        assert gateway.wait_for("flooded", check=lambda p: p["LastErrorId"])["LastErrorId"] == "tls"
+        n_asked = polkit.n_asked_for(*(one.name for one in crowd))
+        assert n_asked <= AT_POLKIT_MAX * (1 + (time.monotonic() - begin) // POLKIT_TIMEOUT), n_asked
+        for one in crowd[3:]:
+            one.wait_until_over()
+        answers = [message.header.message_type for one in crowd[3:] for message in one.received]
+        n_lists, n_refusals = (answers.count(kind) for kind in (MessageType.method_return, MessageType.error))
+        assert 0 < n_lists < 1200 and n_refusals <= 2500 and n_lists + n_refusals < 4 * 600, (n_lists, n_refusals)
+        assert gateway.files("saved") == {} and len(calls.lines(save)) == 1
+        assert memory_kb(gateway) < before + MEMORY_KB
+
+        # One write ends, as it must before the daemon does; the rest goes on.
+        calls.release()
+        eventually(lambda: "connection.json" in gateway.files("saved"), DEADLINE, "the files of the one that was saved")
+        assert gateway.end() == 0
