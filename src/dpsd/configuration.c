@@ -8,12 +8,13 @@
 #include "basic/text.h"
 #include "config/twins.h"
 #include "dps/backoff.h"
+#include "dpsd/kept-error.h"
 
 void configuration_done(Configuration *c) {
         settings_unref(c->settings);
         settings_unref(c->written);
         settings_unref(c->faulty);
-        free(c->fault);
+        kept_error_clear(&c->fault);
         free(c->twin);
         free(c->tpm_id);
         *c = (Configuration){ 0 };
@@ -22,21 +23,19 @@ void configuration_done(Configuration *c) {
 /* ---- faults ---- */
 
 static bool set_fault(Configuration *c, DpsErrorId id, const char *fault, uint64_t realtime_usec) {
-        DpsError before = *configuration_fault(c);
+        DpsError error;
+        bool is_news;
 
-        if (!c->is_faulty)
+        if (!c->fault)
                 c->fault_at_usec = realtime_usec;
-        c->is_faulty = true;
-        c->fault = c->fault ?: calloc(1, sizeof(*c->fault));
-        if (c->fault)
-                dps_error_set(c->fault, id, DPS_STEP_CONFIG, "%s", fault);
-        return !streq(configuration_fault(c)->message, before.message);
+        dps_error_set(&error, id, DPS_STEP_CONFIG, "%s", fault);
+        is_news = !streq(error.message, kept_error(c->fault)->message);
+        kept_error_set(&c->fault, &error);
+        return is_news;
 }
 
 static void clear_fault(Configuration *c) {
-        c->is_faulty = false;
-        free(c->fault);
-        c->fault = NULL;
+        kept_error_clear(&c->fault);
         c->fault_at_usec = 0;
 }
 
@@ -44,17 +43,6 @@ static void clear_fault(Configuration *c) {
 static void clear_fault_if_good(Configuration *c) {
         if (c->written && !c->faulty && !c->is_to_resolve && !c->twin)
                 clear_fault(c);
-}
-
-const DpsError *configuration_fault(const Configuration *c) {
-        static const DpsError none = { .id = DPS_ERROR_NONE };
-        static const DpsError unknown = { .id = DPS_ERROR_CONFIG,
-                                          .step = DPS_STEP_CONFIG,
-                                          .message = "out of memory for the error message" };
-
-        if (!c->is_faulty)
-                return &none;
-        return c->fault ?: &unknown;
 }
 
 /* ---- the file ---- */

@@ -27,8 +27,8 @@ typedef struct Configuration {
         uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */
         char *twin;        /* the name of another identity that is the same device; NULL: there is none */
 
-        bool is_faulty;         /* the file differs from what is in force, or cannot be used … */
-        DpsError *fault;        /* … and why; NULL: there was no memory to keep it */
+        DpsError *
+                fault; /* why the file differs from what is in force, or cannot be used, see kept-error.h; NULL: it does not */
         uint64_t fault_at_usec; /* CLOCK_REALTIME */
 } Configuration;
 
@@ -62,8 +62,6 @@ bool configuration_set_twin(Configuration *c, const char *twin, uint64_t realtim
 bool configuration_are_twins(const Configuration *a, const Configuration *b);
 
 ConfigurationState configuration_state(const Configuration *c);
-/* What is wrong with the file; its id is NONE if nothing is. */
-const DpsError *configuration_fault(const Configuration *c);
 /* The settings by which keys are found: those in force or, failing that, the faulty ones. NULL: there are
  * none. */
 Settings *configuration_key_settings(const Configuration *c);

@@ -7,6 +7,7 @@
 #include "basic/text.h"
 #include "credential/issued.h"
 #include "dpsd/identity-facts.h"
+#include "dpsd/kept-error.h"
 #include "dpsd/log.h"
 
 /* The credentials: looks at their files, loads them, wipes them, and gives them to those who wait for one. */
@@ -20,6 +21,7 @@ void care_forget(CredentialCare *c) {
 
 void care_done(CredentialCare *c) {
         care_forget(c);
+        kept_error_clear(&c->error);
         *c = (CredentialCare){ .method = _METHOD_MAX, .until_usec = c->until_usec };
 }
 
@@ -38,7 +40,7 @@ void care_loaded(CredentialCare *c, Credential *credential) {
         c->state = CREDENTIAL_LOADED;
         c->method = credential_method(credential);
         (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(credential));
-        c->error = (DpsError){ 0 };
+        kept_error_clear(&c->error);
         retry_done(&c->retry);
 }
 
@@ -92,7 +94,7 @@ void identity_tell_end(Identity *i) {
 /* Only a failure of the credential for the hub concerns those who wait for it. Which credential that is may
  * have changed while this one was loaded. */
 static void tell_failure(Identity *i, const CredentialCare *c) {
-        DpsError error = c->error;
+        DpsError error = *kept_error(c->error);
 
         if (c->state == CREDENTIAL_FAILED && c == identity_care_for_hub(i))
                 tell_waiters(i, &i->waiters, NULL, &error);
@@ -107,7 +109,7 @@ void identity_care_ended(Identity *i, CredentialCare *c, Credential *credential,
         }
         c->credential = credential_unref(c->credential);
         c->state = CREDENTIAL_FAILED;
-        c->error = *error;
+        kept_error_set(&c->error, error);
         retry_failed(&c->retry, identity_now_usec(i));
 }
 
@@ -138,7 +140,7 @@ void identity_note_certificate(Identity *i, const Credential *c) {
 
 static void on_loaded_for_dps(Credential *credential, const DpsError *error, void *userdata) {
         Identity *i = userdata;
-        bool had_failed = i->for_dps.error.id != DPS_ERROR_NONE;
+        bool had_failed = i->for_dps.error;
 
         i->for_dps.query = NULL;
         identity_care_ended(i, &i->for_dps, credential, error);
@@ -148,7 +150,7 @@ static void on_loaded_for_dps(Credential *credential, const DpsError *error, voi
                 take_method(i, credential_method(credential));
                 complete_record(i);
         } else
-                identity_fail_locally(i, &i->for_dps.error);
+                identity_fail_locally(i, error);
         tell_failure(i, &i->for_dps);
         identity_advance(i);
 }
@@ -179,12 +181,14 @@ void identity_load_for_dps(Identity *i) {
                 .kept = a ? a->method : i->method,
                 .index = a ? a->credential : 0,
         };
+        DpsError error;
 
         begin_loading(i, &i->for_dps);
         if (credential_load(i->core->world, &wish, on_loaded_for_dps, i, &i->for_dps.query) >= 0)
                 return;
         identity_care_fail(i, &i->for_dps, DPS_ERROR_MEMORY, "out of memory");
-        identity_fail_locally(i, &i->for_dps.error);
+        error = *kept_error(i->for_dps.error);
+        identity_fail_locally(i, &error);
 }
 
 /* If a configuration file has faults, its lines about keys are still the best we know. */

@@ -6,6 +6,7 @@
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dps/backoff.h"
+#include "dpsd/kept-error.h"
 
 static AssignmentState assignment_state(const Identity *i) {
         const Assignment *a = keeper_newest(&i->keeper);
@@ -38,8 +39,8 @@ static void gather_configuration(const Identity *i, Facts *f) {
 
         f->configuration = configuration_state(c);
         f->has_settings = c->settings && !c->twin; /* even while newer settings are to be resolved */
-        f->is_faulty = c->is_faulty;
-        f->configuration_error = c->is_faulty ? configuration_fault(c)->id : c->unresolved;
+        f->is_faulty = c->fault;
+        f->configuration_error = c->fault ? c->fault->id : c->unresolved;
         f->resolve_at_usec = c->resolving.at_usec;
         if (c->settings) {
                 f->renew = c->settings->renew;
@@ -71,7 +72,7 @@ static void gather_credentials(const Identity *i, Facts *f) {
         const Assignment *a = identity_assignment(i);
 
         f->for_dps = i->for_dps.state;
-        f->for_dps_error = i->for_dps.error.id;
+        f->for_dps_error = kept_error(i->for_dps.error)->id;
         f->for_dps_at_usec = i->for_dps.retry.at_usec;
         f->for_hub = for_hub->state;
         f->for_hub_at_usec = for_hub->retry.at_usec;
@@ -86,7 +87,8 @@ static void gather_credentials(const Identity *i, Facts *f) {
                            ? PROOF_WANTED
                            : PROOF_GIVEN;
         f->is_recorded = a && streq_ptr(a->issued ?: a->fingerprint, for_hub->fingerprint);
-        f->for_hub_error = for_hub->state == CREDENTIAL_FAILED ? for_hub->error.id : DPS_ERROR_NONE;
+        f->for_hub_error =
+                for_hub->state == CREDENTIAL_FAILED ? kept_error(for_hub->error)->id : DPS_ERROR_NONE;
 }
 
 /* 0: the answer is of a clock that was ahead. */

@@ -9,6 +9,7 @@
 #include "credential/issuance.h"
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
+#include "dpsd/kept-error.h"
 #include "dpsd/log.h"
 
 /*
@@ -223,7 +224,8 @@ void identity_drop_issued(Identity *i) {
                 i->certificate_not_before_usec =
                         MAX(i->certificate_not_before_usec, identity_now_usec(i) + RENEW_AT_MIN_USEC);
         } else
-                identity_log(i, LOG_ERR, "%s; asking DPS for a new one", i->for_hub.error.message);
+                identity_log(i, LOG_ERR, "%s; asking DPS for a new one",
+                             kept_error(i->for_hub.error)->message);
         set_text(&a->issued, NULL);
         a->issued_expires_at_usec = a->token_expires_at_usec = a->renew_at_usec = 0;
         if (s && !s->issuance_requested)
@@ -235,29 +237,30 @@ void identity_drop_issued(Identity *i) {
 /* ---- what is wrong with an assignment although DPS gave it ---- */
 
 void identity_judge_assignment(Identity *i, bool is_logged) {
+        const DpsError *of_hub = kept_error(i->for_hub.error);
         const Assignment *a = identity_assignment(i);
-        char before[DPS_MESSAGE_MAX];
+        DpsError error = { .id = DPS_ERROR_NONE };
+        bool is_news;
 
-        (void) snprintf(before, sizeof(before), "%s", i->issuance_error.message);
-        i->issuance_error = (DpsError){ 0 };
         if (a && assignment_lacks_credential(a))
-                dps_error_set(&i->issuance_error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE,
+                dps_error_set(&error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE,
                               "the hub takes certificates only (%s), and there is none%s%s",
                               a->connection_profile,
                               a->issuance_fault ? ": " : ": Request= in [Issuance] is off",
                               a->issuance_fault ?: "");
         else if (a && a->issuance_fault)
-                dps_error_set(&i->issuance_error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE, "%s; %s",
-                              a->issuance_fault,
+                dps_error_set(&error, DPS_ERROR_ISSUANCE, DPS_STEP_NONE, "%s; %s", a->issuance_fault,
                               a->issued                      ? "the old one serves until it expires"
                               : a->hub_auth == HUB_AUTH_X509 ? "the hub is shown the certificate for DPS"
                                                              : "the hub is shown tokens");
         else if (a && a->issued && i->for_hub.state == CREDENTIAL_FAILED &&
-                 i->for_hub.error.id != DPS_ERROR_ISSUANCE) /* one that is lost is dropped */
-                i->issuance_error = i->for_hub.error;
-        if (is_logged && i->issuance_error.id != DPS_ERROR_NONE && !streq(before, i->issuance_error.message))
-                identity_log_error(i, LOG_WARNING, NULL, &i->issuance_error, "%s; %s",
-                                   i->issuance_error.message, dps_error_id_advice(i->issuance_error.id));
+                 of_hub->id != DPS_ERROR_ISSUANCE) /* one that is lost is dropped */
+                error = *of_hub;
+        is_news = error.id != DPS_ERROR_NONE && !streq(kept_error(i->issuance_error)->message, error.message);
+        kept_error_set(&i->issuance_error, &error);
+        if (is_logged && is_news)
+                identity_log_error(i, LOG_WARNING, NULL, &error, "%s; %s", error.message,
+                                   dps_error_id_advice(error.id));
 }
 
 void identity_forget_refusal(Identity *i) {

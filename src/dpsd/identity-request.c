@@ -19,9 +19,9 @@ static int find_obstacle(const Identity *i) {
 
         if (!i->configuration.settings || c == CONFIGURATION_TWIN)
                 return -EINVAL;
-        if (i->for_dps.error.id == DPS_ERROR_NONE)
+        if (!i->for_dps.error)
                 return 0;
-        return i->for_dps.error.id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL;
+        return i->for_dps.error->id == DPS_ERROR_KEY ? -ENOKEY : -EINVAL;
 }
 
 int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64_t *ret_retry_usec) {

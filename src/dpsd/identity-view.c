@@ -78,7 +78,7 @@ void identity_view(const Identity *i, IdentityView *ret) {
                 .waiting = identity_waiting_to_string(i->plan.waiting),
                 .transport = transport_of(i, a),
                 .healthy = identity_is_healthy(i),
-                .configured = i->configuration.written && !i->configuration.is_faulty,
+                .configured = i->configuration.written && !i->configuration.fault,
                 .required_for_provisioned = !s || s->required_for_provisioned,
                 .state_since = i->state_since_usec,
                 .certificate_expires_at = i->certificate_expires_at_usec,
@@ -106,26 +106,26 @@ bool identity_is_healthy(const Identity *i) {
         const Record *m = i->keeper.record;
 
         return i->state == IDENTITY_ASSIGNED && m->error.id == DPS_ERROR_NONE && m->attempts == 0 &&
-               i->issuance_error.id == DPS_ERROR_NONE && !i->configuration.is_faulty;
+               !i->issuance_error && !i->configuration.fault;
 }
 
 const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec) {
         const Record *m = i->keeper.record;
 
-        if (m->error.id == DPS_ERROR_NONE && i->configuration.is_faulty) {
+        if (m->error.id == DPS_ERROR_NONE && i->configuration.fault) {
                 *ret_at_usec = i->configuration.fault_at_usec;
-                return configuration_fault(&i->configuration);
+                return i->configuration.fault;
         }
-        if (m->error.id == DPS_ERROR_NONE && i->issuance_error.id != DPS_ERROR_NONE) {
+        if (m->error.id == DPS_ERROR_NONE && i->issuance_error) {
                 *ret_at_usec = m->last_success_at_usec;
-                return &i->issuance_error;
+                return i->issuance_error;
         }
         *ret_at_usec = m->error_at_usec;
         return &m->error;
 }
 
 const DpsError *identity_local_error(const Identity *i) {
-        return i->configuration.is_faulty ? configuration_fault(&i->configuration) : &i->keeper.record->error;
+        return i->configuration.fault ? i->configuration.fault : &i->keeper.record->error;
 }
 
 void identity_describe_next(const Identity *i, bool lasting, char *buffer, size_t size) {

@@ -8,6 +8,7 @@
 #include "basic/times.h"
 #include "config/specifier.h"
 #include "dpsd/identity-facts.h"
+#include "dpsd/kept-error.h"
 #include "dpsd/log.h"
 
 /*
@@ -170,7 +171,7 @@ void identity_set_twin(Identity *i, const char *twin) {
                 return;
 
         if (twin)
-                identity_fail_locally(i, configuration_fault(&i->configuration));
+                identity_fail_locally(i, kept_error(i->configuration.fault));
         else
                 identity_clear_error(i);
         identity_advance(i);
@@ -451,9 +452,8 @@ static void show_state(Identity *i) {
             (i->for_dps.method != _METHOD_MAX || state != IDENTITY_UNPROVISIONED ||
              i->for_dps.state == CREDENTIAL_FAILED)) {
                 if (state == IDENTITY_FAILED)
-                        detail = m->error.id != DPS_ERROR_NONE
-                                         ? m->error.message
-                                         : configuration_fault(&i->configuration)->message;
+                        detail = m->error.id != DPS_ERROR_NONE ? m->error.message
+                                                               : kept_error(i->configuration.fault)->message;
                 (void) record_add_transition(m, i->state_since_usec, identity_state_to_string(state), detail);
         }
         identity_log(i, LOG_DEBUG, "is %s", identity_state_to_string(state));
@@ -583,6 +583,7 @@ Identity *identity_free(Identity *i) {
                 i->core->operations->unwatch_files(i->outputs_watch);
         assignment_free(i->served);
         identity_forget_pair(i);
+        kept_error_clear(&i->issuance_error);
         jobs_done(&i->announcement.jobs);
         announcement_done(&i->announcement);
         timer_free(i->wakeup);

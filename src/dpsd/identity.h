@@ -35,7 +35,7 @@ typedef struct CredentialCare {
         uint64_t until_usec;    /* … and only until then (CLOCK_BOOTTIME) */
         Method method;          /* found by the last look; _METHOD_MAX: not known yet */
         char fingerprint[65];
-        DpsError error; /* of the last look; id NONE: it succeeded */
+        DpsError *error; /* of the last look, see kept-error.h; NULL: it succeeded */
         Retry retry;
 } CredentialCare;
 
@@ -90,7 +90,8 @@ struct Identity {
         bool has_old_pairs;                   /* to be removed once the record on disk does not name them */
         uint64_t certificate_not_before_usec; /* CLOCK_BOOTTIME: see Facts */
         unsigned n_fruitless_certificates;    /* in a row, that were to be renewed at once */
-        DpsError issuance_error; /* of the assignment that counts; id NONE: it is as it should be */
+        DpsError *
+                issuance_error; /* of the assignment that counts, see kept-error.h; NULL: it is as it should be */
 
         FolderState folder;
         gid_t folder_gid;

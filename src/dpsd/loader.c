@@ -7,6 +7,7 @@
 
 #include "basic/text.h"
 #include "dpsd/identity-view.h"
+#include "dpsd/kept-error.h"
 #include "dpsd/log.h"
 
 /*
@@ -403,7 +404,7 @@ static void report_twins(Loader *l) {
 
                 if (c->twin)
                         conf_report_add(&l->report.faults, CONF_ERROR, NULL, 0, "%s",
-                                        configuration_fault(c)->message);
+                                        kept_error(c->fault)->message);
         }
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "dpsd/configuration.h"
+#include "dpsd/kept-error.h"
 #include "settings-text.h"
 #include "table.h"
 #include "timed-world.h"
@@ -84,7 +85,7 @@ static void without_a_file_there_is_no_configuration(void **state) {
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_NONE);
         assert_null(configuration_settings(&configuration));
         assert_null(configuration_key_settings(&configuration));
-        assert_int_equal(configuration_fault(&configuration)->id, DPS_ERROR_NONE);
+        assert_int_equal(kept_error(configuration.fault)->id, DPS_ERROR_NONE);
 }
 
 static void a_good_file_is_in_force_when_it_is_resolved(void **state) {
@@ -104,8 +105,8 @@ static void a_faulty_file_leaves_the_last_good_settings_in_force(void **state) {
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_GOOD);
         assert_string_equal(configuration.settings->registration_id, "gw-1");
         assert_string_equal(configuration_key_settings(&configuration)->registration_id, "gw-1");
-        assert_int_equal(configuration_fault(&configuration)->id, DPS_ERROR_CONFIG);
-        assert_string_equal(configuration_fault(&configuration)->message, "gw.conf:7: bad");
+        assert_int_equal(kept_error(configuration.fault)->id, DPS_ERROR_CONFIG);
+        assert_string_equal(kept_error(configuration.fault)->message, "gw.conf:7: bad");
         assert_int_equal(configuration.fault_at_usec, NOW);
 }
 
@@ -127,8 +128,8 @@ static void a_fault_is_over_when_a_good_file_is_resolved(void **state) {
         take_and_resolve(DEVICE GW);
         take_faulty(DEVICE GW, "gw.conf:7: bad");
         take(DEVICE GW);
-        assert_false(configuration.is_faulty);
-        assert_int_equal(configuration_fault(&configuration)->id, DPS_ERROR_NONE);
+        assert_null(configuration.fault);
+        assert_int_equal(kept_error(configuration.fault)->id, DPS_ERROR_NONE);
         assert_int_equal(configuration.fault_at_usec, 0);
 }
 
@@ -190,7 +191,7 @@ static void a_specifier_without_a_value_is_tried_again_later(void **state) {
         assert_int_equal(resolve(), 0);
         assert_int_equal(resolution, RESOLUTION_FIRST);
         assert_string_equal(configuration.settings->registration_id, "gw-7");
-        assert_false(configuration.is_faulty);
+        assert_null(configuration.fault);
         assert_int_equal(configuration.resolving.n, 0);
 }
 
@@ -198,7 +199,7 @@ static void older_settings_stay_in_force_while_a_specifier_has_no_value(void **s
         take_and_resolve(DEVICE GW);
         take_specifier();
         assert_true(resolve() < 0);
-        assert_true(configuration.is_faulty);
+        assert_non_null(configuration.fault);
         assert_string_equal(configuration.settings->registration_id, "gw-1");
         assert_string_equal(configuration_settings(&configuration)->registration_id, "gw-1");
 }
@@ -208,15 +209,15 @@ static void a_corrected_file_that_waits_for_an_interface_has_no_fault(void **sta
         take(DEVICE "Provisioning RegistrationId %{mac:nowhere0}\n");
         assert_int_equal(resolve(), -EAGAIN);
         assert_int_equal(error.id, DPS_ERROR_UNREACHABLE);
-        assert_false(configuration.is_faulty);
-        assert_int_equal(configuration_fault(&configuration)->id, DPS_ERROR_NONE);
+        assert_null(configuration.fault);
+        assert_int_equal(kept_error(configuration.fault)->id, DPS_ERROR_NONE);
 }
 
 static void a_fault_stays_while_an_older_file_waits_for_an_interface(void **state) {
         take(DEVICE "Provisioning RegistrationId %{mac:nowhere0}\n");
         take_faulty(DEVICE GW, "gw.conf:7: bad");
         assert_int_equal(resolve(), -EAGAIN);
-        assert_string_equal(configuration_fault(&configuration)->message, "gw.conf:7: bad");
+        assert_string_equal(kept_error(configuration.fault)->message, "gw.conf:7: bad");
 }
 
 static void a_specifier_that_resolves_to_the_same_is_the_same(void **state) {
@@ -234,11 +235,11 @@ static void a_twin_is_a_fault_that_names_both_files(void **state) {
         take_and_resolve(DEVICE GW);
         assert_true(configuration_set_twin(&configuration, "north", NOW));
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_TWIN);
-        assert_non_null(strstr(configuration_fault(&configuration)->message, "north.conf and gw.conf"));
+        assert_non_null(strstr(kept_error(configuration.fault)->message, "north.conf and gw.conf"));
         assert_false(configuration_set_twin(&configuration, "north", NOW));
         assert_true(configuration_set_twin(&configuration, NULL, NOW));
         assert_int_equal(configuration_state(&configuration), CONFIGURATION_GOOD);
-        assert_false(configuration.is_faulty);
+        assert_null(configuration.fault);
         assert_false(configuration_set_twin(&configuration, NULL, NOW));
 }
 
@@ -247,7 +248,7 @@ static void a_fault_of_the_file_outlives_the_end_of_a_twin(void **state) {
         configuration_set_twin(&configuration, "north", NOW);
         take_faulty(DEVICE GW, "gw.conf:7: bad");
         configuration_set_twin(&configuration, NULL, NOW);
-        assert_string_equal(configuration_fault(&configuration)->message, "gw.conf:7: bad");
+        assert_string_equal(kept_error(configuration.fault)->message, "gw.conf:7: bad");
 }
 
 static const struct twin_case {
