@@ -12,6 +12,7 @@
 #include "disk.h"
 #include "dpsd/identity-request.h"
 #include "hang.h"
+#include "journal.h"
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
@@ -855,6 +856,7 @@ static const struct {
         { "token-loss", token_loss, 4000 },
         { "user", users_call, 400 },
         { "polkit", users_disturb_polkit, 1000 },
+        { "journal", journal_fill, 1500 },
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -979,6 +981,7 @@ void actors_end(Sim *s) {
         hang_end_all(s);
         token_set_fault(TOKEN_GOOD);
         users_mend(s);
+        journal_mend(s);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

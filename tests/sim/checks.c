@@ -183,6 +183,8 @@ const char *const promises[] = {
         "a request that waits for permission ends in time",
         "whoever has no question at polkit gets a place there",
         "root is answered at once",
+        "the journal is waited for a tenth of the time at most",
+        "what the journal does not take is counted",
         NULL,
 };
 

@@ -8,6 +8,7 @@
 #include "chip.h"
 #include "disk.h"
 #include "hang.h"
+#include "journal.h"
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
@@ -147,6 +148,7 @@ static void set_up(Sim *s, const SimOptions *options) {
         s->machine = machine_new(s);
         s->machine->clock.realtime_usec = (int64_t) net_service_usec(s->net);
         s->users = users_new(s);
+        journal_reset(s);
         (void) actors_new(s);
 }
 

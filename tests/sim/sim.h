@@ -17,6 +17,7 @@
  *      crypto.c      what OpenSSL would compute again and again
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
+ *      journal.c     the journal, which does not read for a while
  *      users.c       the bus, local users who call dpsd over it, and polkit
  *      actors.c      everybody who does something at random
  *      checks.c      what must hold after every step

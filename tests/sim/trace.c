@@ -9,6 +9,7 @@
 #include "basic/text.h"
 #include "checks.h"
 #include "dpsd/log.h"
+#include "journal.h"
 #include "memory.h"
 #include "sim.h"
 
@@ -114,7 +115,11 @@ static void mask_fingerprint(char *text) {
 void log_messagev(int level, const LogFields *fields, const char *format, va_list ap) {
         unsigned depth = core_pause();
         char text[LINE_MAX_];
+        va_list again;
 
+        va_copy(again, ap);
+        journal_log(logged_sim, level, fields, format, again);
+        va_end(again);
         (void) vsnprintf(text, sizeof(text), format, ap);
         checks_logged(logged_sim, level, text);
         mask_fingerprint(text);
