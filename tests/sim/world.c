@@ -27,7 +27,7 @@ typedef struct SimWorld {
         Random delays; /* of timers and work */
         SimWork *first, *last;
         uint64_t disk_free_usec; /* one at a time */
-        unsigned n_timers, n_works;
+        unsigned n_timers;
 } SimWorld;
 
 typedef struct SimTimer {
@@ -115,7 +115,6 @@ static void unlink_work(SimWorld *w, SimWork *k) {
 static void work_done(SimWorld *w, SimWork *k) {
         event_cancel(w->sim, k->event);
         unlink_work(w, k);
-        w->n_works--;
         sim_free(k);
 }
 
@@ -214,7 +213,6 @@ static int sim_work_begin(World *world, const WorkClass *class, void *task, Work
         *k = (SimWork){ .work.world = world, .class = class, .task = task, .previous = w->last };
         *(w->last ? &w->last->next : &w->first) = k;
         w->last = k;
-        w->n_works++;
         k->event = event_add(w->sim, work_at(w, class->queue), on_work, k);
         k->is_ownerless = !ret;
         if (ret)
@@ -267,7 +265,11 @@ unsigned sim_world_n_hanging(const World *world) {
 }
 
 unsigned sim_world_n_works(const World *world) {
-        return world_of(world)->n_works;
+        unsigned n = 0;
+
+        for (const SimWork *k = world_of(world)->first; k; k = k->next)
+                n += !(k->is_forgotten && k->hangs);
+        return n;
 }
 
 bool sim_world_run_disk(World *world) {

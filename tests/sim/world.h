@@ -28,7 +28,8 @@ uint64_t sim_world_hang(const void *running, uint64_t until_usec);
 void sim_world_go_on(World *w);
 /* How many threads are in such calls, or wait for their end. */
 unsigned sim_world_n_hanging(const World *w);
-/* Work that was begun and has not been told. */
+/* Work that was begun and has not been told, but for what a thread has alone because nobody wants its result any more: threads are
+ * few, and those that hang are counted above. */
 unsigned sim_world_n_works(const World *w);
 
 /* Work of the disk that has not run: runs the first one. False: there is none. */
