@@ -119,7 +119,8 @@ static void gather_assignment(const Identity *i, Facts *f) {
         f->publish_at_usec = i->publishing.at_usec;
         f->certificate_expires_realtime_usec = i->certificate_expires_at_usec;
         f->certificate_was_warned_of = i->certificate_was_warned_of;
-        f->pair_is_unsaved = i->pair_text && !i->pair_saving;
+        f->pair_is_unsaved = i->pair_text;
+        f->pair_is_being_saved = i->pair_saving;
         f->certificate_not_before_usec = i->certificate_not_before_usec;
         f->pair_at_usec = i->pair_retry.at_usec;
         if (!a)

@@ -282,7 +282,9 @@ static Action save(const Facts *f, Plan *p) {
 }
 
 static Action save_pair(const Facts *f, Plan *p) {
-        return f->pair_is_unsaved && is_due(f, p, f->pair_at_usec) ? ACTION_SAVE_PAIR : ACTION_WAIT;
+        return f->pair_is_unsaved && !f->pair_is_being_saved && is_due(f, p, f->pair_at_usec)
+                       ? ACTION_SAVE_PAIR
+                       : ACTION_WAIT;
 }
 
 static Action mint(const Facts *f, Plan *p) {
@@ -541,6 +543,7 @@ static void describe(const Facts *f, Plan *p) {
                                       : !is_first_look(f);
         p->is_settled = p->state == IDENTITY_FAILED ||
                         (f->is_durable && f->saving == SAVING_NOTHING &&
+                         !(f->pair_is_unsaved && f->disk == DISK_TAKES) &&
                          (f->outputs == OUTPUTS_COMPLETE ||
                           (f->outputs == OUTPUTS_BARE && f->for_hub == CREDENTIAL_FAILED)) &&
                          !clock_hinders_token(f) && local_error(f) != DPS_ERROR_MEMORY);

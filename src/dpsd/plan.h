@@ -169,9 +169,10 @@ typedef struct Facts {
         bool has_announcement; /* an assignment, or the end of the jobs that waited for it */
         SavingState saving;
         DiskState disk;
-        bool pair_is_unsaved;  /* the file of an issued certificate is to be written … */
-        uint64_t pair_at_usec; /* … at this time */
-        uint64_t save_at_usec; /* when a save that the disk refused is tried again */
+        bool pair_is_unsaved;     /* an issued certificate is in memory only … */
+        bool pair_is_being_saved; /* … its file is being written */
+        uint64_t pair_at_usec;    /* … or is to be, at this time */
+        uint64_t save_at_usec;    /* when a save that the disk refused is tried again */
         Proof proof;
         bool is_recorded; /* the credential for the hub is the one that the record names */
 

@@ -580,6 +580,13 @@ static void once_ends_when_all_is_served_or_failed(void **state) {
         assert_false(p.is_settled);
         p = plan_of(WITH(healthy(), f.saving = SAVING_TOKEN));
         assert_false(p.is_settled);
+        /* A reader of the record would look for the pair in vain. */
+        p = plan_of(WITH(healthy(), f.pair_is_unsaved = true, f.pair_at_usec = LATER));
+        assert_false(p.is_settled);
+        p = plan_of(WITH(healthy(), f.pair_is_unsaved = true, f.pair_is_being_saved = true));
+        assert_false(p.is_settled);
+        p = plan_of(WITH(healthy(), f.pair_is_unsaved = true, f.pair_at_usec = LATER, f.disk = DISK_REFUSES));
+        assert_true(p.is_settled);
         p = plan_of(WITH(fresh_between(DPS_ERROR_AUTH), f.finals = 1));
         assert_true(p.is_settled);
         p = plan_of(WITH(fresh_between(DPS_ERROR_DNS), f.news = 0));
