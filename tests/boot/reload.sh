@@ -13,3 +13,6 @@ exits 0 dpsctl show north -p Name
 dpsctl wait --timeout=30 north
 [ "$(property MainPID)" = "$pid" ]
 [ "$(dpsctl show gateway -p StateSince)" = "$since" ]
+# Once, whatever systemd does besides ExecReload=.
+journalctl --sync
+[ "$(journalctl -u dpsd -b -o cat --no-pager | grep -c 'the configuration was read again')" = 1 ]
