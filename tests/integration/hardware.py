@@ -125,7 +125,10 @@ class Token:
         """The labels and ids of the private keys in it."""
         found = {"Private": [], "Public": []}
         for text in re.split(r"^(?=Private|Public)", self.tool("--list-objects"), flags=re.M)[1:]:
-            found[text.split()[0]].append(re.search(r"label: +(.*)\n +ID: +(.*)", text).groups())
+            label, number = re.search(r"label: +(.*)\n +ID: +(.*)", text).groups()
+            # OpenSC 0.27 writes "84:ed", and "119 (0x77)", where it wrote "84ed" and "77".
+            number = re.sub(r".*\(0x(.*)\)", r"\1", number).replace(":", "")
+            found[text.split()[0]].append((label, number))
         return sorted(found["Private"])
 
     def publics(self):
