@@ -26,6 +26,7 @@
 typedef void SetVerify(SSL_CTX *ctx, int mode, SSL_verify_cb callback);
 typedef int Read(SSL *ssl, void *data, int size);
 
+#define CONNECT_TYPE 0x10
 #define CONNECT_FLAGS_OFFSET 7
 #define CONNECT_CLEAN_SESSION 0x02
 #define CONNECT_WILL 0x04
@@ -89,11 +90,26 @@ bool connect_has_will(void) {
         return has_will;
 }
 
-/* Mosquitto reads a packet's type and length first, and then all of the rest, so what is read of a CONNECT
- * begins with the protocol's name. No other packet that DPS accepts begins so. */
-__attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int size) {
+/* Mosquitto 2.0 reads a packet's type and length first, and then all of the rest; 2.1 reads what there is. So what is read of
+ * a CONNECT begins with its type, or with the protocol's name. No other packet that DPS accepts begins so. */
+static unsigned char *find_connect_flags(unsigned char *data, int size) {
         static const char protocol[] = "\0\4MQTT\4";
+        int at = 0;
+
+        if (size > 0 && data[0] == CONNECT_TYPE) {
+                do
+                        at++;
+                while (at < size && data[at] & 0x80); /* all bytes of the length but its last */
+                at++;
+        }
+        if (size - at <= CONNECT_FLAGS_OFFSET || memcmp(data + at, protocol, CONNECT_FLAGS_OFFSET) != 0)
+                return NULL;
+        return data + at + CONNECT_FLAGS_OFFSET;
+}
+
+__attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int size) {
         static Read *original;
+        unsigned char *flags;
         int n;
 
         if (!original)
@@ -101,9 +117,8 @@ __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *data, int si
         assert(original);
 
         n = original(ssl, data, size);
-        if (n > CONNECT_FLAGS_OFFSET && memcmp(data, protocol, CONNECT_FLAGS_OFFSET) == 0) {
-                unsigned char *flags = (unsigned char *) data + CONNECT_FLAGS_OFFSET;
-
+        flags = find_connect_flags(data, n);
+        if (flags) {
                 has_will = *flags & CONNECT_WILL;
                 *flags |= CONNECT_CLEAN_SESSION;
         }
