@@ -139,6 +139,11 @@ static uid_t own_uid(void) {
         return user ? user->pw_uid : geteuid();
 }
 
+/* Who owns a file can let others read it at any time. */
+static bool is_foreign(const struct stat *st) {
+        return st->st_uid != 0 && st->st_uid != own_uid();
+}
+
 /* "root:adm". A user or group without a name is shown as a number. */
 static const char *format_owner(uid_t uid, gid_t gid, char buffer[static OWNER_TEXT_MAX]) {
         struct passwd user_entry, *user = NULL;
@@ -195,7 +200,7 @@ static int correcting_mount(char **ret) {
         int n;
 
         if (geteuid() == 0)
-                n = asprintf(ret, "mode=0400 (Kubernetes: defaultMode: 0400)");
+                n = asprintf(ret, "mode=0400,uid=0 (Kubernetes: defaultMode: 0400)");
         else
                 n = asprintf(ret, "mode=0400,uid=%u (Kubernetes: defaultMode: 0440, fsGroup: %u)",
                              (unsigned) geteuid(), (unsigned) getegid());
@@ -205,6 +210,7 @@ static int correcting_mount(char **ret) {
 /* The command after which the daemon and root can read the file, and nobody else. */
 static int correcting_command(const char *path, const struct stat *st, char **ret) {
         _cleanup_(freep) char *quoted = shell_quote(path);
+        bool is_kept = !is_foreign(st);
         gid_t gid = own_gid();
         char owner[OWNER_TEXT_MAX];
         int n;
@@ -212,9 +218,9 @@ static int correcting_command(const char *path, const struct stat *st, char **re
         if (!quoted)
                 return -ENOMEM;
 
-        if (geteuid() == 0 ? gid == 0 : st->st_uid == geteuid())
+        if (is_kept && (geteuid() == 0 ? gid == 0 : st->st_uid == geteuid()))
                 n = asprintf(ret, "chmod 0600 %s", quoted);
-        else if (st->st_gid == gid)
+        else if (is_kept && st->st_gid == gid)
                 n = asprintf(ret, "chmod 0640 %s", quoted);
         else
                 n = asprintf(ret, "chown %s %s && chmod 0640 %s", format_owner(0, gid, owner), quoted,
@@ -246,6 +252,8 @@ static const char *exposure(const struct stat *st) {
                 return "its group can change it";
         if ((st->st_mode & S_IRGRP) && st->st_gid != 0 && st->st_gid != own_gid())
                 return "a group other than ours can read it";
+        if (is_foreign(st))
+                return "a user other than ours owns it";
         return NULL;
 }
 

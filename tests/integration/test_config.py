@@ -493,6 +493,28 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_to_run(gateway, 
 
 
 @needs_root
+def test_a_key_of_a_foreign_user_is_refused_everywhere_in_the_same_words(gateway, short_directory):
+    """Its owner could read it, and let others read it."""
+    path = short_directory / "gw.key"
+    conf = gateway.identity(attestation={"Key": path})
+    path.write_text(gateway.emulator.enroll("gateway"))
+    path.chmod(0o600)
+    shutil.chown(path, "nobody")
+    gateway.start()
+    message = gateway.wait_for(State="failed", Waiting="config")["LastError"]
+    words = re.search(f"{path}: a user other than ours owns it \\(owner nobody:[a-z]+, mode 0600\\): run (chown root:[a-z]+ {path} "
+                      f"&& chmod 0640 {path})", message)
+    assert words, message
+    checked = gateway.dpsctl("check", "gateway", "--offline")
+    assert checked.code == 1 and words[0] in re.sub(r"\s+", " ", checked.out), checked.out
+    verified = gateway.dpsctl("verify-config", conf)
+    assert verified.code == 1 and words[0] in verified.out, verified.out + verified.err
+
+    subprocess.run(words[1], shell=True, check=True)
+    gateway.wait_for(State="assigned")
+
+
+@needs_root
 def test_a_secret_that_a_container_mounts_is_not_to_be_changed_here(gateway, short_directory):
     path = short_directory / "secret" / "key"
     path.parent.mkdir()
@@ -502,7 +524,7 @@ def test_a_secret_that_a_container_mounts_is_not_to_be_changed_here(gateway, sho
     gateway.start()
     message = gateway.wait_for(State="failed", Waiting="config")["LastError"]
     assert "mode 0444), on a mount that is read-only here" in message
-    assert "mode=0400 (Kubernetes: defaultMode: 0400)" in message and "chmod" not in message
+    assert "mode=0400,uid=0 (Kubernetes: defaultMode: 0400)" in message and "chmod" not in message
 
 
 def test_an_identity_is_provisioned_after_that_command(gateway, emulator):

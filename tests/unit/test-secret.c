@@ -241,6 +241,46 @@ static void a_file_that_everybody_can_replace_is_refused(void **state) {
         assert_int_equal(read_it(path), 0);
 }
 
+static void a_file_that_a_foreign_user_owns_is_refused(void **state) {
+        _cleanup_(freep) char *path = NULL, *command = NULL;
+
+        only_for_root();
+        path = put("key", 0600);
+        assert_int_equal(chown(path, FOREIGN_ID, (gid_t) -1), 0);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_null(data);
+        assert_reason("a user other than ours owns it (owner 54321:root, mode 0600)");
+        assert_true(asprintf(&command, "run chown root:root %s && chmod 0640 %s", path, path) > 0);
+        assert_reason(command);
+}
+
+static void the_command_for_an_open_file_of_a_foreign_user_corrects_both(void **state) {
+        _cleanup_(freep) char *path = NULL, *command = NULL;
+
+        only_for_root();
+        daemon_gid = FOREIGN_ID;
+        path = put("key", 0644);
+        assert_int_equal(chown(path, FOREIGN_ID, FOREIGN_ID), 0);
+        assert_int_equal(read_it(path), -EPERM);
+        assert_true(asprintf(&command, "run chown root:54321 %s && chmod 0640 %s", path, path) > 0);
+        assert_reason(command);
+        assert_int_equal(chown(path, 0, FOREIGN_ID) | chmod(path, 0640), 0); /* as the command does */
+        assert_int_equal(read_it(path), 0);
+}
+
+static void a_file_that_the_daemon_itself_owns_is_read(void **state) {
+        _cleanup_(freep) char *path = NULL;
+        int r;
+
+        only_for_root();
+        path = put("key", 0400);
+        assert_int_equal(chmod(directory, 0755) | chown(path, FOREIGN_ID, FOREIGN_ID), 0);
+        assert_int_equal(setegid(FOREIGN_ID) | seteuid(FOREIGN_ID), 0);
+        r = read_it(path);
+        assert_int_equal(seteuid(0) | setegid(0), 0);
+        assert_int_equal(r, 0);
+}
+
 static void a_file_of_a_foreign_group_without_rights_is_read(void **state) {
         _cleanup_(freep) char *path = NULL;
 
@@ -256,7 +296,7 @@ static void a_file_that_the_group_of_root_can_read_is_read(void **state) {
 
         only_for_root();
         path = put("key", 0640);
-        assert_int_equal(chown(path, FOREIGN_ID, 0), 0);
+        assert_int_equal(chown(path, 0, 0), 0);
         assert_int_equal(setegid(FOREIGN_ID), 0);
         r = read_it(path);
         assert_int_equal(setegid(0), 0);
@@ -417,6 +457,9 @@ int main(void) {
                 WITH_FILES(a_file_that_an_acl_shows_to_others_is_refused),
                 WITH_FILES(an_acl_for_us_or_without_effect_is_no_harm),
                 WITH_FILES(a_file_that_everybody_can_replace_is_refused),
+                WITH_FILES(a_file_that_a_foreign_user_owns_is_refused),
+                WITH_FILES(the_command_for_an_open_file_of_a_foreign_user_corrects_both),
+                WITH_FILES(a_file_that_the_daemon_itself_owns_is_read),
                 WITH_FILES(a_file_of_a_foreign_group_without_rights_is_read),
                 WITH_FILES(a_file_that_the_group_of_root_can_read_is_read),
                 WITH_FILES(an_unreadable_file_is_an_error_with_the_command_to_run),
