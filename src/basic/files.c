@@ -96,6 +96,10 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
         return file_read_fd(fd, max, ret, ret_size);
 }
 
+const char *file_error(int r) {
+        return r == -ENOTSUP ? "it is not a regular file" : r == -EFBIG ? "it is too large" : strerror(-r);
+}
+
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {
         return file_read_at(AT_FDCWD, path, max, ret, ret_size);
 }

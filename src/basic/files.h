@@ -15,6 +15,8 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
 /* The same from an open file, whose owner and mode can be checked before. */
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
+/* Why that failed, for people. */
+const char *file_error(int r);
 
 /* What root makes belongs to the owner of its directory, or that one could not use it: dpsd as a service after
  * dpsd --once by hand. A `gid` of (gid_t) -1 leaves the group to us. */

@@ -97,7 +97,7 @@ static void report_out_of_reach(ConfReport *report, const char *path, const char
         conf_report_add(report, CONF_ERROR, path, 0, "cannot be %s: %s", what,
                         r == -ENOENT && is_link(path)
                                 ? "it is a link to a file that is not there (is its volume not mounted?)"
-                                : strerror(-r));
+                                : file_error(r));
         if (strv_append(&report->out_of_reach, path) < 0)
                 report->is_incomplete = true;
 }

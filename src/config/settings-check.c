@@ -116,9 +116,7 @@ int payload_read(const char *path, char **ret, char **ret_why) {
         r = file_read(path, PAYLOAD_SIZE_MAX, &text, &size);
         if (r < 0)
                 return why(ret_why, r, "cannot be read: %s",
-                           r == -EFBIG     ? "it is larger than 96 kB, and DPS takes no more"
-                           : r == -ENOTSUP ? "it is not a regular file"
-                                           : strerror(-r));
+                           r == -EFBIG ? "it is larger than 96 kB, and DPS takes no more" : file_error(r));
         if (strlen(text) != size)
                 return why(ret_why, -EBADMSG, "contains a zero byte, as UTF-16 text does: save it as UTF-8");
         /* JSON has no byte order mark (RFC 8259), but editors write one. */

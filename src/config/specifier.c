@@ -157,10 +157,8 @@ static const char *text_of_errno(int r) {
                 return "its first line is not plain text";
         case -EFBIG:
                 return "it is larger than 4 kB";
-        case -ENOTSUP:
-                return "it is not a regular file";
         default:
-                return strerror(-r);
+                return file_error(r);
         }
 }
 

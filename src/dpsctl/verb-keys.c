@@ -2,10 +2,10 @@
 #include "dpsctl/verbs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 
+#include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "config/key-text.h"
@@ -55,14 +55,20 @@ int key_refused(const char *source, const char *why) {
         return fail_with(EXIT_FAILED, "the key from %s is not valid: %s", source_shown(source), why);
 }
 
+/* Only standard input may be a pipe, for which one waits. */
 static int read_source(const char *source, char text[static KEY_TEXT_MAX], size_t *ret_size) {
-        _cleanup_(closep) int fd = -1;
+        _cleanup_(freep) char *found = NULL;
+        int r;
 
         if (streq(source, "-"))
                 return isatty(STDIN_FILENO) ? read_terminal(text, ret_size)
                                             : read_text(STDIN_FILENO, text, ret_size);
-        fd = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        return fd < 0 ? -errno : read_text(fd, text, ret_size);
+        r = file_read(source, KEY_TEXT_MAX, &found, ret_size);
+        if (r < 0)
+                return r;
+        memcpy(text, found, *ret_size);
+        explicit_bzero(found, *ret_size);
+        return 0;
 }
 
 int read_key_text(const char *source, char text[static KEY_TEXT_MAX + 1], size_t *ret_size) {
@@ -71,7 +77,7 @@ int read_key_text(const char *source, char text[static KEY_TEXT_MAX + 1], size_t
         r = read_source(source, text, ret_size);
         if (r < 0)
                 return fail_with(EXIT_FAILED, "the key cannot be read from %s: %s", source_shown(source),
-                                 strerror(-r));
+                                 file_error(r));
         text[*ret_size] = '\0';
         return 0;
 }

@@ -236,10 +236,7 @@ static int verify_ca_file(const Verification *v, const char *file) {
         r = file_read(path, CA_FILE_SIZE_MAX, &text, NULL);
         if (r < 0 && r != -ENOMEM)
                 conf_report_add(v->report, CONF_ERROR, v->settings->name, 0, "CaFile=%s cannot be read: %s",
-                                path,
-                                r == -EFBIG     ? "it is larger than 4 MB"
-                                : r == -ENOTSUP ? "it is not a regular file"
-                                                : strerror(-r));
+                                path, r == -EFBIG ? "it is larger than 4 MB" : file_error(r));
         return r == -ENOMEM ? r : 0;
 }
 

@@ -74,7 +74,7 @@ int json_read_file(const char *path, json_object **ret, ErrorText *error) {
 
         r = streq(path, "-") ? stdin_read(&text, &size) : file_read(path, DOCUMENT_SIZE_MAX, &text, &size);
         if (r < 0)
-                return error_set(error, "%s: %s", path, strerror(-r));
+                return error_set(error, "%s: %s", path, file_error(r));
 
         r = json_read(text ?: "", size, ret, &inner);
         return r == -EBADMSG ? error_set(error, "%s: %.400s", path, inner.text) : r;
