@@ -47,7 +47,7 @@ static int add_file(X509_STORE *store, const char *file, const char **ret_why) {
 
         r = file_read(file, CA_FILE_MAX, &text, &size);
         if (r < 0)
-                *ret_why = strerror(-r);
+                *ret_why = file_error(r);
         else
                 r = pem_read_certificates(text, size, INT_MAX, &certificates, ret_why);
         for (int i = 0; r >= 0 && i < sk_X509_num(certificates); i++)
@@ -78,16 +78,25 @@ static bool is_hash(const char *name) {
         return n == 8 && name[n] == '.' && name[n + 1] >= '0' && name[n + 1] <= '9';
 }
 
-static bool directory_has_hashes(const char *path) {
+/* If there is a store, reads them into it; files that hold no certificate are passed over, as OpenSSL does. */
+static bool directory_has_hashes(const char *path, X509_STORE *store) {
         const struct dirent *entry;
         bool found = false;
         DIR *d = opendir(path);
+        const char *why;
 
         if (!d)
                 return false;
 
-        while (!found && (entry = readdir(d)))
-                found = is_hash(entry->d_name);
+        while ((store || !found) && (entry = readdir(d))) {
+                char file[PATH_MAX];
+
+                if (!is_hash(entry->d_name))
+                        continue;
+                found = true;
+                if (store && snprintf(file, sizeof(file), "%s/%s", path, entry->d_name) < (int) sizeof(file))
+                        (void) add_file(store, file, &why);
+        }
         closedir(d);
         return found;
 }
@@ -97,8 +106,12 @@ static const char *named_bundle(void) {
         return secure_getenv(X509_get_default_cert_file_env());
 }
 
+static const char *named_directories(void) {
+        return secure_getenv(X509_get_default_cert_dir_env());
+}
+
 static const char *directories(void) {
-        return secure_getenv(X509_get_default_cert_dir_env()) ?: X509_get_default_cert_dir();
+        return named_directories() ?: X509_get_default_cert_dir();
 }
 
 /* The bundles, and then the directories, of which OpenSSL takes several, with colons between them. */
@@ -141,14 +154,17 @@ bool trust_read_bundle(Trust *t) {
 }
 
 /* As by OpenSSL's defaults, both the hashed directory and the bundle are trusted. From the directory OpenSSL reads only
- * the root that is needed, so the bundle is read only where that did not suffice, or at once where there are no hashes, or
- * where the environment names it: then it may be anywhere. */
+ * the root that is needed, in the loop, so the bundle is read only where that did not suffice, or at once where there are no
+ * hashes. What the environment names may be anywhere, so that all of it is read here. */
 static int add_system(Trust *t, DpsError *error) {
+        const char *named = named_directories();
         bool has_hashes = false;
 
         STRV_FOREACH(path, t->paths + t->n_bundles)
-                has_hashes = has_hashes || directory_has_hashes(*path);
-        has_hashes = has_hashes && X509_STORE_load_path(t->store, directories()) == 1;
+                has_hashes = directory_has_hashes(*path, named ? t->store : NULL) || has_hashes;
+        if (!named)
+                has_hashes = has_hashes && X509_STORE_load_path(t->store, directories()) == 1;
+        ERR_clear_error();
         if (has_hashes && !named_bundle())
                 return 0;
         if (trust_read_bundle(t) || has_hashes)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -75,3 +76,19 @@ def test_what_is_no_ca_file_is_named_at_once(gateway, tmp_path):
         assert f"CaFile={path} cannot be used" in properties["LastError"]
         checked = gateway.dpsctl("check", name, "--offline")
         assert checked.code == 1 and f"CaFile={path} cannot be used" in checked.out
+
+
+def test_a_pipe_in_a_named_store_of_cas_is_passed_over(gateway, emulator, tmp_path):
+    """OpenSSL itself would open it in the midst of a handshake, and wait."""
+    store = tmp_path / "store"
+    store.mkdir()
+    shutil.copy(emulator.ca_file, store / "ca.pem")
+    subprocess.run(["openssl", "rehash", store], check=True)
+    (store / "ca.pem").unlink()
+    os.mkfifo(store / "ca.pem")
+    gateway.identity(provisioning={"CaFile": None})
+    gateway.start(SSL_CERT_DIR=store, SSL_CERT_FILE="/nonexistent")
+    gateway.wait_for(LastErrorId="tls-untrusted")
+    gateway.identity("other")
+    gateway.reload()
+    gateway.wait_for("other", State="assigned")
