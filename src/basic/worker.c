@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
+#include "basic/times.h"
+
 /*
  *      worker_begin() ──> waiting ──> running ──> done ──> tell() and done(), in the loop
  *
@@ -20,19 +22,24 @@
  * hundreds. */
 #define TELLING_PRIORITY (SD_EVENT_PRIORITY_IMPORTANT / 2)
 
+/* Threads that hang in a file system are no help to the work behind them: when so long nothing has gone ahead, others are
+ * added. Together they are fewer than TasksMax= of our unit. */
+#define STALL_USEC (2 * USEC_PER_SEC)
+
 /* The C library's modules for names and groups, and the drivers of chips, are code of others, so they get
  * larger stacks. */
 static const struct {
-        unsigned threads_max;
+        unsigned threads_max, n_more;
         size_t stack_size;
 } limits[_WORK_QUEUE_MAX] = {
         /* clang-format off */
-        [WORK_DISK] = { 1, 128U * 1024 },
-        [WORK_NAMES] = { 16, 512U * 1024 },
-        [WORK_KEYS] = { 4, 512U * 1024 },
-        [WORK_CHIPS] = { 8, 512U * 1024 },
-        [WORK_GROUPS] = { 4, 512U * 1024 },
-        [WORK_CHECKS] = { 4, 512U * 1024 },
+        [WORK_DISK] = { 1, 0, 128U * 1024 },
+        [WORK_NAMES] = { 16, 0, 512U * 1024 },
+        [WORK_KEYS] = { 4, 12, 512U * 1024 },
+        [WORK_FILES] = { 1, 12, 128U * 1024 },
+        [WORK_CHIPS] = { 8, 0, 512U * 1024 },
+        [WORK_GROUPS] = { 4, 0, 512U * 1024 },
+        [WORK_CHECKS] = { 4, 0, 512U * 1024 },
         /* clang-format on */
 };
 
@@ -64,6 +71,8 @@ typedef struct Queue {
         size_t stack_size;
         JobList waiting;
         unsigned n_threads, n_running;
+        unsigned n_more;                /* threads that may be there beside the usual ones */
+        unsigned n_taken, n_taken_then; /* jobs that have begun, and when we looked last */
 } Queue;
 
 struct Pool {
@@ -80,6 +89,7 @@ struct Worker {
         World *world;
         Pool *pool;
         sd_event_source *source; /* of the eventfd */
+        sd_event_source *stall;  /* a timer that is on while jobs wait for a thread */
         Job *telling;            /* its tell() wants to be called again */
 };
 
@@ -196,6 +206,7 @@ static void run_all(Queue *q) {
         while ((j = pop(&q->waiting))) {
                 j->state = JOB_RUNNING;
                 q->n_running++;
+                q->n_taken++;
                 (void) pthread_mutex_unlock(&p->mutex);
                 j->class->run(j->task);
                 (void) pthread_mutex_lock(&p->mutex);
@@ -242,10 +253,12 @@ static int create_thread(Queue *q) {
         return -r;
 }
 
-/* The mutex must be held. */
+/* 1: the job has to wait for one of the threads. The mutex must be held. */
 static int ensure_thread(Queue *q, WorkQueue queue) {
-        if (q->n_threads == limits[queue].threads_max)
-                return 0;
+        if (q->n_running == 0)
+                q->n_more = 0;
+        if (q->n_threads >= limits[queue].threads_max + q->n_more)
+                return limits[queue].n_more > 0;
         if (create_thread(q) >= 0) {
                 __atomic_add_fetch(&n_all_threads, 1, __ATOMIC_RELAXED);
                 q->n_threads++;
@@ -256,6 +269,44 @@ static int ensure_thread(Queue *q, WorkQueue queue) {
                 run_all(q); /* if no thread can be created, the work runs here and blocks the loop */
         }
         return 0;
+}
+
+/* Returns whether jobs wait for a thread. The mutex must be held. */
+static bool help_stalled(Queue *q, WorkQueue queue) {
+        bool is_stalled = q->n_taken == q->n_taken_then;
+
+        q->n_taken_then = q->n_taken;
+        if (!q->waiting.first || limits[queue].n_more == 0)
+                return false;
+        if (is_stalled)
+                q->n_more = MIN(q->n_more + 4, limits[queue].n_more);
+        for (const Job *j = q->waiting.first; is_stalled && j; j = j->next)
+                (void) ensure_thread(q, queue);
+        return true;
+}
+
+static int worker_on_stall(sd_event_source *source, uint64_t usec, void *userdata) {
+        Worker *w = userdata;
+        bool is_waiting = false;
+
+        (void) pthread_mutex_lock(&w->pool->mutex);
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                is_waiting = help_stalled(&w->pool->queues[q], q) || is_waiting;
+        (void) pthread_mutex_unlock(&w->pool->mutex);
+        if (is_waiting) {
+                (void) sd_event_source_set_time_relative(source, STALL_USEC);
+                (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        }
+        return 0;
+}
+
+/* If the timer cannot be had, the work waits. */
+static void look_for_stalls(Worker *w) {
+        if (w->stall && sd_event_source_get_enabled(w->stall, NULL) > 0)
+                return;
+        w->stall = sd_event_source_unref(w->stall);
+        (void) sd_event_add_time_relative(sd_event_source_get_event(w->source), &w->stall, CLOCK_MONOTONIC,
+                                          STALL_USEC, 0, worker_on_stall, w);
 }
 
 int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
@@ -277,6 +328,8 @@ int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
                 free(j);
                 return r;
         }
+        if (r > 0)
+                look_for_stalls(w);
 
         if (ret)
                 *ret = &j->work;
@@ -422,6 +475,7 @@ Worker *worker_free(Worker *w) {
                 return NULL;
 
         sd_event_source_disable_unref(w->source);
+        sd_event_source_disable_unref(w->stall);
         if (w->telling)
                 job_drop(w->telling);
         if (w->pool)

@@ -265,6 +265,9 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
                 return *ret ? 0 : -ENOMEM;
         }
 
+        place = place_of(e->from, k, index);
+        if (e->context.at)
+                __atomic_store_n(e->context.at, place, __ATOMIC_RELEASE);
         r = specifier_expand(text, &e->context, &value, &reason);
         if (r >= 0 && k->check)
                 r = k->check(value, &reason);
@@ -275,7 +278,6 @@ static int expand_text(const Expansion *e, const Key *k, size_t index, const cha
                 return 0;
         }
 
-        place = place_of(e->from, k, index);
         if (!value)
                 return why(e->ret_why, r, "%s:%u: %s=: %s", place->file, place->line, k->name,
                            reason ?: strerror(-r));

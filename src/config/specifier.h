@@ -8,12 +8,16 @@
 
 #include <stdbool.h>
 
+struct Place;
+
 /* Where to look. If all are NULL, in the running system. */
 typedef struct SpecifierContext {
         const char *root;        /* prefix of all paths that are read */
         const char *certificate; /* path or credential:NAME, for %{cert-cn} */
         const char *credentials; /* directory in place of $CREDENTIALS_DIRECTORY */
         const char *tpm;         /* the registration id that the TPM gives, for %{tpm}; NULL: not known yet */
+        const struct Place *
+                *at; /* NULL, or gets where the value stands that is being expanded, for who waits in vain */
 } SpecifierContext;
 
 /*

@@ -10,7 +10,30 @@
 #include "dps/backoff.h"
 #include "dpsd/kept-error.h"
 
+#define EXPANSION_DEADLINE_USEC (30 * USEC_PER_SEC)
+
+/* The task of the worker, while there is `work`. */
+struct Expansion {
+        Work *work;
+        Settings *written;
+        char *tpm_id;
+        expansion_handler_t handler;
+        void *userdata;
+
+        const Place *at; /* atomic, as the thread may hang there */
+        int r;
+        Settings *expanded;
+        char *why;
+};
+
+static void forget_expansion(Configuration *c) {
+        if (c->expansion)
+                work_forget(c->expansion->work);
+        c->expansion = NULL;
+}
+
 void configuration_done(Configuration *c) {
+        forget_expansion(c);
         settings_unref(c->settings);
         settings_unref(c->written);
         settings_unref(c->faulty);
@@ -56,6 +79,7 @@ bool configuration_take(Configuration *c, Settings *settings, const char *fault,
         }
 
         if (!c->written || !settings_equal(c->written, settings)) {
+                forget_expansion(c);
                 c->is_to_resolve = true;
                 retry_done(&c->resolving);
                 free(c->tpm_id); /* it may be another TPM now */
@@ -105,35 +129,103 @@ static Resolution put_in_force(Configuration *c, Settings *expanded) {
         return resolution;
 }
 
-int configuration_resolve(Configuration *c, const World *w, Resolution *ret, DpsError *error,
-                          bool *ret_is_news) {
-        _cleanup_(freep) char *why = NULL;
-        Settings *expanded;
-        DpsErrorId id;
-        int r;
+static void expansion_free(void *task) {
+        Expansion *e = task;
 
-        if (!c->is_to_resolve) {
-                *ret = RESOLUTION_SAME;
+        settings_unref(e->written);
+        settings_unref(e->expanded);
+        free(e->tpm_id);
+        free(e->why);
+        free(e);
+}
+
+static void expansion_run(void *task) {
+        Expansion *e = task;
+        SpecifierContext context = { .tpm = e->tpm_id, .at = &e->at };
+
+        if (e->r >= 0)
+                e->r = settings_expand(e->written, &context, &e->expanded, &e->why);
+}
+
+static void expansion_done(void *task) {
+        Expansion *e = task;
+
+        e->handler(e, e->userdata);
+        expansion_free(e);
+}
+
+void configuration_expand(Configuration *c, World *w, expansion_handler_t handler, void *userdata) {
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = expansion_run, .done = expansion_done, .free = expansion_free
+        };
+        Expansion none = { .r = -ENOMEM }, *e = c->expansion ? NULL : malloc(sizeof(*e));
+
+        if (c->expansion)
+                return;
+        if (!e) {
+                handler(&none, userdata);
+                return;
+        }
+        *e = (Expansion){ .written = settings_ref(c->written),
+                          .tpm_id = c->tpm_id ? strdup(c->tpm_id) : NULL,
+                          .handler = handler,
+                          .userdata = userdata };
+        if (c->tpm_id && !e->tpm_id)
+                e->r = -ENOMEM;
+        else if (c->written->n_specifiers > 0) {
+                int r = work_begin(w, &class, e, &e->work); /* from here on the thread has the rest of it */
+
+                if (r >= 0) {
+                        c->expansion = e;
+                        c->expand_usec = world_now_usec(w, CLOCK_BOOTTIME) + EXPANSION_DEADLINE_USEC;
+                        return;
+                }
+                e->r = r;
+        }
+        expansion_run(e);
+        expansion_done(e);
+}
+
+static DpsErrorId set_late(const Expansion *e, DpsError *error) {
+        static const char what[] = "a file that a specifier names does not answer: its file system hangs";
+        const Place *at = __atomic_load_n(&e->at, __ATOMIC_ACQUIRE);
+
+        if (at)
+                dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s:%u: %s", at->file, at->line, what);
+        else /* no thread has come to it */
+                dps_error_set(error, DPS_ERROR_KEY, DPS_STEP_CONFIG, "%s.conf: %s", e->written->name, what);
+        return error->id;
+}
+
+static DpsErrorId set_unresolved(const Expansion *e, DpsError *error) {
+        DpsErrorId id = e->r == -EAGAIN   ? DPS_ERROR_UNREACHABLE /* only an interface may still appear */
+                        : e->r == -ENOMEM ? DPS_ERROR_MEMORY
+                                          : DPS_ERROR_CONFIG;
+
+        dps_error_set(error, id, DPS_STEP_CONFIG, "%s", e->why ?: strerror(-e->r));
+        return id;
+}
+
+int configuration_take_expanded(Configuration *c, const World *w, Expansion *e, Resolution *ret,
+                                DpsError *error, bool *ret_is_news) {
+        if (e && e->r >= 0) {
+                c->expansion = NULL;
+                *ret = put_in_force(c, TAKE_PTR(e->expanded));
                 return 0;
         }
-        r = settings_expand(c->written, &(SpecifierContext){ .tpm = c->tpm_id }, &expanded, &why);
-        if (r >= 0) {
-                *ret = put_in_force(c, expanded);
-                return 0;
-        }
 
-        id = r == -EAGAIN   ? DPS_ERROR_UNREACHABLE /* only an interface may still appear */
-             : r == -ENOMEM ? DPS_ERROR_MEMORY
-                            : DPS_ERROR_CONFIG;
-        dps_error_set(error, id, DPS_STEP_CONFIG, "%s", why ?: strerror(-r));
-        c->unresolved = id;
+        c->unresolved = e ? set_unresolved(e, error) : set_late(c->expansion, error);
+        if (e)
+                c->expansion = NULL;
+        else
+                c->expand_usec = USEC_INFINITY;
         *ret_is_news = false;
-        if (id == DPS_ERROR_CONFIG || c->settings)
-                *ret_is_news = set_fault(c, id, error->message, world_now_usec(w, CLOCK_REALTIME));
+        if (c->unresolved == DPS_ERROR_CONFIG || c->settings)
+                *ret_is_news = set_fault(c, c->unresolved, error->message, world_now_usec(w, CLOCK_REALTIME));
         else if (!c->faulty) /* the file that had the fault was corrected */
                 clear_fault(c);
         retry_failed(&c->resolving, world_now_usec(w, CLOCK_BOOTTIME));
-        return r;
+        return e ? e->r : -ETIMEDOUT;
 }
 
 bool configuration_needs_tpm(const Configuration *c) {

@@ -16,12 +16,19 @@
 #include "dpsd/plan.h"
 #include "dpsd/retry.h"
 
+/* Files may hold the values of specifiers, so the worker expands them. */
+typedef struct Expansion Expansion;
+/* configuration_take_expanded() is to be called with what it gets. */
+typedef void (*expansion_handler_t)(Expansion *e, void *userdata);
+
 typedef struct Configuration {
         Settings *written;  /* of the last good file, as written; NULL: there never was one */
         Settings *settings; /* in force, with specifiers expanded; NULL: none were ever good */
         Settings *faulty;   /* of a file with faults; its lines about keys are the best we know */
         bool is_to_resolve; /* `settings` are not yet made from `written` */
         Retry resolving;
+        Expansion *expansion;  /* under way, perhaps beyond … */
+        uint64_t expand_usec;  /* … this (CLOCK_BOOTTIME); USEC_INFINITY: it is, and that was told */
         DpsErrorId unresolved; /* why the last expansion failed */
         char *tpm_id;      /* the registration id that the TPM gives; NULL: not asked yet, or not needed */
         uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */
@@ -46,10 +53,13 @@ typedef enum Resolution {
         _RESOLUTION_MAX,
 } Resolution;
 
-/* Expands the specifiers. Negative: that is not possible now. Then `error` says why, `ret_is_news` says
- * whether this error is new, and older settings, if any, stay in force. */
-int configuration_resolve(Configuration *c, const World *w, Resolution *ret, DpsError *error,
-                          bool *ret_is_news);
+/* Begins to expand the specifiers, unless that is under way. Without specifiers the handler is called at once. An expansion
+ * that hangs is kept, since it may still come to its end, and another one would hang, too. */
+void configuration_expand(Configuration *c, World *w, expansion_handler_t handler, void *userdata);
+/* Takes what was expanded, or, if `e` is NULL, that this takes too long. Negative: the settings cannot be made now. Then
+ * `error` says why, `ret_is_news` says whether this error is new, and older settings, if any, stay in force. */
+int configuration_take_expanded(Configuration *c, const World *w, Expansion *e, Resolution *ret,
+                                DpsError *error, bool *ret_is_news);
 
 /* Whether the expansion needs the registration id of the TPM, and does not have it yet. */
 bool configuration_needs_tpm(const Configuration *c);

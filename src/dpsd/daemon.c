@@ -155,7 +155,9 @@ static const ManagerHandlers manager_handlers = {
 
 static int watch_files(char *const *paths, void (*handler)(void *), void *handler_userdata, void *userdata,
                        FileWatch **ret) {
-        return file_watch_new(((Daemon *) userdata)->event, paths, handler, handler_userdata, ret);
+        Daemon *d = userdata;
+
+        return file_watch_new(d->event, d->world, paths, handler, handler_userdata, ret);
 }
 
 static int find_gateway(void *userdata, char **ret) {

@@ -15,8 +15,10 @@
  * We watch the directory of each path and of each symbolic link on the way to the file. If such a directory
  * is missing, or we may not read it, we watch its nearest ancestor instead. Half a second after any event
  * there, we look at the files themselves, because a file also changes when a link to its directory is
- * replaced (as Kubernetes does), or the directory is. After that, the watches are set again, since the links
- * may lead elsewhere.
+ * replaced (as Kubernetes does), or the directory is.
+ *
+ * The worker finds the directories, and looks at the files once they are watched: a change in between is seen twice, rather
+ * than never.
  *
  * A directory of ours is watched itself: it is renamed, or what is in it is removed before it can be. The directory above it,
  * such as /run, is that of others too, who would wake us whenever they make or remove a file there. So it is watched
@@ -55,16 +57,29 @@ typedef struct Look {
         uint64_t modified_sec, modified_nsec, changed_sec, changed_nsec;
 } Look;
 
+/* The task of the worker. */
+typedef struct Scan {
+        FileWatch *watch; /* used only in the loop */
+        int r;
+        bool is_watched; /* the files are looked at, after their directories were found */
+        bool are_directories;
+        char **paths, **lists[_SCOPE_MAX];
+        Look *looks;
+} Scan;
+
 struct FileWatch {
         sd_event *event; /* borrowed */
+        World *world;
         file_watch_handler_t handler;
         void *userdata;
 
         char **paths;
         bool are_directories;
-        Look *looks;               /* one for each path: what the handler was told last */
+        Look *looks; /* one for each path: what the handler was told last; NULL: never looked at yet */
         sd_event_source **sources; /* one for each directory; NULL: it cannot be watched */
         size_t n_sources;
+        Work *scan;
+        bool is_to_scan; /* again */
 
         sd_event_source *timer;    /* NULL: nothing has changed yet */
         uint64_t burst_until_usec; /* CLOCK_BOOTTIME; 0: there is none */
@@ -206,6 +221,26 @@ static int collect_directories(const char *path, bool is_directory, char **lists
         return step ? 0 : -ENOMEM;
 }
 
+static void scan_free(void *task) {
+        Scan *s = task;
+
+        strv_free(s->paths);
+        for (Scope k = 0; k < _SCOPE_MAX; k++)
+                strv_free(s->lists[k]);
+        free(s->looks);
+        free(s);
+}
+
+static void scan_run(void *task) {
+        Scan *s = task;
+
+        for (size_t i = 0; s->r >= 0 && s->paths[i]; i++) {
+                if (!s->is_watched)
+                        s->r = collect_directories(s->paths[i], s->are_directories, s->lists);
+                look_at(s->paths[i], s->are_directories, &s->looks[i]);
+        }
+}
+
 static void file_watch_drop_sources(FileWatch *w) {
         for (size_t i = 0; i < w->n_sources; i++)
                 sd_event_source_disable_unref(w->sources[i]);
@@ -214,46 +249,27 @@ static void file_watch_drop_sources(FileWatch *w) {
         w->n_sources = 0;
 }
 
-/* Fails if any directory cannot be watched. */
-static int file_watch_set_sources(FileWatch *w) {
-        char **lists[_SCOPE_MAX] = { NULL };
-        int r = 0, error = 0;
+/* Fails if any directory cannot be watched. The worker has just looked at them all, and none hung. */
+static int file_watch_set_sources(FileWatch *w, const Scan *s) {
+        int r, error = 0;
         size_t n = 0;
 
         file_watch_drop_sources(w);
-        STRV_FOREACH(path, w->paths)
-                if (r >= 0)
-                        r = collect_directories(*path, w->are_directories, lists);
-
-        for (Scope s = 0; s < _SCOPE_MAX; s++)
-                n += strv_length(lists[s]);
-        w->sources = r >= 0 ? calloc(n + 1, sizeof(*w->sources)) : NULL;
-        for (Scope s = 0; s < _SCOPE_MAX; s++) {
-                STRV_FOREACH(directory, w->sources ? lists[s] : NULL) {
-                        r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, masks[s],
+        if (s->r < 0)
+                return s->r;
+        for (Scope k = 0; k < _SCOPE_MAX; k++)
+                n += strv_length(s->lists[k]);
+        w->sources = calloc(n + 1, sizeof(*w->sources));
+        if (!w->sources)
+                return -ENOMEM;
+        for (Scope k = 0; k < _SCOPE_MAX; k++)
+                STRV_FOREACH(directory, s->lists[k]) {
+                        r = sd_event_add_inotify(w->event, &w->sources[w->n_sources++], *directory, masks[k],
                                                  file_watch_on_inotify, w);
                         if (r < 0)
                                 error = r;
                 }
-                strv_free(lists[s]);
-        }
-        if (!w->sources)
-                return r < 0 ? r : -ENOMEM;
         return w->n_sources > 0 ? error : -ENOENT;
-}
-
-static bool file_watch_looks_changed(FileWatch *w) {
-        bool changed = false;
-        size_t i = 0;
-
-        STRV_FOREACH(path, w->paths) {
-                Look now;
-
-                look_at(*path, w->are_directories, &now);
-                changed = changed || memcmp(&now, &w->looks[i], sizeof(now)) != 0;
-                w->looks[i++] = now;
-        }
-        return changed;
 }
 
 static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata);
@@ -271,11 +287,11 @@ static void file_watch_arm(FileWatch *w, uint64_t usec) {
 }
 
 /* If a watch cannot be set, time takes its place. */
-static void file_watch_set(FileWatch *w) {
+static void file_watch_set(FileWatch *w, const Scan *s) {
         static bool is_told;
         int r;
 
-        r = file_watch_set_sources(w);
+        r = file_watch_set_sources(w, s);
         if (r >= 0)
                 return;
         if (!is_told)
@@ -289,17 +305,64 @@ static void file_watch_set(FileWatch *w) {
         file_watch_arm(w, now_usec(CLOCK_BOOTTIME) + LOOK_AGAIN_USEC);
 }
 
+static void file_watch_scan(FileWatch *w, bool is_watched);
+
+/* Returns whether the files have changed since the last look, if there was one. */
+static bool file_watch_take_looks(FileWatch *w, Scan *s) {
+        size_t size = strv_length(w->paths) * sizeof(*w->looks);
+        bool changed = w->looks && (w->is_certain || memcmp(w->looks, s->looks, size) != 0);
+
+        free(w->looks);
+        w->looks = TAKE_PTR(s->looks);
+        w->is_certain = false;
+        return changed;
+}
+
+static void scan_done(void *task) {
+        Scan *s = task;
+        FileWatch *w = s->watch;
+        bool is_watched = s->is_watched, changed = false;
+
+        w->scan = NULL;
+        if (!is_watched)
+                file_watch_set(w, s);
+        if (is_watched || (!w->looks && s->r >= 0))
+                changed = file_watch_take_looks(w, s);
+        scan_free(s);
+        if (!is_watched || w->is_to_scan)
+                file_watch_scan(w, !is_watched);
+        if (changed)
+                w->handler(w->userdata); /* may free the watch */
+}
+
+/* After a scan that hangs there is no other, which would hang, too. */
+static void file_watch_scan(FileWatch *w, bool is_watched) {
+        static const WorkClass class = {
+                .queue = WORK_FILES, .run = scan_run, .done = scan_done, .free = scan_free
+        };
+        Scan *s = w->scan ? NULL : calloc(1, sizeof(*s));
+
+        w->is_to_scan = w->scan || (is_watched && w->is_to_scan);
+        if (w->scan)
+                return;
+        if (s) {
+                s->watch = w;
+                s->is_watched = is_watched;
+                s->are_directories = w->are_directories;
+                s->looks = calloc(strv_length(w->paths) + 1, sizeof(*s->looks));
+                if (s->looks && strv_extend(&s->paths, w->paths) >= 0 &&
+                    work_begin(w->world, &class, s, &w->scan) >= 0)
+                        return;
+                scan_free(s);
+        }
+        file_watch_arm(w, now_usec(CLOCK_BOOTTIME) + LOOK_AGAIN_USEC);
+}
+
 static int file_watch_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         FileWatch *w = userdata;
-        bool changed;
 
-        /* Watch first, then look: a change in between is then seen twice, rather than never. */
-        file_watch_set(w);
-        changed = file_watch_looks_changed(w) || w->is_certain;
         w->burst_until_usec = 0;
-        w->is_certain = false;
-        if (changed)
-                w->handler(w->userdata);
+        file_watch_scan(w, false);
         return 0;
 }
 
@@ -322,8 +385,8 @@ static int file_watch_on_inotify(sd_event_source *source, const struct inotify_e
         return 0;
 }
 
-static int watch_new(sd_event *event, char *const *paths, bool are_directories, file_watch_handler_t handler,
-                     void *userdata, FileWatch **ret) {
+static int watch_new(sd_event *event, World *world, char *const *paths, bool are_directories,
+                     file_watch_handler_t handler, void *userdata, FileWatch **ret) {
         _cleanup_(file_watch_freep) FileWatch *w = NULL;
         int r;
 
@@ -331,6 +394,7 @@ static int watch_new(sd_event *event, char *const *paths, bool are_directories, 
         if (!w)
                 return -ENOMEM;
         w->event = event;
+        w->world = world;
         w->handler = handler;
         w->userdata = userdata;
         w->are_directories = are_directories;
@@ -339,31 +403,27 @@ static int watch_new(sd_event *event, char *const *paths, bool are_directories, 
                 return r;
         if (!w->paths)
                 return -ENOENT;
-        w->looks = calloc(strv_length(w->paths) + 1, sizeof(*w->looks));
-        if (!w->looks)
-                return -ENOMEM;
-
-        file_watch_set(w);
-        (void) file_watch_looks_changed(w);
+        file_watch_scan(w, false);
 
         *ret = TAKE_PTR(w);
         return 0;
 }
 
-int file_watch_new(sd_event *event, char *const *paths, file_watch_handler_t handler, void *userdata,
-                   FileWatch **ret) {
-        return watch_new(event, paths, false, handler, userdata, ret);
+int file_watch_new(sd_event *event, World *world, char *const *paths, file_watch_handler_t handler,
+                   void *userdata, FileWatch **ret) {
+        return watch_new(event, world, paths, false, handler, userdata, ret);
 }
 
-int file_watch_new_directories(sd_event *event, char *const *paths, file_watch_handler_t handler,
-                               void *userdata, FileWatch **ret) {
-        return watch_new(event, paths, true, handler, userdata, ret);
+int file_watch_new_directories(sd_event *event, World *world, char *const *paths,
+                               file_watch_handler_t handler, void *userdata, FileWatch **ret) {
+        return watch_new(event, world, paths, true, handler, userdata, ret);
 }
 
 FileWatch *file_watch_free(FileWatch *w) {
         if (!w)
                 return NULL;
 
+        work_forget(w->scan);
         file_watch_drop_sources(w);
         sd_event_source_disable_unref(w->timer);
         strv_free(w->paths);

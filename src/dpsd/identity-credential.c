@@ -239,6 +239,8 @@ void identity_stop_waiting(Identity *i) {
         }
         if (i->naming && identity_now_usec(i) >= i->naming_until_usec)
                 identity_stop_naming(i, &error);
+        if (i->configuration.expansion && identity_now_usec(i) >= i->configuration.expand_usec)
+                identity_stop_expanding(i);
 }
 
 void identity_wipe_credentials(Identity *i) {

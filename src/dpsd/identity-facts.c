@@ -41,7 +41,8 @@ static void gather_configuration(const Identity *i, Facts *f) {
         f->has_settings = c->settings && !c->twin; /* even while newer settings are to be resolved */
         f->is_faulty = c->fault;
         f->configuration_error = c->fault ? c->fault->id : c->unresolved;
-        f->resolve_at_usec = c->resolving.at_usec;
+        f->is_expanding = c->expansion;
+        f->resolve_at_usec = c->expansion ? USEC_INFINITY : c->resolving.at_usec;
         if (c->settings) {
                 f->renew = c->settings->renew;
                 f->wants_certificate = c->settings->issuance_requested;
@@ -64,6 +65,8 @@ static uint64_t key_until_usec(const Identity *i) {
                 until = MIN(until, i->for_hub.until_usec);
         if (i->naming)
                 until = MIN(until, i->naming_until_usec);
+        if (i->configuration.expansion)
+                until = MIN(until, i->configuration.expand_usec);
         return until == USEC_INFINITY ? 0 : until;
 }
 

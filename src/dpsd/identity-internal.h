@@ -26,6 +26,8 @@ void identity_fail_locally(Identity *i, const DpsError *error);
 void identity_clear_error(Identity *i);
 /* The TPM does not say what the identity's registration id is. */
 void identity_stop_naming(Identity *i, const DpsError *error);
+/* The files that the specifiers name do not answer. */
+void identity_stop_expanding(Identity *i);
 
 /* identity-credential.c */
 /* The credential must be looked at again. The results of the last look are kept until then. */

@@ -137,21 +137,32 @@ static bool waits_for_tpm(Identity *i) {
         return true;
 }
 
-static void resolve(Identity *i) {
-        bool had_failed = i->configuration.resolving.n > 0 && !i->configuration.settings, is_news;
+/* NULL: what the specifiers name does not answer. */
+static void on_expanded(Expansion *e, void *userdata) {
+        Identity *i = userdata;
+        Configuration *c = &i->configuration;
+        bool had_failed = c->resolving.n > 0 && !c->settings, is_news;
         Resolution resolution;
         DpsError error;
 
-        if (waits_for_tpm(i))
-                return;
-        if (configuration_resolve(&i->configuration, i->core->world, &resolution, &error, &is_news) >= 0) {
+        if (configuration_take_expanded(c, i->core->world, e, &resolution, &error, &is_news) >= 0) {
                 if (had_failed)
                         identity_clear_error(i);
                 take_settings(i, resolution);
-        } else if (!i->configuration.settings)
+        } else if (!c->settings)
                 identity_fail_locally(i, &error);
         else if (is_news)
                 identity_log(i, LOG_ERR, "%s; the last good configuration stays in force", error.message);
+        identity_advance(i);
+}
+
+void identity_stop_expanding(Identity *i) {
+        on_expanded(NULL, i);
+}
+
+static void resolve(Identity *i) {
+        if (!waits_for_tpm(i))
+                configuration_expand(&i->configuration, i->core->world, on_expanded, i);
 }
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {

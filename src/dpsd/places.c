@@ -148,7 +148,7 @@ int places_new(sd_event *event, World *world, Folder *state, Folder *runtime, Fo
                        .mounts_fd = -1 };
         r = timer_new(world, on_later, p, &p->later);
         if (r >= 0)
-                r = file_watch_new_directories(event, paths, on_watch, p, &p->watch);
+                r = file_watch_new_directories(event, world, paths, on_watch, p, &p->watch);
         if (r < 0)
                 return r;
         r = watch_mounts(p, event);

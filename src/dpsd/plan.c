@@ -104,10 +104,15 @@ static bool wants_new_token(const Facts *f) {
         return (outputs_are_stale(f) || f->outputs == OUTPUTS_COMPLETE) && token_is_due(f);
 }
 
+/* The specifiers are being expanded for the first time. */
+static bool is_about_to_resolve(const Facts *f) {
+        return f->is_expanding && !f->has_settings && f->configuration_error == DPS_ERROR_NONE;
+}
+
 static bool wants_hub_credential(const Facts *f) {
         if (f->is_durable && f->n_waiters > 0)
                 return true;
-        if (!can_serve(f) || clock_hinders_token(f))
+        if (!can_serve(f) || clock_hinders_token(f) || is_about_to_resolve(f))
                 return false;
         return ((outputs_are_stale(f) || f->outputs == OUTPUTS_BARE) && !old_credential_stands(f)) ||
                wants_new_token(f);

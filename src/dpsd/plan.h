@@ -154,6 +154,7 @@ typedef struct Facts {
         bool has_settings; /* good settings are in force, perhaps older than those in the file; not a twin's */
         bool is_faulty;    /* the file differs from what is in force, or cannot be used */
         DpsErrorId configuration_error;
+        bool is_expanding;        /* what the specifiers name is being read */
         uint64_t resolve_at_usec; /* when the specifiers are tried again */
         Renew renew;
         uint64_t splay_usec; /* the random delay of this device */

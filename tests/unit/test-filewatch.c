@@ -14,6 +14,7 @@
 #include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
+#include "basic/world-event.h"
 #include "calls.h"
 #include "dpsd/filewatch.h"
 #include "remove-tree.h"
@@ -25,6 +26,7 @@ int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
 
 typedef struct Fixture {
         Calls calls;
+        World *world;
         FileWatch *watch;
         char directory[64];
         char path[128]; /* of the watched file */
@@ -55,6 +57,7 @@ static int setup(void **state) {
         f->fd = open(f->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(f->fd >= 0);
         assert_true(sd_event_new(&f->calls.event) >= 0);
+        assert_int_equal(world_event_new(f->calls.event, &f->world), 0);
         *state = f;
         return 0;
 }
@@ -63,6 +66,7 @@ static int teardown(void **state) {
         Fixture *f = *state;
 
         file_watch_free(f->watch);
+        world_free(f->world);
         sd_event_unref(f->calls.event);
         close(f->fd);
         assert_int_equal(remove_tree(f->directory), 0);
@@ -70,11 +74,24 @@ static int teardown(void **state) {
         return 0;
 }
 
+/* The first look finds the directories to be watched, the second what has changed until they were. */
+static void let_it_look(Fixture *f) {
+        for (unsigned n = 0; n < 2; n++) {
+                work_wait(f->world, WORK_FILES);
+                assert_true(sd_event_run(f->calls.event, USEC_PER_SEC) > 0);
+        }
+}
+
+static void start_paths(Fixture *f, char *const *paths, file_watch_handler_t handler, void *userdata) {
+        assert_int_equal(file_watch_new(f->calls.event, f->world, paths, handler, userdata, &f->watch), 0);
+        let_it_look(f);
+}
+
 static void start(Fixture *f, const char *name) {
         char *paths[] = { f->path, NULL };
 
         (void) snprintf(f->path, sizeof(f->path), "%s/%s", f->directory, name);
-        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &f->watch), 0);
+        start_paths(f, paths, count_call, &f->calls);
 }
 
 static void a_file_that_is_written_is_reported(void **state) {
@@ -83,6 +100,20 @@ static void a_file_that_is_written_is_reported(void **state) {
         write_file(f, "key", "old");
         start(f, "key");
         write_file(f, "key", "new");
+        await_call(&f->calls);
+}
+
+static void a_file_that_is_written_before_its_directory_is_watched_is_reported(void **state) {
+        char *paths[2] = { 0 };
+        Fixture *f = *state;
+
+        (void) snprintf(f->path, sizeof(f->path), "%s/key", f->directory);
+        paths[0] = f->path;
+        write_file(f, "key", "old");
+        assert_int_equal(file_watch_new(f->calls.event, f->world, paths, count_call, &f->calls, &f->watch),
+                         0);
+        work_wait(f->world, WORK_FILES);
+        write_file(f, "key", "newer");
         await_call(&f->calls);
 }
 
@@ -264,7 +295,7 @@ static void each_of_several_files_is_watched(void **state) {
         make_directory(f, "private");
         (void) snprintf(key, sizeof(key), "%s/private/key", f->directory);
         (void) snprintf(cert, sizeof(cert), "%s/cert", f->directory);
-        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &f->watch), 0);
+        start_paths(f, paths, count_call, &f->calls);
         write_file(f, "cert", "one");
         await_call(&f->calls);
         write_file(f, "private/key", "one");
@@ -283,8 +314,7 @@ static void the_handler_may_end_the_watch(void **state) {
         Fixture *f = *state;
 
         (void) snprintf(path, sizeof(path), "%s/key", f->directory);
-        assert_int_equal(file_watch_new(f->calls.event, paths, who_is_told_may_end_the_watch, f, &f->watch),
-                         0);
+        start_paths(f, paths, who_is_told_may_end_the_watch, f);
         write_file(f, "key", "one");
         await_call(&f->calls);
         assert_null(f->watch);
@@ -303,8 +333,10 @@ static int start_directory(Fixture *f, const char *name) {
         (void) snprintf(f->path, sizeof(f->path), "%s/%s", f->directory, name);
         fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(fd >= 0);
-        assert_int_equal(file_watch_new_directories(f->calls.event, paths, count_call, &f->calls, &f->watch),
-                         0);
+        assert_int_equal(
+                file_watch_new_directories(f->calls.event, f->world, paths, count_call, &f->calls, &f->watch),
+                0);
+        let_it_look(f);
         return fd;
 }
 
@@ -373,8 +405,10 @@ static void a_link_to_another_directory_is_reported(void **state) {
         make_directory(f, "two");
         replace_link(f, "one", "dps");
         (void) snprintf(f->path, sizeof(f->path), "%s/dps", f->directory);
-        assert_int_equal(file_watch_new_directories(f->calls.event, paths, count_call, &f->calls, &f->watch),
-                         0);
+        assert_int_equal(
+                file_watch_new_directories(f->calls.event, f->world, paths, count_call, &f->calls, &f->watch),
+                0);
+        let_it_look(f);
         replace_link(f, "two", "dps");
         await_call(&f->calls);
 }
@@ -384,7 +418,7 @@ static void no_paths_are_an_error(void **state) {
         char *paths[] = { NULL };
         Fixture *f = *state;
 
-        assert_int_equal(file_watch_new(f->calls.event, paths, count_call, &f->calls, &w), -ENOENT);
+        assert_int_equal(file_watch_new(f->calls.event, f->world, paths, count_call, &f->calls, &w), -ENOENT);
         assert_ptr_equal(w, unset);
 }
 
@@ -393,6 +427,7 @@ static void no_paths_are_an_error(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 WITH_DIRECTORY(a_file_that_is_written_is_reported),
+                WITH_DIRECTORY(a_file_that_is_written_before_its_directory_is_watched_is_reported),
                 WITH_DIRECTORY(a_file_that_is_replaced_is_reported),
                 WITH_DIRECTORY(a_file_that_appears_is_reported),
                 WITH_DIRECTORY(a_file_that_is_removed_is_reported),

@@ -96,6 +96,85 @@ static void with_a_slow_key_an_identity_is_provisioning_until_its_files_are_publ
         assert_int_equal(core_key.n_loads, 1);
 }
 
+/* ---- a specifier that names a file which does not answer ---- */
+
+/* This file is everywhere. */
+#define SLOW_ID "gw-%{file:/proc/sys/kernel/ostype}"
+
+static void a_specifier_that_hangs_is_told_after_half_a_minute(void **state) {
+        const Record *r;
+
+        world.holds[WORK_KEYS] = true;
+        configure("gw", SLOW_ID);
+        assert_state("gw", IDENTITY_UNPROVISIONED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_NOTHING);
+        timed_world_pass(&world, 31 * USEC_PER_SEC);
+        assert_state("gw", IDENTITY_UNPROVISIONED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_KEY);
+        r = find("gw")->keeper.record;
+        assert_int_equal(r->error.id, DPS_ERROR_KEY);
+        assert_non_null(strstr(r->error.message, "its file system hangs"));
+        assert_int_equal(core_transport.n_connects, 0);
+}
+
+static void a_specifier_that_hangs_is_not_expanded_a_second_time(void **state) {
+        world.holds[WORK_KEYS] = true;
+        configure("gw", SLOW_ID);
+        timed_world_pass(&world, USEC_PER_DAY);
+        manager_look_again(manager);
+        settle();
+        assert_non_null(world.works);
+        assert_null(world.works->next);
+}
+
+static void a_specifier_that_answers_at_last_is_used(void **state) {
+        world.holds[WORK_KEYS] = true;
+        configure("gw", SLOW_ID);
+        timed_world_pass(&world, USEC_PER_HOUR);
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_int_equal(find("gw")->keeper.record->error.id, DPS_ERROR_NONE);
+        answer_assigned("hub-1.example");
+        assert_state("gw", IDENTITY_ASSIGNED);
+}
+
+static void a_cached_assignment_is_served_while_a_specifier_hangs(void **state) {
+        configure("gw", SLOW_ID);
+        answer_assigned("hub-1.example");
+        core_stop();
+        core_start();
+        world.holds[WORK_KEYS] = true;
+        configure("gw", SLOW_ID);
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_false(find("gw")->plan.is_serving);
+        timed_world_pass(&world, 31 * USEC_PER_SEC);
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_KEY);
+        assert_true(find("gw")->plan.is_serving);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_NOTHING);
+        assert_true(is_published("gw", "token", "hub-1.example"));
+        assert_int_equal(core_transport.n_connects, 1); /* of the beginning */
+}
+
+static void what_was_good_stays_in_force_while_a_new_specifier_hangs(void **state) {
+        provision();
+        world.holds[WORK_KEYS] = true;
+        configure("gw", SLOW_ID);
+        timed_world_pass(&world, 31 * USEC_PER_SEC);
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(find("gw")->plan.waiting, WAITING_KEY);
+        assert_string_equal(find("gw")->configuration.settings->registration_id, "gw-1");
+
+        configure("gw", "gw-1"); /* corrected, so the specifier does not count any more */
+        assert_int_equal(find("gw")->plan.waiting, WAITING_NOTHING);
+        assert_null(world.works);
+}
+
 /* ---- from the cache ---- */
 
 static void a_start_from_the_cache_does_not_ask_dps(void **state) {
@@ -402,6 +481,11 @@ int main(void) {
                 TEST(an_assignment_shows_only_when_it_is_durable),
                 TEST(an_assignment_that_the_disk_refuses_is_served),
                 TEST(with_a_slow_key_an_identity_is_provisioning_until_its_files_are_published),
+                TEST(a_specifier_that_hangs_is_told_after_half_a_minute),
+                TEST(a_specifier_that_hangs_is_not_expanded_a_second_time),
+                TEST(a_specifier_that_answers_at_last_is_used),
+                TEST(a_cached_assignment_is_served_while_a_specifier_hangs),
+                TEST(what_was_good_stays_in_force_while_a_new_specifier_hangs),
                 TEST(a_start_from_the_cache_does_not_ask_dps),
                 TEST(a_start_from_the_cache_after_a_reboot_mints_the_same_token),
                 TEST(a_cached_assignment_is_served_while_its_key_is_not_available),
