@@ -13,8 +13,8 @@ from process import DEADLINE, eventually
 BUS = "org.freedesktop.DBus"
 
 
-def become(user, groups):
-    """Makes this thread, and no other, one of another user and in no group of ours, which os.setuid() cannot."""
+def become(user, groups=()):
+    """Makes this thread, and no other, one of another user and in these groups only, which os.setuid() cannot."""
     setgroups, setresgid, setresuid = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}[os.uname().machine]
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     assert syscall(setgroups, len(groups), (ctypes.c_uint32 * len(groups))(*groups)) == 0
