@@ -78,6 +78,8 @@ void checks_id_changed(Sim *s, unsigned k);
 /* ---- the end ---- */
 /* All that was disturbed is mended, and enough time has passed. */
 void checks_settled(Sim *s);
+/* After that, so much time has passed that each certificate was renewed. */
+void checks_renewed(Sim *s);
 /* One way was open for long enough, and all had to begin anew. */
 void checks_one_way(Sim *s, TransportChoice open, bool has_restarted);
 /* The chip of this identity hangs, and the others had time to begin anew; then it answers, and had time as well. */

