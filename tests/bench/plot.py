@@ -51,7 +51,7 @@ def draw_panel(rows, title, series, left):
 
 def draw(rows):
     parts = [
-        "<!-- SPDX-License-Identifier: MIT -->",
+        "<!-- SPDX-License-" "Identifier: MIT -->",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(PANELS)} {HEIGHT}" '
         f'width="{WIDTH * len(PANELS)}" height="{HEIGHT}">',
         "<style>text{font:12px sans-serif;fill:#444}.title{font-weight:bold}line{stroke:#ccc}"
