@@ -391,14 +391,20 @@ static Job *next_done(Pool *p) {
         return j;
 }
 
-/* Makes the descriptor unreadable if no result is left. */
-static void clear_descriptor(Pool *p) {
+/* Makes the descriptor unreadable if no result is left. Where no job waits, the timer would wake us for nothing. */
+static void clear_signals(Worker *w) {
+        Pool *p = w->pool;
+        bool is_waiting = false;
         uint64_t n;
 
         (void) pthread_mutex_lock(&p->mutex);
         if (!p->done.first)
                 (void) !read(p->fd, &n, sizeof(n));
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                is_waiting = is_waiting || (limits[q].n_more > 0 && p->queues[q].waiting.first);
         (void) pthread_mutex_unlock(&p->mutex);
+        if (w->stall && !is_waiting)
+                (void) sd_event_source_set_enabled(w->stall, SD_EVENT_OFF);
 }
 
 static int worker_on_done(sd_event_source *source, int fd, uint32_t events, void *userdata) {
@@ -412,7 +418,7 @@ static int worker_on_done(sd_event_source *source, int fd, uint32_t events, void
         if (j && !j->is_forgotten && j->class->tell && j->class->tell(j->task) && !j->is_forgotten)
                 return 0;
         w->telling = NULL;
-        clear_descriptor(w->pool);
+        clear_signals(w);
         if (!j)
                 return 0;
 

@@ -279,6 +279,14 @@ static void threads_that_hang_are_not_without_number(void **state) {
         assert_int_equal(work.n_running_max, 16);
 }
 
+static void when_no_work_waits_nothing_wakes(void **state) {
+        for (unsigned k = 0; k < 20; k++)
+                begin(WORK_FILES, 'x');
+        work_wait(world, WORK_FILES);
+        hear();
+        assert_int_equal(sd_event_run(event, 3 * 1000 * 1000), 0);
+}
+
 static void a_name_lookup_that_hangs_does_not_delay_the_disk(void **state) {
         set_gate(true);
         begin(WORK_NAMES, 'n');
@@ -491,6 +499,7 @@ int main(void) {
                 TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),
                 TEST(work_goes_on_behind_threads_that_hang),
                 TEST(threads_that_hang_are_not_without_number),
+                TEST(when_no_work_waits_nothing_wakes),
                 TEST(work_forgotten_before_it_runs_does_not_run),
                 TEST(forgotten_disk_work_still_runs),
                 TEST(work_forgotten_while_it_runs_is_not_told),
