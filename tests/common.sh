@@ -9,9 +9,10 @@ packages_to_build=(dpkg-dev gcc libc6-dev libcurl4-openssl-dev libjson-c-dev lib
 	libtss2-dev meson mosquitto-dev ninja-build pkgconf)
 packages_to_run=(dbus-daemon mosquitto)
 packages_to_test=(bash-completion clang clang-format crun curl dbus e2fsprogs fish git iproute2 libcmocka-dev libengine-pkcs11-openssl libpam-systemd
-	libtss2-tcti-swtpm0 mandoc microsocks nftables nghttp2-proxy openssh-client opensc p11-kit-modules perl-base podman polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney
+	libtss2-tcti-swtpm0 mandoc microsocks mosquitto-clients nftables nghttp2-proxy openssh-client opensc p11-kit-modules perl-base podman polkitd python3 python3-cryptography python3-dbus python3-gi python3-jeepney
 	python3-prometheus-client python3-pytest python3-pytest-timeout python3-pytest-xdist reuse shellcheck softhsm2 squid swtpm systemd systemd-sysv tinyproxy
 	tpm2-openssl tpm2-tools util-linux util-linux-extra xxd zsh)
+packages_to_unpack=(libtss2-tcti-tabrmd0 tpm2-abrmd) # see fetch_resource_manager in tests/run
 packages_to_analyze=(clang-tidy cppcheck)
 packages_to_fuzz=(clang libclang-rt-dev)
 packages_to_afl=(afl++ clang)

@@ -4,7 +4,6 @@ import datetime
 import glob
 import os
 import re
-import shutil
 import subprocess
 import time
 
@@ -56,11 +55,6 @@ def log_in(gateway, emulator, *options, **environment):
 def log_in_with_token(gateway, emulator, token):
     log_in(gateway, emulator, "-engine", "pkcs11", "-keyform", "engine", "-key", f"{gateway.connection()['keyUri']}?pin-value={PIN}",
            PKCS11_MODULE_PATH=token.module, **token.environment)
-
-
-def has_resource_manager():
-    """Not a package that the tests install: its service would wait for a TPM at each boot."""
-    return shutil.which("tpm2-abrmd", path="/usr/sbin:/usr/bin")
 
 
 def log_in_with_tpm(gateway, emulator, chip):

@@ -36,7 +36,7 @@ def opens_key(gateway, emulator):
     assert connection["auth"] == "x509" and "keyFile" not in connection
     if connection["keyUri"] == TOKEN_KEY:
         hardware.log_in_with_token(gateway, emulator, gateway.hardware)
-    elif hardware.has_resource_manager():
+    elif tools.resource_manager():
         hardware.log_in_with_tpm(gateway, emulator, gateway.hardware)
     else:
         assert connection["keyUri"] == TPM_KEY

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import tpm
 from emulator import Emulator
-from hardware import PIN, has_resource_manager, log_in_with_token, log_in_with_tpm, run, secret
+from hardware import PIN, log_in_with_token, log_in_with_tpm, run, secret
 from namespace import Network, needs_root
 from process import BUILD, DEADLINE, WORLD, eventually
 
@@ -45,7 +45,7 @@ def leaf(gateway):
 
 def assert_signs(gateway, chip):
     """The key that programs are handed signs in the TPM, for openssl, and is that of the certificate."""
-    if has_resource_manager():
+    if tpm.resource_manager():
         log_in_with_tpm(gateway, gateway.emulator, chip)
         return
     directory = gateway.directory

@@ -2,17 +2,15 @@
 """dps-recipes(7): every recipe works as it is written, commands and all; only paths, ports and names of hosts are the test's.
 Those that need systemd are in tests/boot/recipe-*.sh."""
 import re
-import shutil
 import subprocess
 
 import pytest
 
 from certificates import Pki
-from hardware import has_resource_manager
 from https_peer import HttpsPeer, message
 from process import BUILD, DEADLINE, REPOSITORY, clean_environment
 from proxies import PASSWORD, Microsocks, Tinyproxy, mirrors
-from tpm import EK, ResourceManager, Tpm, enroll, modules
+from tpm import EK, ResourceManager, Tpm, enroll, modules, resource_manager
 
 PAGE = (REPOSITORY / "man/dps-recipes.7").read_text(encoding="utf-8")
 RECIPES = REPOSITORY / "data/examples/recipes"
@@ -365,7 +363,7 @@ def test_a_program_whose_key_is_in_a_token(kitchen):
     assert [event["status"] for event in kitchen.gateway.emulator.requests("hub-connect")] == [0], done.stderr
 
 
-@pytest.mark.skipif(not (has_resource_manager() and shutil.which("mosquitto_pub")), reason="tpm2-abrmd or mosquitto_pub is not installed")
+@pytest.mark.skipif(not resource_manager(), reason="there is no tpm2-abrmd")
 def test_a_program_whose_key_is_in_a_tpm(kitchen):
     kitchen.start_tpm()
     cook_with_key(kitchen, "issued-tpm.conf", issuance={"lifetime": 86400, "hub": "issued"})

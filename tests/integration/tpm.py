@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A software TPM (swtpm) of a test's own, and tpm2-tools to look into it."""
 import base64
+import glob
 import hashlib
 import os
+import shutil
 import socket
 import socketserver
 import subprocess
@@ -11,6 +13,7 @@ import threading
 from process import DEADLINE, clean_environment, eventually
 from proxies import Relay
 
+FETCHED = os.environ.get("DPS_RESOURCE_MANAGER", "")  # a directory with the files of packages
 EK, SRK, KEY = "0x81010001", "0x81000001", "0x81000100"
 MODULES = ("check/check.so", "credential/hardware-key.so", "credential/issuance.so", "credential/tpm.so", "dpsd/api.so", "transport/https.so",
            "transport/mqtt.so", "transport/transport.so")
@@ -143,6 +146,11 @@ class Tpm:
         return self.public(handle)
 
 
+def resource_manager():
+    """The program, or None. tests/run fetches its package without installing it: its service would wait for a TPM at each boot."""
+    return shutil.which("tpm2-abrmd", path=f"{FETCHED}/usr/sbin:/usr/sbin:/usr/bin")
+
+
 class ResourceManager:
     """As the kernel's behind /dev/tpmrm0: a TPM alone has three places, and a whole TLS session of OpenSSL's needs more. Programs find it
     by what is in `environment`."""
@@ -151,8 +159,9 @@ class ResourceManager:
         self.processes = []
         bus = self.spawn(directory, "dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1")
         address = bus.stdout.readline().decode().strip()
-        self.environment = {"DBUS_SESSION_BUS_ADDRESS": address, "TPM2OPENSSL_TCTI": "tabrmd:bus_type=session"}
-        self.spawn(directory, "tpm2-abrmd", "--session", "--allow-root", f"--tcti={tcti}", DBUS_SESSION_BUS_ADDRESS=address)
+        self.environment = {"DBUS_SESSION_BUS_ADDRESS": address, "TPM2OPENSSL_TCTI": "tabrmd:bus_type=session",
+                            "LD_LIBRARY_PATH": ":".join(glob.glob(f"{FETCHED}/usr/lib/*")) if FETCHED else ""}
+        self.spawn(directory, resource_manager(), "--session", "--allow-root", f"--tcti={tcti}", DBUS_SESSION_BUS_ADDRESS=address)
         eventually(lambda: subprocess.run(["busctl", f"--address={address}", "status", "com.intel.tss2.Tabrmd"], capture_output=True,
                                           check=False).returncode == 0, DEADLINE, "the resource manager to come")
 
