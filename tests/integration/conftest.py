@@ -7,8 +7,10 @@
         gateway.wait_for(State="assigned")      # waits for a property on D-Bus
         assert gateway.dpsctl("status").code == 0
 """
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 
@@ -182,6 +184,20 @@ def clock(tmp_path, gateway):
     clock = Clock(tmp_path)
     yield clock.rule(gateway)
     clock.close()
+
+
+@pytest.fixture
+def full_journal():
+    """A shell script for mounted() that puts a journal in place whose socket is full, and that does not read."""
+    with tempfile.TemporaryDirectory(prefix="dps-journal-") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        journal.bind(f"{directory}/socket")
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"x", f"{directory}/socket")
+        yield ("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
+               f"mount --bind {directory} /run/systemd/journal && export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)")
 
 
 @pytest.fixture

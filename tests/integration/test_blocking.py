@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Calls of the system that do not return: nothing but what needs their result waits for them."""
-import contextlib
 import grp
 import os
 import signal
-import socket
-import tempfile
 import time
 
 import pytest
@@ -271,24 +268,15 @@ def test_a_refusal_during_a_save_does_not_make_the_state_failed(saving, emulator
 
 
 @needs_root
-def test_a_journal_that_does_not_read_stops_nothing(gateway):
-    """Its socket is full from the start. What it does not take goes to stderr."""
-    with tempfile.TemporaryDirectory(prefix="dps-journal-") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, \
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        journal.bind(f"{directory}/socket")
-        other.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                other.sendto(b"x", f"{directory}/socket")
-        gateway.wrapper = mounted("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
-                                  f"mount --bind {directory} /run/systemd/journal && "
-                                  "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)")
-        gateway.identity()
-        gateway.start("--log-level=debug")
-        gateway.wait_for(State="assigned")
-        assert state_of(gateway, "gateway") == "assigned"
-        gateway.wait_for_log("is assigned to")
-        gateway.stop()
+def test_a_journal_that_does_not_read_stops_nothing(gateway, full_journal):
+    """What it does not take goes to stderr."""
+    gateway.wrapper = mounted(full_journal)
+    gateway.identity()
+    gateway.start("--log-level=debug")
+    gateway.wait_for(State="assigned")
+    assert state_of(gateway, "gateway") == "assigned"
+    gateway.wait_for_log("is assigned to")
+    gateway.stop()
 
 
 # ---- how often a key is read ----

@@ -3,8 +3,6 @@
 no more, and the loop comes round: the watchdog, root and SIGTERM are answered."""
 import contextlib
 import pwd
-import socket
-import tempfile
 import time
 
 import pytest
@@ -24,20 +22,6 @@ SOMEBODY, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
 MANY = 100  # identities: their list takes long to make
 POLKIT_TIMEOUT = 25  # seconds, then others get the places
 MEMORY_KB = 8 * 1024  # what all of them together may cost
-
-
-@pytest.fixture
-def full_journal():
-    """A shell script that puts a journal in place that does not read, and whose socket is full."""
-    with tempfile.TemporaryDirectory(prefix="dps-journal-") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, \
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        journal.bind(f"{directory}/socket")
-        other.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                other.sendto(b"x", f"{directory}/socket")
-        yield ("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
-               f"mount --bind {directory} /run/systemd/journal && export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)")
 
 
 @needs_root
