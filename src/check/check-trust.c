@@ -75,17 +75,15 @@ static void tell_missing(Checks *c, const Root *root, CheckResult without, bool 
                            is_system ? "install ca-certificates and run update-ca-certificates"
                                      : "add it to CaFile=, or remove CaFile=");
         else
-                checks_add(
-                        c, "trust", without,
-                        "%s is not trusted, but Azure %s: %s; ca-certificates has been without it since "
-                        "2026: "
-                        "get %s, and compare the fingerprint (openssl x509 -noout -sha256 -fingerprint -in "
-                        "FILE): %s",
-                        root->name, why,
-                        is_system ? "put it into /usr/local/share/ca-certificates as a file .crt, and run "
-                                    "update-ca-certificates"
-                                  : "add it to CaFile=",
-                        root->file, root->fingerprint);
+                checks_add(c, "trust", without,
+                           "%s is not trusted, but Azure %s: %s; ca-certificates has been without it since "
+                           "2026: get %s, and compare the fingerprint (openssl x509 -noout -sha256 "
+                           "-fingerprint -in FILE): %s",
+                           root->name, why,
+                           is_system ? "put it into /usr/local/share/ca-certificates as a file .crt, and run "
+                                       "update-ca-certificates"
+                                     : "add it to CaFile=",
+                           root->file, root->fingerprint);
 }
 
 /* A root that an update may take away. */

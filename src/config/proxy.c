@@ -178,8 +178,7 @@ static int parse_scheme(Proxy *p, const char **url, bool is_environment, char **
                 return why(ret_why, -EINVAL, "must begin with socks5h://: the proxy resolves the names");
         return why(ret_why, -EINVAL,
                    "must be http://[USER@]HOST:PORT, or the same with https:// or socks5h://, or none (the "
-                   "value "
-                   "is not shown)");
+                   "value is not shown)");
 }
 
 static int parse(const char *url, bool is_environment, Proxy **ret, char **ret_why) {

@@ -27,8 +27,7 @@ static int refuse_reference(char **ret_why) {
 
         return why(ret_why, -EINVAL,
                    "must be credential:NAME or the absolute path of a file (the value is not shown); to put "
-                   "this "
-                   "secret into a file: " SECRET_INSTALL " /dev/stdin %s/NAME.key",
+                   "this secret into a file: " SECRET_INSTALL " /dev/stdin %s/NAME.key",
                    directory ?: "/etc/dps");
 }
 

@@ -48,8 +48,7 @@ static bool line_is_trusted(const ConfLine *line, const char *name) {
         }
         say(LOG_ERR, name,
             "%s:%u: %s= is not followed, because others than root can write to %s (owner %u, mode %04o): "
-            "chown root %s; "
-            "chmod go-w %s",
+            "chown root %s; chmod go-w %s",
             line->file, line->line, line->key, path, (unsigned) st.st_uid, (unsigned) st.st_mode & 07777,
             path, path);
         return false;

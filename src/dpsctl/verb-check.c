@@ -154,8 +154,7 @@ static _Noreturn void run_daemon(const Options *o, int out) {
         }
         fprintf(stderr,
                 "dpsctl: dpsd is not running, and %s, which would check, cannot be run: %s; install it, or "
-                "set DPS_DAEMON "
-                "to where it is\n",
+                "set DPS_DAEMON to where it is\n",
                 daemon_path(), strerror(errno));
         _exit(EXIT_FAILED);
 }

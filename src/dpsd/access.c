@@ -535,8 +535,7 @@ static void on_deadline(void *userdata) {
                         else
                                 check_fail(c, SD_BUS_ERROR_TIMEOUT,
                                            "polkit, which must be asked, has not answered for so long that "
-                                           "this request did not "
-                                           "get its turn");
+                                           "this request did not get its turn");
                 }
                 sender_free_if_done(s);
         }

@@ -34,8 +34,8 @@ typedef struct Configuration {
         uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */
         char *twin;        /* the name of another identity that is the same device; NULL: there is none */
 
-        DpsError *
-                fault; /* why the file differs from what is in force, or cannot be used, see kept-error.h; NULL: it does not */
+        /* Why the file differs from what is in force, or cannot be used (kept-error.h); NULL: it does not. */
+        DpsError *fault;
         uint64_t fault_at_usec; /* CLOCK_REALTIME */
 } Configuration;
 

@@ -296,10 +296,8 @@ static void file_watch_set(FileWatch *w, const Scan *s) {
                 return;
         if (!is_told)
                 log_warning("not all files and directories can be watched (%s): a key, a certificate or a "
-                            "directory "
-                            "that is replaced is noticed a minute later; the limits are "
-                            "fs.inotify.max_user_instances "
-                            "and max_user_watches, see sysctl(8)",
+                            "directory that is replaced is noticed a minute later; the limits are "
+                            "fs.inotify.max_user_instances and max_user_watches, see sysctl(8)",
                             strerror(-r));
         is_told = true;
         file_watch_arm(w, now_usec(CLOCK_BOOTTIME) + LOOK_AGAIN_USEC);

@@ -209,11 +209,11 @@ void identity_announce(Identity *i) {
                 break;
         }
         if ((n.state == ANNOUNCEMENT_FIRST || n.state == ANNOUNCEMENT_MOVED) && strpbrk(a->device_id, "+#"))
-                identity_log(i, LOG_WARNING,
-                             "the device id \"%s\" has a wildcard of MQTT (+ or #): programs can connect "
-                             "with it, but "
-                             "cannot publish to its topics; give the device another id in the enrollment",
-                             a->device_id);
+                identity_log(
+                        i, LOG_WARNING,
+                        "the device id \"%s\" has a wildcard of MQTT (+ or #): programs can connect with it, "
+                        "but cannot publish to its topics; give the device another id in the enrollment",
+                        a->device_id);
         identity_end_jobs(i, jobs_take(&n.jobs), true, NULL);
         announcement_done(&n);
 }

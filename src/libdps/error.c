@@ -200,9 +200,8 @@ static const struct {
           "link the hub to DPS again, because its key or rights have changed; then: dpsctl reprovision" },
         { 401000, 401000, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the token was refused",
           "check that Key= is this enrollment's key, or GroupKey= its group's, and that there is an "
-          "enrollment: "
-          "in a group's scope, an unknown registration id is refused like this too; check the clock "
-          "(timedatectl); " NETWORK },
+          "enrollment: in a group's scope, an unknown registration id is refused like this too; check the "
+          "clock (timedatectl); " NETWORK },
         { 401002, 401002, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the certificate or token was refused",
           "check that Certificate= has every certificate between the device's and the CA of an enrollment "
           "group (dpsctl check), that the enrollment has this certificate or CA, and the clock "

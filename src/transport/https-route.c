@@ -202,8 +202,7 @@ static void tell_login(CURL *easy, const HttpsRoute *r, DpsError *ret) {
         else
                 tell(r, DPS_ERROR_PROXY, ret,
                      "offers no log-in that dpsd can use (407, offers %s; dpsd has Basic, Digest and "
-                     "NTLM%s): let it "
-                     "offer one of these, or let this device through without a log-in",
+                     "NTLM%s): let it offer one of these, or let this device through without a log-in",
                      *text ? text : "none that is known",
                      logins() & CURLAUTH_NTLM ? "" : ", but its libcurl is built without NTLM");
 }
