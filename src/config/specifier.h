@@ -16,8 +16,8 @@ typedef struct SpecifierContext {
         const char *certificate; /* path or credential:NAME, for %{cert-cn} */
         const char *credentials; /* directory in place of $CREDENTIALS_DIRECTORY */
         const char *tpm;         /* the registration id that the TPM gives, for %{tpm}; NULL: not known yet */
-        const struct Place *
-                *at; /* NULL, or gets where the value stands that is being expanded, for who waits in vain */
+        /* NULL, or gets where the value stands that is being expanded, for who waits in vain. */
+        const struct Place **at;
 } SpecifierContext;
 
 /*

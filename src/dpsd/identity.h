@@ -90,8 +90,8 @@ struct Identity {
         bool has_old_pairs;                   /* to be removed once the record on disk does not name them */
         uint64_t certificate_not_before_usec; /* CLOCK_BOOTTIME: see Facts */
         unsigned n_fruitless_certificates;    /* in a row, that were to be renewed at once */
-        DpsError *
-                issuance_error; /* of the assignment that counts, see kept-error.h; NULL: it is as it should be */
+        /* Of the assignment that counts, see kept-error.h; NULL: it is as it should be. */
+        DpsError *issuance_error;
 
         FolderState folder;
         gid_t folder_gid;
