@@ -18,14 +18,15 @@ void share_charge(Share *s, int64_t usec) {
         s->left_usec = MAX(s->left_usec - usec, -DEBT_MAX_USEC);
 }
 
-/* A user who is gone is forgotten only when nothing is left of what was taken. */
+/* A user who is gone is forgotten only when nothing is left of what was taken, refusals too. */
 static void forget_idle(Accounts *a, uint64_t now_usec) {
         for (Account **place = &a->first; *place;) {
                 Account *account = *place;
 
                 (void) share_is_open(&account->share, SHARE_OF_USER, now_usec);
                 if (account->n_senders > 0 || account == a->payer ||
-                    account->share.left_usec < SHARE_MAX_USEC) {
+                    account->share.left_usec < SHARE_MAX_USEC ||
+                    !ratelimit_is_full(&account->refusals, now_usec)) {
                         place = &account->next;
                         continue;
                 }

@@ -22,3 +22,7 @@ bool ratelimit_take(RateLimit *l, unsigned burst, uint64_t interval_usec, uint64
 void ratelimit_give_back(RateLimit *l, uint64_t interval_usec) {
         l->debt_usec = usec_sub(l->debt_usec, interval_usec);
 }
+
+bool ratelimit_is_full(const RateLimit *l, uint64_t now_usec) {
+        return usec_sub(now_usec, l->settled_usec) >= l->debt_usec;
+}

@@ -18,3 +18,5 @@ bool ratelimit_take(RateLimit *l, unsigned burst, uint64_t interval_usec, uint64
                     uint64_t *ret_retry_usec);
 /* Gives back a use that came to nothing. */
 void ratelimit_give_back(RateLimit *l, uint64_t interval_usec);
+/* Whether all that was taken has been refilled. */
+bool ratelimit_is_full(const RateLimit *l, uint64_t now_usec);
