@@ -62,18 +62,21 @@ def descriptors(gateway):
 
 
 def connections(gateway):
-    """How many programs dpsd has let in."""
+    """The sockets of the programs that dpsd has let in."""
     lines = [line.split() for line in pathlib.Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()]
     connected = {f"socket:[{words[6]}]" for words in lines if words[5] == "03" and words[-1].endswith("/api.sock")}
-    links = pathlib.Path(f"/proc/{gateway.process.pid}/fd").iterdir()
-    return sum(os.path.lexists(link) and os.readlink(link) in connected for link in links)
+    found = set()
+    for link in pathlib.Path(f"/proc/{gateway.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(link))
+    return found & connected
 
 
 def begin_to_wait(gateway, path):
     """The same, and returns when it is let in."""
     before = connections(gateway)
     process = begin(gateway, path)
-    eventually(lambda: connections(gateway) > before)
+    eventually(lambda: connections(gateway) - before)
     return process
 
 
