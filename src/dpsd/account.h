@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What users have asked for over D-Bus. Limits are by user, since a user may have many connections, and only time resets them. */
+/* What users have asked for over D-Bus. Limits are by user, since a user may have many connections. Only time resets
+ * them. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +12,7 @@
 #include "dpsd/ratelimit.h"
 
 #define SHARE_OF_USER 10                                 /* percent of the time */
-#define SHARE_MAX_USEC ((int64_t) (100 * USEC_PER_MSEC)) /* so much can be saved up */
+#define SHARE_MAX_USEC ((int64_t) (100 * USEC_PER_MSEC)) /* the most that can be saved up */
 #define DEBT_MAX_USEC ((int64_t) USEC_PER_SEC)
 
 /* A part of the time. All zero: nothing is saved up yet. */
@@ -20,7 +21,7 @@ typedef struct Share {
         uint64_t settled_usec;
 } Share;
 
-/* Whether anything is left, of a share of so many percent. */
+/* Whether anything is left of a share of this many percent. */
 bool share_is_open(Share *s, unsigned percent, uint64_t now_usec);
 void share_charge(Share *s, int64_t usec);
 
@@ -35,7 +36,7 @@ typedef struct Account {
 
 typedef struct Accounts {
         Account *first;
-        Account *payer; /* who pays for what is done now; NULL: nobody does */
+        Account *payer; /* who pays for what is done now; NULL: nobody */
 } Accounts;
 
 /* The account of a user, which may be a new one; NULL: out of memory. It stays while it has senders, or pays. */
