@@ -217,6 +217,11 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
         for (size_t i = 0, n; i < size; i += n) {
                 bool plain;
 
+                n = 1;
+                if (p[i] >= ' ' && p[i] < 0x7f && used < max) { /* nearly all text is only this */
+                        ret[used++] = (char) p[i];
+                        continue;
+                }
                 n = utf8_sequence(p + i, size - i);
                 plain = is_plain(p + i, n);
                 if (!plain)

@@ -149,6 +149,17 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
         return r < 0 ? bus_fail(&error, r) : 0;
 }
 
+int bus_try(sd_bus *bus, const char *path, const char *interface, const char *member, sd_bus_error *error,
+            sd_bus_message **ret_reply, const char *types, ...) {
+        va_list arguments;
+        int r;
+
+        va_start(arguments, types);
+        r = call(bus, path, interface, member, 0, error, ret_reply, types, arguments);
+        va_end(arguments);
+        return r;
+}
+
 int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const char *member,
                      sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...) {
         va_list arguments;

@@ -19,8 +19,10 @@ int bus_open(const Options *o, sd_bus **ret);
 /* Calls and waits for the answer. `ret_reply` may be NULL. */
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *member,
              sd_bus_message **ret_reply, const char *types, ...);
-/* For a method that needs a right: a person at a terminal may be asked for a password. Here a failure is a negative errno
- * with the daemon's error in `error`; the caller says why. */
+/* The same, but a failure is a negative errno with the daemon's error in `error`; the caller says why. */
+int bus_try(sd_bus *bus, const char *path, const char *interface, const char *member, sd_bus_error *error,
+            sd_bus_message **ret_reply, const char *types, ...);
+/* The same for a method that needs a right: a person at a terminal may be asked for a password. */
 int bus_call_guarded(sd_bus *bus, const char *path, const char *interface, const char *member,
                      sd_bus_error *error, sd_bus_message **ret_reply, const char *types, ...);
 /* The same for a method whose work takes minutes. */

@@ -117,6 +117,83 @@ int identity_list_read(IdentityList *l, sd_bus_message *m) {
         return sd_bus_message_exit_container(m);
 }
 
+/* The names come first, and say which identities there are. */
+static int read_names(IdentityList *l, sd_bus_message *m) {
+        const char *name;
+        int r;
+
+        while ((r = sd_bus_message_read_basic(m, 's', &name)) > 0) {
+                _cleanup_(freep) char *path = NULL;
+                Identity *i;
+
+                r = sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, &path);
+                if (r < 0)
+                        return r;
+                i = identity_list_add(l, path);
+                if (!i || property_set_text(property_at(0), i, name) < 0)
+                        return -ENOMEM;
+        }
+        return r;
+}
+
+static int read_values(IdentityList *l, const Property *p, sd_bus_message *m) {
+        if (p == property_at(0))
+                return read_names(l, m);
+        for (size_t k = 0; k < l->n; k++) {
+                int r = property_read(p, &l->items[k], m);
+
+                if (r <= 0)
+                        return r < 0 ? r : -EBADMSG;
+        }
+        return 0;
+}
+
+/* One {sv}. A property that we do not know, or of another type, is skipped. */
+static int read_column(IdentityList *l, sd_bus_message *m) {
+        const char *name, *contents;
+        const Property *p;
+        int r;
+
+        r = sd_bus_message_read_basic(m, 's', &name);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_peek_type(m, NULL, &contents);
+        if (r < 0)
+                return r;
+        p = property_find(name);
+        if (!p || contents[0] != 'a' || contents[1] != p->type || contents[2] != '\0')
+                return sd_bus_message_skip(m, "v");
+
+        r = sd_bus_message_enter_container(m, 'v', contents);
+        if (r >= 0)
+                r = sd_bus_message_enter_container(m, 'a', contents + 1);
+        if (r >= 0)
+                r = read_values(l, p, m);
+        for (unsigned k = 0; r >= 0 && k < 2; k++)
+                r = sd_bus_message_exit_container(m);
+        return r;
+}
+
+/* Reads the answer of GetAllIdentities, and sorts the list by name. */
+static int read_columns(IdentityList *l, sd_bus_message *m) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = read_column(l, m);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        sort_by_name(l);
+        return sd_bus_message_exit_container(m);
+}
+
 int identity_list_redact(IdentityList *l) {
         int r = 0;
 
@@ -127,7 +204,8 @@ int identity_list_redact(IdentityList *l) {
         return r;
 }
 
-static int fetch_all(IdentityList *l, sd_bus *bus) {
+/* Of a daemon that has no GetAllIdentities() yet. */
+static int fetch_objects(IdentityList *l, sd_bus *bus) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         int r;
 
@@ -137,6 +215,20 @@ static int fetch_all(IdentityList *l, sd_bus *bus) {
                 return r;
         r = identity_list_read(l, reply);
         return r < 0 ? bus_fail_answer("GetManagedObjects", r) : 0;
+}
+
+static int fetch_all(IdentityList *l, sd_bus *bus) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = bus_try(bus, DPS_BUS_PATH, DPS_BUS_MANAGER, "GetAllIdentities", &error, &reply, NULL);
+        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_UNKNOWN_METHOD))
+                return fetch_objects(l, bus);
+        if (r < 0)
+                return bus_fail(&error, r);
+        r = read_columns(l, reply);
+        return r < 0 ? bus_fail_answer("GetAllIdentities", r) : 0;
 }
 
 static int fetch_one(IdentityList *l, sd_bus *bus, const char *name) {

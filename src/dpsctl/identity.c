@@ -101,18 +101,18 @@ int identity_copy(const Identity *i, Identity *ret) {
         return 0;
 }
 
-static int read_value(const Property *p, Identity *i, sd_bus_message *m) {
+int property_read(const Property *p, Identity *i, sd_bus_message *m) {
         void *field = (char *) i + p->offset;
         const char *text;
         int r, b;
 
         switch (p->type) {
         case 's':
-                r = sd_bus_message_read(m, "s", &text);
-                return r < 0 ? r : property_set_text(p, i, text);
+                r = sd_bus_message_read_basic(m, 's', &text);
+                return r <= 0 ? r : property_set_text(p, i, text) < 0 ? -ENOMEM : 1;
         case 'b':
-                r = sd_bus_message_read(m, "b", &b);
-                if (r >= 0)
+                r = sd_bus_message_read_basic(m, 'b', &b);
+                if (r > 0)
                         *(bool *) field = b;
                 return r;
         default:
@@ -143,7 +143,7 @@ static int read_property(Identity *i, sd_bus_message *m, size_t *next) {
         r = sd_bus_message_enter_container(m, 'v', contents);
         if (r < 0)
                 return r;
-        r = read_value(p, i, m);
+        r = property_read(p, i, m);
         if (r < 0)
                 return r;
         return sd_bus_message_exit_container(m);

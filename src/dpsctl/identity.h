@@ -39,6 +39,8 @@ const char *property_text(const Property *p, const Identity *i); /* only of type
 uint64_t property_number(const Property *p, const Identity *i);  /* of all other types */
 /* Control characters become '?': a terminal would obey them. */
 int property_set_text(const Property *p, Identity *i, const char *text);
+/* Reads a value that has the type of the property. 0: the array that it would be in has no more. */
+int property_read(const Property *p, Identity *i, sd_bus_message *m);
 
 int identity_init(Identity *i);
 void identity_done(Identity *i);

@@ -94,5 +94,7 @@ int identity_bus_find(Bus *b, const char *name, Identity **ret, sd_bus_error *er
 int identity_refuse(const Identity *i, int r, const char *why, sd_bus_error *error);
 /* Asks DPS again, and answers with the job. The sender's right has been checked. */
 int identity_bus_reprovision(Bus *b, sd_bus_message *request, Identity *i, sd_bus_error *error);
+/* The handler of GetAllIdentities(). */
+int identity_bus_get_all(sd_bus_message *request, void *userdata, sd_bus_error *error);
 /* Signals the jobs that ended in this turn. */
 void identity_bus_tell_jobs(Bus *b);

@@ -169,6 +169,7 @@ static AccessCall kind_of_call(const Bus *b, sd_bus_message *m) {
                 { "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", ACCESS_CALL_LARGE },
                 { "org.freedesktop.DBus.Introspectable", "Introspect", ACCESS_CALL_LARGE },
                 { DPS_BUS_MANAGER, "ListIdentities", ACCESS_CALL_LARGE },
+                { DPS_BUS_MANAGER, "GetAllIdentities", ACCESS_CALL_LARGE },
                 { "org.freedesktop.DBus.Properties", "GetAll", ACCESS_CALL_PUBLIC },
                 { "org.freedesktop.DBus.Properties", "Get", ACCESS_CALL_PUBLIC },
                 { DPS_BUS_MANAGER, "GetIdentity", ACCESS_CALL_PUBLIC },

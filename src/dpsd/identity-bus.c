@@ -475,6 +475,55 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
         return 0;
 }
 
+static_assert(offsetof(BusIdentity, view) == 0,
+              "the offsets of the vtable are valid for an IdentityView too");
+
+/* The value of one property of each identity, in an array. */
+static int append_column(sd_bus_message *m, const sd_bus_vtable *property, const IdentityView *views,
+                         size_t n) {
+        const char *type = property->x.property.signature, array[] = { SD_BUS_TYPE_ARRAY, *type, '\0' };
+        int r;
+
+        r = sd_bus_message_open_container(m, SD_BUS_TYPE_DICT_ENTRY, "sv");
+        if (r >= 0)
+                r = sd_bus_message_append_basic(m, 's', property->x.property.member);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, SD_BUS_TYPE_VARIANT, array);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, type);
+        for (size_t k = 0; r >= 0 && k < n; k++) {
+                const void *value = (const uint8_t *) &views[k] + property->x.property.offset;
+
+                r = sd_bus_message_append_basic(m, *type,
+                                                *type == 's' ? *(const char *const *) value : value);
+        }
+        for (unsigned k = 0; r >= 0 && k < 3; k++)
+                r = sd_bus_message_close_container(m);
+        return r;
+}
+
+int identity_bus_get_all(sd_bus_message *request, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(freep) IdentityView *views = NULL;
+        const Manager *m = ((Bus *) userdata)->manager;
+        int r;
+
+        views = calloc(m->n_identities + 1, sizeof(*views));
+        if (!views)
+                return -ENOMEM;
+        for (size_t k = 0; k < m->n_identities; k++)
+                identity_view(m->identities[k], &views[k]);
+        r = sd_bus_message_new_method_return(request, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, SD_BUS_TYPE_ARRAY, "{sv}");
+        for (size_t k = 0; r >= 0 && k < ELEMENTSOF(identity_vtable); k++)
+                if (identity_vtable[k].type == _SD_BUS_VTABLE_PROPERTY)
+                        r = append_column(reply, &identity_vtable[k], views, m->n_identities);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
 int identity_bus_add(Bus *b) {
         int r;
 
@@ -493,9 +542,6 @@ static uint32_t digest(const void *data, size_t size) {
                 hash = (hash ^ ((const uint8_t *) data)[k]) * UINT32_C(0x01000193);
         return hash;
 }
-
-static_assert(offsetof(BusIdentity, view) == 0,
-              "the offsets of the vtable are valid for an IdentityView too");
 
 static uint32_t property_digest(const IdentityView *v, const sd_bus_vtable *property) {
         const uint8_t *value = (const uint8_t *) v + property->x.property.offset;

@@ -353,6 +353,8 @@ static const sd_bus_vtable manager_vtable[] = {
 
         SD_BUS_METHOD_WITH_ARGS("ListIdentities", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sos)", identities),
                                 method_list_identities, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetAllIdentities", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", columns),
+                                identity_bus_get_all, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetIdentity", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", path),
                                 method_get_identity, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Reprovision", SD_BUS_ARGS("s", name), SD_BUS_RESULT("t", id),

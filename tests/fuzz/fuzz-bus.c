@@ -49,6 +49,7 @@ static const struct method {
         { "org.freedesktop.DBus.Introspectable", "Introspect", "", RIGHT_NONE, false },
         { "org.freedesktop.DBus.Peer", "Ping", "", RIGHT_NONE, false },
         { DPS_BUS_IDENTITY, "GetEnrollment", "", RIGHT_USE, false },
+        { DPS_BUS_MANAGER, "GetAllIdentities", "", RIGHT_NONE, false },
 };
 
 static const char *const paths[] = {

@@ -140,6 +140,12 @@ class FakeDpsd:
         return "a{oa{sa{sv}}}", ({path_of(name): {IDENTITY: variants(values), "org.freedesktop.DBus.Peer": {}}
                                   for name, values in self.identities.items()},)
 
+    def call_GetAllIdentities(self, _):
+        rows = list(self.identities.values())
+        keys = dict.fromkeys(key for row in rows for key in ["Name", *row])
+        return "a{sv}", ({key: ("a" + SIGNATURES.get(key, "s"), [row.get(key, EMPTY.get(SIGNATURES.get(key), "")) for row in rows])
+                          for key in keys},)
+
     def call_GetIdentity(self, _, name):
         if name not in self.identities:
             raise Refusal("NoSuchIdentity", f"There is no identity named '{name}'")

@@ -147,7 +147,7 @@ def test_anyone_may_read_an_identity(owned, arguments):
 
 @pytest.mark.parametrize("arguments", [
     (f"{MANAGER}.ListIdentities",), (f"{MANAGER}.GetIdentity", "string:gateway"), (f"{PROPERTIES}.GetAll", f"string:{MANAGER}"),
-    ("org.freedesktop.DBus.ObjectManager.GetManagedObjects",),
+    ("org.freedesktop.DBus.ObjectManager.GetManagedObjects",), (f"{MANAGER}.GetAllIdentities",),
 ], ids=lambda a: a[0])
 def test_anyone_may_read_the_manager(owned, arguments):
     result = owned.call_as(NOBODY, [], ROOT, *arguments)
@@ -159,6 +159,7 @@ def test_nothing_that_all_can_read_is_secret(owned):
     token = owned.files()["token"].strip()
     owned.dpsctl("reprovision", "gateway", "--wait")
     said = [owned.call_as(NOBODY, [], ROOT, "org.freedesktop.DBus.ObjectManager.GetManagedObjects").out,
+            owned.call_as(NOBODY, [], ROOT, f"{MANAGER}.GetAllIdentities").out,
             owned.call_as(NOBODY, [], owned.path("gateway"), f"{IDENTITY}.GetHistory").out, owned.log, str(owned.notify.lines)]
     assert "assigned" in said[0] + said[1]
     assert not [text for text in said if key in text or token in text or "SharedAccessSignature" in text]
@@ -173,6 +174,21 @@ def test_the_files_are_of_the_group_and_closed_to_others(owned):
 
 
 # ---- what is asked for ----
+
+
+def test_all_identities_at_once_are_what_their_objects_are(gateway):
+    gateway.identity()
+    gateway.write_conf("north", "[Provisioning]\nIdScope=0ne00AABBCC\n[Attestation]\nKey=/nowhere\n")
+    gateway.start()
+    gateway.wait_for(State="assigned")
+    client = gateway.client()
+    columns = client.call(ROOT, MANAGER, "GetAllIdentities")[0]
+    objects = client.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
+    client.close()
+    rows = [{key: (f"{kind[1:]}", values[k]) for key, (kind, values) in columns.items()} for k in range(2)]
+    assert list(columns)[0] == "Name" and {row["Name"][1] for row in rows} == {"gateway", "north"}
+    assert {gateway.path(row["Name"][1]): row for row in rows} == {
+        path: interfaces[IDENTITY] for path, interfaces in objects.items() if IDENTITY in interfaces}
 
 
 def test_the_sixth_reprovision_is_told_when_it_is_possible(gateway, emulator):

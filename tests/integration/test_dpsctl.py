@@ -201,12 +201,29 @@ def test_status_of_a_thousand_identities_takes_one_call(dpsctl, serve):
     fake = serve(*(identity(f"dev-{k:04}") for k in range(1000)))
     code, out, _ = dpsctl("status", "--json=short")
     assert code == 0 and len(json.loads(out)["identities"]) == 1000
-    assert fake.calls == ["GetManagedObjects"]
+    assert fake.calls == ["GetAllIdentities"]
+
+
+def test_status_of_an_older_daemon_is_the_same(dpsctl, serve):
+    fake = serve(*(identity(name, RenewAt=now() + DAY) for name in ("b", "a")))
+    new = dpsctl("status", "--json=short")
+    fake.refuse["GetAllIdentities"] = Refusal("org.freedesktop.DBus.Error.UnknownMethod", "Unknown method")
+    assert dpsctl("status", "--json=short") == new and [row["Name"] for row in json.loads(new[1])["identities"]] == ["a", "b"]
 
 
 def test_properties_of_a_newer_daemon_do_no_harm(dpsctl, serve):
     serve(identity("gw") | {"Novelty": "new"})
     assert dpsctl("status")[0] == 0
+
+
+@pytest.mark.parametrize("columns", [
+    {"Name": ("as", ["a", "b"]), "State": ("as", ["assigned"])}, {"Name": ("as", ["a"]), "Generation": ("at", [1, 2])},
+    {"State": ("as", ["assigned"]), "Name": ("as", ["a"])}, {"Generation": ("at", [1])}],
+    ids=["too few values", "too many values", "values before names", "no names"])
+def test_an_answer_whose_parts_do_not_agree_is_no_status(dpsctl, serve, columns):
+    serve().call_GetAllIdentities = lambda _: ("a{sv}", (columns,))
+    code, out, err = dpsctl("status")
+    assert code == 1 and not out and "GetAllIdentities" in err and "different versions" in err
 
 
 def test_show_is_for_scripts(dpsctl, serve):

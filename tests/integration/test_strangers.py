@@ -192,6 +192,7 @@ def test_a_user_who_asks_without_end_gets_a_share_and_root_and_others_do_not_wai
 
 @pytest.mark.parametrize("interface, member, signature, body", [
     (MANAGER, "GetIdentity", "s", ("device-007",)), (MANAGER, "ListIdentities", None, ()),
+    (MANAGER, "GetAllIdentities", None, ()),
     ("org.freedesktop.DBus.Introspectable", "Introspect", None, ()),
     ("org.freedesktop.DBus.Properties", "Get", "ss", (MANAGER, "NIdentities")),
     ("org.freedesktop.DBus.Properties", "GetAll", "s", (MANAGER,)), (MANAGER, "GetIdentity", "s", ("nobody",))])

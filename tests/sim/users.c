@@ -59,6 +59,7 @@ static const Kind kinds[] = {
         { DPS_BUS_IDENTITY, "ReportHubFailure", RIGHT_USE, true }, /* of a generation that never was */
         { DPS_BUS_IDENTITY, "ReportHubFailure", RIGHT_USE, true },
         { "org.freedesktop.DBus.Properties", "Set", RIGHT_MANAGE, true }, /* the log level */
+        { DPS_BUS_MANAGER, "GetAllIdentities", RIGHT_NONE, true },
 };
 
 #define MEMBER 4
@@ -834,9 +835,10 @@ static sd_bus_message *compose(Users *u, Caller *c, unsigned k) {
         if (sd_bus_path_encode(DPS_BUS_IDENTITY_PREFIX, name, &path) < 0)
                 abort();
         m = new_call(u, c->name,
-                     streq(c->kind->member, "GetManagedObjects") ? DPS_BUS_PATH
-                     : streq(c->kind->member, "Set")             ? "/org/freedesktop/LogControl1"
-                                                                 : path,
+                     streq(c->kind->member, "GetManagedObjects") || streq(c->kind->member, "GetAllIdentities")
+                             ? DPS_BUS_PATH
+                     : streq(c->kind->member, "Set") ? "/org/freedesktop/LogControl1"
+                                                     : path,
                      c->kind->interface, c->kind->member);
         free(path);
         if (streq(c->kind->member, "GetAll"))
