@@ -314,6 +314,8 @@ int peer_tls_new(const CheckSubject *s, const char *host, const ClientCertificat
         _cleanup_(trust_unrefp) Trust *trust = NULL;
         int r = trust_read(s->settings->ca_files, &trust, error);
 
+        if (r >= 0 && trust_lacks_bundle(trust))
+                (void) trust_read_bundle(trust); /* dpsd connects a second time where it is needed */
         return r < 0 ? r : tls_context_new(host, trust, x ? x->chain : NULL, x ? x->key : NULL, ret, error);
 }
 

@@ -115,7 +115,10 @@ static void on_tls(TlsContext *context, const DpsError *error, void *userdata) {
                 a->error = *error;
                 return answer(a, &a->error);
         }
+        tls_context_unref(a->tls);
         a->tls = tls_context_ref(context);
+        if (a->with_bundle)
+                return answer(a, NULL);
         resolve_next(a);
 }
 
@@ -133,7 +136,8 @@ static void on_timer(void *userdata) {
                                               .why = "no name server answers" });
         a->reading = tls_query_free(a->reading);
         a->resolving = resolver_query_free(a->resolving);
-        answer(a, a->addresses ? NULL : &a->error); /* the names that are left do not matter */
+        answer(a, a->addresses && !a->with_bundle ? NULL
+                                                  : &a->error); /* the names that are left do not matter */
 }
 
 /* ---- life ---- */
@@ -162,20 +166,34 @@ static int copy_target(Approach *a, const TransportTarget *target) {
         return 0;
 }
 
+static int ask(Approach *a) {
+        uint64_t now_usec = world_now_usec(a->shared->world, CLOCK_BOOTTIME);
+        const TlsWish wish = { .host = a->host,
+                               .ca_files = a->ca_files,
+                               .chain = a->chain,
+                               .key = a->key,
+                               .with_bundle = a->with_bundle };
+
+        timer_set(a->timer, usec_add(now_usec, DEADLINE_USEC), TIMER_ACCURACY_USEC);
+        return tls_cache_ask(&a->shared->tls_cache, &wish, on_tls, a, &a->reading);
+}
+
+bool approach_read_bundle(Approach *a) {
+        if (a->with_bundle)
+                return false;
+        a->with_bundle = true;
+        return ask(a) >= 0;
+}
+
 /* The resolver is for the first connection, so that a start with a cached assignment need not pay for it. */
 static int begin(Approach *a) {
-        uint64_t now_usec = world_now_usec(a->shared->world, CLOCK_BOOTTIME);
-        const TlsWish wish = { .host = a->host, .ca_files = a->ca_files, .chain = a->chain, .key = a->key };
         int r;
 
         a->shared->is_rested = false;
         r = a->shared->resolver ? 0 : resolver_new(a->shared->world, &a->shared->resolver);
         if (r >= 0)
                 r = timer_new(a->shared->world, on_timer, a, &a->timer);
-        if (r < 0)
-                return r;
-        timer_set(a->timer, usec_add(now_usec, DEADLINE_USEC), TIMER_ACCURACY_USEC);
-        return tls_cache_ask(&a->shared->tls_cache, &wish, on_tls, a, &a->reading);
+        return r < 0 ? r : ask(a);
 }
 
 int approach_new(Approaches *shared, const TransportTarget *target, approach_handler_t handler,

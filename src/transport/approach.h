@@ -33,7 +33,7 @@ typedef struct Approach {
         Proxy *proxy; /* NULL: none */
         char *asked;  /* what a proxy is asked for: the host, or an address in its place */
         /* From the answer on: */
-        TlsContext *tls;
+        TlsContext *tls;  /* after approach_read_bundle() it may be another one */
         char **addresses; /* numeric: the proxy's or, without one, the target's */
 
         /* Private: */
@@ -46,7 +46,8 @@ typedef struct Approach {
         Timer *timer;
         TlsQuery *reading;
         ResolverQuery *resolving;
-        DpsError error; /* why a name cannot be resolved */
+        bool with_bundle; /* it has been asked for */
+        DpsError error;   /* why a name cannot be resolved */
         approach_handler_t handler;
         void *userdata;
 } Approach;
@@ -57,6 +58,10 @@ int approach_new(Approaches *shared, const TransportTarget *target, approach_han
                  void *userdata, Approach **ret);
 Approach *approach_free(Approach *a);
 DEFINE_FREEP(Approach, approach_free)
+
+/* After an answer, and a connection that lacks the system's bundle: has the bundle read, and then the handler is called once
+ * more. False: it was read before, or there is no memory for that. */
+bool approach_read_bundle(Approach *a);
 
 /* For errors: "127.0.0.1:8883 (localhost)", "[::1]:8883", "localhost:8883 through proxy socks5h://proxy:1080". `address` NULL:
  * "proxy socks5h://proxy:1080". Replaces `peer`. */

@@ -360,6 +360,16 @@ static bool connect_next(Https *t, CURLcode code, const DpsError *error) {
         return true;
 }
 
+/* The system's bundle may know the CA that its directory does not. The request is sent when it is read. */
+static bool connect_with_bundle(Https *t) {
+        if (!tls_connection_lacks_bundle(t->connection) || !approach_read_bundle(t->approach))
+                return false;
+        tls_connection_forget_failure(t->connection);
+        t->is_greeted = false;
+        (void) curl_multi_remove_handle(t->multi, t->easy);
+        return true;
+}
+
 static void finish(Https *t, CURLcode code) {
         DpsError error;
 
@@ -367,6 +377,8 @@ static void finish(Https *t, CURLcode code) {
                 (void) curl_multi_remove_handle(t->multi, t->easy);
                 return deliver(t);
         }
+        if (connect_with_bundle(t))
+                return;
         tell_failure(t, code, &error);
         if (connect_next(t, code, &error))
                 return;
@@ -654,8 +666,14 @@ static void on_approached(const DpsError *error, void *userdata) {
 
         if (error)
                 return fail(t, error);
-        if ((t->is_slow && tls_context_set_slow(t->approach->tls, on_signed, t) < 0) || make_handles(t) < 0)
+        if ((t->is_slow && tls_context_set_slow(t->approach->tls, on_signed, t) < 0) ||
+            (!t->easy && make_handles(t) < 0))
                 return fail_by_memory(t);
+        if (t->phase == PHASE_ASKING) { /* it lacked the system's bundle */
+                if (aim(t) < 0 || curl_multi_add_handle(t->multi, t->easy) != CURLM_OK)
+                        fail_by_memory(t);
+                return;
+        }
         t->phase = PHASE_READY;
         t->handlers.on_ready(t->userdata);
 }

@@ -101,6 +101,7 @@ typedef struct Mqtt {
 
         Phase phase;
         size_t n_tried; /* of the addresses */
+        size_t n_heard; /* bytes, in a handshake that lacked the system's bundle */
         char *peer;     /* "127.0.0.1:8883 (localhost)", for errors */
         DpsError error; /* why the addresses tried so far failed, or, if is_broken, why the connection did */
         bool is_broken; /* closes at the next turn of the loop */
@@ -389,14 +390,14 @@ static bool client_connect(Mqtt *t, const char *address, int *ret_error) {
         if (a->proxy && tunnel_new(a->proxy, a->asked, a->port, &t->tunnel) < 0)
                 return false;
 
-        tls_context_hold(a->tls, a->proxy ? TLS_HOLD_ALL : TLS_HOLD_READS);
+        tls_context_hold(a->tls, a->proxy ? TLS_HOLD_ALL : TLS_HOLD_READS, t->n_heard);
         errno = 0;
         rc = mosquitto_connect_async(t->client, address, a->proxy ? a->proxy->port : a->port, KEEP_ALIVE_SEC);
         if (rc != MOSQ_ERR_NOMEM)
                 *ret_error = errno;
         if (*ret_error == EBADF) /* libmosquitto 2.1 asks for the peer of a socket that it has closed */
                 *ret_error = route_error(address);
-        tls_context_hold(a->tls, TLS_HOLD_NOTHING);
+        tls_context_hold(a->tls, TLS_HOLD_NOTHING, 0);
         if (rc != MOSQ_ERR_SUCCESS || mosquitto_socket(t->client) < 0)
                 return false;
 
@@ -562,6 +563,21 @@ static int pump(Mqtt *t, uint32_t revents) {
         return rc;
 }
 
+static uint64_t count_received(const Mqtt *t) {
+        return BIO_number_read(SSL_get_rbio(t->ssl));
+}
+
+/* The system's bundle may know the CA that its directory does not. Connects to the same address again when it is read. */
+static bool connect_with_bundle(Mqtt *t) {
+        if (!tls_connection_lacks_bundle(tls_connection_of(t->ssl)) || !approach_read_bundle(t->approach))
+                return false;
+        t->n_heard = count_received(t);
+        client_drop(t);
+        t->n_tried--;
+        enter_phase(t, PHASE_RESOLVING);
+        return true;
+}
+
 /* The library failed with `rc`. What MQTT and TLS have said before explains more. */
 static void connection_failed(Mqtt *t, int rc) {
         DpsError cause, error;
@@ -572,6 +588,8 @@ static void connection_failed(Mqtt *t, int rc) {
         if (t->connack > 0)
                 return fail_by_connack(t);
 
+        if (connect_with_bundle(t))
+                return;
         tls_connection_error(t->ssl, &cause);
         if (cause.id == DPS_ERROR_PROTOCOL)
                 return fail_as(t, cause.id, cause.message);
@@ -595,10 +613,6 @@ static bool has_unread_bytes(const Mqtt *t, int *ret_error) {
 
         *ret_error = n < 0 ? errno : 0;
         return n > 0;
-}
-
-static uint64_t count_received(const Mqtt *t) {
-        return BIO_number_read(SSL_get_rbio(t->ssl));
 }
 
 /* The library has no limit for the size of a packet, nor for the number of messages. */

@@ -35,6 +35,7 @@ typedef struct Task {
         TlsSource *source; /* the loop's only */
         char **ca_files;
         Trust *known; /* NULL: none */
+        bool with_bundle;
         Trust *trust; /* NULL: `error` says why */
         DpsError error;
         bool was_taken;
@@ -129,6 +130,8 @@ static void run(void *task) {
                 t->trust = trust_ref(t->known);
         else
                 (void) trust_read(t->ca_files, &t->trust, &t->error);
+        if (t->trust && t->with_bundle)
+                (void) trust_read_bundle(t->trust);
 }
 
 static void take_trust(TlsSource *s, Task *t) {
@@ -194,6 +197,8 @@ static int look(TlsSource *s) {
         if (!t)
                 return -ENOMEM;
         *t = (Task){ .source = s, .known = s->trust ? trust_ref(s->trust) : NULL };
+        for (const TlsQuery *q = s->queries; q; q = q->next)
+                t->with_bundle = t->with_bundle || q->wish.with_bundle;
         r = strv_extend(&t->ca_files, s->ca_files);
         if (r >= 0)
                 r = work_begin(s->world, &class, t, &s->work);

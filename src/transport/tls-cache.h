@@ -23,6 +23,7 @@ typedef struct TlsWish {
         char *const *ca_files;  /* NULL: the system's store */
         STACK_OF(X509) * chain; /* leaf first; NULL: no client certificate, as `key` */
         EVP_PKEY *key;
+        bool with_bundle; /* of the system, although its directory has certificates */
 } TlsWish;
 
 /* `context` is borrowed; NULL: `error` says why there is none. */

@@ -23,7 +23,8 @@ struct TlsContext {
         char *host; /* without a dot at its end */
         bool is_numeric;
         bool has_certificate;
-        TlsHold hold; /* of connections that begin now */
+        TlsHold hold;    /* of connections that begin now, … */
+        size_t n_before; /* … and the bytes that were received for them before */
         Trust *trust;
         tls_handler_t on_signed; /* NULL: the key does not pause */
         void *userdata;
@@ -36,8 +37,9 @@ struct TlsConnection {
         TlsContext *context; /* a reference */
         TlsHold hold;
         bool is_proven;    /* the handshake is done */
+        bool lacks_bundle; /* the system's bundle was not read yet, and may know the server's CA */
         size_t n_received; /* bytes; of a place's connection, also by those before it */
-        size_t n_begun;    /* n_received when it began */
+        size_t n_begun;    /* n_received when it began, or the one before that was not proven */
         TlsFailure failure;
         char key_error[PAUSE_ERROR_MAX]; /* why our key did not sign */
 };
@@ -69,8 +71,7 @@ static void connection_free(void *parent, void *data, CRYPTO_EX_DATA *ad, int in
         tls_connection_unref(c);
 }
 
-/* NULL: there was no memory for it, or no handshake has begun. */
-static TlsConnection *connection_of(const SSL *ssl) {
+TlsConnection *tls_connection_of(const SSL *ssl) {
         return SSL_get_ex_data(ssl, connection_index);
 }
 
@@ -112,10 +113,13 @@ static void connection_begin(SSL *ssl, TlsContext *context) {
                               .ssl = ssl,
                               .context = tls_context_ref(context),
                               .hold = context->hold,
+                              .n_received = context->n_before,
                               .failure = { .alert = -1 } };
         if (place) {
-                if (*place)
-                        c->n_received = c->n_begun = (*place)->n_received;
+                if (*place) {
+                        c->n_received = (*place)->n_received;
+                        c->n_begun = (*place)->is_proven ? c->n_received : (*place)->n_begun;
+                }
                 tls_connection_unref(*place);
                 *place = c;
                 c->n_refs++;
@@ -131,16 +135,23 @@ static void keep(X509 **where, X509 *certificate) {
         }
 }
 
+/* Names are compared only once the CA is trusted. */
+static bool bundle_may_help(int error) {
+        return error != X509_V_ERR_HOSTNAME_MISMATCH && error != X509_V_ERR_IP_ADDRESS_MISMATCH;
+}
+
 /* Called for each certificate that passes, and for each reason to refuse one. */
 static int on_verify(int is_good, X509_STORE_CTX *store) {
         SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        TlsConnection *c = connection_of(ssl);
+        TlsConnection *c = tls_connection_of(ssl);
 
         if (is_good)
                 return 1;
 
         if (c) {
                 c->failure.verify_error = X509_STORE_CTX_get_error(store);
+                c->lacks_bundle =
+                        bundle_may_help(c->failure.verify_error) && trust_lacks_bundle(c->context->trust);
                 keep(&c->failure.certificate, X509_STORE_CTX_get_current_cert(store));
                 keep(&c->failure.leaf, X509_STORE_CTX_get0_cert(store));
         }
@@ -156,7 +167,7 @@ static unsigned long handshake_error(void) {
 
 static void on_info(const SSL *ssl, int where, int result) {
         TlsContext *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-        TlsConnection *c = connection_of(ssl);
+        TlsConnection *c = tls_connection_of(ssl);
 
         if (where & SSL_CB_HANDSHAKE_START && !c) {
                 /* libmosquitto has set what it connects to, which is a numeric address. */
@@ -178,65 +189,12 @@ static void on_info(const SSL *ssl, int where, int result) {
 
 /* A proxy has its own name and rules, which are libcurl's, but no larger budget. */
 static void on_proxy_info(const SSL *ssl, int where, int result) {
-        TlsConnection *c = connection_of(ssl);
+        TlsConnection *c = tls_connection_of(ssl);
 
         if (!c && where & SSL_CB_HANDSHAKE_START)
                 connection_begin((SSL *) ssl, SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
         else if (c && where & SSL_CB_HANDSHAKE_DONE)
                 c->is_proven = true;
-}
-
-/* ---- trust ---- */
-
-/* The bundle may know what the directory did not. Names are compared only once the CA is trusted. */
-static bool bundle_may_help(int error) {
-        return error != X509_V_ERR_HOSTNAME_MISMATCH && error != X509_V_ERR_IP_ADDRESS_MISMATCH;
-}
-
-/* As if this verification had not begun yet. */
-static bool start_again(X509_STORE_CTX *store, SSL_CTX *ssl) {
-        SSL *connection = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-        X509_STORE_CTX_verify_cb callback = X509_STORE_CTX_get_verify_cb(store);
-        STACK_OF(X509) *untrusted = X509_STORE_CTX_get0_untrusted(store);
-        X509 *leaf = X509_STORE_CTX_get0_cert(store);
-        X509_VERIFY_PARAM *param = X509_VERIFY_PARAM_new();
-
-        if (!param || X509_VERIFY_PARAM_set1(param, X509_STORE_CTX_get0_param(store)) != 1) {
-                X509_VERIFY_PARAM_free(param);
-                return false;
-        }
-
-        X509_STORE_CTX_cleanup(store);
-        if (X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ssl), leaf, untrusted) != 1) {
-                X509_VERIFY_PARAM_free(param);
-                return false;
-        }
-        X509_STORE_CTX_set0_param(store, param);
-        X509_STORE_CTX_set_verify_cb(store, callback);
-        return X509_STORE_CTX_set_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx(), connection) == 1;
-}
-
-/* Verifies the server's chain: by the hashed directory, and where that fails, with the bundle as well. */
-static int verify_chain(X509_STORE_CTX *store, void *userdata) {
-        TlsConnection *c =
-                connection_of(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
-        int r = X509_verify_cert(store);
-
-        if (r > 0 || !c || !bundle_may_help(c->failure.verify_error) || !trust_read_bundle(c->context->trust))
-                return r;
-
-        if (!start_again(store, c->context->ssl)) {
-                X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
-                return -1;
-        }
-        c->failure.verify_error = X509_V_OK;
-        return X509_verify_cert(store);
-}
-
-static void use_trust(const TlsContext *c, SSL_CTX *ssl) {
-        SSL_CTX_set1_cert_store(ssl, trust_store(c->trust));
-        if (trust_is_of_system(c->trust))
-                SSL_CTX_set_cert_verify_callback(ssl, verify_chain, NULL);
 }
 
 /* ---- construction ---- */
@@ -327,7 +285,7 @@ int tls_context_new(const char *host, Trust *trust, STACK_OF(X509) * chain, EVP_
                 return r;
         }
         c->trust = trust_ref(trust);
-        use_trust(c, c->ssl);
+        SSL_CTX_set1_cert_store(c->ssl, trust_store(trust));
 
         if (chain) {
                 r = use_certificate(c->ssl, chain, key, error);
@@ -384,8 +342,8 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
 
         /* libcurl would write the keys of the session to the file that $SSLKEYLOGFILE names. */
         SSL_CTX_set_keylog_callback(ssl, NULL);
+        SSL_CTX_set1_cert_store(ssl, trust_store(c->trust));
         if (!place) {
-                SSL_CTX_set1_cert_store(ssl, trust_store(c->trust));
                 SSL_CTX_set_app_data(ssl, c);
                 SSL_CTX_set_info_callback(ssl, on_proxy_info);
                 SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
@@ -393,19 +351,19 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place) {
         }
         if (SSL_CTX_set_ex_data(ssl, place_index, place) != 1)
                 return -ENOMEM;
-        use_trust(c, ssl);
         r = set_rules(c, ssl);
         if (r >= 0 && c->on_signed)
                 r = set_slow(c, ssl);
         return r >= 0 && c->has_certificate ? lend_certificate(c, ssl) : r;
 }
 
-void tls_context_hold(TlsContext *c, TlsHold hold) {
+void tls_context_hold(TlsContext *c, TlsHold hold, size_t n_before) {
         c->hold = hold;
+        c->n_before = n_before;
 }
 
 void tls_connection_release(SSL *ssl) {
-        TlsConnection *c = connection_of(ssl);
+        TlsConnection *c = tls_connection_of(ssl);
 
         if (c)
                 c->hold = TLS_HOLD_NOTHING;
@@ -421,7 +379,7 @@ void tls_connection_why(const TlsConnection *c, DpsError *ret) {
 }
 
 void tls_connection_error(const SSL *ssl, DpsError *ret) {
-        const TlsConnection *c = connection_of(ssl);
+        const TlsConnection *c = tls_connection_of(ssl);
 
         *ret = (DpsError){ 0 };
         if (c)
@@ -430,8 +388,19 @@ void tls_connection_error(const SSL *ssl, DpsError *ret) {
                 dps_error_set(ret, DPS_ERROR_MEMORY, DPS_STEP_TLS, "no memory for a TLS connection");
 }
 
+bool tls_connection_lacks_bundle(const TlsConnection *c) {
+        return c && c->lacks_bundle;
+}
+
+void tls_connection_forget_failure(TlsConnection *c) {
+        X509_free(c->failure.certificate);
+        X509_free(c->failure.leaf);
+        c->failure = (TlsFailure){ .alert = -1 };
+        c->lacks_bundle = false;
+}
+
 bool tls_connection_is_flooded(const SSL *ssl) {
-        const TlsConnection *c = connection_of(ssl);
+        const TlsConnection *c = tls_connection_of(ssl);
 
         return c && c->failure.is_flooded;
 }
@@ -453,7 +422,7 @@ bool tls_connection_is_signing(const SSL *ssl) {
 /* The handshake ends with an error, and so the job ends, too. Its alert is held: libcurl's socket can be used only while
  * libcurl runs. */
 void tls_connection_stop_signing(SSL *ssl) {
-        TlsConnection *c = connection_of(ssl);
+        TlsConnection *c = tls_connection_of(ssl);
 
         if (!tls_connection_is_signing(ssl))
                 return;

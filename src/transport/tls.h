@@ -39,6 +39,8 @@ void tls_connection_stop_signing(SSL *ssl);
 
 /* What is kept of a connection. */
 typedef struct TlsConnection TlsConnection;
+/* NULL: there was no memory for it, or no handshake has begun. */
+TlsConnection *tls_connection_of(const SSL *ssl);
 TlsConnection *tls_connection_unref(TlsConnection *c);
 /* NULL: it is freed. */
 SSL *tls_connection_ssl(const TlsConnection *c);
@@ -49,6 +51,12 @@ SSL *tls_connection_ssl(const TlsConnection *c);
 int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place);
 /* As tls_connection_error(), also after the SSL is freed. */
 void tls_connection_why(const TlsConnection *c, DpsError *ret);
+
+/* Whether the server's certificate was refused while the system's bundle was not read, which may know its CA: then another
+ * connection may succeed once it is. NULL: no. */
+bool tls_connection_lacks_bundle(const TlsConnection *c);
+/* For a place, before such a connection is made. */
+void tls_connection_forget_failure(TlsConnection *c);
 
 /* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
  * DPS_ERROR_KEY where our key did not sign, DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_PROTOCOL where the server, once
@@ -65,8 +73,9 @@ typedef enum TlsHold {
         TLS_HOLD_ALL,   /* a proxy comes first */
 } TlsHold;
 
-/* Holds connections whose handshake begins while this is on, until tls_connection_release(). For libmosquitto:
+/* Holds connections whose handshake begins while this is on, until tls_connection_release(). `n_before` bytes of an earlier
+ * handshake count as if they had received them. For libmosquitto:
  * mosquitto_connect_async() begins the handshake and, where the peer is quick enough (on loopback it is), would go through
  * all of it, lose an alert that follows, and tell nobody. */
-void tls_context_hold(TlsContext *c, TlsHold hold);
+void tls_context_hold(TlsContext *c, TlsHold hold, size_t n_before);
 void tls_connection_release(SSL *ssl);

@@ -22,7 +22,7 @@ struct Trust {
         char **paths;        /* what it was made from, … */
         struct stat *stamps; /* … as that was just before; all zero: it was not there */
         size_t n_bundles;    /* of the paths, the first ones: those of the system; 0: CaFile= */
-        bool has_bundle;     /* or there is none */
+        bool has_bundle;     /* atomic; or there is none */
 };
 
 /* ---- files ---- */
@@ -142,20 +142,24 @@ static int find_system(char ***ret, size_t *ret_n_bundles) {
         return 0;
 }
 
-bool trust_read_bundle(Trust *t) {
-        const char *why;
-        bool is_read = false;
+bool trust_lacks_bundle(const Trust *t) {
+        return t->n_bundles > 0 && !__atomic_load_n(&t->has_bundle, __ATOMIC_ACQUIRE);
+}
 
-        for (size_t i = 0; !t->has_bundle && i < t->n_bundles && !is_read; i++)
+bool trust_read_bundle(Trust *t) {
+        bool is_to_read = trust_lacks_bundle(t), is_read = false;
+        const char *why;
+
+        for (size_t i = 0; is_to_read && i < t->n_bundles && !is_read; i++)
                 is_read = add_file(t->store, t->paths[i], &why) >= 0;
-        t->has_bundle = true; /* what failed fails again */
+        __atomic_store_n(&t->has_bundle, true, __ATOMIC_RELEASE); /* what failed fails again */
         ERR_clear_error();
         return is_read;
 }
 
 /* As by OpenSSL's defaults, both the hashed directory and the bundle are trusted. From the directory OpenSSL reads only
- * the root that is needed, in the loop, so the bundle is read only where that did not suffice, or at once where there are no
- * hashes. What the environment names may be anywhere, so that all of it is read here. */
+ * the root that is needed, in the loop. The bundle is read for a second connection, only where that did not suffice, or at once
+ * where there are no hashes. What the environment names may be anywhere, so that all of it is read here. */
 static int add_system(Trust *t, DpsError *error) {
         const char *named = named_directories();
         bool has_hashes = false;
@@ -232,8 +236,4 @@ Trust *trust_unref(Trust *t) {
 
 X509_STORE *trust_store(const Trust *t) {
         return t->store;
-}
-
-bool trust_is_of_system(const Trust *t) {
-        return t->n_bundles > 0;
 }

@@ -24,7 +24,8 @@ Trust *trust_unref(Trust *t);
 DEFINE_FREEP(Trust, trust_unref)
 
 X509_STORE *trust_store(const Trust *t);
-bool trust_is_of_system(const Trust *t);
-/* Adds the system's bundle, which is large and seldom needed, where its directory did not suffice. Returns false if nothing
- * was added. */
+/* Whether there is a bundle of the system that has not been read. */
+bool trust_lacks_bundle(const Trust *t);
+/* Adds the system's bundle, which is large and seldom needed, where its directory did not suffice. Blocks; connections may use
+ * the trust meanwhile. Returns false if nothing was added. */
 bool trust_read_bundle(Trust *t);

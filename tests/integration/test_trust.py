@@ -9,6 +9,11 @@ import pytest
 
 from calls import Calls
 from certificates import Pki
+from namespace import mounted, needs_root
+from process import BUILD
+from tpm import modules
+
+needs_https = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")
 
 
 @pytest.fixture
@@ -92,3 +97,32 @@ def test_a_pipe_in_a_named_store_of_cas_is_passed_over(gateway, emulator, tmp_pa
     gateway.identity("other")
     gateway.reload()
     gateway.wait_for("other", State="assigned")
+
+
+@needs_root
+@pytest.mark.parametrize("way", ["mqtt", pytest.param("https", marks=needs_https)])
+def test_the_systems_bundle_is_read_by_the_worker_when_its_directory_does_not_suffice(gateway, emulator, tmp_path, way):
+    """A bundle that hangs costs its attempt, and where it answers, the attempt ends well."""
+    directory = tmp_path / "directory"  # with hashes, and without the CA
+    directory.mkdir()
+    shutil.copy(Pki(tmp_path / "other").ca_file, directory / "other.pem")
+    subprocess.run(["openssl", "rehash", directory], check=True)
+    version = subprocess.run(["openssl", "version", "-d"], check=True, capture_output=True, text=True).stdout
+    first = version.split('"')[1] + "/cert.pem"  # on Debian, it is a link to the one that is mounted here, or is not there
+    gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
+    gateway.wrapper = mounted(f"mount --bind {emulator.ca_file} /etc/ssl/certs/ca-certificates.crt")
+    calls = Calls(tmp_path, gateway)
+    calls.hold(f"open {first}")
+    try:
+        gateway.identity(provisioning={"CaFile": None, "Transport": way, "HttpsPort": emulator.https_port})
+        gateway.identity("other")  # has a CaFile=
+        gateway.start(SSL_CERT_DIR=directory)
+        calls.wait_for(f"open {first}")
+        gateway.wait_for("other", State="assigned")
+        assert gateway.dpsctl("reload").code == 0
+        assert gateway.properties()["State"] == "provisioning"
+    finally:
+        calls.release()
+    gateway.wait_for(State="assigned")
+    assert len(calls.lines(f"open {first}")) == 1
+    assert "not trusted" not in gateway.log

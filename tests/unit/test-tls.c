@@ -394,9 +394,9 @@ static void holds_one_connection_only(void **state) {
         scene_begin(&s, "dps.example", false, false);
         pair_begin(&held, s.context, s.server_ctx);
         pair_begin(&other, s.context, s.server_ctx);
-        tls_context_hold(s.context, true);
+        tls_context_hold(s.context, TLS_HOLD_READS, 0);
         assert_int_equal(SSL_do_handshake(held.client), -1);
-        tls_context_hold(s.context, false);
+        tls_context_hold(s.context, TLS_HOLD_NOTHING, 0);
         for (unsigned i = 0; i < 10; i++) {
                 pair_step(&held);
                 pair_step(&other);
@@ -412,6 +412,22 @@ static void holds_one_connection_only(void **state) {
         assert_true(held.client_done && held.server_done);
         pair_end(&held);
         pair_end(&other);
+        scene_end(&s);
+}
+
+/* Whoever is not proven has one budget for both of its handshakes. */
+static void an_earlier_handshake_counts(void **state) {
+        Pair p;
+        Scene s;
+
+        scene_begin(&s, "dps.example", false, false);
+        pair_begin(&p, s.context, s.server_ctx);
+        tls_context_hold(s.context, TLS_HOLD_NOTHING, 256U * 1024);
+        for (unsigned i = 0; i < 10; i++)
+                pair_step(&p);
+        assert_false(p.client_done);
+        assert_true(tls_connection_is_flooded(p.client));
+        pair_end(&p);
         scene_end(&s);
 }
 
@@ -602,6 +618,7 @@ int main(void) {
                 { "a flood after the handshake is not an error of TLS",
                   a_flood_after_the_handshake_is_not_an_error_of_tls },
                 { "a held connection only sends, and others go on", holds_one_connection_only },
+                { "what an earlier handshake has received counts", an_earlier_handshake_counts },
                 { "a CA file that cannot be used is named", names_unusable_ca_file },
                 { "a key of another certificate is refused", refuses_foreign_key },
                 { "a name is checked as well when the bundle is needed", checks_the_name_by_the_bundle },
