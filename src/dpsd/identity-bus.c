@@ -478,10 +478,34 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 static_assert(offsetof(BusIdentity, view) == 0,
               "the offsets of the vtable are valid for an IdentityView too");
 
-/* The value of one property of each identity, in an array. */
+/* The values of one property. Those of texts are appended one by one, numbers of 64 bits, which are half of all, at once. */
+static int append_values(sd_bus_message *m, const sd_bus_vtable *property, const IdentityView *views,
+                         size_t n) {
+        const uint8_t *first = (const uint8_t *) views + property->x.property.offset;
+        const char *type = property->x.property.signature;
+        void *numbers;
+        int r;
+
+        if (*type == 't') {
+                r = sd_bus_message_append_array_space(m, 't', n * sizeof(uint64_t), &numbers);
+                for (size_t k = 0; r >= 0 && k < n; k++)
+                        memcpy((uint64_t *) numbers + k, first + k * sizeof(*views), sizeof(uint64_t));
+                return r;
+        }
+        r = sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, type);
+        for (size_t k = 0; r >= 0 && k < n; k++) {
+                const void *value = first + k * sizeof(*views);
+
+                r = sd_bus_message_append_basic(m, *type,
+                                                *type == 's' ? *(const char *const *) value : value);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+/* One {sv}: a property and an array with its value of each identity. */
 static int append_column(sd_bus_message *m, const sd_bus_vtable *property, const IdentityView *views,
                          size_t n) {
-        const char *type = property->x.property.signature, array[] = { SD_BUS_TYPE_ARRAY, *type, '\0' };
+        const char array[] = { SD_BUS_TYPE_ARRAY, *property->x.property.signature, '\0' };
         int r;
 
         r = sd_bus_message_open_container(m, SD_BUS_TYPE_DICT_ENTRY, "sv");
@@ -490,16 +514,10 @@ static int append_column(sd_bus_message *m, const sd_bus_vtable *property, const
         if (r >= 0)
                 r = sd_bus_message_open_container(m, SD_BUS_TYPE_VARIANT, array);
         if (r >= 0)
-                r = sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, type);
-        for (size_t k = 0; r >= 0 && k < n; k++) {
-                const void *value = (const uint8_t *) &views[k] + property->x.property.offset;
-
-                r = sd_bus_message_append_basic(m, *type,
-                                                *type == 's' ? *(const char *const *) value : value);
-        }
-        for (unsigned k = 0; r >= 0 && k < 3; k++)
+                r = append_values(m, property, views, n);
+        if (r >= 0)
                 r = sd_bus_message_close_container(m);
-        return r;
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 int identity_bus_get_all(sd_bus_message *request, void *userdata, sd_bus_error *error) {
