@@ -170,6 +170,11 @@ static void a_second_process_is_locked_out_and_learns_by_whom(void **state) {
         assert_int_equal(pid, getpid());
 }
 
+static void the_pid_of_a_former_holder_leaves_nothing_behind(void **state) {
+        put(".lock", "4194303999\n");
+        a_second_process_is_locked_out_and_learns_by_whom(state);
+}
+
 static void the_lock_removes_unfinished_files_of_a_power_cut(void **state) {
         put(".#x0123456789abcdef", "half");
         put("x", "whole");
@@ -291,6 +296,7 @@ int main(void) {
                 TEST(a_folder_that_cannot_be_synced_is_reported),
                 TEST(a_folder_inside_knows_its_path),
                 TEST(a_second_process_is_locked_out_and_learns_by_whom),
+                TEST(the_pid_of_a_former_holder_leaves_nothing_behind),
                 TEST(the_lock_removes_unfinished_files_of_a_power_cut),
                 TEST(what_root_makes_belongs_to_the_owner_of_the_directory),
                 TEST(a_directory_that_is_replaced_is_followed),
