@@ -31,7 +31,7 @@ struct Client {
         Jobs served_jobs;
         bool has_assignment;
         uint64_t wake_usec; /* CLOCK_BOOTTIME: when the machine wants to be woken during an attempt */
-        Timer *timer;
+        Timer *timer;       /* NULL: there was no registration yet, as with most that have an assignment */
 
         const char *told_version; /* see client_set_api_version() */
         const char *api_version;  /* a literal; NULL: as in the settings */

@@ -452,8 +452,7 @@ static void on_granted(void *userdata) {
 
 int client_new(World *world, Window *window, Transports *transports, const ClientHandlers *handlers,
                void *userdata, Client **ret) {
-        _cleanup_(client_freep) Client *c = calloc(1, sizeof(*c));
-        int r;
+        Client *c = malloc(sizeof(*c));
 
         if (!c)
                 return -ENOMEM;
@@ -464,11 +463,7 @@ int client_new(World *world, Window *window, Transports *transports, const Clien
                        .userdata = userdata,
                        .wake_usec = USEC_INFINITY,
                        .slot = { .on_granted = on_granted, .on_paused = on_paused, .userdata = c } };
-        r = timer_new(world, on_timer, c, &c->timer);
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(c);
+        *ret = c;
         return 0;
 }
 
@@ -489,6 +484,9 @@ int client_begin(Client *c, Settings *settings, Method method, const DpsRegistra
         int r;
 
         client_cancel(c);
+        r = c->timer ? 0 : timer_new(c->world, on_timer, c, &c->timer);
+        if (r < 0)
+                return r;
         r = slot_enter(&c->slot, c->window, settings->id_scope, settings->endpoint);
         if (r < 0)
                 return r;

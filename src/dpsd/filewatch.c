@@ -347,7 +347,7 @@ static void file_watch_scan(FileWatch *w, bool is_watched) {
                 s->watch = w;
                 s->is_watched = is_watched;
                 s->are_directories = w->are_directories;
-                s->looks = calloc(strv_length(w->paths) + 1, sizeof(*s->looks));
+                s->looks = calloc(strv_length(w->paths), sizeof(*s->looks));
                 if (s->looks && strv_extend(&s->paths, w->paths) >= 0 &&
                     work_begin(w->world, &class, s, &w->scan) >= 0)
                         return;

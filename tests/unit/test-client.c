@@ -379,6 +379,15 @@ static void test_no_timer_fires_after_the_end_of_the_registration(void **state) 
         assert_int_equal(transport.n_connects, 1);
 }
 
+static void test_a_client_that_never_registered_has_no_timer(void **state) {
+        const TimedTimer *before = world.timers;
+        Owner other;
+
+        owner_init(&other);
+        assert_ptr_equal(world.timers, before);
+        client_free(other.client);
+}
+
 static void test_the_credential_is_loaded_once_for_a_registration(void **state) {
         begin(&one);
         log_in();
@@ -846,6 +855,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_registration_ends_with_the_assignment),
                 TEST(test_no_timer_fires_after_the_end_of_the_registration),
+                TEST(test_a_client_that_never_registered_has_no_timer),
                 TEST(test_the_credential_is_loaded_once_for_a_registration),
                 TEST(test_a_credential_that_is_offered_is_not_loaded),
                 TEST(test_a_refused_key_is_followed_by_the_next_one),
