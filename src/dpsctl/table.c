@@ -43,9 +43,14 @@ void table_add(Table *t, Style style, const char *text) {
 /* Returns the bytes of the next character, and the columns that it takes on a terminal: one where the locale cannot say. */
 static size_t next_character(const char *p, mbstate_t *state, size_t *ret_columns) {
         wchar_t c;
-        size_t n = mbrtowc(&c, p, strlen(p), state);
+        size_t n;
         int columns;
 
+        if (*p >= ' ' && *p < 0x7f) { /* nearly all are */
+                *ret_columns = 1;
+                return 1;
+        }
+        n = mbrtowc(&c, p, strlen(p), state);
         if (n == (size_t) -1 || n == (size_t) -2 || n == 0) {
                 *state = (mbstate_t){ 0 };
                 for (n = 1; ((unsigned char) p[n] & 0xc0) == 0x80; n++)
