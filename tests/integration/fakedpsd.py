@@ -8,9 +8,9 @@ import xml.etree.ElementTree
 
 import jeepney
 from jeepney import HeaderFields, MessageType
-from jeepney.io.blocking import open_dbus_connection
 
-from process import REPOSITORY
+from bus_connection import connect_to_bus
+from process import DEADLINE, REPOSITORY
 
 NAME = "io.dpsd.dps1"
 ROOT = "/io/dpsd/dps1"
@@ -62,10 +62,10 @@ class FakeDpsd:
         self.on_reprovision = lambda name, job: None
         self.last_job = 40
         self.sending = threading.Lock()
-        self.connection = open_dbus_connection(address)
+        self.connection = connect_to_bus(address)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.serve, daemon=True)
-        reply = self.connection.send_and_get_reply(jeepney.message_bus.RequestName(NAME), timeout=10)
+        reply = self.connection.send_and_get_reply(jeepney.message_bus.RequestName(NAME), timeout=DEADLINE)
         assert reply.body == (1,), reply.body
         self.thread.start()
 
@@ -73,7 +73,7 @@ class FakeDpsd:
         self.stopped.set()
         with contextlib.suppress(OSError):
             self.connection.sock.shutdown(2)
-        self.thread.join(10)
+        self.thread.join(DEADLINE)
         self.connection.close()
 
     def send(self, message):

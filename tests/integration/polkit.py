@@ -5,7 +5,9 @@ import threading
 
 import jeepney
 from jeepney import HeaderFields, MessageType
-from jeepney.io.blocking import open_dbus_connection
+
+from bus_connection import connect_to_bus
+from process import DEADLINE
 
 NAME = "org.freedesktop.PolicyKit1"
 
@@ -16,8 +18,8 @@ class Polkit:
     def __init__(self, address):
         self.asked, self.open = [], []
         self.changed = threading.Condition()
-        self.connection = open_dbus_connection(address)
-        reply = self.connection.send_and_get_reply(jeepney.message_bus.RequestName(NAME), timeout=10)
+        self.connection = connect_to_bus(address)
+        reply = self.connection.send_and_get_reply(jeepney.message_bus.RequestName(NAME), timeout=DEADLINE)
         assert reply.body == (1,), reply.body
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
@@ -25,7 +27,7 @@ class Polkit:
     def close(self):
         with contextlib.suppress(OSError):
             self.connection.sock.shutdown(2)
-        self.thread.join(10)
+        self.thread.join(DEADLINE)
         self.connection.close()
 
     def serve(self):
@@ -44,7 +46,7 @@ class Polkit:
                 self.open.append((subject[1]["name"][1], message))
                 self.changed.notify_all()
 
-    def wait_for(self, condition, timeout=20):
+    def wait_for(self, condition, timeout=DEADLINE):
         """Waits until condition(asked)."""
         with self.changed:
             assert self.changed.wait_for(lambda: condition(self.asked), timeout), self.asked

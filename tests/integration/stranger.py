@@ -6,8 +6,8 @@ import os
 import threading
 
 from jeepney import DBusAddress, HeaderFields, MessageFlag, message_bus, new_method_call, new_signal
-from jeepney.io.blocking import open_dbus_connection
 
+from bus_connection import connect_to_bus
 from process import DEADLINE, eventually
 
 BUS = "org.freedesktop.DBus"
@@ -32,7 +32,7 @@ class Stranger:
         def connect():
             if user is not None:
                 become(user, groups)
-            self.connection = open_dbus_connection(address, **options)
+            self.connection = connect_to_bus(address, **options)
 
         thread = threading.Thread(target=connect)
         thread.start()
@@ -65,18 +65,17 @@ class Stranger:
     def send_many(self, n, path, destination, interface, member):
         """Sends the same call n times, in a thread: the bus may take its time."""
         call = new_method_call(DBusAddress(path, destination, interface), member)
+        self.destination = destination
         self.sender = threading.Thread(target=lambda: self.connection.sock.sendall(b"".join(
             call.serialise(serial=next(self.connection.outgoing_serial)) for _ in range(n))), daemon=True)
         self.sender.start()
 
     def wait_until_over(self):
-        """Returns when the bus has taken all, and the other has had it and answered what it will answer."""
+        """Returns when the bus has taken all, and the other has had it and answered what it answers at once."""
         while self.sender.is_alive():
             with contextlib.suppress(TimeoutError):
                 self.received.append(self.connection.receive(timeout=0.1))
-        with contextlib.suppress(TimeoutError):
-            while True:
-                self.received.append(self.connection.receive(timeout=0.3))
+        self.wait_until_handled(self.destination)
 
     def flood(self, path, destination, interface, member):
         """Sends the same call without end, and wants no answers. Returns a function that ends that."""
@@ -123,6 +122,5 @@ class Stranger:
         self.ask_bus(message_bus.GetId())
 
     def wait_until_handled(self, victim):
-        """Returns when the victim has handled all that we have sent it."""
-        ping = new_method_call(DBusAddress("/", victim, "org.freedesktop.DBus.Peer"), "Ping")
-        self.connection.send_and_get_reply(ping, timeout=DEADLINE)
+        """Returns when the victim has handled all that we have sent it: the bus keeps the order."""
+        self.answer_to(self.send("/", victim, "org.freedesktop.DBus.Peer", "Ping"))

@@ -38,7 +38,8 @@ def stalled(bus):
 def test_a_bus_that_does_not_answer_holds_up_nothing(gateway, bus, emulator):
     gateway.identity()
     with stalled(bus):
-        gateway.start()  # until READY=1
+        gateway.start(wait=False)
+        gateway.wait_until_ready()
         eventually(lambda: "connection.json" in gateway.files(), what="an assignment")
         gateway.notify.wait_for_status("1 of 1")
     assert gateway.wait_for(State="assigned")["Healthy"]
