@@ -328,7 +328,7 @@ def no_matches(bus):
 
 
 def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_while(no_matches, gateway, polkit, connect, stranger):
-    gateway.surroundings["SYSTEMD_BUS_TIMEOUT"] = "5s"  # the deadline of a question to polkit, among others
+    gateway.surroundings["SYSTEMD_BUS_TIMEOUT"] = "10s"  # the deadline of a question to polkit, among others
     gateway.identity()
     gateway.start()
     eventually(lambda: gateway.properties("gateway")["State"] == "assigned")
@@ -349,8 +349,7 @@ def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_wh
 
 def n_refused(connection):
     """How many of its requests were refused at once: the bus keeps the order."""
-    last = connection.send("/", NAME, "org.freedesktop.DBus.Peer", "Ping")
-    connection.answer_to(last)
+    connection.wait_until_handled(NAME)
     errors = [message.header.fields[HeaderFields.error_name] for message in connection.received
               if message.header.message_type is MessageType.error]
     assert set(errors) <= {f"{BUS}.Error.LimitsExceeded"}
