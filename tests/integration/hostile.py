@@ -20,6 +20,8 @@ import struct
 import threading
 import time
 
+from process import DEADLINE
+
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 REQUESTS = ("open", "connect", "subscribe", "register", "poll")  # the events that a client causes
 RESPONSES = "$dps/registrations/res"
@@ -272,6 +274,7 @@ class Session(threading.Thread):
         self.is_deaf = self.is_subscribed = False
         self.unread, self.held = b"", None
         self.mid = 0
+        self.may_poll_at = time.monotonic()
 
     def note(self, what, **detail):
         self.peer.note(self.number, what, detail)
@@ -384,6 +387,8 @@ class Session(threading.Thread):
         return Request(first >> 4, first & 0xf, self.receive(length))
 
     def handle(self, request):
+        if request.what == "poll":
+            request.detail["earliest"] = min(self.may_poll_at, time.monotonic())
         self.note(request.what, **request.detail)
         if request.what == "disconnect":
             raise Gone("the client said goodbye")
@@ -395,6 +400,7 @@ class Session(threading.Thread):
             self.send(connack())
         elif request.what == "subscribe":
             self.is_subscribed = True
+            self.may_poll_at = time.monotonic()
             self.send(packet(SUBACK, struct.pack(">HB", request.mid, min(request.detail["qos"], 1))))
         elif request.what == "ping":
             self.send(packet(PINGRESP))
@@ -416,6 +422,7 @@ class Session(threading.Thread):
             body = json.dumps(body).encode()
         if retry_after is not None and rid is None:
             self.peer.told.append(Told(time.monotonic(), time.time(), retry_after))
+        self.may_poll_at = time.monotonic() + (retry_after if isinstance(retry_after, int) else 0)
         self.mid = self.mid % 65535 + 1
         data = publish(topic, body or b"", qos, self.mid)
         self.send(data[:int(len(data) * part)])
@@ -504,7 +511,13 @@ class Peer:
         trusted = {event.session for event in self.events("secured")}
         return [event for event in self.events(*(what or REQUESTS)) if event.session in trusted]
 
-    def wait_for(self, what, n=1, timeout=20):
+    def dense_polls(self):
+        """The polls that the fifth after them followed within ten seconds, for certain: when a poll was sent we know only within
+        bounds, not before what we had said and not after it came."""
+        polls = self.events("poll")
+        return [(first, sixth) for first, sixth in zip(polls, polls[5:]) if sixth.at - first.detail["earliest"] < 10]
+
+    def wait_for(self, what, n=1, timeout=DEADLINE):
         with self.lock:
             if not self.lock.wait_for(lambda: len(self.events(what)) >= n, timeout):
                 raise TimeoutError(f"{n} × {what} did not come; there was {[event[1:3] for event in self.record]}")
@@ -515,7 +528,7 @@ class Peer:
         self.listener.close()
         for session in self.sessions:
             session.shut()
-            session.join(5)
+            session.join(DEADLINE)
 
 
 class Acceptor:
