@@ -7,16 +7,17 @@ import socket
 import ssl
 import subprocess
 
-from process import DEADLINE, Program, clean_environment, eventually, program
+from process import DEADLINE, Program, clean_environment, eventually, free_port, program
 
 ID_SCOPE = "0ne00AABBCC"
+SLOW = {"assigningTime": 600, "retryAfter": 1}  # a device is polled for until the test has it assigned
 
 
 class Emulator(Program):
     def __init__(self, directory):
         super().__init__(directory, "dps-emulator")
         self.state = self.directory / "state"
-        self.port = self.https_port = 0
+        self.port, self.https_port = free_port(), free_port()
         self.ready = {}
         self.enrollments = {
             "idScope": ID_SCOPE, "retryAfter": 0, "assigningTime": 0, "hubs": ["hub-1.example", "hub-2.example"],
@@ -92,6 +93,10 @@ class Emulator(Program):
 
     def script(self, which, *answers):
         self.ctl("script", which, *answers)
+
+    def assign(self, which):
+        """Assigns a device that was enrolled as SLOW."""
+        self.script(which, "poll:200,status=assigned")
 
     def clear_script(self, which):
         self.ctl("script", which, "--clear")

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Programs under test: they get a clean environment, and their output lines and exit status are collected."""
+import collections
+import contextlib
 import os
 import pathlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -44,6 +48,24 @@ def sanitizer_reports(directory):
     reports = (FOREIGN_STACK.sub("", path.read_text(errors="replace"))
                for path in sorted(pathlib.Path(directory).glob("sanitizer.*")))
     return "\n".join(filter(None, reports))  # valgrind leaves an empty file if it has nothing to report
+
+
+KEPT_PORTS = collections.deque(maxlen=100)  # of the last tests
+
+
+def free_port():
+    """A port of 127.0.0.1 on which nobody listens. Nobody else gets it, even if a server leaves it for a while: the kernel gives
+    others to whoever asks for any, and the name of a socket keeps it from tests in other processes."""
+    first, last = map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    ports = [*range(10000, first), *range(last + 1, 65536)] or [0]
+    while True:
+        port, name = random.choice(ports), socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            name.bind(f"\0dps-test-port-{listener.getsockname()[1]}")
+            KEPT_PORTS.append(name)
+            return listener.getsockname()[1]
+        name.close()
 
 
 class Lines:

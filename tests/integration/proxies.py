@@ -10,15 +10,9 @@ import subprocess
 import tempfile
 import threading
 
-from process import DEADLINE, clean_environment, eventually
+from process import DEADLINE, clean_environment, eventually, free_port
 
 USER, PASSWORD = "joe", "s3cret-of-the-proxy"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def accepts(port):

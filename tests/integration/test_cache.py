@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from clock import Clock
+from emulator import SLOW
 from namespace import needs_root
 from process import DEADLINE, eventually
 
@@ -140,12 +141,13 @@ def test_a_killed_daemon_serves_the_same_after_its_restart(gateway, emulator):
 
 
 def test_a_daemon_killed_while_registering_is_assigned_after_its_restart(gateway, emulator):
-    key = emulator.enroll("gateway", assigningTime=2, retryAfter=2)
+    key = emulator.enroll("gateway", **SLOW)
     gateway.identity(key=key)
     gateway.start()
     emulator.wait_for_requests(1, "register")
     gateway.kill()
     gateway.start()
+    emulator.assign("gateway")
     assert gateway.wait_for(State="assigned")["Generation"] == 1
 
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-import socket
 import ssl
 import subprocess
 
@@ -19,8 +18,8 @@ from fakedpsd import Refusal, identity
 from gateway import MANAGER, ROOT
 from hostile import nothing, silence
 from namespace import Network, mounted, needs_another_user, needs_root
-from process import BUILD, DEADLINE
-from proxies import PASSWORD, USER, HostileProxy, Microsocks, Tinyproxy, available, free_port, says
+from process import BUILD, DEADLINE, free_port
+from proxies import PASSWORD, USER, HostileProxy, Microsocks, Tinyproxy, available, says
 from tpm import modules
 
 DPS = "global.azure-devices-provisioning.net"
@@ -97,8 +96,7 @@ def test_offline_touches_no_network(gateway, emulator):
 # Obstacles
 
 def test_a_blocked_port_is_named(gateway):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     start_unassigned(gateway, provisioning={"MqttPort": port})
     code, found = check(gateway, "gateway")
     assert code == 1 and one(found, "connection") == (

@@ -17,7 +17,7 @@ from jeepney import DBusErrorResponse
 
 from certificates import Issuer, key_pem, name, pem
 from clock import Clock
-from emulator import ID_SCOPE
+from emulator import ID_SCOPE, SLOW
 from gateway import NAME
 from namespace import mounted, needs_root
 from process import DEADLINE
@@ -829,11 +829,12 @@ def test_a_reload_brings_back_files_that_were_removed(gateway, what):
 
 
 def test_a_reload_does_not_disturb_a_registration_in_flight(gateway, emulator):
-    key = emulator.enroll("gateway", assigningTime=2, retryAfter=2)
+    key = emulator.enroll("gateway", **SLOW)
     gateway.identity(key=key)
     gateway.start()
     emulator.wait_for_requests(1, "register")
     gateway.reload()
+    emulator.assign("gateway")
     gateway.wait_for(State="assigned")
     assert len(emulator.requests("connect")) == 1
 

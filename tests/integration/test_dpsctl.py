@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -13,7 +12,7 @@ import pytest
 
 from fakedpsd import Refusal, identity
 from gateway import Gateway
-from process import DEADLINE, eventually, program
+from process import DEADLINE, eventually, free_port, program
 
 MINUTE = 60 * 1000000
 DAY = 24 * 60 * MINUTE
@@ -569,8 +568,7 @@ def test_help_fits_on_a_screen(dpsctl):
 @pytest.fixture
 def offline(tmp_path, bus):
     """A gateway whose endpoint refuses connections."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     gateway = Gateway(tmp_path / "gateway", bus.address)
     key = gateway.write_key("gw.key", KEY)
     gateway.write_conf("gw", f"[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\nEndpoint=127.0.0.1\nMqttPort={port}\n"

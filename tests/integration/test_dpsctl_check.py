@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certificates import Issuer, key_pem, name, pem
-from process import DEADLINE
+from process import DEADLINE, free_port
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 GOOD = "[Provisioning]\nIdScope=0ne00AABBCC\nRegistrationId=gw-1\n[Attestation]\nKey=/etc/dps/gw.key\n"
@@ -170,8 +170,7 @@ def test_check_finds_a_name_that_does_not_resolve(dpsctl):
 
 
 def test_check_finds_a_port_that_refuses_connections(dpsctl):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     configure_endpoint(dpsctl, "127.0.0.1", port)
     code, rows = rows_of(dpsctl)
     assert code == 1 and rows["connection"][0] == "failed" and "refused; is the port open in the firewall?" in rows["connection"][1]

@@ -10,8 +10,8 @@ import pytest
 from certificates import Pki
 from gateway import OWN_MODULES
 from https_peer import ASSIGNED, ASSIGNING, OPERATION, HttpsPeer, chunked, message
-from process import BUILD, DEADLINE
-from proxies import HostileProxy, Http2Front, free_port
+from process import BUILD, DEADLINE, free_port
+from proxies import HostileProxy, Http2Front
 from tpm import modules
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/transport/https.so").exists(), reason="built without libcurl")

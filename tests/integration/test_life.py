@@ -7,6 +7,7 @@ import signal
 from jeepney import DBusErrorResponse
 import pytest
 
+from emulator import SLOW
 from gateway import IDENTITY
 
 
@@ -122,10 +123,12 @@ def test_a_disabled_enrollment_is_final_and_reported(gateway, emulator):
 
 def test_a_lost_connection_resumes_the_operation(gateway, emulator):
     gateway.identity()
-    emulator.set("gateway", assigningTime=2, retryAfter=1)
+    emulator.set("gateway", **SLOW)
     gateway.start()
     emulator.wait_for_requests(1, "poll")
     emulator.drop("gateway")
+    gateway.wait_for(LastErrorId="lost")
+    emulator.assign("gateway")
     gateway.wait_for(State="assigned")
     assert len(emulator.requests("register")) == 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from clock import Clock
 from namespace import Network, mounted, needs_root
-from process import BUILD, DEADLINE
+from process import BUILD, DEADLINE, free_port
 from tpm import modules
 
 pytestmark = needs_root
@@ -133,8 +133,7 @@ def test_over_https_an_address_is_tried_where_another_name_has_no_answer(gateway
 
 
 def test_over_https_a_silent_port_is_told_from_a_silent_server(gateway, tmp_path, https):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     gateway.identity(provisioning=https | {"HttpsPort": port})
     with black_hole("127.0.0.1", port):
         gateway.start()

@@ -2,10 +2,10 @@
 """Errors on the way to DPS, and that they end when the way is there again."""
 import pytest
 
+from emulator import SLOW
 from process import DEADLINE
 
 SEC = 1_000_000
-AWHILE = 10  # seconds; a busy machine does what a test does meanwhile
 
 
 def error_of(properties):
@@ -13,8 +13,8 @@ def error_of(properties):
 
 
 def assigning(gateway, emulator):
-    """Starts the gateway with a registration that takes a while, and waits until DPS has answered 202."""
-    key = emulator.enroll("gateway", assigningTime=AWHILE, retryAfter=AWHILE)
+    """Starts the gateway with a registration that takes until emulator.assign(), and waits until DPS has answered 202."""
+    key = emulator.enroll("gateway", **SLOW)
     gateway.identity(key=key)
     gateway.start()
     emulator.wait_for_requests(1, "register")
@@ -30,7 +30,8 @@ def test_a_lost_connection_resumes_the_same_operation(gateway, emulator):
     assert (properties["State"], properties["Waiting"], properties["LastErrorStep"]) == ("provisioning", "retry", "poll")
     assert properties["Attempts"] == 1
 
-    gateway.wait_for(State="assigned", timeout=AWHILE + DEADLINE)
+    emulator.assign("gateway")
+    gateway.wait_for(State="assigned")
     assert len(emulator.requests("register")) == 1
     assert len(emulator.requests("connect")) == 2
     operations = {r["operationId"] for r in emulator.requests("register") + emulator.requests("poll")}
@@ -150,6 +151,7 @@ def test_a_service_that_restarts_during_a_registration_is_asked_again(gateway, e
     emulator.stop()
     gateway.wait_for(Waiting="retry")
     emulator.start()
+    emulator.assign("gateway")
     gateway.wait_for(State="assigned", timeout=2 * DEADLINE)
 
 

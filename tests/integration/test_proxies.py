@@ -7,8 +7,8 @@ import pytest
 
 from certificates import Issuer, Pki, key_pem, pem
 from gateway import OWN_MODULES
-from process import BUILD, DEADLINE
-from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy, available, free_port, relays, says,
+from process import BUILD, DEADLINE, free_port
+from proxies import (PASSWORD, USER, HostileProxy, Microsocks, Squid, Tinyproxy, available, relays, says,
                      says_for_ever)
 from tpm import modules
 

@@ -14,8 +14,7 @@ import pytest
 
 import tpm as tools
 from namespace import mounted, needs_root
-from process import BUILD, DEADLINE, clean_environment
-from proxies import free_port
+from process import BUILD, DEADLINE, clean_environment, free_port
 from tpm import EK, KEY, SRK, Tpm, enroll
 
 pytestmark = pytest.mark.skipif(not (BUILD / "src/credential/tpm.so").exists(), reason="built without tpm2-tss")
