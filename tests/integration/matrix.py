@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -24,27 +25,34 @@ TOKEN_LIFETIME = 30 * 24 * 3600  # the default
 
 
 class Watch(threading.Thread):
-    """Follows all identities on the bus. For each it keeps a list of snapshots of all properties, in order."""
+    """Follows all identities on the bus, also those that come later. For each it keeps a list of snapshots of all properties, in order."""
 
     def __init__(self, gateway, names):
         super().__init__(daemon=True)
         self.client = gateway.client()
         self.client.listen()
-        self.names, self.snapshots, self.changed = {}, {}, {}
+        self.names, self.paths, self.snapshots = {}, {}, {}
+        self.wanted, self.changed = set(names), {name: threading.Condition() for name in names}
         self.is_over = threading.Event()
         objects = self.client.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
         self.client.signals.clear()  # these came before the answer
         for path, interfaces in objects.items():
-            properties = {key: value for key, (_, value) in interfaces.get(IDENTITY, {}).items()}
-            if (name := properties.get("Name")) in names:
-                self.names[path] = name
-                self.changed[name] = threading.Condition()
-                self.snapshots[name] = [properties]
-        self.paths = {name: path for path, name in self.names.items()}
-        assert self.paths.keys() == set(names), "an identity is missing"
+            self.add(path, interfaces)
         self.start()
 
+    def add(self, path, interfaces):
+        properties = {key: value for key, (_, value) in interfaces.get(IDENTITY, {}).items()}
+        if (name := properties.get("Name")) in self.wanted:
+            self.snapshots[name] = [properties]
+            self.names[path] = name
+            self.paths[name] = path
+
+    def has_all(self):
+        return self.paths.keys() == self.wanted
+
     def take(self, message):
+        if message.header.fields[HeaderFields.member] == "InterfacesAdded":
+            self.add(*message.body)
         name = self.names.get(message.header.fields[HeaderFields.path])
         if not name or message.header.fields[HeaderFields.member] != "PropertiesChanged":
             return
@@ -93,8 +101,8 @@ def is_harmless_or_told(properties):
 
 
 def is_settled(properties):
-    """No attempt is in flight."""
-    return is_assigned(properties) or properties["NextAttemptAt"] > 0
+    """No attempt is in flight, and there was one."""
+    return is_assigned(properties) or properties["NextAttemptAt"] > 0 and properties["State"] != "unprovisioned"
 
 
 class Run:
@@ -212,7 +220,7 @@ class Run:
 
     def check_next(self, found):
         told = [told for told in self.peer.told if re.fullmatch("[0-9]+", str(told.retry_after)) and int(told.retry_after) > 0]
-        base = told[0].realtime if told else found["LastErrorAt"] / 1e6
+        base = told[min(max(found["Attempts"], 1), len(told)) - 1].realtime if told else found["LastErrorAt"] / 1e6
         wait = found["NextAttemptAt"] / 1e6 - base
         doubled = 1 if told else 2 ** max(found["Attempts"] - 1, 0)
         assert self.row.next[0] * doubled - TREMOR <= wait <= self.row.next[1] * doubled + SLACK, f"the next attempt is {wait} s away"
@@ -342,10 +350,18 @@ class Matrix:
         self.status = StatusCaller(directory, self.gateway.environment())
 
     def start(self):
-        self.started_at = time.time()
-        self.gateway.start(wait=False)
-        self.gateway.wait_until_ready(timeout=5 * DEADLINE)  # it has hundreds of identities
+        """The identities come when the watch is there: on a busy machine it would miss their first failures."""
+        confs, away = self.gateway.configuration, self.gateway.directory / "away"
+        away.mkdir()
+        for name in self.runs:
+            (confs / f"{name}.conf").rename(away / f"{name}.conf")
+        self.gateway.start()
         self.begin_anew()
+        for path in away.iterdir():
+            path.rename(confs / path.name)
+        self.started_at = time.time()
+        self.gateway.process.send_signal(signal.SIGHUP)
+        eventually(self.watch.has_all, 5 * DEADLINE, "all identities")
         for run in self.runs.values():
             threading.Thread(target=run.follow, daemon=True).start()
         self.status.start()
@@ -409,13 +425,17 @@ class Matrix:
         self.client = self.gateway.client()
         self.watch = Watch(self.gateway, self.runs)
 
+    def begin_again(self):
+        self.begin_anew()
+        assert self.watch.has_all(), "an identity is missing"
+
     def restart(self):
         """Restarts the daemon. It contacts no peer: identities with an assignment serve it, the others continue to wait."""
         seen = {name: len(run.peer.contacts("open")) for name, run in self.runs.items()}
         waits = {name: self.watch.now(name)["NextAttemptAt"] for name, run in self.runs.items() if run.is_long and not run.failure}
         self.close_watch()
         self.gateway.restart()
-        self.begin_anew()
+        self.begin_again()
         for name, run in self.runs.items():
             if run.failure:
                 continue
@@ -438,7 +458,7 @@ class Matrix:
                     self.make_older(path)
         self.gateway.start(wait=False)
         self.gateway.wait_until_ready(timeout=5 * DEADLINE)  # it has hundreds of identities
-        self.begin_anew()
+        self.begin_again()
 
     def make_older(self, path):
         state = json.loads(path.read_text())
