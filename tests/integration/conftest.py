@@ -26,6 +26,7 @@ from hardware import Chip, Token
 from hostile import Acceptor, Peer
 from process import BUILD, DEADLINE, clean_environment, program, sanitizer_reports
 from proxies import mirrors
+from stranger import Stranger
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -274,6 +275,14 @@ def dpsctl(tmp_path, bus):
     yield Dpsctl(tmp_path, bus.address)
     reports = sanitizer_reports(tmp_path)
     assert not reports, reports
+
+
+@pytest.fixture
+def stranger(bus):
+    """A user of the bus without manners."""
+    made = Stranger(bus.address)
+    yield made
+    made.close()
 
 
 @pytest.fixture

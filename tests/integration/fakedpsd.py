@@ -50,13 +50,13 @@ def variants(values):
 
 
 class FakeDpsd:
-    """`refuse`: method to Refusal. `calls`: the methods called, in order. on_reprovision(name, id) may answer later."""
+    """`refuse`: method to Refusal. `calls`: the methods called, in order; `answered`: those whose answer was sent. on_reprovision(name, id) may answer later."""
 
     def __init__(self, address, *identities):
         self.identities = {i["Name"]: i for i in identities}
         self.reload_errors = []
         self.refuse = {}
-        self.calls = []
+        self.calls, self.answered = [], []
         self.log_level = "info"
         self.history = {}
         self.on_reprovision = lambda name, job: None
@@ -102,6 +102,7 @@ class FakeDpsd:
             return
         if body is not None:
             self.send(jeepney.new_method_return(message, signature, body))
+        self.answered.append(member)
         if member == "Reprovision":
             self.on_reprovision(message.body[0], self.last_job)
 

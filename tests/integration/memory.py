@@ -47,5 +47,9 @@ class Memory:
         return self.words[4]
 
     @property
+    def n_failed(self):
+        return self.words[4]
+
+    @property
     def n_calls(self):
         return self.words[3]

@@ -5,7 +5,7 @@ import ctypes
 import os
 import threading
 
-from jeepney import DBusAddress, HeaderFields, MessageFlag, message_bus, new_method_call, new_signal
+from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, message_bus, new_method_call, new_signal
 
 from bus_connection import connect_to_bus
 from process import DEADLINE, eventually
@@ -122,5 +122,6 @@ class Stranger:
         self.ask_bus(message_bus.GetId())
 
     def wait_until_handled(self, victim):
-        """Returns when the victim has handled all that we have sent it: the bus keeps the order."""
-        self.answer_to(self.send("/", victim, "org.freedesktop.DBus.Peer", "Ping"))
+        """Returns when the victim, which must be there, has handled all that it was sent before: the bus keeps the order."""
+        answer = self.answer_to(self.send("/", victim, "org.freedesktop.DBus.Peer", "Ping"))
+        assert answer.header.message_type is MessageType.method_return, answer.body

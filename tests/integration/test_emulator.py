@@ -660,7 +660,7 @@ def test_script_delays_an_answer(emulator, device):
 
 
 def test_delayed_answer_is_dropped_when_its_session_ends(emulator, key, device):
-    emulator.script("gw-1", "normal,delay=0.3", "normal,delay=0.6")
+    emulator.script("gw-1", "normal,delay=1.5", "normal,delay=2")
     device.send_register()
     emulator.wait_for_requests(1, "register")
     again = Device(emulator, "gw-1", key)

@@ -3,11 +3,13 @@
 import json
 import re
 import resource
+import select
 import socket
 import ssl
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 
 import pytest
@@ -484,9 +486,13 @@ def test_a_dropped_request_gets_no_answer(device, emulator):
 
 def test_a_delayed_answer_comes_later_and_holds_up_nobody(device, emulator):
     emulator.enroll("gw-2", "bm9ib2R5IGhhcyB0aGlzIGtleQ==")
-    emulator.script("gw-1", "register:normal,delay=1")
+    emulator.script("gw-1", "register:normal,delay=3")
+    begin = time.monotonic()
     device.connection.request("PUT", f"{device.path}/register?api-version={API_VERSION}", body=device.body, headers=device.headers)
+    emulator.wait_for_requests(1, "register", "gw-1")
     assert RestDevice(emulator, "gw-2", "bm9ib2R5IGhhcyB0aGlzIGtleQ==").register().status == 202
+    is_answered = bool(select.select([device.connection.sock], [], [], 0)[0])
+    assert not is_answered or time.monotonic() - begin >= 3
     assert device.connection.getresponse().status == 202
     assert [entry["registrationId"] for entry in emulator.requests("register")] == ["gw-1", "gw-2"]
 

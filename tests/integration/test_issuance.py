@@ -371,10 +371,10 @@ def test_a_daemon_that_is_killed_while_it_renews_has_a_whole_pair(gateway, emula
     try:
         gateway.wait_until_ready()
         if gateway.dpsctl("reprovision", "gateway", "--wait").code == 0:  # else it was killed on the way
-            gateway.wait_for(check=lambda p: p["Generation"] >= 2, timeout=5)
-            eventually(lambda: len(pairs(gateway)) == 1 or gateway.process.poll() is not None, DEADLINE, "the old pair to be removed")
+            eventually(lambda: gateway.process.poll() is not None or gateway.remembered()["generation"] >= 2, what="the record")
+            eventually(lambda: gateway.process.poll() is not None or len(pairs(gateway)) == 1, what="the old pair to be removed")
     except (AssertionError, OSError):
-        pass
+        assert gateway.process.poll() is not None
     gateway.kill()
     del gateway.surroundings["LD_PRELOAD"], gateway.surroundings["DPS_TEST_DISK"]
     named = gateway.remembered()["issuedFingerprint"][:16]

@@ -3,6 +3,8 @@
 $DPS_MEMORY_SWEEP=1 it tries all. Each time, either nothing is wrong, or the error is reported and the work tried again."""
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -32,17 +34,27 @@ def is_told(text):
     return any(word in text.lower() for word in TOLD)
 
 
+def blocks_signals(process):
+    """Before it does, a SIGHUP would end it."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16) & 1 << (signal.SIGHUP - 1)
+
+
 def run_once(gateway, clock):
-    """Runs dpsd --once to its end and returns the exit status; lets time pass while dpsd waits to try again."""
+    """Runs dpsd --once to its end and returns the exit status; lets time pass while dpsd waits to try again. On a busy machine it
+    may not have come so far: it gets longer each time, or its attempts would never be over before their deadlines."""
     gateway.err = Lines()
     gateway.spawn("--once", **gateway.environment())
+    seconds = 0.5
     while True:
         try:
-            gateway.process.wait(0.5)
+            gateway.process.wait(seconds)
             return gateway.end()
         except subprocess.TimeoutExpired:
-            clock.pass_by(PATIENCE)
-            gateway.process.send_signal(signal.SIGHUP)  # makes it look at the time
+            if blocks_signals(gateway.process):
+                clock.pass_by(PATIENCE)
+                gateway.process.send_signal(signal.SIGHUP)  # makes it look at the time
+                seconds *= 1.5
 
 
 def empty(directory):
@@ -157,8 +169,11 @@ def test_a_running_daemon_survives_a_shortage_of_memory(gateway, emulator, clock
     gateway.start()
     before = gateway.wait_for(State="assigned", Healthy=True)
     for n in sweep(memory, 1):
-        clock.pass_by(4 * PATIENCE)  # requests are limited
-        result = gateway.dpsctl("reprovision", "gateway", "--wait", "--timeout=3")
+        while True:
+            clock.pass_by(4 * PATIENCE)  # requests are limited
+            result = gateway.dpsctl("reprovision", "gateway", "--wait", "--timeout=3")
+            if result.code != 7 or memory.n_failed > 0:
+                break  # else it takes longer on a busy machine
         assert gateway.is_running(), (n, gateway.log)
         assert result.code in (0, 1, 7), (n, result)
         assert gateway.remembered()["assignedHub"] == before["AssignedHub"], n

@@ -15,6 +15,7 @@ from tpm import modules
 
 pytestmark = needs_root
 KEY = "a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ=="
+QUERY = 8  # seconds for which the resolver waits for the server
 NAME = "localhost"  # a name in the emulator's certificate, besides its address
 
 
@@ -34,14 +35,14 @@ def resolve_by(gateway, tmp_path, hosts="", servers=""):
 def silent_server():
     """A DNS server that receives every question and answers none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(20)
+        s.settimeout(DEADLINE)
         # Other processes may run the same test at the same time.
         s.bind((f"127.83.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}", 53))
         yield s
 
 
 def test_a_silent_dns_server_blocks_nothing(gateway, emulator, tmp_path, silent_server):
-    hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:2 attempts:1\n")
+    hosts = resolve_by(gateway, tmp_path, servers=f"nameserver {silent_server.getsockname()[0]}\noptions timeout:{QUERY} attempts:1\n")
     gateway.identity(provisioning={"Endpoint": NAME + ".example"})
     gateway.start()
     assert silent_server.recv(512)  # from now on the daemon waits for the answer
@@ -49,7 +50,7 @@ def test_a_silent_dns_server_blocks_nothing(gateway, emulator, tmp_path, silent_
     assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
     assert gateway.properties("gateway")["LastErrorId"] == ""  # it still waits
 
-    properties = gateway.wait_for(State="provisioning", Waiting="network")
+    properties = gateway.wait_for(State="provisioning", Waiting="network", timeout=QUERY + DEADLINE)
     assert (properties["LastErrorId"], properties["LastErrorStep"]) == ("dns", "resolve")
     assert NAME + ".example" in properties["LastError"]
     assert hosts.read_text() == "" and not emulator.requests()

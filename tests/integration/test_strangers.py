@@ -24,13 +24,6 @@ REFUSALS_MAX, REFUSALS_PER_S = 2000, 100  # of a user, and of all together of wh
 
 
 @pytest.fixture
-def stranger(bus):
-    made = Stranger(bus.address)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def polkit(bus):
     if not can_change_user():
         pytest.skip("only root can be somebody else")

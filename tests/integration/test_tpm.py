@@ -578,7 +578,7 @@ def test_over_https_the_tools_of_tpm2_alone_attest_against_the_emulator(chip, em
 
 def test_a_chip_that_goes_between_challenge_and_answer_costs_the_attempt(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
-    emulator.script("gateway", "register:normal,delay=1")
+    emulator.script("gateway", "register:normal,delay=4")
     tpm_gateway.configure()
     tpm_gateway.start()
     emulator.wait_for_requests(1, "register")  # its answer is delayed
@@ -592,7 +592,7 @@ def test_a_chip_that_goes_between_challenge_and_answer_costs_the_attempt(tpm_gat
 
 def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be_resumed(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
-    emulator.script("gateway", "poll:normal,delay=1")
+    emulator.script("gateway", "poll:normal,delay=4")
     tpm_gateway.configure()
     tpm_gateway.start()
     emulator.wait_for_requests(1, "poll")
