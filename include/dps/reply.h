@@ -84,8 +84,8 @@ int dps_reply_parse_body(DpsReply *reply, const void *body, size_t size);
 int dps_reply_copy(const DpsReply *reply, DpsReply *ret);
 
 /**
- * Whether the word names a hub of MQTT 5 alone, which takes certificates alone ("mqttV5", without regard to case). NULL is
- * the classic profile.
+ * Whether the word names a kind of hub that speaks only MQTT 5 and takes only certificates ("mqttV5",
+ * regardless of case). NULL is the classic profile.
  */
 bool dps_connection_profile_is_v5(const char *profile);
 
@@ -93,8 +93,8 @@ bool dps_connection_profile_is_v5(const char *profile);
 DpsVerdict dps_reply_verdict(const DpsReply *reply);
 
 /**
- * The error that a reply of verdict RETRY or FINAL stands for, or CHALLENGE if that is not the first. `step`:
- * REGISTER or POLL. Never fails.
+ * The error that a reply with the verdict RETRY or FINAL stands for, or with CHALLENGE if it is not the first
+ * one. `step`: REGISTER or POLL. Never fails.
  */
 void dps_reply_error(const DpsReply *reply, DpsStep step, DpsError *ret);
 

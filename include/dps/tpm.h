@@ -41,9 +41,9 @@ typedef struct DpsTpmKey {
 } DpsTpmKey;
 
 /**
- * Splits an `authenticationKey` of DPS: base64 of TPM structures, each behind its size. What follows the five,
- * which no device needs, is ignored. Checks the sizes and nothing else: the TPM judges the rest. 0, -ENOMEM,
- * or -EBADMSG. End `ret` with dps_tpm_key_done().
+ * Splits an `authenticationKey` of DPS: base64 of TPM structures, each behind its size. What follows the first
+ * five is ignored, since no device needs it. Checks the sizes and nothing else: the TPM judges the rest. 0,
+ * -ENOMEM, or -EBADMSG. End `ret` with dps_tpm_key_done().
  */
 int dps_tpm_key_split(const char *base64, DpsTpmKey *ret);
 /** Frees what it owns, and sets all to 0. */

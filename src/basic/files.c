@@ -266,7 +266,7 @@ int directory_make_at(int dir_fd, const char *name, mode_t mode, gid_t gid, int 
         return 0;
 }
 
-/* The umask has no say in what is made. */
+/* The mode does not depend on the umask. */
 static int make(const char *path, mode_t mode) {
         if (mkdir(path, mode) < 0)
                 return errno == EEXIST ? 0 : -errno;

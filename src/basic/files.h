@@ -18,8 +18,8 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 /* Why that failed, for people. */
 const char *file_error(int r);
 
-/* What root makes belongs to the owner of its directory, or that one could not use it: dpsd as a service after
- * dpsd --once by hand. A `gid` of (gid_t) -1 leaves the group to us. */
+/* If root makes a file, it gets the owner of its directory, who could not use it otherwise: dpsd may run as a
+ * service after somebody ran dpsd --once as root. A `gid` of (gid_t) -1 leaves the group to this function. */
 int file_give_away(int fd, int dir_fd, gid_t gid);
 
 /* Replaces the file `name` in the directory `dir_fd`: writes a temporary file beside it and renames that. A
@@ -27,8 +27,8 @@ int file_give_away(int fd, int dir_fd, gid_t gid);
  * is left. */
 int file_write_atomic(int dir_fd, const char *name, const void *data, size_t size, mode_t mode, gid_t gid);
 
-/* The same in steps, so that the slow step, to sync, can be done for many files together. Allocates no
- * memory. After a step has failed, the draft must be discarded; only file_draft_write() does so itself. */
+/* The same in steps, so that the slow one (the sync) can be done for many files together. Allocates no memory.
+ * After a step has failed, the draft must be discarded; only file_draft_write() does so itself. */
 typedef struct FileDraft {
         int fd; /* -1: the draft is renamed or discarded */
         char temporary[NAME_MAX + 1];
@@ -42,7 +42,7 @@ void file_draft_discard(FileDraft *d, int dir_fd);
 
 /* Makes renames and removals in the directory durable. */
 int directory_sync(int fd);
-/* The names of its entries that are wanted, in no order. */
+/* Lists the entries for which is_wanted() is true, unsorted. */
 int directory_list(int fd, bool (*is_wanted)(const char *name), char ***ret);
 /* Temporary files remain if the power fails, or the process is killed, during file_write_atomic(). */
 bool file_is_temporary(const char *name);

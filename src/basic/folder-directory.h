@@ -21,10 +21,10 @@ int directory_folder_new(const char *path, mode_t mode, Folder **ret);
  * opened. */
 int directory_folder_lock(Folder *f, const char *name, pid_t *ret_pid);
 
-/* Whether another directory is at the path now, since ours was removed, or something was mounted over it: then that one is
- * opened (if it is missing, made) and locked, and everything goes there. 1: it is another one, or could not be opened
- * before; 0: nothing has changed. Negative: we stay where we are; -EBUSY: another process has locked it. May be called from
- * another thread. */
+/* Looks whether the path leads to another directory now, because ours was removed or something was mounted over
+ * it. If so, opens and locks that one (makes it if it is missing), and uses it from then on. 1: another
+ * directory is used now, or ours could be opened at last; 0: nothing has changed. Negative: the old one stays
+ * in use; -EBUSY: another process has locked the new one. May be called from another thread. */
 int directory_folder_renew(Folder *f, pid_t *ret_pid);
 
 /* Whether the folder is open. */

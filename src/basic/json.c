@@ -14,7 +14,7 @@ static void tokener_freep(json_tokener **t) {
                 json_tokener_free(*t);
 }
 
-/* `text`: of a number with fraction or exponent, as json-c keeps it; NULL for NaN and Infinity. json-c has
+/* `text` is a number with a fraction or an exponent, as json-c keeps it; NULL for NaN and Infinity. json-c has
  * not checked the digits before and after the point. */
 static bool is_number(const char *text) {
         const char *point = text ? strchr(text, '.') : NULL;
@@ -47,7 +47,8 @@ static bool is_white(const char *p, const char *end) {
         return skip_white(p, end) == end;
 }
 
-/* Before 0.17, json-c takes control characters in strings, which others that read them from us would not. */
+/* Before 0.17, json-c accepts control characters in strings. Other programs, which read these strings from us,
+ * may not. */
 static bool has_control_in_string(const char *text, size_t size) {
         bool is_in_string = false;
 
@@ -81,7 +82,7 @@ static int parse(const char *text, size_t size, int depth, int flags, json_objec
                 if (json_tokener_get_error(tokener) == json_tokener_success)
                         *ret_error = json_tokener_success;
         }
-        if (errno == ENOMEM) /* the tokener's own error would be another one, or success */
+        if (errno == ENOMEM) /* the tokener itself would report another error, or success */
                 return -ENOMEM;
         *ret = TAKE_PTR(o);
         return 0;
@@ -104,8 +105,8 @@ static char *shorten_number(char *p, const char *end) {
         return p - 1;
 }
 
-/* Writes others, which take as much room, for what json-c refuses if it is strict, although it is JSON: for 0.18, all letters
- * beyond ASCII, and since 0.17, whole numbers of more than 64 bits. */
+/* Replaces valid JSON that a strict json-c refuses by something of the same size: all letters beyond ASCII
+ * (0.18), and whole numbers of more than 64 bits (since 0.17). */
 static void mask(char *text, size_t size) {
         bool is_in_string = false;
         char *end = text + size;

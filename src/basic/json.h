@@ -42,8 +42,8 @@ int json_to_text(json_object *o, char **ret);
 /* Where the value of a member stands in `text`, which was read by json_read_object() before. Of several the last counts, as
  * for json-c. `ret` is empty if there is none. */
 int json_find_text(Span text, const char *name, Span *ret);
-/* Has a member of `object` written as it stands in `text`, from which the object was read: json-c changes numbers that it
- * cannot hold, and others write text in other ways. -ENOMEM. */
+/* Makes json-c write a member of `object` as it stands in `text`, from which the object was read: json-c
+ * changes numbers that it cannot hold, and other programs write texts in other ways. -ENOMEM. */
 int json_keep_text(json_object *object, Span text, const char *name);
 
 /* Add a member to an object. `name` must be a literal, because it is not copied. -ENOMEM. */

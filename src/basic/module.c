@@ -42,7 +42,7 @@ static int check_owner(int fd, const char *path, char **ret_why) {
                     (unsigned) st.st_uid, (unsigned) st.st_mode & 07777);
 }
 
-/* Opens it after a look at its directory. */
+/* Opens the module after a check of its directory. */
 static int open_module(const char *directory, const char *name, const char *path, int *ret_fd,
                        char **ret_why) {
         _cleanup_(closep) int directory_fd = -1, fd = -1;

@@ -34,7 +34,7 @@ typedef struct Module {
         const void *class; /* a struct of functions; its type belongs to the kind */
 } Module;
 
-/* Stands once in each module, and is the only symbol that it exports, unless it is shared. */
+/* Used once in each module. This is the only symbol that a module exports, unless it is shared. */
 #define MODULE_DEFINE(_name, _kind, _class)                                                                  \
         extern const Module dps_module;                                                                      \
         __attribute__((visibility("protected"))) const Module dps_module = {                                 \

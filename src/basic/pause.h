@@ -30,7 +30,7 @@ void pause_give_up(bool on);
 
 #define PAUSE_ERROR_MAX 256
 
-/* Why the signature failed: OpenSSL has no place for a text of ours. To be taken after its call has failed. False: no
- * signature has failed in this thread since the text was taken last. */
+/* Why the signature failed, since OpenSSL has no place for a text of ours. To be taken after the call of
+ * OpenSSL has failed. False: no signature has failed in this thread since the text was last taken. */
 void pause_set_error(const char *text);
 bool pause_take_error(char ret[static PAUSE_ERROR_MAX]);

@@ -149,7 +149,7 @@ static size_t utf8_sequence(const uint8_t *p, size_t size) {
         return n;
 }
 
-/* The number of letters to insert, delete or change to make one word of the other, without regard to case. */
+/* The number of letters to insert, delete or change to turn one word into the other, regardless of case. */
 static unsigned distance(const char *a, const char *b) {
         unsigned row[32], n = (unsigned) strlen(b);
 
@@ -188,8 +188,9 @@ bool utf8_is_valid(const void *data, size_t size) {
         return true;
 }
 
-/* What terminals obey, and what is not seen but makes text look like another one: controls, marks of bidirectional text,
- * joiners and fillers, separators of lines, tags. */
+/* Whether the character neither controls a terminal nor is invisible, which would make a text look like
+ * another one. Not plain are controls, marks of bidirectional text, joiners and fillers, separators of
+ * lines, and tags. */
 static bool is_plain(const uint8_t *p, size_t n) {
         static const struct {
                 uint32_t first, last;
@@ -243,8 +244,8 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
 #define BARE_KEY_SIZE_MIN 43 /* of 32 bytes */
 #define KEY_REMARK "(a key?)"
 
-/* Without its padding, a key is known by its letters: few paths and no fingerprint have capitals, small letters and digits,
- * and nothing else, in such a length. */
+/* A key without padding is known by its characters: at such a length, few paths and no fingerprint have
+ * capitals, small letters and digits, and nothing else. */
 static bool is_bare_key(const char *p, size_t n) {
         bool has_capital = false, has_small = false, has_digit = false;
 

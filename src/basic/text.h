@@ -49,18 +49,18 @@ int parse_u64(const char *text, uint64_t *ret);
 /* yes/no, true/false, on/off, 1/0, as in systemd. Returns 1, 0, or -EINVAL. */
 int parse_boolean(const char *text);
 
-/* Whether one was probably meant where the other was written: one letter differs, or two in a long word. Case does not
+/* Whether `written` is probably a misspelt `meant`: one letter differs, or two in a long word. Case does not
  * matter. */
 bool text_is_near(const char *written, const char *meant);
 
 /* Strict (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. NUL bytes count as valid. */
 bool utf8_is_valid(const void *data, size_t size);
-/* A copy for a log line or a terminal: control characters, also those of bidirectional text, and invalid bytes become
- * '?', and it is cut after `max` bytes. */
+/* A copy for a log line or a terminal. Control characters, also those of bidirectional text, and invalid bytes
+ * become '?'. The copy is cut after `max` bytes. */
 char *text_for_people(const void *data, size_t size, size_t max);
 /* Writes the same to `ret`, which has room for MIN(size, max) + 1 bytes and may be `data`. */
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret);
-/* Whatever looks like a key, which is long base64, becomes a remark. People paste keys into any setting. */
+/* Replaces whatever looks like a key (long base64) by a remark. People paste keys into any setting. */
 void text_hide_keys(char *text);
 /* Writes two hexadecimal digits in lower case for each byte, and a zero byte. */
 void bytes_to_hex(const void *data, size_t size, char *ret);

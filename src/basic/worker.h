@@ -20,8 +20,8 @@ int worker_new(sd_event *event, World *world, Worker **ret);
 Worker *worker_free(Worker *w);
 DEFINE_FREEP(Worker, worker_free)
 
-/* Whether a thread of any worker, freed ones included, still runs. Then the program must end by _exit(): what
- * libraries do at a normal end pulls the ground from under the thread. */
+/* Whether a thread of any worker still runs, even of one that was freed. If so, the program must end by
+ * _exit(): at a normal end, libraries free what the thread uses. */
 bool worker_has_threads(void);
 
 int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret);

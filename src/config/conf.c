@@ -245,7 +245,8 @@ static int listing_scan(Listing *l, DIR *d, unsigned rank) {
         }
 }
 
-/* A directory that does not exist counts as empty. One that is there and cannot be listed is an error: returns 1. */
+/* A directory that does not exist counts as empty. One that exists but cannot be listed is an error:
+ * returns 1. */
 static int listing_read(Listing *l, const char *directory, unsigned rank, ConfReport *report) {
         DIR *d = opendir(directory);
         struct stat st;

@@ -54,7 +54,7 @@ typedef struct Conf {
 
 Conf *conf_free(Conf *c);
 DEFINE_FREEP(Conf, conf_free)
-/* Without lines. `file` is where an error of the whole is; NULL: nowhere yet. */
+/* Makes a Conf without lines. An error about the configuration as a whole names `file`; NULL: no file. */
 int conf_new(const char *name, const char *file, Conf **ret);
 
 /* The directories to search, of which the first takes precedence: $CONFIGURATION_DIRECTORY, or else /etc/dps,
@@ -68,9 +68,10 @@ char *conf_directory_shown(void);
  * must not be taken for removed. */
 int conf_list(char *const *directories, ConfReport *report, char ***ret);
 
-/* The path of a NAME.conf that is neither read nor gone, where no other one counts, and what is wrong with it: it is empty,
- * but masks no file of a later directory (which is more often what a full disk left than a mask), or it is no file. 0:
- * there is none such, or it is a link to /dev/null. */
+/* Finds a NAME.conf that exists but cannot be used, if no other NAME.conf counts, and says what is wrong with
+ * it: it is not a regular file, or it is empty and masks no file of a later directory. (A full disk leaves an
+ * empty file behind more often than somebody means a mask.) 0: there is no such file, or it is a link to
+ * /dev/null. */
 int conf_find_unusable(char *const *directories, const char *name, char **ret, const char **ret_what);
 
 /* Reads NAME.conf and its drop-ins. -ENOENT: there is no NAME.conf, or it is masked. A file that cannot be

@@ -35,7 +35,8 @@ static const uint8_t *der_content(const uint8_t *p, size_t size, size_t *ret_siz
         return p + 2 + n_length;
 }
 
-/* By what the content begins with: the version of a key or an archive, or the SEQUENCE of what a CA has signed. */
+/* Tells the kind by how the content begins: with the version of a key or an archive, or with the SEQUENCE that
+ * a CA has signed. */
 static const char *der_kind(const uint8_t *content, size_t size) {
         static const struct {
                 uint8_t start[3];

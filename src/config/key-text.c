@@ -27,7 +27,7 @@ static bool begins_with(const char *text, size_t size, const char *start) {
         return size >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
 }
 
-/* What other files of text begin with, or hold. NULL: nothing that we know. */
+/* Recognises other text files by how they begin, or by what they contain. NULL: not known. */
 static const char *foreign_text(const char *text, size_t size) {
         if (memchr(text, 0, size))
                 return "it is a binary file, not base64 text: " COPY_AGAIN;
@@ -64,7 +64,8 @@ static void compact(const char *text, size_t size, Compact *ret) {
                 ret->first_line = ret->last_line;
 }
 
-/* Two lines of the same length without padding may be one key or two. Of two keys with padding, the first ends within. */
+/* Two lines of the same length without padding may be one key or two. If there are two keys with padding,
+ * something follows the padding of the first. */
 static bool may_be_two_keys(const Compact *c) {
         const char *padding = memchr(c->text, '=', c->size);
         size_t n_padding = padding ? strspn(padding, "=") : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What Azure may refuse of a device's certificate, although TLS takes it. */
+/* Why Azure may refuse a device's certificate although TLS accepts it. */
 
 #include <openssl/x509.h>
 

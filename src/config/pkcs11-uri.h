@@ -27,6 +27,6 @@ typedef struct Pkcs11Uri {
         Pkcs11Value values[_PKCS11_ATTRIBUTE_MAX];
 } Pkcs11Uri;
 
-/* -EINVAL: it is none that can be used, and `ret_why` says why, without any part of the URI. `ret` may be
- * NULL. A PIN in the URI is refused: URIs are published. */
+/* -EINVAL: it cannot be used, and `ret_why` says why, without any part of the URI. `ret` may be NULL. A PIN in
+ * the URI is refused: URIs are published. */
 int pkcs11_uri_parse(const char *text, Pkcs11Uri *ret, char **ret_why);

@@ -65,7 +65,7 @@ static int hex_digit(char c) {
         return p ? (int) (p - digits) : -EINVAL;
 }
 
-/* What neither a header of HTTP nor the log-in of SOCKS5 can carry is not valid. */
+/* Characters that neither an HTTP header nor the log-in of SOCKS5 can carry are not valid. */
 static int decode(Span encoded, char **ret) {
         _cleanup_(erase_and_freep) char *text = calloc(1, encoded.size + 1);
         const char *p = encoded.start, *end = p + encoded.size;
@@ -153,7 +153,7 @@ static int parse_user_info(Proxy *p, Span text, char **ret_why) {
                 r = decode((Span){ colon + 1, text.size - size - 1 }, &p->password);
         if (r == -ENOMEM)
                 return r;
-        /* HTTP could not tell where such a name ends. */
+        /* In HTTP, the name ends at the first colon. */
         if (r < 0 || !*p->user || strchr(p->user, ':'))
                 return why(ret_why, -EINVAL,
                            "has no valid user: write special characters as in a URL (%%5C for a backslash)");
@@ -194,7 +194,8 @@ static int parse(const char *url, bool is_environment, Proxy **ret, char **ret_w
                 return r;
 
         p->port = kinds[p->kind].port;
-        /* The last @, since people do not encode those in their passwords; nor a slash, which may stand before it. */
+        /* The last @ counts, because people do not encode an @ in their passwords. For the same reason a slash
+         * may stand before it. */
         at = strrchr(url, '@');
         if (at) {
                 r = parse_user_info(p, (Span){ url, (size_t) (at - url) }, ret_why);
@@ -292,7 +293,7 @@ static int parse_name(Exception *e) {
         return is_name(e->name) ? 0 : -EINVAL;
 }
 
-/* What follows the host: a number of bits, or a port, which counts for nothing. */
+/* What follows the host: a number of bits, or a port, which is ignored. */
 static int parse_rest(Exception *e, const char *rest) {
         uint64_t n;
 

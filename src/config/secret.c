@@ -138,7 +138,7 @@ static uid_t own_uid(void) {
         return user ? user->pw_uid : geteuid();
 }
 
-/* Who owns a file can let others read it at any time. */
+/* The owner of a file can let others read it at any time. */
 static bool is_foreign(const struct stat *st) {
         return st->st_uid != 0 && st->st_uid != own_uid();
 }
@@ -194,7 +194,7 @@ static bool is_mounted_read_only(const char *path, const struct stat *st) {
                root.st_dev != st->st_dev;
 }
 
-/* What to do where the file is mounted from, so that this process can read it, and nobody else. */
+/* What to do where the file is mounted from, so that this process, and nobody else, can read it. */
 static int correcting_mount(char **ret) {
         int n;
 
@@ -280,7 +280,8 @@ static bool acl_lets_others_in(int fd, const struct stat *st) {
         return false;
 }
 
-/* Who can write in the directory can put another file there; unless its sticky bit is set, even in the place of ours. */
+/* Whoever can write to the directory can put another file there, and without the sticky bit even in place of
+ * ours. */
 static bool everybody_can_replace(const char *path, char directory[static PATH_MAX]) {
         const char *slash = strrchr(path, '/');
         struct stat st;

@@ -146,7 +146,7 @@ void reading_settle(Reading *reading) {
                         a->n = 0;
         }
 
-        /* The password of the default proxy is none of another one's business. */
+        /* The password belongs to the default proxy, and must not be sent to another one. */
         if (reading_choice(reading, "Proxy")->is_own && !reading_choice(reading, "ProxyPassword")->is_own)
                 reading_choice(reading, "ProxyPassword")->n = 0;
 }

@@ -211,7 +211,8 @@ static int store_port(uint16_t *field, const char *value, char **ret_why) {
         return 0;
 }
 
-/* Only persistent objects: others do not survive, and indexes and registers are no keys. */
+/* Only persistent objects: transient ones do not survive a reset of the TPM, and indexes and registers are not
+ * keys. */
 static int store_handle(uint32_t *field, const char *value, char **ret_why) {
         unsigned long n = 0;
 
@@ -298,7 +299,7 @@ static int store_text(char **field, const char *value) {
 static int check_value(const Key *k, const char *value, char **ret_why) {
         int r;
 
-        /* Whatever the specifiers give. */
+        /* No value of a specifier can make this valid. */
         if ((k->flags & KEY_EXPANDED) && (*value == '"' || *value == '\'') && specifier_present(value))
                 return why(ret_why, -EINVAL, "must not be in quotes");
         if (k->check && k->type != FIELD_WORDS &&

@@ -87,8 +87,8 @@ static const ConfLine *find_misspelt(const Conf *conf, const Key *wanted) {
         return NULL;
 }
 
-/* A fault about something that is missing has no line, but there may be one where it is misspelt. If the file could not
- * be read at all, only that is reported. */
+/* Something that is missing has no line, but there may be a line where it is misspelt. If the file could not be
+ * read at all, only that is reported. */
 static void report_missing(Reading *reading, ConfSeverity severity, const char *key, const char *what) {
         const Conf *own = reading->own;
         const Key *wanted = key_find(NULL, key);

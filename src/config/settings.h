@@ -39,7 +39,7 @@ typedef enum KeyType {
         _KEY_TYPE_MAX,
 } KeyType;
 
-/* Where a value was written, for faults that are found later: a key file that cannot be read. */
+/* Where a value was written, for faults that are found later, such as a key file that cannot be read. */
 typedef struct Place {
         char *file;
         unsigned line;
@@ -107,9 +107,9 @@ typedef struct Settings {
         size_t n_specifiers;           /* 0: there are none, or they are expanded */
 } Settings;
 
-/* `defaults` is dpsd.conf, or NULL. What the identity assigns replaces its defaults, also those of lists.
- * Fails only with -ENOMEM: if there are errors in the report, `ret` is set and must not be used, but for the units in
- * [Hub]. To ask for what this version cannot do is an error, too. */
+/* `defaults` is dpsd.conf, or NULL. What the identity assigns replaces its defaults, also those of lists. Fails
+ * only with -ENOMEM: if there are errors in the report, `ret` is set but must not be used, except for the units
+ * in [Hub]. A setting that this build cannot carry out is an error, too. */
 int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report, Settings **ret);
 /* In any thread. */
 Settings *settings_ref(Settings *s);

@@ -16,7 +16,8 @@ typedef struct SpecifierContext {
         const char *certificate; /* path or credential:NAME, for %{cert-cn} */
         const char *credentials; /* directory in place of $CREDENTIALS_DIRECTORY */
         const char *tpm;         /* the registration id that the TPM gives, for %{tpm}; NULL: not known yet */
-        /* NULL, or gets where the value stands that is being expanded, for who waits in vain. */
+        /* If not NULL, it is set to the place of the value that is being expanded, for a caller that has waited
+         * for too long. */
         const struct Place **at;
 } SpecifierContext;
 

@@ -22,7 +22,8 @@ typedef struct Twins {
         size_t n;
 } Twins;
 
-/* The names of who keeps the device and of its twin, the registration id and the ID scope of the twin. */
+/* Takes the names of the identity that keeps the device and of its twin, and the twin's registration id and ID
+ * scope. */
 #define TWINS_FORMAT "%s.conf and %s.conf both have registration id \"%s\" and ID scope \"%s\": change one"
 
 /* `settings` are those of `conf`, before expansion. A specifier that does not resolve here is compared as it is written. */
@@ -34,6 +35,6 @@ int twins_find(char *const *directories, Twins *ret);
 void twins_done(Twins *t);
 /* NULL: not found. */
 const Twin *twins_named(const Twins *t, const char *name);
-/* Who keeps the device of this twin and of the others; NULL: itself, or it has no twin. */
+/* The twin that keeps the device; NULL: this one does, or it has no twin. */
 const Twin *twins_keeper(const Twins *t, const Twin *twin);
 const char *twins_keeper_of(const Twins *t, const char *name);

@@ -9,7 +9,8 @@
 #define FINAL_FIRST_USEC USEC_PER_HOUR
 #define FINAL_MAX_USEC USEC_PER_DAY
 
-/* After the first final answers: many of them pass, since an enrollment was made late, or a webhook was cold. */
+/* The waits after the first final answers. Many of these refusals pass: the enrollment was made a little late,
+ * or a webhook started slowly. */
 static const uint64_t early_final_usec[] = {
         USEC_PER_MINUTE, 2 * USEC_PER_MINUTE, 4 * USEC_PER_MINUTE, 8 * USEC_PER_MINUTE, 15 * USEC_PER_MINUTE,
 };
