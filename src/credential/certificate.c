@@ -41,7 +41,7 @@ static int private_key_error(const Loading *l, int r, const char *what) {
                                 l->private_key, what);
 }
 
-/* For a reason that already names the file. */
+/* For a reason that names the file itself. */
 static int reason_error(const Loading *l, int r, const char *key, const char *reason) {
         return credential_error(l->error, r, &l->settings->certificates_place, key, "%s",
                                 reason ?: strerror(-r));

@@ -52,7 +52,7 @@ static int ask_chip(CredentialQuery *q, World *w, const CredentialWish *wish, co
         return r;
 }
 
-/* The thread may never return, and then frees the task never. */
+/* If the thread never returns, the task is never freed. */
 static void give_up(CredentialQuery *q, const CredentialWish *wish, DpsError *ret) {
         const Settings *s = wish->settings;
         unsigned n = (unsigned) strv_length(s->private_keys);
@@ -146,7 +146,7 @@ static const WorkClass load_class = {
         .queue = WORK_KEYS, .run = load_query_run, .done = load_query_done, .free = load_query_free
 };
 
-/* Only work of this queue is known to have ended when the folder goes. */
+/* On this queue, because the owner of the folder waits for no other before it frees the folder. */
 static const WorkClass load_issued_class = {
         .queue = WORK_DISK, .run = load_query_run, .done = load_query_done, .free = load_query_free
 };

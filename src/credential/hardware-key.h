@@ -57,20 +57,20 @@ typedef struct Signature {
         size_t input_size, output_size;
 } Signature;
 
-/* What the module "hardware-key" is, as its class. */
+/* The class of the module "hardware-key". */
 typedef struct HardwareKeyModule {
         /* Makes the key for `leaf`, and has it sign something, which proves that it belongs to the certificate.
          * Blocks. On failure `error` is set. */
         int (*load)(const CredentialSource *source, HardwareKind kind, const char *reference, X509 *leaf,
                     EVP_PKEY **ret, DpsError *error);
-        /* Makes a key for an issued certificate, as [Issuance] says. Earlier ones that were made in a token and never
-         * served are removed before, so that those of attempts that failed do not fill it. `ret_text` is what
-         * the pair's file holds of the key: its URI in a line, or for a TPM the text of a TSS2 file. Blocks. On
+        /* Makes a key for an issued certificate, as [Issuance] says. Removes keys that were made in the token
+         * before and never served first, so that failed attempts do not fill the token. `ret_text` is what the
+         * pair's file holds of the key: its URI in a line, or for a TPM the text of a TSS2 file. Blocks. On
          * failure `error` is set. */
         int (*make)(Settings *s, const IssuancePlace *place, EVP_PKEY **ret, char **ret_text,
                     DpsError *error);
-        /* Whether make() would find what it needs: the module, the token and its PIN, or the TPM. Changes nothing. Blocks. On
-         * failure `error` is set. */
+        /* Whether make() would find what it needs: the module, the token and its PIN, or the TPM. Changes
+         * nothing. Blocks. On failure `error` is set. */
         int (*look)(Settings *s, DpsError *error);
         /* Removes from their tokens all keys that were made for this identity but those that a pair's file names or
          * that are in use. Blocks. */

@@ -8,7 +8,7 @@
 
 #include "credential/hardware-key.h"
 
-/* What the module "issuance" is, as its class. */
+/* The class of the module "issuance". */
 typedef struct IssuanceModule {
         /* See issuance_request_new(). `hardware` makes the key; NULL: it is to be in a file. */
         int (*request_new)(Settings *s, const IssuancePlace *place, const HardwareKeyModule *hardware,

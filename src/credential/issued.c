@@ -187,7 +187,7 @@ static int set_texts(const char *text, ClientCertificate *c) {
         return c->pem && (c->key_pem || c->key_reference) ? 0 : -ENOMEM;
 }
 
-/* The key of a pair that is in memory is there, too. */
+/* If the pair is in memory, so is its key. */
 static int take_key(const CredentialSource *source, ClientCertificate *c, DpsError *error) {
         bool is_uri = c->key_reference;
         const HardwareKeyModule *hardware;

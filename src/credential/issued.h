@@ -15,7 +15,7 @@
 
 typedef struct IssuanceModule IssuanceModule; /* issuance.h */
 
-/* What DPS is asked with. */
+/* What DPS is asked for a certificate with. */
 typedef struct IssuanceRequest {
         EVP_PKEY *key; /* a secret, unless it is in hardware */
         char *key_text; /* of a key in hardware: what the pair's file holds in its place, see hardware-key.h; else NULL */
@@ -23,8 +23,9 @@ typedef struct IssuanceRequest {
         const IssuanceModule *module; /* that makes a pair of it */
 } IssuanceRequest;
 
-/* Where it is noted which keys were made in tokens: the directory of the records, and the one that has its files while
- * its disk refuses (NULL: none). Not folders, which may be gone before a chip answers. */
+/* The directories with the notes of keys that were made in tokens: that of the records, and the one that is
+ * used while its disk refuses (NULL: none). These are paths and not folders, since a folder may be freed before
+ * a chip answers. */
 typedef struct IssuancePlace {
         World *world; /* for signatures of the key */
         char *state, *notes;
@@ -62,8 +63,9 @@ bool issued_file_is_any(const char *file);
 /* Whether the file is one of this identity's. */
 bool issued_file_is_of(const char *file, const char *identity);
 #define ISSUED_SUFFIX ".issued"
-/* A note of a key in a token, NAME.NUMBER.token with the random number of the key in 16 hexadecimal digits. It holds the
- * key's URI, is on disk before the key is made, and goes after it. */
+/* The name of a note about a key in a token, NAME.NUMBER.token, with the random number of the key in 16
+ * hexadecimal digits. The note holds the key's URI. It is on disk before the key is made, and is removed after
+ * the key. */
 bool token_note_is_of(const char *file, const char *identity);
 #define TOKEN_NOTE_SUFFIX ".token"
 #define ISSUED_SIZE_MAX (256U * 1024)

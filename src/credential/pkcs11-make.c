@@ -8,8 +8,8 @@
 #include "basic/text.h"
 #include "credential/pkcs11-token.h"
 
-/* Keys of issued certificates: made in a token, where they stay, and removed from it. What the token says about a key is
- * believed no more than what anybody else says: its sizes are checked, and the key is proven by a signature. */
+/* Keys of issued certificates: made in a token, where they stay, and removed from it. What the token says about
+ * a key is not trusted: its sizes are checked, and a signature proves the key. */
 
 #define POINT_SIZE_MAX 256 /* of P-521, 133 bytes */
 #define MODULUS_SIZE_MAX 1024
@@ -45,7 +45,7 @@ static const KeyKind kinds[_KEY_TYPE_MAX] = {
 
 static int told_nonsense(const Pkcs11Use *u) {
         return pkcs11_use_error(u, -ENODEV,
-                                "the token made a key and tells of it what cannot be true: its module or its "
+                                "the token made a key and describes it wrongly: its module or its "
                                 "firmware is broken");
 }
 

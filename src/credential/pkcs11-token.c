@@ -202,7 +202,7 @@ int pkcs11_log_in_error(const Pkcs11Use *u, CkUlong code) {
         }
 }
 
-/* Never with the last try: somebody who types it can still see what happens. */
+/* The last try is left to a person, who can still see what happens. */
 static int check_pin(const Pkcs11Use *u) {
         if (u->token.flags & CKF_USER_PIN_LOCKED)
                 return pin_error(u, -EINVAL, "the PIN is locked: " LOCKED_TEXT);
@@ -212,7 +212,7 @@ static int check_pin(const Pkcs11Use *u) {
                                  "file is written anew");
         if (u->token.flags & CKF_USER_PIN_FINAL_TRY)
                 return pin_error(u, -EINVAL,
-                                 "one more wrong PIN locks the token, so that this one is not tried: log in "
+                                 "one more wrong PIN locks the token, so this one is not tried: log in "
                                  "once with the token's own tools");
         return 0;
 }

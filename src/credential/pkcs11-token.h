@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A session with a PKCS#11 token, without OpenSSL's engine or provider for it: Debian 12 has only the one and Debian 13
- * only the other, both keep a PIN and try it again by themselves, and an engine that hangs holds a lock that all of
- * OpenSSL needs.
+ * A session with a PKCS#11 token, without OpenSSL's engine or provider for it. Debian 12 has only the engine
+ * and Debian 13 only the provider. Both keep a PIN and try it again by themselves, and an engine that hangs
+ * holds a lock that all of OpenSSL needs.
  */
 
 #include "config/pkcs11-uri.h"

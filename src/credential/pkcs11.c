@@ -101,7 +101,7 @@ static int sign(const Pkcs11Use *u, CkUlong object, Signature *s) {
                 return pkcs11_call_error(u, code, "C_Sign");
         if (size == 0 || size > sizeof(raw) ||
             (s->scheme == SIGNATURE_ECDSA && (size % 2 != 0 || size > ECDSA_SIZE_MAX)))
-                return pkcs11_use_error(u, -EINVAL, "the token returned a signature that is none");
+                return pkcs11_use_error(u, -EINVAL, "the token returned an invalid signature");
         if (s->scheme == SIGNATURE_ECDSA)
                 return encode_ecdsa(raw, size, s) < 0 ? pkcs11_use_error(u, -ENOMEM, "") : 0;
         memcpy(s->output, raw, size);

@@ -140,7 +140,7 @@ static bool is_note(const char *name) {
         return endswith(name, TOKEN_NOTE_SUFFIX);
 }
 
-/* 1: one of the files names the key. What cannot be read may do so, too. */
+/* 1: one of the files names the key, or cannot be read and so may name it. */
 static int is_named_in(const char *directory, const char *identity, const char *uri) {
         _cleanup_(closep) int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         _cleanup_(strv_freep) char **names = NULL;

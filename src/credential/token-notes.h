@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * Which keys were made in tokens for issued certificates. Each has a random number, which is in its label and its id, and
- * a note in the directory of the records (token_note_is_of() of issued.h). The note is on disk before the key is made, so
- * that a key is known whatever happens; it goes after the key. A key that no pair's file names has never served, or does
- * not any more.
+ * Which keys were made in tokens for issued certificates. Each has a random number, which is in its label and
+ * its id, and a note in the directory of the records (token_note_is_of() of issued.h). The note is on disk
+ * before the key is made, so that a key is known whatever happens; it is removed after the key. A key that no
+ * pair's file names is not in use: it never was, or is no longer.
  */
 
 #include "credential/hardware-key.h"

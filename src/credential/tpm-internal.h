@@ -59,7 +59,7 @@ void tpm_chip_flush(TpmChip *t, ESYS_TR object);
 
 /* Opens it, and reads both keys, or makes them if their handles are empty. `ret` must be all 0. */
 int tpm_chip_open(TpmChip *t, const Settings *s, DpsError *error);
-/* Of what is half open, too. */
+/* Also closes a connection that is only half open. */
 void tpm_chip_close(TpmChip *t);
 /* Marshals the public part of an object, with its size. */
 int tpm_chip_read_public(TpmChip *t, ESYS_TR object, uint8_t *ret, size_t max, size_t *ret_size,
@@ -95,7 +95,7 @@ typedef struct TpmOwned {
         size_t n;
 } TpmOwned;
 
-/* There may be none. */
+/* If there is no such file, the list is empty. */
 int tpm_owned_read(const Settings *s, TpmOwned *ret, DpsError *error);
 bool tpm_owned_has(const TpmOwned *o, const TPM2B_NAME *name);
 /* Adds a name and is durable when it returns. Forgets the oldest. */

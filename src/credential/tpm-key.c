@@ -13,7 +13,7 @@ static int refuse(TpmChip *t, DpsError *error, const char *why) {
         return -EBADMSG;
 }
 
-/* Of a part, as a structure of the TPM whose first member is the size. */
+/* Copies a part into a structure of the TPM, whose first member is the size. */
 static int copy_part(const DpsTpmPart *part, UINT16 *ret_size, BYTE *ret, size_t max) {
         if (part->size > max)
                 return -EBADMSG;

@@ -116,10 +116,10 @@ static void whatever_a_token_says_the_error_is_clear(void **state) {
                 { "labels without an end", "this token is not present", DPS_ERROR_KEY },
                 { "an unknown code", "C_Login", DPS_ERROR_KEY },
                 { "many objects", "several such private keys", DPS_ERROR_CONFIG },
-                { "an empty signature", "a signature that is none", DPS_ERROR_CONFIG },
-                { "half a signature", "a signature that is none", DPS_ERROR_CONFIG },
-                { "a huge signature", "a signature that is none", DPS_ERROR_CONFIG },
-                { "a signature that fills", "a signature that is none", DPS_ERROR_CONFIG },
+                { "an empty signature", "an invalid signature", DPS_ERROR_CONFIG },
+                { "half a signature", "an invalid signature", DPS_ERROR_CONFIG },
+                { "a huge signature", "an invalid signature", DPS_ERROR_CONFIG },
+                { "a signature that fills", "an invalid signature", DPS_ERROR_CONFIG },
                 { "a signature of ones", "not the key of the first certificate", DPS_ERROR_CONFIG },
                 { "", "not the key of the first certificate", DPS_ERROR_CONFIG },
         };
@@ -164,13 +164,13 @@ static void whatever_a_token_says_of_a_new_key_is_checked(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(of_points); i++) {
                 assert_true(make_key(KEY_TYPE_EC_P256, of_points[i]) < 0);
                 assert_error(DPS_ERROR_KEY, "[Issuance] Key=: pkcs11:token=gw;object=hub-");
-                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+                assert_error(DPS_ERROR_KEY, "describes it wrongly");
                 assert_true(make_key(KEY_TYPE_EC_P384, of_points[i]) < 0);
-                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+                assert_error(DPS_ERROR_KEY, "describes it wrongly");
         }
         for (size_t i = 0; i < ELEMENTSOF(of_rsa); i++) {
                 assert_true(make_key(KEY_TYPE_RSA_2048, of_rsa[i]) < 0);
-                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+                assert_error(DPS_ERROR_KEY, "describes it wrongly");
         }
 }
 
@@ -178,12 +178,12 @@ static void a_token_that_keeps_all_keys_is_not_filled(void **state) {
         use_hostile_token();
         for (int i = 0; i < 3; i++) {
                 assert_true(make_key(KEY_TYPE_EC_P256, "keys that stay") < 0);
-                assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+                assert_error(DPS_ERROR_KEY, "describes it wrongly");
         }
         assert_true(make_key(KEY_TYPE_EC_P256, "keys that stay") < 0);
         assert_error(DPS_ERROR_KEY, "C_DestroyObject");
         assert_true(make_key(KEY_TYPE_EC_P256, "") < 0);
-        assert_error(DPS_ERROR_KEY, "tells of it what cannot be true");
+        assert_error(DPS_ERROR_KEY, "describes it wrongly");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
