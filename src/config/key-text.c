@@ -36,9 +36,9 @@ static const char *foreign_text(const char *text, size_t size) {
         if (begins_with(text, size, "SharedAccessSignature"))
                 return "it is a SAS token, which was made with a key: " COPY_AGAIN;
         if (memmem(text, size, "-----BEGIN", strlen("-----BEGIN")))
-                return "it is a PEM file: a certificate's key belongs into PrivateKey=";
+                return "it is a PEM file: a certificate's key belongs in PrivateKey=";
         if (memchr(text, '"', size) || memchr(text, '\'', size))
-                return "the key is in quotes: leave the quotes away";
+                return "the key is in quotes: remove the quotes";
         return NULL;
 }
 

@@ -74,7 +74,7 @@ static const char *explain_certificates(const char *text, size_t size, int r) {
         if (r == -EBADMSG)
                 return "a certificate in the file is damaged: copy the file again";
         if (memmem(text, size, "-----BEGIN CERTIFICATE REQUEST", strlen("-----BEGIN CERTIFICATE REQUEST")))
-                return "it is a certificate request: name the certificate here that the CA made of it";
+                return "it is a certificate request: name the certificate that the CA made from it";
         return file_kind(text, size)
                        ?: "the file holds no PEM certificate, which begins with -----BEGIN CERTIFICATE-----";
 }

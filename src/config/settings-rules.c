@@ -16,7 +16,7 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
         bool has_comment = strstr(line->value, " #") || strstr(line->value, " ;"),
              has_quotes = *line->value == '"' || *line->value == '\'';
         const char *hint = has_comment  ? " (a comment begins at the start of a line)"
-                           : has_quotes ? " (leave the quotes away)"
+                           : has_quotes ? " (remove the quotes)"
                                         : "";
         _cleanup_(freep) char *shown = NULL;
 

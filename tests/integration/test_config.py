@@ -619,7 +619,7 @@ def test_a_payload_file_may_begin_with_a_byte_order_mark(gateway, emulator, shor
 
 
 @pytest.mark.parametrize("spoil, why", [
-    (lambda key: f'"{key}"\n'.encode(), "leave the quotes away"),
+    (lambda key: f'"{key}"\n'.encode(), "remove the quotes"),
     (lambda key: b"\xff\xfe" + key.encode("utf-16-le"), "UTF-16"),
     (lambda key: f"HostName=h;SharedAccessKey={key}".encode(), "connection string"),
     (lambda key: f"{key}\n{key}\n".encode(), "more than one key"),

@@ -107,7 +107,7 @@ def test_quotes_around_a_specifier_are_told(dpsctl):
     path = dpsctl.etc / "gw.conf"
     path.write_text(GOOD.replace("gw-1", '"gw-%{machine-id}"').replace("/etc/dps/gw.key", '"/etc/dps/%{machine-id}.key"'))
     code, out, _ = dpsctl("verify-config", str(path))
-    assert code == 1 and out.count("(leave the quotes away)") == 2 and f"error: {path}:3: RegistrationId=" in out
+    assert code == 1 and out.count("(remove the quotes)") == 2 and f"error: {path}:3: RegistrationId=" in out
 
 
 def test_a_misspelt_section_is_told_where_its_key_is_missing(dpsctl):

@@ -38,7 +38,7 @@ static const struct text_case {
         { "UTF-16 with its mark is told", TEXT("\xff\xfeQ\0U\0F\0"), -EBADMSG, 0, "UTF-16" },
         { "UTF-16 without its mark is told", TEXT("\0Q\0U\0F"), -EBADMSG, 0, "UTF-16" },
         { "a binary file is told", TEXT("QUFB\0QUFB"), -EBADMSG, 0, "binary" },
-        { "quotes are told", TEXT("\"" A48 "\""), -EBADMSG, 0, "leave the quotes away" },
+        { "quotes are told", TEXT("\"" A48 "\""), -EBADMSG, 0, "remove the quotes" },
         { "the url-safe alphabet is told", TEXT("QUFB-_" A48), -EBADMSG, 0, "url-safe" },
         { "a connection string is told", TEXT("HostName=h;DeviceId=d;SharedAccessKey=" A48), -EBADMSG, 0,
           "connection string" },
