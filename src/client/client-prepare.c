@@ -77,7 +77,7 @@ static TransportChoice choose_way(const Client *c) {
                                        .https_is_missing = c->https_is_missing });
 }
 
-/* Where Transport=auto comes to a way that is not installed, the other one has to do. */
+/* If Transport=auto chooses a way that is not installed, the other one is taken. */
 static int take_way(Client *c, TransportChoice *ret, DpsError *error) {
         bool is_auto = c->settings->transport == TRANSPORT_AUTO;
         TransportChoice way = choose_way(c);
@@ -93,7 +93,7 @@ static int take_way(Client *c, TransportChoice *ret, DpsError *error) {
         if (r < 0)
                 return r;
         *ret = way;
-        /* Else it is what is remembered, or the configuration, that has changed. */
+        /* Otherwise the memory or the configuration has changed, and no way is blocked. */
         if (c->n_blocked >= WAY_FAILURES_MAX && is_auto && c->way != way)
                 c->handlers.on_way(way, NULL, c->userdata);
         if (c->way != way)
@@ -156,8 +156,8 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
                 connect_with(c, owned);
 }
 
-/* Known before anything is sent, but only by a clock that is right. Where there are several certificates, DPS refuses
- * this one, and the next is tried. */
+/* With a clock that is right, this is known before anything is sent. If there are several certificates, DPS
+ * refuses this one, and the next is tried. */
 static bool is_in_time(const Client *c, DpsError *error) {
         const ClientCertificate *certificate = credential_certificate(c->credential);
         uint64_t now_usec = world_now_usec(c->world, CLOCK_REALTIME);

@@ -250,7 +250,7 @@ static void answer_failed(Client *c, const DpsError *error) {
 static void on_answered(Credential *credential, const DpsError *error, void *userdata) {
         Client *c = userdata;
         _cleanup_(dps_reply_done) DpsReply assignment =
-                c->assignment; /* what comes next may end the client's */
+                c->assignment; /* what follows may free the client's own */
         Credential **place = assignment.assigned_hub ? &c->credential : &c->answered;
 
         c->answering = NULL;
@@ -265,7 +265,7 @@ static void on_answered(Credential *credential, const DpsError *error, void *use
         client_act(c, dps_registration_on_answered(c->registration, client_moment(c)), &assignment);
 }
 
-/* The connection has no use any more: a new one shows the token. */
+/* The connection is no longer needed: a new one shows the token. */
 static int begin_answer(Client *c, const DpsReply *reply) {
         bool is_for_hub = reply->assigned_hub;
         int r = 0;

@@ -20,6 +20,6 @@ typedef struct Jobs {
 int jobs_add(Jobs *j, uint64_t id);
 /* Appends the jobs of `others`, and takes ownership of them. */
 void jobs_join(Jobs *j, Jobs others);
-/* Leaves none behind. */
+/* Empties `j`, and returns its jobs. */
 Jobs jobs_take(Jobs *j);
 void jobs_done(Jobs *j);

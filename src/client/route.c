@@ -34,7 +34,8 @@ static DpsErrorId id_from_errno(int r) {
         return r == -EAGAIN || r == -ENOENT || r == -ENOTDIR ? DPS_ERROR_KEY : DPS_ERROR_CONFIG;
 }
 
-/* An editor ends the last line; nothing else that a header of HTTP could not carry belongs into a password. */
+/* Removes the line break that an editor adds. False: what is left is empty, or has characters that an HTTP
+ * header cannot carry. */
 static bool tidy_password(char *text, size_t size) {
         if (size > 0 && text[size - 1] == '\n')
                 text[--size] = 0;

@@ -22,5 +22,5 @@ int route_read(const Settings *s, const char *host, Proxy **ret, DpsError *error
  * unless the query is freed before. On failure `error` is filled. */
 int route_find(World *world, Settings *s, const char *host, route_handler_t handler, void *userdata,
                Proxy **ret, RouteQuery **ret_query, DpsError *error);
-/* Also called by the handler's owner after the handler was called. */
+/* Frees the query, also after its handler was called. */
 RouteQuery *route_query_free(RouteQuery *q);

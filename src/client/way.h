@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * Which transport an attempt uses. Pure. With Transport=auto MQTT comes first. After two attempts in a row that could not
- * connect, the other way is tried, and after two more the first one again. An answer of DPS, a refusal included, changes
- * nothing: it shows that the way is open. Nor does it matter then that what is remembered of an earlier registration
- * becomes too old.
+ * Which transport an attempt uses. Pure. With Transport=auto MQTT comes first. After two attempts in a row that
+ * could not connect, the other way is tried, and after two more the first one again. An answer of DPS, even a
+ * refusal, shows that the way is open, so the way stays. This is so even if the memory of an earlier
+ * registration becomes too old meanwhile.
  */
 
 #include <stdbool.h>

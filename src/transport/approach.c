@@ -185,7 +185,8 @@ bool approach_read_bundle(Approach *a) {
         return ask(a) >= 0;
 }
 
-/* The resolver is for the first connection, so that a start with a cached assignment need not pay for it. */
+/* The resolver is made for the first connection, so that a start with a cached assignment need not pay
+ * for it. */
 static int begin(Approach *a) {
         int r;
 

@@ -15,7 +15,7 @@ typedef struct Approaches {
         World *world;
         Resolver *resolver; /* NULL: there was none yet */
         TlsCache tls_cache;
-        bool is_rested; /* nothing is left that rest could free */
+        bool is_rested; /* nothing is left that approaches_rest() could free */
 } Approaches;
 
 void approaches_init(Approaches *a, World *world);

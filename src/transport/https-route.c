@@ -63,7 +63,7 @@ static int add_numbers(const HttpsRoute *r, struct curl_slist **list) {
                       r->proxy ? r->proxy->port : r->port, text);
 }
 
-/* Of PROXY_LOGINS, those that this libcurl has. */
+/* Those of PROXY_LOGINS that this libcurl has. */
 static long logins(void) {
         bool has_ntlm = curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_NTLM;
 

@@ -240,7 +240,7 @@ static void tell_unreachable(const Https *t, DpsError *ret) {
                       f.why ?: "");
 }
 
-/* The connection is there, and what comes over it cannot be used. */
+/* There is a connection, but what comes over it cannot be used. */
 static void tell_broken(const Https *t, CURLcode code, DpsError *ret) {
         DpsStep step = request_step(t);
 
@@ -318,8 +318,8 @@ static void deliver(Https *t) {
         t->handlers.on_reply(&reply, t->userdata);
 }
 
-/* libcurl gives the first address all the time there is, so it gets one at a time. A proxy's are left to it, since their
- * time is also the time of the proxy's own connection. */
+/* libcurl gives all the time there is to the first address, so it gets one address at a time. All addresses of
+ * a proxy are left to it, because their time is also the time of the proxy's own connection. */
 static int aim(Https *t) {
         const Approach *a = t->approach;
         HttpsRouteLists old = t->lists;
@@ -435,7 +435,7 @@ static int on_signed(SSL *ssl, void *userdata) {
         t->is_signing = false;
         set_sockets(t, SD_EVENT_ON);
         timer_set(t->timer, t->wanted_usec, TIMER_ACCURACY_USEC);
-        /* There is no other way to say that a transfer goes on whose socket has nothing new. */
+        /* There is no other way to make a transfer go on while its socket has nothing new. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
         after_libcurl(t, curl_multi_socket_all(t->multi, &running));
@@ -477,7 +477,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *userdata) {
         return r < 0 ? 0 : n;
 }
 
-/* How many bytes the kernel has received of the proxy, for which nobody else counts them. */
+/* How many bytes the kernel has received from a proxy. Nobody else counts these. */
 static uint64_t received_from_sockets(const Https *t) {
         uint64_t n = 0;
 

@@ -702,7 +702,7 @@ static void on_timer(void *userdata) {
         if (t->is_broken)
                 fail(t, &t->error);
         else if (t->is_sending)
-                fail_as(t, DPS_ERROR_LOST, "takes nothing more of what it is sent");
+                fail_as(t, DPS_ERROR_LOST, "does not accept what it is sent");
         else if (t->phase == PHASE_READY)
                 keep_alive(t);
         else if (t->phase == PHASE_CONNECTING) {
@@ -817,7 +817,7 @@ static int mqtt_connect(TransportClass *class, const TransportTarget *target,
                 return -EOPNOTSUPP;
         }
         dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "there is no memory for a connection");
-        /* For the first connection, so that a start with a cached assignment need not pay for it. */
+        /* For the first connection only, so that a start with a cached assignment need not pay for it. */
         if (!c->has_library && mosquitto_lib_init() != MOSQ_ERR_SUCCESS)
                 return -ENOMEM;
         c->has_library = true;

@@ -6,8 +6,9 @@
 #include "basic/text.h"
 
 /*
- * A source is a host and a list of CA files. One thread at a time reads it, so that files that hang do not take all threads:
- * who asks meanwhile waits for the next look, since the files may have changed since this one began.
+ * A source is a host and a list of CA files. One thread at a time reads it, so that files that hang do not take
+ * all threads. Whoever asks meanwhile waits for the next look, since the files may have changed since this one
+ * began.
  */
 
 struct TlsQuery {

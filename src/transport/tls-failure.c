@@ -134,7 +134,7 @@ static bool is_azure_issuer(const X509 *certificate) {
         return maker && (startswith(maker, "DigiCert") || startswith(maker, "Microsoft"));
 }
 
-/* A proxy that intercepts TLS shows a certificate for Azure's DPS that was issued by somebody else. */
+/* A proxy that intercepts TLS shows a certificate for Azure's DPS that Azure's CAs have not issued. */
 static bool is_intercepted(const TlsFailure *f, const char *host) {
         return is_public_dps(host) && X509_check_host(f->leaf, host, 0, 0, NULL) == 1 &&
                !is_azure_issuer(f->certificate);

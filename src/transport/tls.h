@@ -58,10 +58,10 @@ bool tls_connection_lacks_bundle(const TlsConnection *c);
 /* For a place, before such a connection is made. */
 void tls_connection_forget_failure(TlsConnection *c);
 
-/* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server refused ours,
- * DPS_ERROR_KEY where our key did not sign, DPS_ERROR_TLS for anything else of TLS, DPS_ERROR_PROTOCOL where the server, once
- * proven, sent more than any exchange has, DPS_ERROR_NONE where none is so. To ask after a library has freed its SSL, keep a
- * reference of it. */
+/* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server
+ * refused ours, DPS_ERROR_KEY where our key did not sign, DPS_ERROR_PROTOCOL where the server, once proven,
+ * sent more than any exchange has, DPS_ERROR_TLS for any other failure of TLS, and DPS_ERROR_NONE for none of
+ * these. To ask after a library has freed its SSL, keep a reference of it. */
 void tls_connection_error(const SSL *ssl, DpsError *ret);
 
 /* Whether the server was cut off, having sent more than a handshake or an attempt can need. The library may not notice. */

@@ -324,7 +324,7 @@ int tunnel_new(const Proxy *proxy, const char *host, uint16_t port, Tunnel **ret
         else
                 r = ask(t);
         if (r == -EMSGSIZE)
-                fail(t, DPS_ERROR_PROXY, "cannot be given a user or a password that is so long");
+                fail(t, DPS_ERROR_PROXY, "cannot be given a user or a password that long");
         else if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);
