@@ -484,6 +484,6 @@ void check_https(Checks *c, CheckSubject *s) {
                 return;
         checks_add(c, "HTTPS", has_https() ? CHECK_OK : p.without,
                    has_https() ? "the module is installed in %s"
-                               : "the module is not in %s, so that only MQTT can be used: install dps-https",
+                               : "the module is not in %s, so only MQTT can be used: install dps-https",
                    module_directory());
 }

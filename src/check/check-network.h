@@ -18,7 +18,7 @@ typedef struct Peer {
         uint16_t port;
         const Proxy *proxy;  /* NULL: none */
         CheckResult without; /* if it cannot be reached */
-        bool is_quiet;       /* that it accepts connections goes without saying */
+        bool is_quiet;       /* no row says that it accepts connections */
 } Peer;
 
 /* Reads the CA files. `x` NULL: no certificate is shown. Fills `error` on failure. */

@@ -50,7 +50,7 @@ typedef struct CheckHub {
         bool is_asked; /* to log in there */
         char *token;   /* a secret; NULL: the certificate is shown */
         Credential *credential;
-        char *why_not; /* nothing can be shown */
+        char *why_not; /* why nothing can be shown; NULL: something can */
 } CheckHub;
 
 /* What is looked at, and what the steps found out for the next ones. One step runs at a time; one that hangs keeps its

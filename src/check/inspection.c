@@ -87,7 +87,7 @@ static uint64_t now(const Inspection *i) {
         return world_now_usec(i->parts.world, CLOCK_BOOTTIME);
 }
 
-/* However many steps and credentials there are, and however slowly a peer answers each. */
+/* All steps and credentials together have a deadline, too. */
 static void set_deadline(Inspection *i, uint64_t in_usec) {
         timer_set(i->timer, MIN(now(i) + in_usec, i->end_usec), USEC_PER_SEC);
 }
@@ -200,8 +200,9 @@ static int ask(Inspection *i) {
         return r < 0 ? r : transport_send(i->transport, &lookup, body);
 }
 
-/* Over MQTT, DPS lets in devices whose token has a wrong signature, and refuses only what they ask. So they ask for an
- * operation that does not exist; over HTTPS, where there is no log-in but the request, for their registration. */
+/* Over MQTT, DPS lets in a device whose token has a wrong signature, and refuses only its first request. So we
+ * ask for an operation that does not exist. Over HTTPS, where a request is the only log-in, we ask for the
+ * registration of the device. */
 static void on_ready(void *userdata) {
         Inspection *i = userdata;
 
@@ -371,7 +372,8 @@ static int begin_login(Inspection *i) {
                 return 0;
         }
         i->logs_in = true;
-        /* The log-in may fail at once, and with it the inspection end: not here, but from the loop. */
+        /* The log-in may fail at once, and the inspection may end with it. That must happen in the loop, and
+         * not here. */
         timer_set(i->timer, slot_acquire(&i->slot) ? 0 : MIN(now(i) + LOGIN_MAX_USEC, i->end_usec), 0);
         return 1;
 }

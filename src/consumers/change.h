@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What is new in the files of an identity since its units were last told: the connection, or its credential alone. */
+/* What has changed in the files of an identity since its units were last told: the connection, or only its
+ * credential. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,8 +21,9 @@ typedef struct Digests {
         char connection[DIGEST_TEXT_MAX], credential[DIGEST_TEXT_MAX];
 } Digests;
 
-/* Of the files in the directory of an identity, whose owner may have put anything there. `ret_changed_at_usec` is when the
- * last of them was written, by CLOCK_REALTIME. -ENOENT: there is no assignment. -EBADMSG: a file is not as dpsd writes it. */
+/* Reads the files in the directory of an identity, whose owner may have put anything there.
+ * `ret_changed_at_usec` is when the last of them was written, by CLOCK_REALTIME. -ENOENT: there is no
+ * assignment. -EBADMSG: a file is not as dpsd writes it. */
 int digests_read(int dir_fd, Digests *ret, uint64_t *ret_changed_at_usec);
 /* `old` NULL: the units have not been told since the system started. */
 Change digests_compare(const Digests *old, const Digests *now);

@@ -47,7 +47,7 @@ static bool line_is_trusted(const ConfLine *line, const char *name) {
                         return true;
         }
         say(LOG_ERR, name,
-            "%s:%u: %s= is not followed, because others than root can write to %s (owner %u, mode %04o): "
+            "%s:%u: %s= is not followed, because not only root can write to %s (owner %u, mode %04o): "
             "chown root %s; chmod go-w %s",
             line->file, line->line, line->key, path, (unsigned) st.st_uid, (unsigned) st.st_mode & 07777,
             path, path);
@@ -66,8 +66,8 @@ static bool lines_are_trusted(const Conf *conf, const char *name) {
         return true;
 }
 
-/* Faults elsewhere in the files are the daemon's to tell, and do not concern the units. 0: there are no units, or root has
- * not named them. */
+/* Faults elsewhere in the files are reported by the daemon, and do not concern the units. 0: there are no
+ * units, or root has not named them. */
 static int read_units(const Consumers *c, const char *name, Settings **ret) {
         _cleanup_(conf_freep) Conf *defaults = NULL, *own = NULL;
         _cleanup_(conf_report_done) ConfReport report = { 0 };
@@ -178,8 +178,7 @@ int consumers_tell(const Consumers *c, const char *name) {
                 return -EAGAIN;
         r = remember(c, name, &now);
         if (r < 0)
-                say(LOG_ERR, name,
-                    "what its units were told of cannot be remembered, they may be told again: %s",
+                say(LOG_ERR, name, "what its units were told cannot be saved, so they may be told again: %s",
                     strerror(-r));
         return 0;
 }

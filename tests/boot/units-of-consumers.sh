@@ -96,7 +96,7 @@ has_notes '' || fail "nothing has changed: $(cat /run/notes)"
 # Whoever is not root names no units.
 chown dpsd /etc/dps/gateway.conf
 renew
-until_true says 'gateway.conf:9: RestartUnits= is not followed, because others than root can write to /etc/dps/gateway.conf'
+until_true says 'gateway.conf:9: RestartUnits= is not followed, because not only root can write to /etc/dps/gateway.conf'
 until_true is_quiet
 chown root /etc/dps/gateway.conf
 # In a directory of everybody's the daemon would refuse the key.
@@ -106,6 +106,6 @@ sed -i 's,/etc/dps/gateway\.key,/etc/keys/gateway.key,' /etc/dps/gateway.conf
 dpsctl reload
 chmod 0777 /etc/dps
 renew
-until_true says 'others than root can write to /etc/dps (owner 0, mode 0777)'
+until_true says 'not only root can write to /etc/dps (owner 0, mode 0777)'
 until_true is_quiet
 has_notes '' || fail "a file that others can write was followed: $(cat /run/notes)"
