@@ -36,7 +36,7 @@ static const Explanation explanations[_DPS_ERROR_MAX] = {
         },
         [DPS_ERROR_TIMEOUT] = {
                 "A firewall drops packets without a word, the network loses many of them, or DPS is slow.",
-                "The step tells: connect or tls means the way (a firewall, a small MTU), register or poll means DPS or "
+                "The step tells: connect or tls means the network (a firewall, a small MTU), register or poll means DPS or "
                 "a webhook of custom allocation.",
                 BACKOFF,
                 "dpsctl check NAME\ndpsctl show NAME -p LastErrorStep\nping -M do -s 1372 HOST",
@@ -49,7 +49,7 @@ static const Explanation explanations[_DPS_ERROR_MAX] = {
                 "dpsctl history NAME\njournalctl -u dpsd --since -1h",
         },
         [DPS_ERROR_TLS] = {
-                "Something else than DPS answers at that port, or the versions of TLS do not meet.",
+                "Something other than DPS answers at that port, or the two sides have no TLS version in common.",
                 "The message has OpenSSL's words: 'wrong version number' means that the port speaks no TLS.",
                 BACKOFF,
                 "dpsctl check NAME\nopenssl s_client -connect HOST:PORT -servername HOST",
@@ -131,7 +131,7 @@ static const Explanation explanations[_DPS_ERROR_MAX] = {
                 "dpsctl show NAME -p RegistrationId\ndpsctl history NAME",
         },
         [DPS_ERROR_THROTTLED] = {
-                "All devices of the scope share the quotas of DPS, and together they ask too much.",
+                "All devices of the scope share the quotas of DPS, and together they ask too often.",
                 "After a power cut or an update of the whole fleet it passes. If it lasts, the quota is too small or some "
                 "devices ask in a loop.",
                 "It waits as long as DPS says, for all identities of the scope, and then asks with fewer at once.",
@@ -157,7 +157,7 @@ static const Explanation explanations[_DPS_ERROR_MAX] = {
                 "dpsctl history NAME",
         },
         [DPS_ERROR_CLOCK] = {
-                "The device has no battery for its clock and no time server, or DPS says that its time is another.",
+                "The device has no battery for its clock and no time server, or DPS says that its own time differs.",
                 "'System clock synchronized: no' means that no time server was reached. Otherwise the message tells how far "
                 "behind the clock is.",
                 "It waits up to 5 minutes for the right time, then asks with the wrong one, and goes on at once when "

@@ -90,7 +90,7 @@ static const struct {
         { "generation", "How often what programs get has changed.", "Generation" },
         { "attempts", "Failed attempts in a row.", "Attempts" },
         { "hub_failures", "Failures at the hub that programs have reported in a row.", "HubFailures" },
-        { "state_since_timestamp_seconds", "Since when the state is what it is.", "StateSince" },
+        { "state_since_timestamp_seconds", "When the state last changed.", "StateSince" },
         { "assigned_timestamp_seconds", "When DPS assigned the hub.", "AssignedAt" },
         { "token_expiry_timestamp_seconds", "When the hub's SAS token expires.", "TokenExpiresAt" },
         { "certificate_expiry_timestamp_seconds", "When the hub's certificate expires.",
@@ -98,7 +98,8 @@ static const struct {
         { "renewal_timestamp_seconds", "When the token or certificate is renewed.", "RenewAt" },
         { "next_attempt_timestamp_seconds", "When DPS is asked next.", "NextAttemptAt" },
         { "last_success_timestamp_seconds", "When DPS last assigned or confirmed a hub.", "LastSuccessAt" },
-        { "failing_since_timestamp_seconds", "Since when attempts fail.", "FailingSince" },
+        { "failing_since_timestamp_seconds", "When the first of the failed attempts happened.",
+          "FailingSince" },
         { "last_error_timestamp_seconds", "When the last error happened.", "LastErrorAt" },
         { "hub_seen_timestamp_seconds", "When a program last connected to the hub.", "HubLastSeenAt" },
         { "hub_failure_timestamp_seconds", "When a program last reported a failure at the hub.",
@@ -218,8 +219,7 @@ void metrics_print(FILE *f, const IdentityList *l, bool is_there, const Counts *
         print_texts(f, l);
         print_numbers(f, l);
         if (counts) {
-                print_family(f, "dps_identity_errors", "counter",
-                             "Errors since this was begun to be followed.");
+                print_family(f, "dps_identity_errors", "counter", "Errors since this program started.");
                 print_tallies(f, &counts->errors, "dps_identity_errors_total", "id", false);
                 print_family(f, "dps_identity_steps", "counter", "Steps of attempts that have ended.");
                 print_tallies(f, &counts->steps, "dps_identity_steps_total", "step", false);

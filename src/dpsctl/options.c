@@ -163,7 +163,7 @@ static bool has_word(const char *words, const char *word) {
         return false;
 }
 
-/* An option that would have no effect is an error. */
+/* Refuses an option that the verb does not have. */
 static int check_verbs(const Options *o, const bool *given) {
         for (size_t k = 0; k < ELEMENTSOF(options); k++)
                 if (given[k] && options[k].verbs && !has_word(options[k].verbs, o->verb))

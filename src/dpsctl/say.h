@@ -12,11 +12,11 @@ void say_error(const char *text);
 /* The same with "dpsctl: " before it. Returns `code`: `return fail_with(EXIT_FAILED, "…")`. */
 int fail_with(Exit code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int fail_memory(void);
-/* Lines of text that came from elsewhere, on standard output: as they are, unless that is a terminal. Gives the exit
- * code. */
+/* Prints lines of text that came from elsewhere on standard output: unchanged, unless that is a terminal. Gives
+ * the exit code. */
 int print_text(const char *text);
-/* A line from elsewhere for standard output: a copy, in which, if that is a terminal, '?' is for all that could control it
- * or that nobody sees. NULL: out of memory. */
+/* A copy of a line from elsewhere, for standard output. If that is a terminal, '?' replaces whatever could
+ * control it or is invisible. NULL: out of memory. */
 char *shown_line(const char *line);
 
 typedef enum Style {

@@ -55,7 +55,7 @@ int key_refused(const char *source, const char *why) {
         return fail_with(EXIT_FAILED, "the key from %s is not valid: %s", source_shown(source), why);
 }
 
-/* Only standard input may be a pipe, for which one waits. */
+/* Only standard input may be a pipe that is waited for. */
 static int read_source(const char *source, char text[static KEY_TEXT_MAX], size_t *ret_size) {
         _cleanup_(freep) char *found = NULL;
         int r;

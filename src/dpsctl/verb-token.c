@@ -11,8 +11,9 @@
 #include "dpsctl/output.h"
 #include "dpsctl/redact.h"
 
-/* What programs need that use the hub: `token` prints a SAS token, `connection` everything to connect,
- * `report-hub-failure` tells dpsd that the hub refuses, and `report-hub-connected` that it is good again. */
+/* What programs need to use the hub: `token` prints a SAS token, `connection` everything that is needed to
+ * connect. `report-hub-failure` tells dpsd that the hub refuses a program, and `report-hub-connected` that it
+ * lets the program in again. */
 
 #define CONNECTION_SIZE_MAX (1024U * 1024)
 
@@ -121,7 +122,8 @@ int verb_connection(const Options *o) {
         return output_json(o, connection);
 }
 
-/* Of the connection that failed: a program that has read hub.env tells it, else it is the present one. */
+/* The generation of the connection that failed: a program that has read hub.env has it in its environment.
+ * Otherwise it is the present one. */
 static int read_generation(sd_bus *bus, const char *path, uint64_t *ret) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *given = getenv("IOTHUB_GENERATION");

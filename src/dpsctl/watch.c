@@ -186,7 +186,7 @@ static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error
         r = sd_bus_message_read(m, "s", &interface);
         if (r >= 0 && streq(interface, DPS_BUS_IDENTITY)) {
                 r = property_set_text(property_find("AttemptStep"), i,
-                                      ""); /* it may be another one, and is not told */
+                                      ""); /* its owner may be another one now, which no signal tells */
                 if (r >= 0)
                         r = identity_read(i, m);
                 if (r >= 0 && w->handlers->on_changed)
@@ -242,8 +242,8 @@ static int on_reprovision_finished(sd_bus_message *m, void *userdata, sd_bus_err
 }
 
 /*
- * Anybody may send a signal to us alone, without any match, and a match for the name of the daemon lets all unique
- * names pass. So nobody is listened to but the bus, sd-bus itself and the owner of the name.
+ * Anybody may send us a signal directly, without a match, and a match for the daemon's name lets all unique
+ * names pass. So only the bus, sd-bus itself and the owner of the name are listened to.
  */
 static int drop_strangers(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m) ?: "";

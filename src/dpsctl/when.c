@@ -40,7 +40,7 @@ uint64_t identity_next_at(const Identity *i) {
         return i->next_attempt_at > 0 ? i->next_attempt_at : i->renew_at;
 }
 
-/* "asking DPS now, since 2 s: waits for the answer to register". */
+/* "asking DPS now, for 2 s: waits for the answer to register". */
 static void describe_present_attempt(const Identity *i, uint64_t now_usec, char *buffer, size_t size) {
         static const struct {
                 const char *step, *what;
@@ -65,7 +65,7 @@ static void describe_present_attempt(const Identity *i, uint64_t now_usec, char 
         if (since_usec < USEC_PER_SEC)
                 (void) snprintf(buffer, size, "asking DPS now%s", what);
         else
-                (void) snprintf(buffer, size, "asking DPS now, since %s%s",
+                (void) snprintf(buffer, size, "asking DPS now, for %s%s",
                                 format_duration(since_usec / USEC_PER_SEC * USEC_PER_SEC, duration), what);
 }
 
@@ -83,8 +83,8 @@ static void describe_attempt(const Identity *i, uint64_t now_usec, char *buffer,
                                 format_when(i->next_attempt_at, now_usec, when));
 }
 
-/* Waiting for `what`; if dpsd acts at some time even without it, the text ends with that. is_local: dpsd looks for
- * `what` on this device, without asking DPS. */
+/* Waiting for `what`; if dpsd acts at some time even without it, the text ends with that. `is_local`: dpsd
+ * looks for `what` on this device, without asking DPS. */
 static void describe_wait(const Identity *i, const char *what, bool is_local, uint64_t now_usec, char *buffer,
                           size_t size) {
         char attempt[NEXT_TEXT_MAX / 2];

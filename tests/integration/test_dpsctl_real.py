@@ -208,8 +208,8 @@ def test_status_shows_what_an_attempt_waits_for(gateway, emulator):
     emulator.script("gateway", "register:silent")
     gateway.dpsctl("reprovision", "gateway")
     emulator.wait_for_requests(2, "register")
-    shown = eventually(lambda: (out := gateway.dpsctl("status").out) and "since" in out.splitlines()[-1] and out)
-    assert re.search(r"next: asking DPS now, since \d+ s: waits for the answer to register$", shown.rstrip())
+    shown = eventually(lambda: (out := gateway.dpsctl("status").out) and "now, for" in out.splitlines()[-1] and out)
+    assert re.search(r"next: asking DPS now, for \d+ s: waits for the answer to register$", shown.rstrip())
     properties = gateway.properties("gateway")
     assert properties["NextAttemptAt"] == 0 < properties["AttemptSince"] and properties["AttemptStep"] == "registering"
 

@@ -90,12 +90,12 @@ static void an_attempt_in_flight_says_what_it_waits_for(void **state) {
         } cases[] = {
                 { "connecting", NOW, "asking DPS now: connects" },
                 { "registering", NOW - 2 * USEC_PER_SEC - 1,
-                  "asking DPS now, since 2 s: waits for the answer to register" },
+                  "asking DPS now, for 2 s: waits for the answer to register" },
                 { "polling", NOW - USEC_PER_MINUTE,
-                  "asking DPS now, since 1 min: waits for the answer to a poll" },
+                  "asking DPS now, for 1 min: waits for the answer to a poll" },
                 { "pausing", NOW - USEC_PER_SEC,
-                  "asking DPS now, since 1 s: waits as long as DPS said, and then polls" },
-                { "", NOW - USEC_PER_SEC, "asking DPS now, since 1 s" },
+                  "asking DPS now, for 1 s: waits as long as DPS said, and then polls" },
+                { "", NOW - USEC_PER_SEC, "asking DPS now, for 1 s" },
                 { "of a newer dpsd", NOW, "asking DPS now" },
                 { "queued", NOW, "is about to ask DPS, behind other identities (MaxAttempts=)" },
         };
