@@ -90,8 +90,8 @@ static int on_watched(sd_bus_message *reply, void *userdata, sd_bus_error *error
         access_forget_senders(a);
         if (!is_told)
                 log_warning(
-                        "D-Bus: it cannot be seen when a caller has gone (%s): what it has asked for waits "
-                        "for its deadline",
+                        "D-Bus: the bus does not tell when a caller goes (%s): its requests wait for their "
+                        "deadline",
                         refusal->message);
         is_told = true;
         return 0;

@@ -308,7 +308,7 @@ int access_take(Access *a, sd_bus_message *request, AccessRight right, int64_t c
         r = request_measure(request, ACCESS_ARGUMENTS_MAX, &size);
         if (r < 0)
                 return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
-                                        "The arguments are too large, or of another type than they must be");
+                                        "The arguments are too large, or of the wrong type");
         s = sender_find(a, name);
         r = s ? 0 : sender_new(a, request, &s);
         if (r < 0)

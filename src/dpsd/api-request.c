@@ -12,7 +12,7 @@
 
 #define DETAIL_MAX 256
 
-/* An identity calls back, also when nobody is there to hear any more. */
+/* An identity calls back even if the client has gone. */
 struct ApiPending {
         ApiRequest *request; /* NULL: its client is gone */
         Identity *identity;  /* exists as long as its handlers are called */
@@ -290,7 +290,7 @@ static const ApiRoute *find_route(ApiRequest *q, const char *method, const char 
                         return &routes[k];
                 q->allow = routes[k].method;
                 refuse(q, MHD_HTTP_METHOD_NOT_ALLOWED, "MethodNotAllowed",
-                       "this has another method; see Allow");
+                       "this path has another method; see Allow");
                 return NULL;
         }
         refuse(q, MHD_HTTP_NOT_FOUND, "NotFound",
@@ -365,7 +365,7 @@ void api_request_changed(ApiRequest *q, Identity *i) {
         }
 }
 
-/* The identity's answer is not waited for any more. */
+/* Forgets the answer of the identity, so that nobody waits for it. */
 static void forget_pending(ApiRequest *q) {
         if (q->pending)
                 q->pending->request = NULL;
@@ -377,7 +377,7 @@ void api_request_end(ApiRequest *q) {
         if (q->waiting)
                 answer(q, MHD_HTTP_NOT_MODIFIED, NULL);
         else
-                refuse(q, MHD_HTTP_SERVICE_UNAVAILABLE, "Timeout", "there is no answer in time");
+                refuse(q, MHD_HTTP_SERVICE_UNAVAILABLE, "Timeout", "no answer came in time");
 }
 
 void api_request_done(ApiRequest *q) {

@@ -32,7 +32,7 @@ struct ApiRequest {
 
         unsigned status;   /* 0: there is no answer yet */
         char *answer;      /* a secret perhaps; NULL: the answer is empty */
-        const char *allow; /* the method that there is, for 405; NULL: no matter */
+        const char *allow; /* for 405: the method that the path has; NULL: not needed */
 };
 
 /* Whoever gets a request in full calls this. */

@@ -45,7 +45,7 @@ typedef struct Door {
         dev_t device;
         ino_t inode;
         sd_event_source *source;
-        bool has_failed; /* to open, which was said */
+        bool has_failed; /* could not be opened, and that was logged */
 } Door;
 
 typedef struct Peer {
@@ -121,7 +121,7 @@ static void on_connection(void *userdata, struct MHD_Connection *c, void **conte
                 peer_free(*context);
 }
 
-/* Without a number of a user, nobody could be told apart from others. */
+/* Fails if the user is not known: without a uid, nobody could be told apart from others. */
 static int ask_who(int fd, struct ucred *ret, gid_t **ret_gids, size_t *ret_n) {
         socklen_t size = sizeof(*ret), groups_size = 0;
         gid_t *gids;
@@ -356,7 +356,7 @@ static int on_ready(sd_event_source *s, int fd, uint32_t events, void *userdata)
         return 0;
 }
 
-/* A deadline moves on, so that an end that nobody reacts to is not tried without a pause. */
+/* The deadline is moved, so that an end that nobody reacts to is not tried again without a pause. */
 static void end_late_peers(Api *a) {
         uint64_t now = now_usec(CLOCK_BOOTTIME);
 
@@ -387,7 +387,8 @@ static int on_time(sd_event_source *s, uint64_t due_usec, void *userdata) {
         return 0;
 }
 
-/* All who knock at this socket are let in before the next one is served: some of them may come before others. */
+/* Accepts all connections that wait at this socket before the next one is served: some of them may have an
+ * earlier turn. */
 static int on_knock(sd_event_source *s, int fd, uint32_t events, void *userdata) {
         Door *d = userdata;
         int peer = 0;
@@ -395,7 +396,7 @@ static int on_knock(sd_event_source *s, int fd, uint32_t events, void *userdata)
         for (unsigned n = 0; n <= BACKLOG && peer >= 0; n++) {
                 peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (peer >= 0)
-                        (void) add_peer(d, peer); /* whoever is too many is closed */
+                        (void) add_peer(d, peer); /* a connection too many is closed */
                 else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
                         pause_doors(d->api, true);
         }
@@ -488,7 +489,8 @@ static Door *door_new(Api *a, const char *name) {
         return a->doors = d;
 }
 
-/* The socket goes with its identity, or when Api= is not set any more; those that are connected are answered. */
+/* The socket is removed with its identity, or when Api= is no longer set. Those that are connected still get
+ * answers. */
 static void api_removed(Api *a, const char *name) {
         for (Peer *p = a->peers; p; p = p->next)
                 if (p->is_suspended && p->request.waiting && streq(p->name, name)) {

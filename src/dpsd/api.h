@@ -30,7 +30,7 @@ typedef struct ApiDoor {
         sd_event *event;
         Manager *manager;
         Work *loading;
-        bool is_refused; /* the module cannot be loaded, which was said */
+        bool is_refused; /* the module cannot be loaded, and that was logged */
         const ApiClass *class;
         Api *api;
 } ApiDoor;

@@ -105,7 +105,7 @@ static int make(Run *u) {
         return r < 0 ? r : conf_directories(NULL, &u->directories);
 }
 
-/* The hub, as programs were told it. */
+/* The hub as it was told to programs. */
 static void find_hub(const char *name, CheckHub *ret) {
         _cleanup_(json_freep) json_object *o = NULL;
         _cleanup_(erase_and_freep) char *text = NULL;

@@ -226,7 +226,7 @@ uint64_t clock_correct(Clock *c, uint64_t *past_usec) {
                 clock_arm_poll(c);
                 return 0;
         }
-        /* Not later than the boot: nobody shall take it for an event since then. */
+        /* Before the boot, so that it does not count as an event since then. */
         *past_usec = ahead < USEC_PER_SEC ? now : at_least_1(c->boot_usec - (int64_t) USEC_PER_SEC);
         return ahead;
 }

@@ -28,7 +28,7 @@ typedef struct Configuration {
         bool is_to_resolve; /* `settings` are not yet made from `written` */
         Retry resolving;
         Expansion *expansion;  /* under way, perhaps beyond … */
-        uint64_t expand_usec;  /* … this (CLOCK_BOOTTIME); USEC_INFINITY: it is, and that was told */
+        uint64_t expand_usec;  /* … this (CLOCK_BOOTTIME); USEC_INFINITY: beyond, and that was reported */
         DpsErrorId unresolved; /* why the last expansion failed */
         char *tpm_id;      /* the registration id that the TPM gives; NULL: not asked yet, or not needed */
         uint64_t who_hash; /* hash of scope, registration id and endpoint of `settings`, to find twins fast */

@@ -29,7 +29,6 @@
 #define RUNTIME_DIRECTORY_DEFAULT "/run/dps"
 #define LOCK_NAME ".lock"
 #define NOTES_NAME ".waits"
-/* The only transport so far. */
 
 /* The steps to READY=1. */
 typedef enum Readiness {

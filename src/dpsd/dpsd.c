@@ -125,8 +125,9 @@ static int parse_arguments(int argc, char *argv[]) {
         return 1;
 }
 
-/* Core dumps must hold no secret, so they are off, nor may the swap: memory is locked where that has no limit, beyond which
- * later mappings would fail. Each connection in flight needs three file descriptors. */
+/* Secrets must be neither in core dumps nor in the swap. So core dumps are off, and memory is locked if there
+ * is no limit for that: beyond a limit, later mappings would fail. Each connection in flight needs three file
+ * descriptors. */
 static void set_limits(void) {
         struct rlimit files, locked;
 

@@ -17,13 +17,13 @@
  * there, we look at the files themselves, because a file also changes when a link to its directory is
  * replaced (as Kubernetes does), or the directory is.
  *
- * The worker finds the directories, and looks at the files once they are watched: a change in between is seen twice, rather
- * than never.
+ * The worker finds the directories, and looks at the files once they are watched: a change in between is seen twice,
+ * rather than never.
  *
- * A directory of ours is watched itself: it is renamed, or what is in it is removed before it can be. The directory above it,
- * such as /run, is that of others too, who would wake us whenever they make or remove a file there. So it is watched
- * only for its own end; and for everything where a link in it leads to ours, or while ours is missing. The kernel does not tell
- * that a directory was removed which we have open, so one with nothing in it can go unnoticed.
+ * A directory of ours is watched itself: before it can be removed, it is renamed or emptied. The directory above it, such
+ * as /run, belongs to others too, who would wake us whenever they make or remove a file there. So it is only watched for
+ * its own end. It is watched for everything only if a link in it leads to ours, or while ours is missing. The kernel does
+ * not report the removal of a directory that we have open, so the removal of an empty one may go unnoticed.
  */
 
 #define DEBOUNCE_USEC (500 * USEC_PER_MSEC)

@@ -80,7 +80,7 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
 static bool is_overtaken(const Identity *i, const Credential *credential) {
         CredentialState state = i->for_dps.state;
 
-        /* DPS gives a TPM its key, so this is the newest. */
+        /* The key in a TPM comes from DPS, so this is the newest one. */
         if (credential_tpm_keys(credential))
                 return false;
         return (state == CREDENTIAL_LOADED || state == CREDENTIAL_KNOWN) &&

@@ -25,7 +25,7 @@ void care_done(CredentialCare *c) {
         *c = (CredentialCare){ .method = _METHOD_MAX, .until_usec = c->until_usec };
 }
 
-/* Who waits since an earlier load was begun does not wait longer because it is begun anew. */
+/* If the load is begun anew, those who have waited since an earlier one do not wait any longer for it. */
 static void begin_loading(const Identity *i, CredentialCare *c) {
         uint64_t now = identity_now_usec(i);
 

@@ -79,7 +79,7 @@ static void gather_credentials(const Identity *i, Facts *f) {
         f->for_dps_at_usec = i->for_dps.retry.at_usec;
         f->for_hub = for_hub->state;
         f->for_hub_at_usec = for_hub->retry.at_usec;
-        /* To look again does not help: DPS has to send the key. */
+        /* Looking again does not help: DPS has to send the key. */
         if (for_hub->state == CREDENTIAL_LOADED && credential_lacks_hub_key(for_hub->credential)) {
                 f->for_hub = CREDENTIAL_FAILED;
                 f->for_hub_at_usec = USEC_INFINITY;

@@ -46,7 +46,7 @@ void identity_watch_files(Identity *i);
 void identity_load_for_dps(Identity *i);
 void identity_load_for_hub(Identity *i);
 void identity_wipe_credentials(Identity *i);
-/* What has been waited for long enough has failed, and is tried again later. */
+/* Lets what has been waited for long enough fail. It is tried again later. */
 void identity_stop_waiting(Identity *i);
 /* A chip may need half a minute to make a key, and others may be before us. */
 #define KEY_DEADLINE_USEC (2 * USEC_PER_MINUTE)
@@ -55,7 +55,7 @@ void identity_stop_waiting(Identity *i);
 extern const ClientHandlers identity_client_handlers;
 void identity_begin(Identity *i, IdentityReason reason);
 void identity_give_up(Identity *i);
-/* Counts an event on this machine that is acted on. Only a few an hour are. */
+/* Counts an event on this machine that is acted on. Only a few per hour are. */
 void identity_take_event(Identity *i);
 /* Writes the waits that bind the client into the record, as they are now. */
 void identity_remember_wait(Identity *i);

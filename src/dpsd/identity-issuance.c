@@ -88,7 +88,7 @@ void identity_save_pair(Identity *i) {
                 retry_failed(&i->pair_retry, identity_now_usec(i));
 }
 
-/* The name and the text of a pair that is not saved any more, or not needed. */
+/* Forgets the name and the text of a pair that need not be saved any more. */
 void identity_forget_pair(Identity *i) {
         i->pair_saving = work_forget(i->pair_saving);
         i->issued_credential = credential_unref(i->issued_credential);
@@ -136,14 +136,14 @@ static int take_pair(Identity *i, IssuedPair *pair, Assignment *a) {
         set_text(&a->issuance_fault, NULL);
         a->issued_expires_at_usec = pair->not_after_usec;
         a->token_expires_at_usec = 0;
-        /* A CA dates its certificates back. But a clock outside their life is wrong, and counts for nothing. */
+        /* CAs date certificates back. But a clock outside the life of this one is wrong, and is not used. */
         is_inside = now >= pair->not_before_usec && now < pair->not_after_usec;
         a->renew_at_usec = renew_at(i->configuration.settings, a, is_inside ? now : pair->not_before_usec,
                                     pair->not_after_usec);
         note_fruit(i, is_inside && a->renew_at_usec > now);
 
         identity_forget_pair(i);
-        /* Without memory for it, it is loaded from its file. */
+        /* If memory runs out, the credential is loaded from the file. */
         (void) issued_credential_new(pair, i->configuration.settings, a->registration_id,
                                      &i->issued_credential);
         i->pair_file = TAKE_PTR(file);

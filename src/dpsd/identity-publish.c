@@ -67,7 +67,7 @@ void identity_prepare_folder(Identity *i) {
         if (r >= 0)
                 return;
         if (r == -ENOENT &&
-            i->publishing.n == 0) { /* the runtime directory was removed, which is about to be noticed */
+            i->publishing.n == 0) { /* the runtime directory was removed, which will be noticed in a moment */
                 retry_failed(&i->publishing, identity_now_usec(i));
                 return;
         }

@@ -32,7 +32,7 @@ static void remember_polls(Identity *i, const DpsRegistrationHistory *h) {
                 m->polls += usec_add(h->polls_usec[k], POLLS_WINDOW_USEC) > last;
 }
 
-/* Without memory, the waits are taken for those of whoever is asked next. */
+/* If memory runs out, the waits are taken to be those of whatever scope is asked next. */
 static void remember_peer(Identity *i) {
         const Settings *s = i->configuration.settings;
         Record *m = i->keeper.record;
@@ -54,8 +54,8 @@ bool identity_waits_for_another(const Identity *i) {
                (!streq(m->asked_scope, s->id_scope) || strcasecmp(m->asked_endpoint, s->endpoint) != 0);
 }
 
-/* What DPS told us when it throttled us was for all of the scope, and so it is after a restart. Without memory, they are told
- * themselves. */
+/* When DPS throttled us, the whole scope had to wait, and still has to after a restart. If memory runs out, DPS
+ * tells the other identities itself. */
 void identity_recall_pause(const Identity *i) {
         const Record *m = i->keeper.record;
 
@@ -79,7 +79,7 @@ void identity_remember_wait(Identity *i) {
         remember_polls(i, h);
 }
 
-/* In place of a wait that cannot be right, there is the backoff after that number of failures. */
+/* A wait that cannot be right is replaced by the backoff after that number of failures. */
 static DpsRegistrationHistory make_history(Identity *i) {
         const Assignment *a = identity_assignment(i);
         const Record *m = i->keeper.record;
@@ -215,8 +215,9 @@ static bool is_way_fresh(const Identity *i) {
                now - m->transport_at_usec <= WAY_KEPT_USEC;
 }
 
-/* Attempts before a restart could not connect, and over which way is forgotten: both are as good. Else a machine that a
- * watchdog restarts as long as it has no hub might never come to the other way. */
+/* Attempts before a restart could not connect, and it is not known which way they took, so one way is as good
+ * as the other. Otherwise a machine that a watchdog restarts as long as it has no hub might never try the other
+ * way. */
 static bool begins_in_the_middle(const Identity *i) {
         const Record *m = i->keeper.record;
 
@@ -237,8 +238,9 @@ static TransportChoice way_that_worked(void *userdata) {
                                                                             : TRANSPORT_AUTO;
 }
 
-/* Without memory it is not remembered, and the next registration finds out again. What was only taken since it is remembered
- * is no news, and keeps its time: else a device that registers often would never try the usual way again. */
+/* If memory runs out, the way is not remembered, and the next registration finds it again. A way that was only
+ * taken because it is remembered is no news and keeps its time. Otherwise a device that registers often would
+ * never try the usual way again. */
 static void remember_way(Identity *i) {
         const char *transport = client_transport(i->client);
         Record *m = i->keeper.record;

@@ -23,7 +23,7 @@ int identity_reprovision(Identity *i, bool has_looked, uint64_t *ret_job, uint64
 typedef void (*identity_text_handler_t)(int r, char *text, uint64_t expires_at_usec, const DpsError *error,
                                         void *userdata);
 int identity_connection(Identity *i, identity_text_handler_t handler, void *userdata);
-/* `lifetime_sec` 0: the default; at most TokenLifetime=. */
+/* `lifetime_sec`: 0 is the default; at most TokenLifetime=. */
 int identity_token(Identity *i, uint64_t lifetime_sec, identity_text_handler_t handler, void *userdata);
 
 /* The hub refused a program that used `generation`. An outdated generation changes nothing ("already moved"):

@@ -208,8 +208,8 @@ void identity_on_other_state(Identity *i) {
 }
 
 static void write_record_again(Identity *i) {
-        /* What we have goes there. Where we have nothing, the directory may: it may be on a partition that was mounted
-         * late. */
+        /* If we have an assignment, it is written there. If not, the directory may hold one: it may be on a
+         * partition that was mounted late. */
         if (keeper_newest(&i->keeper))
                 keeper_save(&i->keeper);
         else

@@ -24,7 +24,7 @@
 /* A longer remembered wait is not believed: a day, and a quarter of it for the random spread. */
 #define IDENTITY_WAIT_MAX_USEC (USEC_PER_DAY + USEC_PER_DAY / 4)
 
-/* So many events on this machine may end a wait, or be a reason to ask DPS, in one hour. */
+/* At most this many events on this machine may end a wait, or be a reason to ask DPS, in one hour. */
 #define EVENTS_PER_HOUR_MAX 3
 
 /* A credential, and what we know about it. */

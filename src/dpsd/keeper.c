@@ -128,7 +128,7 @@ int keeper_load(Keeper *k, char **ret_why) {
                         MAX(k->record->last_generation, k->record->assignment->generation);
         if (k->record->attempts == 0)
                 keeper_clear_error(k); /* that error concerned this machine, which is looked at again now */
-        if (is_on_its_way)             /* whether it arrives is told to us only if it is ours */
+        if (is_on_its_way)             /* only what we save ourselves is reported to us */
                 keeper_save(k);
         return loaded < 0 && !store_could_not_read(loaded) ? loaded : 0;
 }

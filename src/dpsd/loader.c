@@ -397,7 +397,7 @@ static int retire_some(Loader *l, LoadTask *t) {
         return r;
 }
 
-/* Who is the device of another identity is known once the settings are in force. The identity itself has logged it. */
+/* Twins are known only once the settings are in force. The identity itself has logged it. */
 static void report_twins(Loader *l) {
         for (size_t k = 0; k < l->manager->n_identities; k++) {
                 const Configuration *c = &l->manager->identities[k]->configuration;

@@ -225,10 +225,9 @@ static int refuse_forget(const char *name, int r, sd_bus_error *error) {
                                          "There is no record of an identity named '%s'", shown ?: "?");
         }
         if (r == -EBUSY)
-                return sd_bus_error_setf(
-                        error, DPS_BUS_ERROR_CONFIG,
-                        "%s is configured: remove %s.conf, and type dpsctl reload, before it is forgotten",
-                        name, name);
+                return sd_bus_error_setf(error, DPS_BUS_ERROR_CONFIG,
+                                         "%s is configured: first remove %s.conf and run dpsctl reload", name,
+                                         name);
         if (r == -EAGAIN)
                 return sd_bus_error_setf(error, DPS_BUS_ERROR_RATE_LIMITED,
                                          "%u identities are being forgotten already; try again when they are",

@@ -166,8 +166,8 @@ static bool holds_assignment(const Identity *i) {
                strcasecmp(a->registration_id, s->registration_id) == 0;
 }
 
-/* Whoever holds the assignment keeps the device, and among those who do, or if nobody does, the first by name. NULL: that
- * is this identity. */
+/* The identity that holds the assignment keeps the device. If several do, or none does, the first by name keeps
+ * it. NULL: that is this identity. */
 static const char *find_twin(const Manager *m, const Identity *i) {
         const Identity *keeper = NULL;
 
@@ -364,7 +364,7 @@ void manager_look_again(Manager *m) {
         (void) manager_look_again_at(m, &at, SIZE_MAX);
 }
 
-/* The pause is for others: a timer that is set to the next turn outranks them. */
+/* The pause lets others run: a timer that is set to the next turn outranks them. */
 static void on_write_again(void *userdata) {
         Manager *m = userdata;
         unsigned n = 0;

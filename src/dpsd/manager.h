@@ -91,8 +91,8 @@ void manager_retire(Manager *m, Identity *i);
 void manager_look_again(Manager *m);
 /* The same for `n` of them from the *at-th on, which begins at 0. Returns false after the last. */
 bool manager_look_again_at(Manager *m, size_t *at, size_t n);
-/* The folder of the state, or the runtime folder, is another directory now: what was in it is written again, of so many
- * identities in a turn, with a pause behind each. */
+/* The folder of the state, or the runtime folder, is another directory now. What was in it is written again for
+ * at most this many identities in a turn, with a pause after each turn. */
 #define MANAGER_WRITES_MAX 64U
 #define MANAGER_WRITES_PAUSE_USEC USEC_PER_MSEC
 void manager_save_all(Manager *m);
@@ -101,7 +101,7 @@ void manager_publish_all(Manager *m);
 void manager_remove_leftovers(Manager *m);
 void manager_set_max_attempts(Manager *m, unsigned max);
 
-/* So many identities may be forgotten at the same time. */
+/* At most this many identities are forgotten at the same time. */
 #define MANAGER_FORGETS_MAX 64U
 
 /* Removes the record and the outputs of an identity without a .conf file. -EBUSY: it has such a file. -EAGAIN:
@@ -126,7 +126,7 @@ bool manager_is_serving(const Manager *m);
  * RequiredForProvisioned=no count too. `ret_assigned`: whether all of them are assigned. */
 bool manager_is_settled(const Manager *m, bool all, bool *ret_assigned);
 
-/* So many checks may run at the same time. */
+/* At most this many checks run at the same time. */
 #define MANAGER_CHECKS_MAX 4U
 
 typedef struct ManagerCheckWish {

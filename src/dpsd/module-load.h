@@ -5,7 +5,7 @@
 
 #include "basic/world.h"
 
-/* `class` NULL: it cannot be loaded, and `why` says why; NULL: memory ran out. */
+/* `class` NULL: it cannot be loaded, and `why` says why, or is NULL if memory ran out. */
 typedef void (*module_load_handler_t)(const void *class, const char *why, void *userdata);
 
 /* As module_load(), or, with `shared`, module_load_with_shared(). The handler is never called before this returns. -ENOMEM. */

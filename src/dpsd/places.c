@@ -13,7 +13,7 @@
 
 /* Many mounts may come together. */
 #define MOUNTS_DELAY_USEC (500 * USEC_PER_MSEC)
-/* Without a table of mounts. */
+/* How often to look if there is no table of mounts. */
 #define LOOK_AGAIN_USEC (5 * USEC_PER_MINUTE)
 
 typedef enum Place {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Notices that a directory of ours is another one now: it was removed and made again, or a partition was mounted over it.
- * The folder then leads to the new one. Watched are the directories, and the table of mounts. */
+/* Notices that a directory of ours is another one now: it was removed and made again, or a partition was
+ * mounted over it. The folder then leads to the new one. The directories themselves and the table of mounts are
+ * watched. */
 
 #include <systemd/sd-event.h>
 

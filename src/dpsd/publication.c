@@ -57,7 +57,7 @@ int publication_proxy(const Settings *settings, const char *hub, char **ret) {
         r = route_choose(settings, hub, &proxy, &reason);
         if (r == -ENOMEM)
                 return r;
-        /* The environment's may not be valid, which is told when dpsd itself wants to use it. */
+        /* A proxy of the environment may be invalid. That is reported when dpsd itself uses it. */
         return r < 0 || !proxy ? 0 : proxy_to_url(proxy, ret);
 }
 

@@ -50,8 +50,8 @@ typedef struct Transition {
         uint64_t at_usec;
         char *state;   /* the state that was entered, or "renewed", "hub-changed", "attempt-failed" … */
         char *detail;  /* one line, for people */
-        uint32_t more; /* so often the same happened again in a row … */
-        uint64_t last_usec; /* … the last time then */
+        uint32_t more; /* how often the same happened again in a row … */
+        uint64_t last_usec; /* … and when it happened last */
 } Transition;
 
 typedef struct Record {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A request of D-Bus without all that it needs not have: header fields that nobody knows, and file descriptors. */
+/* Copies of D-Bus requests without what we do not need: unknown header fields and file descriptors. */
 
 #include <stddef.h>
 #include <systemd/sd-bus.h>

@@ -60,7 +60,7 @@ int store_save_issued(Store *s, const char *file, const char *text, store_handle
 /* Removes the files of the identity's issued certificates but that of this fingerprint (NULL: all of them), and then the
  * keys that were made for them in tokens. `settings` are the identity's; NULL: such keys stay for now. */
 void store_remove_issued(Store *s, const char *name, const char *fingerprint, Settings *settings);
-/* Where they are; the second one, which may be NULL, holds what the disk refused. */
+/* The folder of the records, and the one (which may be NULL) with what the disk refused. */
 Folder *store_state(const Store *s);
 Folder *store_notes(const Store *s);
 /* After this, no handler with this userdata is called. */

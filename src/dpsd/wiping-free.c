@@ -17,7 +17,7 @@
  * that nobody has written to, as in a message of 256 MB of which its peer has sent little. */
 #define MAPPED_MIN (1024U * 1024)
 
-/* Else the C library would map less and less. */
+/* Otherwise the C library would map less and less. */
 __attribute__((constructor)) static void map_large_blocks(void) {
 #ifdef M_MMAP_THRESHOLD
         (void) mallopt(M_MMAP_THRESHOLD, MAPPED_MIN);

@@ -337,7 +337,7 @@ def test_where_nothing_can_be_watched_who_has_gone_keeps_his_place_only_for_a_wh
     polkit.answer(stays.name, True)
     assert answer_to(stays, serial) is None
     assert stranger.owner_of(NAME) == owner  # it was not thrown out
-    assert len(re.findall("it cannot be seen when a caller has gone", gateway.whole_log())) == 1
+    assert len(re.findall("the bus does not tell when a caller goes", gateway.whole_log())) == 1
 
 
 def n_refused(connection):
