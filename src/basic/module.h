@@ -52,7 +52,7 @@ const char *module_directory(void);
 
 /*
  * Loads a module and returns its class, which lives as long as the program. A second call returns the same.
- * `name` is of [a-z0-9-]. -ENOENT: it is not installed; -EPERM: others than root and the program's user can
+ * `name` is of [a-z0-9-]. -ENOENT: it is not installed; -EPERM: users other than root and the program's own can
  * write to the directory or the file; -ENOEXEC: the file is not a module, or not the one that was asked for;
  * -ESTALE: it is of another build; -ELIBACC: the dynamic loader refuses it; -EINVAL: no such name. On failure
  * `ret_why` is a message for people, or NULL without memory.

@@ -36,7 +36,8 @@ typedef struct IssuancePolicy {
         uint64_t lifetime_sec;
         IssuedVariant variant;
         HubAccepts hub;
-        uint32_t failure_code; /* with which operations fail that ask for a certificate; 0: they do not */
+        uint32_t
+                failure_code; /* the code with which operations that ask for a certificate fail; 0: they do not */
 } IssuancePolicy;
 
 int issuance_policy_read(const Reader *enrollment, IssuancePolicy *ret);

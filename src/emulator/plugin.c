@@ -406,7 +406,7 @@ static int fill_random(void *ret, size_t size, void *userdata) {
         return RAND_bytes(ret, (int) size) == 1 ? 0 : -EIO;
 }
 
-/* To close a session is a callback inside of a callback. */
+/* Closing a session calls us back inside of a callback. */
 static void make_lock(pthread_mutex_t *ret) {
         pthread_mutexattr_t attributes;
 

@@ -213,7 +213,7 @@ static const struct {
         { 400, 400, DPS_ERROR_REQUEST, DPS_VERDICT_FINAL, "the request is invalid", NULL },
         { 401, 401, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the credential was refused", NULL },
         { 403, 403, DPS_ERROR_AUTH, DPS_VERDICT_FINAL, "the device is not allowed to register",
-          "look whether the enrollment allows this device; " NETWORK },
+          "check whether the enrollment allows this device; " NETWORK },
         { 404, 404, DPS_ERROR_ENROLLMENT_UNKNOWN, DPS_VERDICT_FINAL,
           "there is no such DPS instance or enrollment", NULL },
         { 408, 408, DPS_ERROR_SERVICE, DPS_VERDICT_RETRY, "the request took too long", NULL },
