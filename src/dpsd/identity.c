@@ -343,10 +343,7 @@ void identity_load(Identity *i) {
         if (was_unread && identity_assignment(i))
                 identity_log(i, LOG_NOTICE, "its record can be read again");
         if (r < 0)
-                identity_log(i, LOG_ERR,
-                             "its record cannot be used (%s): it is kept as %s.json.corrupt, and "
-                             "DPS is asked again",
-                             why ?: strerror(-r), i->name);
+                identity_log(i, LOG_ERR, "%s; asking DPS again", why ?: "its record cannot be used");
         if (identity_assignment(i)) {
                 i->method = identity_assignment(i)->method;
                 (void) snprintf(i->proven, sizeof(i->proven), "%s",
