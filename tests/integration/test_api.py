@@ -214,7 +214,7 @@ def test_a_long_poll_ends_with_the_next_generation_or_in_time(door):
     assert (first.json["AssignedHub"], second.json["hub"]) == ("hub-9.example", "hub-9.example")
 
 
-def test_no_socket_without_api_and_none_that_is_left(door):
+def test_without_api_there_is_no_socket_and_none_stays_behind(door):
     gateway = assigned(door)
     waiting = begin_to_wait(gateway, f"/v1/assignment?generation={gateway.connection()['generation']}&wait=60s")
     gateway.identity()
@@ -236,7 +236,7 @@ def test_no_socket_without_api_and_none_that_is_left(door):
     eventually(lambda: not path_of(gateway).parent.exists())
 
 
-def test_without_the_module_it_is_said_how_to_get_it_and_a_reload_looks_again(door):
+def test_without_the_module_the_log_says_how_to_get_it_and_a_reload_looks_again(door):
     module = door.directory / "modules/api.so"
     module.rename(module.with_suffix(".away"))
     door.start()

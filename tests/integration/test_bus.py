@@ -192,7 +192,7 @@ def test_all_identities_at_once_are_what_their_objects_are(gateway):
         path: interfaces[IDENTITY] for path, interfaces in objects.items() if IDENTITY in interfaces}
 
 
-def test_the_sixth_reprovision_is_told_when_it_is_possible(gateway, emulator):
+def test_the_sixth_reprovision_is_refused_with_the_time_when_it_is_possible(gateway, emulator):
     assign(gateway)
     for _ in range(5):
         assert gateway.dpsctl("reprovision", "gateway", "--wait").code == 0
@@ -240,7 +240,7 @@ def signals_until(client, member):
     return seen
 
 
-def test_the_end_of_a_job_is_told_behind_what_it_brought(gateway, emulator):
+def test_the_end_of_a_job_is_reported_after_what_it_brought(gateway, emulator):
     before = assign(gateway)
     emulator.set("gateway", iotHubs="hub-2.example" if before["AssignedHub"] == "hub-1.example" else "hub-1.example")
     client = gateway.client()
@@ -256,7 +256,7 @@ def test_the_end_of_a_job_is_told_behind_what_it_brought(gateway, emulator):
     client.close()
 
 
-def test_a_failed_job_is_told_with_the_reason(gateway, emulator):
+def test_a_failed_job_is_reported_with_the_reason(gateway, emulator):
     assign(gateway)
     emulator.set("gateway", provisioningStatus="disabled")
     client = gateway.client()
@@ -267,7 +267,7 @@ def test_a_failed_job_is_told_with_the_reason(gateway, emulator):
     client.close()
 
 
-def test_what_an_assignment_brings_is_told_in_one_signal(gateway, emulator):
+def test_what_an_assignment_brings_is_reported_in_one_signal(gateway, emulator):
     key = emulator.enroll("gateway", **SLOW)
     gateway.identity(key=key)
     gateway.start()
@@ -285,7 +285,7 @@ def test_what_an_assignment_brings_is_told_in_one_signal(gateway, emulator):
     client.close()
 
 
-def test_identities_that_come_and_go_are_told(gateway):
+def test_identities_that_come_and_go_are_reported(gateway):
     gateway.start()
     client = gateway.client()
     client.listen()
@@ -322,7 +322,7 @@ def test_the_connection_is_the_one_in_the_file(gateway):
 @pytest.mark.parametrize("method, arguments", [
     ("GetConnection", ()), ("GetToken", ("t", 0)), ("ReportHubFailure", ("tsus", 1, "auth", 401, "")), ("ReportHubConnected", ("t", 1)),
 ])
-def test_without_an_assignment_it_is_told_why(gateway, emulator, method, arguments):
+def test_without_an_assignment_the_error_says_why(gateway, emulator, method, arguments):
     key = emulator.enroll("gateway", provisioningStatus="disabled")
     gateway.identity(key=key)
     gateway.start()
@@ -340,7 +340,7 @@ def test_a_certificate_has_no_tokens(gateway, emulator):
     assert refused(gateway, "gateway", "GetToken", "t", 0)[0] == "NotSupported"
 
 
-def test_a_key_that_is_gone_is_told(gateway):
+def test_a_key_that_is_gone_is_reported(gateway):
     assign(gateway)
     (gateway.credentials / "gateway.key").unlink()
     name, message = refused(gateway, "gateway", "GetToken", "t", 0)
@@ -348,7 +348,7 @@ def test_a_key_that_is_gone_is_told(gateway):
     assert gateway.properties("gateway")["State"] == "assigned" and gateway.files()["token"]
 
 
-def test_an_unknown_name_is_told(gateway):
+def test_an_unknown_name_is_reported(gateway):
     gateway.start()
     name, message = refused(gateway, None, "Reprovision", "s", "nobody")
     assert name == "NoSuchIdentity" and "nobody" in message
@@ -470,7 +470,7 @@ def test_a_hub_that_was_reached_is_remembered_with_its_time(gateway):
     assert abs(gateway.wait_for(check=lambda p: p["HubLastSeenAt"] > 0)["HubLastSeenAt"] / SEC - time.time()) < DEADLINE
 
 
-def test_a_kind_of_failure_that_is_none_is_refused(gateway):
+def test_an_unknown_kind_of_failure_is_refused(gateway):
     assign(gateway)
     name, message = refused(gateway, "gateway", "ReportHubFailure", "tsus", 1, "weather", 0, "")
     assert name == "org.freedesktop.DBus.Error.InvalidArgs" and "not-found" in message

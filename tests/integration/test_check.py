@@ -284,7 +284,7 @@ def test_an_unknown_option_is_refused(gateway):
         gateway.call(None, "Check", "sas", "", ["everything"])
 
 
-def test_no_secret_is_told(gateway, emulator):
+def test_no_secret_is_reported(gateway, emulator):
     key = emulator.enroll("gateway")
     start_unassigned(gateway, key=key)
     out = gateway.dpsctl("check", "gateway").out
@@ -614,7 +614,7 @@ def test_over_https_a_device_is_let_in_without_a_registration(gateway, emulator)
 
 
 @needs_https
-def test_over_https_an_earlier_registration_is_told(gateway, emulator):
+def test_over_https_an_earlier_registration_is_reported(gateway, emulator):
     gateway.surroundings["DPS_MODULE_DIRECTORY"] = modules(gateway.directory / "modules", BUILD)
     gateway.identity(provisioning={"Transport": "https", "HttpsPort": emulator.https_port})
     gateway.start()

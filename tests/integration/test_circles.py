@@ -41,7 +41,7 @@ def test_files_that_call_in_one_direction_are_no_circle(circles):
     assert circles(A_CALLS_B) == (0, "")
 
 
-def test_files_that_call_each_other_are_told_with_the_symbols(circles):
+def test_files_that_call_each_other_are_reported_with_the_symbols(circles):
     code, out = circles(CIRCLE)
     assert code == 1
     assert "a circle of calls, 2 files: src/room/a.c, src/room/b.c" in out
@@ -71,7 +71,7 @@ def test_a_permission_that_nobody_needs_is_an_error(circles):
     assert code == 1 and "src/room/x-internal.h" in out and "no circle needs that" in out
 
 
-def test_headers_that_include_each_other_are_told(circles):
+def test_headers_that_include_each_other_are_reported(circles):
     code, out = circles({
         "src/room/a.c": "",
         "src/room/a.h": '#pragma once\n#include "room/b.h"\n',

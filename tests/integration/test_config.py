@@ -625,7 +625,7 @@ def test_a_payload_file_may_begin_with_a_byte_order_mark(gateway, emulator, shor
     (lambda key: f"{key}\n{key}\n".encode(), "more than one key"),
     (lambda key: b"", "it is empty"),
 ])
-def test_a_file_that_is_no_key_is_told_in_the_same_words_everywhere(gateway, emulator, short_directory, spoil, why):
+def test_what_is_no_key_is_reported_in_the_same_words_everywhere(gateway, emulator, short_directory, spoil, why):
     key, path = emulator.enroll("gateway"), short_directory / "gateway.key"
     path.write_bytes(spoil(key))
     path.chmod(0o600)
@@ -670,7 +670,7 @@ def write_pair(gateway, directory, certificate, key, **provisioning):
     (lambda c, k: (pem(c), key_pem(ec.generate_private_key(ec.SECP256R1()))), "PrivateKey", "not the key of the first certificate"),
 ], ids=["certificate-der", "key-der", "pkcs12", "certificate-utf16", "key-utf16", "empty", "no-certificate", "no-key", "damaged",
         "other-key"])
-def test_a_certificate_or_key_that_is_none_is_told_in_the_same_words_everywhere(gateway, short_directory, spoil, which, why):
+def test_what_is_no_certificate_or_key_is_reported_in_the_same_words_everywhere(gateway, short_directory, spoil, which, why):
     key = ec.generate_private_key(ec.SECP256R1())
     paths = write_pair(gateway, short_directory, *spoil(Issuer("factory").sign(name("gateway"), key, []), key))
     gateway.start()

@@ -133,7 +133,7 @@ SOMEBODY = 54321
 
 
 @needs_root
-def test_what_once_makes_by_hand_is_of_the_user_whose_directories_they_are(gateway):
+def test_files_that_root_makes_with_once_belong_to_the_owner_of_the_directories(gateway):
     for directory in (gateway.state, gateway.run):
         os.chown(directory, SOMEBODY, SOMEBODY)
     gateway.identity()

@@ -103,14 +103,14 @@ def test_capitals_that_a_specifier_gives_are_warned_of_where_a_key_is_derived(dp
     assert "capital" not in dpsctl("verify-config", str(path))[1]
 
 
-def test_quotes_around_a_specifier_are_told(dpsctl):
+def test_quotes_around_a_specifier_are_reported(dpsctl):
     path = dpsctl.etc / "gw.conf"
     path.write_text(GOOD.replace("gw-1", '"gw-%{machine-id}"').replace("/etc/dps/gw.key", '"/etc/dps/%{machine-id}.key"'))
     code, out, _ = dpsctl("verify-config", str(path))
     assert code == 1 and out.count("(remove the quotes)") == 2 and f"error: {path}:3: RegistrationId=" in out
 
 
-def test_a_misspelt_section_is_told_where_its_key_is_missing(dpsctl):
+def test_a_misspelt_section_is_reported_where_its_key_is_missing(dpsctl):
     path = dpsctl.etc / "gw.conf"
     path.write_text(GOOD.replace("[Attestation]", "[Atestation]"))
     code, out, _ = dpsctl("verify-config", str(path))

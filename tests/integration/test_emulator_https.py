@@ -186,7 +186,7 @@ def test_the_api_version_must_be_there(device):
     assert (answer.status, answer.body["errorCode"]) == (400, 400004)
 
 
-def test_a_refused_api_version_is_told(device, emulator):
+def test_a_refused_api_version_is_reported(device, emulator):
     emulator.set("*", **{"behaviour.refusedApiVersions": [API_VERSION]})
     answer = device.register()
     assert (answer.status, answer.body["errorCode"]) == (400, 400004)
@@ -406,7 +406,7 @@ def test_a_registration_survives_a_change_of_the_hubs(emulator, device, key):
 
 
 @pytest.mark.parametrize("word", ["classic", "mqttV5", "MqttV5", "other", "x" * 64, None])
-def test_the_connection_profile_is_told_as_it_was_enrolled(emulator, word):
+def test_the_connection_profile_is_reported_as_it_was_enrolled(emulator, word):
     key = emulator.enroll("gw-1", connectionProfile=word)
     state = RestDevice(emulator, "gw-1", key, api_version=PROFILES).provision().body["registrationState"]
     assert state["connectionProfile"] == word

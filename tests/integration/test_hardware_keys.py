@@ -97,7 +97,7 @@ def use_fake(gateway, tmp_path, token, hangs_in=""):
     return {"Pkcs11Module": FAKE}
 
 
-def test_a_wrong_pin_is_told_and_tried_once(gateway, tmp_path, group, token):
+def test_a_wrong_pin_is_reported_and_tried_once(gateway, tmp_path, group, token):
     with_token(gateway, tmp_path, group, token, pin="999999", **use_fake(gateway, tmp_path, token))
     assert_fails(gateway, "config", "Pin=: token 'gw': the PIN is wrong")
     gateway.dpsctl("reprovision", "gw")
@@ -108,7 +108,7 @@ def test_a_wrong_pin_is_told_and_tried_once(gateway, tmp_path, group, token):
     assert "999999" not in gateway.whole_log()
 
 
-def test_a_missing_pin_is_told(gateway, tmp_path, group, token):
+def test_a_missing_pin_is_reported(gateway, tmp_path, group, token):
     with_token(gateway, tmp_path, group, token, Pin=None)
     assert_fails(gateway, "config", "without a PIN")
 
@@ -117,41 +117,41 @@ def test_a_missing_pin_is_told(gateway, tmp_path, group, token):
     ("pkcs11:token=other;object=dps", "key", "this token is not present"),
     ("pkcs11:token=gw;object=other", "key", "no such private key"),
 ))
-def test_what_a_token_lacks_is_told(gateway, tmp_path, group, token, uri, error, words):
+def test_what_a_token_lacks_is_reported(gateway, tmp_path, group, token, uri, error, words):
     with_token(gateway, tmp_path, group, token, private_key=uri)
     assert_fails(gateway, error, words)
 
 
-def test_several_keys_of_a_name_are_told(gateway, tmp_path, group, token):
+def test_several_keys_of_a_name_are_reported(gateway, tmp_path, group, token):
     with_token(gateway, tmp_path, group, token)
     token.make_key("dps", number="02")
     assert_fails(gateway, "config", "several such private keys")
 
 
-def test_another_key_than_that_of_the_certificate_is_told(gateway, tmp_path, group, token):
+def test_a_key_other_than_that_of_the_certificate_is_reported(gateway, tmp_path, group, token):
     with_token(gateway, tmp_path, group, token, private_key="pkcs11:token=gw;object=other")
     token.make_key("other", number="02")
     assert_fails(gateway, "config", "not the key of the first certificate")
 
 
-def test_a_missing_module_is_told(gateway, tmp_path, group, token):
+def test_a_missing_module_is_reported(gateway, tmp_path, group, token):
     with_token(gateway, tmp_path, group, token, Pkcs11Module="/nonexistent/module.so")
     assert_fails(gateway, "key", "Pkcs11Module=: /nonexistent/module.so: the module cannot be loaded")
 
 
-def test_a_missing_tpm_is_told_without_noise(gateway, tmp_path, group, chip):
+def test_a_missing_tpm_is_reported_without_noise(gateway, tmp_path, group, chip):
     configure(gateway, tmp_path, group, chip.make_key("0x81000002"), "handle:0x81000002", Tcti=chip.tcti)
     chip.stop()
     assert_fails(gateway, "key", "there is no TPM, or it does not answer")
     assert "tcti:" not in gateway.whole_log()
 
 
-def test_an_empty_handle_is_told(gateway, tmp_path, group, chip):
+def test_an_empty_handle_is_reported(gateway, tmp_path, group, chip):
     configure(gateway, tmp_path, group, chip.make_key("0x81000002"), "handle:0x81000099", Tcti=chip.tcti)
     assert_fails(gateway, "key", "handle:0x81000099: the TPM does not load this key")
 
 
-def test_a_wrong_auth_value_is_told_and_tried_once(gateway, tmp_path, group, chip):
+def test_a_wrong_auth_value_is_reported_and_tried_once(gateway, tmp_path, group, chip):
     configure(gateway, tmp_path, group, chip.make_key("0x81000002", auth="hunter2"), "handle:0x81000002", Tcti=chip.tcti,
               Pin=secret(tmp_path / "pin", "hunter3\n"))
     assert_fails(gateway, "config", "the TPM refused the PIN")
@@ -197,7 +197,7 @@ def test_a_token_that_does_not_sign_in_the_handshake_costs_its_identity_only(gat
     gateway.stop()
 
 
-def test_a_token_that_is_pulled_out_in_the_handshake_is_told(gateway, tmp_path, group, token, transport):
+def test_a_token_that_is_pulled_out_in_the_handshake_is_reported(gateway, tmp_path, group, token, transport):
     with_token(gateway, tmp_path, group, token, transport=transport, **use_fake(gateway, tmp_path, token))
     gateway.surroundings["TOKEN_IS_PULLED_OUT"] = "1"
     gateway.start()
@@ -303,6 +303,6 @@ def test_a_pin_in_the_uri_is_refused_and_not_shown(gateway, tmp_path, group, tok
 
 
 @pytest.mark.parametrize("validity, words", (((-30, -1), "the certificate expired on"), ((1, 30), "is not valid before")))
-def test_a_certificate_out_of_time_is_told_before_anything_is_sent(gateway, tmp_path, group, token, validity, words):
+def test_a_certificate_out_of_time_is_reported_before_anything_is_sent(gateway, tmp_path, group, token, validity, words):
     with_token(gateway, tmp_path, group, token, validity=validity)
     assert_fails(gateway, "config", words)

@@ -447,7 +447,7 @@ def test_a_refused_address_is_given_up_for_the_next(gateway, peer, pki):
     assert gateway.wait_for(State="assigned")["Attempts"] == 0
 
 
-def test_of_several_failures_the_one_that_is_nearest_to_an_answer_is_told(gateway, peer, silent_port):
+def test_of_several_failures_the_one_that_is_nearest_to_an_answer_is_reported(gateway, peer, silent_port):
     port = free_port()
     silent_port(port)
     use_https(gateway, port, Address=["127.0.0.3", "127.0.0.2", "127.0.0.4"])

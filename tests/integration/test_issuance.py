@@ -447,7 +447,7 @@ def test_a_v5_hub_and_a_symmetric_key_alone_is_assigned_but_not_healthy(gateway,
     assert gateway.dpsctl("status", "gateway").code == 0 and gateway.dpsctl("status", "gateway", "--strict").code == 3
 
 
-def test_a_v5_hub_without_a_request_for_a_certificate_is_told_with_advice_that_fits(gateway, emulator):
+def test_a_v5_hub_without_a_request_for_a_certificate_is_reported_with_advice_that_fits(gateway, emulator):
     start(gateway, emulator, issuance={"Request": "no"}, provisioning={"ApiVersion": "2026-11-02-preview"}, connectionProfile="mqttV5")
     card = gateway.dpsctl("status", "gateway").out
     assert "the hub takes certificates only (mqttV5), and there is none: Request= in [Issuance] is off" in card

@@ -226,7 +226,7 @@ def test_a_wrong_pin_is_tried_once_and_the_right_one_at_once(gateway, emulator, 
     assert "999999" not in gateway.whole_log()
 
 
-def test_a_token_that_makes_no_key_is_told_why_and_the_old_one_serves(gateway, emulator, tmp_path, token):
+def test_a_token_that_makes_no_key_is_reported_with_the_reason_and_the_old_one_serves(gateway, emulator, tmp_path, token):
     with_token(gateway, emulator, tmp_path, token, fake={})
     gateway.start()
     gateway.wait_for(State="assigned")
@@ -309,7 +309,7 @@ def test_a_tpm_that_is_gone_takes_nothing_away_and_one_that_was_cleared_gets_a_n
     assert "integrity check failed" in gateway.whole_log()
 
 
-def test_an_owner_with_an_auth_value_and_no_storage_root_key_is_told_what_to_do(gateway, emulator, chip):
+def test_an_owner_with_an_auth_value_and_no_storage_root_key_is_reported_with_what_to_do(gateway, emulator, chip):
     chip.run("changeauth", "-c", "o", "owner's")
     with_tpm(gateway, emulator, chip)
     gateway.start()

@@ -214,7 +214,7 @@ def test_the_bus_may_appear_after_the_daemon(gateway, bus):
     assert gateway.wait_for(State="assigned")
 
 
-def test_the_version_is_told_on_the_bus(gateway):
+def test_the_version_is_reported_on_the_bus(gateway):
     gateway.start()
     version = gateway.properties()["Version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", version)

@@ -133,7 +133,7 @@ def test_over_https_an_address_is_tried_where_another_name_has_no_answer(gateway
     clock.close()
 
 
-def test_over_https_a_silent_port_is_told_from_a_silent_server(gateway, tmp_path, https):
+def test_over_https_a_silent_port_is_told_apart_from_a_silent_server(gateway, tmp_path, https):
     port = free_port()
     gateway.identity(provisioning=https | {"HttpsPort": port})
     with black_hole("127.0.0.1", port):

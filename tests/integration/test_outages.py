@@ -112,7 +112,7 @@ def test_readiness_does_not_wait_for_dps(gateway, emulator):
     assert gateway.properties()["State"] in ("provisioning", "degraded")
 
 
-def test_waits_grow_between_attempts_and_are_told_once(gateway, emulator):
+def test_waits_grow_between_attempts_and_are_reported_once(gateway, emulator):
     gateway.identity()
     emulator.stop()
     gateway.start()

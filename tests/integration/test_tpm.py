@@ -198,7 +198,7 @@ def test_two_identities_on_one_chip_do_not_take_each_others_key(tpm_gateway, chi
     assert log_in(tpm_gateway) == 0 and log_in(tpm_gateway, "other") == 0
 
 
-def test_an_object_that_is_no_endorsement_key_is_told(tpm_gateway, chip):
+def test_an_object_that_is_no_endorsement_key_is_reported(tpm_gateway, chip):
     chip.make_stranger(EK)
     tpm_gateway.configure()
     tpm_gateway.start()
@@ -219,7 +219,7 @@ def test_auths_are_read_from_their_references(tpm_gateway, chip, emulator):
 
 
 @pytest.mark.parametrize("which, setting", [("owner", "TpmOwnerAuth"), ("endorsement", "TpmEndorsementAuth")])
-def test_a_wrong_auth_is_told_and_not_tried_again(tpm_gateway, chip, emulator, which, setting):
+def test_a_wrong_auth_is_reported_and_not_tried_again(tpm_gateway, chip, emulator, which, setting):
     ek = chip.make_keys()
     enroll(emulator, "gateway", ek)
     chip.run("changeauth", "-c", which, "right")
@@ -236,7 +236,7 @@ def test_a_wrong_auth_is_told_and_not_tried_again(tpm_gateway, chip, emulator, w
     assert "wrong-one" not in tpm_gateway.whole_log()
 
 
-def test_a_missing_auth_is_told(tpm_gateway, chip, emulator):
+def test_a_missing_auth_is_reported(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
     chip.run("changeauth", "-c", "owner", "needed")
     tpm_gateway.configure()
@@ -294,7 +294,7 @@ def test_a_chip_that_goes_in_the_middle_costs_an_attempt_and_nothing_that_works(
 
 
 @pytest.mark.parametrize("transport", ["mqtt", pytest.param("https", marks=over_https)])
-def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, emulator, tmp_path, transport):
+def test_an_endorsement_key_other_than_the_enrolled_one_is_reported(tpm_gateway, chip, emulator, tmp_path, transport):
     (tmp_path / "other").mkdir()
     other = Tpm(tmp_path / "other").start()
     try:
@@ -310,7 +310,7 @@ def test_another_endorsement_key_than_the_enrolled_is_told(tpm_gateway, chip, em
     assert len(emulator.requests("register")) == 1
 
 
-def test_an_enrollment_of_a_tpm_is_told_to_a_device_with_a_key(tpm_gateway, chip, emulator):
+def test_an_enrollment_of_a_tpm_is_reported_by_a_device_with_a_key(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
     tpm_gateway.identity("gateway", key="a2V5LW9mLXNpeHRlZW4tYnl0ZXMtb3ItbW9yZQ==")
     emulator.script("gateway", 'register:401,body={"authenticationKey":"AAA=","keyName":"registration"}')
@@ -453,7 +453,7 @@ def test_enrollment_says_that_there_is_no_tpm(tpm_gateway, chip):
     assert result.code == 1 and "the TPM cannot be reached" in result.err
 
 
-def test_a_chip_without_room_for_another_object_is_told_and_tried_again(tpm_gateway, chip, emulator):
+def test_a_chip_without_room_for_another_object_is_reported_and_tried_again(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
     for k in range(3):
         chip.run("createprimary", "-C", "n", "-G", "ecc", "-c", f"left-{k}.ctx", flush=False, fails=True)
@@ -465,7 +465,7 @@ def test_a_chip_without_room_for_another_object_is_told_and_tried_again(tpm_gate
     tpm_gateway.wait_for(State="assigned", Healthy=True)
 
 
-def test_a_chip_whose_memory_is_full_is_told_and_nobody_is_evicted(tpm_gateway, chip, emulator):
+def test_a_chip_whose_memory_is_full_is_reported_and_nobody_is_evicted(tpm_gateway, chip, emulator):
     enroll(emulator, "gateway", chip.make_keys())
     chip.run("createprimary", "-C", "o", "-G", "ecc", "-c", "filler.ctx")
     handle = 0x81000200
@@ -616,7 +616,7 @@ def test_a_chip_that_goes_before_the_hubs_key_arrives_leaves_the_operation_to_be
     (0xb0922, "key", "it is busy"),  # as the kernel's resource manager passes it on
     (0x7ff, "key", "(0x7ff)"),
 ])
-def test_what_a_chip_answers_is_told_and_tried_again(tpm_gateway, emulator, code, error, text):
+def test_what_a_chip_answers_is_reported_and_tried_again(tpm_gateway, emulator, code, error, text):
     chip = tools.SulkingTpm(code)
     try:
         tpm_gateway.configure(attestation={"Tcti": chip.tcti})

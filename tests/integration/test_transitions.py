@@ -100,7 +100,7 @@ def test_a_twin_that_appears_does_not_disturb_the_planned_registration(gateway, 
     assert abs(after - planned) < 1_000_000  # it is reckoned anew each time
 
 
-def test_a_new_twin_is_told_in_the_same_words_everywhere(gateway, emulator):
+def test_a_new_twin_is_reported_in_the_same_words_everywhere(gateway, emulator):
     key = emulator.enroll("b")
     gateway.identity("b", key=key)
     gateway.start()

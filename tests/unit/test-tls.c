@@ -107,7 +107,7 @@ static const struct trust_case {
           DPS_ERROR_NONE, "" },
         { "the right IPv6 address is accepted", "2001:db8::1", "IP:2001:db8::1", -DAY, DAY, TRUSTED, false,
           DPS_ERROR_NONE, "" },
-        { "a wrong name is refused, and both are told", "dps.example",
+        { "a wrong name is refused, and both are reported", "dps.example",
           "DNS:evil.example,email:x@y.example,DNS:b.example", -DAY, DAY, TRUSTED, false, DPS_ERROR_TLS_NAME,
           "for evil.example, b.example, not for dps.example" },
         { "a wrong address is refused", "192.0.2.7", "IP:192.0.2.8,DNS:192.0.2.7", -DAY, DAY, TRUSTED, false,
