@@ -18,8 +18,8 @@
  *      a new token ────> identity_mint() ──┘
  */
 
-/* The expiry is a whole number of seconds, since a token holds it like that. Each new token is a write to the disk, so
- * there is an interval between them, however early RenewBefore= wants the next. */
+/* The expiry is a whole number of seconds, as it is in a token. Each new token is a write to the disk, so there is a
+ * least time between two, however early RenewBefore= wants the next. */
 static void set_expiry(const Identity *i, Assignment *a) {
         const Settings *s = configuration_key_settings(&i->configuration);
         uint64_t now = identity_realtime_usec(i);
@@ -28,6 +28,12 @@ static void set_expiry(const Identity *i, Assignment *a) {
         a->renew_at_usec = MAX(dps_renew_at_usec(a->token_expires_at_usec, identity_renew_before_usec(s),
                                                  dps_stable_random(a->registration_id, "renew")),
                                now + MIN(RENEW_AT_MIN_USEC, s->token_lifetime_usec / 2));
+}
+
+/* The old token stays in use until DPS has seen the new key. */
+static void keep_expiry(Assignment *a, const Assignment *before) {
+        a->token_expires_at_usec = before->token_expires_at_usec;
+        a->renew_at_usec = before->renew_at_usec;
 }
 
 static int set_fingerprint(Assignment *a, const char *fingerprint) {
@@ -54,7 +60,7 @@ void identity_mint(Identity *i) {
 static Assignment *assignment_from_reply(const Identity *i, const DpsReply *reply,
                                          const Credential *credential) {
         const Settings *s = i->configuration.settings;
-        Assignment told = {
+        const Assignment borrowed = {
                 .id_scope = s->id_scope,
                 .registration_id = s->registration_id,
                 .endpoint = s->endpoint,
@@ -72,7 +78,7 @@ static Assignment *assignment_from_reply(const Identity *i, const DpsReply *repl
                 .fingerprint = (char *) credential_fingerprint(credential),
         };
 
-        return assignment_copy(&told);
+        return assignment_copy(&borrowed);
 }
 
 /* Whether the credential files were looked at again since `credential` was loaded, and now hold another
@@ -115,13 +121,11 @@ void identity_adopt(Identity *i, const DpsReply *reply, Credential *credential, 
         moved = assignment_has_moved(a, before);
         if (!moved)
                 a->assigned_at_usec = before->assigned_at_usec;
-        /* The old token stays in use until DPS has seen the new key. */
         if (assignment_lacks_credential(a))
                 a->token_expires_at_usec = a->renew_at_usec = 0;
-        else if (!moved && a->method == before->method && is_overtaken(i, credential)) {
-                a->token_expires_at_usec = before->token_expires_at_usec;
-                a->renew_at_usec = before->renew_at_usec;
-        } else if (a->hub_auth == HUB_AUTH_SAS)
+        else if (!moved && a->method == before->method && is_overtaken(i, credential))
+                keep_expiry(a, before);
+        else if (a->hub_auth == HUB_AUTH_SAS)
                 set_expiry(i, a);
         identity_take_issued(i, reply, a, before);
         dps_hub_health_on_assigned(&i->hub, identity_now_usec(i));

@@ -94,7 +94,7 @@ void identity_outputs_are_stale(Identity *i) {
         i->served = assignment_free(i->served);
 }
 
-static void published(Identity *i, int r, OutputsState state) {
+static void note_published(Identity *i, int r, OutputsState state) {
         if (r == -ENOENT) { /* somebody has removed the directory */
                 i->folder = FOLDER_UNPREPARED;
                 identity_outputs_are_stale(i);
@@ -116,7 +116,7 @@ static void publish_with(Identity *i, const Credential *credential, const char *
 
         r = publication_proxy(settings, identity_assignment(i)->hub, &proxy);
         if (r < 0) {
-                published(i, r, OUTPUTS_STALE);
+                note_published(i, r, OUTPUTS_STALE);
                 return;
         }
         publication_to_connection(
@@ -133,7 +133,7 @@ static void publish_with(Identity *i, const Credential *credential, const char *
                 r = outputs_flag(i->core->outputs, i->name);
         if (r >= 0)
                 i->units_are_due = false;
-        published(i, r, credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
+        note_published(i, r, credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
 }
 
 static void on_signed(char *token, const DpsError *error, void *userdata) {
@@ -144,7 +144,7 @@ static void on_signed(char *token, const DpsError *error, void *userdata) {
         i->signing = NULL;
         i->outputs = OUTPUTS_STALE;
         i->served = assignment_free(i->served);
-        if (error && c->state != CREDENTIAL_LOADING) /* else it is being looked at again already */
+        if (error && c->state != CREDENTIAL_LOADING) /* otherwise it is being looked at again already */
                 identity_care_ended(i, c, NULL, error);
         else if (!error && c->credential)
                 publish_with(i, c->credential, owned);
