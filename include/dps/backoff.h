@@ -16,12 +16,12 @@ extern "C" {
 #define DPS_RETRY_AFTER_MAX_SEC (24U * 60 * 60)
 
 /**
- * The wait after failure number `attempts` (1, 2 …) for which DPS told no retry-after: uniform in [b/2, b],
+ * The wait after failure number `attempts` (1, 2 …) for which DPS gave no retry-after: uniform in [b/2, b],
  * where b is 5 s · 2^(attempts − 1), at most 10 min. Microsoft asks for at least 5 s after a failed
  * connection ("Manage device reconnections to create resilient applications").
  */
 uint64_t dps_backoff_usec(uint32_t attempts, uint64_t random);
-/** The wait after a retry-after: what DPS told, at most DPS_RETRY_AFTER_MAX_SEC, plus 0 to 20 %. */
+/** The wait after a retry-after: what DPS demanded, at most DPS_RETRY_AFTER_MAX_SEC, plus 0 to 20 %. */
 uint64_t dps_backoff_told_usec(uint64_t retry_after_sec, uint64_t random);
 /** The wait after final answer number `finals` (1, 2 …) in a row: 1, 2, 4, 8 and 15 min, then 1 h, doubling to 24 h;
  * each ± 20 %. */

@@ -6,7 +6,7 @@
  * that takes. It does no I/O and reads no clock: each event brings the time, a random number and whether the
  * time of day is known, and returns the one thing to do next. Whatever DPS answers,
  *
- *   - nothing is sent sooner than DPS told (retry-after), nor more than 5 polls in 10 s, over reconnects too;
+ *   - nothing is sent sooner than DPS allows (retry-after), nor more than 5 polls in 10 s, over reconnects too;
  *   - an operation that DPS accepted is resumed by its operation id over a new connection;
  *   - every wait ends: each step has a deadline, and so has the whole attempt;
  *   - an answer to anything but the last request changes nothing.
@@ -27,8 +27,8 @@ extern "C" {
 
 #define DPS_REPLY_DEADLINE_SEC 30     /* from a request to its answer */
 #define DPS_CHALLENGE_DEADLINE_SEC 60 /* from a key for the TPM until the TPM has it: some TPMs are slow */
-#define DPS_ATTEMPT_DEADLINE_SEC 600  /* of one attempt; waits that DPS told are not counted */
-#define DPS_POLL_DEFAULT_SEC 2        /* before a poll for which DPS told no retry-after */
+#define DPS_ATTEMPT_DEADLINE_SEC 600  /* of one attempt; waits that DPS demanded are not counted */
+#define DPS_POLL_DEFAULT_SEC 2        /* before a poll for which DPS gave no retry-after */
 #define DPS_WAIT_CONNECTED_MAX_SEC 30 /* a longer wait is spent without a connection */
 #define DPS_POLLS_MAX 5               /* the service takes this many polls of a device (quotas of DPS) … */
 #define DPS_POLLS_WINDOW_SEC 10       /* … in this time */
@@ -81,7 +81,7 @@ typedef struct DpsAction {
 typedef struct DpsRegistrationHistory {
         uint32_t attempts;                  /* consecutive failures */
         uint32_t finals;                    /* consecutive final answers among them */
-        uint64_t not_before_usec;           /* DPS told not to be contacted sooner */
+        uint64_t not_before_usec;           /* DPS does not want to be contacted sooner */
         uint64_t next_usec;                 /* when the next attempt was planned; 0: none was */
         unsigned credential;                /* the index of the one that worked last */
         uint64_t polls_usec[DPS_POLLS_MAX]; /* the last polls, oldest first: the service still counts them */
@@ -119,7 +119,7 @@ DpsAction dps_registration_on_answered(DpsRegistration *g, DpsMoment at);
 DpsAction dps_registration_on_time(DpsRegistration *g, DpsMoment at);
 /**
  * Something changed that may help (a route, the clock, a key file, an operator's request): a wait between
- * attempts now ends in spread_usec · (0.5…1.0), but never before the time that DPS told. Changes nothing in
+ * attempts now ends in spread_usec · (0.5…1.0), but never before the time that DPS gave. Changes nothing in
  * other states.
  */
 DpsAction dps_registration_hasten(DpsRegistration *g, uint64_t spread_usec, DpsMoment at);
@@ -142,8 +142,8 @@ uint64_t dps_registration_next_usec(const DpsRegistration *g);
 /** The last error of this registration; id NONE if there was none. Valid until the next event. */
 const DpsError *dps_registration_error(const DpsRegistration *g);
 /**
- * The wait before the next attempt cannot end sooner than this, because DPS told so after the last one, or
- * because of dps_registration_pause(). 0: DPS told nothing.
+ * The wait before the next attempt cannot end sooner than this, because DPS said so after the last one, or
+ * because of dps_registration_pause(). 0: DPS said nothing.
  */
 uint64_t dps_registration_told_usec(const DpsRegistration *g);
 /** The index of the credential to connect with. */

@@ -19,7 +19,7 @@ extern "C" {
 
 /** The version of the device API that DPS takes in every Azure cloud. */
 #define DPS_API_VERSION_DEFAULT "2019-03-31"
-/** The version that issues certificates and tells a hub's connectionProfile, and the oldest one that issues. */
+/** The version that issues certificates and reports a hub's connectionProfile, and the oldest one that issues. */
 #define DPS_API_VERSION_ISSUANCE "2026-11-02-preview"
 #define DPS_API_VERSION_ISSUANCE_OLDER "2025-07-01-preview"
 

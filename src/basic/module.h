@@ -7,7 +7,7 @@
  *
  * A module has no copy of our code: it takes functions from libdps, those that src/module.sym lists from the
  * program that loads it, and what several modules need from a module that is shared. Nothing promises that these stay as they are, so program and module must be of
- * one build. Each carries a stamp that tells which. It is read from the file first: a module of another build
+ * one build. Each carries a stamp that says which. It is read from the file first: a module of another build
  * may need functions that this program does not have, and must not run.
  */
 

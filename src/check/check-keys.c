@@ -69,7 +69,7 @@ static void check_order(Checks *c, const char *path, STACK_OF(X509) * chain) {
                 checks_add(c, "chain", CHECK_OK, "%s is self-signed: for an individual enrollment", path);
 }
 
-/* What cannot be read is told when the key is loaded, in the daemon's words. */
+/* What cannot be read is reported when the key is loaded, in the daemon's words. */
 static void check_certificate(Checks *c, const char *reference) {
         _cleanup_(certificates_freep) STACK_OF(X509) *chain = NULL;
         _cleanup_(erase_and_freep) char *text = NULL; /* its key may be in the same file */

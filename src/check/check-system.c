@@ -33,7 +33,7 @@ static void add_faults(Checks *c, const ConfReport *report) {
         c->failed = c->failed || report->is_incomplete;
 }
 
-/* Faults of dpsd.conf concern every identity, and are told once, for the device. */
+/* Faults of dpsd.conf concern every identity, and are reported once, for the device. */
 static int load_defaults(const CheckSubject *s, ConfReport *report, Conf **ret) {
         int r = conf_load(s->directories, "dpsd", report, ret);
 

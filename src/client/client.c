@@ -69,7 +69,7 @@ void client_tell(Client *c, const char *format, ...) {
         c->handlers.on_step(text, c->userdata);
 }
 
-/* Timer slack saves wake-ups and only ever delays. A poll shall come when DPS told, so it gets little. */
+/* Timer slack saves wake-ups and only ever delays. A poll must come when DPS said, so it gets little. */
 void client_arm(Client *c) {
         uint64_t due = client_state(c) == CLIENT_IN_FLIGHT ? c->wake_usec : USEC_INFINITY;
 

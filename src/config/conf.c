@@ -166,7 +166,7 @@ typedef enum FileKind {
 } FileKind;
 
 /* Only a name that is really gone is FILE_NONE. If stat() is refused, or a link leads nowhere, the file counts as
- * regular: reading it fails, and the report tells why. */
+ * regular: reading it fails, and the report says why. */
 static FileKind kind_of(const char *path) {
         struct stat st;
 

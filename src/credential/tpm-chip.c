@@ -298,7 +298,7 @@ static int take_lock(TpmChip *t, DpsError *error) {
 
 #define UNIT_HELP "dps.conf(5), TPM ATTESTATION"
 
-/* The libraries do not tell why a device cannot be opened. */
+/* The libraries do not say why a device cannot be opened. */
 static int check_device(const Settings *s, DpsError *error) {
         const char *path = s->tcti;
 

@@ -14,7 +14,7 @@ typedef struct Watch Watch;
 typedef struct WatchHandlers {
         /* Fail if there is no bus, instead of waiting for it. */
         bool wants_bus;
-        /* While attempts last, look each second what they wait for: no signal tells of AttemptStep. */
+        /* While attempts last, look each second what they wait for: no signal reports AttemptStep. */
         bool wants_steps;
         /* The daemon runs, and w->list is complete: at the beginning, and after each restart of the daemon. */
         void (*on_list)(Watch *w);

@@ -242,7 +242,7 @@ static void begin_next(Api *a) {
         p->is_waiting = false;
         p->deadline_usec = usec_add(now_usec(CLOCK_BOOTTIME), PATIENCE_USEC);
         a->n_waiting--;
-        /* libmicrohttpd closes the socket, also on failure; then it may have told so. */
+        /* libmicrohttpd closes the socket, also on failure; then it may have reported that. */
         if (MHD_add_connection(a->daemon, p->fd,
                                (const struct sockaddr *) &(struct sockaddr_un){ .sun_family = AF_UNIX },
                                sizeof(struct sockaddr_un)) == MHD_YES)

@@ -467,7 +467,7 @@ static void show_state(Identity *i) {
         identity_log(i, LOG_DEBUG, "is %s", identity_state_to_string(state));
 }
 
-/* Timer slack saves wake-ups. It only ever delays, and a poll shall come when DPS told. */
+/* Timer slack saves wake-ups. It only ever delays, and a poll must come when DPS said. */
 static void arm(Identity *i) {
         unsigned divisor = client_state(i->client) == CLIENT_PARKED ? 50 : 20;
         uint64_t due = i->plan.wake_usec;

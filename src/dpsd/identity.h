@@ -96,7 +96,7 @@ struct Identity {
         FolderState folder;
         gid_t folder_gid;
         OutputsState outputs;
-        bool units_are_due;  /* to be told of files that are written already */
+        bool units_are_due;  /* RestartUnits= and the like are to be told of files that are written already */
         Assignment *served;  /* the one before, while the token of the newest is being signed; or NULL */
         Published published; /* looked at when `outputs` became stale */
         Retry publishing;

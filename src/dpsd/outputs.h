@@ -52,8 +52,8 @@ DEFINE_FREEP(Outputs, outputs_free)
 int outputs_prepare(Outputs *o, const char *name, gid_t gid);
 /* 1: connection.json has changed. -ENOENT: somebody removed the directory; call outputs_prepare() again. */
 int outputs_publish(Outputs *o, const char *name, const Connection *connection);
-/* Has dps-consumers.path start what tells the units of RestartUnits= and ReloadUnits=. The flag is a directory, since
- * those are made in one step, and root can remove one without asking what it is. */
+/* Makes dps-consumers.path start the service that restarts the units of RestartUnits= and ReloadUnits=. The flag is a
+ * directory, since those are made in one step, and root can remove one without asking what it is. */
 int outputs_flag(Outputs *o, const char *name);
 /* Reads the published connection.json. The caller erases and frees it. -ENOENT: there is none. */
 int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size);

@@ -36,7 +36,7 @@ struct Places {
 
         Work *looking;
         bool is_to_look;         /* once more */
-        int refused[_PLACE_MAX]; /* what was told: an errno, or 0 */
+        int refused[_PLACE_MAX]; /* what was reported: an errno, or 0 */
 };
 
 /* What the worker finds. */
@@ -125,7 +125,7 @@ static int on_mounts(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
-/* The kernel tells of mounts by an exceptional condition of this file. */
+/* The kernel reports mounts by an exceptional condition of this file. */
 static int watch_mounts(Places *p, sd_event *event) {
         p->mounts_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
         if (p->mounts_fd < 0)

@@ -570,7 +570,7 @@ static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connect
 
 /* Time */
 
-/* libmicrohttpd does not tell that the client of a suspended connection has gone. */
+/* libmicrohttpd does not report that the client of a suspended connection has gone. */
 static bool has_gone(int fd) {
         struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 

@@ -201,7 +201,7 @@ static int announce(const Launch *l) {
         return fflush(stdout) == 0 ? 0 : -errno;
 }
 
-/* SIGCHLD is among them: it tells that the broker has ended. */
+/* SIGCHLD is among them: it says that the broker has ended. */
 static int take_signals(Launch *l) {
         sigset_t set;
 

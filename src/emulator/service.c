@@ -503,7 +503,7 @@ static int replace_word(Answer *a, const char *word) {
         return json_to_text(o, &a->body);
 }
 
-/* Replaces the whole body. What the log would have told of the old one is no longer true and is removed. */
+/* Replaces the whole body. What the log would have said of the old one is no longer true and is removed. */
 static int replace_body(Answer *a, const char *text) {
         Answer bare = { .status = a->status,
                         .has_retry_after = a->has_retry_after,

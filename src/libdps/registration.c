@@ -337,7 +337,7 @@ static DpsAction on_silence(DpsRegistration *g, DpsMoment at) {
 
 /* ---- answers ---- */
 
-/* The attempt's deadline moves by the wait that DPS told, less a tenth while connected: no operation is polled for ever. */
+/* The attempt's deadline moves by the wait that DPS demanded, less a tenth while connected: no operation is polled for ever. */
 static DpsAction plan_poll(DpsRegistration *g, const DpsReply *reply, DpsMoment at) {
         uint64_t now_usec = at.now_usec, wait_usec = DPS_POLL_DEFAULT_SEC * USEC_PER_SEC, poll_usec;
         bool parked;

@@ -38,7 +38,7 @@ Failure failure_from_errno(int error) {
                 return (Failure){ .id = id, .what = "cannot be reached", .why = strerror(error) };
         if (error == ECONNRESET)
                 return (Failure){ .id = id, .what = "accepted the connection and closed it at once" };
-        /* libmosquitto loses the number of most refusals, so that it is not told. */
+        /* libmosquitto loses the number of most refusals, so it is not reported. */
         return (Failure){ .id = id, .what = "refused the connection" };
 }
 

@@ -101,7 +101,7 @@ typedef struct Https {
         bool is_greeted;      /* a connection was made for it, and TLS has begun */
         bool is_secured;      /* it was sent */
         bool is_too_long;
-        uint64_t n_received; /* bytes, when libcurl told of its progress last */
+        uint64_t n_received; /* bytes, when libcurl last reported its progress */
 } Https;
 
 /* ---- life ---- */

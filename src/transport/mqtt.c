@@ -505,7 +505,7 @@ static void deliver_replies(Mqtt *t) {
         t->n_replies = 0;
 }
 
-/* The library does not tell when the handshake is over. */
+/* The library does not say when the handshake is over. */
 static void note_handshake(Mqtt *t) {
         if (t->phase == PHASE_HANDSHAKING && !is_handshaking(t))
                 enter_phase(t, PHASE_LOGGING_IN);

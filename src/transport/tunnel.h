@@ -4,7 +4,7 @@
 /*
  * The dialogue with a proxy that makes a plain connection a tunnel to the target: SOCKS5 (RFC 1928, 1929) and HTTP CONNECT
  * (RFC 9110), the latter without a log-in or with Basic. It does no I/O: its owner carries the bytes. libmosquitto has
- * SOCKS5 as well, but it crashes when a proxy asks for a log-in that was not offered, and tells no failure from another.
+ * SOCKS5 as well, but it crashes when a proxy asks for a log-in that was not offered, and reports all failures alike.
  */
 
 #include <stddef.h>
