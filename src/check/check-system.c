@@ -93,7 +93,7 @@ static void tell_identity(Checks *c, const CheckSubject *s, bool is_of_tpm) {
                            settings->registration_id, settings->id_scope);
 }
 
-/* The daemon does not know what the file says now, so the files are compared, and the records of who is assigned. */
+/* The daemon does not know what the file says now, so the files are compared, and the records say who is assigned. */
 static int find_twin(CheckSubject *s) {
         _cleanup_(twins_done) Twins twins = { 0 };
         const char *keeper;

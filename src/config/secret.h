@@ -20,7 +20,7 @@
  * reference; -ENOENT, -EACCES …: of the file; -EAGAIN: there is no such credential yet; -EPERM: others could
  * read or change the file: others may read it, its group may write to it, its group is neither root nor ours, an ACL lets
  * another user or group in, everybody may write in its directory, or its owner is neither root nor us.
- * For root, who is not the daemon but looks what the daemon will find, ours are the daemon's user and group.
+ * For root, who checks here what the daemon will find, "ours" are the daemon's user and group.
  */
 int secret_read(const char *reference, char **ret, size_t *ret_size, char **ret_why);
 /* The path of the file, to watch it for changes, or to read it if it is not secret, as a certificate. -EINVAL

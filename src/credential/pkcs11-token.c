@@ -116,7 +116,7 @@ static int find_module(Pkcs11Use *u) {
         if (r < 0)
                 return r;
 
-        /* Without memory, it is initialized again next time, which does no harm. */
+        /* If memory runs out, it is initialized again next time, which does no harm. */
         m = calloc(1, sizeof(*m));
         if (!m || !(m->path = strdup(u->module))) {
                 free(m);

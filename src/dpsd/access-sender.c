@@ -7,7 +7,8 @@
 #include "basic/text.h"
 #include "dpsd/log.h"
 
-/* Who sends requests: the bus is asked for user and groups of each connection, and tells when it has gone. */
+/* The connections that requests come from. The bus is asked for the user and the groups of each, and reports when it has
+ * gone. */
 
 #define BUS_DRIVER "org.freedesktop.DBus"
 

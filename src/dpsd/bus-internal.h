@@ -81,7 +81,7 @@ int log_bus_add(Bus *b);
 /* Nobody can be answered any more. */
 void manager_bus_forget_reloads(Bus *b);
 /* Whether the bus takes what is sent to it. If not, signals are not sent now: when it has read, all that has changed meanwhile
- * is told. A bus that does not read for long is left, and connected to anew. */
+ * is announced. If the bus does not read for long, we close the connection and make a new one. */
 bool identity_bus_is_taken(Bus *b);
 /* Forgets what listeners were told. Called when the connection is gone. */
 void identity_bus_forget_all(Bus *b);

@@ -153,12 +153,12 @@ static int on_connected(sd_bus_message *message, void *userdata, sd_bus_error *e
         return 0;
 }
 
-/* Whether a method only asks for something, which is for nothing if nobody wants the answer. */
+/* Whether a method only asks for something: it need not run if nobody wants the answer. */
 static bool only_asks(const char *member) {
         return startswith(member, "Get") || streq(member, "Introspect") || streq(member, "ListIdentities");
 }
 
-/* From so many identities on, an answer about all of them is large. */
+/* From this many identities on, an answer about all of them is large. */
 #define MANY_IDENTITIES 50
 
 static AccessCall kind_of_call(const Bus *b, sd_bus_message *m) {
@@ -185,8 +185,8 @@ static AccessCall kind_of_call(const Bus *b, sd_bus_message *m) {
         return ACCESS_CALL_OTHER;
 }
 
-/* Returns true if the message is dropped. Anybody may send a signal to us alone; we want none but those of the bus, and those
- * of sd-bus. And anybody may ask much faster than it can be answered, with or without wanting the answer. */
+/* Returns true if the message is dropped. Anybody may send us a signal, but we want only those of the bus and of sd-bus
+ * itself. And anybody may send requests much faster than we can answer them, whether or not the answers are wanted. */
 static int look_at_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m) ?: "", *name;
         Bus *b = userdata;
@@ -249,8 +249,8 @@ static int set_up_connection(Bus *b) {
         r = sd_bus_set_bus_client(b->connection, true);
         if (r < 0)
                 return r;
-        /* File descriptors are taken, and dropped with their message: GetConnectionCredentials() of dbus-broker answers
-         * with one, and it hangs up on who cannot take it. */
+        /* File descriptors are accepted, and dropped with their message: dbus-broker answers GetConnectionCredentials()
+         * with one, and closes the connection of a caller that cannot accept it. */
         r = sd_bus_set_watch_bind(b->connection, true);
         if (r < 0)
                 return r;

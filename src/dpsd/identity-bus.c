@@ -20,7 +20,7 @@
  */
 
 #define REPORT_DETAIL_MAX 256
-/* So many messages may wait in our memory until the bus reads them; each is some 4 kB. */
+/* This many messages may wait in our memory until the bus reads them; each is some 4 kB. */
 #define UNREAD_MAX 256U
 /* A time that is computed from two clocks varies slightly. A smaller difference than this is not a change. */
 #define TREMOR_USEC (100 * USEC_PER_MSEC)

@@ -204,7 +204,7 @@ static int act_reload(sd_bus_message *request, void *userdata, sd_bus_error *err
         if (b->n_reloads == BUS_RELOADS_MAX)
                 return sd_bus_error_set(error, DPS_BUS_ERROR_RATE_LIMITED,
                                         "others wait for the configuration to be read; try again when it is");
-        /* Without memory the load ends before its number is known. */
+        /* If memory runs out, the load ends before its number is known. */
         *waiting = (BusReload){ .request = sd_bus_message_ref(request) };
         b->n_reloads++;
         waiting->load = b->handlers.reload(b->userdata);
