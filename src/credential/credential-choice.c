@@ -66,60 +66,67 @@ static bool is_kept(const Settings *s, Method method) {
         return false;
 }
 
+static int load_issued(const CredentialWish *wish, World *w, bool may_wait, Credential **ret,
+                       DpsError *error) {
+        const CredentialSource source = { .settings = wish->settings,
+                                          .registration_id = wish->registration_id,
+                                          .folder = may_wait ? NULL : wish->issued_folder,
+                                          .fallback = wish->issued_fallback,
+                                          .file = wish->issued_file,
+                                          .text = *wish->issued_text,
+                                          .ret_text = wish->issued_text,
+                                          .world = w,
+                                          .may_wait = may_wait };
+
+        return credential_new(&issued_class, &source, ret, error);
+}
+
+/* Tries the methods in their order. `kept` is what came of the kept method, whose files have been read already; NULL: it
+ * was not tried. That this build does not support a method is only reported if there is no other error. */
+static int try_methods(const CredentialWish *wish, const CredentialSource *place, const Outcome *kept,
+                       Credential **ret, DpsError *error) {
+        const Settings *s = wish->settings;
+        Outcome reported = { .r = -EINVAL };
+
+        assert(s->n_methods > 0);
+        for (unsigned i = 0; i < s->n_methods; i++) {
+                Outcome a = { 0 };
+
+                if (kept && s->methods[i] == wish->kept)
+                        a = *kept;
+                else
+                        a.r = try_method(wish, s->methods[i], place, ret, &a.error);
+                if (a.r >= 0 || a.r == -EINPROGRESS)
+                        return a.r;
+                if (i == 0 || reported.r == -EOPNOTSUPP || a.r == -ENOMEM)
+                        reported = a;
+                if (a.r == -ENOMEM)
+                        break;
+        }
+
+        *error = reported.error;
+        return reported.r;
+}
+
 int credential_choose(const CredentialWish *wish, World *w, bool may_wait, Credential **ret,
                       DpsError *error) {
         const CredentialSource place = { .settings = wish->settings,
                                          .registration_id = wish->registration_id,
                                          .world = w,
                                          .may_wait = may_wait };
-        bool is_tried = is_kept(wish->settings, wish->kept);
-        Outcome told = { .r = -EINVAL }, kept = { 0 };
+        Outcome kept = { 0 };
 
         if (wish->issued_file)
-                return credential_new(&issued_class,
-                                      &(CredentialSource){ .settings = wish->settings,
-                                                           .registration_id = wish->registration_id,
-                                                           .folder = may_wait ? NULL : wish->issued_folder,
-                                                           .fallback = wish->issued_fallback,
-                                                           .file = wish->issued_file,
-                                                           .text = *wish->issued_text,
-                                                           .ret_text = wish->issued_text,
-                                                           .world = w,
-                                                           .may_wait = may_wait },
-                                      ret, error);
+                return load_issued(wish, w, may_wait, ret, error);
         if (wish->exact)
                 return try_method(wish, wish->kept, &place, ret, error);
+        if (!is_kept(wish->settings, wish->kept))
+                return try_methods(wish, &place, NULL, ret, error);
 
-        assert(wish->settings->n_methods > 0);
-        if (is_tried) {
-                kept.r = try_method(wish, wish->kept, &place, ret, &kept.error);
-                if (kept.r >= 0)
-                        return 0;
-                if (kept.r != -EOPNOTSUPP) {
-                        *error = kept.error;
-                        return kept.r;
-                }
-        }
-
-        for (unsigned i = 0; i < wish->settings->n_methods; i++) {
-                Method method = wish->settings->methods[i];
-                Outcome a = { 0 };
-
-                /* its files have been read already */
-                if (is_tried && method == wish->kept)
-                        a = kept;
-                else
-                        a.r = try_method(wish, method, &place, ret, &a.error);
-                if (a.r >= 0 || a.r == -EINPROGRESS)
-                        return a.r;
-                /* The error that this build does not support a method is reported only if there is no other
-                 * error. */
-                if (i == 0 || told.r == -EOPNOTSUPP || a.r == -ENOMEM)
-                        told = a;
-                if (a.r == -ENOMEM)
-                        break;
-        }
-
-        *error = told.error;
-        return told.r;
+        kept.r = try_method(wish, wish->kept, &place, ret, &kept.error);
+        if (kept.r == -EOPNOTSUPP)
+                return try_methods(wish, &place, &kept, ret, error);
+        if (kept.r < 0)
+                *error = kept.error;
+        return kept.r;
 }
