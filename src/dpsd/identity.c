@@ -445,25 +445,32 @@ static void show_attempt(Identity *i) {
 
 /* A new assignment and a failed attempt add their own line to the history before. A restart is not worth a line, and
  * neither is the first look at the credential, or the next attempt after one that failed. */
+static bool is_worth_a_line(const Identity *i, IdentityState state) {
+        Record *m = i->keeper.record;
+        bool is_first_look = state == IDENTITY_UNPROVISIONED && i->for_dps.method == _METHOD_MAX &&
+                             i->for_dps.state != CREDENTIAL_FAILED;
+
+        return state != IDENTITY_ASSIGNED && !(state == IDENTITY_PROVISIONING && record_last_failure(m)) &&
+               !is_first_look && !last_transition_is(m, identity_state_to_string(state));
+}
+
+static const char *reason_of_failure(const Identity *i) {
+        const DpsError *error = &i->keeper.record->error;
+
+        return error->id != DPS_ERROR_NONE ? error->message : kept_error(i->configuration.fault)->message;
+}
+
 static void show_state(Identity *i) {
         IdentityState state = i->plan.state;
-        Record *m = i->keeper.record;
-        bool is_retry = state == IDENTITY_PROVISIONING && record_last_failure(m);
-        const char *detail = NULL;
 
         if (state == i->state && i->state_since_usec > 0)
                 return;
         i->state = state;
         i->state_since_usec = state == IDENTITY_ASSIGNED ? assigned_since(i) : identity_realtime_usec(i);
-        if (state != IDENTITY_ASSIGNED && !is_retry &&
-            !last_transition_is(m, identity_state_to_string(state)) &&
-            (i->for_dps.method != _METHOD_MAX || state != IDENTITY_UNPROVISIONED ||
-             i->for_dps.state == CREDENTIAL_FAILED)) {
-                if (state == IDENTITY_FAILED)
-                        detail = m->error.id != DPS_ERROR_NONE ? m->error.message
-                                                               : kept_error(i->configuration.fault)->message;
-                (void) record_add_transition(m, i->state_since_usec, identity_state_to_string(state), detail);
-        }
+        if (is_worth_a_line(i, state))
+                (void) record_add_transition(i->keeper.record, i->state_since_usec,
+                                             identity_state_to_string(state),
+                                             state == IDENTITY_FAILED ? reason_of_failure(i) : NULL);
         identity_log(i, LOG_DEBUG, "is %s", identity_state_to_string(state));
 }
 
