@@ -57,11 +57,9 @@ static pid_t read_pid(int fd) {
  * takes longer than all else that a start does on the disk. */
 static void write_pid(int dir_fd, const char *name) {
         _cleanup_(closep) int fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        char text[32];
-        int n = snprintf(text, sizeof(text), "%-10d\n", (int) getpid());
 
         if (fd >= 0)
-                (void) !write(fd, text, (size_t) n);
+                (void) dprintf(fd, "%-10d\n", (int) getpid());
 }
 
 static int lock_by(int dir_fd, const char *name, int access, int *ret_fd, pid_t *ret_pid) {
