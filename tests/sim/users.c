@@ -321,7 +321,6 @@ static void send_credentials(Users *u, Caller *c, sd_bus_message *request) {
                         r = sd_bus_message_close_container(m);
                 if (r >= 0)
                         r = sd_bus_send(u->server, m, NULL);
-                c->known_usec = u->sim->now_usec;
         }
         sd_bus_message_unref(m);
         if (r < 0)
@@ -339,6 +338,16 @@ static void credentials_free(Users *u, Credentials *k) {
         sim_free(k);
 }
 
+/* For want of memory, dpsd may have given up a question that it had sent. The next request makes it ask again, and then it waits
+ * for the answer to that one. */
+static bool is_latest(const Users *u, const Credentials *k) {
+        const Credentials *latest = u->credentials;
+
+        while (latest->caller != k->caller)
+                latest = latest->next;
+        return latest == k;
+}
+
 static void on_credentials(Sim *s, void *userdata) {
         Credentials *k = userdata;
         Users *u = k->caller->users;
@@ -346,6 +355,8 @@ static void on_credentials(Sim *s, void *userdata) {
         k->event = NULL;
         trace(s, "bus: says who %s is", k->caller->name);
         send_credentials(u, k->caller, k->message);
+        if (k->caller->known_usec == 0 && is_latest(u, k) && !k->caller->is_gone)
+                k->caller->known_usec = s->now_usec;
         credentials_free(u, k);
         pump(u);
         checks_step(s);
@@ -365,6 +376,8 @@ static int tell_credentials(Users *u, sd_bus_message *m) {
         c->known_usec = 0;
         if (random_chance(&u->random, 60)) {
                 send_credentials(u, c, m);
+                if (!c->is_gone)
+                        c->known_usec = u->sim->now_usec;
                 return 1;
         }
         k = sim_alloc(sizeof(*k));
