@@ -53,6 +53,16 @@ typedef struct AskedJob {
         bool is_open;
 } AskedJob;
 
+/* All that the times of an identity depend on, as check_times() found it last. */
+typedef struct Looked {
+        Identity identity;
+        Record record;
+        Transition transitions[RECORD_TRANSITIONS_MAX];
+        Assignment assignment, served;
+        uint64_t token_lifetime_usec;
+        int64_t clock_usec; /* that of the machine is so much ahead of the simulation's */
+} Looked;
+
 /* What is known of an identity, over all runs of dpsd. */
 typedef struct Watch {
         unsigned n_connections;
@@ -100,6 +110,8 @@ typedef struct Watch {
         char way[8];                            /* of the last connection … */
         unsigned network;                       /* … and where that was */
         unsigned n_https_blocked;               /* as n_blocked */
+
+        Looked looked;
 } Watch;
 
 struct Checks {
@@ -535,16 +547,47 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                 found(s, "who is assigned has an assignment", "identity %u", k);
 }
 
+static bool take_over(void *copy, const void *now, size_t size) {
+        static const char nothing[sizeof(Assignment)];
+
+        now = now ?: nothing;
+        if (memcmp(copy, now, size) == 0)
+                return false;
+        memcpy(copy, now, size);
+        return true;
+}
+
+/* A step changes one identity, or none. What was right is right also later, unless something changes, or the clock. */
+static bool has_changed(const Sim *s, Looked *l, const Identity *i) {
+        const Settings *settings = i->configuration.settings;
+        const Record *m = i->keeper.record;
+        bool changed = take_over(&l->identity, i, sizeof(l->identity));
+
+        changed |= take_over(&l->record, m, sizeof(l->record));
+        changed |= take_over(l->transitions, m->transitions, m->n_transitions * sizeof(*l->transitions));
+        changed |= take_over(&l->assignment, m->assignment, sizeof(l->assignment));
+        changed |= take_over(&l->served, i->served, sizeof(l->served));
+        changed |= take_over(&l->token_lifetime_usec, settings ? &settings->token_lifetime_usec : NULL,
+                             sizeof(l->token_lifetime_usec));
+        changed |= take_over(&l->clock_usec, &s->machine->clock.realtime_usec, sizeof(l->clock_usec));
+        return changed;
+}
+
 /* Promises: no time that is shown lies in the future of a synchronised clock, and a renewal comes in time. */
 static void check_times(Sim *s, unsigned k, const Identity *i) {
         uint64_t now = machine_realtime_usec(s->machine), next;
         const Settings *settings = i->configuration.settings;
         const Record *m = i->keeper.record;
+        Looked *looked = &watch_of(s, k)->looked;
         IdentityView v;
         Facts f;
 
         if (s->now_usec <
-            MAX(s->checks->free_until_usec, s->checks->unsynchronized_usec + SYNCHRONIZATION_USEC))
+            MAX(s->checks->free_until_usec, s->checks->unsynchronized_usec + SYNCHRONIZATION_USEC)) {
+                looked->identity.name = NULL; /* it is looked at again, though nothing may change any more */
+                return;
+        }
+        if (!has_changed(s, looked, i))
                 return;
         identity_view(i, &v);
         const uint64_t times[] = { v.assigned_at,   v.state_since,   v.last_success_at,

@@ -15,10 +15,12 @@
  *      notes.c       the notes of such keys
  *      hang.c        chips that do not answer
  *      crypto.c      what OpenSSL would compute again and again
+ *      locale.c      and json-c
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
  *      journal.c     the journal, which does not read for a while
  *      users.c       the bus, local users who call dpsd over it, and polkit
+ *      stream.c      what sd-bus sends and receives
  *      actors.c      everybody who does something at random
  *      checks.c      what must hold after every step
  *      trace.c       what happened, and the log of dpsd

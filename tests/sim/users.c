@@ -18,6 +18,7 @@
 #include "dpsd/request-copy.h"
 #include "machine.h"
 #include "memory.h"
+#include "stream.h"
 
 #define DRIVER "org.freedesktop.DBus"
 #define POLKIT "org.freedesktop.PolicyKit1"
@@ -760,6 +761,7 @@ static void connect_bus(Users *u) {
 
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
                 abort();
+        stream_open(fds);
         u->bus = (Bus){ .manager = u->sim->machine->manager, .handlers.reload = no_reload };
         if (open_server(u, fds[0]) < 0)
                 abort();
@@ -799,6 +801,7 @@ void users_disconnect(Sim *s) {
         u->bus.access = access_free(u->bus.access);
         u->bus.connection = sd_bus_close_unref(u->bus.connection);
         u->server = sd_bus_close_unref(u->server);
+        stream_close();
         while (held_requests) {
                 Held *h = held_requests;
 
