@@ -676,6 +676,13 @@ void checks_written(Sim *s, bool is_state, const char *folder, const char *name,
                 check_writes(s, (unsigned) atoi(name + 2) % IDENTITIES_MAX);
 }
 
+/* dpsd takes the note of before away then, since it is out of date: a later run knows nothing of what was in it. */
+void checks_note_refused(Sim *s, const char *name) {
+        Watch *w = watch_of(s, (unsigned) atoi(name + 2) % IDENTITIES_MAX);
+
+        w->told_is_noted = w->pause_is_noted = w->failure_is_noted = w->polls_are_noted = false;
+}
+
 typedef struct PublishedFiles {
         json_object *connection;
         uint64_t generation, env_generation;

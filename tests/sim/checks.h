@@ -44,6 +44,8 @@ void checks_reply(Sim *s, const char *id, const DpsReply *reply);
 
 /* ---- the disk ---- */
 void checks_written(Sim *s, bool is_state, const char *folder, const char *name, const char *text);
+/* A note for a later run could not be written. */
+void checks_note_refused(Sim *s, const char *name);
 void checks_published(Sim *s, const char *folder, const char *name);
 
 /* ---- the daemon ---- */

@@ -8,7 +8,7 @@
 #include "checks.h"
 #include "memory.h"
 
-#define DEPTH_TEXT_MAX 256
+#define NOTES_FOLDER ".waits"
 
 /* A file, or a folder (`text` and `durable` NULL, `is_folder`). */
 typedef struct File {
@@ -177,6 +177,8 @@ static int sim_write(Folder *folder, const char *name, const char *text, size_t 
         int r = write_fault(f);
         File *file;
 
+        if (r < 0 && streq(f->inside, NOTES_FOLDER))
+                checks_note_refused(f->disk->sim, name);
         if (r < 0)
                 return r;
         if (*f->inside && !is_there(find(f->disk, f->where, "", f->inside)))
@@ -423,11 +425,11 @@ Folder *disk_open(Disk *d, Where where, const char *path) {
 }
 
 Folder *disk_open_notes(Disk *d) {
-        File *f = make(d, WHERE_RUNTIME, "", ".waits");
+        File *f = make(d, WHERE_RUNTIME, "", NOTES_FOLDER);
 
         f->is_folder = true;
         f->mode = 0700;
-        return &folder_new(d, WHERE_RUNTIME, "/run/dps/.waits", ".waits")->folder;
+        return &folder_new(d, WHERE_RUNTIME, "/run/dps/" NOTES_FOLDER, NOTES_FOLDER)->folder;
 }
 
 DiskFault disk_fault(const Disk *d) {
