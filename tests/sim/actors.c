@@ -61,6 +61,7 @@ typedef enum Lasting {
         LASTING_HUGE,
         LASTING_FLOOD,
         LASTING_TOKEN,
+        LASTING_ASSIGNING,
         _LASTING_MAX,
 } Lasting;
 
@@ -73,6 +74,13 @@ static uint64_t storm_usec(const Sim *s, uint64_t number) {
         Random r = random_of(s->options.seed, "storm", number);
 
         return number == 0 ? 0 : number * STORM_EVERY_USEC + random_below(&r, STORM_EVERY_USEC - STORM_USEC);
+}
+
+/* This one, or the next. */
+static uint64_t next_storm_usec(const Sim *s) {
+        uint64_t n = storm_number(s);
+
+        return storm_usec(s, s->now_usec > storm_usec(s, n) + STORM_USEC / 2 ? n + 1 : n);
 }
 
 static unsigned anybody(Sim *s, Random *r) {
@@ -569,12 +577,36 @@ static void enrollment(Sim *s, Random *r) {
         }
 }
 
+static void end_assigning(Sim *s, void *userdata) {
+        s->actors->ends[LASTING_ASSIGNING] = NULL;
+        trace(s, "service: assigns soon");
+        net_set(s->net, "*", "assigningTime=2");
+}
+
+static void begin_assigning(Sim *s, void *userdata) {
+        Random r = random_of(s->options.seed, "assigning", s->now_usec);
+
+        s->actors->ends[LASTING_ASSIGNING] = NULL;
+        trace(s, "service: takes 20 minutes to assign");
+        net_set(s->net, "*", "assigningTime=1200");
+        lasting(s, LASTING_ASSIGNING, 20 * USEC_PER_MINUTE + random_wait_usec(&r, 2 * USEC_PER_HOUR),
+                end_assigning);
+}
+
+/* While it takes longer to assign than an attempt lasts, nobody gets an assignment, and most of what happens is polls: in some
+ * seeds, that was two thirds of all messages. So it takes that long when most else happens, and some hours more. */
+static void assign_slowly(Sim *s) {
+        uint64_t storm = next_storm_usec(s);
+
+        lasting(s, LASTING_ASSIGNING, usec_sub(storm, s->now_usec + 10 * USEC_PER_MINUTE), begin_assigning);
+}
+
 static void service(Sim *s, Random *r) {
         static const char *const texts[] = {
                 "assigningTime=0",
                 "assigningTime=4",
                 "assigningTime=90",
-                "assigningTime=1200",
+                NULL, /* 20 minutes */
                 "retryAfter=0",
                 "retryAfter=3",
                 "retryAfter=45",
@@ -590,6 +622,10 @@ static void service(Sim *s, Random *r) {
         };
         const char *text = texts[random_below(r, ELEMENTSOF(texts))];
 
+        if (!text) {
+                assign_slowly(s);
+                return;
+        }
         trace(s, "service: %s", text);
         net_set(s->net, "*", text);
 }
@@ -897,14 +933,10 @@ static void on_deed(Sim *s, void *userdata) {
                 checks_step(s);
 }
 
-/* In this storm, or the next one. */
 static uint64_t in_storm(Actor *a) {
         Sim *s = a->sim;
-        uint64_t n = storm_number(s);
 
-        if (s->now_usec > storm_usec(s, n) + STORM_USEC / 2)
-                n++;
-        return MAX(s->now_usec, storm_usec(s, n)) + random_below(&a->random, STORM_USEC / 2);
+        return MAX(s->now_usec, next_storm_usec(s)) + random_below(&a->random, STORM_USEC / 2);
 }
 
 static void plan_next(Actor *a) {
