@@ -239,7 +239,6 @@ void text_make_presentable(const void *data, size_t size, size_t max, char *ret)
         ret[used] = 0;
 }
 
-#define KEY_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 #define KEY_SIZE_MIN 40
 #define BARE_KEY_SIZE_MIN 43 /* of 32 bytes */
 #define KEY_REMARK "(a key?)"
@@ -257,9 +256,18 @@ static bool is_bare_key(const char *p, size_t n) {
         return n >= BARE_KEY_SIZE_MIN && has_capital && has_small && has_digit;
 }
 
+/* Of all messages: strspn() would make a table of these letters for each of their words. */
+static size_t size_of_letters(const char *p) {
+        size_t n = 0;
+
+        while (isalnum((unsigned char) p[n]) || p[n] == '+' || p[n] == '/')
+                n++;
+        return n;
+}
+
 void text_hide_keys(char *text) {
         for (char *p = text; *p;) {
-                size_t n = strspn(p, KEY_LETTERS);
+                size_t n = size_of_letters(p);
 
                 if ((n >= KEY_SIZE_MIN && p[n] == '=') || is_bare_key(p, n)) {
                         n += strspn(p + n, "=");
@@ -280,8 +288,13 @@ char *text_for_people(const void *data, size_t size, size_t max) {
 }
 
 void bytes_to_hex(const void *data, size_t size, char *ret) {
-        for (size_t i = 0; i < size; i++)
-                (void) snprintf(ret + 2 * i, 3, "%02x", ((const uint8_t *) data)[i]);
+        static const char digits[] = "0123456789abcdef";
+
+        for (const uint8_t *p = data; p < (const uint8_t *) data + size; p++) {
+                *ret++ = digits[*p >> 4];
+                *ret++ = digits[*p & 15];
+        }
+        *ret = 0;
 }
 
 size_t strv_length(char *const *l) {

@@ -13,6 +13,7 @@
 /* A file, or a folder (`text` and `durable` NULL, `is_folder`). */
 typedef struct File {
         struct File *next;
+        uint64_t hash; /* of the next three, which takes less time to compare */
         Where where;
         char *folder, *name; /* "" for files at the top */
         bool is_folder;
@@ -48,9 +49,21 @@ static SimFolder *folder_of(Folder *f) {
         return (SimFolder *) f;
 }
 
+static uint64_t hash_of(Where where, const char *folder, const char *name) {
+        uint64_t hash = where;
+
+        for (const char *p = folder; *p; p++)
+                hash = hash * 31 + (unsigned char) *p;
+        for (const char *p = name; *p; p++)
+                hash = hash * 37 + (unsigned char) *p;
+        return hash;
+}
+
 static File *find(const Disk *d, Where where, const char *folder, const char *name) {
+        uint64_t hash = hash_of(where, folder, name);
+
         for (File *f = d->files; f; f = f->next)
-                if (f->where == where && streq(f->folder, folder) && streq(f->name, name))
+                if (f->hash == hash && f->where == where && streq(f->folder, folder) && streq(f->name, name))
                         return f;
         return NULL;
 }
@@ -66,6 +79,7 @@ static File *make(Disk *d, Where where, const char *folder, const char *name) {
                 return f;
         f = sim_alloc(sizeof(*f));
         *f = (File){ .next = d->files,
+                     .hash = hash_of(where, folder, name),
                      .where = where,
                      .folder = sim_copy(folder),
                      .name = sim_copy(name),

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "basic/text.h"
@@ -30,20 +31,22 @@ typedef struct SimWatch {
         struct SimWatch *next;
 } SimWatch;
 
-/* Asked for after each event, so without snprintf(). */
+/* Asked for after each event, so these two are without snprintf(). */
 void machine_name(unsigned k, char ret[static 16]) {
         memcpy(ret, (const char[]){ 'i', 'd', (char) ('0' + k / 10 % 10), (char) ('0' + k % 10), 0 }, 5);
 }
 
 void machine_id(const Machine *m, unsigned k, char ret[static 16]) {
-        (void) snprintf(ret, 16, "%s-%u", m->confs[k].is_alternative ? "alt" : "dev", k % 100);
+        memcpy(ret, m->confs[k].is_alternative ? "alt-" : "dev-", 4);
+        ret += 4;
+        if (k >= 10)
+                *ret++ = (char) ('0' + k / 10 % 10);
+        *ret++ = (char) ('0' + k % 10);
+        *ret = 0;
 }
 
 Identity *machine_identity(const Machine *m, unsigned k) {
-        char name[16];
-
-        machine_name(k, name);
-        return m->manager ? manager_find(m->manager, name) : NULL;
+        return m->manager ? m->identities[k] : NULL;
 }
 
 /* ---- the clock ---- */
@@ -178,12 +181,18 @@ NOBODY(getpwuid_r, struct passwd, uid_t)
 
 /* ---- what the core tells ---- */
 
+static Identity **place_of(Machine *m, const Identity *i) {
+        return &m->identities[(unsigned) atoi(i->name + 2) % IDENTITIES_MAX];
+}
+
 static void on_added(Identity *i, void *userdata) {
+        *place_of(userdata, i) = i;
 }
 
 static void on_removed(Identity *i, void *userdata) {
         Machine *m = userdata;
 
+        *place_of(m, i) = NULL;
         if (!m->is_dying)
                 checks_removed(m->sim, i);
 }
@@ -361,6 +370,7 @@ static void close_all(Machine *m) {
         m->is_dying = true;
         users_disconnect(m->sim);
         m->manager = manager_free(m->manager);
+        memset(m->identities, 0, sizeof(m->identities));
         m->mqtt = transport_class_close(m->mqtt);
         m->https = transport_class_close(m->https);
         m->notes = folder_free(m->notes);

@@ -38,6 +38,7 @@ typedef struct Machine {
         /* One run of dpsd; `manager` NULL: it does not run. */
         unsigned n_runs;
         Manager *manager;
+        Identity *identities[IDENTITIES_MAX]; /* as the manager has told of them */
         World *world;
         Folder *state, *notes, *runtime;
         TransportClass *mqtt, *https;
