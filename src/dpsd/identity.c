@@ -166,8 +166,11 @@ static void resolve(Identity *i) {
 }
 
 void identity_configure(Identity *i, Settings *settings, const char *fault) {
-        bool is_news = configuration_take(&i->configuration, settings, fault, identity_realtime_usec(i));
+        bool is_news;
 
+        if (i->naming && !fault && !settings_equal(i->configuration.written, settings))
+                i->naming = credential_query_free(i->naming); /* it may be another TPM now */
+        is_news = configuration_take(&i->configuration, settings, fault, identity_realtime_usec(i));
         if (fault)
                 care_forget(&i->for_hub); /* its keys may be found now */
         if (is_news)

@@ -96,6 +96,47 @@ static void with_a_slow_key_an_identity_is_provisioning_until_its_files_are_publ
         assert_int_equal(core_key.n_loads, 1);
 }
 
+/* ---- a registration id that a TPM gives ---- */
+
+static char asked_tpms[64];
+
+static int load_from_tpm(Credential *c, const CredentialSource *source, DpsError *e) {
+        size_t n = strlen(asked_tpms);
+
+        (void) snprintf(asked_tpms + n, sizeof(asked_tpms) - n, "%s ", source->settings->tcti);
+        dps_error_set(e, DPS_ERROR_KEY, DPS_STEP_CONFIG, "there is no TPM");
+        return -ENOKEY;
+}
+
+static void configure_tpm(const char *tcti) {
+        char text[256];
+
+        (void) snprintf(text, sizeof(text),
+                        "Provisioning IdScope 0ne00000001\nProvisioning RegistrationId %%{tpm}\n"
+                        "Attestation Method tpm\nAttestation Tcti %s\n",
+                        tcti);
+        assert_int_equal(manager_configure(manager, "gw", settings_from_lines("gw", text), NULL), 0);
+        manager_look_again(manager);
+        settle();
+}
+
+static void a_reload_that_names_another_tpm_does_not_take_the_answer_of_the_first(void **state) {
+        CredentialClass class = core_key_class;
+
+        class.method = METHOD_TPM;
+        class.load = load_from_tpm;
+        credential_set_class(METHOD_TPM, &class);
+        asked_tpms[0] = 0;
+        world.holds[WORK_KEYS] = true;
+        configure_tpm("device:/dev/first");
+        configure_tpm("device:/dev/second");
+        configure_tpm("device:/dev/second");
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_string_equal(asked_tpms, "device:/dev/second ");
+        credential_set_class(METHOD_TPM, NULL);
+}
+
 /* ---- a specifier that names a file which does not answer ---- */
 
 /* This file is everywhere. */
@@ -481,6 +522,7 @@ int main(void) {
                 TEST(an_assignment_shows_only_when_it_is_durable),
                 TEST(an_assignment_that_the_disk_refuses_is_served),
                 TEST(with_a_slow_key_an_identity_is_provisioning_until_its_files_are_published),
+                TEST(a_reload_that_names_another_tpm_does_not_take_the_answer_of_the_first),
                 TEST(a_specifier_that_hangs_is_told_after_half_a_minute),
                 TEST(a_specifier_that_hangs_is_not_expanded_a_second_time),
                 TEST(a_specifier_that_answers_at_last_is_used),
