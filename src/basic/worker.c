@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
+#include "basic/text.h"
 #include "basic/times.h"
 
 /*
@@ -69,8 +70,8 @@ typedef struct JobList {
 typedef struct Queue {
         Pool *pool;
         size_t stack_size;
-        JobList waiting;
-        unsigned n_threads, n_running;
+        JobList waiting, running;
+        unsigned n_threads;
         unsigned n_more;                /* threads that may be there beside the usual ones */
         unsigned n_taken, n_taken_then; /* jobs that have begun, and when we looked last */
 } Queue;
@@ -198,20 +199,36 @@ static void finish_job(Pool *p, Job *j) {
         (void) !write(p->fd, &one, sizeof(one));
 }
 
-/* Runs jobs until none is waiting. The mutex must be held, and is held on return. */
+/* Whether another job has to end first, which perhaps never does. */
+static bool is_blocked(const Queue *q, const Job *j) {
+        for (const Job *i = j->class->whose ? q->running.first : NULL; i; i = i->next)
+                if (i->class == j->class && streq(i->class->whose(i->task), j->class->whose(j->task)))
+                        return true;
+        return false;
+}
+
+/* The first job from here on that can begin. */
+static Job *find_free(const Queue *q, Job *j) {
+        while (j && is_blocked(q, j))
+                j = j->next;
+        return j;
+}
+
+/* Runs jobs until none can begin. The mutex must be held, and is held on return. */
 static void run_all(Queue *q) {
         Pool *p = q->pool;
         Job *j;
 
-        while ((j = pop(&q->waiting))) {
+        while ((j = find_free(q, q->waiting.first))) {
+                take_out(&q->waiting, j);
+                append(&q->running, j);
                 j->state = JOB_RUNNING;
-                q->n_running++;
                 q->n_taken++;
                 (void) pthread_mutex_unlock(&p->mutex);
                 j->class->run(j->task);
                 (void) pthread_mutex_lock(&p->mutex);
+                take_out(&q->running, j);
                 finish_job(p, j);
-                q->n_running--;
                 (void) pthread_cond_broadcast(&p->progress);
         }
 }
@@ -255,7 +272,7 @@ static int create_thread(Queue *q) {
 
 /* 1: the job has to wait for one of the threads. The mutex must be held. */
 static int ensure_thread(Queue *q, WorkQueue queue) {
-        if (q->n_running == 0)
+        if (!q->running.first)
                 q->n_more = 0;
         if (q->n_threads >= limits[queue].threads_max + q->n_more)
                 return limits[queue].n_more > 0;
@@ -273,16 +290,15 @@ static int ensure_thread(Queue *q, WorkQueue queue) {
 
 /* Returns whether jobs wait for a thread. The mutex must be held. */
 static bool help_stalled(Queue *q, WorkQueue queue) {
-        bool is_stalled = q->n_taken == q->n_taken_then;
+        Job *j = limits[queue].n_more > 0 ? find_free(q, q->waiting.first) : NULL;
+        bool is_waiting = j, is_stalled = q->n_taken == q->n_taken_then;
 
         q->n_taken_then = q->n_taken;
-        if (!q->waiting.first || limits[queue].n_more == 0)
-                return false;
-        if (is_stalled)
+        if (j && is_stalled)
                 q->n_more = MIN(q->n_more + 4, limits[queue].n_more);
-        for (const Job *j = q->waiting.first; is_stalled && j; j = j->next)
+        for (; is_stalled && j; j = find_free(q, j->next))
                 (void) ensure_thread(q, queue);
-        return true;
+        return is_waiting;
 }
 
 static int worker_on_stall(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -320,7 +336,8 @@ int worker_begin(Worker *w, const WorkClass *class, void *task, Work **ret) {
 
         (void) pthread_mutex_lock(&p->mutex);
         append(&p->queues[class->queue].waiting, j);
-        r = ensure_thread(&p->queues[class->queue], class->queue);
+        r = is_blocked(&p->queues[class->queue], j) ? 0
+                                                    : ensure_thread(&p->queues[class->queue], class->queue);
         if (r < 0)
                 take_out(&p->queues[class->queue].waiting, j);
         (void) pthread_mutex_unlock(&p->mutex);
@@ -373,7 +390,7 @@ void worker_wait(Worker *w, WorkQueue queue) {
         const Queue *q = &p->queues[queue];
 
         (void) pthread_mutex_lock(&p->mutex);
-        while (q->waiting.first || q->n_running > 0)
+        while (q->waiting.first || q->running.first)
                 (void) pthread_cond_wait(&p->progress, &p->mutex);
         (void) pthread_mutex_unlock(&p->mutex);
 }
@@ -401,7 +418,8 @@ static void clear_signals(Worker *w) {
         if (!p->done.first)
                 (void) !read(p->fd, &n, sizeof(n));
         for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
-                is_waiting = is_waiting || (limits[q].n_more > 0 && p->queues[q].waiting.first);
+                is_waiting = is_waiting ||
+                             (limits[q].n_more > 0 && find_free(&p->queues[q], p->queues[q].waiting.first));
         (void) pthread_mutex_unlock(&p->mutex);
         if (w->stall && !is_waiting)
                 (void) sd_event_source_set_enabled(w->stall, SD_EVENT_OFF);

@@ -39,6 +39,8 @@ typedef enum WorkQueue {
  *             result that many wait for: the loop can serve others in between
  *      done   called in the loop: owns the task from here on
  *      free   called instead of done() if the work was forgotten, perhaps in the other thread
+ *      whose  may be NULL. What the work may hang on: of the same class, and for the same one, only one runs at a time, so
+ *             that a file that hangs, and is asked for again and again, keeps one thread. For queues of more than one
  *
  * Neither tell() nor done() is called before work_begin() returns. Both may begin and forget work; tell() may
  * even forget its own. */
@@ -48,6 +50,7 @@ typedef struct WorkClass {
         bool (*tell)(void *task);
         void (*done)(void *task);
         void (*free)(void *task);
+        const char *(*whose)(const void *task);
 } WorkClass;
 
 typedef struct WorldOperations {

@@ -242,10 +242,18 @@ static void payload_done(void *task) {
                 client_prepare_failed(c, &error);
 }
 
+static const char *payload_whose(const void *task) {
+        const PayloadTask *t = task;
+
+        return t->path;
+}
+
 static int read_payload(Client *c) {
-        static const WorkClass class = {
-                .queue = WORK_KEYS, .run = payload_run, .done = payload_done, .free = payload_free
-        };
+        static const WorkClass class = { .queue = WORK_KEYS,
+                                         .run = payload_run,
+                                         .done = payload_done,
+                                         .free = payload_free,
+                                         .whose = payload_whose };
         PayloadTask *t = calloc(1, sizeof(*t));
         int r = -ENOMEM;
 

@@ -91,8 +91,16 @@ static void done(void *task) {
         q->handler(proxy, error.id == DPS_ERROR_NONE ? NULL : &error, q->userdata);
 }
 
+static const char *whose(const void *task) {
+        const Task *t = task;
+
+        return t->settings->name;
+}
+
 static int read_password(World *world, Settings *s, Proxy *proxy, RouteQuery *q) {
-        static const WorkClass class = { .queue = WORK_KEYS, .run = run, .done = done, .free = task_free };
+        static const WorkClass class = {
+                .queue = WORK_KEYS, .run = run, .done = done, .free = task_free, .whose = whose
+        };
         Task *t = calloc(1, sizeof(*t));
         int r;
 

@@ -142,9 +142,17 @@ static void load_query_done(void *task) {
         load_query_free(q);
 }
 
-static const WorkClass load_class = {
-        .queue = WORK_KEYS, .run = load_query_run, .done = load_query_done, .free = load_query_free
-};
+static const char *load_query_whose(const void *task) {
+        const LoadQuery *q = task;
+
+        return q->wish.settings->name;
+}
+
+static const WorkClass load_class = { .queue = WORK_KEYS,
+                                      .run = load_query_run,
+                                      .done = load_query_done,
+                                      .free = load_query_free,
+                                      .whose = load_query_whose };
 
 /* On this queue, because the owner of the folder waits for no other before it frees the folder. */
 static const WorkClass load_issued_class = {

@@ -154,10 +154,18 @@ static void expansion_done(void *task) {
         expansion_free(e);
 }
 
+static const char *expansion_whose(const void *task) {
+        const Expansion *e = task;
+
+        return e->written->name;
+}
+
 void configuration_expand(Configuration *c, World *w, expansion_handler_t handler, void *userdata) {
-        static const WorkClass class = {
-                .queue = WORK_KEYS, .run = expansion_run, .done = expansion_done, .free = expansion_free
-        };
+        static const WorkClass class = { .queue = WORK_KEYS,
+                                         .run = expansion_run,
+                                         .done = expansion_done,
+                                         .free = expansion_free,
+                                         .whose = expansion_whose };
         Expansion none = { .r = -ENOMEM }, *e = c->expansion ? NULL : malloc(sizeof(*e));
 
         if (c->expansion)

@@ -333,11 +333,19 @@ static void scan_done(void *task) {
                 w->handler(w->userdata); /* may free the watch */
 }
 
+static const char *scan_whose(const void *task) {
+        const Scan *s = task;
+
+        return s->paths[0];
+}
+
 /* After a scan that hangs there is no other, which would hang, too. */
 static void file_watch_scan(FileWatch *w, bool is_watched) {
-        static const WorkClass class = {
-                .queue = WORK_FILES, .run = scan_run, .done = scan_done, .free = scan_free
-        };
+        static const WorkClass class = { .queue = WORK_FILES,
+                                         .run = scan_run,
+                                         .done = scan_done,
+                                         .free = scan_free,
+                                         .whose = scan_whose };
         Scan *s = w->scan ? NULL : calloc(1, sizeof(*s));
 
         w->is_to_scan = w->scan || (is_watched && w->is_to_scan);

@@ -97,3 +97,16 @@ def test_many_identities_that_hang_take_no_thread_from_others(gateway, hung):
 
     eventually(notices_another_key, what="another key")
     assert_others_are_served(gateway)
+
+
+def test_what_hangs_keeps_one_thread_however_often_it_is_asked_for(gateway, hung):
+    """There are sixteen threads at most that read keys and configurations."""
+    hung.hang()
+    for n in range(20):  # each other configuration has the key read again
+        gateway.identity(attestation={"Key": hung.path / "file"}, provisioning={"Splay": f"{n + 1}s"})
+        if n == 0:
+            gateway.start()
+        assert gateway.dpsctl("reload").code == 0
+    gateway.identity("neighbour")
+    assert gateway.dpsctl("reload").code == 0
+    assert_others_are_served(gateway)

@@ -97,6 +97,12 @@ static void drop(void *task) {
         pthread_mutex_unlock(&work.mutex);
 }
 
+static const char *whose(const void *task) {
+        return task; /* the name, and then a zero */
+}
+
+static const WorkClass named_class = { WORK_KEYS, run, NULL, done, drop, whose };
+
 static const WorkClass classes[_WORK_QUEUE_MAX] = {
         [WORK_DISK] = { WORK_DISK, run, NULL, done, drop },
         [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
@@ -251,6 +257,15 @@ static void run_until(unsigned n_run) {
         }
 }
 
+static unsigned count_running(void) {
+        unsigned n;
+
+        pthread_mutex_lock(&work.mutex);
+        n = work.n_running;
+        pthread_mutex_unlock(&work.mutex);
+        return n;
+}
+
 static void work_goes_on_behind_threads_that_hang(void **state) {
         set_gate(true);
         work.free = 'y';
@@ -277,6 +292,51 @@ static void threads_that_hang_are_not_without_number(void **state) {
         set_gate(false);
         work_wait(world, WORK_KEYS);
         assert_int_equal(work.n_running_max, 16);
+}
+
+/* As it is with files that hang: each is given up, and asked for again, for hours. */
+static void what_hangs_keeps_one_thread_however_often_it_is_asked_for(void **state) {
+        set_gate(true);
+        work.free = 'y';
+        for (unsigned n = 0; n < 20; n++)
+                for (char name = 'a'; name < 'g'; name++) {
+                        Task *t = calloc(1, sizeof(*t));
+                        Work *w;
+
+                        assert_non_null(t);
+                        t->name = name;
+                        assert_int_equal(work_begin(world, &named_class, t, &w), 0);
+                        if (n == 0)
+                                while (count_running() <= (unsigned) (name - 'a'))
+                                        assert_true(sd_event_run(event, 100 * 1000) >= 0);
+                        work_forget(w);
+                }
+        for (unsigned k = 0; k < 3; k++)
+                assert_true(sd_event_run(event, 500 * 1000) >= 0); /* longer than the worker waits */
+        assert_int_equal(count_threads(), n_threads_before + 6);
+        begin(WORK_KEYS, 'y'); /* others go on */
+        run_until(1);
+        set_gate(false);
+        work_wait(world, WORK_KEYS);
+        assert_int_equal(work.n_run, 7);
+}
+
+/* It is read when the other one has ended. */
+static void what_waits_for_its_own_is_done_after_it(void **state) {
+        set_gate(true);
+        for (unsigned n = 0; n < 3; n++) {
+                Task *t = calloc(1, sizeof(*t));
+
+                assert_non_null(t);
+                t->name = 'a';
+                assert_int_equal(work_begin(world, &named_class, t, NULL), 0);
+        }
+        wait_until(&work.n_running, 1);
+        set_gate(false);
+        work_wait(world, WORK_KEYS);
+        hear();
+        assert_string_equal(told, "aaa");
+        assert_int_equal(work.n_running_max, 1);
 }
 
 static void when_no_work_waits_nothing_wakes(void **state) {
@@ -499,6 +559,8 @@ int main(void) {
                 TEST(a_name_lookup_that_hangs_does_not_delay_the_disk),
                 TEST(work_goes_on_behind_threads_that_hang),
                 TEST(threads_that_hang_are_not_without_number),
+                TEST(what_hangs_keeps_one_thread_however_often_it_is_asked_for),
+                TEST(what_waits_for_its_own_is_done_after_it),
                 TEST(when_no_work_waits_nothing_wakes),
                 TEST(work_forgotten_before_it_runs_does_not_run),
                 TEST(forgotten_disk_work_still_runs),
