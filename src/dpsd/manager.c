@@ -100,8 +100,9 @@ static void on_identity_changed(Identity *i, void *userdata) {
                 m->handlers->watch_network(true, m->userdata);
         if (i->is_changed)
                 return;
-        i->next_changed = m->changed;
-        m->changed = i;
+        i->next_changed = NULL;
+        *m->changed_end = i;
+        m->changed_end = &i->next_changed;
         i->is_changed = true;
         manager_touch(m);
 }
@@ -124,13 +125,27 @@ static void count(Manager *m, Identity *i, Bucket bucket) {
         recount(&m->n_not_serving, &i->is_counted_for_serving, is_there && !i->plan.is_serving);
 }
 
+static void remove_changed(Manager *m, Identity **at) {
+        Identity *i = *at;
+
+        *at = i->next_changed;
+        if (m->changed_end == &i->next_changed)
+                m->changed_end = at;
+        i->is_changed = false;
+}
+
+/* As in on_write_again(), the pause is for others. */
 static void on_turn(void *userdata) {
         Manager *m = userdata;
         Identity *i;
 
-        while ((i = m->changed)) {
-                m->changed = i->next_changed;
-                i->is_changed = false;
+        for (unsigned n = 0; (i = m->changed); n++) {
+                if (n == MANAGER_TURN_MAX) {
+                        timer_set(m->turn, world_now_usec(m->core.world, CLOCK_BOOTTIME) + MANAGER_PAUSE_USEC,
+                                  0);
+                        return;
+                }
+                remove_changed(m, &m->changed);
                 count(m, i, bucket_of(i));
                 m->handlers->identity_changed(i, m->userdata);
         }
@@ -142,7 +157,7 @@ static void on_turn(void *userdata) {
 static void forget_changed(Manager *m, Identity *i) {
         for (Identity **c = &m->changed; *c; c = &(*c)->next_changed)
                 if (*c == i) {
-                        *c = i->next_changed;
+                        remove_changed(m, c);
                         break;
                 }
         count(m, i, BUCKET_NONE);
@@ -372,8 +387,7 @@ static void on_write_again(void *userdata) {
         for (size_t k = 0; k < m->n_identities && n < MANAGER_WRITES_MAX; k++)
                 n += identity_write_again(m->identities[k]);
         if (n > 0)
-                timer_set(m->writing,
-                          world_now_usec(m->core.world, CLOCK_BOOTTIME) + MANAGER_WRITES_PAUSE_USEC, 0);
+                timer_set(m->writing, world_now_usec(m->core.world, CLOCK_BOOTTIME) + MANAGER_PAUSE_USEC, 0);
 }
 
 static void write_again(Manager *m, void (*note)(Identity *i)) {
@@ -489,6 +503,7 @@ int manager_new(const ManagerParts *parts, const ManagerHandlers *handlers, void
 
         if (!m)
                 return -ENOMEM;
+        m->changed_end = &m->changed;
         m->handlers = handlers;
         m->userdata = userdata;
         r = make_core(m, parts);

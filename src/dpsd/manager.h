@@ -69,7 +69,8 @@ struct Manager {
         unsigned n_checks, n_forgets;
 
         Timer *turn, *writing;
-        Identity *changed; /* in this turn; a linked list, so that adding needs no memory */
+        Identity *changed; /* and not told yet; a linked list, so that adding needs no memory */
+        Identity **changed_end;
         unsigned counts[_BUCKET_MAX];
         unsigned n_waiting_for_network, n_waiting_for_clock, n_not_serving;
 };
@@ -94,7 +95,9 @@ bool manager_look_again_at(Manager *m, size_t *at, size_t n);
 /* The folder of the state, or the runtime folder, is another directory now. What was in it is written again for
  * at most this many identities in a turn, with a pause after each turn. */
 #define MANAGER_WRITES_MAX 64U
-#define MANAGER_WRITES_PAUSE_USEC USEC_PER_MSEC
+#define MANAGER_PAUSE_USEC USEC_PER_MSEC
+/* So many identities are told as changed in one turn of the loop. */
+#define MANAGER_TURN_MAX 64U
 void manager_save_all(Manager *m);
 void manager_publish_all(Manager *m);
 /* Removes the outputs of identities whose configuration was removed while no daemon ran. */

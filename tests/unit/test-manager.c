@@ -298,9 +298,9 @@ static void assert_written_in_three_turns(bool (*is_written)(const char *name)) 
         assert_int_equal(count_written(MANY, is_written), 0);
         settle();
         assert_int_equal(count_written(MANY, is_written), MANAGER_WRITES_MAX);
-        timed_world_pass(&world, MANAGER_WRITES_PAUSE_USEC);
+        timed_world_pass(&world, MANAGER_PAUSE_USEC);
         assert_int_equal(count_written(MANY, is_written), 2 * MANAGER_WRITES_MAX);
-        timed_world_pass(&world, MANAGER_WRITES_PAUSE_USEC);
+        timed_world_pass(&world, MANAGER_PAUSE_USEC);
         assert_int_equal(count_written(MANY, is_written), MANY);
 }
 
@@ -313,6 +313,22 @@ static void what_was_in_a_directory_is_written_into_another_in_turns(void **stat
         assert_written_in_three_turns(is_public);
 }
 
+static void many_changes_are_told_in_turns(void **state) {
+        provision_many();
+        core_told.n_changed = core_told.n_turns = 0;
+        manager_on_network(manager);
+        timed_world_pass(&world, 0);
+        assert_int_equal(core_told.n_changed, MANAGER_TURN_MAX);
+        assert_false(manager_is_serving(manager));
+        timed_world_pass(&world, MANAGER_PAUSE_USEC);
+        assert_int_equal(core_told.n_changed, 2 * MANAGER_TURN_MAX);
+        assert_int_equal(core_told.n_turns, 0);
+        timed_world_pass(&world, MANAGER_PAUSE_USEC);
+        assert_int_equal(core_told.n_changed, MANY);
+        assert_int_equal(core_told.n_turns, 1);
+        assert_true(manager_is_serving(manager));
+}
+
 static void who_comes_and_goes_meanwhile_changes_nothing_for_the_others(void **state) {
         provision_many();
         manager_save_all(manager);
@@ -320,7 +336,7 @@ static void who_comes_and_goes_meanwhile_changes_nothing_for_the_others(void **s
         settle();
         manager_retire(manager, find("gw-0"));
         configure("a", "dev-a");
-        timed_world_pass(&world, 3 * MANAGER_WRITES_PAUSE_USEC);
+        timed_world_pass(&world, 3 * MANAGER_PAUSE_USEC);
         assert_int_equal(count_written(MANY, is_public), MANY - 1);
         assert_int_equal(count_written(MANY, is_saved), MANY);
 }
@@ -460,6 +476,7 @@ int main(void) {
                 TEST(what_dps_told_one_of_a_scope_binds_the_others_after_a_restart_too),
                 TEST(what_dps_told_at_one_endpoint_binds_nobody_at_another),
                 TEST(what_was_in_a_directory_is_written_into_another_in_turns),
+                TEST(many_changes_are_told_in_turns),
                 TEST(who_comes_and_goes_meanwhile_changes_nothing_for_the_others),
                 TEST(an_identity_without_a_file_is_not_served_and_its_record_is_kept),
                 TEST(an_identity_that_is_removed_during_an_attempt_closes_its_connection),
