@@ -184,14 +184,18 @@ static char *shell_quote(const char *path) {
         return quoted;
 }
 
-/* Whether the file comes from a mount of its own that is read-only for us, as the secrets of containers do. The sandbox of
- * our unit makes everything read-only for us, and what is on the root file system can be changed outside of it. */
-static bool is_mounted_read_only(const char *path, const struct stat *st) {
+/* Tells of a file on a mount of its own that it must be changed elsewhere, or returns NULL. Secrets of containers are on mounts
+ * that are read-only for us; those of Podman are not, and are known by their directory. The sandbox of our unit makes everything
+ * read-only for us, and what is on the root file system can be changed outside of it. */
+static const char *foreign_mount(const char *path, const struct stat *st) {
         struct statvfs fs;
         struct stat root;
 
-        return statvfs(path, &fs) >= 0 && (fs.f_flag & ST_RDONLY) && stat("/", &root) >= 0 &&
-               root.st_dev != st->st_dev;
+        if (stat("/", &root) < 0 || root.st_dev == st->st_dev)
+                return NULL;
+        if (statvfs(path, &fs) >= 0 && (fs.f_flag & ST_RDONLY))
+                return ", on a mount that is read-only here: where it comes from, set";
+        return startswith(path, "/run/secrets/") ? ", a secret from outside: where it comes from, set" : NULL;
 }
 
 /* What to do where the file is mounted from, so that this process, and nobody else, can read it. */
@@ -228,18 +232,17 @@ static int correcting_command(const char *path, const struct stat *st, char **re
 }
 
 static int explain_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
-        bool is_mounted = is_mounted_read_only(path, st);
+        const char *mount = foreign_mount(path, st);
         _cleanup_(freep) char *remedy = NULL;
         char owner[OWNER_TEXT_MAX];
         int k;
 
-        k = is_mounted ? correcting_mount(&remedy) : correcting_command(path, st, &remedy);
+        k = mount ? correcting_mount(&remedy) : correcting_command(path, st, &remedy);
         if (k < 0)
                 return k;
         return why(ret_why, r, "%s: %s (owner %s, mode %04o)%s %s", path, what,
                    format_owner(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777,
-                   is_mounted ? ", on a mount that is read-only here: where it comes from, set" : ": run",
-                   remedy);
+                   mount ?: ": run", remedy);
 }
 
 static const char *exposure(const struct stat *st) {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # dps-recipes(7), in Podman: a container that has mounted the directory of the identity, and has the number of its group, sees
-# each new hub, also after the daemon was restarted, and can ask for it over HTTP. The daemon in a container of its own takes its key from a secret.
+# each new hub, also after the daemon was restarted, and can ask for it over HTTP. The daemon in a container of its own takes its
+# key from a secret, or from a file that it owns.
 # shellcheck source=tests/boot/lib/boot.sh
 . /usr/lib/boot-test/boot.sh
 
@@ -52,3 +53,22 @@ echo "$KEY" >gateway.key
 sed 's,^RegistrationId=.*,&\nEndpoint=127.0.0.1\nCaFile=/etc/dps/ca.pem,' /usr/share/doc/dps/examples/recipes/container.conf >gateway.conf
 sh -eux /run/run-dpsd
 grep -q hub-9.example /run/dps/gateway/connection.json
+
+# provision_with STATUS PODMAN-OPTION…
+provision_with() {
+	status=$1
+	shift
+	exits "$status" podman run --rm --volume ./gateway.conf:/etc/dps/gateway.conf:ro --tmpfs /var/lib/dps:mode=1777 \
+		--tmpfs /run/dps:mode=1777 "$@" gateway-app dpsd --once --timeout=10 2>/run/seen
+}
+provision_with 3 --secret gateway.key
+sees 'mode 0444), a secret from outside: where it comes from, set mode=0400,uid=0 '
+provision_with 3 --secret gateway.key,mode=0400 --user 1000:1000
+sees 'mode=0400,uid=1000 '
+provision_with 0 --secret gateway.key,mode=0400,uid=1000 --user 1000:1000
+chown 1000:1000 gateway.key
+chmod 0600 gateway.key
+provision_with 3 --volume ./gateway.key:/run/secrets/gateway.key:ro
+sees 'a user other than ours owns it (owner 1000:1000, mode 0600), on a mount that is read-only here: where it comes from, set mode=0400,uid=0 '
+provision_with 0 --volume ./gateway.key:/run/secrets/gateway.key:ro --user 1000:1000
+provision_with 0 --volume ./gateway.key:/run/secrets/gateway.key:U

@@ -527,6 +527,17 @@ def test_a_secret_that_a_container_mounts_is_not_to_be_changed_here(gateway, sho
     assert "mode=0400,uid=0 (Kubernetes: defaultMode: 0400)" in message and "chmod" not in message
 
 
+@needs_root
+def test_a_secret_of_podman_is_not_to_be_changed_here_either(gateway):
+    """It is on a mount that is not read-only, but is made anew for each container."""
+    gateway.identity(attestation={"Key": "/run/secrets/key"})
+    gateway.wrapper = mounted(f"mount -t tmpfs none /run && mkdir /run/secrets && echo {a_key()} > /run/secrets/key && chmod 0444 /run/secrets/key")
+    gateway.start()
+    message = gateway.wait_for(State="failed", Waiting="config")["LastError"]
+    assert "mode 0444), a secret from outside: where it comes from, set mode=0400,uid=0 (Kubernetes: defaultMode: 0400)" in message
+    assert "chmod" not in message
+
+
 def test_an_identity_is_provisioned_after_that_command(gateway, emulator):
     path = gateway.credentials / "open.key"
     path.write_text(emulator.enroll("gateway"))
