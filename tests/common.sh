@@ -19,9 +19,9 @@ packages_to_afl=(afl++ clang)
 packages_to_bench=(binutils curl libtss2-tcti-swtpm0 softhsm2 swtpm tpm2-openssl tpm2-tools)
 packages_to_package=(buildah crun curl debian-archive-keyring e2fsprogs git iproute2 mmdebstrap perl-base podman python3 util-linux util-linux-extra)
 packages_to_interop=(ca-certificates mosquitto-clients) # nodejs and npm as well, unless they are installed from elsewhere
-packages_to_vm=(cpio qemu-system-x86)
-packages_in_vm=(coreutils dash dbus dbus-daemon findutils grep iproute2 mosquitto mount python3-cffi-backend python3-cryptography
-	python3-jeepney python3-pytest python3-pytest-timeout sed systemd systemd-sysv systemd-timesyncd)
+packages_to_vm=(cpio qemu-system-x86 swtpm systemd)
+packages_in_vm=(coreutils dash dbus dbus-daemon findutils grep iproute2 libtss2-tcti-device0 mosquitto mount python3-cffi-backend python3-cryptography
+	python3-jeepney python3-pytest python3-pytest-timeout sed systemd systemd-sysv systemd-timesyncd tpm2-tools)
 
 as_root() {
 	if ((EUID == 0)); then "$@"; else sudo "$@"; fi
