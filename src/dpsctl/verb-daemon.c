@@ -84,20 +84,25 @@ static json_object *report_to_json(const Report *report) {
 }
 
 static void print_report(const Report *report, bool quiet) {
+        size_t n[ELEMENTSOF(lists)] = { 0 };
+
         for (size_t k = 0; k < ELEMENTSOF(lists); k++)
                 STRV_FOREACH(text, report->lists[k]) {
                         _cleanup_(freep) char *shown = shown_line(*text);
 
+                        n[k]++;
                         if (!lists[k].what)
                                 say_error(*text);
                         else if (!quiet)
                                 printf("%s: %s\n", shown ?: "?", lists[k].what);
                 }
-        if (!quiet)
-                printf("Configuration reloaded: %zu added, %zu changed, %zu retired, %" PRIu32
-                       " unchanged.\n",
-                       strv_length(report->lists[2]), strv_length(report->lists[3]),
-                       strv_length(report->lists[4]), report->n_unchanged);
+        if (quiet)
+                return;
+        printf("Configuration reloaded: %zu added, %zu changed, %zu retired, %" PRIu32 " unchanged", n[2],
+               n[3], n[4], report->n_unchanged);
+        if (n[0] > 0)
+                printf(", %zu error%s", n[0], n[0] == 1 ? "" : "s");
+        puts(".");
 }
 
 int verb_reload(const Options *o) {

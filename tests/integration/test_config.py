@@ -344,6 +344,20 @@ def test_reload_counts_what_is_changed_and_what_is_not(gateway, emulator):
     assert "0 added, 0 changed, 0 retired, 2 unchanged." in gateway.dpsctl("reload").out
 
 
+def test_reload_counts_errors_as_well(gateway):
+    """Otherwise the last line would be the same as if the files of these identities were gone."""
+    assign(gateway)
+    files = [gateway.identity("north"), gateway.identity("south")]
+    gateway.reload()
+    for path in files:
+        path.write_text(path.read_text() + "[Hub]\nRenew=never\n")
+    done = gateway.dpsctl("reload")
+    assert done.code == 1
+    assert done.out == "Configuration reloaded: 0 added, 0 changed, 0 retired, 1 unchanged, 2 errors.\n"
+    files[0].unlink()
+    assert gateway.dpsctl("reload").out.endswith(" 1 retired, 1 unchanged, 1 error.\n")
+
+
 def test_reload_prints_warnings_beside_errors(gateway):
     conf = assign(gateway) and gateway.configuration / "gateway.conf"
     conf.write_text(conf.read_text().replace("RegistrationId=", "RegistratonId="))
