@@ -24,6 +24,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 """
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount and make namespaces")
+needs_secrets = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into a process with secrets")
 needs_another_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
 

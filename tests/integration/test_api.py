@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from namespace import needs_another_user
+from namespace import needs_another_user, needs_secrets
 from process import BUILD, DEADLINE, clean_environment, eventually
 from stranger import become
 from tpm import modules
@@ -187,6 +187,7 @@ def test_what_it_does_not_understand_it_refuses(door):
         assert status != 405 or reply.headers["allow"] == "get"
 
 
+@needs_secrets
 def test_without_an_assignment_it_says_so_and_waits_for_one(door):
     door.identity(access={"Api": "yes"}, provisioning={"MqttPort": 1})
     door.start()
@@ -200,6 +201,7 @@ def test_without_an_assignment_it_says_so_and_waits_for_one(door):
     assert reply.status == 200 and reply.json == door.connection()
 
 
+@needs_secrets
 def test_a_long_poll_ends_with_the_next_generation_or_in_time(door):
     gateway = assigned(door)
     generation = gateway.connection()["generation"]
@@ -214,6 +216,7 @@ def test_a_long_poll_ends_with_the_next_generation_or_in_time(door):
     assert (first.json["AssignedHub"], second.json["hub"]) == ("hub-9.example", "hub-9.example")
 
 
+@needs_secrets
 def test_without_api_there_is_no_socket_and_none_stays_behind(door):
     gateway = assigned(door)
     waiting = begin_to_wait(gateway, f"/v1/assignment?generation={gateway.connection()['generation']}&wait=60s")

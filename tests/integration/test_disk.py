@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -390,11 +391,23 @@ def test_a_removed_run_directory_is_made_again(gateway, emulator):
 # ---- what others do to our directories ----
 
 
+def is_watched(gateway, directory):
+    """Only root can see it; others have to hope."""
+    try:
+        found = [path.read_text() for path in pathlib.Path(f"/proc/{gateway.pid}/fdinfo").iterdir()]
+    except FileNotFoundError:
+        return False  # one was closed meanwhile
+    except PermissionError:
+        return True
+    return any(f" ino:{directory.stat().st_ino:x} " in text for text in found)
+
+
 def test_files_that_somebody_removes_are_written_again(gateway):
     gateway.identity()
     gateway.start()
     before = gateway.wait_for(State="assigned")
     files = gateway.files()
+    eventually(lambda: is_watched(gateway, gateway.run / "gateway"), what="a watch")
     for name in ("hub.env", "connection.json"):
         (gateway.run / "gateway" / name).unlink()
         eventually(lambda: gateway.files() == files, DEADLINE, f"all files, after {name} was removed")
