@@ -20,7 +20,7 @@ if [ "$BOOT_TEST_BOOT" = 1 ]; then
 	[ "$(n_requests)" = 0 ] || fail 'DPS was asked by the clock of 1970'
 	status_says "waiting for the right time of day"
 	set_clock 0
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 	until_true waits_for ''
 	cp -a /run/dps/gateway /run/boot-test/keep/
 	systemctl enable dpsd

@@ -18,7 +18,7 @@ cc -o /usr/local/bin/dps-client $EXAMPLES/dps-client.c $(pkg-config --cflags --l
 start_emulator
 configure gateway gw-1 '[Provisioning]' 'Splay=0'
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 hub=$(shown AssignedHub)
 
 for client in /usr/local/bin/dps-client $EXAMPLES/dps-client.py; do

@@ -13,7 +13,7 @@ stop_emulator
 inode=$(stat -c %i /run/dps/gateway)
 kill -KILL "$(property MainPID)"
 until_true is_property NRestarts 1
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ "$(stat -c %i /run/dps/gateway)" = "$inode" ]
 systemctl restart dpsd
 [ "$(stat -c %i /run/dps/gateway)" = "$inode" ]

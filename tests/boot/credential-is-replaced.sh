@@ -23,7 +23,7 @@ rm /etc/dps/gateway.key
 sed -i 's,^Key=.*,Key=credential:gateway.key,' /etc/dps/gateway.conf
 echo "$KEY" | install -m 0600 /dev/stdin /etc/dps/credentials/gateway.key
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 is_signed_with "$KEY"
 
 printf '{ "registrationId": "gw-1", "attestation": { "type": "symmetricKey", "symmetricKey": { "primaryKey": "%s", "secondaryKey": "%s" } } }' \
@@ -38,4 +38,4 @@ else
 	systemctl restart dpsd
 fi
 until_true is_signed_with "$new_key"
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway

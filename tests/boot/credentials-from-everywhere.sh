@@ -23,7 +23,7 @@ chmod 0600 /run/credstore/from-initrd
 printf '[Service]\nLoadCredential=from-initrd\n' >/etc/systemd/system/dpsd.service.d/initrd.conf
 systemctl daemon-reload
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway other
+dpsctl wait --timeout=90 gateway other
 exits 1 as_user dpsd cat /etc/dps/credentials/gateway.key
 
 rm -r /etc/dps/credentials /run/credstore

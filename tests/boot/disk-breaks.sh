@@ -26,7 +26,7 @@ start_emulator
 emulator_ctl set gw-1 iotHubs=hub-1.example
 configure gateway gw-1
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 until_true is_saved 1
 token=$(cat /run/dps/gateway/token)
 

@@ -42,7 +42,7 @@ for n in $(seq -w $((REMEMBERED + 1)) 500); do
 		"$n" "$KEY" "$KEY"
 done | { printf '{ "individualEnrollments": ['; paste -s -d ,; printf '] }'; } | emulator_ctl enroll -
 dpsctl reprovision --wait d500
-dpsctl wait --timeout=60
+dpsctl wait --timeout=90
 [ "$(dpsctl status --no-legend --json=short | tr '{' '\n' | grep -c '"State":"assigned"')" = 500 ]
 n=$(grep -c '"event":"register"' "$EMULATOR/requests.jsonl") # one of them made the record that the others are copies of
 [ "$n" = $((1 + 500 - REMEMBERED)) ] || fail "$n registrations"

@@ -17,6 +17,6 @@ if [ "$BOOT_TEST_BOOT" = 1 ]; then
 fi
 
 until_true systemctl is-active dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 diff -r /run/boot-test/keep/gateway /run/dps/gateway
 [ ! -e /var/lib/dps/gateway.json.corrupt ]

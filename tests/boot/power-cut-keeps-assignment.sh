@@ -14,12 +14,12 @@ case $BOOT_TEST_BOOT in
 	configure gateway gw-1
 	sync
 	systemctl start dpsd
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 	boot-test-power-cut
 	;;
 4)
 	systemctl start dpsd
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 	grep -q '"hub-1.example"\|"hub-2.example"' /run/dps/gateway/connection.json
 	;;
 esac

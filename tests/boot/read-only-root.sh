@@ -19,7 +19,7 @@ mount -o remount,bind,ro /
 ! touch /x || fail 'the root is writable'
 
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ "$(shown LastErrorId)" = disk ] || fail "the error is '$(shown LastErrorId)'"
 shown LastError | grep -q 'Read-only file system'
 grep -q 'hub-[12].example' /run/dps/gateway/connection.json
@@ -28,7 +28,7 @@ grep -q 'hub-[12].example' /run/dps/gateway/connection.json
 systemctl stop dpsd
 mount -t tmpfs -o mode=0755 state /var/lib/dps
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 until_true test -e /var/lib/dps/gateway.json
 is_healthy() { [ "$(shown Healthy)" = yes ]; }
 until_true is_healthy
@@ -36,5 +36,5 @@ until_true is_healthy
 n=$(n_registrations)
 rm -r /run/dps/gateway # as after a boot
 systemctl restart dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ "$(n_registrations)" = "$n" ] || fail 'DPS was asked again'

@@ -13,7 +13,7 @@ case $BOOT_TEST_BOOT in
 	;;
 2)
 	until_true systemctl is-active dpsd
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 	diff -r /run/boot-test/keep/gateway /run/dps/gateway
 	;;
 esac

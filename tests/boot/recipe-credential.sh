@@ -26,7 +26,7 @@ cp /usr/share/doc/dps/examples/recipes/credential.conf /etc/dps/gateway.conf
 cd /
 echo "$KEY" >/root/gateway.key
 recipe 'A KEY AS A SYSTEMD CREDENTIAL'
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ ! -e /root/gateway.key ]
 [ "$(stat -c '%a %U' $STORED)" = '600 root' ]
 is_nowhere "$KEY"

@@ -12,7 +12,7 @@ configure gateway gw-1
 install -m 0644 "$EMULATOR/ca.pem" /etc/ssl/dps-ca.pem # Mosquitto cannot enter /etc/dps
 sed -i 's,^CaFile=.*,CaFile=/etc/ssl/dps-ca.pem,' /etc/dps/gateway.conf
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 
 printf 'log_type all\nlistener 1883 127.0.0.1\nallow_anonymous true\n' >/etc/mosquitto/conf.d/test.conf
 recipe 'A BRIDGE FROM MOSQUITTO'
@@ -59,6 +59,6 @@ PrivateKey=/etc/dps/gw-3.key
 ShareKey=yes
 CONF
 dpsctl reload
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 systemctl restart mosquitto
 until_true is_connected gw-3

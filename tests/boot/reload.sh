@@ -10,7 +10,7 @@ since=$(dpsctl show gateway -p StateSince)
 configure north gw-2
 systemctl reload dpsd
 exits 0 dpsctl show north -p Name
-dpsctl wait --timeout=30 north
+dpsctl wait --timeout=90 north
 [ "$(property MainPID)" = "$pid" ]
 [ "$(dpsctl show gateway -p StateSince)" = "$since" ]
 # Once, whatever systemd does besides ExecReload=.

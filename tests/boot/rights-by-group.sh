@@ -15,7 +15,7 @@ start_emulator
 configure gateway gw-1
 configure bridge gw-2 '[Access]' 'Group=fieldbus'
 systemctl start dpsd
-dpsctl wait --timeout=30
+dpsctl wait --timeout=90
 
 exits 0 as_user app dpsctl token gateway
 exits 5 as_user app dpsctl token bridge

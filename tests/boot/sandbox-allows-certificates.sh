@@ -32,7 +32,7 @@ for transport in https mqtt; do
 	CONF
 	configure issued gw-2 '[Provisioning]' "Transport=$transport" '[Issuance]' 'Request=yes'
 	systemctl restart dpsd
-	dpsctl wait --timeout=30 $transport issued
+	dpsctl wait --timeout=90 $transport issued
 	[ "$(dpsctl show $transport -p Transport)" = Transport=$transport ]
 	[ "$(dpsctl show issued -p Transport)" = Transport=$transport ]
 	grep -q '"certificateKind": *"issued"' /run/dps/issued/connection.json

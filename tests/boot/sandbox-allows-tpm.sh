@@ -32,7 +32,7 @@ enroll_tpm
 mv $DROP_INS /run/drop-ins
 systemctl daemon-reload
 attest Tcti=swtpm:port=2321
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 
 # The same TPM as a device.
 : >/dev/tpmrm0
@@ -66,7 +66,7 @@ for module in tpm hardware-key; do # either of the packages may be alone
 	systemctl daemon-reload
 	rm -f /var/lib/dps/gateway.json
 	attest
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 	mv /run/50-dps-$module.conf $DROP_INS
 done
 
@@ -83,6 +83,6 @@ emulator_ctl enroll - <<JSON
 JSON
 cp /usr/share/doc/dps/examples/recipes/x509-tpm.conf /etc/dps/gateway.conf
 systemctl restart dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ "$(dpsctl show gateway -p AttestationMethod)" = AttestationMethod=x509 ]
 exits 0 dpsctl check --offline gateway

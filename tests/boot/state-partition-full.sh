@@ -20,7 +20,7 @@ emulator_ctl set gw-1 iotHubs=hub-1.example
 configure gateway gw-1
 fill
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 [ "$(served_hub)" = hub-1.example ]
 [ "$(shown LastErrorId)" = disk ] || fail "the error is '$(shown LastErrorId)'"
 shown LastError | grep -q 'No space left on device'

@@ -76,7 +76,7 @@ notes_are 'restarts started' 'late started' 'both reloaded' 'reloads reloaded' '
 
 # The daemon starts again: nothing has changed. Nor by a flag that its user raises, or by one that leads elsewhere.
 systemctl restart dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 until_true is_quiet
 as_user dpsd mkdir /run/dps/.changed/gateway /run/dps/.changed/nobody /run/dps/.changed/..foreign
 as_user dpsd touch /run/dps/.changed/file

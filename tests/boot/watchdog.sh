@@ -5,11 +5,14 @@
 . /usr/lib/boot-test/boot.sh
 
 mkdir -p /etc/systemd/system/dpsd.service.d
-printf '[Service]\nWatchdogSec=1\nRestartSec=100ms\n' >/etc/systemd/system/dpsd.service.d/watchdog.conf
+printf '[Service]\nWatchdogSec=3\nRestartSec=100ms\n' >/etc/systemd/system/dpsd.service.d/watchdog.conf
 systemctl daemon-reload
 provision
+n_restarts=$(property NRestarts)
 kill -STOP "$(property MainPID)"
-until_true is_property NRestarts 1
+has_restarted() { [ "$(property NRestarts)" -gt "$n_restarts" ]; }
+until_true has_restarted
+journalctl --sync
 journalctl -u dpsd -b --no-pager | grep -q 'Watchdog timeout'
 stop_emulator
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway

@@ -87,7 +87,7 @@ provision() {
 	start_emulator
 	configure gateway gw-1
 	systemctl start dpsd
-	dpsctl wait --timeout=30 gateway
+	dpsctl wait --timeout=90 gateway
 }
 
 # commands_of SECTION PROMPT: prints the commands of this section of dps-recipes(7) that come after this prompt.
