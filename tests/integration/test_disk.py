@@ -6,9 +6,11 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 import pytest
 
+from calls import Calls
 from namespace import inside, mounted, needs_root, seen_by
 from process import DEADLINE, WORLD, eventually
 
@@ -107,9 +109,11 @@ def test_a_first_start_on_a_read_only_disk_serves_the_assignment_from_memory(gat
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
 
 
-@pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 2"])
+@pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 1"])
 def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
-    """The calls for the content, the file, the directory and the rename. The first write and renameat are for the clock's floor."""
+    """The calls for the content, the file, the directory and the rename. The first write is that of our number into the lock. The
+    clock's floor is there already, because another thread would write it, before or after."""
+    (gateway.state / ".clock").write_text(f"{int(time.time() - 60) * 1_000_000}\n")
     fail(gateway, f"{call} {errno.EIO}")
     gateway.identity()
     gateway.start()
@@ -279,8 +283,16 @@ def test_a_restart_on_a_read_only_disk_does_not_ask_dps(gateway, emulator):
 # ---- a slow disk ----
 
 
-def test_the_bus_answers_while_the_disk_is_slow(gateway, emulator):
-    fail(gateway, "fsync 1 3000ms")
+@pytest.fixture
+def slow(tmp_path, gateway):
+    """The record is not on the disk before release()."""
+    calls = Calls(tmp_path, gateway)
+    calls.hold(f"fsync {gateway.state}/.#gateway.json")
+    yield calls
+    calls.release()
+
+
+def test_the_bus_answers_while_the_disk_is_slow(gateway, emulator, slow):
     gateway.identity()
     gateway.start()
     emulator.wait_for_requests(1, "poll")
@@ -290,17 +302,18 @@ def test_the_bus_answers_while_the_disk_is_slow(gateway, emulator):
     assert result.code == 3 and result.json["identities"][0]["State"] == "provisioning"
     assert gateway.files() == {}
     assert not (gateway.state / "gateway.json").exists()
+    slow.release()
     gateway.wait_for(State="assigned", Healthy=True)
 
 
-def test_an_assignment_saved_too_late_for_another_device_does_not_count(gateway, emulator):
-    fail(gateway, "fsync 1 3000ms")
+def test_an_assignment_saved_too_late_for_another_device_does_not_count(gateway, emulator, slow):
     gateway.identity(registration_id="old")
     gateway.start()
     emulator.wait_for_requests(1, "poll")
     eventually(lambda: list(gateway.state.glob(".#gateway.json*")), what="a file that is being written")
     gateway.identity(registration_id="new")
     gateway.reload()
+    slow.release()
     assert gateway.wait_for(State="assigned")["DeviceId"] == "new"
     assert gateway.connection()["deviceId"] == "new" and gateway.remembered()["deviceId"] == "new"
 

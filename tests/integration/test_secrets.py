@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import tpm
 from hardware import PIN, Token, certify, secret
-from namespace import needs_root
+from namespace import needs_root, needs_secrets
 from process import BUILD, SLOWER, UNDER, WORLD, eventually
 from proxies import PASSWORD, USER, Microsocks
 
@@ -120,6 +120,7 @@ def assert_forgotten(gateway, secrets):
     assert left == {}
 
 
+@needs_secrets
 def test_no_secret_stays_in_memory_after_a_registration_nor_after_a_cached_start(everything):
     gateway, secrets = everything
     gateway.start()
