@@ -142,10 +142,10 @@ def test_verbs_without_the_daemon_take_no_host(dpsctl, arguments):
 def test_the_card_shows_the_error_and_ends_with_the_next_step(dpsctl, serve):
     serve(identity("gw", "provisioning", Waiting="throttled", NextAttemptAt=now() + 4 * MINUTE, Attempts=3,
                    LastError="DPS has too much to do (429001)", LastErrorId="throttled", LastErrorStep="register",
-                   LastErrorCode=429001, LastErrorAt=now() - MINUTE, LastTrackingId="track-1", FailingSince=now() - 9 * MINUTE))
+                   LastErrorCode=429001, LastErrorAt=now() - MINUTE, LastTrackingId="track-1", FailingSince=now() - 12 * MINUTE))
     _, out, _ = dpsctl("status")
     for words in ("gw - provisioning", "DPS has too much to do (429001)", "throttled, code 429001, at register", "track-1",
-                  "What to do: ", "3 in a row, the first 9 min ago"):
+                  "What to do: ", "3 in a row, the first 12 min ago"):
         assert words in out
     assert out.splitlines()[-1].strip().startswith("next: throttled, asks DPS again in ")
     assert "DPS said to wait that long" in out.splitlines()[-1]

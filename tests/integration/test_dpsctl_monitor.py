@@ -9,6 +9,7 @@ from fakedpsd import identity
 from process import DEADLINE
 
 HOUR = 3600 * 1000000
+LATER, IN_DAYS = 25 * HOUR // 2, 300 * HOUR + HOUR // 2  # are shown as 12 h and 12 days, also a while later
 
 
 def now():
@@ -67,12 +68,12 @@ def test_monitor_prints_the_life_of_an_identity(monitor, serve):
     process = monitor()
     assert lines_of(process, 2) == ["gw: provisioning", "gw: next: asking DPS now"]
     fake.change("gw", Waiting="retry", LastError="DPS has trouble", LastErrorId="service", LastErrorStep="poll",
-                NextAttemptAt=now() + HOUR, Attempts=1)
-    assert lines_of(process, 2) == ["gw: DPS has trouble (service, at poll)", "gw: next: asks DPS again in 1 h"]
+                NextAttemptAt=now() + LATER, Attempts=1)
+    assert lines_of(process, 2) == ["gw: DPS has trouble (service, at poll)", "gw: next: asks DPS again in 12 h"]
     fake.change("gw", State="assigned", Waiting="", LastError="", LastErrorId="", LastErrorStep="", AssignedHub="hub-1",
-                DeviceId="dev", Generation=1, RenewAt=now() + HOUR, LastSuccessAt=now(), Attempts=0, NextAttemptAt=0)
+                DeviceId="dev", Generation=1, RenewAt=now() + LATER, LastSuccessAt=now(), Attempts=0, NextAttemptAt=0)
     assert lines_of(process, 4) == ["gw: provisioning → assigned", "gw: to hub-1 as dev (generation 1)", "gw: no error any more",
-                                    "gw: next: renews in 1 h"]
+                                    "gw: next: renews in 12 h"]
     fake.change("gw", AssignedHub="hub-2", Generation=2, LastSuccessAt=now())
     assert lines_of(process, 1) == ["gw: moved from hub-1 to hub-2 as dev (generation 2)"]
     fake.change("gw", LastSuccessAt=now() + 1)
@@ -94,11 +95,11 @@ def test_control_characters_are_not_printed(monitor, serve):
 
 
 def test_the_same_next_step_is_not_printed_twice(monitor, serve):
-    fake = serve(identity("gw", RenewAt=now() + 48 * HOUR, NextAttemptAt=now() + 48 * HOUR))
+    fake = serve(identity("gw", RenewAt=now() + IN_DAYS, NextAttemptAt=now() + IN_DAYS))
     process = monitor()
-    assert lines_of(process, 3)[-1] == "gw: next: renews in 2 days"
+    assert lines_of(process, 3)[-1] == "gw: next: renews in 12 days"
     fake.change("gw", NextAttemptAt=0)
-    fake.change("gw", NextAttemptAt=now() + 48 * HOUR)
+    fake.change("gw", NextAttemptAt=now() + IN_DAYS)
     fake.remove("gw")
     assert lines_of(process, 1) == ["gw: not configured any more"]
 
