@@ -109,10 +109,10 @@ def test_a_first_start_on_a_read_only_disk_serves_the_assignment_from_memory(gat
     assert gateway.remembered()["assignedHub"] == properties["AssignedHub"]
 
 
-@pytest.mark.parametrize("call", ["write 2", "fsync 1", "fsync 2", "renameat 1"])
+@pytest.mark.parametrize("call", ["write 1", "fsync 1", "fsync 2", "renameat 1"])
 def test_a_write_that_failed_once_is_tried_again(gateway, clock, call):
-    """The calls for the content, the file, the directory and the rename. The first write is that of our number into the lock. The
-    clock's floor is there already, because another thread would write it, before or after."""
+    """The calls for the content, the file, the directory and the rename. The clock's floor is there already,
+    because another thread would write it, before or after."""
     (gateway.state / ".clock").write_text(f"{int(time.time() - 60) * 1_000_000}\n")
     fail(gateway, f"{call} {errno.EIO}")
     gateway.identity()
