@@ -40,6 +40,20 @@ def blocks_signals(process):
     return int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16) & 1 << (signal.SIGHUP - 1)
 
 
+def switches(process):
+    """How often its threads have run; None while one of them wants to run, or waits for the disk."""
+    n = 0
+    for path in pathlib.Path(f"/proc/{process.pid}/task").glob("*/status"):
+        try:
+            text = path.read_text(encoding="ascii")
+        except (FileNotFoundError, ProcessLookupError):
+            return None  # it has ended meanwhile
+        if not re.search(r"^State:\s+S", text, re.M):
+            return None
+        n += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", text)))
+    return n
+
+
 def run_once(gateway, clock):
     """Runs dpsd --once to its end and returns the exit status; lets time pass while dpsd waits to try again. On a busy machine it
     may not have come so far: it gets longer each time, or its attempts would never be over before their deadlines."""
@@ -47,11 +61,12 @@ def run_once(gateway, clock):
     gateway.spawn("--once", **gateway.environment())
     seconds = 0.5
     while True:
+        before = switches(gateway.process)
         try:
             gateway.process.wait(seconds)
             return gateway.end()
         except subprocess.TimeoutExpired:
-            if blocks_signals(gateway.process):
+            if before is not None and before == switches(gateway.process) and blocks_signals(gateway.process):
                 clock.pass_by(PATIENCE)
                 gateway.process.send_signal(signal.SIGHUP)  # makes it look at the time
                 seconds *= 1.5
