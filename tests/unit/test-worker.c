@@ -104,13 +104,13 @@ static const char *whose(const void *task) {
 static const WorkClass named_class = { WORK_KEYS, run, NULL, done, drop, whose };
 
 static const WorkClass classes[_WORK_QUEUE_MAX] = {
-        [WORK_DISK] = { WORK_DISK, run, NULL, done, drop },
-        [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop },
-        [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop },
-        [WORK_FILES] = { WORK_FILES, run, NULL, done, drop },
-        [WORK_CHIPS] = { WORK_CHIPS, run, NULL, done, drop },
-        [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop },
-        [WORK_CHECKS] = { WORK_CHECKS, run, NULL, done, drop },
+        [WORK_DISK] = { WORK_DISK, run, NULL, done, drop, NULL },
+        [WORK_NAMES] = { WORK_NAMES, run, NULL, done, drop, NULL },
+        [WORK_KEYS] = { WORK_KEYS, run, tell, done, drop, NULL },
+        [WORK_FILES] = { WORK_FILES, run, NULL, done, drop, NULL },
+        [WORK_CHIPS] = { WORK_CHIPS, run, NULL, done, drop, NULL },
+        [WORK_GROUPS] = { WORK_GROUPS, run, NULL, done, drop, NULL },
+        [WORK_CHECKS] = { WORK_CHECKS, run, NULL, done, drop, NULL },
 };
 
 static void wait_until(const unsigned *n, unsigned value) {
