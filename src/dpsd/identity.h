@@ -134,7 +134,8 @@ struct Identity {
         DpsErrorId logged_error;     /* the same one is not logged again */
 
         /* Used by the manager: */
-        struct Identity *next_changed;
+        struct Identity *next_changed, *next_device;
+        uint64_t device_hash; /* by which it was found last; 0: not yet */
         bool is_changed;
         unsigned bucket;
         bool is_counted_for_network, is_counted_for_clock, is_counted_for_serving;

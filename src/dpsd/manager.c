@@ -197,10 +197,42 @@ static const char *find_twin(const Manager *m, const Identity *i) {
         return keeper && keeper != i ? keeper->name : NULL;
 }
 
+/* Returns whether another one may be the same device. */
+static bool shares_hash(const Manager *m, const Identity *i) {
+        for (const Identity *other = m->devices[i->device_hash % MANAGER_CHAINS]; other;
+             other = other->next_device)
+                if (other != i && other->device_hash == i->device_hash)
+                        return true;
+        return false;
+}
+
+/* Returns whether another one may have been the same device. */
+static bool leave_device(Manager *m, Identity *i) {
+        for (Identity **p = &m->devices[i->device_hash % MANAGER_CHAINS]; *p; p = &(*p)->next_device)
+                if (*p == i) {
+                        *p = i->next_device;
+                        break;
+                }
+        return shares_hash(m, i);
+}
+
+static void enter_device(Manager *m, Identity *i) {
+        Identity **chain;
+
+        i->device_hash = i->configuration.who_hash;
+        chain = &m->devices[i->device_hash % MANAGER_CHAINS];
+        i->next_device = *chain;
+        *chain = i;
+}
+
+/* At a start of thousands, most are alone with their hash. */
 static void on_device_changed(Identity *i, void *userdata) {
         Manager *m = userdata;
+        bool is_alone = !leave_device(m, i);
 
-        for (size_t k = 0; k < m->n_identities; k++) {
+        enter_device(m, i);
+        is_alone = !shares_hash(m, i) && is_alone;
+        for (size_t k = 0; !is_alone && k < m->n_identities; k++) {
                 Identity *other = m->identities[k];
 
                 if (other == i || (!configuration_are_twins(&other->configuration, &i->configuration) &&
@@ -208,7 +240,7 @@ static void on_device_changed(Identity *i, void *userdata) {
                         continue;
                 identity_set_twin(other, find_twin(m, other));
         }
-        identity_set_twin(i, find_twin(m, i));
+        identity_set_twin(i, is_alone ? NULL : find_twin(m, i));
 }
 
 static GroupError *find_group(const Manager *m, const char *group) {
@@ -336,11 +368,12 @@ int manager_configure(Manager *m, const char *name, Settings *settings, const ch
 
 static void remove_identity(Manager *m, size_t k) {
         Identity *i = m->identities[k];
+        bool is_alone = !leave_device(m, i);
 
         identity_retire(i);
         memmove(m->identities + k, m->identities + k + 1, (m->n_identities - k - 1) * sizeof(*m->identities));
         m->n_identities--;
-        for (size_t j = 0; j < m->n_identities; j++)
+        for (size_t j = 0; !is_alone && j < m->n_identities; j++)
                 if (streq_ptr(m->identities[j]->configuration.twin, i->name))
                         identity_set_twin(m->identities[j], find_twin(m, m->identities[j]));
         m->handlers->identity_removed(i, m->userdata);

@@ -55,6 +55,8 @@ typedef struct GroupError {
         const char *error; /* a literal; NULL: the group is usable */
 } GroupError;
 
+#define MANAGER_CHAINS 512U
+
 struct Manager {
         Core core;
         const ManagerHandlers *handlers;
@@ -69,6 +71,7 @@ struct Manager {
         unsigned n_checks, n_forgets;
 
         Timer *turn, *writing;
+        Identity *devices[MANAGER_CHAINS]; /* by their `device_hash` */
         Identity *changed; /* and not told yet; a linked list, so that adding needs no memory */
         Identity **changed_end;
         unsigned counts[_BUCKET_MAX];
