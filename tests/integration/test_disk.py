@@ -330,6 +330,12 @@ def run_until_killed(gateway, emulator, hub):
     return gateway.end() == 0
 
 
+def n_requests_at_rest(emulator):
+    """The number of requests when it has seen the end of each connection, which may be after that of the daemon."""
+    eventually(lambda: len(emulator.requests("connect")) == len(emulator.requests("disconnect")), what="the end of all connections")
+    return len(emulator.requests())
+
+
 @pytest.mark.parametrize("call", ["fchmod", "write", "fsync", "renameat"])
 def test_a_kill_at_each_step_of_a_write_leaves_the_old_or_the_new_assignment(gateway, emulator, call):
     """A file is made (fchmod), written (write, fsync) and renamed (renameat). The daemon is killed at the first call, then at the
@@ -351,7 +357,7 @@ def test_a_kill_at_each_step_of_a_write_leaves_the_old_or_the_new_assignment(gat
         assert gateway.remembered()["assignedHub"] in (old, new), n
 
         gateway.surroundings = {}
-        asked = len(emulator.requests())
+        asked = n_requests_at_rest(emulator)
         gateway.start()
         properties = gateway.properties("gateway")
         assert properties["State"] == "assigned" and properties["AssignedHub"] in (old, new), n
