@@ -27,7 +27,7 @@ typedef struct Sender {
         CheckList waiting, at_polkit; /* in order of arrival */
         CheckList kept;
         unsigned n_checks;
-        sd_bus_slot *slot; /* of the question to the bus */
+        sd_bus_slot *slot; /* of the question to the bus; NULL: there is none, or not yet */
         Account *account;  /* NULL: the answer has not come yet */
         bool has_uid;
         uint32_t uid;
@@ -57,12 +57,12 @@ struct Access {
         void *userdata;
         Sender *senders; /* the one whose turn it is comes first */
         Accounts accounts;
-        Account unknown;   /* of all senders whose user is not known yet */
-        Check *current;    /* whose handler is called */
-        sd_bus_slot *gone; /* tells of connections that end; NULL: there are no senders */
-        unsigned n_at_polkit;
-        Timer *deadline; /* not later than that of any check … */
-        bool is_armed;   /* … if there is one that waits */
+        Account unknown;               /* of all senders whose user is not known yet */
+        Check *current;                /* whose handler is called */
+        sd_bus_slot *gone;             /* tells of connections that end; NULL: there are no senders */
+        unsigned n_asked, n_at_polkit; /* questions to the bus, and to polkit */
+        Timer *deadline;               /* not later than that of any check … */
+        bool is_armed;                 /* … if there is one that waits */
 
         Share share; /* of all that needs no right */
         bool is_overloaded;

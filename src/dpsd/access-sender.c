@@ -27,6 +27,8 @@ void sender_free(Sender *s) {
         *place = s->next;
         if (s->account)
                 s->account->n_senders--;
+        if (s->slot)
+                a->n_asked--;
         sd_bus_slot_unref(s->slot);
         free(s->gids);
         free(s->name);
@@ -35,9 +37,10 @@ void sender_free(Sender *s) {
                 a->gone = sd_bus_slot_unref(a->gone);
 }
 
-/* While too much is asked for, the bus is not asked again for each request. */
+/* Nobody is forgotten before the bus has answered, or who sends and is refused would have us ask again each time. While too
+ * much is asked for, the bus is not asked again for each request. */
 void sender_free_if_done(Sender *s) {
-        if (s->n_checks == 0 && !(s->account && s->access->is_overloaded && s->access->gone))
+        if (s->n_checks == 0 && !s->slot && !(s->account && s->access->is_overloaded && s->access->gone))
                 sender_free(s);
 }
 
@@ -171,18 +174,9 @@ static int read_credentials(Sender *s, sd_bus_message *m) {
         return s->has_uid ? 0 : -ENODATA;
 }
 
-static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        Sender *s = userdata;
-        Access *a = s->access;
-        bool is_known;
+static void decide_waiting(Sender *s) {
         Check *next;
 
-        /* The answer itself is not kept: it may have brought a descriptor of the sender's process. */
-        is_known = !sd_bus_message_is_method_error(reply, NULL) && read_credentials(s, reply) >= 0;
-        if (is_known)
-                s->account = accounts_get(&a->accounts, s->uid, access_now(a));
-        if (s->account)
-                s->account->n_senders++;
         for (Check *c = s->waiting.first; c; c = next) {
                 next = c->next;
                 if (s->account)
@@ -190,9 +184,59 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
                 else
                         check_fail(c, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say who is asking");
         }
+}
+
+static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error);
+
+static int ask_bus(Sender *s, sd_bus *bus) {
+        int r;
+
+        r = sd_bus_call_method_async(bus, &s->slot, BUS_DRIVER, "/org/freedesktop/DBus", BUS_DRIVER,
+                                     "GetConnectionCredentials", on_credentials, s, "s", s->name);
+        if (r >= 0)
+                s->access->n_asked++;
+        return r;
+}
+
+/* Who has waited longest comes last in the list. */
+static Sender *find_not_asked(const Access *a) {
+        Sender *found = NULL;
+
+        for (Sender *s = a->senders; s; s = s->next)
+                if (!s->slot && !s->account)
+                        found = s;
+        return found;
+}
+
+static void ask_bus_for_others(Access *a, sd_bus *bus) {
+        Sender *s;
+
+        while (a->n_asked < ACCESS_AT_BUS_MAX && (s = find_not_asked(a)))
+                if (ask_bus(s, bus) < 0) {
+                        decide_waiting(s);
+                        sender_free(s);
+                }
+}
+
+static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        sd_bus *bus = sd_bus_message_get_bus(reply);
+        Sender *s = userdata;
+        Access *a = s->access;
+        bool is_known;
+
+        s->slot = sd_bus_slot_unref(s->slot);
+        a->n_asked--;
+        /* The answer itself is not kept: it may have brought a descriptor of the sender's process. */
+        is_known = !sd_bus_message_is_method_error(reply, NULL) && read_credentials(s, reply) >= 0;
+        if (is_known)
+                s->account = accounts_get(&a->accounts, s->uid, access_now(a));
+        if (s->account)
+                s->account->n_senders++;
+        decide_waiting(s);
         if (s->n_checks > 0 || a->is_overloaded)
-                watch_senders(a, sd_bus_message_get_bus(reply));
+                watch_senders(a, bus);
         sender_free_if_done(s);
+        ask_bus_for_others(a, bus);
         access_ask_polkit(a);
         return 0;
 }
@@ -200,16 +244,16 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
 int sender_new(Access *a, sd_bus_message *request, Sender **ret) {
         const char *name = sd_bus_message_get_sender(request);
         Sender *s = calloc(1, sizeof(*s));
-        int r = -ENOMEM;
+        int r;
 
         if (!s)
-                return r;
+                return -ENOMEM;
         *s = (Sender){ .access = a, .name = strdup(name), .next = a->senders };
         a->senders = s;
-        if (s->name)
-                r = sd_bus_call_method_async(sd_bus_message_get_bus(request), &s->slot, BUS_DRIVER,
-                                             "/org/freedesktop/DBus", BUS_DRIVER, "GetConnectionCredentials",
-                                             on_credentials, s, "s", name);
+        if (!s->name)
+                r = -ENOMEM;
+        else
+                r = a->n_asked < ACCESS_AT_BUS_MAX ? ask_bus(s, sd_bus_message_get_bus(request)) : 0;
         if (r < 0) {
                 sender_free(s);
                 return r;

@@ -30,6 +30,9 @@
  * connection, ours included, only 128 pending replies. */
 #define ACCESS_AT_POLKIT_PER_USER_MAX 16
 #define ACCESS_AT_POLKIT_MAX 100
+/* At most this many questions are at the bus at a time about who sends. Each answer brings a descriptor (dbus 1.16), and a
+ * system bus drops answers to a connection for which it has more than 64 of them. */
+#define ACCESS_AT_BUS_MAX 16
 
 typedef struct Access Access;
 typedef struct Check Check;

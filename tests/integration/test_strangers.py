@@ -5,10 +5,12 @@ import grp
 import pathlib
 import pwd
 import re
+import signal
 import time
 
 import pytest
-from jeepney import HeaderFields, MessageType
+from jeepney import HeaderFields, MessageType, message_bus
+from jeepney.bus_messages import Monitoring
 
 from calls import Calls
 from clock import Clock
@@ -20,6 +22,7 @@ from stranger import BUS, Stranger
 
 SOMEBODY, ANOTHER = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
 PENDING_MAX, AT_POLKIT_MAX = 80, 16  # of a user
+AT_BUS_MAX = 16  # questions who somebody is
 REFUSALS_MAX, REFUSALS_PER_S = 2000, 100  # of a user, and of all together of whom the bus has not said yet who they are
 
 
@@ -368,6 +371,65 @@ def test_what_a_user_has_the_daemon_keep_is_bounded(gateway, polkit, connect, si
     polkit.wait_for(lambda asked: len(asked) >= 1)
     assert sum(map(n_refused, crowd)) >= 4 * 400 - PENDING_MAX
     assert anonymous_kb(gateway) - before <= 256
+
+
+@pytest.fixture
+def send_together(gateway, bus):
+    """Has each of a crowd send this request n times, and returns a monitor of what the daemon asks the bus, and of its refusals. The
+    bus keeps the order: the daemon gets all requests before the bus answers any question of its own."""
+    monitor = Stranger(bus.address)
+
+    def send(crowd, n, *request):
+        monitor.ask_bus(Monitoring().BecomeMonitor(["member='GetConnectionCredentials'", "type='error'"]))
+        gateway.process.send_signal(signal.SIGSTOP)
+        for _ in range(n):
+            for one in crowd:
+                one.send(*request)
+        for one in crowd:
+            one.ask_bus(message_bus.GetId())
+        gateway.process.send_signal(signal.SIGCONT)
+        return monitor
+
+    yield send
+    monitor.close()
+
+
+def next_of(monitor):
+    """What the daemon asks or answers next, as (member or error, body)."""
+    while True:
+        message = monitor.receive()
+        fields = message.header.fields
+        if message.header.message_type is not MessageType.signal:
+            return fields.get(HeaderFields.member) or fields.get(HeaderFields.error_name), message.body
+
+
+def test_the_bus_is_not_asked_for_each_request_who_it_is_from(gateway, polkit, connect, stranger, send_together):
+    """Each answer brings a descriptor, of which the bus keeps 64 for one connection. It drops further answers."""
+    path = assign(gateway)
+    crowd = [connect(SOMEBODY) for _ in range(4)]
+    monitor = send_together(crowd, 100, path, NAME, IDENTITY, "ReportHubFailure", "tsus", 1, "auth", 401, "x" * 8000)
+    assert sum(map(n_refused, crowd)) >= 4 * 100 - PENDING_MAX
+    assert answer_to(stranger, stranger.send(path, NAME, IDENTITY, "GetConnection")) is None  # to root
+    asked = []
+    while stranger.name not in asked:
+        what, body = next_of(monitor)
+        asked += body if what == "GetConnectionCredentials" else ()
+    assert max(asked.count(one.name) for one in crowd) <= 2, asked
+
+
+def test_the_bus_is_asked_about_few_connections_at_a_time(gateway, polkit, connect, send_together):
+    """More requests are refused than a user may have before the bus has answered, and by then it was asked about few."""
+    path = assign(gateway)
+    crowd = [connect(SOMEBODY) for _ in range(PENDING_MAX + 20)]
+    monitor = send_together(crowd, 1, path, NAME, IDENTITY, "GetConnection")
+    seen = []
+    while seen.count(f"{BUS}.Error.LimitsExceeded") < 20:
+        seen.append(next_of(monitor)[0])
+    assert seen.count("GetConnectionCredentials") == AT_BUS_MAX, seen
+    polkit.wait_for(lambda asked: len(asked) == AT_POLKIT_MAX)
+    for name in [name for name, _ in polkit.asked]:
+        polkit.answer(name, True)
+    polkit.wait_for(lambda asked: len(asked) >= 2 * AT_POLKIT_MAX)  # the bus was asked about the others, too
 
 
 def test_requests_that_are_carried_out_count_until_they_are_answered(gateway, tmp_path, connect):
