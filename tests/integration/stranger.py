@@ -26,6 +26,7 @@ class Stranger:
     """With `user`, a number, the bus takes it for that user; only root can do that."""
 
     def __init__(self, address, user=None, groups=(), **options):
+        self.address = address
         self.connection = None
         self.received = []
 
@@ -71,11 +72,16 @@ class Stranger:
         self.sender.start()
 
     def wait_until_over(self):
-        """Returns when the bus has taken all, and the other has had it and answered what it answers at once."""
+        """Returns when the bus has taken all, and the other has had it and answered what it answers at once. That is asked for
+        root, because we may get no answer any more. The bus keeps the order."""
         while self.sender.is_alive():
             with contextlib.suppress(TimeoutError):
                 self.received.append(self.connection.receive(timeout=0.1))
-        self.wait_until_handled(self.destination)
+        self.answer_to(self.send("/", BUS, BUS, "GetId"))
+        other = Stranger(self.address)
+        other.wait_until_handled(self.destination)
+        other.close()
+        self.answer_to(self.send("/", BUS, BUS, "GetId"))
 
     def flood(self, path, destination, interface, member):
         """Sends the same call without end, and wants no answers. Returns a function that ends that."""
