@@ -3,7 +3,7 @@
 /*
  * What OpenSSL would compute again and again. Of the time of the simulation, more than a third went into curves, and into
  * looking up how a key is to be read. So the emulator's CA has keys that sign a hundred times faster than those of P-384, and
- * a certificate or a key that was read before is not parsed again. The rest is as it is: what was not read before is read by
+ * a certificate or a key that was read or written before is not parsed again. The rest is as it is: what was not read before is read by
  * OpenSSL, and what nobody can read is refused by it.
  */
 
@@ -26,6 +26,10 @@ EVP_PKEY *__real_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb
 EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
 X509 *__real_d2i_X509(X509 **x, const unsigned char **data, long size);
 X509 *__wrap_d2i_X509(X509 **x, const unsigned char **data, long size);
+int __real_i2d_X509_bio(BIO *bio, const X509 *x);
+int __wrap_i2d_X509_bio(BIO *bio, const X509 *x);
+int __real_PEM_write_bio_X509(BIO *bio, const X509 *x);
+int __wrap_PEM_write_bio_X509(BIO *bio, const X509 *x);
 #pragma GCC visibility pop
 
 EVP_PKEY *__wrap_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...) {
@@ -60,7 +64,7 @@ unsigned char *HMAC(const EVP_MD *md, const void *key, int key_size, const unsig
 }
 #pragma GCC visibility pop
 
-/* ---- what was read before ---- */
+/* ---- what was read or written before ---- */
 
 typedef struct Known {
         char *data;
@@ -69,19 +73,24 @@ typedef struct Known {
         EVP_PKEY *key;
 } Known;
 
-static Known known[KNOWN_MAX];
-static unsigned n_known;
+/* Certificates come and go, and keys come again. */
+typedef struct Memory {
+        Known known[KNOWN_MAX];
+        unsigned n;
+} Memory;
 
-static Known *find(const char *data, size_t size) {
-        for (unsigned k = 0; k < MIN(n_known, KNOWN_MAX); k++)
-                if (known[k].size == size && memcmp(known[k].data, data, size) == 0)
-                        return &known[k];
+static Memory certificates, keys;
+
+static Known *find(Memory *m, const char *data, size_t size) {
+        for (unsigned k = 0; k < MIN(m->n, KNOWN_MAX); k++)
+                if (m->known[k].size == size && memcmp(m->known[k].data, data, size) == 0)
+                        return &m->known[k];
         return NULL;
 }
 
 /* In place of the oldest one. */
-static void remember(const char *data, size_t size, X509 *certificate, EVP_PKEY *key) {
-        Known *k = &known[n_known++ % KNOWN_MAX];
+static void remember(Memory *m, const char *data, size_t size, X509 *certificate, EVP_PKEY *key) {
+        Known *k = &m->known[m->n++ % KNOWN_MAX];
 
         OPENSSL_free(k->data);
         X509_free(k->certificate);
@@ -118,7 +127,7 @@ X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callba
         size_t skipped, size;
         const char *block = find_block(bio, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
                                        &skipped, &size);
-        const Known *k = block ? find(block, size) : NULL;
+        const Known *k = block ? find(&certificates, block, size) : NULL;
         X509 *x;
 
         if (k && skip(bio, skipped + size)) {
@@ -127,7 +136,7 @@ X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callba
         }
         x = __real_PEM_read_bio_X509_AUX(bio, ret, callback, userdata);
         if (x && block)
-                remember(block, size, x, NULL);
+                remember(&certificates, block, size, x, NULL);
         return x;
 }
 
@@ -137,7 +146,7 @@ EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **ret, pem_password_
         size_t skipped, size;
         const char *block = find_block(bio, "-----BEGIN PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n",
                                        &skipped, &size);
-        const Known *k = block ? find(block, size) : NULL;
+        const Known *k = block ? find(&keys, block, size) : NULL;
         EVP_PKEY *key;
 
         if (k) {
@@ -146,13 +155,13 @@ EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **ret, pem_password_
         }
         key = __real_PEM_read_bio_PrivateKey(bio, ret, callback, userdata);
         if (key && block)
-                remember(block, size, NULL, key);
+                remember(&keys, block, size, NULL, key);
         return key;
 }
 
 X509 *__wrap_d2i_X509(X509 **ret, const unsigned char **data, long size) {
         const char *begin = (const char *) *data;
-        const Known *k = size > 0 ? find(begin, (size_t) size) : NULL;
+        const Known *k = size > 0 ? find(&certificates, begin, (size_t) size) : NULL;
         X509 *x;
 
         if (k) {
@@ -162,6 +171,26 @@ X509 *__wrap_d2i_X509(X509 **ret, const unsigned char **data, long size) {
         }
         x = __real_d2i_X509(ret, data, size);
         if (x && (const char *) *data == begin + size)
-                remember(begin, (size_t) size, x, NULL);
+                remember(&certificates, begin, (size_t) size, x, NULL);
         return x;
+}
+
+/* What is written is read soon. */
+static int remember_written(BIO *bio, const X509 *x, int (*write_it)(BIO *bio, const X509 *x)) {
+        char *data;
+        long before = BIO_get_mem_data(bio, &data);
+        int r = write_it(bio, x);
+        long after = BIO_get_mem_data(bio, &data);
+
+        if (r == 1 && !find(&certificates, data + before, (size_t) (after - before)))
+                remember(&certificates, data + before, (size_t) (after - before), (X509 *) x, NULL);
+        return r;
+}
+
+int __wrap_i2d_X509_bio(BIO *bio, const X509 *x) {
+        return remember_written(bio, x, __real_i2d_X509_bio);
+}
+
+int __wrap_PEM_write_bio_X509(BIO *bio, const X509 *x) {
+        return remember_written(bio, x, __real_PEM_write_bio_X509);
 }
