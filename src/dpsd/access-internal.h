@@ -61,8 +61,8 @@ struct Access {
         Check *current;                /* whose handler is called */
         sd_bus_slot *gone;             /* tells of connections that end; NULL: there are no senders */
         unsigned n_asked, n_at_polkit; /* questions to the bus, and to polkit */
-        Timer *deadline;               /* not later than that of any check … */
-        bool is_armed;                 /* … if there is one that waits */
+        Timer *deadline;
+        uint64_t armed_usec; /* the first deadline of the checks that wait; 0: none waits */
 
         Share share; /* of all that needs no right */
         bool is_overloaded;

@@ -190,9 +190,9 @@ static void refuse_excess(Check *check, const char *why) {
 /* ---- deadlines ---- */
 
 static void watch_deadline(Access *a, uint64_t deadline_usec) {
-        if (a->is_armed)
+        if (a->armed_usec > 0 && a->armed_usec <= deadline_usec)
                 return;
-        a->is_armed = true;
+        a->armed_usec = deadline_usec;
         timer_set(a->deadline, deadline_usec, USEC_PER_SEC);
 }
 
@@ -202,7 +202,7 @@ static void on_deadline(void *userdata) {
         Sender *next_sender;
         Check *next;
 
-        a->is_armed = false;
+        a->armed_usec = 0;
         for (Sender *s = a->senders; s; s = next_sender) {
                 next_sender = s->next;
                 for (Check *c = s->waiting.first; c; c = next) {
