@@ -441,7 +441,7 @@ def test_a_directory_that_is_replaced_is_noticed_and_written_anew(gateway, emula
     gateway.start()
     before = gateway.wait_for(State="assigned")
     files, record = gateway.files(), gateway.remembered()
-    shutil.rmtree(gateway.run)
+    gateway.run.rename(gateway.directory / "gone")  # at once: what is removed file by file is written again meanwhile
     gateway.run.mkdir(0o755)
     gateway.state.rename(gateway.directory / "elsewhere")
     gateway.state.mkdir(0o700)
