@@ -35,31 +35,38 @@ static const uint8_t *der_content(const uint8_t *p, size_t size, size_t *ret_siz
         return p + 2 + n_length;
 }
 
+/* No certificate is this short, but a key in base64 can begin as one of its size would: "0+0". */
+#define CERTIFICATE_MIN 128
+
 /* Tells the kind by how the content begins: with the version of a key or an archive, or with the SEQUENCE that
  * a CA has signed. */
 static const char *der_kind(const uint8_t *content, size_t size) {
         static const struct {
                 uint8_t start[3];
-                size_t size;
+                size_t n_start, size_min;
                 const char *kind;
         } kinds[] = {
                 { { 2, 1, 0 },
                   3,
+                  3,
                   "it is a private key in DER: openssl pkey -inform DER -in OLD -out NEW makes PEM of it" },
                 { { 2, 1, 1 },
                   3,
+                  3,
                   "it is a private key in DER: openssl pkey -inform DER -in OLD -out NEW makes PEM of it" },
                 { { 2, 1, 3 },
+                  3,
                   3,
                   "it is a PKCS#12 archive: openssl pkcs12 -in OLD -nokeys -out CERTIFICATE makes PEM of it, "
                   "and -nocerts -noenc -out KEY of its key" },
                 { { 0x30 },
                   1,
+                  CERTIFICATE_MIN,
                   "it is a certificate in DER: openssl x509 -inform DER -in OLD -out NEW makes PEM of it" },
         };
 
         for (size_t k = 0; k < ELEMENTSOF(kinds); k++)
-                if (size >= kinds[k].size && memcmp(content, kinds[k].start, kinds[k].size) == 0)
+                if (size >= kinds[k].size_min && memcmp(content, kinds[k].start, kinds[k].n_start) == 0)
                         return kinds[k].kind;
         return NULL;
 }

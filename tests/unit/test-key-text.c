@@ -28,6 +28,8 @@ static const struct text_case {
         { "a key wrapped over two lines is taken", TEXT(A48 "\n" A16 "==\n"), 0, 64, NULL },
         { "a key wrapped into equal lines is taken", TEXT(A16 "\r\n" A16 "\r\n" A16 "\r\n"), 0, 49, NULL },
         { "a byte order mark is ignored", TEXT("\xef\xbb\xbf" A48 "\n"), 0, 48, NULL },
+        { "a key whose first letters could begin a short certificate in DER is taken",
+          TEXT("0+0AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0, 32, NULL },
         { "missing padding is added", TEXT(A16), 0, 16, NULL },
         { "a key of 15 bytes is too short", TEXT("QUFBQUFBQUFBQUFBQUFB"), -ERANGE, 0, "16 to 64 bytes" },
         { "a key of 65 bytes is too long", TEXT(A48 "QUFBQUFBQUFBQUFBQUFBQUE="), -ERANGE, 0,
