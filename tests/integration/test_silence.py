@@ -65,8 +65,10 @@ def test_other_identities_are_provisioned_meanwhile(lone_gateway, silent, make_p
 def test_a_silent_attempt_gives_its_slot_back(lone_gateway, make_peer):
     """The attempt that has the only slot gives it back at its deadline."""
     lone_gateway.write_conf("dpsd", "[Daemon]\nMaxAttempts=1\n")
-    make_peer("first", {"accept": silence})
-    make_peer("second")
+    first = make_peer("first", {"accept": silence})
     lone_gateway.start()
+    first.wait_for("open")
+    make_peer("second")
+    lone_gateway.reload()
     lone_gateway.wait_for("second", State="assigned", timeout=30 + DEADLINE)
     assert lone_gateway.log.count(FAILED) == 1
