@@ -32,11 +32,12 @@ can_be_root() {
 	((EUID == 0)) || { command -v sudo && { sudo -n true || [[ -t 0 && -z ${CI:-} ]]; }; } &>/dev/null
 }
 
+# Some packages have another name in newer Debian, and provide the older one.
 missing_packages() { # PACKAGE… -> prints those that are not installed
 	local installed package
-	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ' "$@" 2>/dev/null || true) " # fails if one is missing
+	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' | sed -n 's/^installed //p' | tr ',\n' '  ') "
 	for package; do
-		[[ $installed = *" installed $package "* ]] || printf '%s\n' "$package"
+		[[ $installed = *" $package "* ]] || printf '%s\n' "$package"
 	done
 }
 
