@@ -53,8 +53,8 @@ static pid_t read_pid(int fd) {
         return (pid_t) pid;
 }
 
-/* The pid is only for people; the lock does not need it. It always has this many letters, since to make the file empty before
- * takes longer than all else that a start does on the disk. */
+/* The pid is only for people; the lock does not need it. It always has the same width and is written over the one
+ * before, because emptying a file is slow on some disks. */
 static void write_pid(int dir_fd, const char *name) {
         _cleanup_(closep) int fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 

@@ -39,8 +39,8 @@ typedef enum WorkQueue {
  *             result that many wait for: the loop can serve others in between
  *      done   called in the loop: owns the task from here on
  *      free   called instead of done() if the work was forgotten, perhaps in the other thread
- *      whose  may be NULL. What the work may hang on: of the same class, and for the same one, only one runs at a time, so
- *             that a file that hangs, and is asked for again and again, keeps one thread. For queues of more than one
+ *      whose  may be NULL. Names what the work may hang on, such as an identity or a file. Of one class, only one work
+ *             with the same name runs at a time, so a file that hangs keeps one thread, however often it is asked for
  *
  * Neither tell() nor done() is called before work_begin() returns. Both may begin and forget work; tell() may
  * even forget its own. */

@@ -35,7 +35,7 @@ static const uint8_t *der_content(const uint8_t *p, size_t size, size_t *ret_siz
         return p + 2 + n_length;
 }
 
-/* No certificate is this short, but a key in base64 can begin as one of its size would: "0+0". */
+/* Every certificate is longer. A key in base64 can begin as a shorter one would: "0+0". */
 #define CERTIFICATE_MIN 128
 
 /* Tells the kind by how the content begins: with the version of a key or an archive, or with the SEQUENCE that

@@ -37,8 +37,8 @@ void sender_free(Sender *s) {
                 a->gone = sd_bus_slot_unref(a->gone);
 }
 
-/* Nobody is forgotten before the bus has answered, or who sends and is refused would have us ask again each time. While too
- * much is asked for, the bus is not asked again for each request. */
+/* A sender is not forgotten before the bus has answered. Otherwise one that is always refused would make us ask again for
+ * each request. While too much is asked for, a known sender is kept for the same reason. */
 void sender_free_if_done(Sender *s) {
         if (s->n_checks == 0 && !s->slot && !(s->account && s->access->is_overloaded && s->access->gone))
                 sender_free(s);
@@ -198,7 +198,7 @@ static int ask_bus(Sender *s, sd_bus *bus) {
         return r;
 }
 
-/* Who has waited longest comes last in the list. */
+/* The sender that has waited longest is the last one in the list. */
 static Sender *find_not_asked(const Access *a) {
         Sender *found = NULL;
 

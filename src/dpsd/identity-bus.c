@@ -478,7 +478,7 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 static_assert(offsetof(BusIdentity, view) == 0,
               "the offsets of the vtable are valid for an IdentityView too");
 
-/* The values of one property. Those of texts are appended one by one, numbers of 64 bits, which are half of all, at once. */
+/* The values of one property. Texts are appended one by one; 64-bit numbers, which are half of all, together. */
 static int append_values(sd_bus_message *m, const sd_bus_vtable *property, const IdentityView *views,
                          size_t n) {
         const uint8_t *first = (const uint8_t *) views + property->x.property.offset;

@@ -134,7 +134,7 @@ static void remove_changed(Manager *m, Identity **at) {
         i->is_changed = false;
 }
 
-/* As in on_write_again(), the pause is for others. */
+/* As in on_write_again(), the pause lets others run. */
 static void on_turn(void *userdata) {
         Manager *m = userdata;
         Identity *i;

@@ -52,10 +52,10 @@ int tls_context_lend(TlsContext *c, SSL_CTX *ssl, TlsConnection **place);
 /* As tls_connection_error(), also after the SSL is freed. */
 void tls_connection_why(const TlsConnection *c, DpsError *ret);
 
-/* Whether the server's certificate was refused while the system's bundle was not read, which may know its CA: then another
- * connection may succeed once it is. NULL: no. */
+/* Whether the server's certificate was refused before the system's bundle was read, which may know its CA. With the bundle,
+ * another connection may succeed. NULL: no. */
 bool tls_connection_lacks_bundle(const TlsConnection *c);
-/* For a place, before such a connection is made. */
+/* Forgets why the connection at this place failed, before another one is made there. */
 void tls_connection_forget_failure(TlsConnection *c);
 
 /* Why the connection failed: DPS_ERROR_TLS_… for the server's certificate, DPS_ERROR_AUTH where the server

@@ -21,12 +21,12 @@ state_is_on nosuch
 exits 1 systemctl start dpsd
 recipe 'A PARTITION FOR THE STATE'
 systemctl start dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 
 rm -f $STATE/gateway.json
 state_is_on tmpfs
 systemctl start var-lib-dps.mount dpsd
-dpsctl wait --timeout=30 gateway
+dpsctl wait --timeout=90 gateway
 until_true test -e $STATE/gateway.json
 mountpoint -q $STATE
 [ "$(dpsctl show gateway -p LastErrorId)" = LastErrorId= ]

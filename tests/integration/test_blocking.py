@@ -24,7 +24,7 @@ def calls(tmp_path, gateway):
 
 
 def state_of(gateway, name):
-    """As `dpsctl status` shows it, which must come at once. A busy machine is slow at times, but a loop that waits each time."""
+    """As `dpsctl status` shows it, which must come at once. On a busy machine some answers are slow; from a loop that waits, all are."""
     for _ in range(20):
         begin = time.monotonic()
         status = gateway.dpsctl("status", "--json=short")

@@ -676,7 +676,7 @@ void checks_written(Sim *s, bool is_state, const char *folder, const char *name,
                 check_writes(s, (unsigned) atoi(name + 2) % IDENTITIES_MAX);
 }
 
-/* dpsd takes the note of before away then, since it is out of date: a later run knows nothing of what was in it. */
+/* dpsd then removes the earlier note, which is out of date, so a later run knows nothing of what was in it. */
 void checks_note_refused(Sim *s, const char *name) {
         Watch *w = watch_of(s, (unsigned) atoi(name + 2) % IDENTITIES_MAX);
 
