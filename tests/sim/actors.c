@@ -25,6 +25,7 @@
 #define STORM_PERCENT 35
 #define STORM_EVERY_USEC (2 * USEC_PER_DAY)
 #define STORM_USEC (2 * USEC_PER_MINUTE)
+#define DENSE_DAYS 40U
 
 typedef struct Actor {
         Sim *sim;
@@ -65,15 +66,21 @@ typedef enum Lasting {
         _LASTING_MAX,
 } Lasting;
 
+/* A longer run has no more deeds, but longer waits between them. */
+static uint64_t stretch(const Sim *s, uint64_t usec) {
+        return usec * MAX(s->options.days, DENSE_DAYS) / DENSE_DAYS;
+}
+
 /* Now and then all happens at once, and to the same identity: faults meet where one of them alone does no harm. */
 static uint64_t storm_number(const Sim *s) {
-        return s->now_usec / STORM_EVERY_USEC;
+        return s->now_usec / stretch(s, STORM_EVERY_USEC);
 }
 
 static uint64_t storm_usec(const Sim *s, uint64_t number) {
         Random r = random_of(s->options.seed, "storm", number);
+        uint64_t every = stretch(s, STORM_EVERY_USEC);
 
-        return number == 0 ? 0 : number * STORM_EVERY_USEC + random_below(&r, STORM_EVERY_USEC - STORM_USEC);
+        return number == 0 ? 0 : number * every + random_below(&r, every - STORM_USEC);
 }
 
 /* This one, or the next. */
@@ -964,10 +971,11 @@ Actors *actors_new(Sim *s) {
                 Random random = random_of(s->options.seed, kinds[k].name, UINT64_MAX);
                 unsigned factor = tenths[random_below(&random, ELEMENTSOF(tenths))];
 
-                a->actors[k] = (Actor){ .sim = s,
-                                        .number = k,
-                                        .mean_usec = kinds[k].minutes * USEC_PER_MINUTE * factor / 10,
-                                        .random = random };
+                a->actors[k] =
+                        (Actor){ .sim = s,
+                                 .number = k,
+                                 .mean_usec = stretch(s, kinds[k].minutes * USEC_PER_MINUTE * factor / 10),
+                                 .random = random };
                 if (factor > 0 && (s->options.n_kinds == 0 || k < s->options.n_kinds))
                         plan_next(&a->actors[k]);
         }
