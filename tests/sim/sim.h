@@ -19,7 +19,7 @@
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
  *      journal.c     the journal, which does not read for a while
- *      users.c       the bus, local users who call dpsd over it, and polkit
+ *      users.c       local users who call dpsd over the bus (users-bus.c), and polkit (users-polkit.c)
  *      stream.c      what sd-bus sends and receives
  *      actors.c      everybody who does something at random
  *      checks.c      what must hold after every step
