@@ -191,6 +191,7 @@ const char *const promises[] = {
         "a user has 16 questions at polkit, and all have 100",
         "a call has one answer",
         "what a user asks for holds 256 kB at most",
+        "what is kept for a user is 80 requests with 16 kB at most",
         "what a caller has asked for ends with the caller",
         "a request that waits for permission ends in time",
         "whoever has no question at polkit gets a place there",

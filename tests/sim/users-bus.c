@@ -129,8 +129,8 @@ static void on_answer(Users *u, sd_bus_message *m) {
                 found(u->sim, "a call has one answer", "%s of %s has another one", c->kind->member, c->name);
                 return;
         }
+        users_check_answer(u, *place, error ? error->name : NULL);
         call_free(place);
-        users_check_answer(u, c, error ? error->name : NULL);
 }
 
 /* ---- the bus ---- */
@@ -195,6 +195,22 @@ static void on_credentials(Sim *s, void *userdata) {
         checks_step(s);
 }
 
+unsigned users_n_asked(const Users *u) {
+        unsigned n = 0;
+
+        for (const Credentials *k = u->credentials; k; k = k->next)
+                n++;
+        return n;
+}
+
+/* dpsd asks who this is. */
+static void forget_who(Users *u, Caller *c) {
+        c->known_usec = 0;
+        for (Call *call = u->calls; call; call = call->next)
+                if (call->caller == c)
+                        call->is_known = false;
+}
+
 /* Mostly at once; but the bus has others to serve. */
 static int tell_credentials(Users *u, sd_bus_message *m) {
         const char *name = NULL;
@@ -206,7 +222,7 @@ static int tell_credentials(Users *u, sd_bus_message *m) {
         c = caller_find(u, name);
         if (!c)
                 return sd_bus_reply_method_errorf(m, SD_BUS_ERROR_NAME_HAS_NO_OWNER, "nobody");
-        c->known_usec = 0;
+        forget_who(u, c);
         if (random_chance(&u->random, 60)) {
                 send_credentials(u, c, m);
                 if (!c->is_gone)

@@ -37,12 +37,22 @@ static void check_right(Users *u, Caller *c, const char *error) {
                       c->person->uid, c->n_granted, c->n_yes);
 }
 
-void users_check_answer(Users *u, Caller *c, const char *error) {
-        check_right(u, c, error);
+/* Root has no limit as soon as dpsd knows that it is root. Before, root shares one limit with all whom dpsd does not know, and
+ * whoever asks most gives way. dpsd forgets a caller who waits for nothing; when he calls again, it asks the bus again, as soon
+ * as the bus has few enough questions. */
+static bool has_no_limit(const Users *u, const Call *call) {
+        const Caller *c = call->caller;
+        bool is_known = call->is_known && users_n_asked(u) < ACCESS_AT_BUS_MAX,
+             asks_little = c->n_each <= 2 && c->text_size <= 100;
+
+        return c->person->uid == 0 && (is_known || asks_little);
+}
+
+void users_check_answer(Users *u, const Call *call, const char *error) {
+        check_right(u, call->caller, error);
         /* Promise: root is never refused for what others ask for. */
-        if (c->person->uid == 0 && c->n_each <= 2 && c->text_size <= 100 && error &&
-            streq(error, SD_BUS_ERROR_LIMITS_EXCEEDED))
-                found(u->sim, "root is answered at once", "%s is refused", c->kind->member);
+        if (error && streq(error, SD_BUS_ERROR_LIMITS_EXCEEDED) && has_no_limit(u, call))
+                found(u->sim, "root is answered at once", "%s is refused", call->caller->kind->member);
 }
 
 /* ---- what waits ---- */
@@ -63,6 +73,23 @@ static void check_sizes(Users *u) {
                         found(u->sim, "what a user asks for holds 256 kB at most",
                               "user %" PRIu32 " holds %zu bytes by %u requests", p->uid, size, n);
         }
+}
+
+/* Promise: dpsd keeps at most 80 requests of a user, until they are answered, and of all connections together whose user it does
+ * not know yet (NULL). */
+static void check_numbers(Users *u, const Person *p) {
+        size_t size = 0;
+        unsigned n = 0;
+
+        for (const Held *h = u->held; h; h = h->next) {
+                if ((h->caller->known_usec > 0 ? h->caller->person : NULL) != p)
+                        continue;
+                size += h->caller->text_size;
+                n++;
+        }
+        if (n > REQUESTS_MAX || size > ARGUMENTS_MAX)
+                found(u->sim, "what is kept for a user is 80 requests with 16 kB at most",
+                      "%u requests with %zu bytes of user %" PRIi64, n, size, p ? (int64_t) p->uid : -1);
 }
 
 static bool asks_for_a_right(const Held *h) {
@@ -95,14 +122,22 @@ static void check_waiting(Users *u) {
 
 /* Promise: root's calls are answered as soon as dpsd knows that they are root's, whatever others do. */
 static void check_root(Users *u) {
+        for (const Held *h = u->held; h; h = h->next)
+                if (h->caller->person->uid == 0 && h->caller->kind->is_instant && h->caller->known_usec > 0)
+                        found(u->sim, "root is answered at once", "%s of %s waits", h->caller->kind->member,
+                              h->caller->name);
         for (const Call *c = u->calls; c; c = c->next)
-                if (c->caller->person->uid == 0 && c->caller->kind->is_instant && c->caller->known_usec > 0)
+                if (c->caller->kind->is_instant && c->caller->known_usec > 0 && has_no_limit(u, c))
                         found(u->sim, "root is answered at once", "%s of %s is not", c->caller->kind->member,
                               c->caller->name);
 }
 
 void users_check(Users *u) {
         check_sizes(u);
+        check_numbers(u, NULL);
+        for (const Person *p = people; p < people + N_PEOPLE; p++)
+                if (p->uid != 0)
+                        check_numbers(u, p);
         check_waiting(u);
         check_root(u);
 }

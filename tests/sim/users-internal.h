@@ -29,6 +29,9 @@
 /* What a request that waits takes beside its arguments, with what sd-bus and the identity keep for it. */
 #define REQUEST_SIZE 1400U
 #define HELD_MAX (256U * 1024)
+/* What io.dpsd.dps1(5) says. */
+#define REQUESTS_MAX 80U
+#define ARGUMENTS_MAX (16U * 1024)
 
 /* ---- who calls, and what ---- */
 
@@ -60,6 +63,7 @@ typedef struct Caller {
         bool is_gone, is_interactive;
         unsigned n_rounds, n_each; /* of calls that are still to come … */
         unsigned k;                /* … about this identity; IDENTITIES_MAX: about any */
+        uint64_t pause_usec;       /* between two rounds, on the average */
         bool wants_answers;
         Event *next;               /* calls again, or leaves */
         unsigned n_calls;          /* that are not answered */
@@ -71,6 +75,7 @@ typedef struct Call {
         struct Call *next;
         Caller *caller;
         uint64_t cookie;
+        bool is_known; /* the bus had told who calls, and was not asked again since */
 } Call;
 
 /* That polkit was asked, and dpsd waits for the answer to. */
@@ -139,6 +144,8 @@ void users_connect(Users *u);
 /* Until neither side has anything to do. */
 void users_pump(Users *u);
 Caller *caller_find(const Users *u, const char *name);
+/* How many questions about callers the bus has not answered. */
+unsigned users_n_asked(const Users *u);
 /* This connection ends. */
 void caller_leave(Caller *c);
 /* A call that dpsd gets. */
@@ -158,6 +165,6 @@ void polkit_forget(Users *u);
 /* ---- users-checks.c ---- */
 
 /* dpsd has answered. */
-void users_check_answer(Users *u, Caller *c, const char *error);
+void users_check_answer(Users *u, const Call *call, const char *error);
 /* dpsd has done all that it can do for now. */
 void users_check(Users *u);

@@ -85,7 +85,7 @@ static void call(Users *u, Caller *c, unsigned k) {
         if (!c->wants_answers)
                 return;
         call = sim_alloc(sizeof(*call));
-        *call = (Call){ .next = u->calls, .caller = c, .cookie = cookie };
+        *call = (Call){ .next = u->calls, .caller = c, .cookie = cookie, .is_known = c->known_usec > 0 };
         u->calls = call;
         c->n_calls++;
 }
@@ -123,7 +123,7 @@ static void plan_next(Caller *c) {
         bool is_soon = c->n_rounds > 0 || random_chance(&u->random, 50);
 
         c->next = event_add(u->sim,
-                            u->sim->now_usec + (is_soon ? random_wait_usec(&u->random, 4 * USEC_PER_SEC)
+                            u->sim->now_usec + (is_soon ? random_wait_usec(&u->random, c->pause_usec)
                                                         : 5 * USEC_PER_MINUTE),
                             on_next, c);
 }
@@ -141,6 +141,7 @@ static Caller plan(Users *u, Random *r) {
                      .kind = &kinds[random_below(r, ELEMENTSOF(kinds))],
                      .n_each = some(r),
                      .n_rounds = random_chance(r, 60) ? 0 : 1 + (unsigned) random_below(r, 5),
+                     .pause_usec = 4 * USEC_PER_SEC,
                      .wants_answers = random_chance(r, 90),
                      .is_interactive = random_chance(r, 20),
                      .k = IDENTITIES_MAX };
@@ -158,20 +159,15 @@ static Caller plan(Users *u, Random *r) {
         return c;
 }
 
-void users_call(Sim *s, Random *r) {
-        Users *u = s->users;
-        unsigned n_callers = 1 + (unsigned) random_below(r, random_chance(r, 80) ? 2 : 6);
-        Caller planned = plan(u, r);
-
-        if (!s->machine->manager)
-                return;
-        if (!u->is_connected)
+static bool is_there(Users *u) {
+        if (u->sim->machine->manager && !u->is_connected)
                 users_connect(u);
-        if (!u->is_connected)
-                return;
-        trace(s, "user %" PRIu32 ": %u × %s, %u times again, from %u connections", planned.person->uid,
+        return u->sim->machine->manager && u->is_connected;
+}
+
+static void begin(Users *u, Caller planned, unsigned n_callers) {
+        trace(u->sim, "user %" PRIu32 ": %u × %s, %u times again, from %u connections", planned.person->uid,
               planned.n_each, planned.kind->member, planned.n_rounds, n_callers);
-        u->usec_of_message = 50 + random_below(r, 2000);
         for (unsigned j = 0; j < n_callers; j++) {
                 Caller *c = sim_alloc(sizeof(*c));
 
@@ -182,5 +178,41 @@ void users_call(Sim *s, Random *r) {
                 plan_next(c);
                 call_all(c);
         }
+}
+
+void users_call(Sim *s, Random *r) {
+        Users *u = s->users;
+        unsigned n_callers = 1 + (unsigned) random_below(r, random_chance(r, 80) ? 2 : 6);
+        Caller planned = plan(u, r);
+
+        if (!is_there(u))
+                return;
+        u->usec_of_message = 50 + random_below(r, 2000);
+        begin(u, planned, n_callers);
+        users_pump(u);
+}
+
+/* Not much at a time, but again and again. */
+static Caller plan_hasty(Users *u, Random *r) {
+        Caller c = plan(u, r);
+
+        if (random_chance(r, 50))
+                c.person = &people[0];
+        c.n_each = 3 + (unsigned) random_below(r, 6);
+        c.n_rounds = 10 + (unsigned) random_below(r, 30);
+        c.pause_usec = 50 * USEC_PER_MSEC;
+        return c;
+}
+
+void users_crowd(Sim *s, Random *r) {
+        Users *u = s->users;
+        Caller flood = plan(u, r), hasty = plan_hasty(u, r);
+
+        flood.n_each = 100 + (unsigned) random_below(r, 100);
+        if (!is_there(u))
+                return;
+        u->usec_of_message = 50 + random_below(r, 2000);
+        begin(u, flood, 1 + (unsigned) random_below(r, random_chance(r, 90) ? 2 : 12));
+        begin(u, hasty, 1 + (unsigned) random_below(r, 2));
         users_pump(u);
 }

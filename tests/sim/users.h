@@ -16,6 +16,8 @@ Users *users_free(Users *u);
 
 /* Some calls of one user, from one or more connections, some of which do not wait for the answers. */
 void users_call(Sim *s, Random *r);
+/* One user floods dpsd, and another one, or root, calls again and again in the meantime. */
+void users_crowd(Sim *s, Random *r);
 /* For a while polkit is missing, silent, slow, or decides in another way. */
 void users_disturb_polkit(Sim *s, Random *r);
 /* polkit is there and decides at once. */
