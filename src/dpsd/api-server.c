@@ -418,8 +418,7 @@ static int open_directory(const Api *a, const char *name) {
         char path[PATH_MAX];
         int fd;
 
-        if (snprintf(path, sizeof(path), "%s/%s", outputs_folder(a->manager->core.outputs)->path, name) >=
-            (int) sizeof(path))
+        if (snprintf(path, sizeof(path), "%s/%s", a->manager->core.runtime->path, name) >= (int) sizeof(path))
                 return -ENAMETOOLONG;
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         return fd < 0 ? -errno : fd;

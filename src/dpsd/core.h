@@ -10,11 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "basic/folder.h"
 #include "basic/world.h"
 #include "client/window.h"
 #include "dpsd/clock.h"
 #include "dpsd/groups.h"
-#include "dpsd/outputs.h"
 #include "dpsd/store.h"
 #include "transport/transport.h"
 
@@ -48,7 +48,7 @@ typedef struct IdentityObserver {
 typedef struct Core {
         World *world;
         Store *store;
-        Outputs *outputs;
+        Folder *runtime; /* of the files for programs */
         Groups *groups;
         Clock *clock;
         uint64_t clock_deadline_usec; /* CLOCK_BOOTTIME: we wait for the right time no longer than this */

@@ -35,8 +35,7 @@ static void outputs_failed(Identity *i, int r) {
         i->outputs = OUTPUTS_REFUSED;
         i->published = (Published){ 0 };
         retry_failed(&i->publishing, identity_now_usec(i));
-        identity_set_disk_error(i, outputs_folder(i->core->outputs), i->name,
-                                "the files for programs cannot be written", r);
+        identity_set_disk_error(i, i->core->runtime, i->name, "the files for programs cannot be written", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
                                    i->keeper.record->error.message);
@@ -58,7 +57,7 @@ void identity_prepare_folder(Identity *i) {
                                 ? "there is no such group: make it (groupadd --system), then: dpsctl reload"
                                 : "the system cannot look it up";
 
-        r = outputs_prepare(i->core->outputs, i->name, gid);
+        r = outputs_prepare(i->core->runtime, i->name, gid);
         if (r > 0)
                 error = "dpsd is not a member of it: add it to SupplementaryGroups= in the unit, then: "
                         "systemctl restart dpsd";
@@ -126,11 +125,11 @@ static void publish_with(Identity *i, const Credential *credential, const char *
                                 .proxy = proxy,
                                 .certificate = credential ? credential_certificate(credential) : NULL },
                 &connection);
-        r = outputs_publish(i->core->outputs, i->name, &connection);
+        r = outputs_publish(i->core->runtime, i->name, &connection);
         i->units_are_due |=
                 r > 0 && credential && settings && (settings->restart_units || settings->reload_units);
         if (r >= 0 && i->units_are_due)
-                r = outputs_flag(i->core->outputs, i->name);
+                r = outputs_flag(i->core->runtime, i->name);
         if (r >= 0)
                 i->units_are_due = false;
         note_published(i, r, credential ? OUTPUTS_COMPLETE : OUTPUTS_BARE);
@@ -173,7 +172,7 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
 }
 
 void identity_look_at_files(Identity *i) {
-        publication_look(i->core->outputs, i->name, &i->published);
+        publication_look(i->core->runtime, i->name, &i->published);
 }
 
 bool identity_lacks_files(const Identity *i) {
@@ -182,7 +181,7 @@ bool identity_lacks_files(const Identity *i) {
 
         if (i->outputs != OUTPUTS_COMPLETE || !a)
                 return false;
-        publication_look(i->core->outputs, i->name, &now);
+        publication_look(i->core->runtime, i->name, &now);
         return publication_standing(&now, a, identity_realtime_usec(i)) != STANDING_COMPLETE;
 }
 

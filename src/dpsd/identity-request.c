@@ -101,7 +101,7 @@ static void answer_with_connection(TextRequest *q, const Credential *credential,
                                 .proxy = proxy,
                                 .certificate = credential ? credential_certificate(credential) : NULL },
                 &connection);
-        if (connection_to_json(i->core->outputs, i->name, &connection, &text) < 0)
+        if (connection_to_json(i->core->runtime, i->name, &connection, &text) < 0)
                 fail_by_memory(q);
         else
                 answer(q, 0, text, NULL);
@@ -192,7 +192,7 @@ int identity_connection(Identity *i, identity_text_handler_t handler, void *user
         /* The published files are of this generation and hold everything, so no key is needed. This is also
          * so while a new credential is not proven yet. */
         if (i->outputs == OUTPUTS_COMPLETE) {
-                r = outputs_read_connection(i->core->outputs, i->name, &text, &size);
+                r = outputs_read_connection(i->core->runtime, i->name, &text, &size);
                 if (r >= 0) {
                         handler(0, text, a->token_expires_at_usec, NULL, userdata);
                         return 0;

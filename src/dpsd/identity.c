@@ -249,7 +249,7 @@ void identity_watch_outputs(Identity *i) {
 
         if (i->outputs_watch)
                 return;
-        if (asprintf(&path, "%s/%s/.", outputs_folder(i->core->outputs)->path, i->name) < 0)
+        if (asprintf(&path, "%s/%s/.", i->core->runtime->path, i->name) < 0)
                 return;
         (void) o->watch_files((char *[]){ path, NULL }, on_outputs_touched, i, i->core->operations_userdata,
                               &i->outputs_watch);
@@ -277,7 +277,7 @@ static void drop_assignment(Identity *i) {
         identity_forget_pair(i);
         i->has_old_pairs = true; /* the record on disk names one until the disk takes the new record */
         identity_judge_assignment(i, false);
-        (void) outputs_clear(i->core->outputs, i->name);
+        (void) outputs_clear(i->core->runtime, i->name);
         identity_outputs_are_stale(i);
         i->proven[0] = 0;
         i->method = _METHOD_MAX;
@@ -619,7 +619,7 @@ void identity_retire(Identity *i) {
         identity_remember_wait(i);
         client_cancel(i->client);
         keeper_save(&i->keeper);
-        (void) outputs_remove(i->core->outputs, i->name);
+        (void) outputs_remove(i->core->runtime, i->name);
         identity_log(
                 i, LOG_NOTICE,
                 "its configuration was removed: its files for programs are removed too, its record is kept");

@@ -444,11 +444,11 @@ void manager_remove_leftovers(Manager *m) {
         _cleanup_(strv_freep) char **remembered = NULL, **there = NULL;
 
         (void) store_list(m->core.store, &remembered);
-        (void) outputs_list(m->core.outputs, &there);
+        (void) outputs_list(m->core.runtime, &there);
         STRV_FOREACH(name, there)
                 if (!manager_find(m, *name) &&
-                    (strv_contains(remembered, *name) || outputs_is_ours(m->core.outputs, *name)))
-                        (void) outputs_remove(m->core.outputs, *name);
+                    (strv_contains(remembered, *name) || outputs_is_ours(m->core.runtime, *name)))
+                        (void) outputs_remove(m->core.runtime, *name);
 }
 
 typedef struct Forget {
@@ -465,7 +465,7 @@ static void on_forgotten(int r, void *userdata) {
         f->manager->n_forgets--;
         if (r >= 0) {
                 if (!manager_find(f->manager, f->name))
-                        (void) outputs_remove(f->manager->core.outputs, f->name);
+                        (void) outputs_remove(f->manager->core.runtime, f->name);
                 log_message(LOG_NOTICE, &(LogFields){ .identity = f->name }, "its record was removed");
         }
         f->handler(r, f->userdata);
@@ -501,10 +501,12 @@ void manager_set_max_attempts(Manager *m, unsigned max) {
 
 static int make_core(Manager *m, const ManagerParts *p) {
         Core *c = &m->core;
+        FileFacts facts;
         int r;
 
         *c = (Core){
                 .world = p->world,
+                .runtime = p->runtime,
                 .transports = p->transports,
                 .operations = p->operations,
                 .operations_userdata = p->operations_userdata,
@@ -517,7 +519,7 @@ static int make_core(Manager *m, const ManagerParts *p) {
         r = store_new(p->world, p->state, p->notes, &c->store);
         if (r < 0)
                 return r;
-        r = outputs_new(p->runtime, &c->outputs);
+        r = folder_look(p->runtime, ".", &facts);
         if (r < 0)
                 return r;
         r = groups_new(p->world, p->lookup_group, on_group_found, m, &c->groups);
@@ -575,7 +577,6 @@ Manager *manager_free(Manager *m) {
         window_free(m->core.window);
         groups_free(m->core.groups);
         clock_free(m->core.clock);
-        outputs_free(m->core.outputs);
         store_free(m->core.store);
         free(m);
         return NULL;

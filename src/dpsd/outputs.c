@@ -37,36 +37,6 @@ static const char *const file_names[_OUTPUT_MAX] = {
         [OUTPUT_ENVIRONMENT] = "hub.env", [OUTPUT_CONNECTION] = "connection.json",
 };
 
-struct Outputs {
-        Folder *runtime;
-};
-
-int outputs_new(Folder *runtime, Outputs **ret) {
-        FileFacts facts;
-        Outputs *o;
-        int r;
-
-        r = folder_look(runtime, ".", &facts);
-        if (r < 0)
-                return r;
-        o = malloc(sizeof(*o));
-        if (!o)
-                return -ENOMEM;
-        *o = (Outputs){ .runtime = runtime };
-
-        *ret = o;
-        return 0;
-}
-
-const Folder *outputs_folder(const Outputs *o) {
-        return o->runtime;
-}
-
-Outputs *outputs_free(Outputs *o) {
-        free(o);
-        return NULL;
-}
-
 /* --- hub.env -------------------------------------------------------------------------------------------- */
 
 /* systemd and the shell both remove one backslash before these characters, and before no others. */
@@ -115,28 +85,28 @@ static void derived_done(Derived *d) {
         free(d->key_file);
 }
 
-static int output_path(const Outputs *o, const char *name, OutputFile file, const char *content, char **ret) {
-        if (content && asprintf(ret, "%s/%s/%s", o->runtime->path, name, file_names[file]) < 0) {
+static int output_path(Folder *runtime, const char *name, OutputFile file, const char *content, char **ret) {
+        if (content && asprintf(ret, "%s/%s/%s", runtime->path, name, file_names[file]) < 0) {
                 *ret = NULL;
                 return -ENOMEM;
         }
         return 0;
 }
 
-static int derive(const Outputs *o, const char *name, const Connection *c, Derived *ret) {
+static int derive(Folder *runtime, const char *name, const Connection *c, Derived *ret) {
         int r;
 
         r = !c->lacks_username ? dps_hub_username(c->hub, c->device_id, &ret->username) : 0;
         if (r < 0)
                 return r;
-        r = output_path(o, name, OUTPUT_TOKEN, c->token, &ret->token_file);
+        r = output_path(runtime, name, OUTPUT_TOKEN, c->token, &ret->token_file);
         if (r < 0)
                 return r;
-        r = output_path(o, name, OUTPUT_CERTIFICATE, c->certificate_pem, &ret->certificate_file);
+        r = output_path(runtime, name, OUTPUT_CERTIFICATE, c->certificate_pem, &ret->certificate_file);
         if (r < 0)
                 return r;
         if (c->key_pem)
-                return output_path(o, name, OUTPUT_KEY, c->key_pem, &ret->key_file);
+                return output_path(runtime, name, OUTPUT_KEY, c->key_pem, &ret->key_file);
         if (!c->key_file)
                 return 0;
         ret->key_file = strdup(c->key_file);
@@ -263,11 +233,11 @@ static int derived_to_json(const Connection *c, const Derived *d, char **ret) {
         return r;
 }
 
-int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret) {
+int connection_to_json(Folder *runtime, const char *name, const Connection *connection, char **ret) {
         _cleanup_(derived_done) Derived derived = { 0 };
         int r;
 
-        r = derive(o, name, connection, &derived);
+        r = derive(runtime, name, connection, &derived);
         if (r < 0)
                 return r;
         return derived_to_json(connection, &derived, ret);
@@ -285,7 +255,7 @@ static void contents_done(Contents *c) {
                 c->texts[i] = erase_and_free(c->texts[i]);
 }
 
-static int make_contents(const Outputs *o, const char *name, const Connection *c, Contents *ret) {
+static int make_contents(Folder *runtime, const char *name, const Connection *c, Contents *ret) {
         const char *const texts[] = {
                 [OUTPUT_TOKEN] = c->token,
                 [OUTPUT_CERTIFICATE] = c->certificate_pem,
@@ -294,7 +264,7 @@ static int make_contents(const Outputs *o, const char *name, const Connection *c
         _cleanup_(derived_done) Derived derived = { 0 };
         int r;
 
-        r = derive(o, name, c, &derived);
+        r = derive(runtime, name, c, &derived);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
@@ -357,15 +327,15 @@ static int remove_others(Folder *f, const Contents *c) {
         return r;
 }
 
-int outputs_prepare(Outputs *o, const char *name, gid_t gid) {
+int outputs_prepare(Folder *runtime, const char *name, gid_t gid) {
         _cleanup_(folder_freep) Folder *f = NULL;
         bool is_refused;
         int r;
 
-        r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, gid, &f);
+        r = folder_make_folder(runtime, name, DIRECTORY_MODE, gid, &f);
         is_refused = r == -EPERM && gid != getegid();
         if (is_refused)
-                r = folder_make_folder(o->runtime, name, DIRECTORY_MODE, getegid(), &f);
+                r = folder_make_folder(runtime, name, DIRECTORY_MODE, getegid(), &f);
         if (r < 0)
                 return r;
         /* Of an earlier run, or of another group; whoever listens makes it again. */
@@ -373,15 +343,15 @@ int outputs_prepare(Outputs *o, const char *name, gid_t gid) {
         return is_refused;
 }
 
-int outputs_publish(Outputs *o, const char *name, const Connection *connection) {
+int outputs_publish(Folder *runtime, const char *name, const Connection *connection) {
         _cleanup_(contents_done) Contents contents = { 0 };
         _cleanup_(folder_freep) Folder *f = NULL;
         int r, k;
 
-        r = folder_open_folder(o->runtime, name, &f);
+        r = folder_open_folder(runtime, name, &f);
         if (r < 0)
                 return r;
-        r = make_contents(o, name, connection, &contents);
+        r = make_contents(runtime, name, connection, &contents);
         if (r < 0)
                 return r;
         r = write_contents(f, &contents);
@@ -391,22 +361,22 @@ int outputs_publish(Outputs *o, const char *name, const Connection *connection) 
         return k < 0 ? k : r;
 }
 
-int outputs_flag(Outputs *o, const char *name) {
+int outputs_flag(Folder *runtime, const char *name) {
         _cleanup_(folder_freep) Folder *flags = NULL, *flag = NULL;
         int r;
 
-        r = folder_make_folder(o->runtime, CONSUMERS_FLAGS, 0700, (gid_t) -1, &flags);
+        r = folder_make_folder(runtime, CONSUMERS_FLAGS, 0700, (gid_t) -1, &flags);
         if (r < 0)
                 return r;
         r = folder_make_folder(flags, name, 0700, (gid_t) -1, &flag);
         return r == -ENOENT ? 0 : r; /* it has been seen already */
 }
 
-int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size) {
+int outputs_read_connection(Folder *runtime, const char *name, char **ret, size_t *ret_size) {
         _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
-        r = folder_open_folder(o->runtime, name, &f);
+        r = folder_open_folder(runtime, name, &f);
         return r < 0 ? r : folder_read(f, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, ret, ret_size);
 }
 
@@ -417,7 +387,7 @@ static bool lacks(Folder *f, bool is_expected, OutputFile file) {
         return is_expected && folder_look(f, file_names[file], &facts) == -ENOENT;
 }
 
-int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
+int outputs_published(Folder *runtime, const char *name, uint64_t *ret_generation,
                       uint64_t *ret_expires_at_usec) {
         _cleanup_(erase_and_freep) char *text = NULL;
         _cleanup_(json_freep) json_object *connection = NULL;
@@ -428,7 +398,7 @@ int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generati
         size_t size;
         int r;
 
-        r = folder_open_folder(o->runtime, name, &f);
+        r = folder_open_folder(runtime, name, &f);
         if (r >= 0)
                 r = folder_read(f, file_names[OUTPUT_CONNECTION], CONNECTION_SIZE_MAX, &text, &size);
         if (r < 0)
@@ -462,12 +432,12 @@ static void remove_unfinished(Folder *f) {
                 (void) folder_remove(f, *name);
 }
 
-int outputs_clear(Outputs *o, const char *name) {
+int outputs_clear(Folder *runtime, const char *name) {
         static const Contents nothing = { 0 };
         _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
-        r = folder_open_folder(o->runtime, name, &f);
+        r = folder_open_folder(runtime, name, &f);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         remove_unfinished(f);
@@ -482,30 +452,30 @@ static bool is_foreign(const char *name) {
                !file_is_temporary(name);
 }
 
-int outputs_list(const Outputs *o, char ***ret) {
-        return folder_list(o->runtime, conf_name_is_valid, ret);
+int outputs_list(Folder *runtime, char ***ret) {
+        return folder_list(runtime, conf_name_is_valid, ret);
 }
 
-bool outputs_is_ours(const Outputs *o, const char *name) {
+bool outputs_is_ours(Folder *runtime, const char *name) {
         _cleanup_(strv_freep) char **foreign = NULL;
         _cleanup_(folder_freep) Folder *f = NULL;
         FileFacts facts;
 
-        if (folder_open_folder(o->runtime, name, &f) < 0 || folder_look(f, ".", &facts) < 0)
+        if (folder_open_folder(runtime, name, &f) < 0 || folder_look(f, ".", &facts) < 0)
                 return false;
         return facts.uid == geteuid() && facts.mode == DIRECTORY_MODE &&
                folder_list(f, is_foreign, &foreign) >= 0 && !foreign;
 }
 
-int outputs_remove(Outputs *o, const char *name) {
+int outputs_remove(Folder *runtime, const char *name) {
         _cleanup_(folder_freep) Folder *f = NULL;
         int r;
 
-        r = outputs_clear(o, name);
+        r = outputs_clear(runtime, name);
         if (r < 0)
                 return r;
-        if (folder_open_folder(o->runtime, name, &f) >= 0)
+        if (folder_open_folder(runtime, name, &f) >= 0)
                 (void) folder_remove(f, API_SOCKET);
-        r = folder_remove_folder(o->runtime, name);
+        r = folder_remove_folder(runtime, name);
         return r == -ENOENT ? 0 : r;
 }

@@ -37,39 +37,32 @@ typedef struct Connection {
 /* What Api=yes adds to the files: a socket, which is made and opened by the module "api". */
 #define API_SOCKET "api.sock"
 
-typedef struct Outputs Outputs;
-
-/* `runtime`: the folder of $RUNTIME_DIRECTORY, borrowed. */
-int outputs_new(Folder *runtime, Outputs **ret);
-/* The directory of all identities' directories. */
-const Folder *outputs_folder(const Outputs *o);
-Outputs *outputs_free(Outputs *o);
-DEFINE_FREEP(Outputs, outputs_free)
+/* `runtime` is the folder of $RUNTIME_DIRECTORY: the directory of all identities' directories. */
 
 /* Makes NAME/ (0750, group `gid`) if it does not exist. The directory is never replaced during a boot, so
  * that containers can mount it. 1: the directory has our own group, because we are not a member of `gid` and
  * so cannot give it away. */
-int outputs_prepare(Outputs *o, const char *name, gid_t gid);
+int outputs_prepare(Folder *runtime, const char *name, gid_t gid);
 /* 1: connection.json has changed. -ENOENT: somebody removed the directory; call outputs_prepare() again. */
-int outputs_publish(Outputs *o, const char *name, const Connection *connection);
+int outputs_publish(Folder *runtime, const char *name, const Connection *connection);
 /* Makes dps-consumers.path start the service that restarts the units of RestartUnits= and ReloadUnits=. The flag is a
  * directory, since those are made in one step, and root can remove one without asking what it is. */
-int outputs_flag(Outputs *o, const char *name);
+int outputs_flag(Folder *runtime, const char *name);
 /* Reads the published connection.json. The caller erases and frees it. -ENOENT: there is none. */
-int outputs_read_connection(const Outputs *o, const char *name, char **ret, size_t *ret_size);
+int outputs_read_connection(Folder *runtime, const char *name, char **ret, size_t *ret_size);
 /* Reads from the published connection.json, perhaps of an earlier run, its generation and when its credential
  * expires (USEC_INFINITY: the file names no expiry, as for a certificate; 0: there is no credential).
  * -ENOENT: there is no such file. -EBADMSG: it was not written by us. */
-int outputs_published(const Outputs *o, const char *name, uint64_t *ret_generation,
+int outputs_published(Folder *runtime, const char *name, uint64_t *ret_generation,
                       uint64_t *ret_expires_at_usec);
 /* Removes the files but not the directory (for an identity without an assignment). */
-int outputs_clear(Outputs *o, const char *name);
+int outputs_clear(Folder *runtime, const char *name);
 /* Removes the directory too (for a retired identity). */
-int outputs_remove(Outputs *o, const char *name);
+int outputs_remove(Folder *runtime, const char *name);
 /* Lists everything whose name could be an identity's, whoever owns it. */
-int outputs_list(const Outputs *o, char ***ret);
+int outputs_list(Folder *runtime, char ***ret);
 /* Whether it is a directory as we make it, with no files of anybody else in it. */
-bool outputs_is_ours(const Outputs *o, const char *name);
+bool outputs_is_ours(Folder *runtime, const char *name);
 
 /* Makes the text of connection.json, for GetConnection(). The caller erases and frees it. */
-int connection_to_json(const Outputs *o, const char *name, const Connection *connection, char **ret);
+int connection_to_json(Folder *runtime, const char *name, const Connection *connection, char **ret);

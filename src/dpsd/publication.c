@@ -61,11 +61,11 @@ int publication_proxy(const Settings *settings, const char *hub, char **ret) {
         return r < 0 || !proxy ? 0 : proxy_to_url(proxy, ret);
 }
 
-void publication_look(const Outputs *o, const char *name, Published *ret) {
+void publication_look(Folder *runtime, const char *name, Published *ret) {
         Published p = { 0 };
         int r;
 
-        r = outputs_published(o, name, &p.generation, &p.expires_at_usec);
+        r = outputs_published(runtime, name, &p.generation, &p.expires_at_usec);
         p.state = r >= 0                          ? PUBLISHED_FILES
                   : r == -ENOENT || r == -EBADMSG ? PUBLISHED_NOTHING
                                                   : PUBLISHED_UNREADABLE;

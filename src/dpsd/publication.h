@@ -37,7 +37,7 @@ typedef struct Published {
         uint64_t expires_at_usec; /* CLOCK_REALTIME; 0: without a credential */
 } Published;
 
-void publication_look(const Outputs *o, const char *name, Published *ret);
+void publication_look(Folder *runtime, const char *name, Published *ret);
 /* What the files are worth to this assignment. */
 Standing publication_standing(const Published *p, const Assignment *a, uint64_t realtime_usec);
 

@@ -49,7 +49,6 @@ static const Connection x509 = {
 
 static char base[64], path[128];
 static Folder *runtime;
-static Outputs *outputs;
 static int watch = -1;
 
 static int set_up(void **state) {
@@ -59,13 +58,11 @@ static int set_up(void **state) {
         strcat(base, "/run");
         (void) snprintf(path, sizeof(path), "%s/gw", base);
         assert_int_equal(directory_folder_new(base, 0755, &runtime), 0);
-        assert_int_equal(outputs_new(runtime, &outputs), 0);
-        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
+        assert_int_equal(outputs_prepare(runtime, "gw", getegid()), 0);
         return 0;
 }
 
 static int tear_down(void **state) {
-        outputs = outputs_free(outputs);
         runtime = folder_free(runtime);
         closep(&watch);
         watch = -1;
@@ -104,7 +101,7 @@ static struct stat stat_of(const char *file) {
 }
 
 static void publish(const Connection *c) {
-        assert_true(outputs_publish(outputs, "gw", c) >= 0);
+        assert_true(outputs_publish(runtime, "gw", c) >= 0);
 }
 
 /* --- what happens in the directory, in order ------------------------------------------------------------ */
@@ -170,9 +167,9 @@ static void it_is_known_whether_the_connection_has_changed(void **state) {
         Connection renewed = sas;
 
         renewed.token = TOKEN "1";
-        assert_int_equal(outputs_publish(outputs, "gw", &sas), 1);
-        assert_int_equal(outputs_publish(outputs, "gw", &sas), 0);
-        assert_int_equal(outputs_publish(outputs, "gw", &renewed), 1);
+        assert_int_equal(outputs_publish(runtime, "gw", &sas), 1);
+        assert_int_equal(outputs_publish(runtime, "gw", &sas), 0);
+        assert_int_equal(outputs_publish(runtime, "gw", &renewed), 1);
 }
 
 /* Whoever takes the flag down may be as fast as he likes. */
@@ -181,8 +178,8 @@ static void a_flag_is_raised_once_and_again_after_it_was_taken_down(void **state
 
         (void) snprintf(flag, sizeof(flag), "%s/../" CONSUMERS_FLAGS "/gw", path);
         for (unsigned k = 0; k < 2; k++) {
-                assert_int_equal(outputs_flag(outputs, "gw"), 0);
-                assert_int_equal(outputs_flag(outputs, "gw"), 0);
+                assert_int_equal(outputs_flag(runtime, "gw"), 0);
+                assert_int_equal(outputs_flag(runtime, "gw"), 0);
                 assert_int_equal(rmdir(flag), 0);
         }
 }
@@ -199,7 +196,7 @@ static void files_that_no_longer_apply_are_removed_last(void **state) {
 static void files_are_removed_in_the_opposite_order(void **state) {
         publish(&x509);
         start_watching();
-        assert_int_equal(outputs_clear(outputs, "gw"), 0);
+        assert_int_equal(outputs_clear(runtime, "gw"), 0);
         assert_seen("-connection.json -hub.env -key.pem -cert.pem ");
 }
 
@@ -228,12 +225,10 @@ static void the_directory_is_never_replaced(void **state) {
 
         publish(&sas);
         publish(&x509);
-        assert_int_equal(outputs_clear(outputs, "gw"), 0);
-        outputs = outputs_free(outputs);
+        assert_int_equal(outputs_clear(runtime, "gw"), 0);
         runtime = folder_free(runtime);
         assert_int_equal(directory_folder_new(base, 0755, &runtime), 0);
-        assert_int_equal(outputs_new(runtime, &outputs), 0);
-        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
+        assert_int_equal(outputs_prepare(runtime, "gw", getegid()), 0);
         publish(&sas);
         assert_int_equal(stat_of("").st_ino, before.st_ino);
 }
@@ -251,7 +246,7 @@ static void directory_and_files_belong_to_the_group(void **state) {
         if (geteuid() != 0)
                 skip();
         publish(&sas);
-        assert_int_equal(outputs_prepare(outputs, "gw", NOBODY), 0);
+        assert_int_equal(outputs_prepare(runtime, "gw", NOBODY), 0);
         publish(&sas);
         assert_int_equal(stat_of("").st_gid, NOBODY);
         assert_int_equal(stat_of("token").st_gid, NOBODY);
@@ -265,7 +260,7 @@ static void a_group_that_we_are_not_a_member_of_is_reported(void **state) {
                 skip();
         assert_int_equal(chown(path, NOBODY, 0), 0);
         assert_int_equal(seteuid(NOBODY), 0);
-        r = outputs_prepare(outputs, "gw", NOBODY);
+        r = outputs_prepare(runtime, "gw", NOBODY);
         assert_int_equal(seteuid(0), 0);
         assert_int_equal(r, 1);
         assert_int_equal(stat_of("").st_gid, getegid());
@@ -273,7 +268,6 @@ static void a_group_that_we_are_not_a_member_of_is_reported(void **state) {
 
 static void without_a_runtime_folder_there_are_no_outputs(void **state) {
         _cleanup_(folder_freep) Folder *missing = NULL;
-        Outputs *none = NULL;
         int r;
 
         if (geteuid() != 0)
@@ -281,10 +275,9 @@ static void without_a_runtime_folder_there_are_no_outputs(void **state) {
         assert_int_equal(seteuid(NOBODY), 0);
         r = directory_folder_new("/proc/1/no-such-folder/run", 0755, &missing);
         if (r >= 0)
-                r = outputs_new(missing, &none);
+                r = outputs_prepare(missing, "gw", getegid());
         assert_int_equal(seteuid(0), 0);
         assert_true(r < 0);
-        assert_null(none);
 }
 
 static void a_link_in_place_of_the_directory_is_refused(void **state) {
@@ -292,19 +285,19 @@ static void a_link_in_place_of_the_directory_is_refused(void **state) {
 
         (void) snprintf(link, sizeof(link), "%s/trap", base);
         assert_int_equal(symlink("/tmp", link), 0);
-        assert_true(outputs_prepare(outputs, "trap", getegid()) < 0);
+        assert_true(outputs_prepare(runtime, "trap", getegid()) < 0);
 }
 
 static void a_directory_that_somebody_removed_is_reported(void **state) {
         assert_int_equal(rmdir(path), 0);
-        assert_int_equal(outputs_publish(outputs, "gw", &sas), -ENOENT);
-        assert_int_equal(outputs_clear(outputs, "gw"), 0);
-        assert_int_equal(outputs_remove(outputs, "gw"), 0);
+        assert_int_equal(outputs_publish(runtime, "gw", &sas), -ENOENT);
+        assert_int_equal(outputs_clear(runtime, "gw"), 0);
+        assert_int_equal(outputs_remove(runtime, "gw"), 0);
 }
 
 static void a_retired_identity_leaves_nothing(void **state) {
         publish(&x509);
-        assert_int_equal(outputs_remove(outputs, "gw"), 0);
+        assert_int_equal(outputs_remove(runtime, "gw"), 0);
         assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -318,32 +311,32 @@ static void make_file(const char *name) {
 static void a_retired_identity_leaves_no_unfinished_files(void **state) {
         publish(&sas);
         make_file(".#token0123456789abcdef");
-        assert_int_equal(outputs_remove(outputs, "gw"), 0);
+        assert_int_equal(outputs_remove(runtime, "gw"), 0);
         assert_int_equal(access(path, F_OK), -1);
 }
 
 static void a_directory_that_we_made_is_ours(void **state) {
-        assert_true(outputs_is_ours(outputs, "gw"));
+        assert_true(outputs_is_ours(runtime, "gw"));
         publish(&x509);
         make_file(".#token0123456789abcdef");
-        assert_true(outputs_is_ours(outputs, "gw"));
+        assert_true(outputs_is_ours(runtime, "gw"));
 }
 
 static void a_directory_with_a_foreign_file_is_not_ours(void **state) {
         make_file("mine");
-        assert_false(outputs_is_ours(outputs, "gw"));
+        assert_false(outputs_is_ours(runtime, "gw"));
 }
 
 static void a_directory_with_another_mode_is_not_ours(void **state) {
         assert_int_equal(chmod(path, 0755), 0);
-        assert_false(outputs_is_ours(outputs, "gw"));
+        assert_false(outputs_is_ours(runtime, "gw"));
 }
 
 static void a_directory_of_another_owner_is_not_ours(void **state) {
         if (geteuid() != 0)
                 skip();
         assert_int_equal(chown(path, NOBODY, (gid_t) -1), 0);
-        assert_false(outputs_is_ours(outputs, "gw"));
+        assert_false(outputs_is_ours(runtime, "gw"));
 }
 
 static void a_link_is_not_ours(void **state) {
@@ -351,15 +344,15 @@ static void a_link_is_not_ours(void **state) {
 
         (void) snprintf(link, sizeof(link), "%s/link", base);
         assert_int_equal(symlink(path, link), 0);
-        assert_false(outputs_is_ours(outputs, "link"));
-        assert_false(outputs_is_ours(outputs, "none"));
+        assert_false(outputs_is_ours(runtime, "link"));
+        assert_false(outputs_is_ours(runtime, "none"));
 }
 
 static void unfinished_files_are_removed(void **state) {
         char buffer[256];
 
         make_file(".#token0123456789abcdef");
-        assert_int_equal(outputs_prepare(outputs, "gw", getegid()), 0);
+        assert_int_equal(outputs_prepare(runtime, "gw", getegid()), 0);
         assert_int_equal(access(file_path(".#token0123456789abcdef", buffer), F_OK), -1);
 }
 
@@ -474,7 +467,7 @@ static void a_line_break_cannot_inject_a_variable(void **state) {
         Connection c = sas;
 
         c.key_uri = "x\nLD_PRELOAD=/tmp/evil.so";
-        assert_int_equal(outputs_publish(outputs, "gw", &c), -EINVAL);
+        assert_int_equal(outputs_publish(runtime, "gw", &c), -EINVAL);
         assert_contents("hub.env", NULL);
         assert_contents("token", NULL);
 }
@@ -557,17 +550,17 @@ static void the_published_connection_can_be_read(void **state) {
         uint64_t generation, expires_at;
 
         without_credential.certificate_pem = NULL;
-        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), -ENOENT);
+        assert_int_equal(outputs_published(runtime, "gw", &generation, &expires_at), -ENOENT);
         publish(&sas);
-        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
+        assert_int_equal(outputs_published(runtime, "gw", &generation, &expires_at), 0);
         assert_int_equal(generation, 7);
         assert_int_equal(expires_at, 1700000000000000);
         publish(&x509);
-        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
+        assert_int_equal(outputs_published(runtime, "gw", &generation, &expires_at), 0);
         assert_int_equal(generation, 8);
         assert_int_equal(expires_at, USEC_INFINITY);
         publish(&without_credential);
-        assert_int_equal(outputs_published(outputs, "gw", &generation, &expires_at), 0);
+        assert_int_equal(outputs_published(runtime, "gw", &generation, &expires_at), 0);
         assert_int_equal(expires_at, 0);
 }
 
@@ -576,7 +569,7 @@ static void the_bus_returns_the_text_of_the_file(void **state) {
 
         publish(&sas);
         text = contents("connection.json");
-        assert_int_equal(connection_to_json(outputs, "gw", &sas, &asked), 0);
+        assert_int_equal(connection_to_json(runtime, "gw", &sas, &asked), 0);
         assert_string_equal(asked, text);
 }
 

@@ -151,16 +151,12 @@ static void the_token_is_for_the_device_at_the_hub(void **state) {
 
 /* ---- what stands already ---- */
 
-static Outputs *outputs;
-
 static int set_up(void **state) {
         small_disk_init();
-        assert_int_equal(outputs_new(disk.runtime, &outputs), 0);
         return 0;
 }
 
 static int tear_down(void **state) {
-        outputs = outputs_free(outputs);
         small_disk_done();
         return 0;
 }
@@ -168,14 +164,14 @@ static int tear_down(void **state) {
 static void publish(const Assignment *a, const char *token) {
         Connection c = connection_of(a, token, NULL);
 
-        assert_true(outputs_prepare(outputs, "gw", getegid()) >= 0);
-        assert_int_equal(outputs_publish(outputs, "gw", &c), 1);
+        assert_true(outputs_prepare(disk.runtime, "gw", getegid()) >= 0);
+        assert_int_equal(outputs_publish(disk.runtime, "gw", &c), 1);
 }
 
 static Standing standing(uint64_t now_usec) {
         Published p;
 
-        publication_look(outputs, "gw", &p);
+        publication_look(disk.runtime, "gw", &p);
         return publication_standing(&p, &sas, now_usec);
 }
 
