@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """libdps as others find it: installed, with its headers and dps.pc; what it exports; and what programs and modules share."""
+import functools
 import os
 import pathlib
 import re
@@ -32,12 +33,14 @@ def symbols(path, *options):
     return {line.split()[0].split("@")[0] for line in run("nm", "--format=posix", *options, path).splitlines()}
 
 
+@functools.cache
 def functions(path, kinds="tT"):
     """All that the object or archive defines, static functions too; but not the compiler's, such as _init."""
     lines = run("nm", "--format=posix", "--defined-only", path).splitlines()
     return {words[0] for words in map(str.split, lines) if len(words) > 1 and words[1] in kinds and words[0][0] != "_"}
 
 
+@functools.cache
 def inline_functions():
     """Those of the headers: an object has them where the compiler did not put them into their callers."""
     text = "".join(path.read_text() for path in (REPOSITORY / "src").glob("*/*.h"))
