@@ -590,7 +590,7 @@ static bool is_to_be_released(Peer *peer, uint64_t now) {
 }
 
 void https_tick(HttpsFront *f) {
-        uint64_t now = now_usec(CLOCK_BOOTTIME), limit;
+        uint64_t now, limit;
         Peer *released;
 
         /* The lock is not kept while libmicrohttpd takes its own. A released connection stays until it is
@@ -598,6 +598,7 @@ void https_tick(HttpsFront *f) {
         do {
                 released = NULL;
                 pthread_mutex_lock(f->options.lock);
+                now = now_usec(CLOCK_BOOTTIME); /* not earlier: nobody's request has ended in the future */
                 limit = f->options.service->roster->behaviour.request_sec * USEC_PER_SEC;
                 for (Peer *peer = f->first; peer && !released; peer = peer->next)
                         if (is_to_be_released(peer, now))

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -581,6 +582,19 @@ def test_a_slow_client_is_cut_off(emulator, key):
         assert assigned_over_mqtt(emulator, "gw-1", key)
         assert ends(s)
         assert ends(mute)
+
+
+def test_a_client_that_asks_while_slow_ones_are_looked_for_is_not_cut_off(emulator, key):
+    """The look, each tenth of a second, may have to wait until a request is answered."""
+
+    def ask(_):
+        device = RestDevice(emulator, "gw-1", key)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            assert device.lookup().status == 404
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(ask, range(8)))
 
 
 def test_many_connections_leave_mqtt_alive(emulator, key):
