@@ -227,7 +227,7 @@ class Gateway(Program):
             client = self.client()
         except OSError:
             return  # there is no bus, or it stands still
-        eventually(client.has_owner, what=f"an owner of {NAME}")
+        eventually(client.has_owner, 3 * DEADLINE, f"an owner of {NAME}")
         client.close()
 
     def wait_until_ready(self, timeout=DEADLINE):
