@@ -10,6 +10,10 @@ REMEMBERED=490 # of 500
 if [ "$BOOT_TEST_BOOT" = 1 ]; then
 	systemctl enable dpsd
 	provision
+	for n in $(seq -w $((REMEMBERED + 1)) 500); do
+		printf '{ "registrationId": "gw-%s", "attestation": { "type": "symmetricKey", "symmetricKey": { "primaryKey": "%s", "secondaryKey": "%s" } } }\n' \
+			"$n" "$KEY" "$KEY"
+	done | { printf '{ "individualEnrollments": ['; paste -s -d ,; printf '] }'; } | emulator_ctl enroll -
 	systemctl stop dpsd
 	python3 - <<-'PROGRAM'
 		import base64, hashlib, hmac, pathlib
@@ -36,11 +40,8 @@ until_true systemctl is-active dpsd
 n=$(find /run/dps -name connection.json | wc -l)
 [ "$n" = $REMEMBERED ] || fail "$n are served"
 status_says "^$REMEMBERED of 500 identities assigned"
+emulator_options=--enrollments=$EMULATOR/enrollments.json # those of the last run, since dpsd asks as soon as it listens
 start_emulator
-for n in $(seq -w $((REMEMBERED + 1)) 500); do
-	printf '{ "registrationId": "gw-%s", "attestation": { "type": "symmetricKey", "symmetricKey": { "primaryKey": "%s", "secondaryKey": "%s" } } }\n' \
-		"$n" "$KEY" "$KEY"
-done | { printf '{ "individualEnrollments": ['; paste -s -d ,; printf '] }'; } | emulator_ctl enroll -
 dpsctl reprovision --wait d500
 dpsctl wait --timeout=90
 [ "$(dpsctl status --no-legend --json=short | tr '{' '\n' | grep -c '"State":"assigned"')" = 500 ]
