@@ -42,12 +42,8 @@ class RealProxy:
 
     def close(self):
         if self.process:
-            self.process.terminate()
-            try:
-                self.process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            self.process.kill()  # Squid takes seconds to stop
+            self.process.wait()
         shutil.rmtree(self.directory)
 
     @property
@@ -114,6 +110,11 @@ class Squid(RealProxy):
             "http_access deny all")) + "\n")
         self.url = f"{'https' if pair else 'http'}://127.0.0.1:{self.port}"
         self.start("squid", "-N", "-n", f"dps{self.port}", "-f", conf)
+
+    def close(self):
+        super().close()
+        for left in pathlib.Path("/dev/shm").glob(f"dps{self.port}-*"):  # a Squid that is killed does not remove it
+            left.unlink()
 
     @property
     def n_tunnels(self):
