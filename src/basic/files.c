@@ -97,7 +97,10 @@ int file_read_at(int dir_fd, const char *path, size_t max, char **ret, size_t *r
 }
 
 const char *file_error(int r) {
-        return r == -ENOTSUP ? "it is not a regular file" : r == -EFBIG ? "it is too large" : strerror(-r);
+        return r == -ENOTSUP     ? "it is not a regular file"
+               : r == -EFBIG     ? "it is too large"
+               : r == -ETIMEDOUT ? "its file system does not answer (is its server there?)"
+                                 : strerror(-r);
 }
 
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {

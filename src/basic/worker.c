@@ -37,7 +37,7 @@ static const struct {
         [WORK_DISK] = { 1, 0, 128U * 1024 },
         [WORK_NAMES] = { 16, 0, 512U * 1024 },
         [WORK_KEYS] = { 4, 12, 512U * 1024 },
-        [WORK_FILES] = { 1, 12, 128U * 1024 },
+        [WORK_FILES] = { 1, 8, 128U * 1024 },
         [WORK_CHIPS] = { 8, 0, 512U * 1024 },
         [WORK_GROUPS] = { 4, 0, 512U * 1024 },
         [WORK_CHECKS] = { 4, 0, 512U * 1024 },

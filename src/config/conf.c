@@ -79,6 +79,12 @@ void conf_report_done(ConfReport *report) {
         *report = (ConfReport){ 0 };
 }
 
+bool (*conf_answers)(const char *path);
+
+static int look(const char *path) {
+        return !conf_answers || conf_answers(path) ? 0 : -ETIMEDOUT;
+}
+
 static bool is_link(const char *path) {
         struct stat st;
 
@@ -160,21 +166,24 @@ static int join(const char *directory, const char *name, char **ret) {
 
 typedef enum FileKind {
         FILE_NONE,    /* it does not exist: the next directory is searched */
-        FILE_MASKED,  /* it is empty, or a link to /dev/null: no other directory is searched */
+        FILE_EMPTY,   /* it masks those in later directories … */
+        FILE_MASKED,  /* … as does a link to /dev/null */
         FILE_REGULAR, /* it is read */
         FILE_FOREIGN, /* it is something else: as FILE_NONE, with a warning */
 } FileKind;
 
-/* Only a name that is really gone is FILE_NONE. If stat() is refused, or a link leads nowhere, the file counts as
- * regular: reading it fails, and the report says why. */
+/* Only a name that is really gone is FILE_NONE. If stat() is refused, or a link leads nowhere or to what does not answer, the
+ * file counts as regular: reading it fails, and the report says why. */
 static FileKind kind_of(const char *path) {
         struct stat st;
 
+        if (look(path) < 0)
+                return FILE_REGULAR;
         if (stat(path, &st) < 0)
                 return (errno == ENOENT || errno == ENOTDIR) && !is_link(path) ? FILE_NONE : FILE_REGULAR;
 
         if (S_ISREG(st.st_mode))
-                return st.st_size > 0 ? FILE_REGULAR : FILE_MASKED;
+                return st.st_size > 0 ? FILE_REGULAR : FILE_EMPTY;
         if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
                 return FILE_MASKED;
         return FILE_FOREIGN;
@@ -248,11 +257,14 @@ static int listing_scan(Listing *l, DIR *d, unsigned rank) {
 /* A directory that does not exist counts as empty. One that exists but cannot be listed is an error:
  * returns 1. */
 static int listing_read(Listing *l, const char *directory, unsigned rank, ConfReport *report) {
-        DIR *d = opendir(directory);
+        DIR *d = NULL;
         struct stat st;
-        int r;
+        int r = look(directory);
 
-        r = d ? listing_scan(l, d, rank) : -errno;
+        if (r >= 0) {
+                d = opendir(directory);
+                r = d ? listing_scan(l, d, rank) : -errno;
+        }
         if (d)
                 closedir(d);
         if (r >= 0 || r == -ENOMEM)
@@ -306,21 +318,8 @@ static size_t same_name(const Listing *l, size_t i) {
         return n;
 }
 
-static bool has_entry(const Listing *l, const char *name) {
-        size_t low = 0, high = l->n_entries;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int r = strcmp(l->entries[middle].name, name);
-
-                if (r == 0)
-                        return true;
-                if (r < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return false;
+static int compare_names(const void *a, const void *b) {
+        return strcmp(((const Entry *) a)->name, ((const Entry *) b)->name);
 }
 
 /* NAME.conf.d without a NAME.conf does not make an identity. Its author may expect that it does. */
@@ -328,7 +327,8 @@ static void warn_of_lonely_drop_ins(const Listing *l, char *const *directories, 
                                     ConfReport *report) {
         _cleanup_(freep) char *main_name = strndup(e->name, strlen(e->name) - 2), *path = NULL;
 
-        if (!main_name || streq(main_name, DAEMON_NAME ".conf") || has_entry(l, main_name) ||
+        if (!main_name || streq(main_name, DAEMON_NAME ".conf") ||
+            bsearch(&(Entry){ main_name, 0 }, l->entries, l->n_entries, sizeof(Entry), compare_names) ||
             join(directories[e->rank], e->name, &path) < 0)
                 return;
         conf_report_add(report, CONF_WARNING, path, 0,
@@ -624,7 +624,9 @@ static int conf_read(Conf *c, const char *path, ConfReport *report) {
                 return r;
         reader.file = c->files[strv_length(c->files) - 1];
 
-        r = file_read(path, FILE_SIZE_MAX, &text, &size);
+        r = look(path);
+        if (r >= 0)
+                r = file_read(path, FILE_SIZE_MAX, &text, &size);
         if (r == -EFBIG)
                 conf_report_add(report, CONF_ERROR, path, 0,
                                 "larger than 1 MB: this is not a configuration file");
@@ -694,12 +696,6 @@ static int choose_main_file(char *const *directories, const char *name, ConfRepo
         return 0;
 }
 
-static bool is_empty_file(const char *path) {
-        struct stat st;
-
-        return stat(path, &st) >= 0 && S_ISREG(st.st_mode) && st.st_size == 0;
-}
-
 int conf_find_unusable(char *const *directories, const char *name, char **ret, const char **ret_what) {
         _cleanup_(freep) char *file = NULL, *found = NULL;
 
@@ -716,11 +712,11 @@ int conf_find_unusable(char *const *directories, const char *name, char **ret, c
                 if (r < 0)
                         return r;
                 kind = kind_of(path);
-                if (kind == FILE_REGULAR || (kind == FILE_MASKED && !found && !is_empty_file(path)))
+                if (kind == FILE_REGULAR || (kind == FILE_MASKED && !found))
                         return 0; /* the first file counts, or is masked on purpose */
                 if (kind == FILE_NONE || found)
                         continue;
-                *ret_what = kind == FILE_MASKED ? "the file is empty" : "this is not a file";
+                *ret_what = kind == FILE_FOREIGN ? "this is not a file" : "the file is empty";
                 found = TAKE_PTR(path);
         }
         if (!found)

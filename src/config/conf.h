@@ -52,6 +52,10 @@ typedef struct Conf {
         size_t n_lines;
 } Conf;
 
+/* Whoever must not wait for a file system that hangs sets this to path_answers() (basic/patience.h): what does not answer is out
+ * of reach then. NULL: it is waited for. */
+extern bool (*conf_answers)(const char *path);
+
 Conf *conf_free(Conf *c);
 DEFINE_FREEP(Conf, conf_free)
 /* Makes a Conf without lines. An error about the configuration as a whole names `file`; NULL: no file. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "basic/patience.h"
 #include "basic/text.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/kept-error.h"
@@ -114,6 +115,8 @@ static int task_new(Loader *l, Phase phase, LoadTask **ret) {
 static int read_daemon_settings(LoadTask *t) {
         int r;
 
+        STRV_FOREACH(directory, t->directories)
+                (void) path_answers(*directory); /* if not, nothing below it does */
         r = conf_load(t->directories, "dpsd", &t->faults, &t->defaults);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -176,7 +179,7 @@ static int read_some(LoadTask *t) {
 
 static bool find_reachable(const LoadTask *t) {
         STRV_FOREACH(path, t->faults.out_of_reach)
-                if (access(*path, R_OK) >= 0)
+                if (path_answers(*path) && access(*path, R_OK) >= 0)
                         return true;
         return false;
 }
@@ -313,8 +316,9 @@ static int compare_pointed(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-static bool is_listed(const LoadTask *t, const char *name) {
-        return t->n_listed > 0 && bsearch(&name, t->names, t->n_listed, sizeof(*t->names), compare_pointed);
+/* The names are sorted. */
+static bool is_among(const char *name, const void *names, size_t n) {
+        return n > 0 && bsearch(&name, names, n, sizeof(name), compare_pointed);
 }
 
 /* Adds the names of identities that were not listed, but may have a file. */
@@ -330,11 +334,12 @@ static int add_known(Loader *l, LoadTask *t) {
         if (!t->kept)
                 return -ENOMEM;
         for (size_t k = 0; k < m->n_identities && !t->only; k++)
-                if (!is_listed(t, m->identities[k]->name) &&
+                if (!is_among(m->identities[k]->name, names, t->n_listed) &&
                     !(names[t->n_names++] = strdup(m->identities[k]->name)))
                         return -ENOMEM;
         STRV_FOREACH(name, t->remembered)
-                if (!is_listed(t, *name) && !manager_find(m, *name) && !(names[t->n_names++] = strdup(*name)))
+                if (!is_among(*name, names, t->n_listed) && !manager_find(m, *name) &&
+                    !(names[t->n_names++] = strdup(*name)))
                         return -ENOMEM;
         names[t->n_names] = NULL;
         return 0;
@@ -372,19 +377,13 @@ static int end_read(Loader *l, LoadTask *t) {
         return 0;
 }
 
-static bool is_kept(const char *name, void *userdata) {
-        const LoadTask *t = userdata;
-
-        return t->n_kept > 0 && bsearch(&name, t->kept, t->n_kept, sizeof(*t->kept), compare_pointed);
-}
-
 /* From the end, as identities go. */
 static int retire_some(Loader *l, LoadTask *t) {
         Manager *m = l->manager;
         int r = 0;
 
         for (size_t k = m->n_identities, n = 0; r >= 0 && k > 0; k--) {
-                if (is_kept(m->identities[k - 1]->name, t))
+                if (is_among(m->identities[k - 1]->name, t->kept, t->n_kept))
                         continue;
                 if (n++ == STEP_MAX)
                         return 0;
@@ -564,6 +563,7 @@ int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *use
         int r;
 
         *l = (Loader){ .manager = m, .handlers = *handlers, .userdata = userdata };
+        conf_answers = path_answers;
         r = timer_new(m->core.world, on_again, l, &l->again);
         return r < 0 ? r : conf_directories(NULL, &l->directories);
 }

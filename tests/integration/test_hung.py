@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a configuration names is on a file system that does not answer: only that identity waits."""
+import os
+import shutil
 import signal
 import time
 
@@ -110,3 +112,162 @@ def test_what_hangs_keeps_one_thread_however_often_it_is_asked_for(gateway, hung
     gateway.identity("neighbour")
     assert gateway.dpsctl("reload").code == 0
     assert_others_are_served(gateway)
+
+
+# --- the configuration itself ---
+
+def mislay(path, hung):
+    """What was at `path` is on the file system that may hang, and `path` is a link to it."""
+    moved = hung.path / path.name
+    shutil.move(path, moved)
+    path.symlink_to(moved)
+
+
+def add_drop_in(gateway):
+    directory = gateway.configuration / "gateway.conf.d"
+    directory.mkdir()
+    drop_in = directory / "10.conf"
+    drop_in.write_text("[Provisioning]\nSplay=3s\n")
+    return drop_in
+
+
+CONFIGURED = {
+    "conf": lambda gateway: gateway.configuration / "gateway.conf",
+    "drop-in": add_drop_in,
+    "directory-of-drop-ins": lambda gateway: add_drop_in(gateway).parent,
+}
+
+
+@pytest.fixture
+def assigned(gateway):
+    gateway.identity()
+    gateway.start()
+    gateway.wait_for(State="assigned", Healthy=True)
+    return gateway
+
+
+def assert_it_is_told(gateway, path):
+    """A reload ends, with the error, and reads what else is new."""
+    gateway.identity("late")
+    reloaded = gateway.dpsctl("reload")
+    assert reloaded.code == 1 and f"{path}: cannot be " in reloaded.err, reloaded
+    assert "its file system does not answer" in reloaded.err
+
+
+@pytest.mark.parametrize("what", CONFIGURED)
+def test_a_start_does_not_wait_for_a_configuration_that_hangs(assigned, hung, what):
+    gateway, path = assigned, CONFIGURED[what](assigned)
+    gateway.stop()
+    files = gateway.files()
+    mislay(path, hung)
+    hung.hang()
+    gateway.identity("neighbour")
+    gateway.start()
+    found = gateway.wait_for(State="assigned", Waiting="config", LastErrorId="config")
+    assert str(path) in found["LastError"] and gateway.files().keys() == files.keys()
+    gateway.wait_for("neighbour", State="assigned")
+    assert_it_is_told(gateway, path)
+    gateway.wait_for("late", State="assigned")
+    hung.release()
+    gateway.wait_for(State="assigned", Healthy=True, Waiting="")
+    assert gateway.dpsctl("reload").code == 0
+    assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_without_a_cache_the_identity_waits_for_its_configuration(gateway, hung):
+    gateway.identity()
+    mislay(gateway.configuration / "gateway.conf", hung)
+    hung.hang()
+    gateway.start()
+    gateway.wait_for(State="failed", LastErrorId="config")
+    hung.release()
+    gateway.wait_for(State="assigned", Healthy=True)
+
+
+@pytest.mark.parametrize("what", CONFIGURED)
+def test_a_reload_does_not_wait_for_a_configuration_that_hangs(assigned, hung, what):
+    gateway, path = assigned, CONFIGURED[what](assigned)
+    assert gateway.dpsctl("reload").code == 0
+    before = gateway.connection()
+    mislay(path, hung)
+    hung.hang()
+    assert_it_is_told(gateway, path)
+    gateway.wait_for("late", State="assigned")
+    found = gateway.properties("gateway")
+    assert found["State"] == "assigned" and str(path) in found["LastError"]
+    assert gateway.connection() == before
+    assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_dpsd_ends_while_a_configuration_hangs(gateway, hung):
+    gateway.identity()
+    mislay(gateway.configuration / "gateway.conf", hung)
+    hung.hang()
+    gateway.start()
+    assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_a_dpsd_conf_that_hangs_leaves_every_identity_as_it_is(assigned, hung):
+    gateway, path = assigned, assigned.configuration / "dpsd.conf"
+    before = gateway.connection()
+    gateway.write_conf("dpsd", "[Hub]\nTokenLifetime=2h\n")
+    mislay(path, hung)
+    hung.hang()
+    assert_it_is_told(gateway, path)
+    assert gateway.properties("gateway")["State"] == "assigned" and gateway.connection() == before
+    gateway.restart()
+    found = gateway.wait_for(State="assigned", Waiting="config")
+    assert str(path) in found["LastError"]
+    hung.release()
+    gateway.wait_for(State="assigned", Healthy=True, Waiting="")
+    gateway.wait_for("late", State="assigned")
+
+
+@pytest.mark.parametrize("what", ["mount", "link"])
+def test_a_directory_that_hangs_as_a_whole_leaves_every_identity_as_it_is(assigned, hung, what):
+    gateway, path = assigned, hung.path
+    gateway.stop()
+    if what == "link":
+        path = gateway.directory / "elsewhere"
+        path.symlink_to(hung.path)
+    search = {"CONFIGURATION_DIRECTORY": f"{gateway.configuration}:{path}"}
+    shutil.move(gateway.configuration / "gateway.conf", hung.path)
+    gateway.start(**search)
+    gateway.wait_for(State="assigned", Healthy=True)
+    hung.hang()
+    reloaded = gateway.dpsctl("reload")
+    assert reloaded.code == 1 and f"{path}: cannot be listed: its file system" in reloaded.err, reloaded
+    assert " 0 retired" in reloaded.out
+    gateway.stop()
+    gateway.start(**search)
+    gateway.wait_for(State="assigned", Waiting="config")
+    hung.release()
+    gateway.wait_for(State="assigned", Healthy=True, Waiting="")
+    assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_a_configuration_that_hangs_keeps_one_thread_however_often_it_is_read(assigned, hung):
+    def n_threads():
+        return len(os.listdir(f"/proc/{gateway.process.pid}/task"))
+
+    gateway, path = assigned, assigned.configuration / "gateway.conf"
+    mislay(path, hung)
+    hung.hang()
+    for _ in range(8):
+        assert gateway.dpsctl("reload").code == 1
+    eventually(lambda: n_threads() == 2, what="the end of the other threads")
+
+
+def test_many_configurations_that_hang_hold_up_no_other(assigned, hung):
+    gateway = assigned
+    for n in range(12):
+        gateway.identity(f"hung-{n}")
+        mislay(gateway.configuration / f"hung-{n}.conf", hung)
+    hung.hang()
+    assert_it_is_told(gateway, gateway.configuration / "hung-11.conf")
+    gateway.wait_for("late", State="assigned")
+    gateway.stop()
+    gateway.identity("neighbour")
+    gateway.start()
+    gateway.wait_for("neighbour", State="assigned")
+    assert gateway.end(signal.SIGTERM) == 0
