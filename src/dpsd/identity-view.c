@@ -112,7 +112,8 @@ bool identity_is_healthy(const Identity *i) {
 const DpsError *identity_error(const Identity *i, uint64_t *ret_at_usec) {
         const Record *m = i->keeper.record;
 
-        if (m->error.id == DPS_ERROR_NONE && i->configuration.fault) {
+        if (i->configuration.fault &&
+            (m->error.id == DPS_ERROR_NONE || i->configuration.fault_at_usec >= m->error_at_usec)) {
                 *ret_at_usec = i->configuration.fault_at_usec;
                 return i->configuration.fault;
         }

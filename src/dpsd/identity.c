@@ -8,6 +8,7 @@
 #include "basic/times.h"
 #include "config/specifier.h"
 #include "dpsd/identity-facts.h"
+#include "dpsd/identity-view.h"
 #include "dpsd/kept-error.h"
 #include "dpsd/log.h"
 
@@ -458,9 +459,9 @@ static bool is_worth_a_line(const Identity *i, IdentityState state) {
 }
 
 static const char *reason_of_failure(const Identity *i) {
-        const DpsError *error = &i->keeper.record->error;
+        uint64_t at_usec;
 
-        return error->id != DPS_ERROR_NONE ? error->message : kept_error(i->configuration.fault)->message;
+        return identity_error(i, &at_usec)->message;
 }
 
 static void show_state(Identity *i) {

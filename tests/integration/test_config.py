@@ -20,7 +20,7 @@ from clock import Clock
 from emulator import ID_SCOPE, SLOW
 from gateway import NAME
 from namespace import mounted, needs_root
-from process import DEADLINE
+from process import DEADLINE, free_port
 
 SEC = 1_000_000
 
@@ -84,6 +84,17 @@ def test_a_start_with_a_faulty_conf_serves_the_cached_assignment(gateway, emulat
     assert (properties["State"], properties["Waiting"], properties["Healthy"]) == ("assigned", "config", False)
     assert place in properties["LastError"] and properties["Generation"] == before["Generation"]
     assert gateway.files() == files and len(emulator.requests()) == asked
+
+
+def test_a_fault_in_the_conf_is_told_rather_than_an_older_failure(gateway):
+    gateway.identity(provisioning={"Transport": "mqtt", "MqttPort": free_port()})
+    gateway.start()
+    gateway.wait_for(LastErrorId="refused")
+    place = break_conf(gateway)
+    gateway.restart()
+    properties = gateway.wait_for(State="failed", Waiting="config")
+    assert properties["LastErrorId"] == "config" and place in properties["LastError"]
+    assert place in gateway.dpsctl("history").out
 
 
 def test_a_corrected_conf_is_provisioned_after_a_reload(gateway):
