@@ -108,7 +108,7 @@ typedef struct Watch {
         bool is_https_open;    /* and MQTT was not open since */
         uint64_t https_worked_at[NETWORKS_MAX]; /* 0: never */
         char way[8];                            /* of the last connection … */
-        unsigned network;                       /* … and where that was */
+        bool is_over_https;                     /* … and dpsd has not been restarted since */
         unsigned n_https_blocked;               /* as n_blocked */
 
         Looked looked;
@@ -283,10 +283,9 @@ static bool has_worked(const Sim *s, const Watch *w) {
         return at > 0 && (s->now_usec - at <= WAY_KEPT_USEC || s->checks->clock_set_usec >= at);
 }
 
-/* A registration that is carried into another network keeps its way, until that was closed twice. */
-static bool brings_https(const Sim *s, const Watch *w) {
-        return streq(w->way, "https") && w->network != s->machine->network &&
-               w->n_https_blocked < WAY_FAILURES_MAX;
+/* A registration keeps its way, also into another network, until that was closed twice. */
+static bool keeps_https(const Watch *w) {
+        return w->is_over_https && w->n_https_blocked < WAY_FAILURES_MAX;
 }
 
 /* Promises: MQTT comes first. HTTPS comes after two connections in a row that MQTT was closed to, so never after an answer
@@ -297,15 +296,19 @@ static void check_way(Sim *s, unsigned k, TransportChoice wish, const char *way)
         if (wish != TRANSPORT_AUTO && !streq(way, transport_choice_to_string(wish)))
                 found(s, "Transport= is obeyed", "identity %u goes over %s", k, way);
         if (wish == TRANSPORT_AUTO && !chip_is_of(k) && streq(way, "https") &&
-            w->n_blocked < WAY_FAILURES_MAX && !w->is_https_open && !has_worked(s, w) && !brings_https(s, w))
+            w->n_blocked < WAY_FAILURES_MAX && !w->is_https_open && !has_worked(s, w) && !keeps_https(w))
                 found(s, "HTTPS is taken where MQTT is blocked, or HTTPS has worked lately",
                       "identity %u goes over it after %u connections that were blocked", k, w->n_blocked);
 }
 
-void checks_blocked(Sim *s, const char *id, const char *way) {
+void checks_closed(Sim *s, const char *id, const char *way, DpsStep step) {
         Watch *w = watch_of(s, number_of_id(id));
+        unsigned *n = streq(way, "mqtt") ? &w->n_blocked : &w->n_https_blocked;
 
-        (*(streq(way, "mqtt") ? &w->n_blocked : &w->n_https_blocked))++;
+        if (step == DPS_STEP_CONNECT || step == DPS_STEP_TLS)
+                ++*n;
+        else if (step == DPS_STEP_RESOLVE) /* that says nothing about the way, and dpsd counts again */
+                *n = 0;
 }
 
 void checks_open(Sim *s, const char *id, const char *way) {
@@ -341,7 +344,7 @@ void checks_connect(Sim *s, const char *id, const char *id_scope, const char *ho
                 found(s, "a device with a TPM goes over HTTPS", "identity %u goes over %s", k, way);
         check_way(s, k, wish, way);
         (void) snprintf(w->way, sizeof(w->way), "%s", way);
-        w->network = s->machine->network;
+        w->is_over_https = streq(way, "https");
         check_told(s, k, "connects");
         check_backoff(s, k);
         check_promised(s, k);
@@ -986,6 +989,7 @@ static void forget_jobs(Watch *w) {
 /* A new run knows that the last failure was one to connect, but not over which way, nor how many of them there were. Without
  * what was not noted, it may even take an earlier failure for the last one. */
 static void forget_way(Watch *w, bool is_noted) {
+        w->is_over_https = false;
         if (w->was_blocked_last || !is_noted)
                 w->n_blocked = MAX(w->n_blocked, WAY_FAILURES_MAX);
 }

@@ -35,8 +35,8 @@ void checks_device_changed(Sim *s, unsigned k);
 /* ---- the network ---- */
 void checks_connect(Sim *s, const char *id, const char *id_scope, const char *host, const char *way);
 void checks_disconnected(Sim *s, const char *id);
-/* This way was closed to a connection, or open. */
-void checks_blocked(Sim *s, const char *id, const char *way);
+/* A connection over this way ended in this step; or the way was open to it. */
+void checks_closed(Sim *s, const char *id, const char *way, DpsStep step);
 void checks_open(Sim *s, const char *id, const char *way);
 void checks_sent(Sim *s, const char *id, const DpsRequest *request);
 void checks_request(Sim *s, const char *id, bool is_poll, uint64_t at_usec);

@@ -200,8 +200,7 @@ static void close_connection(SimConnection *c, DpsErrorId id, DpsStep step, cons
         leave_session(c);
         unwatch(c);
         trace(s, "net: %s: closed: %s", c->id, why);
-        if (step == DPS_STEP_CONNECT || step == DPS_STEP_TLS)
-                checks_blocked(s, c->id, c->transport.class->name);
+        checks_closed(s, c->id, c->transport.class->name, step);
         dps_error_set(&error, id, step, "dps.example: %s", why);
         core_enter();
         c->handlers.on_closed(&error, c->userdata);
