@@ -29,7 +29,7 @@ uint64_t usec_sub(uint64_t a, uint64_t b) {
 }
 
 static const struct unit {
-        const char *name;
+        char name[8];
         uint64_t usec;
 } units[] = {
         { "seconds", USEC_PER_SEC },
