@@ -603,9 +603,7 @@ uint64_t client_told_usec(const Client *c) {
 }
 
 const DpsError *client_error(const Client *c) {
-        static const DpsError none = { .id = DPS_ERROR_NONE };
-
-        return c->registration ? dps_registration_error(c->registration) : &none;
+        return c->registration ? dps_registration_error(c->registration) : NULL;
 }
 
 const DpsRegistrationHistory *client_history(Client *c) {

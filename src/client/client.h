@@ -103,7 +103,7 @@ const IssuanceRequest *client_issuance(const Client *c);
 
 /* What the attempt is at: "queued" for a slot, or a state of the registration (dps/registration.h); "": there is none. */
 const char *client_step(const Client *c);
-/* The last error of this registration; its id is NONE if there was none. */
+/* The last error of this registration; its id is NONE if there was none. NULL: there is no registration. */
 const DpsError *client_error(const Client *c);
 /* What is to be remembered of this registration, or of the last one. */
 const DpsRegistrationHistory *client_history(Client *c);

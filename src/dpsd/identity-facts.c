@@ -151,7 +151,7 @@ static void gather_client(const Identity *i, Facts *f) {
         uint64_t oldest = i->events_usec[i->n_events % EVENTS_PER_HOUR_MAX];
 
         f->client = client_state(i->client);
-        f->client_error = client_error(i->client)->id ?: i->keeper.record->error.id;
+        f->client_error = kept_error(client_error(i->client))->id ?: i->keeper.record->error.id;
         f->client_next_usec = client_next_usec(i->client);
         f->bound_until_usec = identity_end_of_wait(
                 i, MAX(i->keeper.record->next_attempt_at_usec, i->keeper.record->not_before_usec), 0);
