@@ -31,10 +31,10 @@ struct Groups {
 
 typedef struct Lookup {
         Group *group; /* used only in the loop */
-        char *name;
         groups_lookup_t function;
         int r;
         gid_t gid;
+        char name[];
 } Lookup;
 
 static bool says_that_there_is_none(int error) {
@@ -62,13 +62,6 @@ static int look_up(const char *name, gid_t *ret) {
 
 /* --- one lookup ----------------------------------------------------------------------------------------- */
 
-static void lookup_free(void *task) {
-        Lookup *l = task;
-
-        free(l->name);
-        free(l);
-}
-
 static void lookup_run(void *task) {
         Lookup *l = task;
 
@@ -93,7 +86,7 @@ static void lookup_done(void *task) {
                 group->gid = l->gid;
                 group->is_current = true;
         }
-        lookup_free(l);
+        free(l);
         if (!is_again)
                 g->on_found(group->name, g->userdata);
 }
@@ -102,21 +95,22 @@ static const WorkClass lookup_class = {
         .queue = WORK_GROUPS,
         .run = lookup_run,
         .done = lookup_done,
-        .free = lookup_free,
+        .free = free,
 };
 
 static int begin_lookup(Group *group) {
         const Groups *g = group->groups;
-        Lookup *l = malloc(sizeof(*l));
-        int r = -ENOMEM;
+        size_t size = strlen(group->name) + 1;
+        Lookup *l = malloc(sizeof(*l) + size);
+        int r;
 
         if (!l)
                 return -ENOMEM;
-        *l = (Lookup){ .group = group, .name = strdup(group->name), .function = g->lookup };
-        if (l->name)
-                r = work_begin(g->world, &lookup_class, l, &group->lookup);
+        *l = (Lookup){ .group = group, .function = g->lookup };
+        memcpy(l->name, group->name, size);
+        r = work_begin(g->world, &lookup_class, l, &group->lookup);
         if (r < 0)
-                lookup_free(l);
+                free(l);
         return r;
 }
 
