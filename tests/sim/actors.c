@@ -460,8 +460,10 @@ static void slow(Sim *s, Random *r) {
 static void end_clock(Sim *s, void *userdata) {
         s->actors->ends[LASTING_CLOCK] = NULL;
         trace(s, "clock: is right, and synchronised");
-        /* Setting it is told, and that it is synchronised must be looked for. */
-        checks_free(s, machine_mend_clock(s->machine, true) ? 5 * USEC_PER_SEC : SYNCHRONIZATION_USEC);
+        /* Setting it is told, and that it is synchronised must be looked for. An attempt that is hastened then connects later, where
+         * keys or names are slow. */
+        checks_free(s, machine_mend_clock(s->machine, true) ? 5 * USEC_PER_SEC
+                                                            : SYNCHRONIZATION_USEC + USEC_PER_MINUTE);
 }
 
 static void clock_step(Sim *s, Random *r) {
