@@ -24,7 +24,7 @@ typedef void (*timer_handler_t)(void *userdata);
 typedef enum WorkQueue {
         WORK_DISK,   /* one at a time, so that a later write ends later; always completed, also at exit */
         WORK_NAMES,  /* resolves names to addresses; several at a time */
-        WORK_KEYS,   /* keys, certificates, and files of an identity's configuration; several at a time */
+        WORK_KEYS,   /* keys, certificates, records, files of a configuration; several at a time */
         WORK_FILES,  /* looks whether such a file has changed */
         WORK_CHIPS,  /* keys in tokens and TPMs, which may take long, or hang; several at a time */
         WORK_GROUPS, /* the system's group database; several at a time, since a group may be on a server */

@@ -21,7 +21,6 @@
 #define FILE_SIZE_MAX (1024U * 1024)
 #define LINE_SIZE_MAX (64U * 1024)
 #define FAULTY_LINES_MAX 20 /* a file with more is probably not a configuration file */
-#define NAME_SIZE_MAX 64
 #define MESSAGE_SIZE_MAX 1024
 #define DAEMON_NAME "dpsd"
 
@@ -146,7 +145,7 @@ bool conf_name_is_valid(const char *name) {
         static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
         size_t size = strlen(name);
 
-        if (size == 0 || size > NAME_SIZE_MAX || !strchr(letters, name[0]))
+        if (size == 0 || size > CONF_NAME_MAX || !strchr(letters, name[0]))
                 return false;
         for (size_t i = 1; i < size; i++)
                 if (!strchr(letters, name[i]) && !strchr(".:-", name[i]))

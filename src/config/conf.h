@@ -87,4 +87,5 @@ int conf_load(char *const *directories, const char *name, ConfReport *report, Co
 int conf_load_file(const char *path, const char *name, ConfReport *report, Conf **ret);
 
 /* [A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}, not ending in .conf, .d or .json, and not "dpsd". */
+#define CONF_NAME_MAX 64U
 bool conf_name_is_valid(const char *name);

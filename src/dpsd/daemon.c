@@ -137,6 +137,7 @@ static void on_turned(Manager *m, void *userdata) {
         manager_describe(m, status, sizeof(status));
         notify_status(d->notify, status);
         look_if_ready(d);
+        loader_on_turned(&d->loader);
         if (d->once && manager_is_settled(m, d->loader.only, &is_assigned))
                 leave(d, is_assigned ? EXIT_DONE : EXIT_NOT_ASSIGNED);
 }

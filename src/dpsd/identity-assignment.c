@@ -245,6 +245,6 @@ static void on_kept(void *userdata) {
         identity_advance(userdata);
 }
 
-const KeeperHandlers identity_keeper_handlers = { .on_counts = on_counts,
-                                                  .on_disk = on_disk,
-                                                  .on_changed = on_kept };
+const KeeperHandlers identity_keeper_handlers = {
+        .on_counts = on_counts, .on_disk = on_disk, .on_changed = on_kept, .on_loaded = identity_on_loaded
+};

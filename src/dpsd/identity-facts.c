@@ -109,6 +109,7 @@ static void gather_assignment(const Identity *i, Facts *f) {
 
         f->assignment = assignment_state(i);
         f->is_unread = keeper_waits_to_read(&i->keeper);
+        f->read_error = i->keeper.cannot_read ? DPS_ERROR_DISK : DPS_ERROR_NONE;
         f->read_at_usec = i->keeper.reading.at_usec;
         f->read_until_usec = i->keeper.reading_until_usec;
         f->is_durable = a;

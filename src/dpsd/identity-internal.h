@@ -28,6 +28,8 @@ void identity_clear_error(Identity *i);
 void identity_stop_naming(Identity *i, const DpsError *error);
 /* The files that the specifiers name do not answer. */
 void identity_stop_expanding(Identity *i);
+/* The record was read, or could not be: see KeeperHandlers. */
+void identity_on_loaded(int r, bool is_news, void *userdata);
 
 /* identity-credential.c */
 /* The credential must be looked at again. The results of the last look are kept until then. */

@@ -17,6 +17,8 @@
 static int find_obstacle(const Identity *i) {
         ConfigurationState c = configuration_state(&i->configuration);
 
+        if (!i->configuration.settings && i->keeper.loading) /* it is not known yet */
+                return 0;
         if (!i->configuration.settings || c == CONFIGURATION_TWIN)
                 return -EINVAL;
         if (!i->for_dps.error)

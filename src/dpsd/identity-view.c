@@ -129,22 +129,31 @@ const DpsError *identity_local_error(const Identity *i) {
         return i->configuration.fault ? i->configuration.fault : &i->keeper.record->error;
 }
 
+/* NULL: it waits for the next try. */
+static const char *describe_step(const Identity *i, uint64_t next_usec, uint64_t now_usec) {
+        ClientState client = client_state(i->client);
+
+        if (client == CLIENT_IN_FLIGHT)
+                return "asking DPS now";
+        if (client == CLIENT_QUEUED)
+                return "waiting for its turn";
+        if (keeper_saving(&i->keeper) != SAVING_NOTHING)
+                return "saving the assignment";
+        if (i->keeper.loading)
+                return "reading its record";
+        if (next_usec == 0)
+                return "nothing is planned";
+        return next_usec <= now_usec + USEC_PER_SEC ? "next try now" : NULL;
+}
+
 void identity_describe_next(const Identity *i, bool lasting, char *buffer, size_t size) {
         uint64_t next = identity_next_attempt_at_usec(i),
                  now = world_now_usec(i->core->world, CLOCK_REALTIME);
         char duration[DURATION_TEXT_MAX], timestamp[TIMESTAMP_TEXT_MAX];
-        ClientState client = client_state(i->client);
+        const char *step = describe_step(i, next, now);
 
-        if (client == CLIENT_IN_FLIGHT)
-                snprintf(buffer, size, "asking DPS now");
-        else if (client == CLIENT_QUEUED)
-                snprintf(buffer, size, "waiting for its turn");
-        else if (keeper_saving(&i->keeper) != SAVING_NOTHING)
-                snprintf(buffer, size, "saving the assignment");
-        else if (next == 0)
-                snprintf(buffer, size, "nothing is planned");
-        else if (next <= now + USEC_PER_SEC)
-                snprintf(buffer, size, "next try now");
+        if (step)
+                snprintf(buffer, size, "%s", step);
         else if (lasting)
                 snprintf(buffer, size, "next try at %s", format_timestamp(next, timestamp));
         else

@@ -178,7 +178,8 @@ void identity_configure(Identity *i, Settings *settings, const char *fault) {
                 identity_log(i, LOG_ERR, "its configuration cannot be used; %s",
                              i->configuration.settings || identity_assignment(i)
                                      ? "the last good one stays in force"
-                                     : "not provisioned until it is corrected");
+                             : i->keeper.is_unread ? "what it was assigned before, if anything, stays in use"
+                                                   : "not provisioned until it is corrected");
 }
 
 void identity_set_twin(Identity *i, const char *twin) {
@@ -193,7 +194,8 @@ void identity_set_twin(Identity *i, const char *twin) {
 }
 
 void identity_look_again(Identity *i) {
-        retry_done(&i->keeper.reading);
+        if (!i->keeper.loading)
+                retry_done(&i->keeper.reading);
         retry_now(&i->configuration.resolving);
         retry_now(&i->for_dps.retry);
         retry_now(&i->for_hub.retry);
@@ -323,31 +325,21 @@ static void correct_times(Identity *i) {
 }
 
 static void tell_unread(Identity *i, bool is_news, int r) {
-        _cleanup_(freep) char *file = NULL;
+        char file[STORE_FILE_SIZE];
 
-        if (asprintf(&file, "%s.json", i->name) < 0)
-                file = NULL;
-        identity_set_disk_error(i, store_state(i->core->store), file ?: "", "its record cannot be read", r);
+        (void) snprintf(file, sizeof(file), "%s.json", i->name);
+        identity_set_disk_error(i, store_state(i->core->store), file, "its record cannot be read", r);
         if (is_news)
                 identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
                                    "%s; trying again, and after ten minutes asking DPS without it",
                                    i->keeper.record->error.message);
 }
 
-void identity_load(Identity *i) {
-        bool was_unread = i->keeper.is_unread;
-        _cleanup_(freep) char *why = NULL;
-        int r;
-
-        r = keeper_load(&i->keeper, &why);
-        if (r < 0 && store_could_not_read(r)) {
-                tell_unread(i, !was_unread, r);
-                return;
-        }
-        if (was_unread && identity_assignment(i))
-                identity_log(i, LOG_NOTICE, "its record can be read again");
+static void take_record(Identity *i, int r, bool is_news) {
         if (r < 0)
-                identity_log(i, LOG_ERR, "%s; asking DPS again", why ?: "its record cannot be used");
+                tell_unread(i, is_news, r);
+        else if (is_news && identity_assignment(i))
+                identity_log(i, LOG_NOTICE, "its record can be read again");
         if (identity_assignment(i)) {
                 i->method = identity_assignment(i)->method;
                 (void) snprintf(i->proven, sizeof(i->proven), "%s",
@@ -358,10 +350,19 @@ void identity_load(Identity *i) {
         identity_recall_pause(i);
 }
 
+void identity_load(Identity *i) {
+        int r = keeper_load(&i->keeper);
+
+        take_record(i, r, r < 0);
+}
+
 /* Which of several identities is the device depends on what they remember. */
-static void read_record(Identity *i) {
-        identity_load(i);
+void identity_on_loaded(int r, bool is_news, void *userdata) {
+        Identity *i = userdata;
+
+        take_record(i, r, is_news);
         i->core->observer->device_changed(i, i->core->observer_userdata);
+        identity_advance(i);
 }
 
 /* ---- the plan ---- */
@@ -372,7 +373,7 @@ static void perform(Identity *i, const Facts *f, const Plan *p) {
         case _ACTION_MAX:
                 break;
         case ACTION_READ_RECORD:
-                return read_record(i);
+                return keeper_load_later(&i->keeper);
         case ACTION_RESOLVE:
                 return resolve(i);
         case ACTION_DROP_ASSIGNMENT:

@@ -148,7 +148,8 @@ int identity_new(Core *core, const char *name, Identity **ret);
 Identity *identity_free(Identity *i);
 DEFINE_FREEP(Identity, identity_free)
 
-/* Loads the record of an earlier run. Call it first. A record that cannot be read now is tried again. */
+/* Loads the record of an earlier run. Call it first, at the start; later, keeper_read_again() leaves it to the plan. A record
+ * that cannot be read now is tried again. */
 void identity_load(Identity *i);
 /* Takes the settings that NAME.conf holds now. If `fault` is set they cannot be used, and it says why. */
 void identity_configure(Identity *i, Settings *settings, const char *fault);

@@ -9,6 +9,8 @@
 #define COUNTERS_INTERVAL_USEC (15 * USEC_PER_MINUTE)
 /* A record that nobody can read any more must not keep a device offline for ever. */
 #define READING_PATIENCE_USEC (10 * USEC_PER_MINUTE)
+/* A read that takes longer hangs. */
+#define READING_DEADLINE_USEC (10 * USEC_PER_SEC)
 
 static void save(Keeper *k, store_handler_t handler);
 static void on_assignment_saved(int r, void *userdata);
@@ -29,6 +31,7 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
 void keeper_done(Keeper *k) {
         if (k->store)
                 store_cancel(k->store, k);
+        work_forget(k->loading);
         k->pending = assignment_free(k->pending);
         k->record = record_free(k->record);
         jobs_done(&k->jobs);
@@ -41,34 +44,12 @@ static void take_record(Keeper *k, Record *record) {
         k->record = record;
 }
 
-/* Returns 1 if there was a record. */
-static int load(Keeper *k, bool *ret_is_on_its_way, char **ret_why) {
-        Record *record;
-        int r;
-
-        *ret_is_on_its_way = false;
-
-        r = store_load(k->store, k->name, &record, ret_why);
-        if (r == -ENOENT)
-                return 0;
-        if (r < 0)
-                return r;
-        *ret_is_on_its_way = r > 0;
-        take_record(k, record);
-        return 1;
-}
-
 /* A run that was killed may not have saved all its waits, but it has noted them. The waits that DPS demanded
  * bind us even if the record was removed. The rest of the note is forgotten then, because the user who
  * removed the record wanted that. */
-static int recall(Keeper *k, bool is_known) {
-        _cleanup_(record_freep) Record *note = NULL;
+static void recall(Keeper *k, Record *note, bool is_known) {
         Record *m = k->record;
-        int r;
 
-        r = store_recall(k->store, k->name, &note);
-        if (r < 0)
-                return store_could_not_read(r) ? r : 0;
         if (note->assignment) { /* the disk refused it in the earlier run */
                 k->disk = DISK_REFUSES;
         } else if (is_known) {
@@ -87,23 +68,15 @@ static int recall(Keeper *k, bool is_known) {
                 m->polls = note->polls;
                 m->noted_at_usec = note->noted_at_usec;
                 m->noted_uptime_usec = note->noted_uptime_usec;
-                return 0;
+                record_free(note);
+                return;
         }
-        take_record(k, TAKE_PTR(note));
-        return 0;
-}
-
-static int could_not_read(Keeper *k, int r) {
-        uint64_t now = world_now_usec(k->world, CLOCK_BOOTTIME);
-
-        if (!k->is_unread)
-                k->reading_until_usec = usec_add(now, READING_PATIENCE_USEC);
-        k->is_unread = true;
-        retry_failed(&k->reading, now);
-        return r;
+        take_record(k, note);
 }
 
 void keeper_read_again(Keeper *k) {
+        k->loading = work_forget(k->loading); /* that was another folder */
+        k->cannot_read = false;
         retry_done(&k->reading);
         k->reading_until_usec = usec_add(world_now_usec(k->world, CLOCK_BOOTTIME), READING_PATIENCE_USEC);
         k->is_unread = true;
@@ -113,24 +86,67 @@ bool keeper_waits_to_read(const Keeper *k) {
         return k->is_unread && world_now_usec(k->world, CLOCK_BOOTTIME) < k->reading_until_usec;
 }
 
-int keeper_load(Keeper *k, char **ret_why) {
-        bool is_on_its_way;
-        int r, loaded = load(k, &is_on_its_way, ret_why);
+/* Takes what was read; NULL: there was no memory for it, or the disk does not answer. */
+static int take_reading(Keeper *k, StoreReading *reading) {
+        _cleanup_(store_reading_freep) StoreReading *t = reading;
+        int r = -EAGAIN;
 
-        r = recall(k, loaded > 0);
-        if (r >= 0 && store_could_not_read(loaded) && !k->record->assignment)
-                r = loaded;
-        if (r < 0)
-                return could_not_read(k, r);
+        if (t) {
+                bool is_known = t->record;
+
+                if (is_known)
+                        take_record(k, TAKE_PTR(t->record));
+                if (t->note)
+                        recall(k, TAKE_PTR(t->note), is_known);
+                r = store_could_not_read(t->note_r) || k->record->assignment ? t->note_r : t->r;
+        }
+        k->cannot_read = store_could_not_read(r);
+        if (k->cannot_read) {
+                retry_failed(&k->reading, world_now_usec(k->world, CLOCK_BOOTTIME));
+                return r;
+        }
         k->is_unread = false;
+        retry_done(&k->reading);
         if (k->record->assignment)
                 k->record->last_generation =
                         MAX(k->record->last_generation, k->record->assignment->generation);
         if (k->record->attempts == 0)
                 keeper_clear_error(k); /* that error concerned this machine, which is looked at again now */
-        if (is_on_its_way)             /* only what we save ourselves is reported to us */
+        if (t->is_on_its_way)          /* only what we save ourselves is reported to us */
                 keeper_save(k);
-        return loaded < 0 && !store_could_not_read(loaded) ? loaded : 0;
+        if (t->r == -EBADMSG)
+                store_set_aside(k->store, k->name, TAKE_PTR(t));
+        return 0;
+}
+
+int keeper_load(Keeper *k) {
+        keeper_read_again(k);
+        return take_reading(k, store_load(k->store, k->name));
+}
+
+static void on_loaded(StoreReading *t, void *userdata) {
+        Keeper *k = userdata;
+        bool could_not = k->cannot_read;
+
+        k->loading = NULL;
+        if (keeper_waits_to_read(k)) {
+                int r = take_reading(k, t);
+
+                k->handlers.on_loaded(r, k->cannot_read != could_not, k->userdata);
+                return;
+        }
+        store_reading_free(t);
+        k->handlers.on_changed(k->userdata);
+}
+
+void keeper_load_later(Keeper *k) {
+        if (!k->loading) {
+                k->reading.at_usec = world_now_usec(k->world, CLOCK_BOOTTIME) + READING_DEADLINE_USEC;
+                if (store_load_later(k->store, k->name, on_loaded, k, &k->loading) >= 0)
+                        return;
+        }
+        work_forget(k->loading);
+        on_loaded(NULL, k);
 }
 
 /* ---- a new assignment ---- */

@@ -29,8 +29,11 @@ typedef struct KeeperHandlers {
         /* The disk has refused the record (r is the errno) or stored it (0). `is_news`: the result differs
          * from that of the last save. */
         void (*on_disk)(int r, bool is_news, void *userdata);
-        /* A save has ended. */
+        /* A save has ended, or a read that came too late. */
         void (*on_changed)(void *userdata);
+        /* The record was read, or could not be (see keeper_load()). `is_news`: the result differs from that of the last
+         * time. */
+        void (*on_loaded)(int r, bool is_news, void *userdata);
 } KeeperHandlers;
 
 typedef struct Keeper {
@@ -50,8 +53,10 @@ typedef struct Keeper {
 
         bool failed_since; /* an attempt has failed after DPS gave an assignment */
 
-        /* The record on disk could not be read, and is not written over before DPS has answered. */
+        /* The record on disk was not read yet, or could not be, and is not written over before DPS has answered. */
         bool is_unread;
+        bool cannot_read; /* the last try has failed */
+        Work *loading;    /* reads it, until `reading` is due; NULL: nobody does */
         Retry reading;
         uint64_t reading_until_usec; /* CLOCK_BOOTTIME: afterwards we go on without it */
 
@@ -64,10 +69,14 @@ int keeper_init(Keeper *k, World *world, Store *store, const char *name, const K
                 void *userdata);
 void keeper_done(Keeper *k);
 
-/* Loads the record of an earlier run. -EBADMSG: the file was set aside, `ret_why` says why, and the record is
- * empty. Other failures: the file could not be read, and is to be tried again. */
-int keeper_load(Keeper *k, char **ret_why);
-/* There is no assignment, but the folder is another one now, which may hold one. */
+/* Loads the record of an earlier run. Blocks: for the start. Negative: it could not be read, and is to be tried again. One
+ * whose content cannot be used is set aside, and the record is empty. */
+int keeper_load(Keeper *k);
+/* The same while the loop goes on. If it is under way already, it has taken too long, and has failed. The handler may be
+ * called before this returns. */
+void keeper_load_later(Keeper *k);
+/* The record is to be loaded later. Either there is none in memory yet, or one without an assignment, and the folder, which
+ * is another one now, may hold one. */
 void keeper_read_again(Keeper *k);
 /* Whether the record of an earlier run is still to be read before anything else happens. */
 bool keeper_waits_to_read(const Keeper *k);

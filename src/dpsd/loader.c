@@ -15,7 +15,7 @@
  * A load is a chain of steps. The worker does the first half of each, in which files are read, and the loop the second, in
  * which a few identities are told. So neither a slow disk nor a thousand files hold up the loop.
  *
- *      list ──> read, again and again ──> retire ──> look again, again and again
+ *      list ──> read, again and again ──> retire ──> look again, again and again ──> wait for records
  *
  * At start there is nothing to hold up, and all of it is done at once.
  */
@@ -28,7 +28,8 @@ typedef enum Phase {
         PHASE_LIST,   /* dpsd.conf, and which identities there are */
         PHASE_READ,   /* the files of some of them */
         PHASE_RETIRE, /* those that are gone */
-        PHASE_LOOK,   /* everybody acts on what has changed */
+        PHASE_LOOK,   /* everybody acts on what has changed … */
+        PHASE_WAIT,   /* … and the records of those who were added are read */
         PHASE_END,
 } Phase;
 
@@ -266,14 +267,15 @@ static int configure_with(Loader *l, const char *name, Settings *settings, ConfR
         return r < 0 ? r : 1;
 }
 
+/* Those who are not known have a record, and this is the start (PHASE_RECALL). */
 static bool is_assigned(const Loader *l, const char *name) {
-        _cleanup_(record_freep) Record *record = NULL;
+        _cleanup_(store_reading_freep) StoreReading *t = NULL;
         const Identity *i = manager_find(l->manager, name);
-        _cleanup_(freep) char *reason = NULL;
 
         if (i)
-                return identity_assignment(i);
-        return store_load(l->manager->core.store, name, &record, &reason) >= 0 && record->assignment;
+                return identity_assignment(i) || i->keeper.is_unread;
+        t = store_load(l->manager->core.store, name);
+        return t && t->record && t->record->assignment;
 }
 
 /* The file of an assigned identity is empty, most probably because a disk was full, or something else has its name. The
@@ -417,8 +419,11 @@ static void look_again_later(Loader *l) {
 }
 
 static void look_some(Loader *l, LoadTask *t) {
-        if (manager_look_again_at(l->manager, &t->at, STEP_MAX))
-                return;
+        if (!manager_look_again_at(l->manager, &t->at, STEP_MAX))
+                t->phase = PHASE_WAIT;
+}
+
+static void end_wait(Loader *l, LoadTask *t) {
         report_twins(l);
         look_again_later(l);
         t->phase = PHASE_END;
@@ -438,8 +443,10 @@ static void end_step(Loader *l, LoadTask *t) {
                 r = end_read(l, t);
         else if (phase == PHASE_RETIRE)
                 r = retire_some(l, t);
-        else
+        else if (phase == PHASE_LOOK)
                 look_some(l, t);
+        else
+                end_wait(l, t);
         if (r >= 0)
                 return;
         t->r = r;
@@ -459,8 +466,11 @@ static const WorkClass task_class = {
         .queue = WORK_KEYS, .run = task_run, .done = task_done, .free = task_free
 };
 
+/* The last one is made at the end of a turn, when the records are read. */
 static int next_step(Loader *l) {
-        return work_begin(l->manager->core.world, &task_class, l->task, &l->work);
+        return l->task->phase == PHASE_WAIT
+                       ? 0
+                       : work_begin(l->manager->core.world, &task_class, l->task, &l->work);
 }
 
 static void end_load(Loader *l, int r) {
@@ -555,6 +565,17 @@ void loader_look(Loader *l) {
         look_again_later(l);
 }
 
+void loader_on_turned(Loader *l) {
+        const Manager *m = l->manager;
+
+        if (!l->task || l->task->phase != PHASE_WAIT)
+                return;
+        for (size_t k = 0; k < m->n_identities; k++)
+                if (m->identities[k]->keeper.loading)
+                        return;
+        task_done(l->task);
+}
+
 static void on_again(void *userdata) {
         loader_look(userdata);
 }
@@ -571,6 +592,8 @@ int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *use
 void loader_done(Loader *l) {
         if (l->work)
                 work_forget(l->work); /* and its task */
+        else
+                task_free(l->task);
         timer_free(l->again);
         strv_free(l->directories);
         report_done(&l->report);

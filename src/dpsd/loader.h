@@ -45,6 +45,8 @@ int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *use
 void loader_done(Loader *l);
 /* Looks at once whether what was out of reach can be read now. */
 void loader_look(Loader *l);
+/* The manager has ended a turn. A load ends when the records of those that it has added are read. */
+void loader_on_turned(Loader *l);
 /* Reads all files. Faults are in the report. -ENOENT: a name of `only` has no .conf file. Any other failure
  * ended the reading: no identity is retired, and those that were not read yet stay as they were. The others have
  * what was read. Blocks: for the start, when there is nothing to hold up. */

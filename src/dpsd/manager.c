@@ -329,8 +329,7 @@ Identity *manager_find(const Manager *m, const char *name) {
 }
 
 static int add_identity(Manager *m, const char *name, Identity **ret) {
-        _cleanup_(identity_freep) Identity *i = NULL;
-        Identity **identities;
+        Identity **identities, *i;
         size_t k;
         int r;
 
@@ -341,11 +340,14 @@ static int add_identity(Manager *m, const char *name, Identity **ret) {
         r = identity_new(&m->core, name, &i);
         if (r < 0)
                 return r;
-        identity_load(i);
+        if (m->is_up)
+                keeper_read_again(&i->keeper);
+        else
+                identity_load(i);
 
         for (k = m->n_identities; k > 0 && strcmp(m->identities[k - 1]->name, name) > 0; k--)
                 m->identities[k] = m->identities[k - 1];
-        *ret = m->identities[k] = TAKE_PTR(i);
+        *ret = m->identities[k] = i;
         m->n_identities++;
         m->handlers->identity_added(*ret, m->userdata);
         return 0;
@@ -402,6 +404,7 @@ bool manager_look_again_at(Manager *m, size_t *at, size_t n) {
                 identity_look_again(m->identities[(*at)++]);
         if (*at < m->n_identities)
                 return true;
+        m->is_up = true;
         manager_touch(m);
         return false;
 }

@@ -70,6 +70,7 @@ struct Manager {
         struct ManagerCheck *checks; /* under way */
         unsigned n_checks, n_forgets;
 
+        bool is_up; /* the first identities are there: from now on the loop must not wait for a record */
         Timer *turn, *writing;
         Identity *devices[MANAGER_CHAINS]; /* by their `device_hash` */
         Identity *changed; /* and not told yet; a linked list, so that adding needs no memory */
@@ -93,7 +94,8 @@ void manager_retain(Manager *m, char *const *names);
 void manager_retire(Manager *m, Identity *i);
 /* All identities act on what has changed, and retry what failed on this machine. */
 void manager_look_again(Manager *m);
-/* The same for `n` of them from the *at-th on, which begins at 0. Returns false after the last. */
+/* The same for `n` of them from the *at-th on, which begins at 0. Returns false after the last. The first time ends the
+ * start: what is added later has its record read by the worker. */
 bool manager_look_again_at(Manager *m, size_t *at, size_t n);
 /* The folder of the state, or the runtime folder, is another directory now. What was in it is written again for
  * at most this many identities in a turn, with a pause after each turn. */

@@ -28,7 +28,7 @@ static bool can_ask(const Facts *f) {
 /* The error on this machine that prevents asking DPS; NONE: there is none. */
 static DpsErrorId local_error(const Facts *f) {
         if (f->is_unread)
-                return DPS_ERROR_DISK;
+                return f->read_error;
         if (f->configuration == CONFIGURATION_NONE || f->configuration == CONFIGURATION_TWIN)
                 return DPS_ERROR_CONFIG;
         if (!f->has_settings)
@@ -540,7 +540,7 @@ static void describe(const Facts *f, Plan *p) {
         p->next_attempt_realtime_usec = next_attempt_realtime(f, p->reason);
         p->waits_for_clock = p->waiting == WAITING_CLOCK;
         p->waits_for_network = p->waiting == WAITING_NETWORK ||
-                               f->configuration == CONFIGURATION_UNRESOLVED ||
+                               (f->configuration == CONFIGURATION_UNRESOLVED && !f->is_unread) ||
                                (f->client == CLIENT_BETWEEN && p->state != IDENTITY_FAILED &&
                                 p->waiting != WAITING_THROTTLED);
         p->is_serving = f->is_durable ? f->outputs != OUTPUTS_STALE && f->outputs != OUTPUTS_SIGNING &&
@@ -556,9 +556,11 @@ static void describe(const Facts *f, Plan *p) {
 
 void plan_make(const Facts *f, Plan *ret) {
         Plan p = { .action = ACTION_WAIT, .wake_usec = USEC_INFINITY };
+        /* While the record is read for the first time, nothing else is done. */
+        size_t n = f->is_unread && f->read_error == DPS_ERROR_NONE ? 1 : ELEMENTSOF(rules);
 
         describe(f, &p);
-        for (size_t k = 0; k < ELEMENTSOF(rules) && p.action == ACTION_WAIT; k++)
+        for (size_t k = 0; k < n && p.action == ACTION_WAIT; k++)
                 p.action = rules[k](f, &p);
         *ret = p;
 }

@@ -147,7 +147,8 @@ typedef struct Facts {
         bool clock_is_plausible;
         uint64_t clock_until_usec; /* how long we wait for it */
 
-        bool is_unread; /* the record of an earlier run could not be read yet, and is waited for */
+        bool is_unread;        /* the record of an earlier run was not read yet, and is waited for */
+        DpsErrorId read_error; /* why it could not be read; NONE: it was not tried yet, or is being read */
         uint64_t read_at_usec, read_until_usec;
 
         ConfigurationState configuration;
@@ -217,7 +218,7 @@ typedef struct Facts {
 
 typedef enum Action {
         ACTION_WAIT,
-        ACTION_READ_RECORD,        /* that could not be read before */
+        ACTION_READ_RECORD,        /* or end a read that takes too long */
         ACTION_RESOLVE,            /* expand the specifiers */
         ACTION_DROP_ASSIGNMENT,    /* and its files */
         ACTION_PREPARE_FOLDER,     /* for programs */

@@ -6,8 +6,8 @@
 
 #include "basic/text.h"
 #include "config/conf.h"
-#include "config/why.h"
 #include "credential/issued.h"
+#include "dpsd/log.h"
 
 /*
  *      store_save() ──> waiting ──> a commit, in the worker ──> its handlers, one in each turn of the loop
@@ -31,7 +31,8 @@ typedef struct Waiter {
 /* A file to be written, or removed. */
 typedef struct Save {
         struct Save *next;
-        char *file, *text; /* `text` NULL: it is removed */
+        char file[STORE_FILE_SIZE];
+        char *text; /* NULL: it is removed */
         Waiter *waiters;
         int r;
 } Save;
@@ -46,9 +47,9 @@ typedef struct Commit {
         Work *work;
         SaveList saves;
 
-        Folder *folder;    /* the worker needs only the folder and the files */
-        FileCommit *files; /* one for each save, in the same order */
+        Folder *folder; /* the worker needs only the folder and the files */
         size_t n;
+        FileCommit files[]; /* one for each save, in the same order */
 } Commit;
 
 struct Store {
@@ -59,14 +60,10 @@ struct Store {
         Commit *writing; /* the last of them, until it is known to have run */
 };
 
-static int file_name(const char *name, const char *suffix, char **ret) {
-        char *file;
-
+static int file_name(const char *name, char ret[static STORE_FILE_SIZE]) {
         if (!conf_name_is_valid(name))
                 return -EINVAL;
-        if (asprintf(&file, "%s" SUFFIX "%s", name, suffix) < 0)
-                return -ENOMEM;
-        *ret = file;
+        (void) snprintf(ret, STORE_FILE_SIZE, "%s" SUFFIX, name);
         return 0;
 }
 
@@ -109,7 +106,6 @@ static Save *save_free(Save *s) {
                 s->waiters = w->next;
                 free(w);
         }
-        free(s->file);
         free(s->text);
         free(s);
         return NULL;
@@ -123,7 +119,7 @@ static int save_new(const char *name, const Record *record, store_handler_t hand
 
         if (!s)
                 return -ENOMEM;
-        r = file_name(name, "", &s->file);
+        r = file_name(name, s->file);
         if (r < 0)
                 return r;
         r = record ? record_to_json(record, &s->text) : 0;
@@ -174,12 +170,11 @@ static void commit_free(void *task) {
         Commit *c = task;
 
         free_saves(&c->saves);
-        free(c->files);
         free(c);
 }
 
 static void commit_run(void *task) {
-        const Commit *c = task;
+        Commit *c = task;
         FileCommit *f = c->files;
 
         if (f->text) {
@@ -268,15 +263,10 @@ static int commit_new(Store *s, Commit **ret) {
         for (const Save *i = s->waiting.first; i && i->text && n < COMMIT_MAX; i = i->next)
                 n++;
         n = MAX(n, 1U);
-        c = malloc(sizeof(*c));
+        c = malloc(sizeof(*c) + n * sizeof(*c->files));
         if (!c)
                 return -ENOMEM;
-        *c = (Commit){ .store = s, .folder = s->state, .files = calloc(n, sizeof(*c->files)), .n = n };
-        if (!c->files) {
-                free(c);
-                return -ENOMEM;
-        }
-
+        *c = (Commit){ .store = s, .folder = s->state, .n = n };
         for (const Save *i = s->waiting.first; k < n; i = i->next)
                 c->files[k++] = (FileCommit){ .name = i->file, .text = i->text };
         *ret = c;
@@ -340,7 +330,8 @@ Store *store_free(Store *s) {
 }
 
 void store_note(Store *s, const char *name, const Record *record, bool is_refused) {
-        _cleanup_(freep) char *file = NULL, *text = NULL;
+        _cleanup_(freep) char *text = NULL;
+        char file[STORE_FILE_SIZE];
         Record note = *record;
 
         note.noted_at_usec = world_now_usec(s->world, CLOCK_REALTIME);
@@ -349,7 +340,7 @@ void store_note(Store *s, const char *name, const Record *record, bool is_refuse
                 note.assignment = NULL;
                 note.n_transitions = 0;
         }
-        if (!s->notes || file_name(name, "", &file) < 0)
+        if (!s->notes || file_name(name, file) < 0)
                 return;
         if (record_to_json(&note, &text) >= 0 &&
             folder_write(s->notes, file, text, strlen(text), 0600, (gid_t) -1) >= 0)
@@ -393,7 +384,7 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
 typedef struct IssuedSave {
         Folder *state, *notes;
         char *file, *text; /* `text` NULL: removes the files of `name` but `file` */
-        char *name;
+        char name[CONF_NAME_MAX + 1];
         Settings *settings; /* NULL: no key in a token is to be removed */
         World *world;
         bool has_tokens;
@@ -407,7 +398,6 @@ static void issued_free(void *task) {
 
         free(s->file);
         erase_and_free(s->text);
-        free(s->name);
         settings_unref(s->settings);
         free(s);
 }
@@ -495,13 +485,13 @@ void store_remove_issued(Store *s, const char *name, const char *fingerprint, Se
                 return;
         *save = (IssuedSave){ .state = s->state,
                               .notes = s->notes,
-                              .name = strdup(name),
                               .settings = settings ? settings_ref(settings) : NULL,
                               .world = s->world };
+        (void) stpcpy(save->name, name);
         if (fingerprint)
                 r = issued_file_name(name, fingerprint, &save->file);
         /* A file that stays costs only its space. */
-        if (r < 0 || !save->name || work_begin(s->world, &issued_class, save, NULL) < 0)
+        if (r < 0 || work_begin(s->world, &issued_class, save, NULL) < 0)
                 issued_free(save);
 }
 
@@ -514,10 +504,10 @@ Folder *store_notes(const Store *s) {
 }
 
 int store_forget(Store *s, const char *name, store_handler_t handler, void *userdata) {
-        _cleanup_(freep) char *file = NULL;
+        char file[STORE_FILE_SIZE];
         int r;
 
-        r = file_name(name, "", &file);
+        r = file_name(name, file);
         if (r < 0)
                 return r;
         if (s->notes)
@@ -546,81 +536,125 @@ void store_flush(Store *s) {
         }
 }
 
-static int set_aside(Store *s, const char *name, const char *reason, char **ret_why) {
-        _cleanup_(freep) char *file = NULL, *corrupt = NULL;
-        int r;
-
-        r = file_name(name, "", &file);
-        if (r >= 0)
-                r = file_name(name, ".corrupt", &corrupt);
-        if (r < 0)
-                return r;
-
-        r = folder_rename(s->state, file, corrupt);
-        if (r < 0)
-                return why(ret_why, -EBADMSG, "%s/%s cannot be used, and cannot be set aside (%s): %s",
-                           s->state->path, file, strerror(-r), reason);
-        return why(ret_why, -EBADMSG, "%s/%s cannot be used, and is now %s: %s", s->state->path, file,
-                   corrupt, reason);
-}
+/* --- reading -------------------------------------------------------------------------------------------- */
 
 /* Only a file that was opened, and is wrong, says something about its content. -EBADMSG is ours; a file system that
  * finds a wrong checksum says that too. */
-static int read_record(Folder *f, const char *file, char **ret, size_t *ret_size) {
-        int r = folder_read(f, file, RECORD_SIZE_MAX, ret, ret_size);
+static int read_record(Folder *f, const char *file, Record **ret, const char **ret_wrong) {
+        _cleanup_(freep) char *text = NULL;
+        size_t size;
+        int r;
 
-        return r == -EBADMSG ? -EIO : r;
-}
-
-static bool is_wrong_file(int r) {
-        return r == -EFBIG || r == -ENOTSUP || r == -EISDIR;
+        r = folder_read(f, file, RECORD_SIZE_MAX, &text, &size);
+        if (r == -EFBIG || r == -ENOTSUP || r == -EISDIR) {
+                *ret_wrong = strerror(-r);
+                return -EBADMSG;
+        }
+        if (r < 0)
+                return r == -EBADMSG ? -EIO : r;
+        return record_from_json(text, size, ret, ret_wrong);
 }
 
 bool store_could_not_read(int r) {
-        return r < 0 && r != -ENOENT && r != -EBADMSG && !is_wrong_file(r);
+        return r < 0 && r != -ENOENT && r != -EBADMSG;
 }
 
-int store_recall(Store *s, const char *name, Record **ret) {
-        _cleanup_(freep) char *file = NULL, *text = NULL;
-        const char *reason;
-        size_t size;
-        int r;
+/* The note comes first: what may hang comes last, since the folders may be gone when it goes on. */
+static void reading_run(void *task) {
+        StoreReading *t = task;
+        const char *wrong;
 
-        if (!s->notes)
-                return -ENOENT;
-        r = file_name(name, "", &file);
-        if (r >= 0)
-                r = read_record(s->notes, file, &text, &size);
-        return r < 0 ? r : record_from_json(text, size, ret, &reason);
+        t->note_r = t->notes ? read_record(t->notes, t->file, &t->note, &wrong) : -ENOENT;
+        if (t->r >= 0 && !t->record)
+                t->r = read_record(t->state, t->file, &t->record, &t->wrong);
 }
 
-int store_load(Store *s, const char *name, Record **ret, char **ret_why) {
-        _cleanup_(freep) char *file = NULL, *text = NULL;
-        const char *reason;
+static void reading_done(void *task) {
+        StoreReading *t = task;
+
+        t->handler(t, t->userdata);
+}
+
+void store_reading_free(void *task) {
+        StoreReading *t = task;
+
+        if (!t)
+                return;
+        record_free(t->record);
+        record_free(t->note);
+        free(t);
+}
+
+/* They are on one disk, so if it hangs, that keeps one thread. */
+static const char *reading_whose(const void *task) {
+        return ((const StoreReading *) task)->state->path;
+}
+
+static StoreReading *reading_new(Store *s, const char *name) {
+        StoreReading *t = malloc(sizeof(*t));
         const Save *save;
-        size_t size;
+
+        if (!t)
+                return NULL;
+        *t = (StoreReading){ .state = s->state, .notes = s->notes };
+        t->r = file_name(name, t->file);
+        save = on_its_way(s, t->file);
+        if (save)
+                t->r = save->text ? record_from_json(save->text, strlen(save->text), &t->record, &t->wrong)
+                                  : -ENOENT;
+        t->is_on_its_way = t->record;
+        return t;
+}
+
+StoreReading *store_load(Store *s, const char *name) {
+        StoreReading *t = reading_new(s, name);
+
+        if (t)
+                reading_run(t);
+        return t;
+}
+
+/* Not on WORK_DISK: a record that is being saved is read from memory, and no other save delays the read. */
+int store_load_later(Store *s, const char *name, store_reading_handler_t handler, void *userdata,
+                     Work **ret) {
+        static const WorkClass class = { .queue = WORK_KEYS,
+                                         .run = reading_run,
+                                         .done = reading_done,
+                                         .free = store_reading_free,
+                                         .whose = reading_whose };
+        StoreReading *t = reading_new(s, name);
         int r;
 
-        r = file_name(name, "", &file);
+        if (!t)
+                return -ENOMEM;
+        t->handler = handler;
+        t->userdata = userdata;
+        r = work_begin(s->world, &class, t, ret);
         if (r < 0)
-                return r;
-
-        save = on_its_way(s, file);
-        if (save && !save->text)
-                return -ENOENT;
-        if (save) {
-                r = record_from_json(save->text, strlen(save->text), ret, &reason);
-                return r < 0 ? r : 1;
-        }
-        r = read_record(s->state, file, &text, &size);
-        if (r < 0 && !is_wrong_file(r))
-                return r;
-        if (r < 0)
-                return set_aside(s, name, r == -EFBIG ? "it is too large" : strerror(-r), ret_why);
-
-        r = record_from_json(text, size, ret, &reason);
-        return r == -EBADMSG ? set_aside(s, name, reason, ret_why) : r;
+                store_reading_free(t);
+        return r;
 }
+
+static void aside_run(void *task) {
+        StoreReading *t = task;
+
+        (void) folder_rename(t->state, t->file, t->corrupt);
+}
+
+void store_set_aside(Store *s, const char *name, StoreReading *t) {
+        static const WorkClass class = {
+                .queue = WORK_DISK, .run = aside_run, .done = store_reading_free, .free = store_reading_free
+        };
+
+        (void) stpcpy(stpcpy(t->corrupt, t->file), ".corrupt");
+        log_message(LOG_ERR, &(LogFields){ .identity = name },
+                    "%s/%s cannot be used: %s; it becomes %s; asking DPS again", t->state->path, t->file,
+                    t->wrong, t->corrupt);
+        if (work_begin(s->world, &class, t, NULL) < 0)
+                store_reading_free(t);
+}
+
+/* --- the names ------------------------------------------------------------------------------------------ */
 
 static bool is_record(const char *name) {
         char identity[NAME_MAX + 1];

@@ -17,6 +17,7 @@
 #include "basic/cleanup.h"
 #include "basic/folder.h"
 #include "basic/world.h"
+#include "config/conf.h"
 #include "dpsd/record.h"
 
 typedef struct Store Store;
@@ -31,13 +32,45 @@ int store_new(World *w, Folder *state, Folder *notes, Store **ret);
 Store *store_free(Store *s);
 DEFINE_FREEP(Store, store_free)
 
-/* 0: loaded. 1: the disk does not have it yet, but it is on its way there: nobody waits for that, so save it anew.
- * -ENOENT: there is no record. -EBADMSG: the record was unreadable or not ours, and is now
- * NAME.json.corrupt; `ret_why` says why. Other failures: store_could_not_read(). */
-int store_load(Store *s, const char *name, Record **ret, char **ret_why);
+#define STORE_FILE_SIZE (CONF_NAME_MAX + sizeof(".json"))
+
+/* What was read of an identity. Its handler owns it. */
+typedef struct StoreReading StoreReading;
+typedef void (*store_reading_handler_t)(StoreReading *t, void *userdata);
+
+struct StoreReading {
+        /* NULL: `r` says why. -ENOENT: there is none. -EBADMSG: its content cannot be used, and `wrong` (a literal) says
+         * why. Others: store_could_not_read(). */
+        Record *record;
+        int r;
+        const char *wrong;
+        /* The disk does not have the record yet, but it is on its way there: nobody waits for that, so save it anew. */
+        bool is_on_its_way;
+        /* The last note, which is at least as new as the saved record. NULL: `note_r` says why, as `r` does. */
+        Record *note;
+        int note_r;
+
+        /* For the store. */
+        Folder *state, *notes;
+        char file[STORE_FILE_SIZE];
+        char corrupt[STORE_FILE_SIZE + sizeof(".corrupt")];
+        store_reading_handler_t handler;
+        void *userdata;
+};
+
+void store_reading_free(void *task);
+DEFINE_FREEP(StoreReading, store_reading_free)
+
+/* Reads what there is. Blocks: for the start, when there is nothing to hold up. NULL: out of memory. */
+StoreReading *store_load(Store *s, const char *name);
+/* The same while the loop goes on, one after the other. The handler is called later. */
+int store_load_later(Store *s, const char *name, store_reading_handler_t handler, void *userdata, Work **ret);
 /* The system refused to read the file (permission, a broken disk, no memory or file descriptors), so the content may
  * be good. */
 bool store_could_not_read(int r);
+/* The file of a record that cannot be used becomes NAME.json.corrupt, before any record that is saved later is written,
+ * unless the disk refuses that. This is logged. Takes what was read. */
+void store_set_aside(Store *s, const char *name, StoreReading *t);
 /* The names that have a record, sorted. */
 int store_list(Store *s, char ***ret);
 /* `handler` may be NULL. Once it is called with 0, this record, or a newer one of the same name, is durable.
@@ -49,9 +82,6 @@ int store_save(Store *s, const char *name, const Record *record, bool is_refused
  * stored the record, so it is noted completely; otherwise it is noted without assignment and history.
  * store_save() does this too. */
 void store_note(Store *s, const char *name, const Record *record, bool is_refused);
-/* Reads the last note, which is at least as new as the saved record. Negative: there is no usable note, or
- * store_could_not_read(). */
-int store_recall(Store *s, const char *name, Record **ret);
 /* Saves the file of an issued certificate and its key (credential/issued.h), 0600. It is on disk before any record
  * that is saved later. If the disk refuses it, it is noted for this boot. `ret`: forget it if the handler must not be
  * called any more; the file is saved all the same. */

@@ -86,6 +86,7 @@ int fchmod(int fd, mode_t mode) {
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to) {
+        call_begins("rename", to);
         return is_due("renameat", to_fd) && strike()
                        ? -1
                        : (int) syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);

@@ -230,6 +230,110 @@ def test_an_identity_that_returns_while_the_disk_does_not_finish_holds_up_no_ans
     assert gateway.wait_for("gateway", State="assigned", Healthy=True)["Generation"] == before["Generation"]
 
 
+# ---- a record is read while others are answered ----
+
+
+READ = "open gateway.json\n"
+READ_DEADLINE = 10  # seconds
+
+
+@pytest.fixture
+def returning(gateway, calls):
+    """An identity that was retired, and whose file is there again; reading its record, or its note, is held up until
+    calls.release(). Returns its properties before."""
+    provision_cached(gateway)
+    conf = gateway.identity("gateway")
+    gateway.start()
+    before = gateway.wait_for("gateway", State="assigned", Healthy=True)
+    n = len(calls.syncs(gateway.state))
+    text = conf.read_text()
+    conf.unlink()
+    gateway.reload()
+    eventually(lambda: len(calls.syncs(gateway.state)) > n, what="the record of who has gone")
+    conf.write_text(text)
+    calls.hold(READ)
+    return before
+
+
+def begin_to_return(gateway, calls):
+    """Returns when the reload has come to the record."""
+    n = len(calls.lines(READ.strip()))
+    reload = gateway.begin("dpsctl", "reload")
+    calls.wait_for(READ.strip(), n + 1)
+    return reload
+
+
+def test_a_record_that_cannot_be_read_yet_holds_up_only_its_identity(gateway, emulator, calls, returning):
+    reload = begin_to_return(gateway, calls)
+    assert state_of(gateway, "cached") == "assigned"
+    assert state_of(gateway, "gateway") == "unprovisioned"
+    assert gateway.connection("cached")["deviceId"] == "cached"
+    assert "reading its record" in gateway.dpsctl("token", "gateway").err
+    reprovision = gateway.begin("dpsctl", "reprovision", "gateway", "--wait")
+    gateway.wait_for_log("gateway: a new registration was requested")
+    assert reprovision.poll() is None
+
+    calls.release()
+    assert "1 added, 0 changed, 0 retired, 1 unchanged" in reload.communicate(timeout=DEADLINE)[0]
+    assert reprovision.communicate(timeout=DEADLINE) and reprovision.returncode == 0
+    assert gateway.wait_for("gateway", State="assigned", Healthy=True)["Generation"] >= returning["Generation"]
+    assert [len(emulator.requests("register", name)) for name in ("cached", "gateway")] == [1, 2]
+
+
+def test_an_identity_may_go_while_its_record_is_read(gateway, emulator, calls, clock, returning):
+    record = (gateway.state / "gateway.json").read_text()
+    conf = gateway.configuration / "gateway.conf"
+    text = conf.read_text()
+    first = begin_to_return(gateway, calls)
+    conf.unlink()
+    second = gateway.begin("dpsctl", "reload")
+    clock.pass_by(READ_DEADLINE)
+    for reload in (first, second):
+        assert reload.communicate(timeout=DEADLINE) and reload.returncode == 0
+    assert gateway.properties()["NIdentities"] == 1
+    assert (gateway.state / "gateway.json").read_text() == record
+    conf.write_text(text)
+    calls.release()
+    gateway.reload()
+    assert gateway.wait_for("gateway", State="assigned", Healthy=True)["Generation"] == returning["Generation"]
+    assert len(emulator.requests("register", "gateway")) == 1
+
+
+def test_a_record_that_is_not_read_in_time_is_an_error_of_the_disk(gateway, emulator, calls, clock, returning):
+    reload = begin_to_return(gateway, calls)
+    assert state_of(gateway, "gateway") == "unprovisioned"
+    clock.pass_by(READ_DEADLINE)
+    gateway.wait_for("gateway", State="unprovisioned", LastErrorId="disk", Waiting="retry")
+    assert reload.communicate(timeout=DEADLINE) and reload.returncode == 0
+    assert state_of(gateway, "cached") == "assigned"
+    calls.release()
+    clock.pass_by(2 * READ_DEADLINE)
+    assert gateway.wait_for("gateway", State="assigned", Healthy=True)["Generation"] == returning["Generation"]
+    gateway.wait_for_log("its record can be read again")
+    assert len(emulator.requests("register", "gateway")) == 1
+
+
+def test_a_record_that_cannot_be_used_is_set_aside_while_others_are_answered(gateway, emulator, calls):
+    provision_cached(gateway)
+    gateway.start()
+    gateway.wait_for("cached", State="assigned", Healthy=True)
+    (gateway.state / "gateway.json").write_text("no record")
+    gateway.identity("gateway")
+    call = "rename gateway.json.corrupt"
+    calls.hold(call)
+    gateway.begin("dpsctl", "reload")
+    calls.wait_for(call)
+    assert state_of(gateway, "cached") == "assigned"
+    emulator.wait_for_requests(1, "poll", "gateway")
+    assert (gateway.state / "gateway.json").read_text() == "no record"
+
+    calls.release()
+    gateway.wait_for("gateway", State="assigned", Healthy=True)
+    assert (gateway.state / "gateway.json.corrupt").read_text() == "no record"
+    assert gateway.remembered("gateway")["deviceId"] == "gateway"
+    gateway.wait_for_log("gateway.json cannot be used: it is not JSON; it becomes gateway.json.corrupt")
+
+
 @pytest.fixture
 def saving(gateway, emulator, calls):
     """A gateway whose first assignment is being saved until calls.release()."""

@@ -329,6 +329,88 @@ static void a_job_of_an_identity_that_is_removed_fails(void **state) {
         assert_false(core_told.job_ok[0]);
 }
 
+/* ---- a record that is read while the loop goes on ---- */
+
+static void on_text(int r, char *text, uint64_t expires_at_usec, const DpsError *error, void *userdata);
+
+/* An identity that was retired comes back, and the worker does not come to its record. */
+static void return_slowly(void) {
+        provision();
+        manager_retain(manager, NULL);
+        settle();
+        core_transport.n_registers = 0;
+        world.holds[WORK_KEYS] = true;
+        configure("gw", "gw-1");
+}
+
+static void nothing_is_done_before_the_record_is_known(void **state) {
+        int result = 0;
+        Identity *i;
+
+        return_slowly();
+        i = find("gw");
+        assert_state("gw", IDENTITY_UNPROVISIONED);
+        assert_string_equal(identity_waiting_to_string(i->plan.waiting), "");
+        assert_null(i->configuration.settings);
+        assert_false(core_told.watches_network);
+        assert_int_equal(identity_token(i, 0, on_text, &result), -ENODATA);
+        world.holds[WORK_KEYS] = false;
+        settle();
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_true(is_published("gw", "connection.json", "hub-1.example"));
+        assert_int_equal(core_transport.n_registers, 0);
+}
+
+static void a_request_waits_for_the_record(void **state) {
+        uint64_t job;
+
+        return_slowly();
+        job = request("gw");
+        assert_int_equal(core_told.n_jobs, 0);
+        world.holds[WORK_KEYS] = false;
+        settle();
+        answer_assigned("hub-1.example");
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_int_equal(core_told.jobs[0], job);
+        assert_true(core_told.job_ok[0]);
+}
+
+static void an_identity_that_is_removed_while_its_record_is_read_leaves_it_alone(void **state) {
+        _cleanup_(freep) char *before = NULL, *after = NULL;
+
+        return_slowly();
+        before = small_disk_text(disk.state, "gw.json");
+        request("gw");
+        manager_retain(manager, NULL);
+        assert_int_equal(core_told.n_jobs, 1);
+        assert_false(core_told.job_ok[0]);
+        world.holds[WORK_KEYS] = false;
+        settle();
+        after = small_disk_text(disk.state, "gw.json");
+        assert_string_equal(before, after);
+        configure("gw", "gw-1");
+        assert_state("gw", IDENTITY_ASSIGNED);
+        assert_int_equal(core_transport.n_registers, 0);
+}
+
+static void an_assignment_whose_note_cannot_be_read_has_the_right_times(void **state) {
+        _cleanup_(freep) char *note = NULL;
+
+        provision();
+        core_stop();
+        world.realtime_usec -= USEC_PER_DAY;
+        assert_true(asprintf(&note, "%s/gw.json", disk.notes->path) > 0);
+        (void) unlink(note);
+        assert_int_equal(symlink("/proc/self/mem", note), 0); /* reading it fails with EIO */
+        core_start();
+        configure("gw", "gw-1");
+        assert_true(keeper_waits_to_read(&find("gw")->keeper));
+        assert_string_equal(identity_assignment(find("gw"))->hub, "hub-1.example");
+        assert_true(identity_assignment(find("gw"))->assigned_at_usec <=
+                    world_now_usec(&world.world, CLOCK_REALTIME));
+        assert_int_equal(unlink(note), 0);
+}
+
 /* ---- failures ---- */
 
 static void a_refused_renewal_does_not_end_the_assignment(void **state) {
@@ -536,6 +618,10 @@ int main(void) {
                 TEST(a_request_during_a_save_gets_a_registration_of_its_own),
                 TEST(a_refusal_during_a_save_does_not_show_as_failed),
                 TEST(a_job_of_an_identity_that_is_removed_fails),
+                TEST(nothing_is_done_before_the_record_is_known),
+                TEST(a_request_waits_for_the_record),
+                TEST(an_identity_that_is_removed_while_its_record_is_read_leaves_it_alone),
+                TEST(an_assignment_whose_note_cannot_be_read_has_the_right_times),
                 TEST(a_refused_renewal_does_not_end_the_assignment),
                 TEST(a_final_answer_without_an_assignment_is_failed),
                 TEST(an_identity_waits_for_a_key_that_does_not_exist_yet),

@@ -112,10 +112,22 @@ static void rows_about_the_configuration(void) {
             WITH(healthy(), f.is_faulty = true, f.configuration_error = DPS_ERROR_CONFIG), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_CONFIG, NOW + 17 * USEC_PER_DAY);
         row("a record that could not be read is waited for before DPS is asked",
-            WITH(fresh(), f.is_unread = true, f.read_at_usec = LATER, f.read_until_usec = USEC_INFINITY),
+            WITH(fresh(), f.is_unread = true, f.read_error = DPS_ERROR_DISK, f.read_at_usec = LATER,
+                 f.read_until_usec = USEC_INFINITY),
             ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_RETRY, LATER);
-        row("… and read again", WITH(fresh(), f.is_unread = true, f.read_until_usec = USEC_INFINITY),
+        row("… and read again",
+            WITH(fresh(), f.is_unread = true, f.read_error = DPS_ERROR_DISK,
+                 f.read_until_usec = USEC_INFINITY),
             ACTION_READ_RECORD, IDENTITY_UNPROVISIONED, WAITING_RETRY, 0);
+        row("… and meanwhile specifiers are expanded",
+            WITH(fresh(), f.is_unread = true, f.read_error = DPS_ERROR_DISK, f.read_at_usec = LATER,
+                 f.read_until_usec = USEC_INFINITY, f.configuration = CONFIGURATION_UNRESOLVED,
+                 f.has_settings = false),
+            ACTION_RESOLVE, IDENTITY_UNPROVISIONED, WAITING_RETRY, LATER);
+        row("while a record is read for the first time, nothing else is done",
+            WITH(fresh(), f.is_unread = true, f.read_at_usec = LATER, f.read_until_usec = USEC_INFINITY,
+                 f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false, f.has_jobs = true),
+            ACTION_WAIT, IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
         row("specifiers are expanded first",
             WITH(fresh(), f.configuration = CONFIGURATION_UNRESOLVED, f.has_settings = false), ACTION_RESOLVE,
             IDENTITY_UNPROVISIONED, WAITING_NOTHING, 0);
