@@ -41,7 +41,7 @@ static void *run_look(void *userdata) {
         return NULL;
 }
 
-/* The first look is waited for for 2 s, the second for 1 s, and further ones for 0.2 s. */
+/* The first look that hangs is waited for for 2.2 s, the second for 1.2 s, and further ones for 0.2 s. */
 static void set_end(struct timespec *ret, unsigned number) {
         (void) clock_gettime(CLOCK_MONOTONIC, ret);
         ret->tv_sec += 2U >> number;

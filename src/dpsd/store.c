@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "basic/files.h"
 #include "basic/text.h"
 #include "config/conf.h"
 #include "credential/issued.h"
@@ -547,7 +548,7 @@ static int read_record(Folder *f, const char *file, Record **ret, const char **r
 
         r = folder_read(f, file, RECORD_SIZE_MAX, &text, &size);
         if (r == -EFBIG || r == -ENOTSUP || r == -EISDIR) {
-                *ret_wrong = strerror(-r);
+                *ret_wrong = file_error(r);
                 return -EBADMSG;
         }
         if (r < 0)

@@ -307,6 +307,13 @@ static void a_directory_in_its_place_is_set_aside(void **unused) {
         assert_false(exists("gw.json"));
 }
 
+static void a_fifo_in_its_place_is_set_aside(void **unused) {
+        assert_int_equal(mkfifo(in_state("gw.json"), 0600), 0);
+        assert_int_equal(load("gw", &record), -EBADMSG);
+        assert_non_null(strstr(reason, "it is not a regular file"));
+        assert_true(exists("gw.json.corrupt"));
+}
+
 /* Reading /proc/self/mem from its beginning fails with EIO. */
 static void a_file_that_the_disk_does_not_give_is_not_set_aside(void **unused) {
         assert_int_equal(symlink("/proc/self/mem", in_state("gw.json")), 0);
@@ -798,6 +805,7 @@ int main(void) {
                 TEST(life_goes_on_after_it),
                 TEST(a_huge_file_is_set_aside),
                 TEST(a_directory_in_its_place_is_set_aside),
+                TEST(a_fifo_in_its_place_is_set_aside),
                 TEST(a_file_that_the_disk_does_not_give_is_not_set_aside),
                 TEST(a_file_of_somebody_else_is_not_set_aside),
                 TEST(a_directory_of_somebody_else_is_not_an_empty_one),
