@@ -253,13 +253,11 @@ static int folder_new(const char *path, mode_t mode, Folder **ret);
 
 /* Takes ownership of the descriptor if it succeeds. */
 static int folder_inside(Folder *f, const char *name, int fd, Folder **ret) {
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path = text_format("%s/%s", f->path, name);
         int r;
 
-        if (asprintf(&path, "%s/%s", f->path, name) < 0) {
-                path = NULL;
+        if (!path)
                 return -ENOMEM;
-        }
         r = folder_new(path, 0, ret);
         if (r >= 0)
                 ((DirectoryFolder *) *ret)->fd = fd;

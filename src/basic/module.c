@@ -4,12 +4,12 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <sys/stat.h>
 
 #include "basic/cleanup.h"
 #include "basic/files.h"
 #include "basic/text.h"
+#include "basic/why.h"
 
 #define MODULE_SIZE_MAX (64U * 1024 * 1024)
 
@@ -19,27 +19,17 @@ const char *module_directory(void) {
         return secure_getenv("DPS_MODULE_DIRECTORY") ?: DPS_MODULE_DIR;
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(int r, char **ret_why, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        if (vasprintf(ret_why, format, ap) < 0)
-                *ret_why = NULL;
-        va_end(ap);
-        return r;
-}
-
 /* Whoever can write to a module can make the program do anything. */
 static int check_owner(int fd, const char *path, char **ret_why) {
         struct stat st;
 
         if (fstat(fd, &st) < 0)
-                return fail(-errno, ret_why, "%s cannot be examined: %s", path, strerror(errno));
+                return why(ret_why, -errno, "%s cannot be examined: %s", path, strerror(errno));
         if ((st.st_uid == 0 || st.st_uid == geteuid()) && !(st.st_mode & (S_IWGRP | S_IWOTH)))
                 return 0;
-        return fail(-EPERM, ret_why,
-                    "%s belongs to uid %u and has mode %04o: nobody but root may be able to change it", path,
-                    (unsigned) st.st_uid, (unsigned) st.st_mode & 07777);
+        return why(ret_why, -EPERM,
+                   "%s belongs to uid %u and has mode %04o: nobody but root may be able to change it", path,
+                   (unsigned) st.st_uid, (unsigned) st.st_mode & 07777);
 }
 
 /* Opens the module after a check of its directory. */
@@ -57,13 +47,13 @@ static int open_module(const char *directory, const char *name, const char *path
                             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         }
         if (fd < 0 && errno == ENOENT)
-                return fail(-ENOENT, ret_why,
-                            "module %s is not installed: there is no %s; install the package dps-%s, or dpsd "
-                            "again",
-                            name, path, name);
+                return why(ret_why, -ENOENT,
+                           "module %s is not installed: there is no %s; install the package dps-%s, or dpsd "
+                           "again",
+                           name, path, name);
         if (fd < 0)
-                return fail(-errno, ret_why, "module %s cannot be opened: %s: %s", name, path,
-                            strerror(errno));
+                return why(ret_why, -errno, "module %s cannot be opened: %s: %s", name, path,
+                           strerror(errno));
 
         r = check_owner(fd, path, ret_why);
         if (r < 0)
@@ -80,8 +70,8 @@ static int check_stamp(ModuleStamp stamp, const char *name, char **ret_why) {
                               sizeof(stamp.version), stamp.version);
         text_make_presentable(stamp.build_id, strnlen(stamp.build_id, sizeof(stamp.build_id) - 1),
                               sizeof(stamp.build_id), stamp.build_id);
-        return fail(
-                -ESTALE, ret_why,
+        return why(
+                ret_why, -ESTALE,
                 "module %s is of dps %s (build %s), this is dps %s (build %s): install both from one build",
                 name, stamp.version, stamp.build_id, our_stamp.version, our_stamp.build_id);
 }
@@ -96,11 +86,11 @@ static int check_file(int fd, const char *name, const char *path, char **ret_why
 
         r = file_read_fd(fd, MODULE_SIZE_MAX, &data, &size);
         if (r < 0 && r != -ENOTSUP && r != -EISDIR)
-                return fail(r, ret_why, "module %s cannot be read: %s: %s", name, path, strerror(-r));
+                return why(ret_why, r, "module %s cannot be read: %s: %s", name, path, strerror(-r));
         if (r >= 0)
                 found = memmem(data, size, our_stamp.magic, sizeof(our_stamp.magic));
         if (!found || size - (size_t) (found - data) < sizeof(stamp))
-                return fail(-ENOEXEC, ret_why, "%s is not a module of dps", path);
+                return why(ret_why, -ENOEXEC, "%s is not a module of dps", path);
 
         memcpy(&stamp, found, sizeof(stamp));
         return check_stamp(stamp, name, ret_why);
@@ -115,9 +105,10 @@ int module_load(const char *directory, const char *name, const char *kind, const
         int r;
 
         if (isempty(name) || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")])
-                return fail(-EINVAL, ret_why, "\"%s\" cannot be the name of a module", name);
-        if (asprintf(&path, "%s/%s.so", directory, name) < 0)
-                return fail(-ENOMEM, ret_why, "there is no memory to load module %s", name);
+                return why(ret_why, -EINVAL, "\"%s\" cannot be the name of a module", name);
+        path = text_format("%s/%s.so", directory, name);
+        if (!path)
+                return why(ret_why, -ENOMEM, "there is no memory to load module %s", name);
         r = open_module(directory, name, path, &fd, ret_why);
         if (r < 0)
                 return r;
@@ -133,14 +124,14 @@ int module_load(const char *directory, const char *name, const char *kind, const
                         RTLD_NOW | RTLD_NODELETE | (streq(kind, MODULE_SHARED) ? RTLD_GLOBAL : RTLD_LOCAL));
         module = handle ? dlsym(handle, "dps_module") : NULL;
         if (!module)
-                return fail(-ELIBACC, ret_why, "module %s cannot be loaded: %s", name, dlerror());
+                return why(ret_why, -ELIBACC, "module %s cannot be loaded: %s", name, dlerror());
         /* An upgrade may have replaced the file in between. */
         r = check_stamp(module->stamp, name, ret_why);
         if (r < 0)
                 return r;
         if (!streq(module->name, name) || !streq(module->kind, kind))
-                return fail(-ENOEXEC, ret_why, "%s is the %s module %s, not the %s module %s", path,
-                            module->kind, module->name, kind, name);
+                return why(ret_why, -ENOEXEC, "%s is the %s module %s, not the %s module %s", path,
+                           module->kind, module->name, kind, name);
 
         *ret_class = module->class;
         return 0;

@@ -287,6 +287,22 @@ char *text_for_people(const void *data, size_t size, size_t max) {
         return copy;
 }
 
+char *text_vformat(const char *format, va_list ap) {
+        char *text;
+
+        return vasprintf(&text, format, ap) < 0 ? NULL : text;
+}
+
+char *text_format(const char *format, ...) {
+        char *text;
+        va_list ap;
+
+        va_start(ap, format);
+        text = text_vformat(format, ap);
+        va_end(ap);
+        return text;
+}
+
 void bytes_to_hex(const void *data, size_t size, char *ret) {
         static const char digits[] = "0123456789abcdef";
 

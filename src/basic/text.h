@@ -3,6 +3,7 @@
 
 /* Text from outside: scans it without copies, checks for UTF-8, makes it printable. Lists of strings. */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,6 +63,9 @@ char *text_for_people(const void *data, size_t size, size_t max);
 void text_make_presentable(const void *data, size_t size, size_t max, char *ret);
 /* Replaces whatever looks like a key (long base64) by a remark. People paste keys into any setting. */
 void text_hide_keys(char *text);
+/* A new text, as printf() would print it. NULL: out of memory. */
+char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *text_vformat(const char *format, va_list ap) __attribute__((format(printf, 1, 0)));
 /* Writes two hexadecimal digits in lower case for each byte, and a zero byte. */
 void bytes_to_hex(const void *data, size_t size, char *ret);
 

@@ -257,7 +257,8 @@ static char *describe_chain(const SSL *ssl) {
                         name_of(k == n ? X509_get_issuer_name(x) : X509_get_subject_name(x));
                 char *longer;
 
-                if (asprintf(&longer, "%s%s%s", text ?: "", text ? " < " : "", name ?: "?") < 0)
+                longer = text_format("%s%s%s", text ?: "", text ? " < " : "", name ?: "?");
+                if (!longer)
                         break;
                 free(text);
                 text = longer;
@@ -453,13 +454,9 @@ void check_mqtt(Checks *c, CheckSubject *s) {
 
 /* Whether HTTPS could be used: a file is there. Whether it is of this build is found out when it is loaded. */
 static bool has_https(void) {
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path = text_format("%s/https.so", module_directory());
 
-        if (asprintf(&path, "%s/https.so", module_directory()) < 0) {
-                path = NULL;
-                return false;
-        }
-        return access(path, R_OK) == 0;
+        return path && access(path, R_OK) == 0;
 }
 
 void check_https(Checks *c, CheckSubject *s) {

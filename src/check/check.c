@@ -60,13 +60,9 @@ CheckSubject *check_subject_unref(CheckSubject *s) {
 
 /* Names of files and certificates may be anything. */
 static char *format_row(const char *format, va_list arguments) {
-        _cleanup_(freep) char *text = NULL;
+        _cleanup_(freep) char *text = text_vformat(format, arguments);
 
-        if (vasprintf(&text, format, arguments) < 0) {
-                text = NULL;
-                return NULL;
-        }
-        return text_for_people(text, strlen(text), TEXT_MAX_FOR_PEOPLE);
+        return text ? text_for_people(text, strlen(text), TEXT_MAX_FOR_PEOPLE) : NULL;
 }
 
 void checks_add(Checks *c, const char *about, CheckResult result, const char *format, ...) {

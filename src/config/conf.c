@@ -28,21 +28,14 @@
 
 static char *message_text(const char *file, unsigned line, const char *format, va_list arguments) {
         _cleanup_(freep) char *message = NULL, *whole = NULL;
-        int n;
 
-        if (vasprintf(&message, format, arguments) < 0) {
-                message = NULL;
+        message = text_vformat(format, arguments);
+        if (!message)
                 return NULL;
-        }
-
-        if (file && line > 0)
-                n = asprintf(&whole, "%s:%u: %s", file, line, message);
-        else
-                n = asprintf(&whole, "%s%s%s", file ?: "", file ? ": " : "", message);
-        if (n < 0) {
-                whole = NULL;
+        whole = file && line > 0 ? text_format("%s:%u: %s", file, line, message)
+                                 : text_format("%s%s%s", file ?: "", file ? ": " : "", message);
+        if (!whole)
                 return NULL;
-        }
 
         text_hide_keys(whole);
         return text_for_people(whole, strlen(whole), MESSAGE_SIZE_MAX);
@@ -128,11 +121,8 @@ int conf_directories(const char *root, char ***ret) {
         }
 
         STRV_FOREACH(d, given ?: (char *const *) usual) {
-                char *path = NULL;
-
-                if (asprintf(&path, "%s%s%s", root ?: "", root && **d != '/' ? "/" : "", *d) < 0)
-                        return -ENOMEM;
-                r = strv_push(&directories, path);
+                r = strv_push(&directories,
+                              text_format("%s%s%s", root ?: "", root && **d != '/' ? "/" : "", *d));
                 if (r < 0)
                         return r;
         }
@@ -155,10 +145,8 @@ bool conf_name_is_valid(const char *name) {
                !streq(name, DAEMON_NAME);
 }
 
-static int join(const char *directory, const char *name, char **ret) {
-        if (asprintf(ret, "%s/%s", directory, name) < 0)
-                return -ENOMEM;
-        return 0;
+static char *join(const char *directory, const char *name) {
+        return text_format("%s/%s", directory, name);
 }
 
 /* --- which of the files count --------------------------------------------------------------------------- */
@@ -284,14 +272,11 @@ static void listing_sort(Listing *l) {
 static int choose_file(char *const *directories, const Entry *entries, size_t n, ConfReport *report,
                        char **ret, FileKind *ret_kind) {
         for (size_t i = 0; i < n; i++) {
-                _cleanup_(freep) char *path = NULL;
+                _cleanup_(freep) char *path = join(directories[entries[i].rank], entries[i].name);
                 FileKind kind;
-                int r;
 
-                r = join(directories[entries[i].rank], entries[i].name, &path);
-                if (r < 0)
-                        return r;
-
+                if (!path)
+                        return -ENOMEM;
                 kind = kind_of(path);
                 if (kind == FILE_FOREIGN && report)
                         conf_report_add(report, CONF_WARNING, path, 0,
@@ -327,8 +312,10 @@ static void warn_of_lonely_drop_ins(const Listing *l, char *const *directories, 
         _cleanup_(freep) char *main_name = strndup(e->name, strlen(e->name) - 2), *path = NULL;
 
         if (!main_name || streq(main_name, DAEMON_NAME ".conf") ||
-            bsearch(&(Entry){ main_name, 0 }, l->entries, l->n_entries, sizeof(Entry), compare_names) ||
-            join(directories[e->rank], e->name, &path) < 0)
+            bsearch(&(Entry){ main_name, 0 }, l->entries, l->n_entries, sizeof(Entry), compare_names))
+                return;
+        path = join(directories[e->rank], e->name);
+        if (!path)
                 return;
         conf_report_add(report, CONF_WARNING, path, 0,
                         "there is no %s that these drop-ins could add to, skipping", main_name);
@@ -346,9 +333,9 @@ static int list_one(const Listing *l, size_t i, size_t n, char *const *directori
         if (streq(name, DAEMON_NAME))
                 return 0;
         if (!conf_name_is_valid(name)) {
-                r = join(directories[e->rank], e->name, &path);
-                if (r < 0)
-                        return r;
+                path = join(directories[e->rank], e->name);
+                if (!path)
+                        return -ENOMEM;
                 conf_report_add(
                         report, CONF_WARNING, path, 0,
                         "not a valid name of an identity, skipping: a name is 1 to 64 of A-Z a-z 0-9 _ . : "
@@ -646,14 +633,11 @@ static int conf_read_drop_ins(Conf *c, char *const *directories, ConfReport *rep
         int r;
 
         STRV_FOREACH(d, directories) {
-                char *path = NULL;
-
-                if (asprintf(&path, "%s/%s.conf.d", *d, c->name) < 0)
-                        return -ENOMEM;
-                r = strv_push(&paths, path);
+                r = strv_push(&paths, text_format("%s/%s.conf.d", *d, c->name));
                 if (r < 0)
                         return r;
-                r = listing_read(&l, path, rank++, report);
+                r = listing_read(&l, paths[rank], rank, report);
+                rank++;
                 if (r < 0)
                         return r;
         }
@@ -677,11 +661,11 @@ static int conf_read_drop_ins(Conf *c, char *const *directories, ConfReport *rep
 
 static int choose_main_file(char *const *directories, const char *name, ConfReport *report, char **ret,
                             FileKind *ret_kind) {
-        _cleanup_(freep) char *file_name = NULL;
+        _cleanup_(freep) char *file_name = text_format("%s.conf", name);
         unsigned rank = 0;
         int r;
 
-        if (asprintf(&file_name, "%s.conf", name) < 0)
+        if (!file_name)
                 return -ENOMEM;
 
         *ret_kind = FILE_NONE;
@@ -696,20 +680,16 @@ static int choose_main_file(char *const *directories, const char *name, ConfRepo
 }
 
 int conf_find_unusable(char *const *directories, const char *name, char **ret, const char **ret_what) {
-        _cleanup_(freep) char *file = NULL, *found = NULL;
+        _cleanup_(freep) char *file = text_format("%s.conf", name), *found = NULL;
 
-        if (asprintf(&file, "%s.conf", name) < 0) {
-                file = NULL;
+        if (!file)
                 return -ENOMEM;
-        }
         STRV_FOREACH(directory, directories) {
-                _cleanup_(freep) char *path = NULL;
+                _cleanup_(freep) char *path = join(*directory, file);
                 FileKind kind;
-                int r;
 
-                r = join(*directory, file, &path);
-                if (r < 0)
-                        return r;
+                if (!path)
+                        return -ENOMEM;
                 kind = kind_of(path);
                 if (kind == FILE_REGULAR || (kind == FILE_MASKED && !found))
                         return 0; /* the first file counts, or is masked on purpose */

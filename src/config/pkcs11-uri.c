@@ -4,8 +4,8 @@
 #include <errno.h>
 
 #include "basic/text.h"
+#include "basic/why.h"
 #include "config/secret.h"
-#include "config/why.h"
 
 static const char *const names[_PKCS11_ATTRIBUTE_MAX] = {
         [PKCS11_TOKEN] = "token", [PKCS11_MANUFACTURER] = "manufacturer", [PKCS11_SERIAL] = "serial",

@@ -9,8 +9,8 @@
 #include <strings.h>
 
 #include "basic/text.h"
+#include "basic/why.h"
 #include "config/secret.h"
-#include "config/why.h"
 
 #define HOST_MAX 253
 
@@ -252,10 +252,9 @@ static int encode(const char *text, char **ret) {
 static int to_text(const Proxy *p, const char *user, char **ret) {
         bool is_v6 = strchr(p->host, ':');
 
-        return asprintf(ret, "%s://%s%s%s%s%s:%u", kinds[p->kind].scheme, user ?: "", user ? "@" : "",
-                        is_v6 ? "[" : "", p->host, is_v6 ? "]" : "", p->port) < 0
-                       ? -ENOMEM
-                       : 0;
+        *ret = text_format("%s://%s%s%s%s%s:%u", kinds[p->kind].scheme, user ?: "", user ? "@" : "",
+                           is_v6 ? "[" : "", p->host, is_v6 ? "]" : "", p->port);
+        return *ret ? 0 : -ENOMEM;
 }
 
 int proxy_to_text(const Proxy *p, char **ret) {

@@ -17,8 +17,8 @@
 #include "basic/cleanup.h"
 #include "basic/files.h"
 #include "basic/text.h"
+#include "basic/why.h"
 #include "config/conf.h"
-#include "config/why.h"
 
 #define CREDENTIAL_PREFIX "credential:"
 
@@ -71,13 +71,11 @@ int credential_find(const char *directory, const char *name, char **ret) {
 
         directory = directory ?: getenv("CREDENTIALS_DIRECTORY");
         for (size_t i = 0; !isempty(directory) && i < ELEMENTSOF(prefixes); i++) {
-                _cleanup_(freep) char *path = NULL;
+                _cleanup_(freep) char *path = text_format("%s/%s%s", directory, prefixes[i], name);
                 struct stat st;
 
-                if (asprintf(&path, "%s/%s%s", directory, prefixes[i], name) < 0) {
-                        path = NULL;
+                if (!path)
                         return -ENOMEM;
-                }
                 if (stat(path, &st) < 0 && errno == ENOENT)
                         continue;
                 *ret = TAKE_PTR(path);
@@ -199,47 +197,36 @@ static const char *foreign_mount(const char *path, const struct stat *st) {
 }
 
 /* What to do where the file is mounted from, so that this process, and nobody else, can read it. */
-static int correcting_mount(char **ret) {
-        int n;
-
+static char *correcting_mount(void) {
         if (geteuid() == 0)
-                n = asprintf(ret, "mode=0400,uid=0 (Kubernetes: defaultMode: 0400)");
-        else
-                n = asprintf(ret, "mode=0400,uid=%u (Kubernetes: defaultMode: 0440, fsGroup: %u)",
-                             (unsigned) geteuid(), (unsigned) getegid());
-        return n < 0 ? -ENOMEM : 0;
+                return strdup("mode=0400,uid=0 (Kubernetes: defaultMode: 0400)");
+        return text_format("mode=0400,uid=%u (Kubernetes: defaultMode: 0440, fsGroup: %u)",
+                           (unsigned) geteuid(), (unsigned) getegid());
 }
 
 /* The command after which the daemon and root can read the file, and nobody else. */
-static int correcting_command(const char *path, const struct stat *st, char **ret) {
+static char *correcting_command(const char *path, const struct stat *st) {
         _cleanup_(freep) char *quoted = shell_quote(path);
         bool is_kept = !is_foreign(st);
         gid_t gid = own_gid();
         char owner[OWNER_TEXT_MAX];
-        int n;
 
         if (!quoted)
-                return -ENOMEM;
-
+                return NULL;
         if (is_kept && (geteuid() == 0 ? gid == 0 : st->st_uid == geteuid()))
-                n = asprintf(ret, "chmod 0600 %s", quoted);
-        else if (is_kept && st->st_gid == gid)
-                n = asprintf(ret, "chmod 0640 %s", quoted);
-        else
-                n = asprintf(ret, "chown %s %s && chmod 0640 %s", format_owner(0, gid, owner), quoted,
-                             quoted);
-        return n < 0 ? -ENOMEM : 0;
+                return text_format("chmod 0600 %s", quoted);
+        if (is_kept && st->st_gid == gid)
+                return text_format("chmod 0640 %s", quoted);
+        return text_format("chown %s %s && chmod 0640 %s", format_owner(0, gid, owner), quoted, quoted);
 }
 
 static int explain_file(const char *path, const struct stat *st, const char *what, int r, char **ret_why) {
         const char *mount = foreign_mount(path, st);
-        _cleanup_(freep) char *remedy = NULL;
+        _cleanup_(freep) char *remedy = mount ? correcting_mount() : correcting_command(path, st);
         char owner[OWNER_TEXT_MAX];
-        int k;
 
-        k = mount ? correcting_mount(&remedy) : correcting_command(path, st, &remedy);
-        if (k < 0)
-                return k;
+        if (!remedy)
+                return -ENOMEM;
         return why(ret_why, r, "%s: %s (owner %s, mode %04o)%s %s", path, what,
                    format_owner(st->st_uid, st->st_gid, owner), (unsigned) st->st_mode & 07777,
                    mount ?: ": run", remedy);

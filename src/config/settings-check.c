@@ -8,12 +8,12 @@
 #include "basic/files.h"
 #include "basic/json.h"
 #include "basic/text.h"
+#include "basic/why.h"
 #include "config/file-kind.h"
 #include "config/pkcs11-uri.h"
 #include "config/proxy.h"
 #include "config/secret.h"
 #include "config/settings-internal.h"
-#include "config/why.h"
 #include "dps/request.h"
 
 #define PAYLOAD_SIZE_MAX (96U * 1024) /* DPS limits messages to it */

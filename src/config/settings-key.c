@@ -7,9 +7,9 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "basic/why.h"
 #include "config/proxy.h"
 #include "config/settings-internal.h"
-#include "config/why.h"
 #include "dps/request.h"
 
 #define WORDS_MAX 256 /* for one key */
@@ -380,10 +380,10 @@ bool key_may_be_shown(const Key *k, const char *value) {
 
 char *key_quote(const Key *k, const char *value) {
         bool is_private = k->flags & KEY_PRIVATE;
-        char *shown;
+        char *shown = text_format(is_private ? "\"%.*s%s\"" : "%.*s%s", SHOWN_SIZE_MAX, value,
+                                  strlen(value) > SHOWN_SIZE_MAX ? "..." : "");
 
-        if (asprintf(&shown, is_private ? "\"%.*s%s\"" : "%.*s%s", SHOWN_SIZE_MAX, value,
-                     strlen(value) > SHOWN_SIZE_MAX ? "..." : "") < 0)
+        if (!shown)
                 return NULL;
         for (char *p = shown + 1; is_private && p[0] && p[1]; p++)
                 if (*p == '"')

@@ -7,8 +7,8 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "basic/why.h"
 #include "config/settings-internal.h"
-#include "config/why.h"
 #include "dps/request.h"
 
 #define MAX_ATTEMPTS_DEFAULT 50

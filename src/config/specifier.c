@@ -22,9 +22,9 @@
 
 #include "basic/files.h"
 #include "basic/text.h"
+#include "basic/why.h"
 #include "config/pem.h"
 #include "config/secret.h"
-#include "config/why.h"
 
 #define VALUE_FILE_MAX 4096
 #define CERTIFICATE_FILE_MAX (256U * 1024)
@@ -138,15 +138,9 @@ static int first_line(const char *text, size_t size, char **ret) {
 }
 
 static int read_below(const SpecifierContext *c, const char *path, size_t max, char **ret, size_t *ret_size) {
-        _cleanup_(freep) char *whole = NULL;
+        _cleanup_(freep) char *whole = text_format("%s%s", c->root ?: "", path);
 
-        if (!c->root)
-                return file_read(path, max, ret, ret_size);
-        if (asprintf(&whole, "%s%s", c->root, path) < 0) {
-                whole = NULL;
-                return -ENOMEM;
-        }
-        return file_read(whole, max, ret, ret_size);
+        return whole ? file_read(whole, max, ret, ret_size) : -ENOMEM;
 }
 
 static const char *text_of_errno(int r) {
@@ -270,15 +264,11 @@ static int interface_address(const char *interface, uint8_t ret[static MAC_SIZE]
 
 /* The current address of an interface of the system below the root directory. */
 static int address_below(const SpecifierContext *c, const char *interface, uint8_t ret[static MAC_SIZE]) {
-        _cleanup_(freep) char *path = NULL, *text = NULL;
+        _cleanup_(freep) char *path = text_format("/sys/class/net/%s/address", interface), *text = NULL;
         size_t size;
         int r;
 
-        if (asprintf(&path, "/sys/class/net/%s/address", interface) < 0) {
-                path = NULL;
-                return -ENOMEM;
-        }
-        r = read_below(c, path, VALUE_FILE_MAX, &text, NULL);
+        r = path ? read_below(c, path, VALUE_FILE_MAX, &text, NULL) : -ENOMEM;
         if (r < 0)
                 return r == -ENOENT ? -ENODEV : r;
 

@@ -56,11 +56,9 @@ static int read_record(const char *root, const char *name, json_object **ret) {
         int r;
 
         directory = directory ?: DPS_STATE_DIR;
-        if (asprintf(&path, "%s%.*s/%s.json", root ?: "", (int) strcspn(directory, ":"), directory, name) <
-            0) {
-                path = NULL;
+        path = text_format("%s%.*s/%s.json", root ?: "", (int) strcspn(directory, ":"), directory, name);
+        if (!path)
                 return -ENOMEM;
-        }
         r = file_read(path, RECORD_SIZE_MAX, &text, &size);
         return r < 0 ? r : json_read_object(text, size, RECORD_SIZE_MAX, ret, &why);
 }

@@ -3,9 +3,8 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 
-#include "basic/cleanup.h"
+#include "basic/text.h"
 
 static DpsErrorId id_from_errno(int r) {
         if (r == -ENOMEM)

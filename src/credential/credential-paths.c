@@ -14,12 +14,8 @@ static int add_systemd_credential_paths(char ***paths, const char *reference) {
         if (isempty(directory) || !scan_literal(&name, "credential:"))
                 return 0;
         for (size_t i = 0; i < ELEMENTSOF(prefixes); i++) {
-                char *path = NULL;
-                int r;
+                int r = strv_push(paths, text_format("%s/%s%s", directory, prefixes[i], name));
 
-                if (asprintf(&path, "%s/%s%s", directory, prefixes[i], name) < 0)
-                        return -ENOMEM;
-                r = strv_push(paths, path);
                 if (r < 0)
                         return r;
         }

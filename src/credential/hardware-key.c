@@ -319,11 +319,10 @@ static int make_in_token(HardwareKey *k, const IssuancePlace *place, EVP_PKEY **
                 r = token_note_write(k, place, error);
         if (r >= 0)
                 r = pkcs11_make(k, k->settings->issuance_key_type, ret_public, error);
-        if (r >= 0 && asprintf(ret_text, "%s\n", k->reference) < 0) {
-                *ret_text = NULL;
-                r = no_memory(error);
-        }
-        return r;
+        if (r < 0)
+                return r;
+        *ret_text = text_format("%s\n", k->reference);
+        return *ret_text ? r : no_memory(error);
 }
 
 static int make(Settings *s, const IssuancePlace *place, EVP_PKEY **ret, char **ret_text, DpsError *error) {

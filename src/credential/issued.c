@@ -124,7 +124,8 @@ void issued_pair_done(IssuedPair *p) {
 /* --- its file ------------------------------------------------------------------------------------------- */
 
 int issued_file_name(const char *identity, const char *fingerprint, char **ret) {
-        return asprintf(ret, "%s.%.*s" ISSUED_SUFFIX, identity, NAME_DIGITS, fingerprint) < 0 ? -ENOMEM : 0;
+        *ret = text_format("%s.%.*s" ISSUED_SUFFIX, identity, NAME_DIGITS, fingerprint);
+        return *ret ? 0 : -ENOMEM;
 }
 
 bool issued_file_is_any(const char *file) {

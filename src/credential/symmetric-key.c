@@ -64,14 +64,12 @@ static int read_key(const CredentialSource *source, DpsKey *ret, DpsError *error
  * so the result is neither the signature of a token nor a derived key. It is in lower case because DPS
  * ignores the case of registration ids. */
 static int set_fingerprint(SymmetricKey *k, const char *registration_id) {
-        _cleanup_(freep) char *text = NULL;
+        _cleanup_(freep) char *text = text_format("dps credential fingerprint 1\n%s", registration_id);
         uint8_t signature[DPS_HMAC_SIZE];
         int r;
 
-        if (asprintf(&text, "dps credential fingerprint 1\n%s", registration_id) < 0) {
-                text = NULL;
+        if (!text)
                 return -ENOMEM;
-        }
         for (char *p = text; *p; p++)
                 if (*p >= 'A' && *p <= 'Z')
                         *p = (char) (*p + 'a' - 'A');

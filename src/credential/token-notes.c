@@ -122,10 +122,9 @@ int token_note_write(const HardwareKey *k, const IssuancePlace *place, DpsError 
 
         if (fd < 0)
                 return disk_error(k->settings, place, -errno, error);
-        if (asprintf(&name, "%s.%.*s" TOKEN_NOTE_SUFFIX, k->settings->name, DIGITS, digits) < 0) {
-                name = NULL;
+        name = text_format("%s.%.*s" TOKEN_NOTE_SUFFIX, k->settings->name, DIGITS, digits);
+        if (!name)
                 return note_error(k->settings, error, -ENOMEM, "");
-        }
         r = write_note(fd, name, k->reference);
         return r < 0 ? disk_error(k->settings, place, r, error) : 0;
 }

@@ -130,8 +130,7 @@ int tpm_chip_result(TpmChip *t, TpmAuth which, TSS2_RC rc, const char *what, Dps
                 return tpm_error(error, t->settings, rc, what);
 
         memcpy(refused[n_refused++ % ELEMENTSOF(refused)], t->digests[which], sizeof(refused[0]));
-        if (asprintf(&text, "%s, for which %s= is needed", what, setting_of(which)) < 0)
-                text = NULL;
+        text = text_format("%s, for which %s= is needed", what, setting_of(which));
         return tpm_error(error, t->settings, rc, text ?: what);
 }
 

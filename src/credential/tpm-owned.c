@@ -15,10 +15,9 @@ static int open_state(const Settings *s, char **ret_name) {
         const char *directory = getenv("STATE_DIRECTORY") ?: DPS_STATE_DIR;
         int fd;
 
-        if (asprintf(ret_name, "%s.tpm", s->name) < 0) {
-                *ret_name = NULL;
+        *ret_name = text_format("%s.tpm", s->name);
+        if (!*ret_name)
                 return -ENOMEM;
-        }
         fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
 }

@@ -108,13 +108,9 @@ static int tpm_error(const Use *u, const char *call) {
 
 static bool is_installed(void) {
         const char *directory = secure_getenv("OPENSSL_MODULES") ?: OPENSSL_info(OPENSSL_INFO_MODULES_DIR);
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path = text_format("%s/tpm2.so", directory ?: "");
 
-        if (asprintf(&path, "%s/tpm2.so", directory ?: "") < 0) {
-                path = NULL;
-                return false;
-        }
-        return access(path, R_OK) == 0;
+        return path && access(path, R_OK) == 0;
 }
 
 static int load_provider(Use *u) {
@@ -203,10 +199,9 @@ static int load_key(Use *u) {
         if (u->key->kind != HARDWARE_TPM_HANDLE) {
                 u->pkey = load_file(u);
         } else {
-                if (asprintf(&uri, "%s%s", u->key->reference, u->pin.text ? "?pass" : "") < 0) {
-                        uri = NULL;
+                uri = text_format("%s%s", u->key->reference, u->pin.text ? "?pass" : "");
+                if (!uri)
                         return use_error(u, -ENOMEM, "");
-                }
                 u->pkey = load_uri(u, uri);
         }
         return u->pkey ? 0 : tpm_error(u, "does not load this key");

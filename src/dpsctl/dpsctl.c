@@ -56,9 +56,10 @@ static char **all_arguments; /* of main() */
 /* It needs Python, so it is a program of its own, and reads the same command line. $DPS_LIBEXEC overrides where it is, so that
  * it can be tested before it is installed. */
 static int verb_import_config(const Options *o) {
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path =
+                text_format("%s/dpsctl-import-config", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR);
 
-        if (asprintf(&path, "%s/dpsctl-import-config", secure_getenv("DPS_LIBEXEC") ?: LIBEXEC_DIR) < 0)
+        if (!path)
                 return fail_memory();
         execv(path, all_arguments);
         return fail_with(EXIT_FAILED,

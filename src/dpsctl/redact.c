@@ -44,12 +44,8 @@ static char *make_mask(Privacy privacy, const char *value) {
                                                          [PRIVACY_HUB] = "hub",
                                                          [PRIVACY_OTHER] = "value" };
         bool is_azure = privacy == PRIVACY_HUB && endswith(value, AZURE_DOMAIN);
-        char *mask;
 
-        if (asprintf(&mask, "%s-%u%s", words[privacy], ++masks.n_of[privacy], is_azure ? AZURE_DOMAIN : "") <
-            0)
-                return NULL;
-        return mask;
+        return text_format("%s-%u%s", words[privacy], ++masks.n_of[privacy], is_azure ? AZURE_DOMAIN : "");
 }
 
 const char *redact_value(Privacy privacy, const char *value) {

@@ -32,8 +32,7 @@ int fail_with(Exit code, const char *format, ...) {
         va_list arguments;
 
         va_start(arguments, format);
-        if (vasprintf(&text, format, arguments) < 0)
-                text = NULL;
+        text = text_vformat(format, arguments);
         va_end(arguments);
         fputs("dpsctl: ", stderr);
         say_error(text ?: "out of memory");

@@ -154,8 +154,9 @@ int verb_forget(const Options *o) {
                 return fail_with(EXIT_NO_IDENTITY, "%s; records are kept in /var/lib/dps", error.message);
         if (r < 0)
                 return bus_fail(&error, r);
-        if (asprintf(&message, "%s is forgotten: its record and its files in /run/dps are deleted.",
-                     o->arguments[0]) < 0)
+        message = text_format("%s is forgotten: its record and its files in /run/dps are deleted.",
+                              o->arguments[0]);
+        if (!message)
                 return fail_memory();
         return output_done(o, "forgotten", o->arguments[0], message);
 }

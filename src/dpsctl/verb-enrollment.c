@@ -68,7 +68,6 @@ static const char *member(json_object *o, const char *name) {
 static char *azure_command(json_object *o) {
         const char *method = member(o, "method"), *kind = "", *id = member(o, "registrationId"), *what,
                    *value = "";
-        char *command;
 
         if (streq(method, "tpm")) {
                 what = " --attestation-type tpm --endorsement-key ";
@@ -83,7 +82,7 @@ static char *azure_command(json_object *o) {
         } else
                 what = " --attestation-type symmetrickey --primary-key \"$(cat DEVICE.key)\" --secondary-key "
                        "\"$(cat SECOND.key)\"";
-        return asprintf(&command, COMMAND, kind, id, what, value) < 0 ? NULL : command;
+        return text_format(COMMAND, kind, id, what, value);
 }
 
 static void print_member(const char *label, json_object *o, const char *name) {

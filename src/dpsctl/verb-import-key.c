@@ -75,10 +75,9 @@ static int encrypt_key(const char *name, const char *key, size_t size, char **re
 
         if (in < 0 || out < 0 || write(in, key, size) != (ssize_t) size || lseek(in, 0, SEEK_SET) < 0)
                 return errno > 0 ? -errno : -EIO;
-        if (asprintf(&option, "--name=" PREFIX "%s", name) < 0) {
-                option = NULL;
+        option = text_format("--name=" PREFIX "%s", name);
+        if (!option)
                 return -ENOMEM;
-        }
         r = run((char *[]){ (char *) "systemd-creds", (char *) "encrypt", option, (char *) "-", (char *) "-",
                             NULL },
                 in, out);

@@ -65,10 +65,9 @@ static int read_named(const Verification *v, const char *reference, bool is_secr
                 r = secret_path(n->reference, &path, &reason);
         if (r < 0)
                 return r == -ENOMEM ? r : 0;
-        if (asprintf(&below, "%s%s", root, path) < 0) {
-                below = NULL;
+        below = text_format("%s%s", root, path);
+        if (!below)
                 return -ENOMEM;
-        }
         r = file_read(below, FILE_SIZE_MAX, &n->text, &n->size);
         if (r < 0)
                 return r == -ENOMEM ? r : 0;
@@ -117,11 +116,10 @@ static int verify_common_name(const Verification *v, const Named *n) {
         r = specifier_expand("%{cert-cn}", &context, &name, &reason);
         if (r == -ENOMEM || (r >= 0 && strcasecmp(name, id) == 0))
                 return r;
-        if (asprintf(&why, "its common name%s%s%s must be the registration ID, \"%s\"", name ? " is \"" : "",
-                     name ?: "", name ? "\", but" : "", id) < 0) {
-                why = NULL;
+        why = text_format("its common name%s%s%s must be the registration ID, \"%s\"", name ? " is \"" : "",
+                          name ?: "", name ? "\", but" : "", id);
+        if (!why)
                 return -ENOMEM;
-        }
         report_file(v, n, why);
         return 0;
 }
@@ -205,11 +203,8 @@ static int find_plain(const Verification *v, const char *path, char **ret) {
         r = specifier_expand(path, v->context, &expanded, &reason);
         if (r < 0)
                 return r == -ENOMEM ? r : 0;
-        if (asprintf(ret, "%s%s", v->context->root ?: "", expanded) < 0) {
-                *ret = NULL;
-                return -ENOMEM;
-        }
-        return 0;
+        *ret = text_format("%s%s", v->context->root ?: "", expanded);
+        return *ret ? 0 : -ENOMEM;
 }
 
 static int verify_payload(const Verification *v) {

@@ -109,15 +109,12 @@ static int make(Run *u) {
 static void find_hub(const char *name, CheckHub *ret) {
         _cleanup_(json_freep) json_object *o = NULL;
         _cleanup_(erase_and_freep) char *text = NULL;
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path =
+                text_format("%s/%s/connection.json", directory("RUNTIME_DIRECTORY", "/run/dps"), name);
         const char *hub, *device_id, *why;
         size_t size;
 
-        if (asprintf(&path, "%s/%s/connection.json", directory("RUNTIME_DIRECTORY", "/run/dps"), name) < 0) {
-                path = NULL;
-                return;
-        }
-        if (file_read(path, CONNECTION_SIZE_MAX, &text, &size) < 0 ||
+        if (!path || file_read(path, CONNECTION_SIZE_MAX, &text, &size) < 0 ||
             json_read_object(text, size, CONNECTION_SIZE_MAX, &o, &why) < 0)
                 return;
         hub = json_string(json_member(o, "hub"));

@@ -308,12 +308,10 @@ static int open_state(Daemon *d) {
 /* Without this folder, a daemon that was killed merely asks DPS a little too soon. */
 static int open_notes(Daemon *d, const char *runtime) {
         _cleanup_(folder_freep) Folder *made = NULL;
-        _cleanup_(freep) char *path = NULL;
+        _cleanup_(freep) char *path = text_format("%s/" NOTES_NAME, runtime);
 
-        if (asprintf(&path, "%s/" NOTES_NAME, runtime) < 0) {
-                path = NULL;
+        if (!path)
                 return -ENOMEM;
-        }
         if (folder_make_folder(d->runtime, NOTES_NAME, 0700, (gid_t) -1, &made) >= 0)
                 (void) directory_folder_new(path, 0700, &d->notes);
         return 0;

@@ -163,10 +163,7 @@ static int follow_link(const char *path, char **ret) {
         directory = directory_of(path);
         if (!directory)
                 return -ENOMEM;
-        if (target[0] == '/')
-                *ret = strdup(target);
-        else if (asprintf(ret, "%s/%s", directory, target) < 0)
-                *ret = NULL;
+        *ret = target[0] == '/' ? strdup(target) : text_format("%s/%s", directory, target);
         return *ret ? 0 : -ENOMEM;
 }
 

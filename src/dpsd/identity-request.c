@@ -244,9 +244,8 @@ int identity_report_hub_failure(Identity *i, uint64_t generation, DpsHubFailure 
 
         identity_forget_hub_failure(i);
         i->hub_failed_at_usec = world_now_usec(i->core->world, CLOCK_REALTIME);
-        if (asprintf(&i->hub_failure, "%s, %" PRIu32 "%s%s", dps_hub_failure_to_string(kind), code,
-                     isempty(detail) ? "" : ": ", detail ?: "") < 0)
-                i->hub_failure = NULL;
+        i->hub_failure = text_format("%s, %" PRIu32 "%s%s", dps_hub_failure_to_string(kind), code,
+                                     isempty(detail) ? "" : ": ", detail ?: "");
         is_time = dps_hub_health_on_failure(&i->hub, kind, now);
         identity_log(i, is_time ? LOG_NOTICE : LOG_DEBUG, "%s: a program was refused there (%s)%s", a->hub,
                      i->hub_failure ?: dps_hub_failure_to_string(kind), is_time ? "; asking DPS" : "");

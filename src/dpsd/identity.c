@@ -248,15 +248,14 @@ static void on_outputs_touched(void *userdata) {
 
 void identity_watch_outputs(Identity *i) {
         const CoreOperations *o = i->core->operations;
-        char *path = NULL;
+        _cleanup_(freep) char *path = NULL;
 
         if (i->outputs_watch)
                 return;
-        if (asprintf(&path, "%s/%s/.", i->core->runtime->path, i->name) < 0)
-                return;
-        (void) o->watch_files((char *[]){ path, NULL }, on_outputs_touched, i, i->core->operations_userdata,
-                              &i->outputs_watch);
-        free(path);
+        path = text_format("%s/%s/.", i->core->runtime->path, i->name);
+        if (path)
+                (void) o->watch_files((char *[]){ path, NULL }, on_outputs_touched, i,
+                                      i->core->operations_userdata, &i->outputs_watch);
 }
 
 /* Ends the jobs whose registration was answered, and that wait for the assignment to be saved and

@@ -86,11 +86,8 @@ static void derived_done(Derived *d) {
 }
 
 static int output_path(Folder *runtime, const char *name, OutputFile file, const char *content, char **ret) {
-        if (content && asprintf(ret, "%s/%s/%s", runtime->path, name, file_names[file]) < 0) {
-                *ret = NULL;
-                return -ENOMEM;
-        }
-        return 0;
+        *ret = content ? text_format("%s/%s/%s", runtime->path, name, file_names[file]) : NULL;
+        return content && !*ret ? -ENOMEM : 0;
 }
 
 static int derive(Folder *runtime, const char *name, const Connection *c, Derived *ret) {

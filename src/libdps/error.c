@@ -317,8 +317,7 @@ void dps_error_set(DpsError *error, DpsErrorId id, DpsStep step, const char *for
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&message, format, ap) < 0)
-                message = NULL;
+        message = text_vformat(format, ap);
         va_end(ap);
 
         *error = (DpsError){ .id = id, .step = step };

@@ -82,11 +82,9 @@ int dps_percent_decode(const char *text, size_t size, char **ret) {
 /* ---- making ---- */
 
 static int encode_resource(const char *owner, const char *kind, const char *id, char **ret) {
-        _cleanup_(freep) char *resource = NULL;
+        _cleanup_(freep) char *resource = text_format("%s/%s/%s", owner, kind, id);
 
-        if (asprintf(&resource, "%s/%s/%s", owner, kind, id) < 0)
-                return -ENOMEM;
-        return dps_percent_encode(resource, ret);
+        return resource ? dps_percent_encode(resource, ret) : -ENOMEM;
 }
 
 int dps_sas_resource_registration(const char *id_scope, const char *registration_id, char **ret) {

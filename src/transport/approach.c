@@ -41,7 +41,6 @@ int approach_name_peer(const Approach *a, const char *address, char **peer) {
         const char *open = "", *close = "", *before = "", *host = "", *after = "";
         _cleanup_(freep) char *proxy = NULL;
         char *text;
-        int n;
 
         if (a->proxy && proxy_to_text(a->proxy, &proxy) < 0)
                 return -ENOMEM;
@@ -50,11 +49,11 @@ int approach_name_peer(const Approach *a, const char *address, char **peer) {
         if (address && !streq(address, a->host))
                 before = " (", host = a->host, after = ")";
         if (!address)
-                n = asprintf(&text, "proxy %s", proxy);
+                text = text_format("proxy %s", proxy);
         else
-                n = asprintf(&text, "%s%s%s:%u%s%s%s%s%s", open, address, close, a->port, before, host, after,
-                             proxy ? " through proxy " : "", proxy ?: "");
-        if (n < 0)
+                text = text_format("%s%s%s:%u%s%s%s%s%s", open, address, close, a->port, before, host, after,
+                                   proxy ? " through proxy " : "", proxy ?: "");
+        if (!text)
                 return -ENOMEM;
         free(*peer);
         *peer = text;

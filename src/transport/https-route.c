@@ -4,8 +4,9 @@
 #include <errno.h>
 #include <openssl/x509.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+
+#include "basic/text.h"
 
 /* Kerberos asks its servers while libcurl waits, and would stop the loop: Negotiate is not for us. */
 #define PROXY_LOGINS (CURLAUTH_BASIC | CURLAUTH_DIGEST | CURLAUTH_NTLM)
@@ -26,16 +27,11 @@ static int append(struct curl_slist **list, const char *format, ...) {
         _cleanup_(freep) char *text = NULL;
         struct curl_slist *longer;
         va_list ap;
-        int n;
 
         va_start(ap, format);
-        n = vasprintf(&text, format, ap);
+        text = text_vformat(format, ap);
         va_end(ap);
-        if (n < 0) {
-                text = NULL;
-                return -ENOMEM;
-        }
-        longer = curl_slist_append(*list, text);
+        longer = text ? curl_slist_append(*list, text) : NULL;
         if (!longer)
                 return -ENOMEM;
         *list = longer;

@@ -712,7 +712,8 @@ static int https_send(Transport *transport, const DpsRequest *request, const cha
         r = dps_request_path(request, t->path, t->api_version, &path);
         if (r < 0)
                 return r;
-        if (asprintf(&url, "%s%s", t->base, path) < 0)
+        url = text_format("%s%s", t->base, path);
+        if (!url)
                 return -ENOMEM;
         free(t->url);
         t->url = url;
@@ -741,17 +742,12 @@ static int copy_target(Https *t, const TransportTarget *target) {
         t->is_slow = target->is_slow;
         t->peer = strdup(target->host);
         t->api_version = strdup(target->api_version);
-        if (!t->peer || !t->api_version)
+        t->base = text_format("https://%s%s%s:%u", is_v6 ? "[" : "", target->host, is_v6 ? "]" : "",
+                              target->port);
+        if (target->token)
+                t->authorization = text_format("Authorization: %s", target->token);
+        if (!t->peer || !t->api_version || !t->base || (target->token && !t->authorization))
                 return -ENOMEM;
-        if (asprintf(&t->base, "https://%s%s%s:%u", is_v6 ? "[" : "", target->host, is_v6 ? "]" : "",
-                     target->port) < 0) {
-                t->base = NULL;
-                return -ENOMEM;
-        }
-        if (target->token && asprintf(&t->authorization, "Authorization: %s", target->token) < 0) {
-                t->authorization = NULL;
-                return -ENOMEM;
-        }
         return dps_registration_path(target->id_scope, target->registration_id, &t->path);
 }
 

@@ -70,7 +70,8 @@ static char *names_for_people(X509 *certificate) {
 
                 if (!name)
                         continue;
-                if (asprintf(&longer, "%s%s%s", list ?: "", list ? ", " : "", name) < 0)
+                longer = text_format("%s%s%s", list ?: "", list ? ", " : "", name);
+                if (!longer)
                         return NULL;
                 free(list);
                 list = longer;

@@ -202,10 +202,9 @@ static int put_basic(Tunnel *t) {
         size_t size;
         int r;
 
-        if (asprintf(&plain, "%s:%s", t->proxy->user, t->proxy->password ?: "") < 0) {
-                plain = NULL;
+        plain = text_format("%s:%s", t->proxy->user, t->proxy->password ?: "");
+        if (!plain)
                 return -ENOMEM;
-        }
         size = strlen(plain);
         encoded = malloc(4 * (size / 3 + 1) + 1);
         if (!encoded)
@@ -316,7 +315,8 @@ int tunnel_new(const Proxy *proxy, const char *host, uint16_t port, Tunnel **ret
                 return r;
         t->port = port;
         t->host = strdup(host);
-        if (!t->host || asprintf(&t->name, "proxy %s", text) < 0)
+        t->name = text_format("proxy %s", text);
+        if (!t->host || !t->name)
                 return -ENOMEM;
 
         if (proxy->kind == PROXY_SOCKS5H)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/text.h"
+
 /* The linker's --wrap leads calls of f to __wrap_f, and those of __real_f to f. */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -23,6 +25,7 @@ char *__wrap_strndup(const char *text, size_t size);
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+char *__wrap_text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #pragma GCC visibility pop
 
 static struct {
@@ -100,6 +103,18 @@ int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...) {
         n = vasprintf(ret, format, ap);
         va_end(ap);
         return n;
+}
+
+char *__wrap_text_format(const char *format, ...) {
+        char *text;
+        va_list ap;
+
+        if (fails())
+                return NULL;
+        va_start(ap, format);
+        text = text_vformat(format, ap);
+        va_end(ap);
+        return text;
 }
 
 /* ---- the simulation's own ---- */
