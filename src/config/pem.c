@@ -124,3 +124,25 @@ const char *pem_pair_fault(X509 *leaf, EVP_PKEY *key) {
                        : "not the key of the first certificate in Certificate=: the device's certificate "
                          "comes first, and its key goes here";
 }
+
+int certificate_common_name(const X509 *x, char **ret) {
+        const X509_NAME *subject = X509_get_subject_name(x);
+        int i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), n;
+        unsigned char *text = NULL;
+        bool is_text;
+        char *copy;
+
+        if (i < 0)
+                return -ENODATA;
+        n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
+        if (n < 0)
+                return -ENODATA;
+
+        is_text = n > 0 && strlen((const char *) text) == (size_t) n;
+        copy = is_text ? strdup((const char *) text) : NULL;
+        OPENSSL_free(text);
+        if (!copy)
+                return is_text ? -ENOMEM : -ENODATA;
+        *ret = copy;
+        return 0;
+}

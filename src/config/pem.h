@@ -21,5 +21,7 @@ int pem_read_certificates(const char *text, size_t size, int max, STACK_OF(X509)
                           const char **ret_why);
 /* -EBADMSG, -ENOMEM. */
 int pem_read_key(const char *text, size_t size, EVP_PKEY **ret, const char **ret_why);
+/* The subject's common name. -ENODATA: it has none, or it is not text. */
+int certificate_common_name(const X509 *x, char **ret);
 /* Why this is not the key of the certificate; NULL: it is. */
 const char *pem_pair_fault(X509 *leaf, EVP_PKEY *key);

@@ -91,20 +91,19 @@ static int decode(Span encoded, char **ret) {
         return 0;
 }
 
-/* The number of bits of a numeric address, or 0. */
-static unsigned parse_address(const char *text, uint8_t ret[static 16]) {
-        if (inet_pton(AF_INET, text, ret) == 1)
+unsigned host_parse_address(const char *host, uint8_t ret[static 16]) {
+        if (inet_pton(AF_INET, host, ret) == 1)
                 return 32;
-        return inet_pton(AF_INET6, text, ret) == 1 ? 128 : 0;
+        return inet_pton(AF_INET6, host, ret) == 1 ? 128 : 0;
 }
 
-static bool is_name(const char *text) {
-        size_t size = strlen(text);
+bool host_is_name(const char *host) {
+        size_t size = strlen(host);
 
-        for (const char *p = text; *p; p++)
+        for (const char *p = host; *p; p++)
                 if (!isalnum((unsigned char) *p) && !strchr("-._", *p))
                         return false;
-        return size > 0 && size <= HOST_MAX && text[0] != '.' && text[0] != '-' && !strstr(text, "..");
+        return size > 0 && size <= HOST_MAX && host[0] != '.' && host[0] != '-' && !strstr(host, "..");
 }
 
 /* HOST, HOST:PORT, [ADDRESS], [ADDRESS]:PORT */
@@ -131,8 +130,8 @@ static int parse_host(Proxy *p, Span text, char **ret_why) {
         p->host = span_dup(host);
         if (!p->host)
                 return -ENOMEM;
-        n_bits = parse_address(p->host, address);
-        if (is_in_brackets ? n_bits != 128 : n_bits == 0 && !is_name(p->host))
+        n_bits = host_parse_address(p->host, address);
+        if (is_in_brackets ? n_bits != 128 : n_bits == 0 && !host_is_name(p->host))
                 return why(ret_why, -EINVAL, "has no valid host name or address");
         if (colon == end)
                 return 0;
@@ -289,7 +288,7 @@ static int parse_name(Exception *e) {
         n = strlen(e->name);
         if (n > 1 && e->name[n - 1] == '.')
                 e->name[n - 1] = 0;
-        return is_name(e->name) ? 0 : -EINVAL;
+        return host_is_name(e->name) ? 0 : -EINVAL;
 }
 
 /* What follows the host: a number of bits, or a port, which is ignored. */
@@ -322,7 +321,7 @@ static int parse_exception(const char *word, Exception *ret) {
                 return -EINVAL;
 
         memcpy(e.name, word, n);
-        e.n_bits = e.n_address_bits = parse_address(e.name, e.address);
+        e.n_bits = e.n_address_bits = host_parse_address(e.name, e.address);
         if (is_in_brackets && e.n_bits != 128)
                 return -EINVAL;
         r = e.n_bits > 0 || e.covers_all ? 0 : parse_name(&e);
@@ -351,7 +350,7 @@ static bool name_covers(const char *name, const char *host) {
 
 bool no_proxy_covers(char *const *words, const char *host) {
         uint8_t address[16];
-        unsigned n_bits = parse_address(host, address);
+        unsigned n_bits = host_parse_address(host, address);
         Exception e;
 
         STRV_FOREACH(w, words) {

@@ -34,6 +34,11 @@ int proxy_to_text(const Proxy *p, char **ret);
 /* The same with the user, but never with the password: for programs. */
 int proxy_to_url(const Proxy *p, char **ret);
 
+/* The number of bits of a numeric address; 0: it is none. */
+unsigned host_parse_address(const char *host, uint8_t ret[static 16]);
+/* Whether it may be the name of a host. */
+bool host_is_name(const char *host);
+
 /* The value of Proxy= that means a direct connection, whatever the environment says. */
 #define PROXY_NONE "none"
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -41,15 +40,10 @@ int registration_id_check(const char *value, char **ret_why) {
                    "a digit or -");
 }
 
-static bool is_numeric_address(const char *value) {
-        unsigned char buffer[sizeof(struct in6_addr)];
+static bool is_host(const char *value) {
+        uint8_t address[16];
 
-        return inet_pton(AF_INET, value, buffer) == 1 || inet_pton(AF_INET6, value, buffer) == 1;
-}
-
-static bool is_host_name(const char *value) {
-        return strlen(value) <= 253 && consists_of(value, "-._") && value[0] != '.' && value[0] != '-' &&
-               !strstr(value, "..");
+        return host_parse_address(value, address) > 0 || host_is_name(value);
 }
 
 #define IOT_HUB_DOMAIN ".azure-devices." /* and net, cn or us: the cloud */
@@ -57,8 +51,6 @@ static bool is_host_name(const char *value) {
 int endpoint_check(const char *value, char **ret_why) {
         const char *colon = strchr(value, ':'), *hub;
 
-        if (is_numeric_address(value))
-                return 0;
         if (strstr(value, "://") || strchr(value, '/'))
                 return why(ret_why, -EINVAL,
                            "must be a host name alone, without https:// or mqtts:// and without a path");
@@ -71,7 +63,7 @@ int endpoint_check(const char *value, char **ret_why) {
                            "this is an IoT hub; the endpoint must be DPS, which assigns the hub, such as "
                            "global.azure-devices-provisioning.%.8s",
                            hub + strlen(IOT_HUB_DOMAIN));
-        if (!is_host_name(value))
+        if (!is_host(value))
                 return why(ret_why, -EINVAL, "neither a host name nor a numeric address");
         return 0;
 }
@@ -143,7 +135,7 @@ int proxy_check(const char *value, char **ret_why) {
 }
 
 int address_check(const char *word, char **ret_why) {
-        if (is_numeric_address(word) || is_host_name(word))
+        if (is_host(word))
                 return 0;
         return why(ret_why, -EINVAL, "'%.60s' is neither a host name nor a numeric address", word);
 }

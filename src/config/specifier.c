@@ -395,24 +395,17 @@ static int resolve_credential(const SpecifierContext *c, const char *name, char 
 /* -ENODATA: it has no common name, or not a printable one. Other failures are those of pem_read_certificates(). */
 static int common_name(const char *pem, size_t size, char **ret, const char **ret_why) {
         _cleanup_(certificates_freep) STACK_OF(X509) *chain = NULL;
-        unsigned char *text = NULL;
-        X509_NAME *subject;
-        int i, n, r;
+        _cleanup_(freep) char *name = NULL;
+        int r;
 
         r = pem_read_certificates(pem, size, PEM_CHAIN_MAX, &chain, ret_why);
         if (r < 0)
                 return r;
         *ret_why = "the certificate's subject has no common name";
-        subject = X509_get_subject_name(sk_X509_value(chain, 0));
-        i = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-        if (i < 0)
-                return -ENODATA;
-        n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
-        if (n < 0)
-                return -ENODATA;
-
-        r = memchr(text, '\n', (size_t) n) ? -ENODATA : first_line((const char *) text, (size_t) n, ret);
-        OPENSSL_free(text);
+        r = certificate_common_name(sk_X509_value(chain, 0), &name);
+        if (r < 0)
+                return r;
+        r = strchr(name, '\n') ? -ENODATA : first_line(name, strlen(name), ret);
         return r == -EBADMSG ? -ENODATA : r;
 }
 

@@ -11,8 +11,6 @@
  * and the source says not to wait for it; -EOPNOTSUPP: the module for such keys is missing. */
 int client_certificate_load(const CredentialSource *source, const char *certificate, const char *private_key,
                             ClientCertificate *ret, DpsError *error);
-/* The subject's common name. -ENODATA: it has none, or it is not text. */
-int certificate_common_name(const X509 *x, char **ret);
 /* CLOCK_REALTIME; 0: the time is before 1970, or not readable. */
 uint64_t certificate_time_usec(const ASN1_TIME *t);
 /* SHA-256 in hexadecimal digits. */

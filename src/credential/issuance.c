@@ -13,6 +13,7 @@
 #include "basic/module.h"
 #include "basic/pause.h"
 #include "basic/text.h"
+#include "config/pem.h"
 #include "credential/certificate.h"
 #include "dps/key.h"
 #include "dps/reply.h"
