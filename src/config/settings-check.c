@@ -197,13 +197,10 @@ int group_check(const char *value, char **ret_why) {
 
 /* As systemd has it, but for kinds of units that are nothing to restart, and for templates without an instance. */
 int unit_check(const char *word, char **ret_why) {
-        static const char *const kinds[] = { ".service", ".socket", ".target", ".timer", ".path" };
+        static const char *const kinds[] = { ".service", ".socket", ".target", ".timer", ".path", NULL };
         const char *at = strchr(word, '@'), *dot = strrchr(word, '.');
-        bool is_known = false;
 
-        for (size_t i = 0; dot && i < ELEMENTSOF(kinds); i++)
-                is_known |= streq(dot, kinds[i]);
-        if (!is_known)
+        if (!dot || !strv_contains((char *const *) kinds, dot))
                 return why(
                         ret_why, -EINVAL,
                         "'%.64s' must be the whole name of a service, socket, target, timer or path, such as "

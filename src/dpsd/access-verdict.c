@@ -50,12 +50,9 @@ bool access_polkit_is_missing(const char *error_name, const char *error_sender) 
                 SD_BUS_ERROR_ACCESS_DENIED,
                 "org.freedesktop.systemd1.NoSuchUnit",
                 "org.freedesktop.systemd1.UnitMasked",
+                NULL,
         };
 
-        if (!error_name || !error_sender || !streq(error_sender, BUS_DRIVER))
-                return false;
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (streq(error_name, names[i]))
-                        return true;
-        return false;
+        return error_name && error_sender && streq(error_sender, BUS_DRIVER) &&
+               strv_contains((char *const *) names, error_name);
 }

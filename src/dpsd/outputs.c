@@ -31,10 +31,17 @@ typedef enum OutputFile {
         _OUTPUT_MAX,
 } OutputFile;
 
-/* In the order in which they are published. */
-static const char *const file_names[_OUTPUT_MAX] = {
-        [OUTPUT_TOKEN] = "token",         [OUTPUT_CERTIFICATE] = "cert.pem",       [OUTPUT_KEY] = "key.pem",
-        [OUTPUT_ENVIRONMENT] = "hub.env", [OUTPUT_CONNECTION] = "connection.json",
+/* In the order in which they are published, and then what else may be there. */
+static const char *const file_names[] = {
+        [OUTPUT_TOKEN] = "token",
+        [OUTPUT_CERTIFICATE] = "cert.pem",
+        [OUTPUT_KEY] = "key.pem",
+        [OUTPUT_ENVIRONMENT] = "hub.env",
+        [OUTPUT_CONNECTION] = "connection.json",
+        [_OUTPUT_MAX] = API_SOCKET,
+        ".",
+        "..",
+        NULL,
 };
 
 /* --- hub.env -------------------------------------------------------------------------------------------- */
@@ -442,11 +449,7 @@ int outputs_clear(Folder *runtime, const char *name) {
 }
 
 static bool is_foreign(const char *name) {
-        for (size_t i = 0; i < _OUTPUT_MAX; i++)
-                if (streq(name, file_names[i]))
-                        return false;
-        return !streq(name, ".") && !streq(name, "..") && !streq(name, API_SOCKET) &&
-               !file_is_temporary(name);
+        return !strv_contains((char *const *) file_names, name) && !file_is_temporary(name);
 }
 
 int outputs_list(Folder *runtime, char ***ret) {
