@@ -52,7 +52,7 @@ struct Client {
         TransportChoice way;   /* that Transport=auto took last on this network; TRANSPORT_AUTO: none yet */
         unsigned n_blocked;    /* attempts of that way in a row that could not connect */
         bool https_is_missing;
-        char fingerprint[65];
+        char fingerprint[FINGERPRINT_SIZE];
 
         /* TPM attestation: answers to a challenge serve one operation, which may outlive an attempt. */
         Credential *answered; /* signs with the key of the challenge; its secret is in the TPM */

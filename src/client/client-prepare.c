@@ -9,6 +9,7 @@
 #include "basic/times.h"
 #include "client/way.h"
 #include "config/file-kind.h"
+#include "credential/credential-error.h"
 #include "dps/sas.h"
 
 /* What a connection needs: its credential, the payload, a request for a certificate, the way and a token. Each step begins
@@ -123,7 +124,7 @@ static void connect_with(Client *c, const char *token) {
         int r;
 
         client_stop_preparing(c);
-        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(c->credential));
+        memcpy(c->fingerprint, credential_fingerprint(c->credential), sizeof(c->fingerprint));
         r = take_way(c, &way, &error);
         if (r >= 0) {
                 target.port = way == TRANSPORT_HTTPS ? s->https_port : s->mqtt_port;
@@ -194,7 +195,7 @@ static void sign_and_connect(Client *c) {
         if (c->method == METHOD_X509 || !credential)
                 return connect_with(c, NULL);
 
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONNECT, "out of memory");
+        error_set_memory(&error, DPS_STEP_CONNECT);
         r = dps_sas_resource_registration(s->id_scope, s->registration_id, &resource);
         if (r >= 0)
                 r = credential_sign(credential, c->world, resource, expiry_sec,
@@ -383,7 +384,7 @@ void client_prepare(Client *c) {
 
         if (c->prepare_until_usec == 0)
                 c->prepare_until_usec = client_now(c) + PREPARE_DEADLINE_USEC;
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        error_set_memory(&error, DPS_STEP_CONFIG);
         if (!has_right_credential(c))
                 r = credential_load(c->world,
                                     &(CredentialWish){ .settings = c->settings,

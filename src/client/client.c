@@ -10,6 +10,7 @@
 #include "basic/times.h"
 #include "client/way.h"
 #include "config/leaf.h"
+#include "credential/credential-error.h"
 
 /*
  *                      begin                 attempt                     slot
@@ -301,7 +302,7 @@ static void answer_challenge(Client *c, const DpsReply *reply) {
                         "DPS asks for TPM attestation: the enrollment is of a TPM, and not of Method=%s",
                         method_to_string(c->method));
         else
-                dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_ATTEST, "out of memory");
+                error_set_memory(&error, DPS_STEP_ATTEST);
         answer_failed(c, &error);
 }
 
@@ -322,7 +323,7 @@ static int register_body(Client *c, char **ret, DpsError *error) {
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_REGISTER, "%s is not a JSON object",
                               s->payload_file ?: "Payload=");
         else if (r < 0)
-                dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_REGISTER, "out of memory");
+                error_set_memory(error, DPS_STEP_REGISTER);
         return r;
 }
 

@@ -6,6 +6,7 @@
 
 #include "basic/text.h"
 #include "config/secret.h"
+#include "credential/credential-error.h"
 
 /* What a thread of the worker touches. */
 typedef struct Task {
@@ -144,7 +145,7 @@ static int choose(const Settings *s, const char *host, Proxy **ret, DpsError *er
         _cleanup_(freep) char *reason = NULL;
         int r;
 
-        dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        error_set_memory(error, DPS_STEP_CONFIG);
         r = route_choose(s, host, ret, &reason);
         if (r < 0 && reason)
                 dps_error_set(error, DPS_ERROR_CONFIG, DPS_STEP_CONFIG, "%s", reason);

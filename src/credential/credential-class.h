@@ -45,8 +45,6 @@ typedef struct CredentialClass {
         void (*done)(Credential *c);
 } CredentialClass;
 
-#define FINGERPRINT_SIZE 65
-
 struct Credential {
         const CredentialClass *class;
         Settings *settings; /* a reference; errors name the line of the configuration */

@@ -16,16 +16,17 @@ static DpsErrorId id_from_errno(int r) {
                        : DPS_ERROR_CONFIG;
 }
 
+void error_set_memory(DpsError *error, DpsStep step) {
+        dps_error_set(error, DPS_ERROR_MEMORY, step, "out of memory");
+}
+
 int credential_verror(DpsError *error, int r, const Place *place, const char *key, const char *format,
                       va_list ap) {
-        _cleanup_(freep) char *what = NULL;
+        _cleanup_(freep) char *what = text_vformat(format, ap);
 
-        if (vasprintf(&what, format, ap) < 0) {
-                what = NULL;
-                r = -ENOMEM;
-        }
+        r = what ? r : -ENOMEM;
         if (r == -ENOMEM)
-                dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "out of memory");
+                error_set_memory(error, DPS_STEP_CONFIG);
         else if (place->file)
                 dps_error_set(error, id_from_errno(r), DPS_STEP_CONFIG, "%s:%u: %s=: %s", place->file,
                               place->line, key, what);

@@ -16,3 +16,5 @@ int credential_error(DpsError *error, int r, const Place *place, const char *key
         __attribute__((format(printf, 5, 6)));
 int credential_verror(DpsError *error, int r, const Place *place, const char *key, const char *format,
                       va_list ap) __attribute__((format(printf, 5, 0)));
+/* There is no memory for this step. */
+void error_set_memory(DpsError *error, DpsStep step);

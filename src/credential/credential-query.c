@@ -134,7 +134,7 @@ static void load_query_done(void *task) {
         if (q->r == -EINPROGRESS) {
                 if (wait_for_chip(q) >= 0)
                         return;
-                dps_error_set(&q->query.error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+                error_set_memory(&q->query.error, DPS_STEP_CONFIG);
         }
         q->query.timer = timer_free(q->query.timer);
         error = q->credential ? NULL : &q->query.error;

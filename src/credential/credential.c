@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "basic/module.h"
+#include "credential/credential-error.h"
 #include "credential/credential-internal.h"
 
 /* A module may add its class while a query reads the table in another thread. */
@@ -44,7 +45,7 @@ static Credential *make(const CredentialClass *class, Settings *settings, unsign
         Credential *c = calloc(1, class->size);
 
         if (!c) {
-                dps_error_set(error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+                error_set_memory(error, DPS_STEP_CONFIG);
                 return NULL;
         }
         c->class = class;

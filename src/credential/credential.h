@@ -67,6 +67,7 @@ Method credential_method(const Credential *c);
 unsigned credential_index(const Credential *c);
 /* Identifies the credential, in hex: the same key or certificate always has the same fingerprint, and others
  * have different ones. It reveals nothing about a secret. */
+#define FINGERPRINT_SIZE 65
 const char *credential_fingerprint(const Credential *c);
 /* CLOCK_REALTIME; 0: it does not expire. */
 uint64_t credential_expires_at_usec(const Credential *c);

@@ -47,7 +47,7 @@ typedef struct IssuedPair {
         char *text; /* of the file: the chain from the leaf up, and then the key; a secret */
         EVP_PKEY *key;
         bool is_in_hardware;
-        char fingerprint[65];                     /* of the leaf */
+        char fingerprint[FINGERPRINT_SIZE];       /* of the leaf */
         uint64_t not_before_usec, not_after_usec; /* CLOCK_REALTIME */
 } IssuedPair;
 

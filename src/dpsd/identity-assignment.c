@@ -98,7 +98,7 @@ static bool is_overtaken(const Identity *i, const Credential *credential) {
 static void take_proof(Identity *i, Credential *credential) {
         CredentialCare *c = &i->for_dps;
 
-        (void) snprintf(i->proven, sizeof(i->proven), "%s", credential_fingerprint(credential));
+        memcpy(i->proven, credential_fingerprint(credential), sizeof(i->proven));
         if (is_overtaken(i, credential))
                 care_forget(c);
         else if (c->state == CREDENTIAL_LOADED || c->state == CREDENTIAL_KNOWN)
@@ -233,12 +233,9 @@ static void on_disk(int r, bool is_news, void *userdata) {
                         identity_remove_old_pairs(i);
                 return;
         }
-        identity_set_disk_error(i, store_state(i->core->store), "", "its record cannot be written", r);
-        if (is_news)
-                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
-                                   "%s; serving from memory, and trying again. A reboot before that falls "
-                                   "back to the record on disk",
-                                   i->keeper.record->error.message);
+        identity_fail_by_disk(i, store_state(i->core->store), "", "its record cannot be written", r, is_news,
+                              "serving from memory, and trying again. A reboot before that falls back to the "
+                              "record on disk");
 }
 
 static void on_kept(void *userdata) {

@@ -39,7 +39,7 @@ void care_loaded(CredentialCare *c, Credential *credential) {
         c->credential = credential;
         c->state = CREDENTIAL_LOADED;
         c->method = credential_method(credential);
-        (void) snprintf(c->fingerprint, sizeof(c->fingerprint), "%s", credential_fingerprint(credential));
+        memcpy(c->fingerprint, credential_fingerprint(credential), sizeof(c->fingerprint));
         kept_error_clear(&c->error);
         retry_done(&c->retry);
 }

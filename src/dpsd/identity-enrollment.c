@@ -6,6 +6,7 @@
 
 #include "basic/json.h"
 #include "basic/text.h"
+#include "credential/credential-error.h"
 
 typedef struct EnrollmentRequest {
         Identity *identity;
@@ -123,7 +124,7 @@ static void on_credential(Credential *credential, const DpsError *error, void *u
                 return end(q, -ENOKEY, NULL, error);
         r = to_text(q->settings, c, &text);
         if (r < 0)
-                dps_error_set(&no_memory, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+                error_set_memory(&no_memory, DPS_STEP_CONFIG);
         end(q, r < 0 ? -ENOKEY : 0, text, &no_memory);
 }
 

@@ -107,6 +107,7 @@ void identity_publish_bare(Identity *i);
 void identity_keep_files(Identity *i, OutputsState state);
 void identity_warn_of_expiry(Identity *i);
 /* `name`: the file or directory in the folder that the disk refused. */
-void identity_set_disk_error(Identity *i, const Folder *f, const char *name, const char *what, int r);
+void identity_fail_by_disk(Identity *i, const Folder *f, const char *name, const char *what, int r,
+                           bool is_news, const char *next);
 /* Clears a disk error once the record and the files are both written. */
 void identity_clear_disk_error(Identity *i);

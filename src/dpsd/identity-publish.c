@@ -5,6 +5,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "credential/credential-error.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/log.h"
 #include "dpsd/refusal.h"
@@ -20,13 +21,16 @@ static void tell_of_group(Identity *i, const char *group, const char *error) {
                         group, error);
 }
 
-void identity_set_disk_error(Identity *i, const Folder *f, const char *name, const char *what, int r) {
+void identity_fail_by_disk(Identity *i, const Folder *f, const char *name, const char *what, int r,
+                           bool is_news, const char *next) {
         char why[REFUSAL_TEXT_MAX];
         DpsError error;
 
         dps_error_set(&error, DPS_ERROR_DISK, DPS_STEP_STORE, "%s: %s", what,
                       refusal_text(f->path, name, r, why));
         keeper_set_error(&i->keeper, &error);
+        if (is_news)
+                identity_log_error(i, LOG_ERR, NULL, &error, "%s; %s", error.message, next);
 }
 
 static void outputs_failed(Identity *i, int r) {
@@ -35,10 +39,8 @@ static void outputs_failed(Identity *i, int r) {
         i->outputs = OUTPUTS_REFUSED;
         i->published = (Published){ 0 };
         retry_failed(&i->publishing, identity_now_usec(i));
-        identity_set_disk_error(i, i->core->runtime, i->name, "the files for programs cannot be written", r);
-        if (is_news)
-                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error, "%s; trying again",
-                                   i->keeper.record->error.message);
+        identity_fail_by_disk(i, i->core->runtime, i->name, "the files for programs cannot be written", r,
+                              is_news, "trying again");
 }
 
 void identity_prepare_folder(Identity *i) {
@@ -157,7 +159,7 @@ static void sign_and_publish(Identity *i, CredentialCare *c) {
         DpsError error;
         int r;
 
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        error_set_memory(&error, DPS_STEP_CONFIG);
         r = publication_resource(a, &resource);
         if (r >= 0)
                 r = credential_sign(c->credential, i->core->world, resource,

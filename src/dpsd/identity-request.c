@@ -5,6 +5,7 @@
 
 #include "basic/text.h"
 #include "basic/times.h"
+#include "credential/credential-error.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
 #include "dpsd/log.h"
@@ -75,7 +76,7 @@ static void answer(TextRequest *q, int r, char *text, const DpsError *error) {
 static void fail_by_memory(TextRequest *q) {
         DpsError error;
 
-        dps_error_set(&error, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        error_set_memory(&error, DPS_STEP_CONFIG);
         answer(q, -ENOKEY, NULL, &error);
 }
 
@@ -143,7 +144,7 @@ static void on_credential(Identity *i, Credential *credential, const DpsError *e
         if (!assignment_shows_token(a))
                 return answer_with_connection(q, credential, NULL);
 
-        dps_error_set(&why, DPS_ERROR_MEMORY, DPS_STEP_CONFIG, "out of memory");
+        error_set_memory(&why, DPS_STEP_CONFIG);
         r = publication_resource(a, &resource);
         if (r >= 0)
                 r = credential_sign(credential, i->core->world, resource, q->expires_at_usec / USEC_PER_SEC,

@@ -327,11 +327,8 @@ static void tell_unread(Identity *i, bool is_news, int r) {
         char file[STORE_FILE_SIZE];
 
         (void) snprintf(file, sizeof(file), "%s.json", i->name);
-        identity_set_disk_error(i, store_state(i->core->store), file, "its record cannot be read", r);
-        if (is_news)
-                identity_log_error(i, LOG_ERR, NULL, &i->keeper.record->error,
-                                   "%s; trying again, and after ten minutes asking DPS without it",
-                                   i->keeper.record->error.message);
+        identity_fail_by_disk(i, store_state(i->core->store), file, "its record cannot be read", r, is_news,
+                              "trying again, and after ten minutes asking DPS without it");
 }
 
 static void take_record(Identity *i, int r, bool is_news) {

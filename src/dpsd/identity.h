@@ -34,7 +34,7 @@ typedef struct CredentialCare {
         CredentialQuery *query; /* only while LOADING … */
         uint64_t until_usec;    /* … and only until then (CLOCK_BOOTTIME) */
         Method method;          /* found by the last look; _METHOD_MAX: not known yet */
-        char fingerprint[65];
+        char fingerprint[FINGERPRINT_SIZE];
         DpsError *error; /* of the last look, see kept-error.h; NULL: it succeeded */
         Retry retry;
 } CredentialCare;
@@ -76,8 +76,9 @@ struct Identity {
 
         Keeper keeper;
         CredentialCare for_dps, for_hub; /* for_hub is used only if for_dps does not serve both */
-        char proven[65];         /* the fingerprint of the credential that DPS accepted last; "": not known */
-        CredentialQuery *naming; /* asks the TPM for the registration id … */
+        char proven
+                [FINGERPRINT_SIZE]; /* the fingerprint of the credential that DPS accepted last; "": not known */
+        CredentialQuery *naming;    /* asks the TPM for the registration id … */
         uint64_t naming_until_usec; /* … until then (CLOCK_BOOTTIME) */
         CredentialQuery *signing;   /* by a slow key, of the token to be published */
         Announcement announcement;
