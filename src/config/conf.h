@@ -20,7 +20,7 @@ typedef enum ConfSeverity {
 /* One fault or warning. */
 typedef struct ConfMessage {
         ConfSeverity severity;
-        char *text; /* "/etc/dps/gateway.conf:7: …": one line, without secrets */
+        char *text; /* "/etc/dps/gateway.conf:7: …": one line, valid UTF-8, without secrets */
 } ConfMessage;
 
 typedef struct ConfReport {

@@ -108,7 +108,7 @@ static int method_reprovision(sd_bus_message *request, void *userdata, sd_bus_er
 
 /* Fails with Error.Config and all faults, one per line. */
 static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
-        _cleanup_(freep) char *text = NULL, *shown = NULL;
+        _cleanup_(freep) char *text = NULL;
         size_t size;
         FILE *f;
 
@@ -120,19 +120,7 @@ static int refuse_configuration(const ConfReport *report, sd_bus_error *error) {
                         fprintf(f, "%s%s", ftell(f) > 0 ? "\n" : "", report->messages[k].text);
         if (fclose(f) != 0 || !text)
                 return -ENOMEM;
-
-        /* A path may not be valid UTF-8, which D-Bus requires. */
-        shown = utf8_is_valid(text, size) ? NULL : text_for_people(text, size, size);
-        return sd_bus_error_set(error, DPS_BUS_ERROR_CONFIG, shown ?: text);
-}
-
-static int append_text(sd_bus_message *m, const char *text) {
-        _cleanup_(freep) char *shown = NULL;
-        size_t size = strlen(text);
-
-        /* A path may not be valid UTF-8, which D-Bus requires. */
-        shown = utf8_is_valid(text, size) ? NULL : text_for_people(text, size, size);
-        return sd_bus_message_append(m, "s", shown ?: text);
+        return sd_bus_error_set(error, DPS_BUS_ERROR_CONFIG, text);
 }
 
 static int append_faults(sd_bus_message *m, const ConfReport *report, ConfSeverity severity) {
@@ -140,7 +128,7 @@ static int append_faults(sd_bus_message *m, const ConfReport *report, ConfSeveri
 
         for (size_t k = 0; r >= 0 && k < report->n_messages; k++)
                 if (report->messages[k].severity == severity)
-                        r = append_text(m, report->messages[k].text);
+                        r = sd_bus_message_append(m, "s", report->messages[k].text);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
