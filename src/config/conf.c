@@ -41,15 +41,10 @@ static char *message_text(const char *file, unsigned line, const char *format, v
         return text_for_people(whole, strlen(whole), MESSAGE_SIZE_MAX);
 }
 
-void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
-                     const char *format, ...) {
-        _cleanup_(freep) char *text = NULL;
+static void add_message(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
+                        const char *format, va_list arguments) {
+        _cleanup_(freep) char *text = message_text(file, line, format, arguments);
         ConfMessage *grown;
-        va_list arguments;
-
-        va_start(arguments, format);
-        text = message_text(file, line, format, arguments);
-        va_end(arguments);
 
         grown = text ? reallocarray(report->messages, report->n_messages + 1, sizeof(ConfMessage)) : NULL;
         if (!grown) {
@@ -61,6 +56,24 @@ void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file
         report->messages = grown;
         if (severity == CONF_ERROR)
                 report->has_errors = true;
+}
+
+void conf_report_add(ConfReport *report, ConfSeverity severity, const char *file, unsigned line,
+                     const char *format, ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        add_message(report, severity, file, line, format, arguments);
+        va_end(arguments);
+}
+
+void conf_report_line(ConfReport *report, ConfSeverity severity, const ConfLine *line, const char *format,
+                      ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        add_message(report, severity, line->file, line->line, format, arguments);
+        va_end(arguments);
 }
 
 void conf_report_done(ConfReport *report) {

@@ -45,6 +45,10 @@ typedef struct ConfLine {
         unsigned line;
 } ConfLine;
 
+/* It is about this line. */
+void conf_report_line(ConfReport *report, ConfSeverity severity, const ConfLine *line, const char *format,
+                      ...) __attribute__((format(printf, 4, 5)));
+
 typedef struct Conf {
         char *name;   /* NAME; "dpsd" for the daemon's own */
         char **files; /* all files that were read, in order */

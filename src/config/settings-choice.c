@@ -8,9 +8,8 @@
 
 #define UNKNOWN_MAX 20 /* warnings for one identity */
 
-static const char *const sections[] = {
-        "Provisioning", "Attestation", "Hub", "Issuance", "Access", "Daemon"
-};
+static const char *const sections[] = { "Provisioning", "Attestation", "Hub", "Issuance",
+                                        "Access",       "Daemon",      NULL };
 
 void reading_done(Reading *reading) {
         for (size_t i = 0; i < N_KEYS; i++)
@@ -30,6 +29,10 @@ Choice *reading_choice_in(Reading *reading, const char *section, const char *nam
 
 const ConfLine *choice_last_line(const Choice *c) {
         return c->n > 0 ? c->lines[c->n - 1] : NULL;
+}
+
+const ConfLine *reading_last_line(Reading *reading, const char *name) {
+        return choice_last_line(reading_choice(reading, name));
 }
 
 static bool is_reset(const Key *k, const char *value) {
@@ -67,17 +70,10 @@ static const Key *nearest_key(const char *name) {
 }
 
 static const char *nearest_section(const char *name) {
-        for (size_t i = 0; i < ELEMENTSOF(sections); i++)
-                if (text_is_near(name, sections[i]))
-                        return sections[i];
+        STRV_FOREACH(section, (char *const *) sections)
+                if (text_is_near(name, *section))
+                        return *section;
         return NULL;
-}
-
-static bool is_section(const char *name) {
-        for (size_t i = 0; i < ELEMENTSOF(sections); i++)
-                if (streq(name, sections[i]))
-                        return true;
-        return false;
 }
 
 /* A key in base64 ends with =, so on a line of its own it looks like an assignment. Hence long names are not
@@ -93,22 +89,22 @@ static void warn_of_unknown(Reading *reading, const ConfLine *line) {
         if (reading->n_unknown++ >= UNKNOWN_MAX)
                 return;
 
-        if (!is_section(line->section))
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "there is no section [%s]%s%s%s, ignoring %s=", shown_name(line->section),
-                                section ? ", did you mean [" : "", section ?: "", section ? "]?" : "",
-                                elsewhere ? elsewhere->name : shown_name(line->key));
+        if (!strv_contains((char *const *) sections, line->section))
+                conf_report_line(reading->report, CONF_WARNING, line,
+                                 "there is no section [%s]%s%s%s, ignoring %s=", shown_name(line->section),
+                                 section ? ", did you mean [" : "", section ?: "", section ? "]?" : "",
+                                 elsewhere ? elsewhere->name : shown_name(line->key));
         else if (elsewhere)
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "%s= belongs in [%s], not in [%s], ignoring", line->key, elsewhere->section,
-                                line->section);
+                conf_report_line(reading->report, CONF_WARNING, line,
+                                 "%s= belongs in [%s], not in [%s], ignoring", line->key, elsewhere->section,
+                                 line->section);
         else if (near)
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "there is no %s= in [%s], did you mean %s=? Ignoring", line->key,
-                                line->section, near->name);
+                conf_report_line(reading->report, CONF_WARNING, line,
+                                 "there is no %s= in [%s], did you mean %s=? Ignoring", line->key,
+                                 line->section, near->name);
         else
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "there is no %s= in [%s], ignoring", shown_name(line->key), line->section);
+                conf_report_line(reading->report, CONF_WARNING, line, "there is no %s= in [%s], ignoring",
+                                 shown_name(line->key), line->section);
 }
 
 int reading_choose(Reading *reading, const Conf *conf, bool is_own) {
@@ -122,8 +118,8 @@ int reading_choose(Reading *reading, const Conf *conf, bool is_own) {
                 if (!k && is_own)
                         warn_of_unknown(reading, line);
                 if (k && (k->flags & KEY_DAEMON) && !is_daemons)
-                        conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                        "[%s] belongs in dpsd.conf, ignoring %s=", k->section, k->name);
+                        conf_report_line(reading->report, CONF_WARNING, line,
+                                         "[%s] belongs in dpsd.conf, ignoring %s=", k->section, k->name);
                 if (!k || ((k->flags & KEY_DAEMON) && !is_daemons))
                         continue;
 

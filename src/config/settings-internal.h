@@ -61,7 +61,7 @@ typedef enum KeyFlags {
 
 typedef struct Key {
         const char *section, *name;
-        size_t offset; /* in Settings */
+        uint16_t offset, size; /* in Settings */
         FieldType type;
         int (*check)(const char *value, char **ret_why); /* NULL: key_store() checks enough */
         unsigned flags;
@@ -118,6 +118,7 @@ typedef struct Reading {
 void reading_done(Reading *reading);
 /* Of a key that is not in [Issuance], which has a Key= of its own. */
 Choice *reading_choice(Reading *reading, const char *name);
+const ConfLine *reading_last_line(Reading *reading, const char *name); /* NULL: it is not set */
 Choice *reading_choice_in(Reading *reading, const char *section, const char *name);
 /* Chooses the lines that count. To be called for the defaults first, then for the identity's own
  * configuration. */

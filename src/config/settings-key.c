@@ -66,7 +66,7 @@ const char *transport_choice_to_string(TransportChoice t) {
         return t < _TRANSPORT_MAX ? transport_names[t] : "";
 }
 
-#define AT(member) offsetof(Settings, member)
+#define AT(member) offsetof(Settings, member), sizeof(((Settings *) NULL)->member)
 #define KEY_REFERENCES (KEY_LIST | KEY_SECRET | KEY_EXPANDED | KEY_CHECKED)
 
 /* clang-format off */
@@ -112,7 +112,7 @@ static const Key keys[] = {
         { "Access",       "Group",                  AT(group),                    FIELD_TEXT,         group_check,           0 },
         { "Access",       "ShareKey",               AT(share_key),                FIELD_BOOL,         NULL,                  0 },
         { "Access",       "Api",                    AT(api),                      FIELD_BOOL,         NULL,                  0 },
-        { "Daemon",       "MaxAttempts",            0,                            FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
+        { "Daemon",       "MaxAttempts",            0, 0,                         FIELD_ATTEMPTS,     NULL,                  KEY_DAEMON },
 };
 /* clang-format on */
 static_assert(ELEMENTSOF(keys) == N_KEYS, "a Reading must have room for a choice for each key");
@@ -235,6 +235,17 @@ static int store_bool(bool *field, const char *value, char **ret_why) {
         return 0;
 }
 
+/* The field is an enum. */
+static int store_word(void *field, const char *value, const char *const *names, int n, const char *all,
+                      char **ret_why) {
+        int word = word_from_list(value, names, n);
+
+        if (word < 0)
+                return why(ret_why, word, "must be %s", all);
+        memcpy(field, &word, sizeof(word));
+        return 0;
+}
+
 static int store_duration(uint64_t *field, const char *value, uint64_t min, uint64_t max, char **ret_why) {
         char least[DURATION_TEXT_MAX], most[DURATION_TEXT_MAX];
         uint64_t usec;
@@ -251,39 +262,22 @@ static int store_duration(uint64_t *field, const char *value, uint64_t min, uint
         return 0;
 }
 
-static int store_renew_before(Settings *s, const char *value, char **ret_why) {
+/* Either a part of `what` in percent, or a duration. */
+static int store_part(unsigned *percent, uint64_t *usec, const char *value, const char *what,
+                      char **ret_why) {
         const char *end = value;
-        uint64_t percent;
+        uint64_t n;
 
-        if (scan_u64(&end, &percent) >= 0 && streq(end, "%")) {
-                if (percent < 1 || percent > 99)
-                        return why(ret_why, -EINVAL, "must be 1%% to 99%% of the lifetime, or a duration");
-                s->renew_before_percent = (unsigned) percent;
-                s->renew_before_usec = 0;
+        if (scan_u64(&end, &n) >= 0 && streq(end, "%")) {
+                if (n < 1 || n > 99)
+                        return why(ret_why, -EINVAL, "must be 1%% to 99%% of %s", what);
+                *percent = (unsigned) n;
+                *usec = 0;
                 return 0;
         }
 
-        s->renew_before_percent = 0;
-        return store_duration(&s->renew_before_usec, value, USEC_PER_SEC, TOKEN_LIFETIME_MAX, ret_why);
-}
-
-static int store_renew_at(Settings *s, const char *value, char **ret_why) {
-        const char *end = value;
-        uint64_t percent;
-
-        if (scan_u64(&end, &percent) >= 0 && streq(end, "%")) {
-                if (percent < 1 || percent > 99)
-                        return why(ret_why, -EINVAL,
-                                   "must be 1%% to 99%% of the certificate's life, or a duration before its "
-                                   "end");
-                s->issuance_renew_percent = (unsigned) percent;
-                s->issuance_renew_before_usec = 0;
-                return 0;
-        }
-
-        s->issuance_renew_percent = 0;
-        return store_duration(&s->issuance_renew_before_usec, value, USEC_PER_SEC, TOKEN_LIFETIME_MAX,
-                              ret_why);
+        *percent = 0;
+        return store_duration(usec, value, USEC_PER_SEC, TOKEN_LIFETIME_MAX, ret_why);
 }
 
 static int store_text(char **field, const char *value) {
@@ -345,27 +339,19 @@ int key_store(const Key *k, Settings *s, const char *value, char **ret_why) {
         case FIELD_BOOL:
                 return store_bool(field, value, ret_why);
         case FIELD_TRANSPORT:
-                r = word_from_list(value, transport_names, _TRANSPORT_MAX);
-                if (r < 0)
-                        return why(ret_why, r, "must be auto, mqtt or https");
-                s->transport = (TransportChoice) r;
-                return 0;
+                return store_word(field, value, transport_names, _TRANSPORT_MAX, "auto, mqtt or https",
+                                  ret_why);
         case FIELD_RENEW:
-                r = word_from_list(value, renew_names, _RENEW_MAX);
-                if (r < 0)
-                        return why(ret_why, r, "must be provision or token");
-                s->renew = (Renew) r;
-                return 0;
+                return store_word(field, value, renew_names, _RENEW_MAX, "provision or token", ret_why);
         case FIELD_RENEW_BEFORE:
-                return store_renew_before(s, value, ret_why);
+                return store_part(&s->renew_before_percent, field, value, "the lifetime, or a duration",
+                                  ret_why);
         case FIELD_KEY_TYPE:
-                r = word_from_list(value, key_type_names, _KEY_TYPE_MAX);
-                if (r < 0)
-                        return why(ret_why, r, "must be ec-p256, ec-p384 or rsa-2048");
-                s->issuance_key_type = (KeyType) r;
-                return 0;
+                return store_word(field, value, key_type_names, _KEY_TYPE_MAX, "ec-p256, ec-p384 or rsa-2048",
+                                  ret_why);
         case FIELD_RENEW_AT:
-                return store_renew_at(s, value, ret_why);
+                return store_part(&s->issuance_renew_percent, field, value,
+                                  "the certificate's life, or a duration before its end", ret_why);
         case FIELD_METHODS:
                 return store_methods(s, value, ret_why);
         case FIELD_ATTEMPTS:

@@ -23,11 +23,11 @@ void reading_report_bad_value(Reading *reading, const Key *k, const ConfLine *li
         if (key_may_be_shown(k, line->value))
                 shown = key_quote(k, line->value);
         if (shown)
-                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s=%s: %s%s", k->name,
-                                shown, reason, hint);
+                conf_report_line(reading->report, CONF_ERROR, line, "%s=%s: %s%s", k->name, shown, reason,
+                                 hint);
         else
-                conf_report_add(reading->report, CONF_ERROR, line->file, line->line, "%s= %s%s", k->name,
-                                reason, k->flags & KEY_SECRET && !has_quotes ? "" : hint);
+                conf_report_line(reading->report, CONF_ERROR, line, "%s= %s%s", k->name, reason,
+                                 k->flags & KEY_SECRET && !has_quotes ? "" : hint);
 }
 
 int specifiers_add(Settings *s, const Key *k, size_t index, const char *file, unsigned line) {
@@ -54,9 +54,8 @@ int reading_store(Reading *reading) {
                 size_t n_stored = 0;
 
                 if (c->is_overfull)
-                        conf_report_add(reading->report, CONF_ERROR, choice_last_line(c)->file,
-                                        choice_last_line(c)->line, "%s= has more than %d lines",
-                                        settings_keys[i].name, LIST_LINES_MAX);
+                        conf_report_line(reading->report, CONF_ERROR, choice_last_line(c),
+                                         "%s= has more than %d lines", settings_keys[i].name, LIST_LINES_MAX);
                 for (size_t j = 0; j < c->n; j++) {
                         _cleanup_(freep) char *reason = NULL;
                         int r = key_store(&settings_keys[i], reading->settings, c->lines[j]->value, &reason);
@@ -98,12 +97,12 @@ static void report_missing(Reading *reading, ConfSeverity severity, const char *
         if (own->n_lines == 0 && reading->report->has_errors)
                 return;
         if (line && streq(line->key, key))
-                conf_report_add(reading->report, severity, line->file, line->line,
-                                "%s= is missing in [%s]; is [%s], where this line is, meant to be it?", key,
-                                wanted->section, line->section);
+                conf_report_line(reading->report, severity, line,
+                                 "%s= is missing in [%s]; is [%s], where this line is, meant to be it?", key,
+                                 wanted->section, line->section);
         else if (line)
-                conf_report_add(reading->report, severity, line->file, line->line,
-                                "%s= is missing; is %s= in this line meant to be it?", key, line->key);
+                conf_report_line(reading->report, severity, line,
+                                 "%s= is missing; is %s= in this line meant to be it?", key, line->key);
         else
                 conf_report_add(reading->report, severity, file, 0, "%s", what);
 }
@@ -119,34 +118,33 @@ static void check_required(Reading *reading) {
 }
 
 static void check_pair(Reading *reading, const char *one, const char *other) {
-        const ConfLine *a = choice_last_line(reading_choice(reading, one)),
-                       *b = choice_last_line(reading_choice(reading, other));
+        const ConfLine *a = reading_last_line(reading, one), *b = reading_last_line(reading, other);
 
         if (a && b)
-                conf_report_add(reading->report, CONF_ERROR, b->file, b->line,
-                                "%s= cannot be used together with %s=, which is in %s:%u", other, one,
-                                a->file, a->line);
+                conf_report_line(reading->report, CONF_ERROR, b,
+                                 "%s= cannot be used together with %s=, which is in %s:%u", other, one,
+                                 a->file, a->line);
 }
 
 static void check_proxy(Reading *reading) {
-        const ConfLine *transport = choice_last_line(reading_choice(reading, "Transport")),
-                       *password = choice_last_line(reading_choice(reading, "ProxyPassword")),
-                       *line = choice_last_line(reading_choice(reading, "Proxy"));
+        const ConfLine *transport = reading_last_line(reading, "Transport"),
+                       *password = reading_last_line(reading, "ProxyPassword"),
+                       *line = reading_last_line(reading, "Proxy");
         _cleanup_(proxy_freep) Proxy *proxy = NULL;
         _cleanup_(freep) char *reason = NULL;
 
         if (reading->settings->proxy && proxy_from_url(reading->settings->proxy, &proxy, &reason) < 0)
                 return; /* there was no memory */
         if (password && !reading->settings->proxy && !line)
-                conf_report_add(reading->report, CONF_WARNING, password->file, password->line,
-                                "ProxyPassword= is not used, because Proxy= is not set");
+                conf_report_line(reading->report, CONF_WARNING, password,
+                                 "ProxyPassword= is not used, because Proxy= is not set");
         if (password && proxy && !proxy->user)
-                conf_report_add(reading->report, CONF_ERROR, line->file, line->line,
-                                "Proxy= names no user for ProxyPassword=; write http://USER@HOST:PORT");
+                conf_report_line(reading->report, CONF_ERROR, line,
+                                 "Proxy= names no user for ProxyPassword=; write http://USER@HOST:PORT");
         if (transport && proxy && proxy->kind == PROXY_HTTPS &&
             reading->settings->transport == TRANSPORT_MQTT)
-                conf_report_add(
-                        reading->report, CONF_ERROR, line->file, line->line,
+                conf_report_line(
+                        reading->report, CONF_ERROR, line,
                         "Transport=mqtt cannot go through a proxy that is reached by TLS; use http:// or "
                         "socks5h://, or set Transport=auto or https");
 }
@@ -225,8 +223,7 @@ static void check_methods(Reading *reading) {
                 ConfSeverity severity = is_possible && !f->is_final ? CONF_WARNING : CONF_ERROR;
 
                 if (f->what && f->line)
-                        conf_report_add(reading->report, severity, f->line->file, f->line->line, "%s",
-                                        f->what);
+                        conf_report_line(reading->report, severity, f->line, "%s", f->what);
                 else if (f->what)
                         report_missing(reading, severity, f->key, f->what);
         }
@@ -237,31 +234,31 @@ static void warn_of_group_key(Reading *reading) {
         const ConfLine *line = choice_last_line(c);
 
         if (line && c->is_own && reading_choice(reading, "Key")->n == 0)
-                conf_report_add(
-                        reading->report, CONF_WARNING, line->file, line->line,
+                conf_report_line(
+                        reading->report, CONF_WARNING, line,
                         "GroupKey= gives every device the key of its whole enrollment group, so one stolen "
                         "device exposes them all; Key= with the device's own key is safer (dpsctl "
                         "derive-key)");
 }
 
 static void warn_of_capitals(Reading *reading) {
-        const ConfLine *line = choice_last_line(reading_choice(reading, "RegistrationId"));
+        const ConfLine *line = reading_last_line(reading, "RegistrationId");
         const Settings *s = reading->settings;
 
         if (line && s->registration_id && !specifier_present(s->registration_id) &&
             settings_derive_from_capitals(s))
-                conf_report_add(reading->report, CONF_WARNING, line->file, line->line,
-                                "RegistrationId= " SETTINGS_CAPITALS_WARNING);
+                conf_report_line(reading->report, CONF_WARNING, line,
+                                 "RegistrationId= " SETTINGS_CAPITALS_WARNING);
 }
 
 /* The scope of every DPS instance begins like this. */
 static void warn_of_scope(Reading *reading) {
-        const ConfLine *line = choice_last_line(reading_choice(reading, "IdScope"));
+        const ConfLine *line = reading_last_line(reading, "IdScope");
         const char *scope = reading->settings->id_scope;
 
         if (line && scope && *scope != '%' && !startswith(scope, "0ne"))
-                conf_report_add(
-                        reading->report, CONF_WARNING, line->file, line->line,
+                conf_report_line(
+                        reading->report, CONF_WARNING, line,
                         "IdScope= does not begin with 0ne, as the ID scopes of DPS do; the overview page of "
                         "the DPS instance shows it");
 }
@@ -281,9 +278,9 @@ static void check_times(Reading *reading) {
         if (!line)
                 return;
         if (before_usec >= s->token_lifetime_usec) {
-                conf_report_add(reading->report, CONF_ERROR, line->file, line->line,
-                                "RenewBefore= must be less than TokenLifetime=, which is %s",
-                                format_duration(s->token_lifetime_usec, text));
+                conf_report_line(reading->report, CONF_ERROR, line,
+                                 "RenewBefore= must be less than TokenLifetime=, which is %s",
+                                 format_duration(s->token_lifetime_usec, text));
                 return;
         }
 
@@ -291,9 +288,9 @@ static void check_times(Reading *reading) {
         interval_usec = MAX(s->token_lifetime_usec - before_usec, USEC_PER_MINUTE);
         if (decisive->is_own &&
             (s->token_lifetime_usec < TOKEN_LIFETIME_SHORT || interval_usec < TOKEN_LIFETIME_SHORT / 2))
-                conf_report_add(
-                        reading->report, CONF_WARNING, line->file, line->line, "%s=%.80s: up to %llu %s",
-                        line->key, line->value, (unsigned long long) (USEC_PER_DAY / interval_usec),
+                conf_report_line(
+                        reading->report, CONF_WARNING, line, "%s=%.80s: up to %llu %s", line->key,
+                        line->value, (unsigned long long) (USEC_PER_DAY / interval_usec),
                         s->renew == RENEW_PROVISION
                                 ? "registrations of this device a day, and the whole fleet shares one quota"
                                 : "new tokens a day");
@@ -301,19 +298,19 @@ static void check_times(Reading *reading) {
 
 /* A version that does not know the request would ignore it. */
 static void check_issuance(Reading *reading) {
-        const ConfLine *version = choice_last_line(reading_choice(reading, "ApiVersion"));
+        const ConfLine *version = reading_last_line(reading, "ApiVersion");
         const ConfLine *type = choice_last_line(reading_choice_in(reading, "Issuance", "KeyType"));
         const Settings *s = reading->settings;
 
         if (version && s->issuance_requested && strcmp(s->api_version, DPS_API_VERSION_ISSUANCE_OLDER) < 0)
-                conf_report_add(reading->report, CONF_ERROR, version->file, version->line,
-                                "ApiVersion=%.40s: this version issues no certificates, which Request= in "
-                                "[Issuance] asks for: remove the line, or set %s",
-                                version->value, DPS_API_VERSION_ISSUANCE_OLDER);
+                conf_report_line(reading->report, CONF_ERROR, version,
+                                 "ApiVersion=%.40s: this version issues no certificates, which Request= in "
+                                 "[Issuance] asks for: remove the line, or set %s",
+                                 version->value, DPS_API_VERSION_ISSUANCE_OLDER);
         if (type && s->issuance_key_type == KEY_TYPE_RSA_2048 && streq_ptr(s->issuance_key, "tpm"))
-                conf_report_add(reading->report, CONF_ERROR, type->file, type->line,
-                                "KeyType=rsa-2048: RSA keys of a TPM cannot make the signatures of TLS 1.3: "
-                                "for Key=tpm, set KeyType=ec-p256");
+                conf_report_line(reading->report, CONF_ERROR, type,
+                                 "KeyType=rsa-2048: RSA keys of a TPM cannot make the signatures of TLS 1.3: "
+                                 "for Key=tpm, set KeyType=ec-p256");
 }
 
 void reading_check_together(Reading *reading) {

@@ -135,7 +135,7 @@ static int read_all(Reading *reading, const Conf *defaults, const Conf *own) {
 /* A device that can attest by its TPM only may be called as Microsoft's tools call it. */
 static int default_registration_id(Reading *reading) {
         Settings *s = reading->settings;
-        const ConfLine *method = choice_last_line(reading_choice(reading, "Method"));
+        const ConfLine *method = reading_last_line(reading, "Method");
         const Key *k = key_find("Provisioning", "RegistrationId");
 
         if (s->registration_id || reading_choice(reading, "RegistrationId")->n > 0 || !method ||
@@ -168,7 +168,7 @@ int settings_from_conf(const Conf *defaults, const Conf *own, ConfReport *report
 }
 
 static void read_max_attempts(Reading *reading, DaemonSettings *ret) {
-        const ConfLine *line = choice_last_line(reading_choice(reading, "MaxAttempts"));
+        const ConfLine *line = reading_last_line(reading, "MaxAttempts");
         uint64_t n;
 
         if (!line)
@@ -200,39 +200,23 @@ void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSetti
         read_max_attempts(&reading, ret);
 }
 
-static bool methods_equal(const Settings *a, const Settings *b) {
-        if (a->n_methods != b->n_methods)
-                return false;
-        for (unsigned i = 0; i < a->n_methods; i++)
-                if (a->methods[i] != b->methods[i])
-                        return false;
-        return true;
+static bool values_equal(const Key *k, const void *x, const void *y) {
+        if (key_is_text(k))
+                return streq_ptr(*(char *const *) x, *(char *const *) y);
+        if (key_is_texts(k))
+                return strv_equal(*(char *const *const *) x, *(char *const *const *) y);
+        return memcmp(x, y, k->size) == 0;
 }
 
 bool settings_equal(const Settings *a, const Settings *b) {
-        for (size_t i = 0; i < N_KEYS; i++) {
-                const void *x = key_field(&settings_keys[i], a), *y = key_field(&settings_keys[i], b);
-
-                if (key_is_text(&settings_keys[i]) && !streq_ptr(*(char *const *) x, *(char *const *) y))
+        for (const Key *k = settings_keys; k < settings_keys + N_KEYS; k++)
+                if (!values_equal(k, key_field(k, a), key_field(k, b)))
                         return false;
-                if (key_is_texts(&settings_keys[i]) &&
-                    !strv_equal(*(char *const *const *) x, *(char *const *const *) y))
-                        return false;
-        }
-
-        return streq(a->name, b->name) && methods_equal(a, b) && a->mqtt_port == b->mqtt_port &&
-               a->https_port == b->https_port && a->ek_handle == b->ek_handle &&
-               a->srk_handle == b->srk_handle && a->tpm_key_handle == b->tpm_key_handle &&
-               a->transport == b->transport && a->splay_usec == b->splay_usec &&
-               a->required_for_provisioned == b->required_for_provisioned &&
-               a->token_lifetime_usec == b->token_lifetime_usec &&
+        /* What belongs to a key, and is not its field. */
+        return streq(a->name, b->name) && a->n_methods == b->n_methods &&
                a->renew_before_percent == b->renew_before_percent &&
-               a->renew_before_usec == b->renew_before_usec && a->renew == b->renew &&
-               a->share_key == b->share_key && a->api == b->api &&
-               a->issuance_requested == b->issuance_requested &&
-               a->api_version_steps == b->api_version_steps && a->issuance_key_type == b->issuance_key_type &&
                a->issuance_renew_percent == b->issuance_renew_percent &&
-               a->issuance_renew_before_usec == b->issuance_renew_before_usec;
+               a->api_version_steps == b->api_version_steps;
 }
 
 /* Settings with specifiers, and the copy in which they are expanded. */
