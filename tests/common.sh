@@ -62,16 +62,21 @@ install_packages() { # PACKAGE…
 	return "$code"
 }
 
-# Warnings are errors in CI only: a newer compiler or library warns of more, and a user's build must not fail for that.
-build() { # DIRECTORY [MESON-OPTION…]: prints something only if it fails
-	local dir=$1 log code=0
-	shift
+quietly() { # COMMAND…: prints its last lines if it fails
+	local log code=0
 	log=$(mktemp)
-	if [[ ! -e $dir/build.ninja ]]; then
-		meson setup "$dir" ${CI:+-Dwerror=true} "$@" >"$log" 2>&1 </dev/null || { code=$?; rm -rf "$dir"; }
-	fi
-	((code)) || ninja -C "$dir" >"$log" 2>&1 </dev/null || code=$?
+	"$@" >"$log" 2>&1 </dev/null || code=$?
 	((code == 0)) || grep -vE '^\[[0-9]+/' "$log" | tail -n 60 >&2
 	rm -f "$log"
 	return "$code"
+}
+
+# Warnings are errors in CI only: a newer compiler or library warns of more, and a user's build must not fail for that.
+configure() { # DIRECTORY [MESON-OPTION…]
+	[[ ! -e $1/build.ninja ]] || return 0
+	quietly meson setup ${CI:+-Dwerror=true} "$@" || { rm -rf "$1"; return 1; }
+}
+
+build() { # DIRECTORY [MESON-OPTION…]
+	configure "$@" && quietly ninja -C "$1"
 }

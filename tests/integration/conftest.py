@@ -7,6 +7,7 @@
         gateway.wait_for(State="assigned")      # waits for a property on D-Bus
         assert gateway.dpsctl("status").code == 0
 """
+import collections
 import contextlib
 import os
 import pathlib
@@ -117,11 +118,18 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Reports missing programs once, instead of letting every test fail."""
+    """Reports missing programs once, instead of letting every test fail. Where tests run beside others, the files take turns: the
+    tests of some files compute, those of others wait, and so there is some of each at any time, and no long ones are left for the
+    end."""
     programs = ("dpsd/dpsd", "dpsctl/dpsctl", "emulator/dps-emulator")
     missing = [name for name in programs if not (BUILD / "src" / name).exists()]
     if missing and items:
         raise pytest.UsageError(f"missing in {BUILD}/src: {', '.join(missing)}; build them, or set DPS_BUILD")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        files = collections.defaultdict(list)
+        for item in items:
+            files[item.path].append(item)
+        items.sort(key={item: i / len(file) for file in files.values() for i, item in enumerate(file)}.get)
 
 
 def logs_below(directory):
