@@ -380,7 +380,7 @@ class Matrix:
             return sum(map(is_settled, map(self.watch.now, names))) >= 0.6 * len(names)
 
         with contextlib.suppress(TimeoutError):
-            eventually(have_most_settled, DEADLINE / 2)
+            eventually(have_most_settled, 10 * SLOWER)
 
     def reprovision(self, name):
         with self.client_lock:

@@ -17,7 +17,7 @@ BUILD = pathlib.Path(os.environ.get("DPS_BUILD") or REPOSITORY / "build")
 WORLD = BUILD / "tests" / "integration" / "test-world.so"  # made from calls.c, clock.c, disk.c and sockets.c, which say what its environment variables mean
 UNDER = os.environ.get("DPS_UNDER", "").split()  # the command to run dpsd with, such as valgrind
 SLOWER = 4 if os.environ.get("DPS_SANITIZE") else 1  # deadlines end a hang, they measure nothing
-DEADLINE = 20 * SLOWER
+DEADLINE = 60 * SLOWER
 
 
 def program(name):
