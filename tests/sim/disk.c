@@ -33,6 +33,7 @@ struct Disk {
         unsigned steps_left;
         uint64_t n_changes;
         Random dice;
+        uid_t uid; /* whose files they are */
 };
 
 typedef struct SimFolder {
@@ -320,7 +321,7 @@ static int sim_look(Folder *folder, const char *name, FileFacts *ret) {
         *ret = (FileFacts){ .is_regular = !file->is_folder,
                             .size = file->text ? strlen(file->text) : 0,
                             .mode = file->mode,
-                            .uid = geteuid(),
+                            .uid = f->disk->uid,
                             .gid = file->gid };
         return 0;
 }
@@ -414,7 +415,7 @@ static const FolderOperations operations = {
 Disk *disk_new(Sim *s) {
         Disk *d = sim_alloc(sizeof(*d));
 
-        *d = (Disk){ .sim = s, .dice = random_of(s->options.seed, "disk", 0) };
+        *d = (Disk){ .sim = s, .dice = random_of(s->options.seed, "disk", 0), .uid = geteuid() };
         return d;
 }
 

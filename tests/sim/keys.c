@@ -2,11 +2,8 @@
 #include "keys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
@@ -36,8 +33,10 @@ const char *keys_text(unsigned k, unsigned which) {
         return text;
 }
 
-static const char *content(unsigned k, KeyFile what) {
-        switch (what) {
+const char *keys_content(const Keys *keys, unsigned k) {
+        if (chip_is_of(k))
+                return NULL;
+        switch (keys->what[k]) {
         case KEY_FILE_GOOD:
         case KEY_FILE_TOO_OPEN:
                 return keys_text(k, 0);
@@ -55,23 +54,9 @@ static const char *content(unsigned k, KeyFile what) {
 }
 
 void keys_put(Keys *keys, unsigned k, KeyFile what) {
-        const char *text = content(k, what);
-        int fd;
-
         keys->what[k] = what;
-        if (chip_is_of(k)) {
-                if (what != KEY_FILE_GOOD)
-                        chip_clear(k);
-                return;
-        }
-        (void) unlink(keys->paths[k]);
-        if (!text)
-                return;
-        fd = open(keys->paths[k], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (fd < 0 || write(fd, text, strlen(text)) < 0 ||
-            fchmod(fd, what == KEY_FILE_TOO_OPEN ? 0644 : 0600) < 0)
-                abort();
-        (void) close(fd);
+        if (chip_is_of(k) && what != KEY_FILE_GOOD)
+                chip_clear(k);
 }
 
 KeyFile keys_what(const Keys *keys, unsigned k) {
@@ -198,18 +183,17 @@ Keys *keys_new(Sim *s) {
         hang_forget_calls();
         keys_set_chip(keys, false, false);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
-                keys->paths[k] = sim_format("%s/key-%u", s->options.directory, k);
+                keys->paths[k] = sim_format(KEYS_DIRECTORY "/key-%u", k);
                 keys_put(keys, k, KEY_FILE_GOOD);
         }
+        key_files_set(keys);
         return keys;
 }
 
 Keys *keys_free(Keys *keys) {
-        for (unsigned k = 0; k < IDENTITIES_MAX; k++) {
-                if (keys->paths[k])
-                        (void) unlink(keys->paths[k]);
+        key_files_set(NULL);
+        for (unsigned k = 0; k < IDENTITIES_MAX; k++)
                 sim_free(keys->paths[k]);
-        }
         token_done();
         sim_free(keys);
         return NULL;

@@ -9,7 +9,7 @@
  *      world.c       time, timers and work, as the core sees them (basic/world.h)
  *      disk.c        its files (basic/folder.h): what was not synced is gone after a power cut
  *      net.c         the way to the service (transport/transport.h), and the emulator's service behind it
- *      keys.c        real key files
+ *      keys.c        key files, as config/secret.c sees them (key-files.c)
  *      chip.c        TPMs
  *      token.c       a token and a TPM in which the keys of issued certificates are made
  *      notes.c       the notes of such keys
@@ -85,8 +85,7 @@ typedef struct SimOptions {
         unsigned n_kinds; /* of actors; 0: all */
         bool is_traced;
         FILE *trace;
-        const char *directory; /* of the key files */
-        uint64_t until_usec;   /* the simulation ends here at the latest; 0: when it is over */
+        uint64_t until_usec; /* the simulation ends here at the latest; 0: when it is over */
         /* Deeds that are left out. */
         const bool *left_out;
 } SimOptions;

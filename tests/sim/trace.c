@@ -10,6 +10,7 @@
 #include "checks.h"
 #include "dpsd/log.h"
 #include "journal.h"
+#include "keys.h"
 #include "memory.h"
 #include "sim.h"
 
@@ -26,14 +27,12 @@ static void add_to_hash(Sim *s, const char *text) {
                 s->trace_hash = (s->trace_hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
 }
 
-/* The directory of the keys has another name each time. */
-static void hide_directory(const Sim *s, char *text) {
-        size_t n = strlen(s->options.directory);
+static void hide_directory(char *text) {
         char *p;
 
-        while ((p = strstr(text, s->options.directory))) {
+        while ((p = strstr(text, KEYS_DIRECTORY))) {
                 memcpy(p, "KEYS", 4);
-                memmove(p + 4, p + n, strlen(p + n) + 1);
+                memmove(p + 4, p + strlen(KEYS_DIRECTORY), strlen(p + strlen(KEYS_DIRECTORY)) + 1);
         }
 }
 
@@ -46,7 +45,7 @@ static void tracev(Sim *s, const char *format, va_list ap) {
         n = snprintf(text, sizeof(text), "%" PRIu64 ".%06" PRIu64 " ", s->now_usec / USEC_PER_SEC,
                      s->now_usec % USEC_PER_SEC);
         (void) vsnprintf(text + n, sizeof(text) - (size_t) n, format, ap);
-        hide_directory(s, text);
+        hide_directory(text);
         add_to_hash(s, text);
         if (s->options.trace)
                 (void) fprintf(s->options.trace, "%s\n", text);
