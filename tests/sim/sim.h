@@ -15,7 +15,8 @@
  *      notes.c       the notes of such keys
  *      hang.c        chips that do not answer
  *      crypto.c      what OpenSSL would compute again and again
- *      locale.c      and json-c
+ *      json-c.c      what json-c would ask for again and again
+ *      heap.c        where memory is
  *      memory.c      memory that runs out
  *      machine.c     the daemon: start, stop, kill, power cut; its configuration
  *      journal.c     the journal, which does not read for a while
