@@ -177,45 +177,54 @@ int json_read_object(const char *text, size_t size, size_t size_max, json_object
         return 0;
 }
 
-/* Moves *p behind the value that begins there. The text was parsed before. -EBADMSG, -ENOMEM. */
-static int next_value(const char **p, const char *end, json_object **ret) {
+/* The end of the value, or of the name of a member, that begins at p or behind white space. The text was parsed before. */
+static const char *value_end(const char *p, const char *end) {
+        unsigned depth = 0;
+        bool is_in_string = false;
+
+        for (; p < end; p++) {
+                if (*p == '"')
+                        is_in_string = !is_in_string;
+                else if (is_in_string)
+                        p += *p == '\\';
+                else if (*p == '{' || *p == '[')
+                        depth++;
+                else if (depth == 0 && strchr(",:}", *p))
+                        return p;
+                else if (*p == '}' || *p == ']')
+                        depth--;
+        }
+        return p;
+}
+
+/* `text` is a string with its quotes. */
+static int string_is(Span text, const char *word) {
+        _cleanup_(json_freep) json_object *o = NULL;
         enum json_tokener_error error;
         size_t n;
         int r;
 
-        r = parse(*p, (size_t) (end - *p), JSON_DEPTH_MAX, 0, ret, &error, &n);
-        if (r < 0)
-                return r;
-        *p += n;
-        return error == json_tokener_success ? 0 : -EBADMSG;
+        if (!memchr(text.start, '\\', text.size))
+                return text.size == strlen(word) + 2 && memcmp(text.start + 1, word, text.size - 2) == 0;
+        r = parse(text.start, text.size, JSON_DEPTH_MAX, 0, &o, &error, &n);
+        return r < 0 ? r : streq_ptr(json_string(o), word);
 }
 
 int json_find_text(Span text, const char *name, Span *ret) {
-        const char *p = text.start, *end = p + text.size;
+        const char *end = text.start + text.size, *p = skip_white(text.start, end);
 
         *ret = (Span){ 0 };
-        for (;;) {
-                _cleanup_(json_freep) json_object *key = NULL, *value = NULL;
-                const char *begin;
-                int r;
+        while (p < end && *p != '}') { /* it is { or a comma */
+                const char *key = p + 1, *colon = value_end(key, end), *value = colon + 1;
+                int r = string_is(span_strip((Span){ key, (size_t) (colon - key) }), name);
 
-                p = skip_white(p, end); /* to the { or a comma */
-                if (p == end || *p == '}')
-                        return 0;
-                p = skip_white(p + 1, end);
-                if (p < end && *p == '}')
-                        return 0;
-                r = next_value(&p, end, &key);
                 if (r < 0)
-                        return r == -ENOMEM ? r : 0;
-                p = skip_white(p, end); /* to the colon */
-                begin = p = skip_white(p + 1, end);
-                r = next_value(&p, end, &value);
-                if (r < 0)
-                        return r == -ENOMEM ? r : 0;
-                if (streq_ptr(json_string(key), name))
-                        *ret = span_strip((Span){ begin, (size_t) (p - begin) });
+                        return r;
+                p = value_end(value, end);
+                if (r > 0)
+                        *ret = span_strip((Span){ value, (size_t) (p - value) });
         }
+        return 0;
 }
 
 int json_keep_text(json_object *object, Span text, const char *name) {
