@@ -181,7 +181,13 @@ bool utf8_is_valid(const void *data, size_t size) {
         const uint8_t *p = data;
 
         for (size_t i = 0, n; i < size; i += n) {
-                n = p[i] < 0x80 ? 1 : utf8_sequence(p + i, size - i);
+                uint64_t bytes = UINT64_MAX;
+
+                if (size - i >= sizeof(bytes)) /* nearly all text is ASCII */
+                        memcpy(&bytes, p + i, sizeof(bytes));
+                n = !(bytes & UINT64_C(0x8080808080808080)) ? sizeof(bytes)
+                    : p[i] < 0x80                           ? 1
+                                                            : utf8_sequence(p + i, size - i);
                 if (n == 0)
                         return false;
         }

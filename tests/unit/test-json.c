@@ -173,6 +173,25 @@ static void a_string_with_a_zero_byte_is_refused(void **state) {
         assert_null(json_string(json_member(NULL, "good")));
 }
 
+/* ASCII is looked at eight bytes at a time. */
+static void a_byte_that_is_not_utf8_is_found_wherever_it_is(void **state) {
+        char text[40];
+
+        memset(text, 'a', sizeof(text));
+        for (size_t k = 0; k < sizeof(text); k++) {
+                text[k] = '\x80';
+                for (size_t size = 0; size <= sizeof(text); size++)
+                        assert_int_equal(utf8_is_valid(text, size), size <= k);
+                text[k] = 'a';
+        }
+        for (size_t k = 0; k + 2 <= sizeof(text); k++) {
+                memcpy(text + k, "\xc3\xa9", 2);
+                assert_true(utf8_is_valid(text, sizeof(text)));
+                assert_false(utf8_is_valid(text, k + 1));
+                memset(text + k, 'a', 2);
+        }
+}
+
 static void an_object_that_is_built_can_be_read_again(void **state) {
         _cleanup_(json_freep) json_object *o = json_object_new_object();
         _cleanup_(freep) char *text = NULL;
@@ -188,13 +207,14 @@ static void an_object_that_is_built_can_be_read_again(void **state) {
 }
 
 int main(void) {
-        struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 3] = {
+        struct CMUnitTest tests[ELEMENTSOF(read_cases) + ELEMENTSOF(number_cases) + 5] = {
                 cmocka_unit_test(a_string_with_a_zero_byte_is_refused),
                 cmocka_unit_test(a_member_can_be_kept_as_it_is_written),
                 cmocka_unit_test(an_object_that_is_built_can_be_read_again),
                 cmocka_unit_test(running_out_of_memory_is_not_an_error_in_the_text),
+                cmocka_unit_test(a_byte_that_is_not_utf8_is_found_wherever_it_is),
         };
-        size_t n = 3;
+        size_t n = 5;
 
         for (size_t i = 0; i < ELEMENTSOF(read_cases); i++)
                 tests[n++] = (struct CMUnitTest){ .name = read_cases[i].promise,
