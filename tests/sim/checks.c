@@ -2,13 +2,11 @@
 #include "checks.h"
 
 #include <inttypes.h>
-#include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "actors.h"
-#include "basic/json.h"
 #include "basic/text.h"
 #include "chip.h"
 #include "client/client-internal.h"
@@ -21,6 +19,7 @@
 #include "keys.h"
 #include "machine.h"
 #include "memory.h"
+#include "published.h"
 #include "token.h"
 #include "users.h"
 
@@ -687,38 +686,12 @@ void checks_note_refused(Sim *s, const char *name) {
         w->told_is_noted = w->pause_is_noted = w->failure_is_noted = w->polls_are_noted = false;
 }
 
-typedef struct PublishedFiles {
-        json_object *connection;
-        uint64_t generation, env_generation;
-        const char *password, *token, *hub;
-} PublishedFiles;
-
-static void published_done(PublishedFiles *p) {
-        json_object_put(p->connection);
-}
-
-static bool read_published(const Sim *s, const char *folder, PublishedFiles *ret) {
-        const char *text = disk_text(s->disk, WHERE_RUNTIME, folder, "connection.json", false),
-                   *env = disk_text(s->disk, WHERE_RUNTIME, folder, "hub.env", false), *line;
-
-        if (!text)
-                return false;
-        *ret = (PublishedFiles){ .connection = json_tokener_parse(text) };
-        (void) json_u64(json_member(ret->connection, "generation"), INT64_MAX, &ret->generation);
-        ret->password = json_string(json_member(ret->connection, "password"));
-        ret->hub = json_string(json_member(ret->connection, "hub"));
-        ret->token = disk_text(s->disk, WHERE_RUNTIME, folder, "token", false);
-        line = env ? strstr(env, "IOTHUB_GENERATION=") : NULL;
-        ret->env_generation = line ? strtoull(line + strlen("IOTHUB_GENERATION="), NULL, 10) : 0;
-        return true;
-}
-
 /* Promise: connection.json comes last, so that whoever sees it finds all that it stands for. */
 void checks_published(Sim *s, const char *folder, const char *name) {
-        _cleanup_(published_done) PublishedFiles p = { 0 };
+        PublishedFiles p = { 0 };
         unsigned depth = core_pause();
 
-        if (streq(name, "connection.json") && read_published(s, folder, &p)) {
+        if (streq(name, "connection.json") && published_read(s, folder, &p)) {
                 if (p.generation != p.env_generation)
                         found(s, "connection.json is published last",
                               "%s: generation %" PRIu64 ", hub.env has %" PRIu64, folder, p.generation,
@@ -729,64 +702,17 @@ void checks_published(Sim *s, const char *folder, const char *name) {
         core_resume(depth);
 }
 
-/* What the key of a published pair is called, or its file; NULL: there is none. */
-static const char *published_key(const Sim *s, const char *folder, const PublishedFiles *p) {
-        return json_string(json_member(p->connection, "keyUri"))
-                       ?: disk_text(s->disk, WHERE_RUNTIME, folder, "key.pem", false);
-}
-
-static EVP_PKEY *read_key(const char *text) {
-        EVP_PKEY *key = token_key(text);
-        BIO *bio;
-
-        if (key) {
-                EVP_PKEY_up_ref(key);
-                return key;
-        }
-        bio = BIO_new_mem_buf(text, -1);
-        key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-        BIO_free(bio);
-        return key;
-}
-
-/* Promise: what programs find is a key and the certificate of that key. */
-static bool is_whole_pair(const Sim *s, const char *folder, const PublishedFiles *p) {
-        const char *certificate = disk_text(s->disk, WHERE_RUNTIME, folder, "cert.pem", false),
-                   *key = published_key(s, folder, p);
-        unsigned depth = core_pause();
-        bool is_whole = false;
-
-        if (certificate && key) {
-                BIO *bio = BIO_new_mem_buf(certificate, -1);
-                X509 *x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-                EVP_PKEY *k = read_key(key);
-
-                is_whole = x && k && X509_check_private_key(x, k) == 1;
-                X509_free(x);
-                EVP_PKEY_free(k);
-                BIO_free(bio);
-        }
-        core_resume(depth);
-        return is_whole;
-}
-
-/* Promise: make before break. What programs are given can sign, unless somebody else took it away. */
-static bool published_key_serves(const Sim *s, const char *folder, const PublishedFiles *p) {
-        const char *key = published_key(s, folder, p);
-
-        return !key || !token_key(key) || token_can_serve(key);
-}
-
 static uint64_t hash_of(const char *text, uint64_t hash) {
         for (const char *p = text ?: ""; *p; p++)
                 hash = (hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
         return hash;
 }
 
-/* Promise: what is published is of one generation, that of the assignment. What was right stays right until a file changes, or
+/* Promises: what is published is of one generation, that of the assignment; it has a key and the certificate of that key; and that
+ * key can sign. What was right stays right until a file changes, or
  * the assignment. */
 static void check_outputs(Sim *s, unsigned k, const Identity *i) {
-        _cleanup_(published_done) PublishedFiles p = { 0 };
+        PublishedFiles p = { 0 };
         const Assignment *a = identity_assignment(i);
         Watch *w = watch_of(s, k);
         uint64_t change, hash;
@@ -798,10 +724,10 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         if (change == w->right_change && hash == w->right_hash)
                 return;
         w->right_change = 0;
-        if (!read_published(s, i->name, &p))
+        if (!published_read(s, i->name, &p))
                 found(s, "what is published is of one generation", "identity %u: there is no connection.json",
                       k);
-        else if (a->issued && !is_whole_pair(s, i->name, &p))
+        else if (a->issued && !published_is_whole(s, i->name, &p))
                 found(s, "a published key comes with its certificate", "identity %u", k);
         else if (a->issued && !published_key_serves(s, i->name, &p))
                 found(s, "a published key is in its token", "identity %u", k);
@@ -1101,7 +1027,7 @@ static AskedJob *find_job(Watch *w, uint64_t id) {
 /* Promise: what a job brought is durable, unless the disk refuses, and programs have it, unless they cannot. */
 static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
         const Assignment *a = identity_assignment(i);
-        _cleanup_(published_done) PublishedFiles p = { 0 };
+        PublishedFiles p = { 0 };
         char file[32], generation[48];
         const char *text;
 
@@ -1116,7 +1042,7 @@ static void check_job_brought(Sim *s, unsigned k, const Identity *i) {
                 found(s, "what a job brought is durable",
                       "identity %u: generation %" PRIu64 " is not on disk", k, a->generation);
         if (i->outputs == OUTPUTS_COMPLETE &&
-            (!read_published(s, i->name, &p) || p.generation != a->generation))
+            (!published_read(s, i->name, &p) || p.generation != a->generation))
                 found(s, "what a job brought is published", "identity %u: %" PRIu64 " is not %" PRIu64, k,
                       p.generation, a->generation);
 }
@@ -1266,6 +1192,7 @@ Checks *checks_new(Sim *s) {
 }
 
 Checks *checks_done(Checks *c) {
+        published_forget();
         sim_free(c);
         return NULL;
 }

@@ -20,10 +20,18 @@
 #pragma GCC visibility push(default)
 EVP_PKEY *__real_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
 EVP_PKEY *__wrap_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *properties, const char *type, ...);
+X509 *__real_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
+X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
 X509 *__real_PEM_read_bio_X509_AUX(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
 X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **x, pem_password_cb *callback, void *userdata);
 EVP_PKEY *__real_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
 EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **k, pem_password_cb *callback, void *userdata);
+X509_REQ *__real_d2i_X509_REQ(X509_REQ **r, const unsigned char **data, long size);
+X509_REQ *__wrap_d2i_X509_REQ(X509_REQ **r, const unsigned char **data, long size);
+int __real_X509_REQ_verify(X509_REQ *r, EVP_PKEY *key);
+int __wrap_X509_REQ_verify(X509_REQ *r, EVP_PKEY *key);
+void __real_X509_REQ_free(X509_REQ *r);
+void __wrap_X509_REQ_free(X509_REQ *r);
 X509 *__real_d2i_X509(X509 **x, const unsigned char **data, long size);
 X509 *__wrap_d2i_X509(X509 **x, const unsigned char **data, long size);
 int __real_i2d_X509_bio(BIO *bio, const X509 *x);
@@ -71,6 +79,8 @@ typedef struct Known {
         size_t size;
         X509 *certificate;
         EVP_PKEY *key;
+        X509_REQ *request;
+        bool is_verified; /* the request */
 } Known;
 
 /* Certificates come and go, and keys come again. */
@@ -79,7 +89,7 @@ typedef struct Memory {
         unsigned n;
 } Memory;
 
-static Memory certificates, keys;
+static Memory certificates, keys, requests;
 
 static Known *find(Memory *m, const char *data, size_t size) {
         for (unsigned k = 0; k < MIN(m->n, KNOWN_MAX); k++)
@@ -89,17 +99,20 @@ static Known *find(Memory *m, const char *data, size_t size) {
 }
 
 /* In place of the oldest one. */
-static void remember(Memory *m, const char *data, size_t size, X509 *certificate, EVP_PKEY *key) {
+static Known *remember(Memory *m, const char *data, size_t size) {
         Known *k = &m->known[m->n++ % KNOWN_MAX];
 
         OPENSSL_free(k->data);
         X509_free(k->certificate);
         EVP_PKEY_free(k->key);
-        *k = (Known){ OPENSSL_memdup(data, size), size, certificate, key };
-        if (certificate)
-                X509_up_ref(certificate);
-        if (key)
-                EVP_PKEY_up_ref(key);
+        __real_X509_REQ_free(k->request);
+        *k = (Known){ .data = OPENSSL_memdup(data, size), .size = size };
+        return k;
+}
+
+static void remember_certificate(const char *data, size_t size, X509 *x) {
+        X509_up_ref(x);
+        remember(&certificates, data, size)->certificate = x;
 }
 
 /* The next of these blocks that a BIO in memory would give. NULL: there is none. */
@@ -123,7 +136,10 @@ static bool skip(BIO *bio, size_t size) {
         return size <= sizeof(bytes) && BIO_read(bio, bytes, (int) size) == (int) size;
 }
 
-X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
+typedef X509 *(*read_certificate_t)(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata);
+
+static X509 *read_certificate(BIO *bio, read_certificate_t read_it, pem_password_cb *callback,
+                              void *userdata) {
         size_t skipped, size;
         const char *block = find_block(bio, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
                                        &skipped, &size);
@@ -134,10 +150,18 @@ X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callba
                 X509_up_ref(k->certificate);
                 return k->certificate;
         }
-        x = __real_PEM_read_bio_X509_AUX(bio, ret, callback, userdata);
+        x = read_it(bio, NULL, callback, userdata);
         if (x && block)
-                remember(&certificates, block, size, x, NULL);
+                remember_certificate(block, size, x);
         return x;
+}
+
+X509 *__wrap_PEM_read_bio_X509(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
+        return read_certificate(bio, __real_PEM_read_bio_X509, callback, userdata);
+}
+
+X509 *__wrap_PEM_read_bio_X509_AUX(BIO *bio, X509 **ret, pem_password_cb *callback, void *userdata) {
+        return read_certificate(bio, __real_PEM_read_bio_X509_AUX, callback, userdata);
 }
 
 /* Nobody reads on behind a key. */
@@ -154,8 +178,10 @@ EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **ret, pem_password_
                 return k->key;
         }
         key = __real_PEM_read_bio_PrivateKey(bio, ret, callback, userdata);
-        if (key && block)
-                remember(&keys, block, size, NULL, key);
+        if (key && block) {
+                EVP_PKEY_up_ref(key);
+                remember(&keys, block, size)->key = key;
+        }
         return key;
 }
 
@@ -171,8 +197,50 @@ X509 *__wrap_d2i_X509(X509 **ret, const unsigned char **data, long size) {
         }
         x = __real_d2i_X509(ret, data, size);
         if (x && (const char *) *data == begin + size)
-                remember(&certificates, begin, (size_t) size, x, NULL);
+                remember_certificate(begin, (size_t) size, x);
         return x;
+}
+
+/* Requests have no references that can be counted: those that are known are never freed by others, and who reads one is done with it
+ * before the next. */
+X509_REQ *__wrap_d2i_X509_REQ(X509_REQ **ret, const unsigned char **data, long size) {
+        const char *begin = (const char *) *data;
+        const Known *k = size > 0 ? find(&requests, begin, (size_t) size) : NULL;
+        X509_REQ *r;
+
+        if (k) {
+                *data += size;
+                return k->request;
+        }
+        r = __real_d2i_X509_REQ(ret, data, size);
+        if (r && (const char *) *data == begin + size)
+                remember(&requests, begin, (size_t) size)->request = r;
+        return r;
+}
+
+static Known *find_request(const X509_REQ *r) {
+        for (unsigned k = 0; r && k < MIN(requests.n, KNOWN_MAX); k++)
+                if (requests.known[k].request == r)
+                        return &requests.known[k];
+        return NULL;
+}
+
+void __wrap_X509_REQ_free(X509_REQ *r) {
+        if (!find_request(r))
+                __real_X509_REQ_free(r);
+}
+
+int __wrap_X509_REQ_verify(X509_REQ *r, EVP_PKEY *key) {
+        Known *k = find_request(r);
+        bool is_its_own = k && key == X509_REQ_get0_pubkey(r);
+        int good;
+
+        if (is_its_own && k->is_verified)
+                return 1;
+        good = __real_X509_REQ_verify(r, key);
+        if (is_its_own)
+                k->is_verified = good == 1;
+        return good;
 }
 
 /* What is written is read soon. */
@@ -183,7 +251,7 @@ static int remember_written(BIO *bio, const X509 *x, int (*write_it)(BIO *bio, c
         long after = BIO_get_mem_data(bio, &data);
 
         if (r == 1 && !find(&certificates, data + before, (size_t) (after - before)))
-                remember(&certificates, data + before, (size_t) (after - before), (X509 *) x, NULL);
+                remember_certificate(data + before, (size_t) (after - before), (X509 *) x);
         return r;
 }
 

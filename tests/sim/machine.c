@@ -219,12 +219,15 @@ static void watch_network(bool on, void *userdata) {
         ((Machine *) userdata)->network_is_watched = on;
 }
 
+/* The service manager is told once a second at most. */
 static void on_turned(Manager *manager, void *userdata) {
         Machine *m = userdata;
         char status[512];
 
-        if (!m->is_dying)
-                manager_describe(manager, status, sizeof(status));
+        if (m->is_dying || m->sim->now_usec < m->described_usec + USEC_PER_SEC)
+                return;
+        m->described_usec = m->sim->now_usec;
+        manager_describe(manager, status, sizeof(status));
 }
 
 static const ManagerHandlers handlers = { .identity_added = on_added,

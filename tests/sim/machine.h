@@ -44,6 +44,7 @@ typedef struct Machine {
         TransportClass *mqtt, *https;
         Transports transports;
         bool is_dying;
+        uint64_t described_usec; /* when STATUS= was made last */
         Event *start;
         struct SimWatch *watches;
 } Machine;

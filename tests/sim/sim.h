@@ -24,6 +24,7 @@
  *      stream.c      what sd-bus sends and receives
  *      actors.c      everybody who does something at random
  *      checks.c      what must hold after every step
+ *      published.c   what programs find, for the checks
  *      trace.c       what happened, and the log of dpsd
  *      run.c         one seed from its beginning to its end, and a shorter one that fails in the same way
  *      dps-sim.c     the program

@@ -61,10 +61,11 @@ static sd_bus_message *compose(Users *u, Caller *c, unsigned k) {
         if (streq(c->kind->member, "Set"))
                 r = sd_bus_message_append(m, "ssv", "org.freedesktop.LogControl1", "LogLevel", "s", "info");
         if (streq(c->kind->member, "ReportHubFailure")) {
-                text = sim_alloc(c->text_size + 1);
-                memset(text, 'x', c->text_size);
-                r = sd_bus_message_append(m, "tsus", UINT64_MAX, "auth", UINT32_C(401), text);
-                sim_free(text);
+                r = sd_bus_message_append(m, "tsu", UINT64_MAX, "auth", UINT32_C(401));
+                if (r >= 0)
+                        r = sd_bus_message_append_string_space(m, c->text_size, &text);
+                if (r >= 0)
+                        memset(text, 'x', c->text_size);
         }
         if (r >= 0)
                 r = sd_bus_message_set_allow_interactive_authorization(m, c->is_interactive);
