@@ -52,16 +52,6 @@ typedef struct AskedJob {
         bool is_open;
 } AskedJob;
 
-/* All that the times of an identity depend on, as check_times() found it last. */
-typedef struct Looked {
-        Identity identity;
-        Record record;
-        Transition transitions[RECORD_TRANSITIONS_MAX];
-        Assignment assignment, served;
-        uint64_t token_lifetime_usec;
-        int64_t clock_usec; /* that of the machine is so much ahead of the simulation's */
-} Looked;
-
 /* What is known of an identity, over all runs of dpsd. */
 typedef struct Watch {
         unsigned n_connections;
@@ -109,8 +99,6 @@ typedef struct Watch {
         char way[8];                            /* of the last connection … */
         bool is_over_https;                     /* … and dpsd has not been restarted since */
         unsigned n_https_blocked;               /* as n_blocked */
-
-        Looked looked;
 } Watch;
 
 struct Checks {
@@ -550,48 +538,30 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
                 found(s, "who is assigned has an assignment", "identity %u", k);
 }
 
-static bool take_over(void *copy, const void *now, size_t size) {
-        static const char nothing[sizeof(Assignment)];
+/* No time that identity_view() shows comes from elsewhere. */
+static uint64_t latest_time(const Identity *i) {
+        const Record *m = i->keeper.record;
+        const uint64_t times[] = { i->state_since_usec,
+                                   i->hub_last_seen_at_usec,
+                                   i->configuration.fault_at_usec,
+                                   i->served ? i->served->assigned_at_usec : 0,
+                                   m->assignment ? m->assignment->assigned_at_usec : 0,
+                                   m->last_success_at_usec,
+                                   m->error_at_usec,
+                                   m->failing_since_usec };
+        uint64_t latest = 0;
 
-        now = now ?: nothing;
-        if (memcmp(copy, now, size) == 0)
-                return false;
-        memcpy(copy, now, size);
-        return true;
+        for (unsigned t = 0; t < ELEMENTSOF(times); t++)
+                latest = MAX(latest, times[t]);
+        for (unsigned t = 0; t < m->n_transitions; t++)
+                latest = MAX(latest, m->transitions[t].at_usec);
+        return latest;
 }
 
-/* A step changes one identity, or none. What was right is right also later, unless something changes, or the clock. */
-static bool has_changed(const Sim *s, Looked *l, const Identity *i) {
-        const Settings *settings = i->configuration.settings;
+static void check_shown_times(Sim *s, unsigned k, const Identity *i, uint64_t now) {
         const Record *m = i->keeper.record;
-        bool changed = take_over(&l->identity, i, sizeof(l->identity));
-
-        changed |= take_over(&l->record, m, sizeof(l->record));
-        changed |= take_over(l->transitions, m->transitions, m->n_transitions * sizeof(*l->transitions));
-        changed |= take_over(&l->assignment, m->assignment, sizeof(l->assignment));
-        changed |= take_over(&l->served, i->served, sizeof(l->served));
-        changed |= take_over(&l->token_lifetime_usec, settings ? &settings->token_lifetime_usec : NULL,
-                             sizeof(l->token_lifetime_usec));
-        changed |= take_over(&l->clock_usec, &s->machine->clock.realtime_usec, sizeof(l->clock_usec));
-        return changed;
-}
-
-/* Promises: no time that is shown lies in the future of a synchronised clock, and a renewal comes in time. */
-static void check_times(Sim *s, unsigned k, const Identity *i) {
-        uint64_t now = machine_realtime_usec(s->machine), next;
-        const Settings *settings = i->configuration.settings;
-        const Record *m = i->keeper.record;
-        Looked *looked = &watch_of(s, k)->looked;
         IdentityView v;
-        Facts f;
 
-        if (s->now_usec <
-            MAX(s->checks->free_until_usec, s->checks->unsynchronized_usec + SYNCHRONIZATION_USEC)) {
-                looked->identity.name = NULL; /* it is looked at again, though nothing may change any more */
-                return;
-        }
-        if (!has_changed(s, looked, i))
-                return;
         identity_view(i, &v);
         const uint64_t times[] = { v.assigned_at,   v.state_since,   v.last_success_at,
                                    v.last_error_at, v.failing_since, v.hub_last_seen_at };
@@ -606,14 +576,40 @@ static void check_times(Sim *s, unsigned k, const Identity *i) {
                         found(s, "no time that is shown lies in the future",
                               "identity %u: transition %u by %" PRIu64 " s", k, t,
                               (m->transitions[t].at_usec - now) / USEC_PER_SEC);
+}
+
+/* Nor any renewal. */
+static uint64_t latest_renewal(const Identity *i) {
+        const Assignment *a = i->keeper.record->assignment;
+
+        return MAX(i->served ? i->served->renew_at_usec : 0, a ? a->renew_at_usec : 0);
+}
+
+static void check_shown_renewal(Sim *s, unsigned k, const Identity *i, uint64_t not_after_usec) {
+        IdentityView v;
+        Facts f;
+
+        identity_view(i, &v);
         identity_gather(i, &f);
-        next = v.token_expires_at > 0 && i->outputs == OUTPUTS_COMPLETE && knows_its_key(i) &&
-                               f.for_hub != CREDENTIAL_FAILED && settings
-                       ? usec_sub(v.renew_at, settings->token_lifetime_usec)
-                       : 0;
-        if (next > now)
+        if (v.renew_at > not_after_usec && v.token_expires_at > 0 && i->outputs == OUTPUTS_COMPLETE &&
+            knows_its_key(i) && f.for_hub != CREDENTIAL_FAILED)
                 found(s, "a renewal is not later than a whole life of a token from now",
-                      "identity %u: by %" PRIu64 " s", k, (next - now) / USEC_PER_SEC);
+                      "identity %u: by %" PRIu64 " s", k, (v.renew_at - not_after_usec) / USEC_PER_SEC);
+}
+
+/* Promises: no time that is shown lies in the future of a synchronised clock, and a renewal comes in time. After most steps, none of
+ * all times does, and then it does not matter which of them are shown. */
+static void check_times(Sim *s, unsigned k, const Identity *i) {
+        uint64_t now = machine_realtime_usec(s->machine);
+        const Settings *settings = i->configuration.settings;
+
+        if (s->now_usec <
+            MAX(s->checks->free_until_usec, s->checks->unsynchronized_usec + SYNCHRONIZATION_USEC))
+                return;
+        if (latest_time(i) > now)
+                check_shown_times(s, k, i, now);
+        if (settings && latest_renewal(i) > usec_add(now, settings->token_lifetime_usec))
+                check_shown_renewal(s, k, i, usec_add(now, settings->token_lifetime_usec));
 }
 
 /* Promise: a served assignment is never lost, but by a change of the registration id, or by a disk that does not give it
