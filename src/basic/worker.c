@@ -27,6 +27,10 @@
  * added. Together they are fewer than TasksMax= of our unit. */
 #define STALL_USEC (2 * USEC_PER_SEC)
 
+/* A thread waits so long for more work: at a start, a thousand identities each have something to read, one after the
+ * other. */
+#define LINGER_USEC (50 * USEC_PER_MSEC)
+
 /* The C library's modules for names and groups, and the drivers of chips, are code of others, so they get
  * larger stacks. */
 static const struct {
@@ -71,7 +75,9 @@ typedef struct Queue {
         Pool *pool;
         size_t stack_size;
         JobList waiting, running;
+        pthread_cond_t more; /* there is work for an idle thread */
         unsigned n_threads;
+        unsigned n_idle, n_asked;       /* of them wait for work; were told that there is some */
         unsigned n_more;                /* threads that may be there beside the usual ones */
         unsigned n_taken, n_taken_then; /* jobs that have begun, and when we looked last */
 } Queue;
@@ -81,6 +87,7 @@ struct Pool {
         pthread_mutex_t mutex; /* protects all below */
         pthread_cond_t progress;
         unsigned n_refs; /* held by the worker and by each thread */
+        bool is_closing; /* no thread waits for more work */
         bool is_closed;  /* the worker is gone, so results are dropped */
         Queue queues[_WORK_QUEUE_MAX];
         JobList done;
@@ -144,6 +151,7 @@ static void drop_all(JobList *l) {
 /* --- the pool ------------------------------------------------------------------------------------------- */
 
 static int pool_new(Pool **ret) {
+        pthread_condattr_t attributes;
         Pool *p = malloc(sizeof(*p));
 
         if (!p)
@@ -158,10 +166,14 @@ static int pool_new(Pool **ret) {
                 free(p);
                 return r;
         }
+        (void) pthread_condattr_init(&attributes);
+        (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
         for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++) {
                 p->queues[q].pool = p;
                 p->queues[q].stack_size = limits[q].stack_size;
+                (void) pthread_cond_init(&p->queues[q].more, &attributes);
         }
+        (void) pthread_condattr_destroy(&attributes);
 
         *ret = p;
         return 0;
@@ -177,6 +189,8 @@ static void pool_unref_and_unlock(Pool *p) {
                 return;
 
         closep(&p->fd);
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                (void) pthread_cond_destroy(&p->queues[q].more);
         (void) pthread_cond_destroy(&p->progress);
         (void) pthread_mutex_destroy(&p->mutex);
         free(p);
@@ -233,6 +247,25 @@ static void run_all(Queue *q) {
         }
 }
 
+/* Whether the thread is to look for work once more. The mutex must be held. */
+static bool linger(Queue *q) {
+        const uint64_t end = now_usec(CLOCK_MONOTONIC) + LINGER_USEC;
+        bool is_asked;
+
+        if (q->pool->is_closing)
+                return false;
+        q->n_idle++;
+        (void) pthread_cond_timedwait(&q->more, &q->pool->mutex,
+                                      &(struct timespec){ .tv_sec = (time_t) (end / USEC_PER_SEC),
+                                                          .tv_nsec = (long) (end % USEC_PER_SEC * 1000) });
+        is_asked = q->n_asked > 0;
+        if (is_asked)
+                q->n_asked--;
+        else
+                q->n_idle--;
+        return is_asked;
+}
+
 static unsigned n_all_threads; /* atomic */
 
 bool worker_has_threads(void) {
@@ -243,7 +276,9 @@ static void *run_thread(void *userdata) {
         Queue *q = userdata;
 
         (void) pthread_mutex_lock(&q->pool->mutex);
-        run_all(q);
+        do
+                run_all(q);
+        while (linger(q));
         q->n_threads--;
         pool_unref_and_unlock(q->pool);
         __atomic_sub_fetch(&n_all_threads, 1, __ATOMIC_RELEASE);
@@ -274,6 +309,12 @@ static int create_thread(Queue *q) {
 static int ensure_thread(Queue *q, WorkQueue queue) {
         if (!q->running.first)
                 q->n_more = 0;
+        if (q->n_idle > 0) {
+                q->n_idle--;
+                q->n_asked++;
+                (void) pthread_cond_signal(&q->more);
+                return 0;
+        }
         if (q->n_threads >= limits[queue].threads_max + q->n_more)
                 return limits[queue].n_more > 0;
         if (create_thread(q) >= 0) {
@@ -479,6 +520,9 @@ static void close_pool(Pool *p) {
         const Queue *disk = &p->queues[WORK_DISK];
 
         (void) pthread_mutex_lock(&p->mutex);
+        p->is_closing = true;
+        for (WorkQueue q = 0; q < _WORK_QUEUE_MAX; q++)
+                (void) pthread_cond_broadcast(&p->queues[q].more);
         while (disk->n_threads > 0)
                 (void) pthread_cond_wait(&p->progress, &p->mutex);
         p->is_closed = true;

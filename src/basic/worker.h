@@ -3,8 +3,8 @@
 
 /*
  * Threads for work that may block, which is one of the operations of the real world (world-event.h). A thread
- * exists only while there is work for it. Results are delivered in the loop, one in each turn, because there
- * may be hundreds, and requests may arrive meanwhile.
+ * exists only while there is work for it, and a moment longer. Results are delivered in the loop, one in each
+ * turn, because there may be hundreds, and requests may arrive meanwhile.
  */
 
 #include <systemd/sd-event.h>

@@ -24,6 +24,7 @@ static struct {
         bool has_signals;
         unsigned n_running, n_running_max, n_run, n_freed;
         int thread_error;
+        unsigned n_created;
         char order[64]; /* names of the tasks that have run */
 } work = { .mutex = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
 
@@ -34,6 +35,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
                    void *userdata) {
         create_t next = (create_t) dlsym(RTLD_NEXT, "pthread_create");
 
+        work.n_created++;
         return work.thread_error ?: next(thread, attributes, function, userdata);
 }
 
@@ -135,7 +137,7 @@ static World *world;
 static int set_up(void **state) {
         work.is_closed = work.has_signals = false;
         work.free = '\0';
-        work.n_running_max = work.n_run = work.n_freed = 0;
+        work.n_running_max = work.n_run = work.n_freed = work.n_created = 0;
         work.thread_error = 0;
         memset(work.order, 0, sizeof(work.order));
         memset(told, 0, sizeof(told));
@@ -486,6 +488,18 @@ static void all_results_are_told_before_new_work_is_begun(void **state) {
         sd_event_source_unref(other);
 }
 
+/* On a busy machine the thread may have gone before the next work comes, but not each time. */
+static void a_thread_waits_for_the_work_that_comes_next(void **state) {
+        enum { N = 60 }; /* told[] has room for more */
+
+        for (unsigned k = 0; k < N; k++) {
+                begin(WORK_FILES, 'x');
+                while (strlen(told) == k)
+                        assert_true(sd_event_run(event, UINT64_MAX) >= 0);
+        }
+        assert_in_range(work.n_created, 1, N / 2);
+}
+
 static void without_work_there_is_no_thread(void **state) {
         begin(WORK_DISK, 'a');
         begin(WORK_NAMES, 'b');
@@ -570,6 +584,7 @@ int main(void) {
                 TEST(a_result_for_many_is_told_to_one_in_each_turn),
                 TEST(work_can_be_forgotten_while_it_is_being_told),
                 TEST(all_results_are_told_before_new_work_is_begun),
+                TEST(a_thread_waits_for_the_work_that_comes_next),
                 TEST(without_work_there_is_no_thread),
                 TEST(threads_block_all_signals),
                 TEST(without_threads_work_runs_at_once),
