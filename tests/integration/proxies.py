@@ -71,10 +71,10 @@ REFUSES_NTLM = """#!/usr/bin/python3
 import base64, struct, sys
 challenge = b"NTLMSSP\\0" + struct.pack("<IHHIIQQHHI", 2, 0, 0, 48, 0x80201, 0x0123456789abcdef, 0, 0, 0, 48)
 for line in sys.stdin:
-    print("TT " + base64.b64encode(challenge).decode() if line.startswith("YR") else "NA wrong", flush=True)
     if line.startswith("KK"):
         with open("refused.log", "a") as log:
             log.write(line)
+    print("TT " + base64.b64encode(challenge).decode() if line.startswith("YR") else "NA wrong", flush=True)
 """
 
 
