@@ -448,6 +448,8 @@ def test_a_conf_removed_before_the_assignment_leaves_no_directory(gateway):
     gateway.identity("stays", attestation={"Key": "credential:none"})
     gateway.start()
     gateway.wait_for("gone", Waiting="key")
+    eventually((gateway.run / "gone").exists, what="the directory of gone")
+    eventually((gateway.run / "stays").exists, what="the directory of stays")
     inode = (gateway.run / "stays").stat().st_ino
     gateway.stop()
     (gateway.configuration / "gone.conf").unlink()
