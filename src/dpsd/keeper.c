@@ -12,8 +12,7 @@
 /* A read that takes longer hangs. */
 #define READING_DEADLINE_USEC (10 * USEC_PER_SEC)
 
-static void save(Keeper *k, store_handler_t handler);
-static void on_assignment_saved(int r, void *userdata);
+static void save(Keeper *k, bool is_assignment);
 
 int keeper_init(Keeper *k, World *world, Store *store, const char *name, const KeeperHandlers *handlers,
                 void *userdata) {
@@ -192,7 +191,7 @@ void keeper_adopt(Keeper *k, Assignment *a, bool is_answer, Jobs jobs) {
                 k->failed_since = false;
         }
         k->n_saving++;
-        save(k, on_assignment_saved);
+        save(k, true);
 }
 
 /* DPS gave an assignment, so earlier failures are over. */
@@ -211,7 +210,7 @@ void keeper_drop(Keeper *k) {
         k->record->assignment = assignment_free(k->record->assignment);
         k->pending = assignment_free(k->pending);
         k->is_answer = false;
-        k->n_saving = 0;
+        k->n_saving = k->n_under_way = k->n_outdated = 0;
         store_cancel(k->store, k);
         keeper_save(k);
 }
@@ -231,21 +230,18 @@ static void tell_disk(Keeper *k, int r) {
         k->handlers.on_disk(r, k->disk != before, k->userdata);
 }
 
-static void on_saved(int r, void *userdata) {
-        Keeper *k = userdata;
-
+static void record_saved(Keeper *k, int r) {
         tell_disk(k, r);
         k->handlers.on_changed(k->userdata);
 }
 
-static void on_assignment_saved(int r, void *userdata) {
-        Keeper *k = userdata;
+static void assignment_saved(Keeper *k, int r) {
         _cleanup_(assignment_freep) Assignment *before = NULL;
         bool is_answer = k->is_answer;
         Jobs jobs;
 
         if (k->n_saving > 0 && --k->n_saving > 0) {
-                on_saved(r, k);
+                record_saved(k, r);
                 return;
         }
         if (!k->pending)
@@ -260,7 +256,24 @@ static void on_assignment_saved(int r, void *userdata) {
         k->handlers.on_counts(before, is_answer, jobs, k->userdata);
 }
 
-static void save(Keeper *k, store_handler_t handler) {
+/* Whether the disk has what counts: it has not if a newer save could not even begin. */
+static int end_save(Keeper *k, int r) {
+        k->n_under_way--;
+        if (k->n_outdated == 0)
+                return r;
+        k->n_outdated--;
+        return k->newer_r;
+}
+
+static void on_saved(int r, void *userdata) {
+        record_saved(userdata, end_save(userdata, r));
+}
+
+static void on_assignment_saved(int r, void *userdata) {
+        assignment_saved(userdata, end_save(userdata, r));
+}
+
+static void save(Keeper *k, bool is_assignment) {
         Record record = *k->record;
         int r;
 
@@ -268,9 +281,18 @@ static void save(Keeper *k, store_handler_t handler) {
                 record.assignment = k->pending;
                 take_success(k, &record);
         }
-        r = store_save(k->store, k->name, &record, k->disk == DISK_REFUSES, handler, k);
-        if (r < 0)
-                handler(r, k);
+        r = store_save(k->store, k->name, &record, k->disk == DISK_REFUSES,
+                       is_assignment ? on_assignment_saved : on_saved, k);
+        if (r >= 0) {
+                k->n_under_way++;
+                return;
+        }
+        k->n_outdated = k->n_under_way;
+        k->newer_r = r;
+        if (is_assignment)
+                assignment_saved(k, r);
+        else
+                record_saved(k, r);
 }
 
 void keeper_save(Keeper *k) {
@@ -280,7 +302,7 @@ void keeper_save(Keeper *k) {
         }
         k->counters_saved_usec = world_now_usec(k->world, CLOCK_BOOTTIME);
         k->saving.at_usec = USEC_INFINITY; /* no further save until this one has ended */
-        save(k, on_saved);
+        save(k, false);
 }
 
 void keeper_note(Keeper *k, bool is_due) {

@@ -117,6 +117,11 @@ static void settle(void) {
         timed_world_pass(&world, 0);
 }
 
+static void finish_saves(void) {
+        world.holds[WORK_DISK] = false;
+        settle();
+}
+
 static Assignment *make_assignment(const char *hub) {
         Assignment a = {
                 .id_scope = (char *) "0ne00000001",
@@ -149,6 +154,11 @@ static void adopt_answer(const char *hub, Jobs jobs) {
         keeper_adopt(&keeper, make_assignment(hub), true, jobs);
 }
 
+static void begin_answer(const char *hub, Jobs jobs) { /* its save does not end before finish_saves() */
+        world.holds[WORK_DISK] = true;
+        adopt_answer(hub, jobs);
+}
+
 static void adopt_token(uint64_t expires_at_usec) {
         Assignment *a = assignment_copy(keeper_newest(&keeper));
 
@@ -172,16 +182,14 @@ static void note_error(const char *message) {
 /* ---- when an assignment counts ---- */
 
 static void an_assignment_counts_only_when_it_is_durable(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         settle();
         assert_null(keeper.record->assignment);
         assert_string_equal(keeper_newest(&keeper)->hub, "hub-1.example");
         assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
         assert_int_equal(told.n_counts, 0);
 
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_true(is_on_disk("hub-1.example"));
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
         assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
@@ -194,13 +202,11 @@ static void an_assignment_counts_only_when_it_is_durable(void **state) {
 
 static void the_old_assignment_counts_while_the_new_one_is_saved(void **state) {
         assign("hub-1.example");
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-2.example", (Jobs){ 0 });
+        begin_answer("hub-2.example", (Jobs){ 0 });
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
         assert_string_equal(keeper_newest(&keeper)->hub, "hub-2.example");
 
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
         assert_string_equal(told.before, "hub-1.example");
 }
@@ -232,12 +238,25 @@ static void a_save_that_succeeds_again_is_reported(void **state) {
         assert_int_equal(told.n_counts, 1);
 }
 
+static void saves_that_began_before_say_nothing_of_one_that_could_not_begin(void **state) {
+        Assignment *large = make_assignment("hub-2.example");
+
+        large->payload = memset(calloc(1, RECORD_SIZE_MAX + 1), '1', RECORD_SIZE_MAX);
+        begin_answer("hub-1.example", (Jobs){ 0 });
+        keeper_save(&keeper);
+        keeper_adopt(&keeper, large, true, (Jobs){ 0 });
+        finish_saves();
+        assert_true(is_on_disk("hub-1.example"));
+        assert_string_equal(keeper.record->assignment->hub, "hub-2.example");
+        assert_int_equal(keeper.disk, DISK_REFUSES);
+        assign("hub-1.example");
+        assert_int_equal(keeper.disk, DISK_TAKES);
+}
+
 static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         adopt_answer("hub-2.example", (Jobs){ 0 });
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 1);
         assert_true(told.is_on_disk);
         assert_string_equal(told.before, "");
@@ -246,12 +265,10 @@ static void a_newer_answer_during_a_save_is_the_one_that_counts(void **state) {
 }
 
 static void an_answer_still_counts_as_one_if_a_token_follows_during_its_save(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
         assert_int_equal(keeper_saving(&keeper), SAVING_ANSWER);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 1);
         assert_true(told.is_answer);
         assert_int_equal(keeper.record->assignment->token_expires_at_usec, EXPIRES_AT + USEC_PER_DAY);
@@ -262,8 +279,7 @@ static void a_new_token_is_not_an_answer(void **state) {
         world.holds[WORK_DISK] = true;
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
         assert_int_equal(keeper_saving(&keeper), SAVING_TOKEN);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 2);
         assert_false(told.is_answer);
 }
@@ -271,11 +287,9 @@ static void a_new_token_is_not_an_answer(void **state) {
 /* ---- jobs ---- */
 
 static void jobs_are_handed_over_once_when_the_assignment_counts(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", one_job(7));
+        begin_answer("hub-1.example", one_job(7));
         assert_int_equal(told.n_jobs, 0);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assign("hub-1.example");
         keeper_save(&keeper);
         settle();
@@ -284,11 +298,9 @@ static void jobs_are_handed_over_once_when_the_assignment_counts(void **state) {
 }
 
 static void jobs_of_two_answers_in_one_save_are_handed_over_together(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", one_job(7));
+        begin_answer("hub-1.example", one_job(7));
         adopt_answer("hub-2.example", one_job(8));
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 1);
         assert_int_equal(told.n_jobs, 2);
         assert_int_equal(told.jobs[0] + told.jobs[1], 7 + 8);
@@ -369,11 +381,9 @@ static void a_fingerprint_that_becomes_known_is_not_a_new_generation(void **stat
 }
 
 static void two_answers_in_one_save_are_two_generations(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         adopt_answer("hub-2.example", (Jobs){ 0 });
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(keeper.record->assignment->generation, 2);
 }
 
@@ -400,11 +410,9 @@ static void a_success_ends_an_earlier_error(void **state) {
 }
 
 static void a_success_does_not_end_an_error_that_came_since(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         note_error("refused since");
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 1);
         assert_string_equal(keeper.record->error.message, "refused since");
         assert_true(keeper.record->last_success_at_usec > 0);
@@ -457,24 +465,20 @@ static void a_dropped_assignment_is_removed_from_disk(void **state) {
 }
 
 static void an_assignment_that_is_dropped_during_its_save_never_counts(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         keeper_drop(&keeper);
         assert_int_equal(keeper_saving(&keeper), SAVING_NOTHING);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 0);
         assert_null(keeper_newest(&keeper));
         assert_false(is_on_disk("hub-1.example"));
 }
 
 static void an_answer_after_a_drop_during_a_save_counts_once(void **state) {
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         keeper_drop(&keeper);
         adopt_answer("hub-2.example", one_job(3));
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.n_counts, 1);
         assert_true(told.is_on_disk);
         assert_int_equal(told.n_jobs, 1);
@@ -589,8 +593,7 @@ static void a_record_that_is_being_saved_is_not_read_from_the_disk(void **state)
         settle();
         assert_string_equal(keeper.record->assignment->hub, "hub-1.example");
         assert_int_equal(keeper.record->attempts, 3);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(told.disk, 0);
         assert_true(is_on_disk("hub-1.example"));
 }
@@ -653,8 +656,7 @@ static void a_record_that_cannot_be_used_is_set_aside_before_the_next_is_written
         assert_int_equal(told.loaded, 0);
         assert_true(is_on_disk("no json"));
         assign("hub-1.example");
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_true(is_on_disk("hub-1.example"));
         text = small_disk_text(disk.state, "gw.json.corrupt");
         assert_string_equal(text, "no json");
@@ -779,11 +781,9 @@ static void waits_and_the_last_success_are_converted_when_the_clock_is_set(void 
 static void a_success_that_is_being_saved_is_converted_too(void **state) {
         uint64_t before = now();
 
-        world.holds[WORK_DISK] = true;
-        adopt_answer("hub-1.example", (Jobs){ 0 });
+        begin_answer("hub-1.example", (Jobs){ 0 });
         set_clock(USEC_PER_DAY, true);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(keeper.record->last_success_at_usec, before + USEC_PER_DAY);
         assert_int_equal(keeper.record->assignment->assigned_at_usec, before + USEC_PER_DAY);
 }
@@ -796,8 +796,7 @@ static void the_last_success_is_converted_while_a_token_is_saved(void **state) {
         world.holds[WORK_DISK] = true;
         adopt_token(EXPIRES_AT + USEC_PER_DAY);
         set_clock(USEC_PER_DAY, true);
-        world.holds[WORK_DISK] = false;
-        settle();
+        finish_saves();
         assert_int_equal(keeper.record->last_success_at_usec, success + USEC_PER_DAY);
 }
 
@@ -968,6 +967,7 @@ int main(void) {
                 TEST(the_old_assignment_counts_while_the_new_one_is_saved),
                 TEST(an_assignment_that_the_disk_refuses_counts_too),
                 TEST(a_save_that_succeeds_again_is_reported),
+                TEST(saves_that_began_before_say_nothing_of_one_that_could_not_begin),
                 TEST(a_newer_answer_during_a_save_is_the_one_that_counts),
                 TEST(an_answer_still_counts_as_one_if_a_token_follows_during_its_save),
                 TEST(a_new_token_is_not_an_answer),
