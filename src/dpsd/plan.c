@@ -140,6 +140,12 @@ static IdentityReason reason_of(const Facts *f) {
         return renewal_is_due(f) || f->attempts > 0 ? REASON_RENEWAL : REASON_NONE;
 }
 
+/* Each registration makes a key for its certificate, perhaps in a token with little room. The keys that do not serve any more
+ * are removed when the disk has taken or refused what DPS gave, so the next one is made only then. */
+static bool keys_wait_for_disk(const Facts *f) {
+        return f->wants_certificate && (f->saving != SAVING_NOTHING || f->pair_is_being_saved);
+}
+
 /* When a registration for this reason may begin. If many devices would begin at the same time, each adds its
  * own random delay. */
 static uint64_t begin_at(const Facts *f, IdentityReason reason) {
@@ -277,6 +283,8 @@ static Action begin(const Facts *f, Plan *p) {
                 return ACTION_WAIT;
         if (f->for_dps != CREDENTIAL_LOADED && f->for_dps != CREDENTIAL_KNOWN)
                 return ACTION_WAIT; /* its method is not known yet */
+        if (keys_wait_for_disk(f))
+                return ACTION_WAIT;
         return is_due(f, p, begin_at(f, p->reason)) ? ACTION_BEGIN : ACTION_WAIT;
 }
 
@@ -484,7 +492,7 @@ static uint64_t look_again_usec(const Facts *f) {
         return can_ask(f) && f->for_dps == CREDENTIAL_FAILED ? f->for_dps_at_usec : 0;
 }
 
-/* CLOCK_BOOTTIME; 0: an attempt is in flight, or none is planned. */
+/* CLOCK_BOOTTIME; 0: an attempt is in flight, none is planned, or its time is not known yet. */
 static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         switch (f->client) {
         case CLIENT_QUEUED:
@@ -501,7 +509,9 @@ static uint64_t next_attempt(const Facts *f, IdentityReason reason) {
         }
         if (local_error(f) != DPS_ERROR_NONE)
                 return look_again_usec(f);
-        return reason == REASON_NONE ? 0 : MAX(begin_at(f, reason), f->bound_until_usec);
+        if (reason == REASON_NONE || keys_wait_for_disk(f))
+                return 0;
+        return MAX(begin_at(f, reason), f->bound_until_usec);
 }
 
 /* No attempt is made before this; 0: we do not wait for the clock. */

@@ -537,10 +537,27 @@ static void the_next_contact_is_the_renewal(void **state) {
         assert_true(p.next_attempt_realtime_usec == TODAY + USEC_PER_MINUTE);
 }
 
+static Facts issued(void) {
+        Facts f = healthy();
+
+        f.is_issued = f.wants_certificate = true;
+        f.has_token = false;
+        f.expires_realtime_usec = 0;
+        f.issued_expires_realtime_usec = TODAY + 20 * USEC_PER_DAY;
+        return f;
+}
+
 static void the_next_renewal_is_not_shown_while_one_is_saved(void **state) {
         Plan p;
 
         p = plan_of(WITH(healthy(), f.renew_realtime_usec = TODAY - USEC_PER_HOUR, f.saving = SAVING_ANSWER));
+        assert_true(p.next_attempt_realtime_usec == 0);
+}
+
+static void the_time_of_a_request_that_waits_for_the_disk_is_not_shown(void **state) {
+        Plan p;
+
+        p = plan_of(WITH(issued(), f.has_jobs = true, f.saving = SAVING_ANSWER));
         assert_true(p.next_attempt_realtime_usec == 0);
 }
 
@@ -603,16 +620,6 @@ static void once_ends_when_all_is_served_or_failed(void **state) {
         assert_true(p.is_settled);
         p = plan_of(WITH(fresh_between(DPS_ERROR_DNS), f.news = 0));
         assert_false(p.is_settled);
-}
-
-static Facts issued(void) {
-        Facts f = healthy();
-
-        f.is_issued = f.wants_certificate = true;
-        f.has_token = false;
-        f.expires_realtime_usec = 0;
-        f.issued_expires_realtime_usec = TODAY + 20 * USEC_PER_DAY;
-        return f;
 }
 
 /* It asks for a certificate, has none, and was not told that there is none. */
@@ -681,6 +688,18 @@ static void rows_about_issued_certificates(void) {
             IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
         row("and not before", WITH(issued(), f.pair_is_unsaved = true, f.pair_at_usec = LATER), ACTION_WAIT,
             IDENTITY_ASSIGNED, WAITING_NOTHING, LATER);
+        row("no key is made for a request while the pair before is being saved",
+            WITH(issued(), f.has_jobs = true, f.pair_is_unsaved = f.pair_is_being_saved = true), ACTION_WAIT,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("nor while the answer before is being saved",
+            WITH(issued(), f.has_jobs = true, f.saving = SAVING_ANSWER), ACTION_WAIT, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
+        row("a disk that refuses the pair does not keep a request waiting",
+            WITH(issued(), f.has_jobs = true, f.pair_is_unsaved = true, f.pair_at_usec = LATER), ACTION_BEGIN,
+            IDENTITY_ASSIGNED, WAITING_NOTHING, 0);
+        row("who wants no certificate makes no key and need not wait for the disk",
+            WITH(healthy(), f.has_jobs = true, f.saving = SAVING_ANSWER), ACTION_BEGIN, IDENTITY_ASSIGNED,
+            WAITING_NOTHING, 0);
 }
 
 int main(void) {
@@ -688,6 +707,7 @@ int main(void) {
                 cmocka_unit_test(in_flight_there_is_no_time_of_the_next_attempt),
                 cmocka_unit_test(the_next_contact_is_the_renewal),
                 cmocka_unit_test(the_next_renewal_is_not_shown_while_one_is_saved),
+                cmocka_unit_test(the_time_of_a_request_that_waits_for_the_disk_is_not_shown),
                 cmocka_unit_test(a_renewal_waits_for_the_clock),
                 cmocka_unit_test(a_renewal_is_due_even_while_programs_cannot_get_the_token),
                 cmocka_unit_test(the_next_contact_is_the_next_look_at_the_credential),
