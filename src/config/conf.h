@@ -27,7 +27,7 @@ typedef struct ConfReport {
         ConfMessage *messages;
         size_t n_messages;
         bool has_errors;
-        bool is_incomplete;  /* a text is missing because memory ran out; counts as an error */
+        bool is_incomplete;  /* something is missing because memory ran out; counts as an error */
         bool is_partial;     /* a directory of the search path could not be listed */
         char **out_of_reach; /* what the system did not let us read, for now: to be looked at again */
 } ConfReport;

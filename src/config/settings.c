@@ -183,6 +183,7 @@ static void read_max_attempts(Reading *reading, DaemonSettings *ret) {
 void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSettings *ret) {
         _cleanup_(settings_unrefp) Settings *s = NULL;
         _cleanup_(reading_done) Reading reading = { .own = conf, .report = report };
+        int r;
 
         *ret = (DaemonSettings){ .max_attempts = MAX_ATTEMPTS_DEFAULT };
         if (!conf)
@@ -190,14 +191,14 @@ void daemon_settings_from_conf(const Conf *conf, ConfReport *report, DaemonSetti
 
         /* The defaults for identities are checked here, too, so that faults are reported even if no identity
          * uses them. */
-        if (settings_new(conf->name, &s) < 0) {
-                conf_report_add(report, CONF_ERROR, NULL, 0, "out of memory");
-                return;
-        }
+        r = settings_new(conf->name, &s);
         reading.settings = s;
-        if (read_all(&reading, NULL, conf) < 0)
-                conf_report_add(report, CONF_ERROR, NULL, 0, "out of memory");
-        read_max_attempts(&reading, ret);
+        if (r >= 0)
+                r = read_all(&reading, NULL, conf);
+        if (r >= 0)
+                read_max_attempts(&reading, ret);
+        else
+                report->has_errors = report->is_incomplete = true;
 }
 
 static bool values_equal(const Key *k, const void *x, const void *y) {

@@ -113,6 +113,14 @@ static int task_new(Loader *l, Phase phase, LoadTask **ret) {
 
 /* --- the worker's half ---------------------------------------------------------------------------------- */
 
+/* A disk that does not give the list may give the records. Then nothing of those who seem to be gone is removed. */
+static int recall_names(LoadTask *t) {
+        int r = t->only ? 0 : store_list(t->store, &t->remembered);
+
+        t->faults.is_partial = r < 0;
+        return r == -ENOMEM ? r : 0;
+}
+
 static int read_daemon_settings(LoadTask *t) {
         int r;
 
@@ -128,7 +136,7 @@ static int read_daemon_settings(LoadTask *t) {
                         return -ENOMEM;
         }
         daemon_settings_from_conf(t->defaults, &t->faults, &t->daemon);
-        return 0;
+        return t->faults.is_incomplete ? -ENOMEM : 0;
 }
 
 static int list_names(LoadTask *t) {
@@ -151,7 +159,7 @@ static int list_names(LoadTask *t) {
                         return -ENOMEM;
         }
         t->n_names = t->n_listed = strv_length(t->names);
-        return 0;
+        return t->faults.is_incomplete ? -ENOMEM : 0;
 }
 
 static int read_one(const LoadTask *t, const char *name, bool is_listed, Reading *ret) {
@@ -191,7 +199,7 @@ static void task_run(void *task) {
         if (t->phase == PHASE_REACH)
                 t->is_reachable = find_reachable(t);
         else if (t->phase == PHASE_RECALL)
-                t->r = t->only ? 0 : store_list(t->store, &t->remembered);
+                t->r = recall_names(t);
         else if (t->phase == PHASE_LIST)
                 t->r = list_names(t);
         else if (t->phase == PHASE_READ)
@@ -332,6 +340,7 @@ static int add_known(Loader *l, LoadTask *t) {
         if (!names)
                 return -ENOMEM;
         t->names = names;
+        names[t->n_names] = NULL;
         t->kept = calloc(n_max + 1, sizeof(*t->kept));
         if (!t->kept)
                 return -ENOMEM;
@@ -410,7 +419,7 @@ static void report_twins(Loader *l) {
 }
 
 static void look_again_later(Loader *l) {
-        if (!l->report.faults.out_of_reach) {
+        if (!l->report.faults.out_of_reach && !l->lacked_memory) {
                 retry_done(&l->looking);
                 return;
         }
@@ -473,13 +482,17 @@ static int next_step(Loader *l) {
                        : work_begin(l->manager->core.world, &task_class, l->task, &l->work);
 }
 
+/* What there was no memory for is read later, though nobody may ask for it. */
 static void end_load(Loader *l, int r) {
         task_free(l->task);
         l->task = NULL;
         l->n_loads++;
+        l->lacked_memory = r == -ENOMEM;
         l->handlers.on_loaded(r, l->userdata);
         if (l->n_loads < l->n_wanted)
                 loader_begin(l);
+        else if (l->lacked_memory)
+                look_again_later(l);
 }
 
 static void task_done(void *task) {
@@ -577,7 +590,12 @@ void loader_on_turned(Loader *l) {
 }
 
 static void on_again(void *userdata) {
-        loader_look(userdata);
+        Loader *l = userdata;
+
+        if (l->lacked_memory)
+                l->handlers.on_within_reach(l->userdata);
+        else
+                loader_look(l);
 }
 
 int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *userdata) {

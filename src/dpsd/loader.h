@@ -18,7 +18,8 @@ typedef struct LoadReport {
 typedef struct LoadTask LoadTask;
 
 typedef struct LoaderHandlers {
-        /* A file or directory that the last load could not read can be read again: load again then. */
+        /* A file or directory that the last load could not read can be read again, or there may be memory again: load
+         * again then. */
         void (*on_within_reach)(void *userdata);
         /* A load that was begun has ended. `r` is as of loader_load(). */
         void (*on_loaded)(int r, void *userdata);
@@ -36,7 +37,8 @@ typedef struct Loader {
         Work *work;
         uint64_t n_loads, n_wanted; /* loads that were begun and have ended; and that are asked for */
 
-        Timer *again; /* looks whether what was out of reach can be read now */
+        Timer *again;       /* looks whether what was out of reach can be read now */
+        bool lacked_memory; /* the last load did */
         Retry looking;
 } Loader;
 

@@ -170,6 +170,23 @@ def test_a_record_of_somebody_else_is_not_corrupt_but_waited_for(gateway, emulat
     assert len(emulator.requests("register")) == 1
 
 
+@needs_root
+def test_a_state_directory_that_cannot_be_listed_stops_no_start(gateway, emulator, clock):
+    gateway.identity()
+    gateway.start()
+    before = gateway.wait_for(State="assigned")
+    gateway.stop()
+    gateway.state.chmod(0)
+    gateway.wrapper = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    gateway.start()
+    gateway.wait_for(State="unprovisioned", LastErrorId="disk", Waiting="retry")
+    gateway.state.chmod(0o700)
+    clock.pass_by(PATIENCE)
+    after = gateway.wait_for(State="assigned", Healthy=True)
+    assert (after["AssignedHub"], after["Generation"]) == (before["AssignedHub"], before["Generation"])
+    assert len(emulator.requests("register")) == 1
+
+
 # ---- a disk that becomes read-only while the daemon runs ----
 
 
