@@ -107,6 +107,31 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_size) {
         return file_read_at(AT_FDCWD, path, max, ret, ret_size);
 }
 
+char *path_directory(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        if (!slash)
+                return strdup(".");
+        return strndup(path, slash == path ? 1 : (size_t) (slash - path));
+}
+
+int path_follow_link(const char *path, char **ret) {
+        _cleanup_(freep) char *directory = NULL;
+        char target[PATH_MAX];
+        ssize_t n;
+
+        n = readlink(path, target, sizeof(target) - 1);
+        if (n < 0)
+                return -errno;
+        target[n] = 0;
+
+        directory = path_directory(path);
+        if (!directory)
+                return -ENOMEM;
+        *ret = target[0] == '/' ? strdup(target) : text_format("%s/%s", directory, target);
+        return *ret ? 0 : -ENOMEM;
+}
+
 static int write_whole(int fd, const void *data, size_t size) {
         const char *p = data;
 

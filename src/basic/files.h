@@ -18,6 +18,11 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_size);
 /* Why that failed, for people. */
 const char *file_error(int r);
 
+/* "/a/b" → "/a", "/a" → "/", "a" → "." */
+char *path_directory(const char *path);
+/* Follows the link at `path` one step. -EINVAL: it is not a link. */
+int path_follow_link(const char *path, char **ret);
+
 /* If root makes a file, it gets the owner of its directory, who could not use it otherwise: dpsd may run as a
  * service after somebody ran dpsd --once as root. A `gid` of (gid_t) -1 leaves the group to this function. */
 int file_give_away(int fd, int dir_fd, gid_t gid);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include <stdbool.h>
-
-/* Whether what is at the path answers, so that it can be read. Nothing is asked unless the path is a symbolic link, or something
+/* Asks whether what is at the path answers, so that it can be read. Nothing is asked unless the path is a symbolic link, or something
  * is mounted there. If so, a thread of its own reads it, and is waited for, but not for ever. As long as that thread hangs,
- * neither this path nor any below it counts as one that answers. */
-bool path_answers(const char *path);
+ * neither this path counts as one that answers, nor any below it, nor another link into the same file system.
+ * -ETIMEDOUT: it does not answer; -ENOMEM, -EAGAIN: it cannot be asked. */
+int path_look(const char *path);

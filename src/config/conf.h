@@ -56,9 +56,9 @@ typedef struct Conf {
         size_t n_lines;
 } Conf;
 
-/* Whoever must not wait for a file system that hangs sets this to path_answers() (basic/patience.h): what does not answer is out
- * of reach then. NULL: it is waited for. */
-extern bool (*conf_answers)(const char *path);
+/* Whoever must not wait for a file system that hangs sets this to path_look() (basic/patience.h): what does not answer is out of
+ * reach then. NULL: it is waited for. */
+extern int (*conf_look)(const char *path);
 
 Conf *conf_free(Conf *c);
 DEFINE_FREEP(Conf, conf_free)

@@ -7,6 +7,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "basic/files.h"
 #include "basic/text.h"
 #include "basic/times.h"
 #include "dpsd/log.h"
@@ -112,15 +113,6 @@ static void look_at(const char *path, bool is_directory, Look *ret) {
         };
 }
 
-/* "/a/b" → "/a", "/a" → "/", "a" → "." */
-static char *directory_of(const char *path) {
-        const char *slash = strrchr(path, '/');
-
-        if (!slash)
-                return strdup(".");
-        return strndup(path, slash == path ? 1 : (size_t) (slash - path));
-}
-
 static const char *name_of(const char *path) {
         const char *slash = strrchr(path, '/');
 
@@ -129,7 +121,7 @@ static const char *name_of(const char *path) {
 
 /* The directory of `path`, or its nearest ancestor that exists and may be watched. */
 static int nearest_directory(const char *path, char **ret) {
-        _cleanup_(freep) char *directory = directory_of(path);
+        _cleanup_(freep) char *directory = path_directory(path);
         struct stat st;
 
         while (directory) {
@@ -142,29 +134,11 @@ static int nearest_directory(const char *path, char **ret) {
                 if (streq(directory, "/") || streq(directory, "."))
                         return -ENOENT;
 
-                above = directory_of(directory);
+                above = path_directory(directory);
                 free(directory);
                 directory = above;
         }
         return -ENOMEM;
-}
-
-/* Follows the link at `path` one step. -EINVAL: it is not a link. */
-static int follow_link(const char *path, char **ret) {
-        _cleanup_(freep) char *directory = NULL;
-        char target[PATH_MAX];
-        ssize_t n;
-
-        n = readlink(path, target, sizeof(target) - 1);
-        if (n < 0)
-                return -errno;
-        target[n] = 0;
-
-        directory = directory_of(path);
-        if (!directory)
-                return -ENOMEM;
-        *ret = target[0] == '/' ? strdup(target) : text_format("%s/%s", directory, target);
-        return *ret ? 0 : -ENOMEM;
 }
 
 /* Takes `directory`, unless it is listed already. */
@@ -187,7 +161,7 @@ static int collect_our_directory(const char *path, char **lists[static _SCOPE_MA
         r = copy ? add_directory(&lists[SCOPE_DIRECTORY], copy) : -ENOMEM;
         if (r < 0)
                 return r;
-        copy = directory_of(path);
+        copy = path_directory(path);
         r = copy ? add_directory(&lists[SCOPE_ABOVE], copy) : -ENOMEM;
         return r < 0 ? r : 1;
 }
@@ -209,7 +183,7 @@ static int collect_directories(const char *path, bool is_directory, char **lists
                 if (r == -ENOMEM)
                         return r;
 
-                r = follow_link(step, &next);
+                r = path_follow_link(step, &next);
                 if (r < 0)
                         return r == -ENOMEM ? r : 0;
                 free(step);

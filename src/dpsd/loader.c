@@ -125,7 +125,7 @@ static int read_daemon_settings(LoadTask *t) {
         int r;
 
         STRV_FOREACH(directory, t->directories)
-                (void) path_answers(*directory); /* if not, nothing below it does */
+                (void) path_look(*directory); /* if it does not answer, nothing below it does */
         r = conf_load(t->directories, "dpsd", &t->faults, &t->defaults);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -188,7 +188,7 @@ static int read_some(LoadTask *t) {
 
 static bool find_reachable(const LoadTask *t) {
         STRV_FOREACH(path, t->faults.out_of_reach)
-                if (path_answers(*path) && access(*path, R_OK) >= 0)
+                if (path_look(*path) >= 0 && access(*path, R_OK) >= 0)
                         return true;
         return false;
 }
@@ -602,7 +602,7 @@ int loader_init(Loader *l, Manager *m, const LoaderHandlers *handlers, void *use
         int r;
 
         *l = (Loader){ .manager = m, .handlers = *handlers, .userdata = userdata };
-        conf_answers = path_answers;
+        conf_look = path_look;
         r = timer_new(m->core.world, on_again, l, &l->again);
         return r < 0 ? r : conf_directories(NULL, &l->directories);
 }

@@ -271,3 +271,20 @@ def test_many_configurations_that_hang_hold_up_no_other(assigned, hung):
     gateway.start()
     gateway.wait_for("neighbour", State="assigned")
     assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_a_link_that_answers_is_read_however_many_others_hang(assigned, hung):
+    gateway, elsewhere = assigned, assigned.directory / "elsewhere"
+    for n in range(8):
+        gateway.identity(f"hung-{n}")
+        mislay(gateway.configuration / f"hung-{n}.conf", hung)
+    hung.hang()
+    assert gateway.dpsctl("reload").code == 1
+    elsewhere.mkdir()
+    gateway.identity("neighbour")
+    shutil.move(gateway.configuration / "neighbour.conf", elsewhere)
+    (gateway.configuration / "neighbour.conf").symlink_to(elsewhere / "neighbour.conf")
+    reloaded = gateway.dpsctl("reload")
+    assert "hung-7.conf" in reloaded.err and "neighbour.conf" not in reloaded.err, reloaded
+    gateway.wait_for("neighbour", State="assigned")
+    assert gateway.end(signal.SIGTERM) == 0
