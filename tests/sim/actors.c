@@ -11,6 +11,7 @@
 #include "chip.h"
 #include "disk.h"
 #include "dpsd/identity-request.h"
+#include "files.h"
 #include "hang.h"
 #include "journal.h"
 #include "keys.h"
@@ -150,8 +151,10 @@ static void on_looked(Identity *i, Credential *credential, const DpsError *error
         unsigned k = c->k;
 
         call_free(c);
-        if (!s->machine->is_dying)
-                begin_job(s, i, k, true);
+        if (s->machine->is_dying)
+                return;
+        checks_looked(s, k);
+        begin_job(s, i, k, true);
 }
 
 /* As identity-bus.c does it. A job may end before its number is told. */
@@ -902,7 +905,8 @@ static const struct {
         { "user", users_call, 400 },
         { "polkit", users_disturb_polkit, 1000 },
         { "journal", journal_fill, 1500 },
-        { "crowd", users_crowd, 3000 }, /* is not in findings of before (--kinds=43) */
+        { "crowd", users_crowd, 3000 },  /* is not in findings of before (--kinds=43) */
+        { "files", files_disturb, 800 }, /* nor is this (--kinds=44) */
 };
 
 void deed_format(size_t number, char ret[static 32]) {
@@ -1006,25 +1010,13 @@ void actors_end(Sim *s) {
         net_mend(s->net);
         disk_set_fault(s->disk, DISK_FAULT_NONE);
         checks_excuse_disk(s, false);
-        m->slowness = (Slowness){ 0 };
-        m->is_group_there = true;
-        m->network = 0;
-        for (unsigned k = 0; k < s->options.n_identities; k++) {
-                SimConf *c = &m->confs[k];
-
-                if (c->is_lost)
-                        checks_device_changed(s, k);
-                c->is_there = true;
-                c->is_broken = c->is_lost = false;
-                c->transport = TRANSPORT_AUTO;
-                keys_put(s->keys, k, KEY_FILE_GOOD);
-                machine_key_changed(m, k);
-        }
+        machine_mend(m);
         keys_set_chip(s->keys, has_chip(s), false);
         hang_end_all(s);
         token_set_fault(TOKEN_GOOD);
         users_mend(s);
         journal_mend(s);
+        files_mend(s);
         end_clock(s, NULL);
         if (!m->manager)
                 machine_start(m);

@@ -15,6 +15,7 @@
 #include "dps/backoff.h"
 #include "dpsd/identity-facts.h"
 #include "dpsd/identity-view.h"
+#include "files.h"
 #include "hang.h"
 #include "keys.h"
 #include "machine.h"
@@ -26,8 +27,6 @@
 #define JOBS_MAX 64
 /* Of WORK_CHIPS, as basic/worker.c has them. */
 #define CHIP_THREADS_MAX 8
-/* That which serves, the next one, and those that the token did not let dpsd remove (credential/token-notes.c). */
-#define TOKEN_KEYS_MAX 6
 /* Many calls at once may wait for a chip that hangs, as long as credential/device.c lets them. */
 #define THREADS_USEC (20 * USEC_PER_SEC)
 /* A key is loaded, and then it signs; each of them may take as long as a chip may. */
@@ -78,6 +77,7 @@ typedef struct Watch {
         uint64_t right_change, right_hash;
 
         uint32_t attempts, finals; /* as it was last */
+        uint64_t looked_usec;      /* when a request that had waited for a look began */
         uint64_t earliest_usec;    /* of the next attempt; 0: any time … */
         bool failure_is_noted;     /* … and a daemon that is killed can know it afterwards */
 
@@ -185,6 +185,15 @@ const char *const promises[] = {
         "root is answered at once",
         "the journal is waited for a tenth of the time at most",
         "what the journal does not take is counted",
+        "what hangs is asked by threads of its own",
+        "the loop waits for no file",
+        "files that hang are waited for for 4 s at most",
+        "a file that answers is read, however many others hang",
+        "nobody is retired whose configuration is there",
+        "who was assigned is served from the start on",
+        "a configuration that answers again is read again",
+        "while a configuration hangs, everybody is served",
+        "when a configuration answers again, everybody is healthy",
         NULL,
 };
 
@@ -224,6 +233,11 @@ void checks_happened(Sim *s, unsigned k, Happening what) {
         else
                 for (unsigned j = 0; j < s->options.n_identities; j++)
                         happened(watch_of(s, j), what);
+}
+
+void checks_looked(Sim *s, unsigned k) {
+        checks_happened(s, k, HAPPENED_REQUEST);
+        watch_of(s, k)->looked_usec = s->now_usec;
 }
 
 void checks_device_changed(Sim *s, unsigned k) {
@@ -438,7 +452,7 @@ static void note_failure(Sim *s, unsigned k, const Record *r, bool had_memory) {
                         wait = dps_backoff_final_usec(r->finals, 0);
                 else if (!w->was_told_now)
                         wait = dps_backoff_usec(r->attempts, 0);
-                w->earliest_usec = s->now_usec + wait;
+                w->earliest_usec = w->looked_usec == s->now_usec ? 0 : s->now_usec + wait;
                 w->failure_is_noted = had_memory && !s->checks->is_disk_excused;
         } else if (r->attempts == 0)
                 w->earliest_usec = 0;
@@ -470,6 +484,10 @@ static const char *record_text(const Sim *s, unsigned k, Where where, const char
 
 static bool record_is_served(const Sim *s, unsigned k, bool is_durable) {
         return is_served_by(s, k, record_text(s, k, WHERE_STATE, "", is_durable));
+}
+
+bool checks_record_is_served(const Sim *s, unsigned k) {
+        return record_is_served(s, k, false);
 }
 
 /* A daemon that starts after this one finds the assignment. */
@@ -524,7 +542,7 @@ static void check_words(Sim *s, unsigned k, const Identity *i) {
         if (is_in_flight && p->next_attempt_realtime_usec != 0)
                 found(s, "NextAttemptAt is 0 in flight", "identity %u", k);
         if (client == CLIENT_IDLE && p->next_attempt_realtime_usec > 0 &&
-            i->for_dps.state != CREDENTIAL_LOADING &&
+            i->for_dps.state != CREDENTIAL_LOADING && s->now_usec >= s->checks->free_until_usec &&
             p->next_attempt_realtime_usec + LATE_USEC < machine_realtime_usec(s->machine))
                 found(s, "NextAttemptAt is not in the past", "identity %u: by %" PRIu64 " s", k,
                       (machine_realtime_usec(s->machine) - p->next_attempt_realtime_usec) / USEC_PER_SEC);
@@ -738,60 +756,6 @@ static void check_outputs(Sim *s, unsigned k, const Identity *i) {
         }
 }
 
-/* ---- keys in the token ---- */
-
-/* Promises: a key is known whatever happens, since its note was durable first; and those that did not serve do not fill the
- * token. */
-void checks_key_made(Sim *s, const char *reference) {
-        const char *digits = strstr(reference, ";id=");
-        char file[64], name[16];
-
-        machine_name(ISSUED_IDENTITY, name);
-        (void) snprintf(file, sizeof(file), "%s.%.16s.token", name, digits ? digits - 16 : "");
-        if (!streq_ptr(disk_text(s->disk, WHERE_STATE, "", file, true), reference))
-                found(s, "a key in a token is noted durably before it is made", "%s", file);
-        if (token_n_keys() > TOKEN_KEYS_MAX)
-                found(s, "a token holds at most 6 keys of an identity", "%u", token_n_keys());
-}
-
-/* Whether the pair that this fingerprint stands for has the key, now or after a power cut. */
-static bool pair_has(const Sim *s, const char *fingerprint, const char *reference) {
-        char file[64], name[16];
-
-        machine_name(ISSUED_IDENTITY, name);
-        (void) snprintf(file, sizeof(file), "%s.%.16s.issued", name, fingerprint);
-        for (unsigned durable = 0; durable < 2; durable++) {
-                const char *text = disk_text(s->disk, WHERE_STATE, "", file, durable);
-
-                if (text && strstr(text, reference))
-                        return true;
-        }
-        return false;
-}
-
-/* Promise: the old key serves until the assignment with the new one is durable, and then as long as programs have it. */
-void checks_key_removed(Sim *s, const char *reference) {
-        static const char member[] = "\"issuedFingerprint\":\"";
-        const Identity *i = machine_identity(s->machine, ISSUED_IDENTITY);
-        const Assignment *a = i ? identity_assignment(i) : NULL;
-        char file[32], name[16];
-
-        machine_name(ISSUED_IDENTITY, name);
-        (void) snprintf(file, sizeof(file), "%s.json", name);
-        for (unsigned durable = 0; durable < 2; durable++) {
-                const char *text = disk_text(s->disk, WHERE_STATE, "", file, durable),
-                           *fingerprint = text ? strstr(text, member) : NULL;
-
-                if (fingerprint && pair_has(s, fingerprint + strlen(member), reference))
-                        found(s,
-                              "a key is removed from its token only when no certificate that counts needs it",
-                              "the record that is %s", durable ? "durable" : "on disk");
-        }
-        if (a && a->issued && pair_has(s, a->issued, reference))
-                found(s, "a key is removed from its token only when no certificate that counts needs it",
-                      "the assignment that is served");
-}
-
 /* ---- after each step ---- */
 
 /* Promise: NextAttemptAt comes true. */
@@ -863,8 +827,11 @@ void checks_step(Sim *s) {
                 memory_run_out(0, 0);
         else
                 s->checks->memory_steps--;
+        files_step(s, had_memory);
         if (!s->machine->manager)
                 return;
+        if (s->machine->loader.task) /* each may be told something new */
+                checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
         s->checks->n_changes = disk_n_changes(s->disk);
         if (!s->machine->clock.is_synchronized)
                 s->checks->unsynchronized_usec = s->now_usec;
@@ -972,6 +939,7 @@ void checks_reloaded(Sim *s, bool ok) {
 void checks_removed(Sim *s, const Identity *i) {
         Watch *w = watch_of(s, number_of(i));
 
+        files_removed(s, number_of(i));
         w->was_assigned = w->is_loaded = false;
         w->promised_usec = 0;
         forget_way(w, !s->checks->is_disk_excused && w->failure_is_noted);

@@ -29,6 +29,8 @@ Checks *checks_done(Checks *c);
 void checks_step(Sim *s);
 /* Something happened to identity k, or to all (IDENTITIES_MAX). */
 void checks_happened(Sim *s, unsigned k, Happening what);
+/* A request that has waited for a look begins now. An attempt that failed in this moment has come before it. */
+void checks_looked(Sim *s, unsigned k);
 /* What was configured has changed so that what bound the identity does no more. */
 void checks_device_changed(Sim *s, unsigned k);
 
@@ -47,6 +49,8 @@ void checks_written(Sim *s, bool is_state, const char *folder, const char *name,
 /* A note for a later run could not be written. */
 void checks_note_refused(Sim *s, const char *name);
 void checks_published(Sim *s, const char *folder, const char *name);
+/* Whether the disk has an assignment of identity k, as it is configured now. */
+bool checks_record_is_served(const Sim *s, unsigned k);
 
 /* ---- the daemon ---- */
 void checks_starting(Sim *s);
@@ -96,6 +100,6 @@ uint64_t checks_idle_until(Sim *s);
 void checks_excuse_disk(Sim *s, bool on);
 /* How many jobs have not ended. */
 unsigned checks_n_jobs(const Sim *s);
-/* In the token; the URI is borrowed. */
+/* In the token; the URI is borrowed (checks-token.c). */
 void checks_key_made(Sim *s, const char *uri);
 void checks_key_removed(Sim *s, const char *uri);

@@ -219,7 +219,7 @@ static unsigned days_of(uint64_t seed) {
         return seed % 4 == 3 ? 365 : 40;
 }
 
-static bool run_seed(uint64_t seed, uint64_t *simulated_usec) {
+static bool run_seed(uint64_t seed, const char *directory, uint64_t *simulated_usec) {
         static bool left_out[DEEDS_MAX];
         static Outcome outcome;
         SimOptions o = { .seed = seed,
@@ -228,6 +228,7 @@ static bool run_seed(uint64_t seed, uint64_t *simulated_usec) {
                          .n_kinds = arg_kinds,
                          .is_traced = arg_trace || arg_hash,
                          .trace = arg_trace ? stdout : NULL,
+                         .directory = directory,
                          .left_out = left_out };
 
         memset(left_out, 0, sizeof(left_out));
@@ -245,6 +246,7 @@ static bool run_seed(uint64_t seed, uint64_t *simulated_usec) {
 }
 
 int main(int argc, char *argv[]) {
+        char directory[] = "/tmp/dps-sim.XXXXXX";
         uint64_t simulated_usec = 0, n = 0, n_broken = 0;
         struct timespec start;
         double seconds, device_days;
@@ -253,14 +255,19 @@ int main(int argc, char *argv[]) {
         r = parse_arguments(argc, argv);
         if (r <= 0)
                 return r < 0 ? 2 : 0;
+        if (!mkdtemp(directory)) {
+                perror("dps-sim: mkdtemp");
+                return 1;
+        }
         clock_gettime(CLOCK_MONOTONIC, &start);
         for (; n < arg_seeds && (arg_seconds == 0 || seconds_since(&start) < (double) arg_seconds); n++)
-                n_broken += !run_seed(arg_from + n, &simulated_usec);
+                n_broken += !run_seed(arg_from + n, directory, &simulated_usec);
         seconds = seconds_since(&start);
         device_days = (double) simulated_usec / USEC_PER_DAY * arg_identities;
         printf("%" PRIu64 " seeds, %.0f device-days in %.1f s: %.0f for each second of CPU; %" PRIu64
                " seeds broke a promise\n",
                n, device_days, seconds, device_days / cpu_seconds(), n_broken);
+        (void) rmdir(directory);
         if (arg_results && write_results(n, device_days) < 0)
                 return 1;
         return n_broken > 0 ? 1 : 0;

@@ -13,6 +13,7 @@
 #include "chip.h"
 #include "config/conf.h"
 #include "disk.h"
+#include "files.h"
 #include "hang.h"
 #include "keys.h"
 #include "memory.h"
@@ -20,6 +21,7 @@
 #include "users.h"
 
 #define GID_DPS 4711
+#define OLDER_KINDS 44
 #define CHANGE_DELAY_USEC (500 * USEC_PER_MSEC)
 
 typedef struct SimWatch {
@@ -224,7 +226,10 @@ static void on_turned(Manager *manager, void *userdata) {
         Machine *m = userdata;
         char status[512];
 
-        if (m->is_dying || m->sim->now_usec < m->described_usec + USEC_PER_SEC)
+        if (m->is_dying)
+                return;
+        loader_on_turned(&m->loader);
+        if (m->sim->now_usec < m->described_usec + USEC_PER_SEC)
                 return;
         m->described_usec = m->sim->now_usec;
         manager_describe(manager, status, sizeof(status));
@@ -243,12 +248,14 @@ static const char *const lifetimes[] = { "30d", "1d", "2h", "7d" };
 
 static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16], size_t *ret_n) {
         const SimConf *c = &m->confs[k];
-        static char id[16];
+        char id[16];
+
+        machine_id(m, k, id);
         const struct {
                 const char *section, *key, *value;
         } rows[] = {
                 { "Provisioning", "IdScope", c->is_lost ? "0ne00000002" : "0ne00000001" },
-                { "Provisioning", "RegistrationId", id },
+                { "Provisioning", "RegistrationId", files_registration_id(m->sim->files, k, id) },
                 { "Provisioning", "Endpoint", c->is_elsewhere ? "dps-b.example" : "dps-a.example" },
                 { "Provisioning", "Splay", c->splay ? "2min" : "0" },
                 { "Provisioning", "Transport", transport_choice_to_string(c->transport) },
@@ -264,7 +271,6 @@ static void write_lines(const Machine *m, unsigned k, ConfLine lines[static 16],
                 { "Access", "Group", c->has_other_group ? "plant" : "dps" },
         };
 
-        machine_id(m, k, id);
         for (size_t n = 0; n < ELEMENTSOF(rows); n++)
                 lines[n] = (ConfLine){ .section = (char *) rows[n].section,
                                        .key = (char *) rows[n].key,
@@ -296,8 +302,13 @@ static int configure(Machine *m, unsigned k) {
                                  report.has_errors ? conf_report_first_error(&report) : NULL);
 }
 
+/* So memory runs out where it did when the findings were found that are older than files.c. */
+bool machine_is_older(const Machine *m) {
+        return m->sim->options.n_kinds > 0 && m->sim->options.n_kinds <= OLDER_KINDS;
+}
+
 /* As loader.c does it. */
-static int load(Machine *m) {
+static int load_directly(Machine *m) {
         _cleanup_(strv_freep) char **names = NULL;
         char name[16];
         int r;
@@ -318,18 +329,79 @@ static int load(Machine *m) {
         return 0;
 }
 
-void machine_reload(Machine *m) {
-        int r;
+/* What stands in NAME.conf, and what may be in a drop-in of it. */
+static void write_conf(const Machine *m, unsigned k) {
+        char texts[2][2048] = { "", "" };
+        ConfLine lines[16];
+        size_t n;
 
-        if (!m->manager)
-                return;
+        write_lines(m, k, lines, &n);
+        for (size_t l = 0; l < n; l++) {
+                char *text = texts[streq(lines[l].section, "Hub")];
+                bool is_first = l == 0 || !streq(lines[l].section, lines[l - 1].section);
+
+                text += strlen(text);
+                (void) sprintf(text, is_first ? "[%s]\n%s=%s\n" : "%.0s%s=%s\n", lines[l].section,
+                               lines[l].key, lines[l].value);
+        }
+        files_put(m->sim->files, k, m->confs[k].is_there ? texts[0] : NULL, texts[1]);
+}
+
+static void write_confs(Machine *m) {
+        char *text = sim_format("[Daemon]\nMaxAttempts=%u\n", m->max_attempts);
+
+        files_put(m->sim->files, IDENTITIES_MAX, text, NULL);
+        sim_free(text);
+        for (unsigned k = 0; k < m->sim->options.n_identities; k++)
+                write_conf(m, k);
         group_is_there = m->is_group_there;
-        core_enter();
-        r = load(m);
-        core_leave();
+}
+
+static void loaded(Machine *m, int r) {
         if (r < 0)
                 trace(m->sim, "dpsd: reload failed: %s", strerror(-r));
         checks_reloaded(m->sim, r >= 0);
+}
+
+static void on_loaded(int r, void *userdata) {
+        Machine *m = userdata;
+        unsigned depth = core_pause();
+
+        trace(m->sim, "dpsd: has read its configuration");
+        m->is_to_reload = false;
+        loaded(m, r);
+        m->load_usec = m->sim->now_usec; /* perhaps the next one begins */
+        core_resume(depth);
+}
+
+static void on_within_reach(void *userdata) {
+        Machine *m = userdata;
+
+        trace(m->sim, "dpsd: something is within reach again");
+        m->load_usec = m->sim->now_usec;
+        (void) loader_begin(&m->loader);
+}
+
+static const LoaderHandlers loader_handlers = { .on_within_reach = on_within_reach, .on_loaded = on_loaded };
+
+/* Where nothing hangs it takes no time, as it did when older findings were found. */
+void machine_reload(Machine *m) {
+        write_confs(m);
+        if (!m->manager)
+                return;
+        m->load_usec = m->sim->now_usec;
+        core_enter();
+        if (m->loader.task || files_any_hangs(m->sim->files))
+                (void) loader_begin(&m->loader);
+        else {
+                int r = machine_is_older(m) ? load_directly(m) : loader_load(&m->loader);
+                unsigned depth = core_pause();
+
+                m->is_to_reload = r < 0; /* the operator is told, and does it later */
+                loaded(m, r);
+                core_resume(depth);
+        }
+        core_leave();
         checks_step(m->sim);
 }
 
@@ -340,7 +412,7 @@ void machine_begin_anew(Machine *m, unsigned k) {
         char name[16];
         int r;
 
-        if (!machine_identity(m, k))
+        if (!machine_identity(m, k) || m->loader.task || files_any_hangs(m->sim->files))
                 return;
         machine_name(k, name);
         m->confs[k].is_there = false;
@@ -372,6 +444,9 @@ void machine_start_later(Machine *m, uint64_t delay_usec) {
 static void close_all(Machine *m) {
         m->is_dying = true;
         users_disconnect(m->sim);
+        loader_done(&m->loader);
+        m->loader = (Loader){ 0 };
+        looks_forget();
         m->manager = manager_free(m->manager);
         memset(m->identities, 0, sizeof(m->identities));
         m->mqtt = transport_class_close(m->mqtt);
@@ -415,9 +490,10 @@ static int open_all(Machine *m) {
                                 .operations = &core_operations,
                                 .operations_userdata = m };
         r = manager_new(&parts, &handlers, m, &m->manager);
-        if (r >= 0)
-                r = load(m);
-        return r;
+        if (r < 0 || machine_is_older(m))
+                return r < 0 ? r : load_directly(m);
+        r = loader_init(&m->loader, m->manager, &loader_handlers, m);
+        return r < 0 ? r : loader_load(&m->loader);
 }
 
 void machine_start(Machine *m) {
@@ -426,22 +502,28 @@ void machine_start(Machine *m) {
         if (m->manager)
                 return;
         m->n_runs++;
-        group_is_there = m->is_group_there;
+        m->is_to_reload = false;
+        write_confs(m);
         trace(m->sim, "dpsd: starts");
         checks_starting(m->sim);
+        m->load_usec = m->sim->now_usec;
+        looks_starting(m->sim, true);
         core_enter();
         r = open_all(m);
         if (r >= 0) {
-                manager_remove_leftovers(m->manager);
+                if (!m->loader.report.faults.is_partial)
+                        manager_remove_leftovers(m->manager);
                 manager_touch(m->manager);
         }
         core_leave();
+        looks_starting(m->sim, false);
         if (r < 0) {
                 trace(m->sim, "dpsd: cannot start: %s", strerror(-r));
                 close_all(m);
                 machine_start_later(m, 10 * USEC_PER_SEC);
                 return;
         }
+        files_started(m->sim);
         checks_step(m->sim);
 }
 
@@ -479,6 +561,23 @@ void machine_cut_power(Machine *m, unsigned steps) {
         disk_cut_power(m->sim->disk);
         m->clock.booted_usec = m->sim->now_usec;
         checks_power_failed(m->sim);
+}
+
+void machine_mend(Machine *m) {
+        m->slowness = (Slowness){ 0 };
+        m->is_group_there = true;
+        m->network = 0;
+        for (unsigned k = 0; k < m->sim->options.n_identities; k++) {
+                SimConf *c = &m->confs[k];
+
+                if (c->is_lost)
+                        checks_device_changed(m->sim, k);
+                c->is_there = true;
+                c->is_broken = c->is_lost = false;
+                c->transport = TRANSPORT_AUTO;
+                keys_put(m->sim->keys, k, KEY_FILE_GOOD);
+                machine_key_changed(m, k);
+        }
 }
 
 Machine *machine_new(Sim *s) {

@@ -3,6 +3,7 @@
 
 /* The machine: its clock, its configuration, and dpsd on it, which starts, stops, is killed and loses its power. */
 
+#include "dpsd/loader.h"
 #include "dpsd/manager.h"
 #include "sim.h"
 #include "token.h"
@@ -38,6 +39,9 @@ typedef struct Machine {
         /* One run of dpsd; `manager` NULL: it does not run. */
         unsigned n_runs;
         Manager *manager;
+        Loader loader;
+        uint64_t load_usec; /* when it has begun to read the configuration last */
+        bool is_to_reload;
         Identity *identities[IDENTITIES_MAX]; /* as the manager has told of them */
         World *world;
         Folder *state, *notes, *runtime;
@@ -52,6 +56,8 @@ typedef struct Machine {
 Machine *machine_new(Sim *s);
 Machine *machine_free(Machine *m);
 
+/* Whether a finding is played that is older than files.c: nothing hangs, and the configuration is not read from files. */
+bool machine_is_older(const Machine *m);
 void machine_start(Machine *m);
 void machine_start_later(Machine *m, uint64_t delay_usec);
 void machine_stop(Machine *m);
@@ -59,6 +65,8 @@ void machine_stop(Machine *m);
 void machine_kill(Machine *m, unsigned steps);
 void machine_cut_power(Machine *m, unsigned steps);
 void machine_reload(Machine *m);
+/* The machine, its keys and its configuration are well again, to be loaded. */
+void machine_mend(Machine *m);
 /* Identity k is decommissioned, and then put up again as a new one. */
 void machine_begin_anew(Machine *m, unsigned k);
 

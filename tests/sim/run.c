@@ -7,6 +7,7 @@
 #include "checks.h"
 #include "chip.h"
 #include "disk.h"
+#include "files.h"
 #include "hang.h"
 #include "journal.h"
 #include "keys.h"
@@ -117,6 +118,39 @@ static void run_hanging(Sim *s) {
                 checks_answering(s, k);
 }
 
+/* A configuration hangs, or what it names, through a restart or a reload, and then it answers again. The others, whose files
+ * answer, may begin anew meanwhile. */
+static void run_hidden(Sim *s) {
+        Random r = random_of(s->options.seed, "hidden", 0);
+        unsigned k = (unsigned) random_below(&r, s->options.n_identities + 1);
+        ConfPlace place = 1 + (ConfPlace) random_below(&r, _CONF_PLACE_MAX - 1);
+
+        s->machine->network = 0;
+        s->machine->max_attempts = 50;
+        if (k == s->options.n_identities) {
+                k = IDENTITIES_MAX;
+                place = CONF_LINK;
+        }
+        files_place(s, k, place);
+        for (unsigned j = 0; j < s->options.n_identities && k < IDENTITIES_MAX && place != CONF_DIRECTORY;
+             j++)
+                if (j != k && random_chance(&r, 50))
+                        machine_begin_anew(s->machine, j);
+        files_hang(s, k);
+        if (random_chance(&r, 60)) {
+                machine_kill(s->machine, 0);
+                machine_start_later(s->machine, USEC_PER_SEC);
+        } else
+                machine_reload(s->machine);
+        run_until(s, s->now_usec + ATTEMPT_EVERY_USEC + random_wait_usec(&r, 2 * USEC_PER_HOUR));
+        if (!s->finding.promise)
+                files_check_all(s);
+        files_mend(s);
+        run_until(s, s->now_usec + USEC_PER_HOUR);
+        if (!s->finding.promise)
+                files_check_all(s);
+}
+
 /* For a day, programs report every few seconds that their hub refuses them, and DPS names another one each time. Tokens last
  * longer than that. */
 static void run_blamed(Sim *s) {
@@ -144,6 +178,7 @@ static void set_up(Sim *s, const SimOptions *options) {
         s->checks = checks_new(s);
         s->keys = keys_new(s);
         s->disk = disk_new(s);
+        (void) files_new(s);
         s->net = net_new(s);
         s->machine = machine_new(s);
         s->machine->clock.realtime_usec = (int64_t) net_service_usec(s->net);
@@ -158,6 +193,7 @@ static void tear_down(Sim *s) {
         s->net = net_free(s->net);
         events_done(s);
         s->actors = actors_free(s->actors);
+        s->files = files_free(s->files);
         s->disk = disk_free(s->disk);
         s->keys = keys_free(s->keys);
         s->checks = checks_done(s->checks);
@@ -180,6 +216,8 @@ static void run_all(Sim *s) {
                 run_one_way(s, round);
         if (!s->finding.promise)
                 run_hanging(s);
+        if (!s->finding.promise && !machine_is_older(s->machine))
+                run_hidden(s);
         /* That takes as long as all the rest. */
         if (!s->finding.promise && s->options.seed % 8 == 0)
                 run_blamed(s);

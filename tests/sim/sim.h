@@ -14,6 +14,7 @@
  *      token.c       a token and a TPM in which the keys of issued certificates are made
  *      notes.c       the notes of such keys
  *      hang.c        chips that do not answer
+ *      files.c       the files of the configuration, on file systems that do not answer; looks.c: the threads that look
  *      crypto.c      what OpenSSL would compute again and again
  *      json-c.c      what json-c would ask for again and again
  *      heap.c        where memory is
@@ -23,7 +24,7 @@
  *      users.c       local users who call dpsd over the bus (users-bus.c), and polkit (users-polkit.c)
  *      stream.c      what sd-bus sends and receives
  *      actors.c      everybody who does something at random
- *      checks.c      what must hold after every step
+ *      checks.c      what must hold after every step; checks-token.c: in the token
  *      published.c   what programs find, for the checks
  *      trace.c       what happened, and the log of dpsd
  *      run.c         one seed from its beginning to its end, and a shorter one that fails in the same way
@@ -87,7 +88,8 @@ typedef struct SimOptions {
         unsigned n_kinds; /* of actors; 0: all */
         bool is_traced;
         FILE *trace;
-        uint64_t until_usec; /* the simulation ends here at the latest; 0: when it is over */
+        const char *directory; /* of the configuration */
+        uint64_t until_usec;   /* the simulation ends here at the latest; 0: when it is over */
         /* Deeds that are left out. */
         const bool *left_out;
 } SimOptions;
@@ -119,6 +121,7 @@ struct Sim {
         struct Disk *disk;
         struct Net *net;
         struct Keys *keys;
+        struct Files *files;
         struct Machine *machine;
         struct Users *users;
         struct Actors *actors;

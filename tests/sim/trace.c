@@ -27,12 +27,14 @@ static void add_to_hash(Sim *s, const char *text) {
                 s->trace_hash = (s->trace_hash ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
 }
 
-static void hide_directory(char *text) {
+/* So that the trace does not depend on where the simulation runs. */
+static void hide(char *text, const char *directory, const char *word) {
+        size_t size = strlen(directory);
         char *p;
 
-        while ((p = strstr(text, KEYS_DIRECTORY))) {
-                memcpy(p, "KEYS", 4);
-                memmove(p + 4, p + strlen(KEYS_DIRECTORY), strlen(p + strlen(KEYS_DIRECTORY)) + 1);
+        while ((p = strstr(text, directory))) {
+                memcpy(p, word, strlen(word));
+                memmove(p + strlen(word), p + size, strlen(p + size) + 1);
         }
 }
 
@@ -45,7 +47,8 @@ static void tracev(Sim *s, const char *format, va_list ap) {
         n = snprintf(text, sizeof(text), "%" PRIu64 ".%06" PRIu64 " ", s->now_usec / USEC_PER_SEC,
                      s->now_usec % USEC_PER_SEC);
         (void) vsnprintf(text + n, sizeof(text) - (size_t) n, format, ap);
-        hide_directory(text);
+        hide(text, KEYS_DIRECTORY, "KEYS");
+        hide(text, s->options.directory, "CONF");
         add_to_hash(s, text);
         if (s->options.trace)
                 (void) fprintf(s->options.trace, "%s\n", text);

@@ -4,7 +4,9 @@
 #include <assert.h>
 
 #include "basic/cleanup.h"
+#include "basic/text.h"
 #include "checks.h"
+#include "files.h"
 #include "memory.h"
 
 typedef struct SimWork {
@@ -13,7 +15,8 @@ typedef struct SimWork {
         void *task;
         Event *event; /* runs it, and then tells of it in the loop */
         bool has_run, is_forgotten, is_ownerless;
-        bool hangs; /* its thread does */
+        bool hangs;     /* its thread does … */
+        bool is_queued; /* … or that of another one with the same name, and this one has none */
         uint64_t hangs_until_usec;
         struct SimWork *next, *previous;
 } SimWork;
@@ -122,7 +125,7 @@ static SimWork *running;
 
 static void run(SimWork *k) {
         k->hangs = false;
-        running = k->class->queue == WORK_CHIPS ? k : NULL;
+        running = k;
         core_enter();
         k->class->run(k->task);
         core_leave();
@@ -131,6 +134,10 @@ static void run(SimWork *k) {
 }
 
 const void *sim_world_running(void) {
+        return running && running->class->queue == WORK_CHIPS ? running : NULL;
+}
+
+bool sim_world_is_running(void) {
         return running;
 }
 
@@ -171,7 +178,22 @@ static void on_told(Sim *s, void *userdata) {
 
 static void on_work(Sim *s, void *userdata);
 
+/* Of those with the same name only one has a thread (WorkClass). */
+static bool has_thread(const SimWorld *w, const SimWork *k) {
+        for (const SimWork *j = w->first; j; j = j->next)
+                if (j != k && j->hangs && !j->is_queued && j->class == k->class &&
+                    streq(j->class->whose(j->task), k->class->whose(k->task)))
+                        return false;
+        return true;
+}
+
 static void run_and_tell(SimWorld *w, SimWork *k) {
+        k->hangs = k->is_queued = false;
+        if (files_hold(k->class, k->task)) {
+                k->is_queued = !has_thread(w, k);
+                k->hangs = true;
+                return;
+        }
         run(k);
         if (k->hangs) {
                 k->event = k->hangs_until_usec == USEC_INFINITY
@@ -185,7 +207,8 @@ static void run_and_tell(SimWorld *w, SimWork *k) {
                 return;
         }
         event_cancel(w->sim, k->event);
-        k->event = event_add(w->sim, w->sim->now_usec + random_below(&w->delays, 200), on_told, k);
+        k->event = event_add(w->sim, w->sim->now_usec + looks_take_waited() + random_below(&w->delays, 200),
+                             on_told, k);
 }
 
 static void on_work(Sim *s, void *userdata) {
@@ -228,10 +251,10 @@ static Work *sim_work_forget(Work *work) {
         k->is_forgotten = true;
         if (!k->has_run && k->class->queue == WORK_DISK)
                 return NULL; /* it runs all the same */
-        if (k->hangs)
+        if (k->hangs && !k->is_queued)
                 return NULL; /* its thread still uses the task */
         k->class->free(k->task);
-        if (k->event)
+        if (k->event || k->is_queued)
                 work_done(w, k); /* otherwise it is being told in this moment, and ends there */
         return NULL;
 }
@@ -260,7 +283,7 @@ unsigned sim_world_n_hanging(const World *world) {
         unsigned n = 0;
 
         for (const SimWork *k = world_of(world)->first; k; k = k->next)
-                n += k->hangs;
+                n += k->hangs && k->class->queue == WORK_CHIPS;
         return n;
 }
 

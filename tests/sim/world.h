@@ -22,6 +22,8 @@ World *sim_world_new(Sim *s, const MachineClock *clock, const Slowness *slowness
 
 /* The work on WORK_CHIPS that runs in this moment; NULL: none. */
 const void *sim_world_running(void);
+/* Whether any work runs in this moment. */
+bool sim_world_is_running(void);
 /* Its call does not return before this time; USEC_INFINITY: before sim_world_go_on(). Then it is run again, which stands for a
  * return. What the present run has done does not count. Returns the time of now. */
 uint64_t sim_world_hang(const void *running, uint64_t until_usec);
