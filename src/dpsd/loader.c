@@ -124,8 +124,12 @@ static int recall_names(LoadTask *t) {
 static int read_daemon_settings(LoadTask *t) {
         int r;
 
-        STRV_FOREACH(directory, t->directories)
-                (void) path_look(*directory); /* if it does not answer, nothing below it does */
+        /* If it does not answer, nothing below it does. But if it could not be asked, what is below might hang. */
+        STRV_FOREACH(directory, t->directories) {
+                r = path_look(*directory);
+                if (r < 0 && r != -ETIMEDOUT)
+                        return -ENOMEM;
+        }
         r = conf_load(t->directories, "dpsd", &t->faults, &t->defaults);
         if (r < 0 && r != -ENOENT)
                 return r;
