@@ -956,6 +956,8 @@ void checks_forgotten(Sim *s, unsigned k) {
         w->was_assigned = false;
         w->n_first = 0;
         w->is_new = true;
+        if (disk_fault(s->disk) != DISK_FAULT_NONE) /* it may have kept the record of before */
+                forget_way(w, false);
 }
 
 /* Promises: no secret is logged; planning comes to an end. */

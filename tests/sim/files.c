@@ -43,7 +43,8 @@ struct Files {
         ConfFile confs[IDENTITIES_MAX + 1];
         bool hang[N_SYSTEMS];
         unsigned n_hanging;
-        Event *end; /* of what hangs */
+        bool is_slow_load; /* one that was under way while the machine stalled is not over yet */
+        Event *end;        /* of what hangs */
 };
 
 static Files *files; /* of the simulation that runs */
@@ -408,13 +409,17 @@ static bool is_doubtful(const Sim *s, unsigned k) {
         const Machine *m = s->machine;
 
         return !m->manager || files_are_hidden(s->files, k) || m->confs[k].is_broken || c->there_usec == 0 ||
-               !c->is_written || m->is_to_reload || m->slowness.usec[WORK_KEYS] > 0;
+               !c->is_written || m->is_to_reload || s->files->is_slow_load;
 }
 
 /* Promise: what answers again is read again, and nobody has to ask for it. */
 void files_step(Sim *s, bool had_memory) {
+        Files *f = s->files;
+
+        f->is_slow_load =
+                s->machine->slowness.usec[WORK_KEYS] > 0 || (f->is_slow_load && s->machine->loader.task);
         for (unsigned k = 0; k < s->options.n_identities; k++) {
-                ConfFile *c = &s->files->confs[k];
+                ConfFile *c = &f->confs[k];
                 const Identity *i = machine_identity(s->machine, k);
                 bool was_doubtful = c->is_doubtful;
 

@@ -519,6 +519,7 @@ void machine_start(Machine *m) {
         looks_starting(m->sim, false);
         if (r < 0) {
                 trace(m->sim, "dpsd: cannot start: %s", strerror(-r));
+                checks_killed(m->sim);
                 close_all(m);
                 machine_start_later(m, 10 * USEC_PER_SEC);
                 return;
