@@ -127,7 +127,8 @@ def test_the_directory_is_there_before_anything_is_assigned(gateway, emulator):
     gateway.identity()
     emulator.stop()
     gateway.start()
-    assert (gateway.run / "gateway").is_dir() and not gateway.files()
+    eventually((gateway.run / "gateway").is_dir, what="the directory of the identity")
+    assert not gateway.files() and gateway.properties("gateway")["State"] != "assigned"
 
 
 def test_a_killed_daemon_serves_the_same_after_its_restart(gateway, emulator):
