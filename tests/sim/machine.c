@@ -389,7 +389,8 @@ void machine_reload(Machine *m) {
         write_confs(m);
         if (!m->manager)
                 return;
-        m->load_usec = m->sim->now_usec;
+        if (!m->loader.task)
+                m->load_usec = m->sim->now_usec;
         core_enter();
         if (m->loader.task || files_any_hangs(m->sim->files))
                 (void) loader_begin(&m->loader);
