@@ -121,15 +121,21 @@ static int recall_names(LoadTask *t) {
         return r == -ENOMEM ? r : 0;
 }
 
-static int read_daemon_settings(LoadTask *t) {
-        int r;
-
-        /* If it does not answer, nothing below it does. But if it could not be asked, what is below might hang. */
+/* Before anything below them is touched: if one does not answer, nothing below it does. But if one could not be asked, what is
+ * below might hang. */
+static int look_at_directories(const LoadTask *t) {
         STRV_FOREACH(directory, t->directories) {
-                r = path_look(*directory);
+                int r = path_look(*directory);
+
                 if (r < 0 && r != -ETIMEDOUT)
                         return -ENOMEM;
         }
+        return 0;
+}
+
+static int read_daemon_settings(LoadTask *t) {
+        int r;
+
         r = conf_load(t->directories, "dpsd", &t->faults, &t->defaults);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -200,14 +206,14 @@ static bool find_reachable(const LoadTask *t) {
 static void task_run(void *task) {
         LoadTask *t = task;
 
-        if (t->phase == PHASE_REACH)
-                t->is_reachable = find_reachable(t);
-        else if (t->phase == PHASE_RECALL)
+        if (t->phase == PHASE_RECALL)
                 t->r = recall_names(t);
+        else if (t->phase == PHASE_REACH)
+                t->is_reachable = look_at_directories(t) >= 0 && find_reachable(t);
         else if (t->phase == PHASE_LIST)
-                t->r = list_names(t);
+                t->r = look_at_directories(t) ?: list_names(t);
         else if (t->phase == PHASE_READ)
-                t->r = read_some(t);
+                t->r = look_at_directories(t) ?: read_some(t);
 }
 
 /* --- the report ----------------------------------------------------------------------------------------- */

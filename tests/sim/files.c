@@ -336,13 +336,9 @@ static void move(ConfFile *c, ConfPlace place, unsigned system) {
         write_all(c);
 }
 
-/* Not while dpsd reads: what stops between the look and the read holds up that load until it answers, and nothing else
- * (HACKING.md). */
 void files_hang(Sim *s, unsigned k) {
         const ConfFile *c = &s->files->confs[k];
 
-        if (s->machine->loader.task)
-                return;
         set_hanging(c->system, true);
         trace(s, "files: %s hangs", systems[c->system]);
 }
