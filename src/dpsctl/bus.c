@@ -14,6 +14,10 @@
 #define GUARDED_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
 #define SLOW_TIMEOUT_USEC (5 * USEC_PER_MINUTE)
 
+/* The calls of others may fill the queue to dpsd, and then the bus delivers no more for a moment. */
+#define FULL_USEC (100 * USEC_PER_MSEC)
+#define FULL_TRIES (CALL_TIMEOUT_USEC / FULL_USEC)
+
 /* `has_message`: the daemon's own message says what is wrong, and the advice follows it; otherwise the advice says it. */
 static const struct {
         const char *name;
@@ -39,6 +43,8 @@ static const struct {
           "dpsd stopped before it answered; to see why: journalctl -u dpsd" },
         { SD_BUS_ERROR_TIMEOUT, EXIT_TIMED_OUT, false,
           "dpsd does not answer; to see what it does: systemctl status dpsd" },
+        { SD_BUS_ERROR_LIMITS_EXCEEDED, EXIT_FAILED, true,
+          "there are too many calls to dpsd; try again later" },
         { SD_BUS_ERROR_UNKNOWN_METHOD, EXIT_FAILED, true, "dpsd and dpsctl are different versions" },
         { SD_BUS_ERROR_UNKNOWN_INTERFACE, EXIT_FAILED, true, "dpsd and dpsctl are different versions" },
 };
@@ -132,9 +138,16 @@ static int call(sd_bus *bus, const char *path, const char *interface, const char
                 if (r < 0)
                         return r;
         }
-        return sd_bus_call(bus, request,
-                           is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec : CALL_TIMEOUT_USEC,
-                           error, ret_reply);
+        for (unsigned k = 0;; k++) {
+                r = sd_bus_call(bus, request,
+                                is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec
+                                                                               : CALL_TIMEOUT_USEC,
+                                error, ret_reply);
+                if (r >= 0 || k == FULL_TRIES || !sd_bus_error_has_name(error, SD_BUS_ERROR_LIMITS_EXCEEDED))
+                        return r;
+                sd_bus_error_free(error);
+                (void) usleep(FULL_USEC);
+        }
 }
 
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *member,

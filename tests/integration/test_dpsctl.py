@@ -37,6 +37,21 @@ def test_status_is_3_when_one_is_not(dpsctl, serve):
     assert dpsctl("--json=short")[0] == 3
 
 
+def test_a_call_that_the_bus_does_not_deliver_because_of_a_flood_is_made_again(dpsctl, serve):
+    fake = serve(identity("gw"))
+    answer, refusals = fake.call_GetAllIdentities, [Refusal("org.freedesktop.DBus.Error.LimitsExceeded", "the queue is full")] * 2
+
+    def refuse_twice(*arguments):
+        if refusals:
+            raise refusals.pop()
+        return answer(*arguments)
+
+    fake.call_GetAllIdentities = refuse_twice
+    code, out, err = dpsctl("status")
+    assert code == 0 and "gw" in out and not err
+    assert fake.calls.count("GetAllIdentities") == 3
+
+
 def test_strict_status_is_3_if_an_assigned_identity_has_an_error(dpsctl, serve):
     serve(identity("gw", Healthy=False))
     assert dpsctl("status")[0] == 0
