@@ -24,6 +24,7 @@ ROOT = "/io/dpsd/dps1"
 OWN_MODULES = BUILD / "tests" / "integration"  # those that every dpsd has
 MANAGER = f"{NAME}.Manager"
 IDENTITY = f"{NAME}.Identity"
+EXIT_UNHEALTHY, EXIT_TIMED_OUT = 3, 7  # of dpsctl
 READY_PATIENCE = 3  # seconds for which the daemon waits for its name at most
 
 
@@ -352,6 +353,15 @@ class Gateway(Program):
 
     def dpsctl(self, *arguments, **options):
         return self.execute("dpsctl", *arguments, **(self.environment() | options))
+
+    def list_in_flood(self):
+        """What dpsctl lists. It waits 25 s; what others have queued on the bus before may take a busy machine longer."""
+        def answer():
+            result = self.dpsctl("status", "--json=short")
+            assert result.code in (0, EXIT_TIMED_OUT, EXIT_UNHEALTHY), result
+            return result.code != EXIT_TIMED_OUT and result.json["identities"]
+
+        return eventually(answer, 3 * DEADLINE, "an answer to dpsctl status")
 
     def call_as(self, user, groups, path, method, *arguments):
         """Makes a call as another user if we are root; returns the output of dbus-send. Arguments are like "uint64:0", "string:auth"."""

@@ -149,7 +149,7 @@ def test_calls_whose_answers_nobody_wants_do_not_stop_the_daemon(lone_gateway, s
     lone_gateway.start(WATCHDOG_USEC=200_000)
     end = stranger.flood(ROOT, NAME, OBJECTS, "GetManagedObjects")
     lone_gateway.notify.wait_for("WATCHDOG=1", lone_gateway.notify.lines.count("WATCHDOG=1") + 10)
-    assert len(lone_gateway.dpsctl("status", "--json=short").json["identities"]) == 100
+    assert len(lone_gateway.list_in_flood()) == 100
     lone_gateway.stop()  # while the flood goes on
     end()
 
@@ -170,7 +170,7 @@ def flooded(lone_gateway, connect):
 def test_a_user_who_asks_without_end_gets_a_share_and_root_and_others_do_not_wait(flooded, connect):
     gateway, crowd, since = flooded
     watchdogs = gateway.notify.lines.count("WATCHDOG=1")
-    assert len(gateway.dpsctl("status", "--json=short").json["identities"]) == 100
+    assert len(gateway.list_in_flood()) == 100
     own = gateway.client()
     wanted = own.call(ROOT, OBJECTS, "GetManagedObjects")
     own.close()
