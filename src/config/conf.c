@@ -323,9 +323,10 @@ static int compare_names(const void *a, const void *b) {
 static void warn_of_lonely_drop_ins(const Listing *l, char *const *directories, const Entry *e,
                                     ConfReport *report) {
         _cleanup_(freep) char *main_name = strndup(e->name, strlen(e->name) - 2), *path = NULL;
+        const Entry wanted = { .name = main_name };
 
         if (!main_name || streq(main_name, DAEMON_NAME ".conf") ||
-            bsearch(&(Entry){ main_name, 0 }, l->entries, l->n_entries, sizeof(Entry), compare_names))
+            bsearch(&wanted, l->entries, l->n_entries, sizeof(wanted), compare_names))
                 return;
         path = join(directories[e->rank], e->name);
         if (!path)
