@@ -154,7 +154,7 @@ const char *identity_next(const Identity *i, uint64_t now_usec, char buffer[stat
                                 format_when(i->next_attempt_at, now_usec, attempt));
         else if (streq(i->waiting, "config"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX,
-                                "%s until its configuration is corrected, then: dpsctl reload",
+                                "%s until its configuration can be used; after a change: dpsctl reload",
                                 identity_is(i, "assigned") ? "continues as before" : "nothing");
         else if (streq(i->waiting, "retry") && identity_is(i, "failed"))
                 (void) snprintf(buffer, NEXT_TEXT_MAX, "%s; to ask sooner: dpsctl reprovision %s", attempt,

@@ -179,7 +179,7 @@ void identity_configure(Identity *i, Settings *settings, const char *fault) {
                              i->configuration.settings || identity_assignment(i)
                                      ? "the last good one stays in force"
                              : i->keeper.is_unread ? "what it was assigned before, if anything, stays in use"
-                                                   : "not provisioned until it is corrected");
+                                                   : "not provisioned until it can be used");
 }
 
 void identity_set_twin(Identity *i, const char *twin) {

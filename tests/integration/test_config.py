@@ -60,7 +60,7 @@ def test_a_faulty_conf_without_a_cache_is_failed_with_its_line(gateway, emulator
     assert properties["NextAttemptAt"] == 0 and not properties["Healthy"]
     assert gateway.properties()["State"] == "degraded"
     log = gateway.whole_log()
-    assert "not provisioned until it is corrected" in log and log.count(place) == 1
+    assert "not provisioned until it can be used" in log and log.count(place) == 1
     assert not emulator.requests()
 
 
