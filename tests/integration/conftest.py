@@ -34,6 +34,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <listen>{address}</listen>
+  <limit name="max_outgoing_bytes">1000000000</limit>
   <limit name="max_replies_per_connection">50000</limit>
   <auth>EXTERNAL</auth>
   <policy context="default">

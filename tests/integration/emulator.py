@@ -124,14 +124,18 @@ class Emulator(Program):
         return json.loads(self.ctl("list"))
 
     def requests(self, event=None, registration_id=None):
-        """The requests that it got, the oldest first."""
+        """The requests that it got, the oldest first. The end of a connection is none: it may be noted any time later."""
+        return [entry for entry in self.events(registration_id)
+                if (entry["event"] != "disconnect" if event is None else entry["event"] == event)]
+
+    def events(self, registration_id=None):
+        """All that it noted, the oldest first."""
         path = self.state / "requests.jsonl"
         if not path.exists():
             return []
         text = path.read_text(encoding="utf-8")
         entries = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
-        return [entry for entry in entries if (event is None or entry.get("event") == event)
-                and (registration_id is None or entry.get("registrationId") == registration_id)]
+        return [entry for entry in entries if registration_id in (None, entry.get("registrationId"))]
 
     def wait_for_requests(self, n, event=None, registration_id=None, timeout=DEADLINE):
         def enough():

@@ -731,7 +731,7 @@ def test_log_has_a_line_for_each_event(emulator, key):
     device.provision()
     device.close()
     emulator.wait_for_requests(1, "disconnect")
-    assert [entry["event"] for entry in emulator.requests(registration_id="gw-1")] == [
+    assert [entry["event"] for entry in emulator.events("gw-1")] == [
         "connect", "subscribe", "register", "poll", "disconnect"]
     register, poll = emulator.requests("register")[0], emulator.requests("poll")[0]
     assert (register["status"], register["retryAfter"], register["rid"]) == (202, 0, "1")

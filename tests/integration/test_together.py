@@ -24,6 +24,15 @@ POLKIT_TIMEOUT = 25  # seconds, then others get the places
 MEMORY_KB = 8 * 1024  # what all of them together may cost
 
 
+def is_let_in(polkit, stranger, path):
+    """Whether polkit's answer came in time: dpsd waits 25 s for it, which a busy machine may need for what is queued on the bus."""
+    n_asked = polkit.n_asked_for(stranger.name)
+    serial = stranger.send(path, NAME, IDENTITY, "GetConnection")
+    polkit.wait_for(lambda asked: polkit.n_asked_for(stranger.name) == n_asked + 1)
+    polkit.answer(stranger.name, True)
+    return stranger.answer_to(serial).header.message_type is MessageType.method_return
+
+
 @needs_root
 def test_all_parties_at_their_worst_have_their_budgets_and_root_is_answered(gateway, emulator, bus, full_journal, tmp_path):
     with contextlib.ExitStack() as parties:
@@ -70,10 +79,7 @@ def test_all_parties_at_their_worst_have_their_budgets_and_root_is_answered(gate
         assert gateway.connection("cached")["deviceId"] == "cached"
         other = Stranger(bus.address, ANOTHER)
         parties.callback(other.close)
-        serial = other.send(path, NAME, IDENTITY, "GetConnection")
-        polkit.wait_for(lambda asked: polkit.n_asked_for(other.name) == 1)
-        polkit.answer(other.name, True)
-        assert other.answer_to(serial).header.message_type is MessageType.method_return
+        eventually(lambda: is_let_in(polkit, other, path), 3 * DEADLINE, "an answer to another user")
 
         # What each has had:
         flood.wait_until_cut_off()
