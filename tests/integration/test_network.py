@@ -253,7 +253,7 @@ def test_a_healthy_gateway_ignores_changes_of_the_network(gateway, emulator, net
     marker = gateway.identity("marker")
     gateway.reload()
     gateway.wait_for("marker", State="assigned")
-    assert marker.exists() and len(emulator.requests("register", "gateway")) == 1 and asked == 5
+    assert marker.exists() and len(emulator.requests("register", "gateway")) == 1 and asked == 4
 
 
 def test_a_flapping_network_ends_a_wait_at_most_three_times_an_hour(gateway, emulator, network):
