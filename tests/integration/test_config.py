@@ -923,6 +923,7 @@ def test_systemd_is_notified_of_a_reload(gateway):
 def test_a_request_fails_and_says_what_is_missing(gateway, change, error, word):
     gateway.identity(key=a_key(), **change)
     gateway.start()
+    gateway.wait_for(check=lambda p: p["LastErrorId"])
     with pytest.raises(DBusErrorResponse) as refusal:
         gateway.call("gateway", "Reprovision")
     assert refusal.value.name == f"{NAME}.Error.{error}"
