@@ -138,11 +138,10 @@ static int call(sd_bus *bus, const char *path, const char *interface, const char
                 if (r < 0)
                         return r;
         }
+        if (!is_person && timeout_usec != SLOW_TIMEOUT_USEC)
+                timeout_usec = CALL_TIMEOUT_USEC;
         for (unsigned k = 0;; k++) {
-                r = sd_bus_call(bus, request,
-                                is_person || timeout_usec == SLOW_TIMEOUT_USEC ? timeout_usec
-                                                                               : CALL_TIMEOUT_USEC,
-                                error, ret_reply);
+                r = sd_bus_call(bus, request, timeout_usec, error, ret_reply);
                 if (r >= 0 || k == FULL_TRIES || !sd_bus_error_has_name(error, SD_BUS_ERROR_LIMITS_EXCEEDED))
                         return r;
                 sd_bus_error_free(error);

@@ -61,9 +61,9 @@ typedef struct Keeper {
         uint64_t reading_until_usec; /* CLOCK_BOOTTIME: afterwards we go on without it */
 
         DiskState disk;
-        unsigned n_under_way,
-                n_outdated; /* saves; and of them, those that are older than one that failed at once … */
-        int newer_r;        /* … with this errno */
+        unsigned n_under_way; /* saves */
+        unsigned n_outdated;  /* of them, those that are older than one that could not begin … */
+        int newer_r;          /* … for this reason (errno) */
         Retry saving;
         uint64_t counters_saved_usec; /* CLOCK_BOOTTIME; 0: not in this run */
 } Keeper;

@@ -34,6 +34,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <listen>{address}</listen>
+  <!-- The bus refuses what goes to a client that reads too slowly; a flood on a busy machine must be dpsd's matter, not the bus's. -->
   <limit name="max_outgoing_bytes">1000000000</limit>
   <limit name="max_replies_per_connection">50000</limit>
   <auth>EXTERNAL</auth>
