@@ -830,8 +830,6 @@ void checks_step(Sim *s) {
         files_step(s, had_memory);
         if (!s->machine->manager)
                 return;
-        if (s->machine->loader.task) /* each may be told something new */
-                checks_happened(s, IDENTITIES_MAX, HAPPENED_REQUEST);
         s->checks->n_changes = disk_n_changes(s->disk);
         if (!s->machine->clock.is_synchronized)
                 s->checks->unsynchronized_usec = s->now_usec;
